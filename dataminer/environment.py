@@ -1,0 +1,49 @@
+"""What a run hands down to its jobs' processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_CONNECT_ONLY = "DATAMINER_CONNECT_ONLY"
+
+
+def let_jobs_import(folder: Path | str) -> None:
+    """Let the package in ``folder`` be imported by scripts that run in an environment of a rule.
+
+    Parameters
+    ----------
+    folder : Path or str
+        The workflow's folder, which holds the package; it goes first in ``PYTHONPATH``.
+    """
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    rest = [path for path in paths if path and path != str(folder)]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *rest])
+
+
+def connect_only() -> None:
+    """Let this process and those it starts connect to the embedded database, and never start it.
+
+    A job on a compute node would start a second server on the same data, or one that ends with the
+    job. Only the command and the main process of a run start it.
+    """
+    os.environ[_CONNECT_ONLY] = "1"
+
+
+@contextmanager
+def connecting_only() -> Iterator[None]:
+    """Do as :func:`connect_only` for the length of the block."""
+    before = os.environ.get(_CONNECT_ONLY)
+    connect_only()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_CONNECT_ONLY]
+
+
+def may_start_database() -> bool:
+    """Whether this process may start the embedded database."""
+    return not os.environ.get(_CONNECT_ONLY)

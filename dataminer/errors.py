@@ -1,0 +1,226 @@
+"""Errors that say what happened, whether trying again can help, and what to do next."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from enum import StrEnum
+
+
+class ErrorClass(StrEnum):
+    """Why a stage could not do its work on one video; stored in the ``error_class`` columns."""
+
+    # permanent: the same input gives the same end
+    REMOVED = "removed"
+    PRIVATE = "private"
+    MEMBERS_ONLY = "members_only"
+    LOGIN = "login"
+    AGE = "age"
+    GEO = "geo"
+    COPYRIGHT = "copyright"
+    DRM = "drm"
+    LIVE = "live"
+    POLICY = "policy"
+    UNSUPPORTED = "unsupported"
+    EMPTY = "empty"
+    NO_VIDEO = "no_video"
+    CORRUPT = "corrupt"
+    NO_FRAMES = "no_frames"
+    MISSING_SOURCE = "missing_source"
+    MODEL = "model"
+    # transient: trying again can help
+    NETWORK = "network"
+    SERVER = "server"
+    RATE_LIMIT = "rate_limit"
+    BOT_CHECK = "bot_check"
+    BLOCKED = "blocked"
+    TIMEOUT = "timeout"
+    UNCHECKED = "unchecked"
+    # local: this machine must change first
+    DISK_FULL = "disk_full"
+    DISK = "disk"
+    PERMISSION = "permission"
+    MISSING_TOOL = "missing_tool"
+    COOKIES = "cookies"
+    KILLED = "killed"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIME_LIMIT = "time_limit"
+    CANCELLED = "cancelled"
+    NODE_FAIL = "node_fail"
+    INTERNAL = "internal"
+
+
+class Kind(StrEnum):
+    """What kind of failure a class is: whether trying again can help, and who must act first."""
+
+    PERMANENT = "permanent"
+    TRANSIENT = "transient"
+    LOCAL = "local"
+
+
+_AGAIN = "run snakemake again"
+NEXT_STEP: dict[ErrorClass, str] = {
+    ErrorClass.REMOVED: "nothing to do: the source is gone",
+    ErrorClass.PRIVATE: "nothing to do, unless your account may see it: then set download.cookies"
+    " and `dataminer retry --class private`",
+    ErrorClass.MEMBERS_ONLY: "nothing to do, unless your account is a member or has paid: then set"
+    " download.cookies and `dataminer retry --class members_only`",
+    ErrorClass.LOGIN: "set download.cookies to an account's, then `dataminer retry --class login`",
+    ErrorClass.AGE: "set download.cookies to an account's that is old enough, then"
+    " `dataminer retry --class age`",
+    ErrorClass.GEO: "set download.proxy to one in a country where it is shown, then"
+    " `dataminer retry --class geo`",
+    ErrorClass.COPYRIGHT: "nothing to do: its owner has blocked it",
+    ErrorClass.DRM: "nothing to do: it is encrypted for the site's own player",
+    ErrorClass.LIVE: "when it has ended: `dataminer retry --class live`",
+    ErrorClass.POLICY: "nothing to do; to let it in, change download.policy and run snakemake",
+    ErrorClass.UNSUPPORTED: "check the URL: yt-dlp finds no video there",
+    ErrorClass.EMPTY: "replace the file: it has no bytes",
+    ErrorClass.NO_VIDEO: "remove it from the list: it has no video stream",
+    ErrorClass.CORRUPT: "get the file again: it cannot be decoded",
+    ErrorClass.NO_FRAMES: "get the file again: no frame of it could be decoded",
+    ErrorClass.MISSING_SOURCE: "put the file back, or remove the video from the project",
+    ErrorClass.MODEL: "check detect.model: it must be a weights file that ultralytics can load",
+    ErrorClass.NETWORK: f"{_AGAIN}: the network failed",
+    ErrorClass.SERVER: f"{_AGAIN} later: the server failed",
+    ErrorClass.RATE_LIMIT: "wait an hour, then run snakemake again; smaller limits in"
+    " download.budget help, see docs/budget.md",
+    ErrorClass.BOT_CHECK: "wait some hours, then run snakemake again; download.cookies or another"
+    " address help, see docs/youtube.md",
+    ErrorClass.BLOCKED: "wait, then run snakemake again: the server refuses requests for now",
+    ErrorClass.TIMEOUT: f"{_AGAIN}: it goes on where it stopped",
+    ErrorClass.UNCHECKED: "change download.policy, which asks for what the source does not say, and"
+    " run snakemake",
+    ErrorClass.DISK_FULL: "free space under the store, then run snakemake again",
+    ErrorClass.DISK: f"{_AGAIN}; the file system under the store had an error",
+    ErrorClass.PERMISSION: "make the path readable and writable, then run snakemake again",
+    ErrorClass.MISSING_TOOL: "install what the message names, then run snakemake again",
+    ErrorClass.COOKIES: "export the cookies again, see docs/youtube.md, then run snakemake again",
+    ErrorClass.KILLED: f"{_AGAIN}; if memory or time ran out, raise the rule's mem_mb or "
+    "runtime with --set-resources",
+    ErrorClass.OUT_OF_MEMORY: "nothing yet: each attempt asks for more memory; when the last has "
+    "ended so too, raise the rule's mem_mb in the profile and run snakemake again",
+    ErrorClass.TIME_LIMIT: "nothing yet: each attempt asks for more time; when the last has ended "
+    "so too, raise the rule's runtime in the profile and run snakemake again",
+    ErrorClass.CANCELLED: "run snakemake again: somebody cancelled the cluster job",
+    ErrorClass.NODE_FAIL: "run snakemake again, unless Slurm has requeued the job: its node failed "
+    "or was wanted for another job",
+    ErrorClass.INTERNAL: "see the job's log; if it is a bug of dataminer, report it with that log",
+}
+_TRANSIENT = {
+    ErrorClass.NETWORK,
+    ErrorClass.SERVER,
+    ErrorClass.RATE_LIMIT,
+    ErrorClass.BOT_CHECK,
+    ErrorClass.BLOCKED,
+    ErrorClass.TIMEOUT,
+    ErrorClass.UNCHECKED,
+}
+_LOCAL = {
+    ErrorClass.DISK_FULL,
+    ErrorClass.DISK,
+    ErrorClass.PERMISSION,
+    ErrorClass.MISSING_TOOL,
+    ErrorClass.COOKIES,
+    ErrorClass.KILLED,
+    ErrorClass.OUT_OF_MEMORY,
+    ErrorClass.TIME_LIMIT,
+    ErrorClass.CANCELLED,
+    ErrorClass.NODE_FAIL,
+    ErrorClass.INTERNAL,
+}
+# what an error of the operating system means: nothing of it is the video's fault
+_ERRNO = {
+    errno.ENOSPC: ErrorClass.DISK_FULL,
+    errno.EDQUOT: ErrorClass.DISK_FULL,
+    errno.EFBIG: ErrorClass.DISK_FULL,
+    errno.EACCES: ErrorClass.PERMISSION,
+    errno.EPERM: ErrorClass.PERMISSION,
+    errno.EROFS: ErrorClass.PERMISSION,
+    errno.EIO: ErrorClass.DISK,
+    errno.ESTALE: ErrorClass.DISK,
+}
+
+
+def kind_of(error_class: ErrorClass) -> Kind:
+    """Tell whether failures of a class are for good, may pass, or are this machine's."""
+    if error_class in _TRANSIENT:
+        return Kind.TRANSIENT
+    return Kind.LOCAL if error_class in _LOCAL else Kind.PERMANENT
+
+
+def os_error_class(error: OSError) -> ErrorClass:
+    """Say what an error of the operating system means; INTERNAL where it says nothing to users."""
+    if isinstance(error, TimeoutError):
+        return ErrorClass.TIMEOUT
+    if isinstance(error, ConnectionError | socket.gaierror):
+        return ErrorClass.NETWORK
+    return _ERRNO.get(error.errno or 0, ErrorClass.INTERNAL)
+
+
+class DataminerError(Exception):
+    """Something went wrong that the user can be told about in one sentence.
+
+    Parameters
+    ----------
+    message : str
+        What happened, naming the thing it happened to.
+    hint : str
+        The next step, as a sentence or a command.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        if not self.hint:
+            return self.message
+        stop = "" if self.message.endswith((".", "?", "!")) else "."
+        return f"{self.message}{stop} Next: {self.hint}"
+
+
+class ConfigError(DataminerError):
+    """The configuration cannot be used as it is."""
+
+
+class DatabaseError(DataminerError):
+    """The database cannot be reached or does not fit this version."""
+
+
+class DatabaseAway(DatabaseError):
+    """The database's server does not run at this moment, and may be started again."""
+
+
+class StageError(DataminerError):
+    """A stage could not finish its work on one video or project.
+
+    Parameters
+    ----------
+    message : str
+        What happened.
+    error_class : ErrorClass
+        The kind of failure; it also gives the default next step.
+    hint : str, optional
+        A next step better than the class's own.
+    """
+
+    def __init__(self, message: str, error_class: ErrorClass, hint: str = "") -> None:
+        super().__init__(message, hint or NEXT_STEP[error_class])
+        self.error_class = error_class
+
+
+class PermanentError(StageError):
+    """Trying again gives the same end: the video becomes FAILED, the project goes on."""
+
+
+class TransientError(StageError):
+    """Trying again can help: the claim is given back and the job fails, to be retried."""
+
+
+class UncheckedError(TransientError):
+    """A check could not be made; unlike other transient ones, this counts as an attempt."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, ErrorClass.UNCHECKED, hint)

@@ -1,0 +1,188 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file (Btrfs, XFS)
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+_CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP}
+STAGING_SUFFIX = ".partial"
+RESUME_SUFFIX = ".resume"  # folders of transfers that broke off; outlive the attempt
+
+
+def staging_path(final: Path) -> Path:
+    """Name a hidden sibling of ``final`` under which to make it; unique to this call."""
+    return final.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}")
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; on a clean exit it becomes ``path``, else nothing appears.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make; its folder is created.
+
+    Yields
+    ------
+    Path
+        A sibling with the same suffix, so that writers that look at it choose the same format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}{path.suffix}")
+    try:
+        yield partial
+        fsync(partial)
+        os.replace(partial, path)
+        fsync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def staging_dir(final: Path) -> Iterator[Path]:
+    """Yield a fresh folder beside ``final``, removed at the end unless it was published."""
+    staging = staging_path(final)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def publish_dir(staging: Path, final: Path) -> None:
+    """Put a finished folder in the place of ``final``: two renames, whatever its size.
+
+    Where the file system can swap names, one of the two is there at any moment.
+
+    What stood there before is left beside it, for :func:`remove_partials`. Safe to call again after
+    it was interrupted: when ``staging`` is gone and ``final`` is there, it was already published.
+
+    Parameters
+    ----------
+    staging : Path
+        A complete folder on the same file system, flushed by :func:`fsync_tree`.
+    final : Path
+        Where it shall appear.
+    """
+    if not staging.exists() and final.exists():
+        return
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if not final.exists():
+        os.replace(staging, final)
+    elif _exchange(staging, final):
+        os.replace(staging, staging_path(final))
+    else:
+        os.replace(final, staging_path(final))
+        os.replace(staging, final)
+    fsync(final.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step, where system and file system can: neither is ever missing."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    names = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
+    return bool(libc.renameat2(*names, _RENAME_EXCHANGE) == 0)
+
+
+def remove_partials(final: Path) -> None:
+    """Delete what attempts at making ``final`` left beside it, and what it replaced."""
+    for partial in final.parent.glob(f".{glob.escape(final.name)}.*{STAGING_SUFFIX}"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Flush a folder of many files to the disk, with one system call where there is one."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        if hasattr(libc, "syncfs") and libc.syncfs(fd) == 0:
+            return
+    finally:
+        os.close(fd)
+    for entry in folder.rglob("*"):
+        fsync(entry)
+    fsync(folder)
+
+
+def fsync(path: Path) -> None:
+    """Flush one file or folder to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def link_or_copy(source: Path, target: Path, *, reflink: bool = False) -> str:
+    """Make ``target`` the same file as ``source`` as cheaply as the file systems allow.
+
+    Parameters
+    ----------
+    source, target : Path
+        An existing file, and a name that does not exist yet.
+    reflink : bool
+        Try to share blocks first: then a later change to ``source`` leaves ``target`` as it is.
+
+    Returns
+    -------
+    str
+        ``"reflink"``, ``"hardlink"`` or ``"copy"``: how it was done.
+    """
+    if reflink and _reflink(source, target):
+        return "reflink"
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _CANNOT_LINK:
+            raise
+        shutil.copy2(source, target)
+        return "copy"
+    return "hardlink"
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's bytes to a name that does not exist yet, sharing blocks where possible."""
+    if not _reflink(source, target):
+        shutil.copyfile(source, target)
+
+
+def _reflink(source: Path, target: Path) -> bool:
+    with source.open("rb") as src, target.open("xb") as dst:
+        try:
+            fcntl.ioctl(dst.fileno(), _FICLONE, src.fileno())
+        except OSError:
+            cloned = False
+        else:
+            cloned = True
+    if not cloned:
+        target.unlink()
+    return cloned
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return 16 hexadecimal digits that change when any part (anything JSON can hold) changes."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

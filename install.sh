@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Set up a virtual environment with dataminer in it: install.sh PYTHON VENV EXTRA
+set -euo pipefail
+python=$1 venv=$2 extra=$3
+
+if ! command -v "$python" >/dev/null; then
+    echo "dataminer needs Python 3.11 or newer, and there is no $python here." >&2
+    echo "Next: install it, or name another one: make PYTHON=python3.12 ..." >&2
+    exit 1
+fi
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "dataminer needs Python 3.11 or newer; $python is $("$python" -V 2>&1)." >&2
+    exit 1
+fi
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || {
+    echo "Next: install the venv module (Debian, Ubuntu: apt install python3-venv)" >&2
+    exit 1
+}
+echo "Setting up $venv: minutes the first time (PyTorch is large), seconds when nothing changed"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 \
+    --constraint constraints.txt --editable ".[$extra]"
+
+# opencv-python wants the system's libGL, which servers and containers often lack; the headless
+# build is the same library without windows, which dataminer never opens.
+if ! "$venv/bin/python" -c 'import cv2' 2>/dev/null; then
+    version=$("$venv/bin/python" -c 'from importlib.metadata import version as v; print(v("opencv-python"))')
+    echo "opencv-python does not load here (no libGL?): using opencv-python-headless $version"
+    "$venv/bin/python" -m pip uninstall --quiet --yes opencv-python
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+        "opencv-python-headless==$version"
+    "$venv/bin/python" -c 'import cv2'
+fi
+
+for tool in ffprobe:ffmpeg dot:graphviz; do
+    command -v "${tool%%:*}" >/dev/null || echo \
+        "note: ${tool##*:} is not installed; dataminer works without it (see README, What uses what)"
+done
