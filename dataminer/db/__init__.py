@@ -1,0 +1,1 @@
+"""The database: its server, its tables, and connections to it."""

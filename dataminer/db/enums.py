@@ -1,0 +1,47 @@
+"""What a source, a video, a video in a project, and a project can be."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SourceType(StrEnum):
+    """How a video came into the database."""
+
+    SEARCH = "SEARCH"
+    URL = "URL"
+    FILE = "FILE"
+    MANUAL = "MANUAL"
+
+
+class VideoStatus(StrEnum):
+    """Where a video stands, for all projects: download, then extract."""
+
+    PENDING = "PENDING"
+    DOWNLOADING = "DOWNLOADING"
+    DOWNLOADED = "DOWNLOADED"
+    EXTRACTING = "EXTRACTING"
+    EXTRACTED = "EXTRACTED"
+    FAILED = "FAILED"
+
+
+class ProjectVideoStatus(StrEnum):
+    """Where a video stands in one project: filter."""
+
+    PENDING = "PENDING"
+    FILTERING = "FILTERING"
+    FILTERED = "FILTERED"
+    FILTERED_EMPTY = "FILTERED_EMPTY"
+    FAILED = "FAILED"
+
+
+class ProjectStatus(StrEnum):
+    """Where a project stands: its videos, then dedup, then detect."""
+
+    POPULATING = "POPULATING"
+    FILTERING = "FILTERING"
+    DEDUP_READY = "DEDUP_READY"
+    DEDUPING = "DEDUPING"
+    DETECT_READY = "DETECT_READY"
+    DETECTING = "DETECTING"
+    COMPLETE = "COMPLETE"
