@@ -1,0 +1,1 @@
+"""Claims, heartbeats, results: the only code that moves a status."""

@@ -1,0 +1,104 @@
+"""Every statement on the budget and its breakers; values are always bound."""
+
+# Runs with other settings may use the same source: the strictest that was seen lately counts.
+_STRICTEST = """greatest(%(least)s, CASE WHEN stated_at > clock_timestamp() - interval '5 minutes'
+    THEN spacing ELSE 0 END)"""
+
+# No permit is given further ahead: a moment beyond that was set by a clock that went back since.
+_NEXT = f"""least(latest_at, clock_timestamp() + make_interval(secs => %(ahead)s))
+    + make_interval(secs => greatest({_STRICTEST}, %(pause)s))"""
+
+PERMIT = f"""
+UPDATE budgets SET
+    latest_at = greatest(clock_timestamp(), {_NEXT}),
+    spacing = {_STRICTEST},
+    stated_at = CASE WHEN %(least)s >= {_STRICTEST} THEN clock_timestamp() ELSE stated_at END,
+    permits = permits + 1
+WHERE source = %(source)s AND lane = %(lane)s
+    AND {_NEXT} <= clock_timestamp() + make_interval(secs => %(ahead)s)
+    AND NOT EXISTS (
+        SELECT FROM breakers WHERE source = %(source)s AND strikes > 0
+            AND (open_until > clock_timestamp() OR probe_by IS DISTINCT FROM %(me)s))
+RETURNING extract(epoch FROM latest_at - clock_timestamp())::float
+"""
+
+FIRST_PERMIT = """
+INSERT INTO budgets (source, lane, spacing, latest_at)
+VALUES (%(source)s, %(lane)s, %(least)s, clock_timestamp() - make_interval(secs => %(pause)s))
+ON CONFLICT DO NOTHING
+"""
+
+LOOK = """
+SELECT b.source IS NOT NULL AS known,
+    extract(epoch FROM b.latest_at + make_interval(secs => b.spacing) - clock_timestamp())::float
+        AS busy,
+    extract(epoch FROM k.open_until - clock_timestamp())::float AS open,
+    to_char(k.open_until, 'YYYY-MM-DD HH24:MI:SS') AS until, k.reason,
+    k.error_class
+FROM (VALUES (1)) AS one
+LEFT JOIN budgets b ON b.source = %(source)s AND b.lane = %(lane)s
+LEFT JOIN breakers k ON k.source = %(source)s AND k.strikes > 0
+"""
+
+# One job at a time goes first, and only once the pause is over.
+PROBE = """
+UPDATE breakers SET probe_by = %(me)s,
+    probe_until = clock_timestamp() + make_interval(secs => %(seconds)s)
+WHERE source = %(source)s AND strikes > 0 AND open_until <= clock_timestamp()
+    AND (probe_by = %(me)s OR probe_until IS NULL OR probe_until < clock_timestamp())
+"""
+
+# A refusal counts once for all who were on their way: not while the source pauses, and not beside
+# a job that goes first. The first pause is as long as the source asks, where it asks.
+TRIP = """
+INSERT INTO breakers AS k (source, strikes, opened_at, open_until, reason, error_class)
+VALUES (%(source)s, 1, clock_timestamp(),
+    clock_timestamp() + make_interval(secs => coalesce(%(retry_after)s, %(first)s)), %(reason)s,
+    %(error_class)s)
+ON CONFLICT (source) DO UPDATE SET
+    (strikes, opened_at, open_until, reason, error_class, probe_by, probe_until) = (
+        SELECT k.strikes + 1, CASE WHEN k.strikes = 0 THEN clock_timestamp() ELSE k.opened_at END,
+            clock_timestamp() + make_interval(secs => CASE
+                WHEN k.strikes = 0 THEN coalesce(%(retry_after)s, %(first)s)
+                ELSE greatest(
+                    coalesce(%(retry_after)s, 0),
+                    least(%(longest)s, %(first)s * power(2, least(k.strikes, 30)))) END),
+            excluded.reason, excluded.error_class, NULL::varchar, NULL::timestamptz)
+WHERE k.strikes = 0 OR k.open_until <= clock_timestamp() AND (
+    k.probe_by = %(me)s OR k.probe_until IS NULL OR k.probe_until < clock_timestamp())
+"""
+
+# who was on the way when the pause began may know better how long it lasts
+LENGTHEN = """
+UPDATE breakers SET
+    open_until = clock_timestamp() + make_interval(secs => %(retry_after)s)
+WHERE source = %(source)s AND strikes > 0 AND open_until > clock_timestamp()
+    AND open_until < clock_timestamp() + make_interval(secs => %(retry_after)s)
+"""
+
+PASS = """
+UPDATE breakers SET strikes = 0, open_until = NULL, probe_by = NULL, probe_until = NULL
+WHERE source = ANY(%(sources)s) AND probe_by = %(me)s AND open_until <= clock_timestamp()
+"""
+
+LEAVE = """
+UPDATE breakers SET probe_by = NULL, probe_until = NULL
+WHERE source = ANY(%(sources)s) AND probe_by = %(me)s
+"""
+
+RESET = """
+UPDATE breakers SET strikes = 0, open_until = NULL, probe_by = NULL, probe_until = NULL
+WHERE strikes > 0 AND (%(source)s::varchar IS NULL OR source = %(source)s) RETURNING source
+"""
+
+PAUSES = """
+SELECT source, reason, strikes, opened_at, open_until,
+    greatest(extract(epoch FROM open_until - clock_timestamp()), 0)::float AS seconds_left
+FROM breakers WHERE strikes > 0 ORDER BY source
+"""
+
+BUDGETS = """
+SELECT source, lane, spacing, permits, latest_at,
+    greatest(extract(epoch FROM latest_at - clock_timestamp()), 0)::float AS seconds_ahead
+FROM budgets ORDER BY source, lane
+"""

@@ -1,0 +1,338 @@
+"""Claim a row, keep it, finish it or give it back: every write fenced by the claim's lease."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from dataminer.db.connection import transaction
+from dataminer.errors import DataminerError
+from dataminer.sync import sql as statements
+from dataminer.sync.stages import KEYS, Stage, running_statuses
+
+PATIENCE = 180.0  # seconds that a job waits for the database to come back
+
+
+class LeaseLost(DataminerError):
+    """Another job took this claim over; nothing of this one's result was written."""
+
+    @classmethod
+    def of(cls, held: Claim) -> LeaseLost:
+        """Return the error for a claim that was lost."""
+        return cls(
+            f"the {held} was taken over by another job, so this one stopped and changed nothing",
+            "nothing: the other job's result counts",
+        )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on one row until the lease moves on.
+
+    Parameters
+    ----------
+    stage : Stage
+        What is being done to the row.
+    key : Mapping
+        The row's key columns and their values.
+    lease : int
+        The number that fences every write of this claim.
+    attempts : int
+        How many attempts, this one included, have begun since the last result.
+    """
+
+    stage: Stage
+    key: Mapping[str, Any]
+    lease: int
+    attempts: int
+
+    def __str__(self) -> str:
+        return f"{self.stage.name} of {' '.join(str(value) for value in self.key.values())}"
+
+
+@dataclass(frozen=True)
+class RowState:
+    """What a row says at this moment."""
+
+    status: str
+    lease: int
+    locked_by: str | None
+    error: str | None
+    error_class: str | None
+
+
+def owner_name() -> str:
+    """Return who this process is: host, process id and, under Slurm, the job's id."""
+    slurm = os.environ.get("SLURM_JOB_ID")
+    return f"{socket.gethostname()}:{os.getpid()}" + (f":slurm-{slurm}" if slurm else "")
+
+
+def is_dead(owner: str | None) -> bool:
+    """Tell whether an owner was a process of this host that is no more.
+
+    A wrong yes (two containers of one host name) costs double work and nothing else: whoever lost
+    the lease writes nothing.
+    """
+    host, _, rest = (owner or "").partition(":")
+    pid = rest.partition(":")[0]
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def claim(
+    stage: Stage,
+    key: Mapping[str, Any],
+    *,
+    stale_seconds: float,
+    dead_lease: int | None = None,
+    seen: str | None = None,
+    patience: float = PATIENCE,
+) -> Claim | None:
+    """Claim exactly the row that ``key`` names.
+
+    Parameters
+    ----------
+    stage : Stage
+        What shall be done to it.
+    key : Mapping
+        Key columns and values.
+    stale_seconds : float
+        A holder without a heartbeat for so long, by the database's clock, has lost the row.
+    dead_lease : int or None
+        A lease whose holder is known to be dead, and need not be waited for.
+    seen : str or None
+        The status that was looked at: a row that has moved on from it since, and that nobody holds,
+        is not claimed.
+    patience : float
+        Seconds to wait for a database that is away.
+
+    Returns
+    -------
+    Claim or None
+        None when somebody else holds the row, or it is in no status that allows this stage.
+    """
+    values = {
+        "running": stage.running,
+        "idle": [status for status in stage.idle if seen in (None, status)],
+        "held": list(running_statuses(stage.table)),
+        "owner": owner_name(),
+        "stale": stale_seconds,
+        "dead_lease": dead_lease,
+    }
+    # what follows takes longer than a connection may idle
+    row = _execute(statements.CLAIM, stage, key, values, patience=patience, keep=False)
+    return Claim(stage, dict(key), *row) if row else None
+
+
+def claim_batch(
+    stage: Stage, count: int, *, project_id: int | None = None, patience: float = PATIENCE
+) -> list[Claim]:
+    """Claim the oldest rows that are ready for ``stage``, in one statement.
+
+    Rows that wait for this stage and nobody holds; stale ones are given back by ``recover``, and
+    those that are made again by name with :func:`claim`. The table ``projects`` is never locked.
+
+    Parameters
+    ----------
+    stage : Stage
+        A stage of ``videos`` or ``project_videos``.
+    count : int
+        At most so many.
+    project_id : int or None
+        Only videos of this project.
+    patience : float
+        Seconds to wait for a database that is away.
+
+    Returns
+    -------
+    list of Claim
+        Oldest first; fewer than ``count`` when no more are ready.
+    """
+    if stage.table not in statements.WANTED:
+        raise ValueError(f"{stage.name} is claimed by name, not in batches")
+    names = KEYS[stage.table]
+    query = sql.SQL(statements.CLAIM_BATCH).format(
+        table=sql.Identifier(stage.table),
+        status=sql.Identifier(stage.status_column),
+        keys=_columns("r", names),
+        wanted=sql.SQL(statements.WANTED[stage.table]),
+        matches=sql.SQL("({}) = ({})").format(_columns("t", names), _columns("chosen", names)),
+        returned=_columns("t", names),
+    )
+    values = {
+        "ready": stage.released,
+        "running": stage.running,
+        "owner": owner_name(),
+        "count": count,
+        "project_id": project_id,
+    }
+
+    def work(connection: Connection) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(query, values)
+            return cursor.fetchall()
+
+    rows = transaction(work, patience=patience, name=f"{stage.name} batch", single=True)
+    return [
+        Claim(stage, dict(zip(names, key, strict=True)), lease, attempts)
+        for _, lease, attempts, *key in sorted(rows)
+    ]
+
+
+def look(stage: Stage, key: Mapping[str, Any]) -> RowState | None:
+    """Return what the row says, or None when there is no such row."""
+    row = _execute(statements.LOOK, stage, key, {}, patience=PATIENCE)
+    return RowState(*row) if row else None
+
+
+def beat(held: Claim) -> bool:
+    """Tell the database that the holder lives; False when the lease has moved on."""
+    values = {"lease": held.lease, "running": held.stage.running}
+    return bool(_execute(statements.BEAT, held.stage, held.key, values, count=True, keep=False))
+
+
+def finish(
+    held: Claim, status: str, columns: Mapping[str, Any], publish: Callable[[], None]
+) -> None:
+    """Put a result in place and record it, while the row is locked and only if it is still ours.
+
+    Parameters
+    ----------
+    held : Claim
+        The claim under which the result was made.
+    status : str
+        One of ``held.stage.done``.
+    columns : Mapping
+        What the row shall say besides, by column.
+    publish : callable
+        Puts the files in place; run again when the COMMIT's answer was lost, so safe to repeat.
+
+    Raises
+    ------
+    LeaseLost
+        When another job took the row over; then ``publish`` was not called.
+    """
+    if status not in held.stage.done:
+        raise ValueError(f"{held.stage.name} cannot end in {status}")
+    values = {"lease": held.lease, "running": held.stage.running, "done": status}
+    assignments = [
+        sql.SQL(", {} = {}").format(sql.Identifier(name), sql.Placeholder(f"column_{name}"))
+        for name in columns
+    ]
+    bound = {f"column_{name}": _adapt(value) for name, value in columns.items()}
+
+    def work(connection: Connection) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(compose(statements.HOLD, held.stage, held.key), {**held.key, **values})
+            row = cursor.fetchone()
+            if row and row[0] == status:
+                return  # recorded before; only the answer was lost
+            if not row or row[0] != held.stage.running:
+                raise LeaseLost.of(held)
+            publish()
+            query = compose(statements.FINISH, held.stage, held.key, sql.Composed(assignments))
+            cursor.execute(query, {**held.key, **values, **bound})
+
+    transaction(work, patience=PATIENCE, name=str(held))
+
+
+def release(held: Claim, *, error: str | None, error_class: str | None, counts: bool) -> bool:
+    """Give a claim back without a result.
+
+    Parameters
+    ----------
+    held : Claim
+        The claim; when its lease has moved on already, nothing happens.
+    error, error_class : str or None
+        Why, for the row to tell; None leaves what stands there.
+    counts : bool
+        Whether this attempt counts against ``max_attempts``.
+
+    Returns
+    -------
+    bool
+        Whether the claim was still ours.
+    """
+    values = {
+        "lease": held.lease,
+        "running": held.stage.running,
+        "released": held.stage.released,
+        "counts": counts,
+        "error": error,
+        "error_class": error_class,
+    }
+    return bool(
+        _execute(statements.RELEASE, held.stage, held.key, values, count=True, patience=PATIENCE)
+    )
+
+
+def note(stage: Stage, key: Mapping[str, Any], lease: int, *, error: str, error_class: str) -> None:
+    """Have a row that waits for its next attempt say how the last one ended.
+
+    Parameters
+    ----------
+    stage, key : Stage, Mapping
+        The row.
+    lease : int
+        As it was when the row was looked at: once it moves on, the note is late.
+    error, error_class : str
+        What happened.
+    """
+    values = {"lease": lease, "released": stage.released, "error": error}
+    _execute(statements.NOTE, stage, key, {**values, "error_class": error_class}, count=True)
+
+
+def _execute(
+    text: str,
+    stage: Stage,
+    key: Mapping[str, Any],
+    values: Mapping[str, Any],
+    *,
+    count: bool = False,
+    patience: float = 0.0,
+    keep: bool = True,
+) -> Any:
+    def work(connection: Connection) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(compose(text, stage, key), {**key, **values})
+            return cursor.rowcount if count else cursor.fetchone()
+
+    name = " ".join([stage.name, *map(str, key.values())])
+    return transaction(work, patience=patience, name=name, keep=keep, single=True)
+
+
+def compose(
+    text: str, stage: Stage, key: Mapping[str, Any], columns: sql.Composable = sql.SQL("")
+) -> sql.Composed:
+    """Put a stage's identifiers and its rows' key into a statement; values stay bound."""
+    matches = [
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in key
+    ]
+    return sql.SQL(text).format(
+        table=sql.Identifier(stage.table),
+        status=sql.Identifier(stage.status_column),
+        key=sql.SQL(" AND ").join(matches),
+        columns=columns,
+    )
+
+
+def _columns(table: str, names: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(table, name) for name in names)
+
+
+def _adapt(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict) else value

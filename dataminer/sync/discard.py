@@ -1,0 +1,112 @@
+"""Take folders out of the store: aside while rows are locked, for good once that is recorded."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataminer.errors import DataminerError
+from dataminer.files import staging_path
+from dataminer.store import Store
+
+VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PROJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a number of folders hold; hard links count once."""
+
+    files: int
+    bytes: int
+
+
+def checked(name: str, pattern: re.Pattern[str]) -> str:
+    """Return an id that may become a part of a path.
+
+    Raises
+    ------
+    DataminerError
+        When it may not.
+    """
+    if not pattern.fullmatch(name):
+        raise DataminerError(
+            f"{name!a} is not an id", "give one that `dataminer status --json` shows"
+        )
+    return name
+
+
+def measure(paths: Iterable[Path]) -> Size:
+    """Count what lies under paths, without following links."""
+    seen: dict[tuple[int, int], int] = {}
+    for path in paths:
+        for stat in _walk(path):
+            seen[stat.st_dev, stat.st_ino] = stat.st_size
+    return Size(len(seen), sum(seen.values()))
+
+
+def _walk(path: Path) -> Iterator[os.stat_result]:
+    try:
+        if path.is_symlink() or not path.is_dir():
+            yield path.lstat()
+            return
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _walk(Path(entry.path))
+                else:
+                    yield entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return
+
+
+def refuse_outside(store: Store, paths: Iterable[Path]) -> None:
+    """Make sure that paths lie in the store, links on the way followed.
+
+    Raises
+    ------
+    DataminerError
+        When one does not; nothing has been deleted then.
+    """
+    root = store.root.resolve()
+    for path in paths:
+        if not path.parent.resolve().is_relative_to(root) or path.parent.resolve() == root:
+            raise DataminerError(
+                f"{path} lies outside of the store {root}: a folder above it is a link",
+                "delete it by hand",
+            )
+
+
+@contextmanager
+def set_aside(paths: Iterable[Path]) -> Iterator[None]:
+    """Move paths out of the way for the block; delete them after it, or put them back.
+
+    A crash leaves hidden ``.partial`` folders, which `dataminer cleanup-orphans` finds.
+    """
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for path in paths:
+            if os.path.lexists(path):
+                aside = staging_path(path)
+                os.rename(path, aside)
+                moved.append((path, aside))
+        yield
+    except BaseException:
+        for path, aside in moved:
+            os.rename(aside, path)
+        raise
+    for _, aside in moved:
+        remove(aside)
+
+
+def remove(path: Path) -> None:
+    """Delete a folder, a file or a link; never what a link leads to."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path)

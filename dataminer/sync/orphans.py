@@ -1,0 +1,211 @@
+"""Find and delete what no row knows of: files without rows, left-over staging, unused videos."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg2.extensions import connection as Connection
+
+from dataminer.config import MonitorConfig
+from dataminer.db.connection import transaction
+from dataminer.errors import DataminerError
+from dataminer.files import RESUME_SUFFIX, STAGING_SUFFIX
+from dataminer.store import Store
+from dataminer.sync import rows, stages
+from dataminer.sync.discard import PROJECT_NAME, VIDEO_ID, refuse_outside, set_aside
+from dataminer.sync.maintenance import Deletion, carry_out
+from dataminer.sync.rows import Tables
+from dataminer.sync.truth import names_in
+
+# ---- statements: values bound ------------------------------------------------------------------
+
+_UNUSED = """
+SELECT video_id FROM videos v
+WHERE NOT EXISTS (SELECT FROM project_videos pv WHERE pv.video_id = v.video_id) ORDER BY 1
+"""
+
+_TABLE = ".parquet"
+_SEEN = re.compile(rf"(?:{VIDEO_ID.pattern}){re.escape(_TABLE)}")
+_OF_VIDEOS = ("videos", "frames", "seen")
+OLD_SECONDS = 24 * 3600.0  # younger ones may belong to a job that only looks dead, or be resumed
+_PARTIAL = re.compile(
+    r"\.(?:(?P<name>[^.]+)\.)?[0-9a-f]{12}"
+    rf"(?:{re.escape(STAGING_SUFFIX)}(?:\..*)?|{re.escape(RESUME_SUFFIX)})"
+)
+
+
+@dataclass(frozen=True)
+class Orphans:
+    """What no row knows of.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    folders : tuple of Path
+        Of videos and projects that have no row; also files of what models saw in such videos.
+    partials : tuple of Path
+        What attempts left that ended long ago: staging, and transfers that broke off.
+    videos : tuple of str
+        Rows of videos that belong to no project.
+    """
+
+    store: Store
+    folders: tuple[Path, ...]
+    partials: tuple[Path, ...]
+    videos: tuple[str, ...]
+
+
+def find(store: Store) -> Orphans:
+    """Look for what no row knows of, without changing anything.
+
+    Raises
+    ------
+    DataminerError
+        When the database is empty and the store is not: then every file would be an orphan.
+    """
+    # files first: a row that was added in between is there before its files are
+    found = list(_entries(store))
+    tables = rows.load(None)
+    if found and not tables.projects and not tables.videos:
+        raise DataminerError(
+            f"the database knows nothing at all, and {store.root} is not empty",
+            "make the rows from the files with `dataminer sync --project NAME`, or name the"
+            " right database in DATABASE_URL",
+        )
+    folders = [entry.path for entry in found if not entry.partial and not entry.known(tables)]
+    partials = [entry.path for entry in found if entry.partial and entry.left(tables)]
+    return Orphans(store, tuple(folders), tuple(partials), tuple(_unused()))
+
+
+def delete_files(orphans: Orphans) -> list[Path]:
+    """Delete the folders of ``orphans``, except those that a row knows of by now.
+
+    Returns
+    -------
+    list of Path
+        What was deleted.
+    """
+    again = find(orphans.store)
+    wanted = {*orphans.folders, *orphans.partials}
+    gone = [path for path in (*again.folders, *again.partials) if path in wanted]
+    refuse_outside(orphans.store, gone)
+    for path in gone:
+        with set_aside([path]):
+            pass
+    return gone
+
+
+def deletion_of_rows(orphans: Orphans, *, files: bool) -> Deletion:
+    """Plan the deletion of the videos that belong to no project."""
+    store = orphans.store
+    folders = [f(name) for name in orphans.videos for f in (store.video, store.frames)]
+    seen = [path for name in orphans.videos for path in store.seen(name)]
+    there = tuple(path for path in (*folders, *seen) if os.path.lexists(path))
+    return Deletion(
+        "videos of no project", store, videos=orphans.videos, folders=there if files else ()
+    )
+
+
+def delete_rows(orphans: Orphans, settings: MonitorConfig, *, files: bool) -> None:
+    """Delete the rows of videos that belong to no project; with ``files`` their folders too."""
+    carry_out(deletion_of_rows(orphans, files=files), settings)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A name in one of the store's folders.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is.
+    name : str
+        The video or project that it is named after; for staging, the folder that it became.
+    kind : str
+        ``videos``, ``frames``, ``projects`` or ``filtered``; ``seen`` for what a model saw in a
+        video; ``stage`` for folders of a project.
+    project : str
+        The project that it lies in, or an empty string.
+    partial : bool
+        Whether it is staging.
+    """
+
+    path: Path
+    name: str
+    kind: str
+    project: str = ""
+    partial: bool = False
+
+    def known(self, tables: Tables) -> bool:
+        if self.kind in _OF_VIDEOS:
+            return self.name in tables.videos
+        if self.kind == "projects":
+            return self.name in tables.projects
+        # what lies in a folder of an orphaned project goes with it
+        members = tables.members.get(self.project)
+        return self.kind == "stage" or members is None or self.name in members
+
+    def left(self, tables: Tables) -> bool:
+        return not self._held(tables) and _age(self.path) > OLD_SECONDS
+
+    def _held(self, tables: Tables) -> bool:
+        if self.kind in _OF_VIDEOS:
+            row = tables.videos.get(self.name)
+            return row is not None and row.status in stages.running_statuses("videos")
+        if self.kind == "filtered":
+            member = tables.members.get(self.project, {}).get(self.name)
+            return member is not None and member.status in stages.running_statuses("project_videos")
+        project = tables.projects.get(self.project or self.name)
+        return project is not None and project.status in stages.running_statuses("projects")
+
+
+def _entries(store: Store) -> Iterator[_Entry]:
+    for kind in ("videos", "frames"):
+        yield from _of(store.root / kind, VIDEO_ID, kind)
+    for folder in store.of_models():
+        yield from _of(folder, _SEEN, "seen")
+    projects = store.project("x").parent
+    yield from _of(projects, PROJECT_NAME, "projects")
+    for project in sorted(filter(PROJECT_NAME.fullmatch, names_in(projects))):
+        if store.project(project).is_symlink():
+            continue
+        yield from _of(store.project(project), None, "stage", project)
+        filtered = store.filtered(project, "x").parent
+        if not filtered.is_symlink():
+            yield from _of(filtered, VIDEO_ID, "filtered", project)
+
+
+def _of(
+    folder: Path, pattern: re.Pattern[str] | None, kind: str, project: str = ""
+) -> Iterator[_Entry]:
+    for name in sorted(names_in(folder)):
+        partial = _PARTIAL.fullmatch(name)
+        if partial:
+            yield _Entry(folder / name, partial["name"] or "", kind, project, partial=True)
+        elif pattern and pattern.fullmatch(name):
+            yield _Entry(folder / name, name.removesuffix(_TABLE), kind, project)
+
+
+def _age(path: Path) -> float:
+    """Return the seconds since anything directly in a folder last changed."""
+    newest = path.lstat().st_mtime
+    if path.is_dir() and not path.is_symlink():
+        with os.scandir(path) as entries:
+            times = [entry.stat(follow_symlinks=False).st_mtime for entry in entries]
+        newest = max([newest, *times])
+    return time.time() - newest
+
+
+def _unused() -> list[str]:
+    def work(connection: Connection) -> list[str]:
+        with connection.cursor() as cursor:
+            cursor.execute(_UNUSED)
+            return [row[0] for row in cursor.fetchall()]
+
+    return transaction(work, name="orphans")

@@ -1,0 +1,89 @@
+"""A project's report: what the database says of it, and the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2.extras import RealDictCursor
+
+from dataminer.config import Config
+from dataminer.db.connection import connect
+from dataminer.errors import DatabaseError, DataminerError
+from dataminer.report.facts import Facts, Video
+from dataminer.store import Store
+
+_FACTS = """
+SELECT p.project_stage, v.video_id, v.url, v.title, v.status, pv.status AS member_status,
+    coalesce(v.error_class, pv.error_class) AS error_class, coalesce(v.error, pv.error) AS error,
+    v.warning
+FROM projects p LEFT JOIN project_videos pv USING (project_id) LEFT JOIN videos v USING (video_id)
+WHERE p.name = %(project)s ORDER BY v.video_id COLLATE "C"
+"""
+_SECTIONS = ("extract", "filter", "dedup", "detect", "download")
+
+
+def result_settings(config: Config) -> dict[str, dict[str, Any]]:
+    """Return, by section, the settings that decide what comes out: those that a report shows.
+
+    Proxies, cookies and the like are not among them.
+    """
+    return {name: getattr(config, name).result_settings() for name in _SECTIONS}
+
+
+def facts(project: str) -> Facts:
+    """Ask the database what it knows of a project; one query, nothing is written.
+
+    Raises
+    ------
+    DataminerError
+        When there is no such project.
+    """
+    connection = connect(name=f"report {project}")
+    try:
+        connection.set_session(readonly=True)
+        with connection, connection.cursor(cursor_factory=RealDictCursor) as cursor:
+            cursor.execute(_FACTS, {"project": project})
+            rows = [dict(row) for row in cursor.fetchall()]
+    except psycopg2.errors.UndefinedTable as error:
+        raise DatabaseError(
+            "the database has no tables yet", "make them with `dataminer populate --config FILE`"
+        ) from error
+    finally:
+        connection.close()
+    if not rows:
+        raise DataminerError(
+            f"there is no project {project}", "`dataminer status` lists all projects"
+        )
+    stage = str(rows[0]["project_stage"])
+    told = [{k: v for k, v in row.items() if k != "project_stage"} for row in rows]
+    return Facts(project, stage, tuple(Video(**row) for row in told if row["video_id"]))
+
+
+def report(config: Config, project: str, out: Path) -> int:
+    """Draw a project's report, of as much as there is of it.
+
+    Parameters
+    ----------
+    config : Config
+        The settings; those that decide what comes out are shown, and no other.
+    project : str
+        The project.
+    out : Path
+        The page to write.
+
+    Returns
+    -------
+    int
+        Its size in bytes.
+
+    Raises
+    ------
+    DataminerError
+        When there is no such project, or the database cannot be asked.
+    """
+    from dataminer.report.page import write_report  # the Snakefile needs only the settings
+
+    settings = result_settings(config)
+    return write_report(Store(config.store_path), facts(project), out, settings=settings)

@@ -1,0 +1,233 @@
+"""What finished files of each stage say, and how a failure is written as a result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
+from dataminer.errors import DataminerError, ErrorClass, PermanentError
+from dataminer.files import atomic_write
+from dataminer.frames import (
+    CLUSTERS_FILE,
+    FRAMES_FILE,
+    FRAMES_SCHEMA,
+    read_meta,
+    write_table,
+)
+from dataminer.images import FrameReader
+from dataminer.store import ANNOTATIONS_FILE, INFO_FILE
+from dataminer.sync.work import Outcome
+
+Meta = dict[str, Any]
+
+
+def read_info(folder: Path) -> Meta | None:
+    """Return the contents of a video's ``info.json``, or None where there is none."""
+    try:
+        loaded: Meta = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return loaded
+
+
+def read_frames_meta(folder: Path) -> Meta | None:
+    """Return what is known about a folder's frame table, or None where there is none."""
+    try:
+        return read_meta(folder / FRAMES_FILE)
+    except (FileNotFoundError, NotADirectoryError, pa.ArrowInvalid):
+        return None
+
+
+def read_download(folder: Path) -> Outcome | None:
+    """Tell what a video's folder says."""
+    info = read_info(folder)
+    if info is None:
+        return None
+    if "failure" in info:
+        return _failed(VideoStatus.FAILED, info, _downloaded_with(info))
+    video = folder / str(info.get("video"))
+    if not video.is_file() or video.stat().st_size != info.get("size_bytes"):
+        return None
+    columns = {
+        "video_path": video,
+        "title": info.get("title"),
+        "uploader": info.get("uploader"),
+        "licence": info.get("licence"),
+        "duration": info.get("duration"),
+        **_downloaded_with(info),
+        **_NO_ERROR,
+    }
+    return Outcome(VideoStatus.DOWNLOADED, columns, str(info.get("fingerprint")))
+
+
+def read_extract(folder: Path) -> Outcome | None:
+    """Tell what a folder of extracted frames says."""
+    meta = read_frames_meta(folder)
+    if meta is None:
+        return None
+    if "failure" in meta:
+        return _failed(VideoStatus.FAILED, meta, {"extracted_with": meta.get("made_with")})
+    names = _whole(folder)
+    if not names:
+        return None
+    columns = {
+        "frames_dir": folder,
+        "frame_count": len(names),
+        "warning": meta.get("warning"),
+        "extracted_with": meta.get("made_with"),
+        **_NO_ERROR,
+    }
+    return Outcome(VideoStatus.EXTRACTED, columns, str(meta.get("fingerprint")))
+
+
+def read_filter(folder: Path) -> Outcome | None:
+    """Tell what a folder of filtered frames says."""
+    meta = read_frames_meta(folder)
+    if meta is None:
+        return None
+    if "failure" in meta:
+        return _failed(ProjectVideoStatus.FAILED, meta, {"filtered_with": meta.get("made_with")})
+    names = _whole(folder)
+    if names is None:
+        return None
+    status = ProjectVideoStatus.FILTERED if names else ProjectVideoStatus.FILTERED_EMPTY
+    columns = {
+        "filtered_dir": folder,
+        "passed_frames": len(names),
+        "filtered_with": meta.get("made_with"),
+        **_NO_ERROR,
+    }
+    return Outcome(status, columns, str(meta.get("fingerprint")))
+
+
+def read_dedup(folder: Path) -> Outcome | None:
+    """Tell what a project's folder of unique frames says."""
+    meta = read_frames_meta(folder)
+    names = _whole(folder) if meta is not None else None
+    if meta is None or names is None or not (folder / CLUSTERS_FILE).is_file():
+        return None
+    columns = {"dedup_dir": folder, "unique_frames": len(names), **_NO_ERROR}
+    return Outcome(ProjectStatus.DETECT_READY, columns, str(meta.get("fingerprint")))
+
+
+def read_detect(folder: Path) -> Outcome | None:
+    """Tell what a project's folder of annotations says."""
+    try:
+        coco = json.loads((folder / ANNOTATIONS_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    names = {image["file_name"] for image in coco["images"]}
+    labels = folder / "labels"
+    if names - _listing(folder / "images") or len(_listing(labels)) != len(names):
+        return None
+    columns = {"detect_dir": folder, "annotations": len(coco["annotations"]), **_NO_ERROR}
+    return Outcome(ProjectStatus.COMPLETE, columns, str(coco["info"].get("fingerprint")))
+
+
+def raise_failure(meta: Meta | None) -> None:
+    """Pass on, as an error, the failure that files of the stage before tell of.
+
+    Raises
+    ------
+    PermanentError
+        When ``meta`` tells of one.
+    """
+    failure = (meta or {}).get("failure")
+    if failure:
+        raise PermanentError(
+            failure["message"], ErrorClass(failure["error_class"]), failure["hint"]
+        )
+
+
+def judged_by(folder: Path, policy: str) -> str:
+    """Return which policy, as a fingerprint, has the last word on a video.
+
+    A video that is there, or that failed for another reason, was judged for good by the policy of
+    its day: a new one changes nothing. One that was refused, or is not there yet, is judged by
+    ``policy``, the present one. As a param of rule download, this has Snakemake look again at what
+    an older policy refused, and at nothing else.
+    """
+    try:
+        info = read_info(folder)
+    except OSError:  # for the job to tell of
+        return policy
+    if info is None or _is_refused(info):
+        return policy
+    return str(info.get("policy", policy))
+
+
+def read_judged(folder: Path, policy: str) -> Outcome | None:
+    """Tell what a video's folder says; what another policy refused was made with other settings."""
+    outcome, info = read_download(folder), read_info(folder) or {}
+    if outcome and _is_refused(info) and info.get("policy") != policy:
+        return Outcome(outcome.status, outcome.columns, f"policy {info.get('policy')}")
+    return outcome
+
+
+def failed_info(marks: Meta) -> Callable[[Path, DataminerError, ErrorClass], None]:
+    """Return a writer of ``info.json`` for a video that could not be downloaded."""
+
+    def write(folder: Path, error: DataminerError, error_class: ErrorClass) -> None:
+        meta = _failure_meta(marks, error, error_class)
+        with atomic_write(folder / INFO_FILE) as partial:
+            partial.write_text(json.dumps(meta, indent=1, sort_keys=True), encoding="utf-8")
+
+    return write
+
+
+def failed_frames(marks: Meta) -> Callable[[Path, DataminerError, ErrorClass], None]:
+    """Return a writer of an empty ``frames.parquet`` for a video that gives no frames."""
+
+    def write(folder: Path, error: DataminerError, error_class: ErrorClass) -> None:
+        meta = _failure_meta(marks, error, error_class)
+        write_table(folder / FRAMES_FILE, FRAMES_SCHEMA.empty_table(), FRAMES_SCHEMA, meta)
+
+    return write
+
+
+_REFUSALS = {ErrorClass.POLICY, ErrorClass.UNCHECKED}
+
+
+def _is_refused(info: Meta) -> bool:
+    return info.get("failure", {}).get("error_class") in _REFUSALS
+
+
+_NO_ERROR: Meta = {"error": None, "error_class": None}
+
+
+def _downloaded_with(info: Meta) -> Meta:
+    """Say what a file was made with; the frames of an older one are none of its own."""
+    made_with = info.get("made_with")
+    if _is_refused(info):  # another policy may let it in
+        made_with = f"{made_with} {info.get('policy')}"
+    return {"downloaded_with": made_with, "extracted_with": None}
+
+
+def _failed(status: str, meta: Meta, made_with: Meta) -> Outcome:
+    failure = meta["failure"]
+    columns = {
+        "error": str(DataminerError(failure["message"], failure["hint"])),
+        "error_class": failure["error_class"],
+        **made_with,
+    }
+    return Outcome(status, columns, str(meta.get("fingerprint")))
+
+
+def _failure_meta(marks: Meta, error: DataminerError, error_class: ErrorClass) -> Meta:
+    failure = {"message": error.message, "error_class": str(error_class), "hint": error.hint}
+    return {"failure": failure, **marks}
+
+
+def _whole(folder: Path) -> list[str] | None:
+    """Return the images that the folder's table names, or None when one of them is missing."""
+    reader = FrameReader(folder)
+    return None if reader.lost() else reader.names
+
+
+def _listing(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()

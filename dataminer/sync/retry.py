@@ -1,0 +1,327 @@
+"""Give failed videos another chance: their rows go back, and so do the files that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from psycopg2.extras import RealDictCursor
+
+from dataminer.db.connection import transaction
+from dataminer.db.enums import ProjectVideoStatus, VideoStatus
+from dataminer.errors import DatabaseError, DataminerError
+from dataminer.frames import FRAMES_FILE
+from dataminer.store import ANNOTATIONS_FILE, INFO_FILE, Store
+from dataminer.sync import projects as project_rows
+from dataminer.sync import results
+
+Row = dict[str, Any]
+
+_PAGE = 500  # videos a transaction: their files are removed while their rows are locked
+
+# ---- statements --------------------------------------------------------------------------------
+
+_KNOWN = "SELECT name FROM projects WHERE name = ANY(%(names)s)"
+
+_CANDIDATES = """
+SELECT DISTINCT video_id COLLATE "C"
+FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id)
+WHERE (%(all_projects)s OR p.name = ANY(%(names)s))
+    AND (%(all_videos)s OR video_id = ANY(%(videos)s))
+    AND ((v.error IS NOT NULL AND (%(all_classes)s OR v.error_class = ANY(%(classes)s)))
+        OR (pv.error IS NOT NULL AND (%(all_classes)s OR pv.error_class = ANY(%(classes)s))))
+ORDER BY 1
+"""
+
+# NO KEY: who only adds the video to another project need not wait
+_LOCK_VIDEOS = """
+SELECT video_id, url, status, error, error_class, video_path, locked_by FROM videos
+WHERE video_id = ANY(%(videos)s) ORDER BY video_id COLLATE "C" FOR NO KEY UPDATE SKIP LOCKED
+"""
+
+_LOCK_PAIRS = """
+SELECT pv.id, p.project_id, p.name AS project, pv.video_id, pv.status, pv.error, pv.error_class,
+    coalesce(pv.locked_by, p.locked_by) AS locked_by
+FROM project_videos pv JOIN projects p USING (project_id)
+WHERE pv.video_id = ANY(%(videos)s) AND (%(all_projects)s OR p.name = ANY(%(names)s))
+ORDER BY p.project_id, pv.id FOR NO KEY UPDATE
+"""
+
+_PROJECTS_OF = "SELECT DISTINCT project_id FROM project_videos WHERE video_id = ANY(%(videos)s)"
+
+_RESET_VIDEOS = """
+UPDATE videos v SET status = m.becomes, attempts = 0, error = NULL, error_class = NULL
+FROM unnest(%(videos)s::text[], %(becomes)s::text[]) AS m (video_id, becomes)
+WHERE v.video_id = m.video_id AND v.locked_by IS NULL
+"""
+
+_RESET_PAIRS = """
+UPDATE project_videos pv SET status = m.becomes, attempts = 0, error = NULL, error_class = NULL
+FROM unnest(%(pairs)s::int[], %(becomes)s::text[]) AS m (id, becomes)
+WHERE pv.id = m.id AND pv.locked_by IS NULL
+"""
+
+
+@dataclass(frozen=True)
+class Retried:
+    """A row that is tried again, or that would be but is held.
+
+    Parameters
+    ----------
+    video_id : str
+        The video.
+    project : str or None
+        The project whose filter of it is tried again; None for the video itself.
+    was, becomes : str
+        Its status before and after.
+    error_class, error : str or None
+        Why it had failed.
+    held_by : str or None
+        Who works on it, so that it was left alone.
+    removed : tuple of Path
+        The files that said that it had failed, and the tables of the dataset made without it.
+    """
+
+    video_id: str
+    project: str | None
+    was: str
+    becomes: str
+    error_class: str | None
+    error: str | None
+    held_by: str | None = None
+    removed: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What the user asked for; an empty list asks for all."""
+
+    projects: tuple[str, ...]
+    videos: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def values(self) -> Row:
+        return {
+            "names": list(self.projects),
+            "all_projects": not self.projects,
+            "videos": list(self.videos),
+            "all_videos": not self.videos,
+            "classes": list(self.classes),
+            "all_classes": not self.classes,
+        }
+
+    def wants(self, row: Row) -> bool:
+        return row["error"] is not None and (not self.classes or row["error_class"] in self.classes)
+
+
+def retry(
+    projects: Iterable[str] = (),
+    videos: Iterable[str] = (),
+    error_classes: Iterable[str] = (),
+    *,
+    store: Store,
+    dry_run: bool = False,
+) -> list[Retried]:
+    """Send what failed back to be tried again by the next run of snakemake.
+
+    A video that was downloaded and whose media file is still what its source gives goes back to
+    DOWNLOADED, any other to PENDING. What somebody works on is left alone.
+
+    Parameters
+    ----------
+    projects, videos, error_classes : iterable of str
+        Which; none for all. A project that is not named keeps its rows and files: its own next run
+        takes up what changed.
+    store : Store
+        Where the files lie.
+    dry_run : bool
+        Only tell; change nothing.
+
+    Returns
+    -------
+    list of Retried
+        By video, the video's own row first.
+
+    Raises
+    ------
+    DataminerError
+        When a project that was named does not exist.
+    """
+    choice = _Choice(tuple(projects), tuple(videos), tuple(map(str, error_classes)))
+    found = transaction(lambda connection: _candidates(connection, choice), name="retry")
+    retried: list[Retried] = []
+    affected: set[int] = set()
+    for start in range(0, len(found), _PAGE):
+        page = found[start : start + _PAGE]
+        rows, of_projects = transaction(
+            lambda connection, page=page: _page(connection, page, choice, store, dry_run),  # type: ignore[misc]
+            name="retry",
+        )
+        retried += rows
+        affected |= of_projects
+    if affected and not dry_run:
+        project_rows.refresh(sorted(affected))
+    return retried
+
+
+def _candidates(connection: Connection, choice: _Choice) -> list[str]:
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(_KNOWN, choice.values())
+        except psycopg2.errors.UndefinedTable as error:
+            raise DatabaseError(
+                "the database has no tables yet",
+                "make them with `dataminer populate --config FILE`",
+            ) from error
+        missing = sorted(set(choice.projects) - {row[0] for row in cursor.fetchall()})
+        if missing:
+            raise DataminerError(
+                f"there is no project {', '.join(missing)}", "`dataminer status` lists all projects"
+            )
+        cursor.execute(_CANDIDATES, choice.values())
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _page(
+    connection: Connection, page: list[str], choice: _Choice, store: Store, dry_run: bool
+) -> tuple[list[Retried], set[int]]:
+    """Reset one page of videos; files go first, while nobody else can claim the rows.
+
+    Were the process to die in between, the rows would still say FAILED, from where a run may claim
+    them as well.
+    """
+    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        cursor.execute(_LOCK_VIDEOS, {"videos": page})
+        locked = [dict(row) for row in cursor.fetchall()]
+        values = {**choice.values(), "videos": [row["video_id"] for row in locked]}
+        cursor.execute(_LOCK_PAIRS, values)
+        pairs: dict[str, list[Row]] = {}
+        for row in cursor.fetchall():
+            pairs.setdefault(row["video_id"], []).append(dict(row))
+        plans = [_Plan(video, pairs.get(video["video_id"], []), choice, store) for video in locked]
+        retried = [row for plan in plans for row in plan.rows()]
+        moving = [plan for plan in plans if not plan.held_by]
+        if not dry_run:
+            for path in {path for row in retried for path in row.removed}:
+                path.unlink(missing_ok=True)
+            _reset(cursor, moving)
+        cursor.execute(_PROJECTS_OF, {"videos": [plan.video["video_id"] for plan in moving]})
+        affected = {row["project_id"] for row in cursor.fetchall()}
+    return retried, affected
+
+
+def _reset(cursor: Any, plans: list[_Plan]) -> None:
+    videos = [plan for plan in plans if plan.retries_video]
+    values = {
+        "videos": [plan.video["video_id"] for plan in videos],
+        "becomes": [plan.video_becomes for plan in videos],
+    }
+    cursor.execute(_RESET_VIDEOS, values)
+    pairs = [pair for plan in plans for pair in plan.pairs]
+    becomes = [_pair_becomes(pair) for pair in pairs]
+    cursor.execute(_RESET_PAIRS, {"pairs": [pair["id"] for pair in pairs], "becomes": becomes})
+
+
+class _Plan:
+    """What becomes of one video, its places in projects, and its files."""
+
+    def __init__(self, video: Row, pairs: list[Row], choice: _Choice, store: Store) -> None:
+        self.video = video
+        self.store = store
+        self.all_pairs = pairs
+        self.retries_video = choice.wants(video)
+        # the failure of a video is that of its places in projects
+        self.pairs = [
+            pair
+            for pair in pairs
+            if choice.wants(pair) or (self.retries_video and self._has_failed(pair))
+        ]
+        self.reusable = _reusable(video, store)
+
+    def _has_failed(self, pair: Row) -> bool:
+        folder = self.store.filtered(pair["project"], pair["video_id"])
+        return pair["error"] is not None or any(_failed_table(folder))
+
+    @property
+    def held_by(self) -> str | None:
+        """Who works on the video, its filter, or a dataset that it is part of."""
+        rows = (self.video, *self.all_pairs)
+        return next((row["locked_by"] for row in rows if row["locked_by"]), None)
+
+    @property
+    def video_becomes(self) -> str:
+        """The video's new status."""
+        status = str(self.video["status"])
+        if status != VideoStatus.FAILED:
+            return status
+        return VideoStatus.DOWNLOADED if self.reusable else VideoStatus.PENDING
+
+    def rows(self) -> Iterator[Retried]:
+        """Tell what is tried again."""
+        if self.retries_video:
+            removed = tuple(self._video_files())
+            yield self._retried(self.video, None, self.video_becomes, removed)
+        for pair in self.pairs:
+            removed = tuple(self._pair_files(pair["project"]))
+            yield self._retried(pair, pair["project"], _pair_becomes(pair), removed)
+
+    def _retried(
+        self, row: Row, project: str | None, becomes: str, removed: tuple[Path, ...]
+    ) -> Retried:
+        return Retried(
+            video_id=row["video_id"],
+            project=project,
+            was=row["status"],
+            becomes=row["status"] if self.held_by else becomes,
+            error_class=row["error_class"],
+            error=row["error"],
+            held_by=self.held_by,
+            removed=() if self.held_by else removed,
+        )
+
+    def _video_files(self) -> Iterator[Path]:
+        info = self.store.video(self.video["video_id"]) / INFO_FILE
+        if self.video["status"] == VideoStatus.FAILED and not self.reusable and info.exists():
+            yield info
+        yield from _failed_table(self.store.frames(self.video["video_id"]))
+
+    def _pair_files(self, project: str) -> Iterator[Path]:
+        removed = list(_failed_table(self.store.filtered(project, self.video["video_id"])))
+        yield from removed
+        if removed:
+            # Snakemake looks for what is missing only on the way to a target that is missing
+            spine = (
+                self.store.dedup(project) / FRAMES_FILE,
+                self.store.detect(project) / ANNOTATIONS_FILE,
+            )
+            yield from (path for path in spine if path.exists())
+
+
+def _pair_becomes(pair: Row) -> str:
+    failed = pair["status"] == ProjectVideoStatus.FAILED
+    return ProjectVideoStatus.PENDING if failed else str(pair["status"])
+
+
+def _failed_table(folder: Path) -> Iterator[Path]:
+    if "failure" in (results.read_frames_meta(folder) or {}):
+        yield folder / FRAMES_FILE
+
+
+def _reusable(video: Row, store: Store) -> bool:
+    """Tell whether the media file is there, and still what a local source gives."""
+    folder = store.video(video["video_id"])
+    outcome = results.read_download(folder)
+    if outcome is None or outcome.status != VideoStatus.DOWNLOADED or not video["video_path"]:
+        return False
+    if "://" in video["url"]:
+        return True
+    try:
+        source, info = Path(video["url"]).stat(), (folder / INFO_FILE).stat()
+    except OSError:
+        return True
+    whole = outcome.columns["video_path"].stat().st_size
+    return source.st_size == whole and source.st_mtime_ns <= info.st_mtime_ns

@@ -1,0 +1,133 @@
+"""What the tables say, read at once, for :mod:`dataminer.sync.reconcile`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+
+from dataminer.db.connection import connect
+from dataminer.errors import DatabaseError
+
+# ---- statements: values bound ------------------------------------------------------------------
+
+_PROJECTS = """
+SELECT name, project_id, project_stage, lease, total_videos, videos_pending, videos_downloaded,
+    videos_extracted, videos_failed, extracted_frames, filtered_frames
+FROM projects WHERE %(all)s OR name = ANY(%(names)s) ORDER BY name
+"""
+
+_MEMBERS = """
+SELECT p.name, p.project_id, pv.video_id, pv.status, pv.lease
+FROM project_videos pv JOIN projects p USING (project_id)
+WHERE %(all)s OR p.name = ANY(%(names)s) ORDER BY p.name, pv.video_id
+"""
+
+# every video's row, where only those of some projects are mended: which rows are missing must be
+# known of all
+_VIDEOS = """
+SELECT v.video_id, v.url, v.status, v.lease,
+    %(all)s OR EXISTS (
+        SELECT FROM project_videos pv JOIN projects p USING (project_id)
+        WHERE pv.video_id = v.video_id AND p.name = ANY(%(names)s))
+FROM videos v ORDER BY v.video_id
+"""
+
+
+@dataclass
+class Row:
+    """A row's status and its lease, as they were read.
+
+    Parameters
+    ----------
+    status : str
+        What it says.
+    lease : int
+        A row whose lease has moved on since was worked on meanwhile, and is left alone.
+    """
+
+    status: str
+    lease: int
+
+
+@dataclass
+class ProjectRow(Row):
+    """A project's row; ``counters`` in the order of the columns."""
+
+    project_id: int
+    counters: tuple[int, ...]
+
+
+@dataclass
+class MemberRow(Row):
+    """A video's row in a project."""
+
+    project_id: int
+
+
+@dataclass
+class VideoRow(Row):
+    """A video's row; ``mine`` when it belongs to the projects that were asked for."""
+
+    url: str
+    mine: bool
+
+
+@dataclass
+class Tables:
+    """The rows of some projects, or of all.
+
+    Parameters
+    ----------
+    projects : dict
+        By name.
+    members : dict
+        By name of the project, then by video_id.
+    videos : dict
+        By video_id.
+    """
+
+    projects: dict[str, ProjectRow]
+    members: dict[str, dict[str, MemberRow]]
+    videos: dict[str, VideoRow]
+
+
+def load(names: list[str] | None) -> Tables:
+    """Read the tables, consistently and without writing; all projects where no names are given.
+
+    Raises
+    ------
+    DatabaseError
+        When the database has no tables yet.
+    """
+    values = {"names": names or [], "all": names is None}
+    connection = connect(name="sync")
+    try:
+        connection.set_session(readonly=True, isolation_level="REPEATABLE READ")
+        with connection, connection.cursor() as cursor:
+            return _load(cursor, values)
+    except psycopg2.errors.UndefinedTable as error:
+        raise DatabaseError(
+            "the database has no tables yet", "make them with `dataminer populate --config FILE`"
+        ) from error
+    finally:
+        connection.close()
+
+
+def _load(cursor: Any, values: dict[str, Any]) -> Tables:
+    cursor.execute(_PROJECTS, values)
+    projects = {
+        name: ProjectRow(stage, lease, project_id, tuple(counters))
+        for name, project_id, stage, lease, *counters in cursor.fetchall()
+    }
+    members: dict[str, dict[str, MemberRow]] = {name: {} for name in projects}
+    cursor.execute(_MEMBERS, values)
+    for name, project_id, video_id, status, lease in cursor.fetchall():
+        members[name][video_id] = MemberRow(status, lease, project_id)
+    cursor.execute(_VIDEOS, values)
+    videos = {
+        video_id: VideoRow(status, lease, url, mine)
+        for video_id, url, status, lease, mine in cursor.fetchall()
+    }
+    return Tables(projects, members, videos)

@@ -1,0 +1,46 @@
+"""The boxes of a project's unique frames, made by several jobs for the one that records them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dataminer.config import Config
+from dataminer.stages.weights import model_of
+from dataminer.store import Store
+
+if TYPE_CHECKING:
+    from dataminer.stages.shards import Plan
+
+log = logging.getLogger("dataminer")
+
+
+def plan(config: Config, project: str, weights: Path) -> Plan:
+    """Part a project's unique frames into the shards that its store has or will have.
+
+    Parameters
+    ----------
+    config : Config
+        The settings.
+    project : str
+        The project's name.
+    weights : Path
+        The detector's file or folder.
+    """
+    from dataminer.stages import shards
+
+    store = Store(config.store_path)
+    folder = store.detect_shards(project)
+    return shards.plan(store.dedup(project), folder, weights, config.detect)
+
+
+def detect_shards(config: Config, project: str, weights: Path, part: int, threads: int = 1) -> None:
+    """Make every ``detect.jobs``-th shard of a project, from ``part`` on.
+
+    Claims nothing: what a shard holds does not depend on who makes it, or how often.
+    """
+    from dataminer.stages import shards
+
+    made = plan(config, project, model_of(weights))
+    shards.make(made, part=part, parts=config.detect.jobs, threads=threads, progress=log.info)

@@ -1,0 +1,163 @@
+"""Every statement that moves a status or a counter, named and in one place.
+
+``{table}`` and ``{status}`` are identifiers of :mod:`dataminer.sync.stages`, ``{key}`` and
+``{columns}`` are made of identifiers too; values are always bound.
+"""
+
+# A claim: exactly one row, skipped when somebody else has it locked at this moment. The lease
+# rises with each claim and fences every later write; a FAILED row that is tried anew counts anew.
+CLAIM = """
+UPDATE {table} AS t SET
+    {status} = %(running)s, locked_by = %(owner)s, lease = lease + 1,
+    locked_at = clock_timestamp(), heartbeat_at = clock_timestamp(),
+    attempts = CASE WHEN {status} = 'FAILED' THEN 1 ELSE attempts + 1 END
+WHERE {key} AND lease = (
+    SELECT lease FROM {table}
+    WHERE {key} AND (
+        {status} = ANY(%(idle)s)
+        OR ({status} = ANY(%(held)s) AND (
+            lease = %(dead_lease)s
+            OR heartbeat_at < clock_timestamp() - make_interval(secs => %(stale)s))))
+    FOR UPDATE SKIP LOCKED)
+RETURNING lease, attempts
+"""
+
+# Claims of the oldest rows that are ready, passing over those that somebody has locked at this
+# moment. MATERIALIZED: joined into the UPDATE, LIMIT and SKIP LOCKED could be run more than once.
+CLAIM_BATCH = """
+WITH chosen AS MATERIALIZED (
+    SELECT {keys} FROM {table} AS r
+    WHERE r.{status} = %(ready)s AND {wanted}
+    ORDER BY r.created_at LIMIT %(count)s
+    FOR UPDATE OF r SKIP LOCKED
+)
+UPDATE {table} AS t SET
+    {status} = %(running)s, locked_by = %(owner)s, lease = lease + 1,
+    locked_at = clock_timestamp(), heartbeat_at = clock_timestamp(), attempts = attempts + 1
+FROM chosen WHERE {matches}
+RETURNING t.created_at, t.lease, t.attempts, {returned}
+"""
+
+# ``wanted`` of CLAIM_BATCH: in the project, where one is named, and with its input there
+WANTED = {
+    "videos": """(%(project_id)s IS NULL OR EXISTS (
+        SELECT FROM project_videos pv
+        WHERE pv.video_id = r.video_id AND pv.project_id = %(project_id)s))""",
+    "project_videos": """(%(project_id)s IS NULL OR r.project_id = %(project_id)s) AND EXISTS (
+        SELECT FROM videos v WHERE v.video_id = r.video_id AND v.status = 'EXTRACTED')""",
+}
+
+LOOK = "SELECT {status}, lease, locked_by, error, error_class FROM {table} WHERE {key}"
+
+BEAT = """
+UPDATE {table} SET heartbeat_at = clock_timestamp()
+WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
+"""
+
+# held while a result is put in place, so that nobody can take the row over in between
+HOLD = """
+SELECT {status} FROM {table} WHERE {key} AND lease = %(lease)s FOR UPDATE
+"""
+
+FINISH = """
+UPDATE {table} SET
+    {status} = %(done)s, locked_by = NULL, locked_at = NULL, heartbeat_at = NULL,
+    attempts = CASE WHEN %(done)s = 'FAILED' THEN attempts ELSE 0 END{columns}
+WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
+"""
+
+RELEASE = """
+UPDATE {table} SET
+    {status} = %(released)s, locked_by = NULL, locked_at = NULL, heartbeat_at = NULL,
+    attempts = CASE WHEN %(counts)s THEN attempts ELSE greatest(attempts - 1, 0) END,
+    error = coalesce(%(error)s, error), error_class = coalesce(%(error_class)s, error_class)
+WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
+"""
+
+# on a row that waits, at the lease that was looked at
+NOTE = """
+UPDATE {table} SET error = %(error)s, error_class = %(error_class)s
+WHERE {key} AND lease = %(lease)s AND {status} = %(released)s
+"""
+
+HOLD_FAILED_VIDEO = "SELECT status FROM videos WHERE video_id = %(video_id)s FOR UPDATE"
+
+LOCK_PROJECTS = """
+SELECT project_id FROM projects
+WHERE project_id = ANY(%(projects)s) ORDER BY project_id FOR UPDATE
+"""
+
+PROJECTS_OF_VIDEO = "SELECT project_id FROM project_videos WHERE video_id = %(video_id)s"
+
+# Counters and stage of projects from their videos' rows; writes only what changed. Run after
+# LOCK_PROJECTS in the same transaction: a count taken before the lock could overwrite a newer one.
+REFRESH_PROJECTS = """
+WITH counted AS (
+    SELECT p.project_id,
+        count(pv.id) AS total,
+        count(*) FILTER (WHERE v.status IN ('PENDING', 'DOWNLOADING')) AS pending,
+        count(*) FILTER (WHERE v.status IN ('DOWNLOADED', 'EXTRACTING', 'EXTRACTED'))
+            AS downloaded,
+        count(*) FILTER (WHERE v.status = 'EXTRACTED') AS extracted,
+        count(*) FILTER (WHERE v.status = 'FAILED' OR pv.status = 'FAILED') AS failed,
+        coalesce(sum(v.frame_count) FILTER (WHERE v.status = 'EXTRACTED'), 0) AS frames,
+        coalesce(sum(pv.passed_frames)
+            FILTER (WHERE pv.status IN ('FILTERED', 'FILTERED_EMPTY')), 0) AS passed,
+        count(*) FILTER (WHERE pv.status IN ('PENDING', 'FILTERING')) AS unfiltered,
+        count(*) FILTER (WHERE v.status <> 'PENDING' OR pv.status <> 'PENDING') AS begun,
+        count(*) FILTER (WHERE pv.status IN ('FILTERED', 'FILTERED_EMPTY')) AS usable
+    FROM projects p
+    LEFT JOIN project_videos pv USING (project_id)
+    LEFT JOIN videos v USING (video_id)
+    WHERE p.project_id = ANY(%(projects)s)
+    GROUP BY p.project_id
+), staged AS (
+    SELECT c.*, CASE
+        WHEN p.project_stage IN ('DEDUPING', 'DETECTING') THEN p.project_stage
+        WHEN c.begun = 0 THEN 'POPULATING'
+        WHEN c.unfiltered > 0 OR c.usable = 0 THEN 'FILTERING'
+        WHEN %(refiltered)s OR p.project_stage IN ('POPULATING', 'FILTERING') THEN 'DEDUP_READY'
+        ELSE p.project_stage END AS stage
+    FROM counted c JOIN projects p USING (project_id)
+)
+UPDATE projects p SET
+    project_stage = s.stage, total_videos = s.total, videos_pending = s.pending,
+    videos_downloaded = s.downloaded, videos_extracted = s.extracted, videos_failed = s.failed,
+    extracted_frames = s.frames, filtered_frames = s.passed
+FROM staged s
+WHERE p.project_id = s.project_id AND (
+    p.project_stage, p.total_videos, p.videos_pending, p.videos_downloaded, p.videos_extracted,
+    p.videos_failed, p.extracted_frames, p.filtered_frames
+) IS DISTINCT FROM (
+    s.stage, s.total, s.pending, s.downloaded, s.extracted, s.failed, s.frames, s.passed)
+"""
+
+PROJECT_IDS = "SELECT project_id, name FROM projects WHERE name = ANY(%(names)s)"
+
+ADD_PROJECT = "INSERT INTO projects (name) VALUES (%(name)s) ON CONFLICT (name) DO NOTHING"
+
+ADD_VIDEOS = """
+INSERT INTO videos (
+    video_id, url, source_type, source_info, title, uploader, licence, duration) VALUES %s
+ON CONFLICT (video_id) DO NOTHING RETURNING video_id
+"""
+
+# which of these videos any project has, and whether this one has them
+KNOWN_VIDEOS = """
+SELECT v.video_id, EXISTS (
+    SELECT FROM project_videos pv JOIN projects p USING (project_id)
+    WHERE pv.video_id = v.video_id AND p.name = %(project)s)
+FROM videos v WHERE v.video_id = ANY(%(video_ids)s)
+"""
+
+ADD_PROJECT_VIDEOS = """
+INSERT INTO project_videos (project_id, video_id) VALUES %s
+ON CONFLICT (project_id, video_id) DO NOTHING RETURNING video_id
+"""
+
+MEMBERS = """
+SELECT pv.video_id FROM project_videos pv JOIN projects p USING (project_id)
+WHERE p.name = %(project)s ORDER BY pv.video_id COLLATE "C"
+"""
+
+URL_OF_VIDEO = "SELECT url FROM videos WHERE video_id = %(video_id)s"

@@ -1,0 +1,108 @@
+"""What each stage does to a row. Which status may follow which is in :mod:`.transitions`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's moves on its table.
+
+    Parameters
+    ----------
+    name : str
+        The stage, as its Snakemake rule is called.
+    table, status_column : str
+        Where its rows are, and which column says how far each is.
+    idle : tuple of str
+        From these statuses a row may be claimed. Finished ones are among them: Snakemake decides
+        what must be made again.
+    running : str
+        The status of a claimed row.
+    released : str
+        The status of a row whose claim was given back without a result.
+    done : tuple of str
+        The statuses that a result can lead to.
+    past : tuple of str
+        The statuses of rows that have this stage's result, or more.
+    """
+
+    name: str
+    table: str
+    status_column: str
+    idle: tuple[str, ...]
+    running: str
+    released: str
+    done: tuple[str, ...]
+    past: tuple[str, ...]
+
+
+_V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
+
+DOWNLOAD = Stage(
+    name="download",
+    table="videos",
+    status_column="status",
+    idle=(_V.PENDING, _V.DOWNLOADED, _V.EXTRACTED, _V.FAILED),
+    running=_V.DOWNLOADING,
+    released=_V.PENDING,
+    done=(_V.DOWNLOADED, _V.FAILED),
+    past=(_V.DOWNLOADED, _V.EXTRACTING, _V.EXTRACTED),
+)
+EXTRACT = Stage(
+    name="extract",
+    table="videos",
+    status_column="status",
+    idle=(_V.DOWNLOADED, _V.EXTRACTED, _V.FAILED),
+    running=_V.EXTRACTING,
+    released=_V.DOWNLOADED,
+    done=(_V.EXTRACTED, _V.FAILED),
+    past=(_V.EXTRACTED,),
+)
+FILTER = Stage(
+    name="filter",
+    table="project_videos",
+    status_column="status",
+    idle=(_PV.PENDING, _PV.FILTERED, _PV.FILTERED_EMPTY, _PV.FAILED),
+    running=_PV.FILTERING,
+    released=_PV.PENDING,
+    done=(_PV.FILTERED, _PV.FILTERED_EMPTY, _PV.FAILED),
+    past=(_PV.FILTERED, _PV.FILTERED_EMPTY),
+)
+DEDUP = Stage(
+    name="dedup",
+    table="projects",
+    status_column="project_stage",
+    idle=(_P.FILTERING, _P.DEDUP_READY, _P.DETECT_READY, _P.COMPLETE),
+    running=_P.DEDUPING,
+    released=_P.DEDUP_READY,
+    done=(_P.DETECT_READY,),
+    past=(_P.DETECT_READY, _P.DETECTING, _P.COMPLETE),
+)
+DETECT = Stage(
+    name="detect",
+    table="projects",
+    status_column="project_stage",
+    # a video that was added meanwhile takes the project back to FILTERING; what was deduplicated
+    # before can be annotated all the same
+    idle=(_P.FILTERING, _P.DEDUP_READY, _P.DETECT_READY, _P.COMPLETE),
+    running=_P.DETECTING,
+    released=_P.DETECT_READY,
+    done=(_P.COMPLETE,),
+    past=(_P.COMPLETE,),
+)
+# what names a row of each table
+KEYS = {
+    "videos": ("video_id",),
+    "project_videos": ("project_id", "video_id"),
+    "projects": ("project_id",),
+}
+STAGES = {stage.name: stage for stage in (DOWNLOAD, EXTRACT, FILTER, DEDUP, DETECT)}
+
+
+def running_statuses(table: str) -> tuple[str, ...]:
+    """Return the statuses in which a row of ``table`` is held by somebody."""
+    return tuple(stage.running for stage in STAGES.values() if stage.table == table)

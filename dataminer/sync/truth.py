@@ -1,0 +1,289 @@
+"""What the files of a store support, whatever the tables say of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dataminer.config.models import ExtractConfig, FilterConfig, Section
+from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
+from dataminer.errors import ErrorClass, TransientError
+from dataminer.files import fingerprint
+from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE
+from dataminer.images import FrameReader
+from dataminer.stages.looks import source_mark
+from dataminer.store import ANNOTATIONS_FILE, INFO_FILE, Store
+from dataminer.sync import results
+from dataminer.sync.work import Outcome
+
+_V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
+
+
+class Unreadable(TransientError):
+    """A file is there and cannot be read: whether it is whole, nobody knows."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The status that files support, and the outputs that Snakemake would wrongly take for whole.
+
+    Parameters
+    ----------
+    status : str
+        What the row should say.
+    remove : tuple of Path
+        Declared outputs that are in place and do not belong to that status.
+    columns : dict
+        What the row should say besides, where it is put back.
+    """
+
+    status: str
+    remove: tuple[Path, ...] = ()
+    columns: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Files:
+    """A store, looked at with as few system calls as the question allows.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    deep : bool
+        Look for every image of finished folders too, not only for the folder and its table.
+    """
+
+    store: Store
+    deep: bool = False
+
+    @cached_property
+    def downloaded(self) -> frozenset[str]:
+        """The names under ``videos/``."""
+        return names_in(self.store.video("x").parent)
+
+    @cached_property
+    def extracted(self) -> frozenset[str]:
+        """The names under ``frames/``."""
+        return names_in(self.store.frames("x").parent)
+
+    def video(self, video_id: str, status: str) -> Verdict:
+        """Tell what a video's folders support, given what its row says now."""
+        folder, frames_dir = self.store.video(video_id), self.store.frames(video_id)
+        if status == _V.EXTRACTED and not self.deep and _there(frames_dir / FRAMES_FILE):
+            return Verdict(status)
+        if status == _V.PENDING and video_id not in self.downloaded:
+            return Verdict(status)  # what frames there are wait for the download
+        download = read(results.read_download, folder)
+        frames = read(results.read_extract, frames_dir)
+        supported = _video_status(status, download, frames, self._frames_are_of(folder, frames_dir))
+        if supported == _V.PENDING:
+            spoilt = existing(folder / INFO_FILE, frames_dir / FRAMES_FILE)
+            # whole frames are too dear to go for a file that was deleted to save space
+            return Verdict(supported, () if frames else spoilt, _NO_VIDEO)
+        if supported == _V.DOWNLOADED and download:
+            kept = {**_NO_FRAMES, "video_path": download.columns["video_path"]}
+            return Verdict(supported, existing(frames_dir / FRAMES_FILE), kept)
+        return Verdict(supported)
+
+    def member(
+        self, project: str, video_id: str, status: str, *, source_gone: bool = False
+    ) -> Verdict:
+        """Tell what a video's folder in a project supports, given what its row says now.
+
+        Without the frames that they were made from, filtered ones do not count: Snakemake makes
+        nothing again that only finished outputs need.
+        """
+        folder = self.store.filtered(project, video_id)
+        table = folder / FRAMES_FILE
+        final = status in (_PV.FILTERED, _PV.FILTERED_EMPTY)
+        if final and not self.deep and not source_gone and _there(table):
+            return Verdict(status)
+        outcome = None if source_gone else read(results.read_filter, folder)
+        if outcome and (outcome.status == status or self._filtered_is_of(folder, video_id)):
+            return Verdict(outcome.status)
+        spoilt = existing(table)
+        if spoilt or status != _PV.PENDING:
+            spoilt += existing(*self.outputs(project, "dedup"))
+        return Verdict(_PV.PENDING, spoilt, _NOT_FILTERED)
+
+    def project(self, project: str, stage: str, videos: Iterable[str]) -> Verdict:
+        """Tell what a project's folders support once all of its ``videos`` are filtered."""
+        if not self._dedup_is_whole(project, stage, videos):
+            missing = "dedup"
+        elif not self._detect_is_whole(project, stage):
+            missing = "detect"
+        else:
+            return Verdict(_P.COMPLETE)
+        supported, columns = self.before(missing)
+        return Verdict(supported, existing(*self.outputs(project, missing)), columns)
+
+    def outputs(self, project: str, stage: str) -> tuple[Path, ...]:
+        """Return the outputs that must go so that Snakemake runs ``dedup`` or ``detect`` again.
+
+        Those of detect go with those of dedup: what only a finished output needs is not made. Who
+        stood for whom stays, so that frames that were kept stay kept.
+        """
+        detect = self.store.detect(project)
+        dedup = self.store.dedup(project)
+        outputs = (detect / ANNOTATIONS_FILE, detect / "data.yaml")
+        if stage == "dedup":
+            return dedup / FRAMES_FILE, *outputs
+        return outputs
+
+    @staticmethod
+    def before(stage: str) -> tuple[str, Mapping[str, Any]]:
+        """Return what a project's row says before ``dedup`` or ``detect``."""
+        if stage == "dedup":
+            return _P.DEDUP_READY, _NO_DEDUP
+        return _P.DETECT_READY, _NO_DETECT
+
+    def _dedup_is_whole(self, project: str, stage: str, videos: Iterable[str]) -> bool:
+        folder = self.store.dedup(project)
+        known = stage in (_P.DETECT_READY, _P.COMPLETE)
+        if known and not self.deep:
+            return _there(folder / FRAMES_FILE) and _there(folder / CLUSTERS_FILE)
+        whole = read(results.read_dedup, folder) is not None
+        return whole and self._dedup_is_of(project, videos)
+
+    def _detect_is_whole(self, project: str, stage: str) -> bool:
+        folder = self.store.detect(project)
+        if stage == _P.COMPLETE and not self.deep:
+            return _there(folder / ANNOTATIONS_FILE)
+        if read(results.read_detect, folder) is None:
+            return False
+        return stage == _P.COMPLETE or _detect_is_of(folder, self.store.dedup(project))
+
+    # ---- made from the input that is there now? By time as Snakemake asks, or by content.
+
+    def _frames_are_of(self, folder: Path, frames_dir: Path) -> bool:
+        if _is_newer(frames_dir / FRAMES_FILE, folder / INFO_FILE):
+            return True
+        source = (results.read_info(folder) or {}).get("sha256")
+        return _marked(frames_dir, "extract", ExtractConfig, source)
+
+    def _filtered_is_of(self, folder: Path, video_id: str) -> bool:
+        frames_dir = self.store.frames(video_id)
+        if _is_newer(folder / FRAMES_FILE, frames_dir / FRAMES_FILE):
+            return True
+        source = (results.read_frames_meta(frames_dir) or {}).get("fingerprint")
+        seen = (results.read_frames_meta(folder) or {}).get("seen", ())
+        return _marked(folder, "filter", FilterConfig, source_mark(source, seen))
+
+    def _dedup_is_of(self, project: str, videos: Iterable[str]) -> bool:
+        meta = results.read_frames_meta(self.store.dedup(project)) or {}
+        inputs = [
+            (name, (results.read_frames_meta(self.store.filtered(project, name)) or {}))
+            for name in sorted(videos)
+        ]
+        marks = [(name, table.get("fingerprint")) for name, table in inputs]
+        by_model = [meta["model"]] if "model" in meta else []
+        made = fingerprint("dedup", meta.get("version"), meta.get("settings"), marks, *by_model)
+        return bool(meta.get("fingerprint") == made)
+
+
+_NO_FRAMES: dict[str, Any] = {"frames_dir": None, "frame_count": None, "warning": None}
+_NO_VIDEO: dict[str, Any] = {"video_path": None, **_NO_FRAMES}
+_NOT_FILTERED: dict[str, Any] = {"filtered_dir": None, "passed_frames": None}
+_NO_DETECT: dict[str, Any] = {"detect_dir": None, "annotations": 0}
+_NO_DEDUP: dict[str, Any] = {"dedup_dir": None, "unique_frames": 0, **_NO_DETECT}
+
+
+def read(reader: Callable[[Path], Outcome | None], folder: Path) -> Outcome | None:
+    """Read what a folder says; None where it is absent or not whole.
+
+    Raises
+    ------
+    Unreadable
+        When the file system does not say: no permission, a fault of the disk.
+    """
+    try:
+        return reader(folder)
+    except OSError as error:
+        # a Parquet file that is damaged is an OSError without a number
+        if error.errno is None or isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            return None
+        raise Unreadable(
+            f"{folder} cannot be read: {error.strerror}", ErrorClass.PERMISSION
+        ) from error
+    except (pa.ArrowException, KeyError, TypeError, AttributeError, ValueError):
+        return None
+
+
+def names_in(folder: Path) -> frozenset[str]:
+    """Return the names in a folder; none where there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+
+
+def existing(*paths: Path) -> tuple[Path, ...]:
+    """Return those of the paths that lead to something."""
+    return tuple(path for path in paths if os.path.lexists(path))
+
+
+def _video_status(
+    status: str, download: Outcome | None, frames: Outcome | None, frames_fit: bool
+) -> str:
+    if download is None:
+        # the file was deleted to save space, and its frames are what counts
+        if frames is not None and status != _V.PENDING and (frames_fit or frames.status == status):
+            return frames.status
+        return _V.PENDING
+    if download.status == _V.FAILED:
+        return _V.FAILED
+    if frames is not None and (frames.status == status or frames_fit):
+        return frames.status
+    return _V.DOWNLOADED
+
+
+def _there(path: Path) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise Unreadable(
+            f"{path} cannot be read: {error.strerror}", ErrorClass.PERMISSION
+        ) from error
+    return True
+
+
+def _is_newer(output: Path, source: Path) -> bool:
+    """Tell whether an output was made after its source; a source that is gone is no obstacle."""
+    try:
+        return output.stat().st_mtime_ns >= source.stat().st_mtime_ns
+    except FileNotFoundError:
+        return output.exists()
+
+
+def _marked(folder: Path, stage: str, settings: type[Section], source: Any) -> bool:
+    """Tell whether a table carries the fingerprint of ``source`` and of its own settings."""
+    meta = results.read_frames_meta(folder) or {}
+    try:
+        used = settings.model_validate(meta.get("settings")).result_settings()
+    except ValueError:  # of another version: then the time decides alone
+        return False
+    return bool(meta.get("fingerprint") == fingerprint(stage, meta.get("version"), used, source))
+
+
+def _detect_is_of(folder: Path, dedup: Path) -> bool:
+    """Tell whether annotations are of the unique frames that are there now."""
+    if _is_newer(folder / ANNOTATIONS_FILE, dedup / FRAMES_FILE):
+        return True
+    images = folder / "images"
+    with FrameReader(dedup) as reader:
+        return set(reader.names) == names_in(images) and all(
+            (images / name).samefile(dedup / name)
+            if reader.kind == "files"
+            else (images / name).read_bytes() == reader.read(name)
+            for name in reader.names
+        )

@@ -1,0 +1,252 @@
+"""Do one stage's work on one row: claim it, make the result, put it in place, record it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dataminer.config import MonitorConfig
+from dataminer.errors import (
+    DataminerError,
+    ErrorClass,
+    PermanentError,
+    TransientError,
+    UncheckedError,
+    os_error_class,
+)
+from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
+from dataminer.sync import claims
+from dataminer.sync.claims import Claim, LeaseLost
+from dataminer.sync.heartbeat import Interrupted, kept_alive
+from dataminer.sync.stages import Stage
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT, LONGEST_WAIT = 0.2, 15.0  # seconds between two looks at a row that is busy
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What finished files say, in the row's terms.
+
+    Parameters
+    ----------
+    status : str
+        The status that the row has with these files.
+    columns : dict
+        What else the row says.
+    fingerprint : str
+        Of the input and the settings that the files were made from.
+    """
+
+    status: str
+    columns: dict[str, Any]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """One stage for one row.
+
+    Parameters
+    ----------
+    stage : Stage
+        The stage.
+    key : Mapping
+        The row.
+    final : Path
+        The folder of the result.
+    fingerprint : str
+        Of the input and the settings: a whole result that carries it need not be made again.
+    make : callable
+        Makes the result in the folder it is given.
+    read : callable
+        Tells what the files in a folder say: None where they are absent or not whole.
+    write_failure : callable or None
+        Writes, into the folder it is given, the result of a video that failed. None where a
+        failure is not data (project stages).
+    """
+
+    stage: Stage
+    key: Mapping[str, Any]
+    final: Path
+    fingerprint: str
+    make: Callable[[Path], None]
+    read: Callable[[Path], Outcome | None]
+    write_failure: Callable[[Path, DataminerError, ErrorClass], None] | None = field(default=None)
+
+
+def perform(work: Work, settings: MonitorConfig) -> Outcome:
+    """See to it that the result of ``work`` is there, making it unless it is.
+
+    Waits while another process makes it. A failure for good is a result like any other.
+
+    Parameters
+    ----------
+    work : Work
+        What to do.
+    settings : MonitorConfig
+        Heartbeat, staleness and the number of attempts.
+
+    Returns
+    -------
+    Outcome
+        What is there now.
+
+    Raises
+    ------
+    TransientError, DataminerError
+        When it failed in a way that another attempt may mend.
+    LeaseLost
+        When another process took over.
+    """
+    held, outcome = _acquire(work, settings)
+    if held is None:
+        return outcome  # type: ignore[return-value]
+    remove_partials(work.final)
+    try:
+        with kept_alive(held, settings):
+            return _make(work, held, settings)
+    except (Interrupted, KeyboardInterrupt):
+        claims.release(held, error=None, error_class=None, counts=False)
+        raise
+    except BaseException as error:
+        counts = isinstance(error, UncheckedError) or not isinstance(error, TransientError)
+        error_class = getattr(error, "error_class", ErrorClass.INTERNAL)
+        if not claims.release(
+            held, error=_described(error), error_class=error_class, counts=counts
+        ):
+            raise LeaseLost.of(held) from error
+        raise
+
+
+def _acquire(work: Work, settings: MonitorConfig) -> tuple[Claim | None, Outcome | None]:
+    """Claim the row, or return the result that is there or that another process finished."""
+    wait, waited = FIRST_WAIT, False
+    while True:
+        # the row first: what it says is done is in place by then
+        row = claims.look(work.stage, work.key)
+        outcome = _usable(work, also_failed=waited)
+        if row is None:
+            raise DataminerError(
+                f"the database knows no {' '.join(map(str, work.key.values()))}",
+                "add it with `dataminer add-video` or `dataminer populate`",
+            )
+        if outcome and row.status in (*work.stage.past, outcome.status):
+            log.info("%s: already %s, nothing to do", work.final, outcome.status)
+            return None, outcome
+        held = claims.claim(
+            work.stage,
+            work.key,
+            stale_seconds=settings.stale_threshold_minutes * 60,
+            dead_lease=row.lease if claims.is_dead(row.locked_by) else None,
+            seen=row.status,
+        )
+        if held:
+            log.info("claimed the %s (lease %d, attempt %d)", held, held.lease, held.attempts)
+            return held, None
+        if row.locked_by is None and row.status not in work.stage.idle:
+            raise DataminerError(
+                f"{work.stage.name} cannot begin on {work.final}: the database says {row.status}",
+                "run snakemake again, which makes what comes before it",
+            )
+        log.info("%s is %s by %s; waiting %.1f s", work.final, row.status, row.locked_by, wait)
+        time.sleep(wait * random.uniform(0.5, 1.0))
+        wait, waited = min(wait * 2, LONGEST_WAIT), True
+
+
+def _usable(work: Work, *, also_failed: bool) -> Outcome | None:
+    """Return what is in place if it was made from the same input with the same settings."""
+    outcome = work.read(work.final)
+    if outcome is None or outcome.fingerprint != work.fingerprint:
+        return None
+    return outcome if also_failed or outcome.status != "FAILED" else None
+
+
+def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
+    there = _usable(work, also_failed=False)
+    if there:  # made before, but the row did not know
+        there = _placed(there, work.final, work.final)
+        claims.finish(held, there.status, there.columns, lambda: None)
+        return there
+    with staging_dir(work.final) as staging:
+        try:
+            if work.write_failure and held.attempts > settings.max_attempts:
+                raise _gave_up(held, settings)
+            work.make(staging)
+        except UncheckedError as error:
+            if not work.write_failure or held.attempts < settings.max_attempts:
+                raise
+            _write_failure(work, staging, error, error.error_class)
+        except TransientError:
+            raise
+        except PermanentError as error:
+            _write_failure(work, staging, error, error.error_class)
+        except OSError as error:
+            error_class = os_error_class(error)
+            if error_class is ErrorClass.INTERNAL:
+                raise
+            raise TransientError(_described(error), error_class) from error
+        except Exception as error:
+            if not work.write_failure or held.attempts < settings.max_attempts:
+                raise
+            log.exception("attempt %d of %d failed", held.attempts, settings.max_attempts)
+            _write_failure(work, staging, _as_internal(error), ErrorClass.INTERNAL)
+        outcome = work.read(staging)
+        if outcome is None:
+            raise DataminerError(f"the {held} left no whole result in {staging}", "report this bug")
+        outcome = _placed(outcome, staging, work.final)
+        fsync_tree(staging)
+        claims.finish(
+            held, outcome.status, outcome.columns, lambda: publish_dir(staging, work.final)
+        )
+    remove_partials(work.final)
+    log.info("%s: %s", work.final, outcome.status)
+    return outcome
+
+
+def _placed(outcome: Outcome, staging: Path, final: Path) -> Outcome:
+    """Name the paths as they will be once the folder is in place."""
+
+    def moved(value: Any) -> Any:
+        if not isinstance(value, Path):
+            return value
+        return str(final / value.relative_to(staging))
+
+    columns = {name: moved(value) for name, value in outcome.columns.items()}
+    return Outcome(outcome.status, columns, outcome.fingerprint)
+
+
+def _write_failure(
+    work: Work, staging: Path, error: DataminerError, error_class: ErrorClass
+) -> None:
+    if work.write_failure is None:
+        raise error
+    log.error("%s", error)
+    for entry in staging.iterdir():
+        entry.unlink()
+    work.write_failure(staging, error, error_class)
+
+
+def _gave_up(held: Claim, settings: MonitorConfig) -> PermanentError:
+    said = f"given up: {settings.max_attempts} attempts at the {held} ended without a result"
+    row = claims.look(held.stage, held.key)
+    if row is None or row.error_class is None:
+        return PermanentError(said, ErrorClass.INTERNAL)
+    hint = f"mend the cause, then `dataminer retry`; the last attempt: {row.error}"
+    return PermanentError(said, ErrorClass(row.error_class), hint)
+
+
+def _as_internal(error: Exception) -> PermanentError:
+    return PermanentError(_described(error), ErrorClass.INTERNAL)
+
+
+def _described(error: BaseException) -> str:
+    if isinstance(error, DataminerError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
