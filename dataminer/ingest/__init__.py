@@ -1,0 +1,1 @@
+"""From what a user gives (searches, links, link files, paths) to sources of video."""

@@ -1,0 +1,110 @@
+"""Lists of sources on disk: text files of links or searches, and folders of video files."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+# fmt: off
+VIDEO_SUFFIXES = frozenset({
+    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mjpeg",
+    ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm",
+    ".rmvb", ".ts", ".vob", ".webm", ".wmv",
+})
+# fmt: on
+MAX_BYTES = 64 * 2**20  # some 800,000 links; whatever is larger is no list but a video
+
+_BOMS = [
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+]
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_QUERY_REMARK = re.compile(r"(?:^|\s)#(?:\s.*)?$", re.DOTALL)
+_REMARK = re.compile(r"(?:^|\s)#.*", re.DOTALL)
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Read the lines of a link file that say something.
+
+    Parameters
+    ----------
+    path : Path
+        UTF-8 text, or UTF-16 with a byte order mark; ends of line of any system.
+
+    Returns
+    -------
+    list of (int, str)
+        The line's number from 1 and its text, stripped; blank lines and lines that begin with
+        ``#`` are left out, a remark behind a link is not (see :func:`without_remark`). Bytes
+        that are not UTF-8 stay in the text as lone surrogates.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It is not a text file, or far too large for one.
+    """
+    with path.open("rb") as file:
+        raw = file.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
+        raise ValueError(f"is larger than {MAX_BYTES // 2**20} MB: no list of links")
+    bom, encoding = next(((b, e) for b, e in _BOMS if raw.startswith(b)), (b"", "utf-8"))
+    if encoding == "utf-8" and b"\0" in raw:
+        raise ValueError("is not a text file")
+    errors = "surrogateescape" if encoding == "utf-8" else "replace"
+    lines = _LINE_END.split(raw[len(bom) :].decode(encoding, errors))
+    stripped = ((number, line.strip()) for number, line in enumerate(lines, start=1))
+    return [(number, line) for number, line in stripped if line and not line.startswith("#")]
+
+
+def without_remark(line: str) -> str:
+    """Cut a line at its first ``#`` that follows white space."""
+    return _REMARK.sub("", line).rstrip()
+
+
+def without_query_remark(line: str) -> str:
+    """Cut a search at its first ``#`` that stands alone; ``#shorts`` is a part of the search."""
+    return _QUERY_REMARK.sub("", line).rstrip()
+
+
+def find_videos(folder: Path, skip: Path | None = None) -> Iterator[Path | OSError]:
+    """Yield the video files below a folder in sorted order, judged by their suffixes.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look; linked folders are followed, each once.
+    skip : Path, optional
+        A folder to leave out: the store, whose videos are not new ones.
+
+    Yields
+    ------
+    Path or OSError
+        A file, or the error of a folder that could not be read. Hidden files and folders are
+        left out.
+    """
+    errors: list[OSError] = []
+    seen = {os.path.realpath(folder)} | ({os.path.realpath(skip)} if skip else set())
+    found: list[Path] = []
+    for where, folders, names in os.walk(folder, onerror=errors.append, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if _is_new(where, name, seen)]
+        found += [Path(where, name) for name in names if _is_video_name(name)]
+    yield from sorted(found)
+    yield from errors
+
+
+def _is_new(where: str, name: str, seen: set[str]) -> bool:
+    real = os.path.realpath(os.path.join(where, name))
+    if name.startswith(".") or real in seen:
+        return False
+    seen.add(real)
+    return True
+
+
+def _is_video_name(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES

@@ -1,0 +1,235 @@
+"""Turn one link or path into a source: a video with an id that never changes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+import unicodedata
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
+
+from dataminer.errors import ConfigError
+from dataminer.ingest import youtube
+
+ID_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
+MAX_LENGTH = 4096
+_SLUG_LENGTH = 40
+_SHOWN_LENGTH = 200
+_SHOWN_SCHEME = 20
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_PLAIN_HOST = re.compile(r"[a-z0-9._:-]+")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_NOT_A_PATH = re.compile(
+    r"(https?|file|data|javascript|mailto|magnet|about|blob|ytsearch\w*):", re.IGNORECASE
+)
+_PREFIXED_ID = re.compile(r"youtube:(?!//)\s*(.*)", re.IGNORECASE)
+_USER_INFO = re.compile(r"(?<=//)[^/?#\s]*@")
+
+
+class InputError(ConfigError):
+    """A text names no video that could be mined.
+
+    Parameters
+    ----------
+    text : str
+        What was given.
+    reason : str
+        Why it cannot be used, and what to write instead; continues the text as a sentence.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"{printable(text)}: {reason}")
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Source:
+    """One video to mine: its lasting id, where it is, and how it came in."""
+
+    video_id: str
+    url: str
+    source_type: str
+    source_info: dict[str, Any] = field(default_factory=dict)
+
+
+def parse(text: str, *, base: Path = Path()) -> Source:
+    """Turn one link or path into a source.
+
+    Parameters
+    ----------
+    text : str
+        A link to a YouTube video in any spelling, ``youtube:ID``, an http(s) link, or a local
+        path.
+    base : Path
+        Where a relative path begins.
+
+    Returns
+    -------
+    Source
+        Of type ``"URL"`` or ``"FILE"``. The id of a YouTube video is YouTube's; any other is a
+        readable part of the name, `-`, and 10 digits of the SHA-256 of the normalised link
+        (without user and password) or of the resolved path: at least 12 characters, so that it
+        never equals one of YouTube's.
+
+    Raises
+    ------
+    InputError
+        The text names no video; the message says why in one sentence.
+    """
+    text = text.strip()
+    check_text(text)
+    url = as_url(text)
+    return _from_path(text, base) if url is None else _from_url(text, url)
+
+
+def printable(text: str) -> str:
+    """Make a stranger's text safe to show: one short line, no control characters, no password."""
+    text = _USER_INFO.sub("***@", text)
+    if len(text) > _SHOWN_LENGTH:
+        text = f"{text[:_SHOWN_LENGTH]}..."
+    return inert(text)
+
+
+def inert(text: str) -> str:
+    """Spell out what a terminal would obey or hide: control, escape and bidi characters."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def check_text(text: str) -> None:
+    """Raise `InputError` for a text that no link and no path we can store may be."""
+    if not text:
+        raise InputError(text, "is empty")
+    if len(text) > MAX_LENGTH:
+        raise InputError(text, f"is longer than {MAX_LENGTH} characters")
+    if any(unicodedata.category(c) == "Cc" for c in text):
+        raise InputError(text, "holds control characters such as a line end or a NUL")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(text, "is not UTF-8: rename the file or save the list as UTF-8") from None
+
+
+def as_url(text: str) -> str | None:
+    """Complete a text that means a link; None for one that means a path."""
+    prefixed = _PREFIXED_ID.fullmatch(text)
+    if prefixed is not None:
+        if not youtube.is_id(prefixed[1]):
+            raise InputError(text, "names no YouTube video: `youtube:` wants an 11-character id")
+        return youtube.WATCH_URL.format(prefixed[1])
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return youtube.with_scheme(text)
+    if scheme[1].lower() not in _DEFAULT_PORTS:
+        name = scheme[1][:_SHOWN_SCHEME]
+        raise InputError(text, f"`{name}://` is not supported: give an http(s) link or a path")
+    return text
+
+
+def as_video_list(text: str) -> youtube.VideoList | None:
+    """Read a text as a YouTube playlist, channel or page of results; None for anything else.
+
+    Raises
+    ------
+    InputError
+        The text is no link that could be used.
+    """
+    text = text.strip()
+    check_text(text)
+    url = as_url(text)
+    try:
+        parts = urlsplit(url or "")
+    except ValueError:
+        return None
+    return youtube.video_list(parts) if youtube.is_host(parts.hostname or "") else None
+
+
+def _from_url(text: str, url: str) -> Source:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise InputError(text, "is not a valid link") from None
+    host = (parts.hostname or "").rstrip(".")
+    if youtube.is_host(host):
+        return _from_youtube(text, parts)
+    if re.search(r"\s", url):
+        raise InputError(text, "has a space in the link: write %20, or ` #` before a remark")
+    shown = _normalised(text, parts, host, port)
+    stem = PurePosixPath(unquote(parts.path, errors="replace")).stem
+    user, at, _ = parts.netloc.rpartition("@")
+    full = shown.replace("//", f"//{user}{at}", 1)
+    return Source(_make_id(stem, shown), full, "URL")
+
+
+def _from_youtube(text: str, parts: SplitResult) -> Source:
+    try:
+        video_id = youtube.video_id(parts)
+    except ValueError as error:
+        raise InputError(text, str(error)) from None
+    return Source(video_id, youtube.WATCH_URL.format(video_id), "URL")
+
+
+def _normalised(text: str, parts: SplitResult, host: str, port: int | None) -> str:
+    """Spell a link in the one way its id is made from; without user, password and fragment."""
+    scheme = parts.scheme.lower()
+    try:
+        host = host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError:
+        raise InputError(text, "is not a valid link (its host is no host name)") from None
+    if not _PLAIN_HOST.fullmatch(host):
+        raise InputError(text, "is not a valid link (its host is no host name)")
+    netloc = f"[{host}]" if ":" in host else host
+    if port is not None and port != _DEFAULT_PORTS[scheme]:
+        netloc = f"{netloc}:{port}"
+    path = quote(parts.path or "/", safe="%/:=&?~+!$,;'@()*[]|")
+    return urlunsplit((scheme, netloc, path, quote(parts.query, safe="%/:=&?~+!$,;'@()*[]|"), ""))
+
+
+def _from_path(text: str, base: Path) -> Source:
+    path, mode = find(text, base)
+    if mode is None:
+        raise InputError(text, _why_missing(text))
+    if stat.S_ISDIR(mode):
+        raise InputError(text, "is a folder: give a video file")
+    if not stat.S_ISREG(mode):
+        raise InputError(text, "is not a regular file")
+    check_text(str(path))  # a link on disk can lead to any name
+    return Source(_make_id(path.stem, str(path)), str(path), "FILE")
+
+
+def find(text: str, base: Path) -> tuple[Path, int | None]:
+    """Resolve a path and say what is there (``st_mode``); None for nothing."""
+    path = Path(text)
+    with suppress(RuntimeError):  # `~nobody` may be a file's name
+        path = path.expanduser()
+    try:
+        resolved = (base / path).resolve()
+        return resolved, resolved.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return base / path, None
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+        reason = getattr(error, "strerror", None) or "links lead in a circle"
+        raise InputError(text, f"cannot be looked at ({reason})") from None
+
+
+def _why_missing(text: str) -> str:
+    if youtube.is_id(text):
+        return f"is no file here; if it is a YouTube id, write `youtube:{text}`"
+    scheme = _NOT_A_PATH.match(text)
+    if scheme is not None and scheme[1].lower() in _DEFAULT_PORTS:
+        return "is not a complete link: write it with ://"
+    if scheme is not None:
+        return f"`{scheme[1]}:` is not supported: give an http(s) link or a path"
+    if re.match(r"(?:[a-z0-9-]+\.)+[a-z]{2,}/", text, re.IGNORECASE):
+        return "no such file; if it is a link, write it with https://"
+    return "no such file or folder"
+
+
+def _make_id(stem: str, key: str) -> str:
+    ascii_stem = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    slug = re.sub("[^A-Za-z0-9]+", "-", ascii_stem).strip("-")[:_SLUG_LENGTH].strip("-")
+    return f"{slug or 'video'}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"

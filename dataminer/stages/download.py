@@ -1,0 +1,313 @@
+"""Download: from a link or a local path to one video file and its provenance."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dataminer.config.models import DownloadConfig, PolicyConfig
+from dataminer.errors import (
+    ErrorClass,
+    PermanentError,
+    StageError,
+    TransientError,
+    os_error_class,
+)
+from dataminer.files import atomic_write, link_or_copy, sha256_file
+from dataminer.stages import VERSIONS
+from dataminer.stages.gate import Gate, LocalGate
+from dataminer.stages.policy import judge
+from dataminer.stages.resume import Kept
+from dataminer.stages.transfer import Transfer
+from dataminer.stages.video import VideoInfo, probe
+from dataminer.stages.ytdlp import base_options, client, public_url, secrets_of, stage_error
+from dataminer.store import INFO_FILE
+
+VERSION = VERSIONS["download"]
+
+_ID = re.compile(r"[A-Za-z0-9_-]+")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_PLAIN_SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
+_NOT_A_VIDEO_SUFFIX = {".json", ".part", ".temp", ".tmp", ".ytdl"}
+_MAX_TEXT = 1000
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DownloadResult:
+    """A video that lies in its folder, and what is known about it."""
+
+    video: Path
+    info: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What :func:`download` was asked for."""
+
+    url: str
+    out: Path
+    keep: Path | None
+    video_id: str
+    settings: DownloadConfig
+    say: Say
+    gate: Gate
+
+
+@dataclass(frozen=True)
+class _Taken:
+    path: Path
+    origin: dict[str, Any]
+
+
+def download(
+    url: str,
+    out: Path,
+    video_id: str,
+    settings: DownloadConfig,
+    *,
+    keep: Path | None = None,
+    meta: dict[str, Any] | None = None,
+    progress: Say | None = None,
+    gate: Gate | None = None,
+) -> DownloadResult:
+    """Fetch one video, or take it in from this machine, and write ``info.json`` beside it.
+
+    Parameters
+    ----------
+    url : str
+        An http(s) link, or a local path.
+    out : Path
+        An existing folder; the video becomes ``{video_id}.{suffix}`` in it. After an error it
+        holds nothing of this video.
+    video_id : str
+        Letters, digits, ``-`` and ``_``.
+    settings : DownloadConfig
+        Size, limits, identity, policy.
+    keep : Path, optional
+        A folder on the same file system in which a transfer that broke off is kept for the next
+        attempt; only one attempt at a time may use it for this video. None to keep nothing.
+    meta : dict, optional
+        What the caller knows already; goes into ``info.json`` where the source says nothing.
+    progress : callable, optional
+        Is told how far it is, one line every few seconds.
+    gate : Gate, optional
+        Asked before each HTTP request; by default this process keeps to the limits by itself.
+
+    Returns
+    -------
+    DownloadResult
+        The file, and what ``info.json`` holds.
+
+    Raises
+    ------
+    PermanentError
+        POLICY, LIVE, what a site says (REMOVED, PRIVATE, GEO, …), UNSUPPORTED, MISSING_SOURCE, and
+        what :func:`dataminer.stages.video.probe` finds: EMPTY, NO_VIDEO, CORRUPT.
+    TransientError
+        NETWORK, SERVER, RATE_LIMIT, BOT_CHECK, BLOCKED, TIMEOUT, UNCHECKED, and what is this
+        machine's: DISK_FULL, DISK, PERMISSION, MISSING_TOOL, COOKIES, INTERNAL.
+    """
+    if not _ID.fullmatch(video_id):
+        raise ValueError(f"not a video_id: {video_id!r}")
+    _clear(out, video_id)
+    say = progress or (lambda line: None)
+    gate = gate or LocalGate(settings.budget)
+    order = _Order(url, out, keep, video_id, settings, say, gate)
+    try:
+        taken = _take(order)
+        info = {**(meta or {}), **_describe(url, video_id, taken, meta or {})}
+        with atomic_write(out / INFO_FILE) as partial:
+            partial.write_text(json.dumps(info, indent=2, sort_keys=True) + "\n")
+    except OSError as error:
+        _clear(out, video_id)
+        about = f" ({error.filename})" if error.filename else ""
+        message = f"{public_url(url)} cannot be stored: {error.strerror or error}{about}"
+        raise TransientError(message, os_error_class(error)) from error
+    except BaseException:
+        _clear(out, video_id)
+        raise
+    return DownloadResult(taken.path, info)
+
+
+def _clear(out: Path, video_id: str) -> None:
+    for path in [*out.glob(f"{video_id}.*"), out / INFO_FILE]:
+        path.unlink(missing_ok=True)
+
+
+def _take(order: _Order) -> _Taken:
+    scheme = _SCHEME.match(order.url)
+    if scheme is None:
+        return _take_local(Path(order.url), order.out, order.video_id)
+    if scheme[1].lower() not in {"http", "https"}:
+        message = f"{scheme[1]}:// links are not supported"
+        raise PermanentError(message, ErrorClass.UNSUPPORTED, "give an http(s) link or a path")
+    return _fetch(order)
+
+
+def _take_local(source: Path, out: Path, video_id: str) -> _Taken:
+    if not source.exists():
+        raise PermanentError(f"{source} is not there", ErrorClass.MISSING_SOURCE)
+    if not source.is_file():  # a pipe would be waited on for ever
+        raise PermanentError(f"{source} is not a regular file", ErrorClass.MISSING_SOURCE)
+    path = out / f"{video_id}{_safe_suffix(source.suffix)}"
+    # resolved: os.link on Linux would link to a symbolic link, not to its file
+    linked = link_or_copy(source.resolve(), path, reflink=True)
+    return _Taken(path, {"linked": linked, "extractor": "local"})
+
+
+def _fetch(order: _Order) -> _Taken:
+    kept = Kept.take_over(order.keep or order.out, order.video_id)
+    try:
+        found, info = _transfer(order, kept)
+        path = order.out / found.name
+        os.replace(found, path)
+    except BaseException as error:
+        if order.keep is None or isinstance(error, PermanentError):
+            kept.remove()
+        raise
+    kept.remove()
+    return _Taken(path, _about(info))
+
+
+def _transfer(order: _Order, kept: Kept) -> tuple[Path, dict[str, Any]]:
+    """Have yt-dlp fetch the one file, and say what it knows of it."""
+    settings, shown = order.settings, public_url(order.url)
+
+    def name(suffix: str) -> str:
+        return f"{order.video_id}{_safe_suffix(f'.{suffix}')}"
+
+    transfer = Transfer(order.url, kept, name, settings, order.say)
+    options = {**base_options(settings, order.say), **_OPTIONS, **transfer.options}
+    options["format_sort"] = [f"res:{settings.max_height}", *_PREFERRED]
+    options["match_filter"] = partial(_refuse, settings.policy, transfer)
+    try:
+        with transfer.watch.running(), client(options, gate=order.gate, given=order.url) as ydl:
+            transfer.attach(ydl)
+            info = ydl.extract_info(order.url, download=True)
+        found = transfer.finished()
+    except StageError:
+        raise
+    except Exception as error:  # extractors of a thousand sites raise anything
+        raise stage_error(error, order.url, secrets_of(settings)) from error
+    if "entries" in info:  # a list: of one video that is there now, or of links to others
+        if not found:
+            raise _more_than_one(shown)
+        info = info["entries"][0]
+    if len(found) != 1:
+        raise TransientError(f"{shown}: yt-dlp left no file", ErrorClass.INTERNAL)
+    return found[0], info
+
+
+_OPTIONS: dict[str, Any] = {
+    # One stream with a picture: as many lines as allowed (else the fewest above), the codec that
+    # decodes fastest, no sound; never two streams, which ffmpeg would have to merge.
+    "format": "bestvideo*",
+    "updatetime": False,
+    "fixup": "never",
+    "hls_prefer_native": True,
+    "extract_flat": "in_playlist",
+    "playlist_items": "1:2",  # the second only to know that there is one
+}
+_PREFERRED = ["vcodec:h264", "+hasaud", "proto"]
+
+
+def _refuse(
+    policy: PolicyConfig, transfer: Transfer, info: dict[str, Any], *, incomplete: Any = False
+) -> None:
+    """Stop yt-dlp before it fetches what is no single video, or none that is wanted.
+
+    It asks several times: of a list's members (``incomplete`` is True), of a video before its
+    format is chosen (then it names what will follow), and of the format that was chosen (False).
+    """
+    shown = public_url(str(info.get("webpage_url") or info.get("url") or "the link"))
+    if (info.get("n_entries") or 1) > 1:
+        raise _more_than_one(shown)
+    if incomplete is True:
+        return
+    judge(info, policy, shown)
+    if not incomplete:
+        transfer.begin(info)
+
+
+def _more_than_one(shown: str) -> PermanentError:
+    message = f"{shown}: leads to a list of videos, not to one"
+    return PermanentError(message, ErrorClass.UNSUPPORTED, "give the links of its videos")
+
+
+def _about(info: dict[str, Any]) -> dict[str, Any]:
+    """Choose what is kept of yt-dlp's several hundred keys, and add where and when it ran."""
+    import yt_dlp.version
+
+    return {
+        "webpage_url": _text(public_url(str(info.get("webpage_url") or ""))),
+        "title": _text(info.get("title")),
+        "uploader": _text(info.get("uploader") or info.get("channel")),
+        "licence": _text(info.get("license")),
+        "upload_date": _text(info.get("upload_date")),
+        "duration": info.get("duration"),
+        "format_id": _text(info.get("format_id")),
+        "extractor": _text(info.get("extractor")),
+        "downloaded_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "yt_dlp_version": yt_dlp.version.__version__,
+    }
+
+
+def _describe(url: str, video_id: str, taken: _Taken, meta: dict[str, Any]) -> dict[str, Any]:
+    video = probe(taken.path)
+    origin = taken.origin
+    known = {
+        key: origin.get(key) or meta.get(key)
+        for key in ("title", "uploader", "licence", "upload_date")
+    }
+    return {
+        "stage": "download",
+        "version": VERSION,
+        "video_id": video_id,
+        "video": taken.path.name,
+        "url": public_url(url) if _SCHEME.match(url) else url,
+        "webpage_url": origin.get("webpage_url"),
+        **known,
+        "duration": video.duration or origin.get("duration"),
+        "format": _format(video, taken),
+        "size_bytes": taken.path.stat().st_size,
+        "sha256": sha256_file(taken.path),
+        "extractor": origin.get("extractor"),
+        "yt_dlp_version": origin.get("yt_dlp_version"),
+        "downloaded_at": origin.get("downloaded_at"),
+        "linked": origin.get("linked"),
+    }
+
+
+def _format(video: VideoInfo, taken: _Taken) -> dict[str, Any]:
+    return {
+        "codec": video.codec,
+        "width": video.width,
+        "height": video.height,
+        "fps": round(video.average_rate, 3) if video.average_rate else None,
+        "format_id": taken.origin.get("format_id"),
+        "ext": taken.path.suffix.lstrip("."),
+    }
+
+
+def _safe_suffix(suffix: str) -> str:
+    """Keep a plain suffix in small letters; any other, and none, becomes ``.video``."""
+    suffix = suffix.lower()
+    if _PLAIN_SUFFIX.fullmatch(suffix) and suffix not in _NOT_A_VIDEO_SUFFIX:
+        return suffix
+    return ".video"
+
+
+def _text(value: Any) -> str | None:
+    """Make a stranger's text fit for a database and a terminal: no control characters, short."""
+    if value is None:
+        return None
+    return "".join(c for c in str(value) if c.isprintable())[:_MAX_TEXT].strip() or None

@@ -1,0 +1,200 @@
+"""One attempt at fetching one video's bytes with yt-dlp: resumed, watched, judged by its size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dataminer.config.models import DownloadConfig
+from dataminer.errors import ErrorClass, PermanentError
+from dataminer.stages import policy, ytdlp
+from dataminer.stages.resume import PART, Kept, Version
+from dataminer.stages.watch import Watch
+
+Say = Callable[[str], None]
+
+_DIRECT = {"http", "https"}
+# many small files, begun anew each time; anything else is not HTTP, or needs another program
+_FRAGMENTS = {"m3u8", "m3u8_native", "http_dash_segments", "http_dash_segments_generator"}
+_SCRATCH = (PART, ".ytdl")
+_BLOCK = 64 * 1024  # most bytes read at once, and lost when a connection breaks
+_PROGRESS_SECONDS = 5.0
+_PARTIAL, _NO_SUCH_RANGE = 206, 416  # statuses of HTTP
+
+
+class Transfer:
+    """What yt-dlp is told while it fetches: where to write, what to ask for, when to stop.
+
+    Parameters
+    ----------
+    url : str
+        What was asked for.
+    kept : Kept
+        This attempt's folder, with what earlier ones left.
+    name : callable
+        Gives the finished file's name for yt-dlp's suffix.
+    settings : DownloadConfig
+        Limits.
+    say : callable
+        Is told how far it is, one line every few seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        kept: Kept,
+        name: Callable[[str], str],
+        settings: DownloadConfig,
+        say: Say,
+    ) -> None:
+        self.watch = Watch(settings)
+        self._url = url
+        self._kept = kept
+        self._name = name
+        self._settings = settings
+        self._say = say
+        self._next_line = time.monotonic() + _PROGRESS_SECONDS
+        self._shown = ytdlp.public_url(url)
+        self._media = ""
+        self._file = ""
+        self._source = ""
+        self._version: Version | None = None
+        self._open: Callable[[Any], Any]
+
+    def attach(self, ydl: Any) -> None:
+        """Take the place of the methods of a ``YoutubeDL`` that this concerns."""
+        # in its templates and paths yt-dlp expands %(…)s, $NAME and ~: let it have none
+        ydl.prepare_filename = self._path
+        self._open, ydl.urlopen = ydl.urlopen, self._urlopen
+        ydl.add_progress_hook(self._progress)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What yt-dlp must be told besides."""
+        least = self._settings.min_bytes_per_second * self._settings.rate_window_seconds
+        return {
+            "continuedl": True,
+            "overwrites": True,
+            # a block of the slowest transfer that is allowed takes a quarter of the window
+            "buffersize": int(min(_BLOCK, max(least / 4, 1024))) if least else _BLOCK,
+            "noresizebuffer": True,
+            "retry_sleep_functions": dict.fromkeys(ytdlp.RETRIED, self._rest),
+        }
+
+    def begin(self, info: dict[str, Any]) -> None:
+        """Prepare for the format that was chosen.
+
+        Raises
+        ------
+        PermanentError
+            UNSUPPORTED: it would not come over HTTP.
+        """
+        from yt_dlp.networking import Request
+
+        if info.get("protocol") not in _DIRECT | _FRAGMENTS:
+            message = f"{self._shown}: offers its video only over {info.get('protocol')}"
+            raise PermanentError(message, ErrorClass.UNSUPPORTED, "give an http(s) link")
+        self._file = self._name(str(info.get("ext")))
+        self._source = f"{self._url} {info.get('format_id')}"
+        self._version = self._kept.begin(self._file, self._source)
+        direct = info.get("protocol") in _DIRECT and info.get("url")
+        self._media = Request(info["url"]).url if direct else ""
+
+    def finished(self) -> list[Path]:
+        """Return the files that are whole, and judge their size."""
+        self.watch.transfer_ends()
+        found = [path for path in self._kept.folder.glob("[!.]*") if path.suffix not in _SCRATCH]
+        for path in found:
+            policy.judge_size(path.stat().st_size, self._settings.policy, self._shown)
+        return found
+
+    def _path(self, info: dict[str, Any], *_: Any, **__: Any) -> str:
+        return str(self._kept.folder / self._name(str(info.get("ext"))))
+
+    # ---- requests
+
+    def _urlopen(self, request: Any) -> Any:
+        self.watch.check()
+        whole_file = self._media and getattr(request, "url", None) == self._media
+        with self.watch.paused():
+            response = (self._fetch if whole_file else self._open)(request)
+        if self._file:  # a format is chosen, and what comes now is it
+            self.watch.transfer_begins()
+        return response
+
+    def _rest(self, n: int) -> float:
+        """Say how long to wait before the next try, during which no bytes come."""
+        self.watch.transfer_ends()
+        return ytdlp.pause(n)
+
+    def _fetch(self, request: Any) -> Any:
+        """Ask for the file, or for the rest of it while it is still the same file."""
+        from yt_dlp.networking.exceptions import HTTPError
+
+        begun = _first_byte(request) > 0
+        condition = self._version.condition if self._version else None
+        if begun and condition:
+            request.headers["If-Range"] = condition
+        try:
+            response = self._open(request)
+        except HTTPError as error:
+            if not begun or error.status != _NO_SUCH_RANGE:
+                raise
+            error.response.close()
+            response = self._whole(request)
+        version = Version.of(response.headers)
+        if (
+            begun
+            and response.status == _PARTIAL
+            and self._version
+            and version.differs(self._version)
+        ):
+            response.close()  # a server that does not know If-Range
+            response = self._whole(request)
+            version = Version.of(response.headers)
+        if response.status != _PARTIAL or not begun:
+            self._kept.restart(self._file, self._source, version)
+            self._version = version
+        self._judge(response, version)
+        return response
+
+    def _whole(self, request: Any) -> Any:
+        """Ask anew, for all of it: yt-dlp sees no range in the answer and begins from nothing."""
+        whole = request.copy()
+        for name in ("Range", "If-Range"):
+            whole.headers.pop(name, None)
+        return self._open(whole)
+
+    def _judge(self, response: Any, version: Version) -> None:
+        try:
+            policy.judge_size(version.size, self._settings.policy, self._shown)
+        except BaseException:
+            response.close()
+            raise
+
+    # ---- bytes
+
+    def _progress(self, status: dict[str, Any]) -> None:
+        """Take yt-dlp's news, after each block; a line every few seconds is passed on."""
+        done = status.get("status") == "finished"
+        got = status.get("downloaded_bytes") or 0
+        if done:
+            self.watch.transfer_ends()
+        else:
+            self.watch.saw(got)
+            policy.judge_size(got, self._settings.policy, self._shown, whole=False)
+            if time.monotonic() < self._next_line:
+                return
+        self._next_line = time.monotonic() + _PROGRESS_SECONDS
+        total = status.get("total_bytes") or status.get("total_bytes_estimate")
+        of = f" of {total / 1e6:.1f}" if total and not done else ""
+        self._say(f"{'downloaded' if done else 'downloading'} {got / 1e6:.1f}{of} MB")
+
+
+def _first_byte(request: Any) -> int:
+    from yt_dlp.utils import parse_http_range
+
+    start: int | None = parse_http_range(request.headers.get("Range"))[0]
+    return start or 0

@@ -1,0 +1,219 @@
+"""What the many errors of yt-dlp, and the sentences of YouTube in them, mean: one table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from dataminer.errors import (
+    ErrorClass,
+    Kind,
+    PermanentError,
+    StageError,
+    TransientError,
+    kind_of,
+    os_error_class,
+)
+
+# Read in this order against the message without its links. What no line knows is INTERNAL and
+# tried again: a wrong guess there costs attempts, a wrong REMOVED costs a video. Those that pass
+# come first: YouTube says "unavailable" of much that it only withholds. A test holds each line
+# against the texts of the yt-dlp that is installed, and the sentences that YouTube is known for.
+PATTERNS = [
+    (re.compile(pattern, re.IGNORECASE), error_class)
+    for pattern, error_class in [
+        ("not a bot|captcha challenge", ErrorClass.BOT_CHECK),
+        ("rate.?limit|too many requests|try again later", ErrorClass.RATE_LIMIT),
+        ("private video|video is private", ErrorClass.PRIVATE),
+        ("members.only|join this channel|this channel's members", ErrorClass.MEMBERS_ONLY),
+        (
+            r"requires payment|(music|youtube) premium|purchase this|\brental",
+            ErrorClass.MEMBERS_ONLY,
+        ),
+        ("confirm your age|age.restricted|age.verification|inappropriate", ErrorClass.AGE),
+        (
+            "(available|unavailable|blocked it) in your (country|region)|from your location",
+            ErrorClass.GEO,
+        ),
+        ("copyright", ErrorClass.COPYRIGHT),
+        ("drm protected|use drm", ErrorClass.DRM),
+        (
+            "live event will begin|premieres? (in|will begin)|offline|not currently live"
+            "|livestream has not|is not live",
+            ErrorClass.LIVE,
+        ),
+        ("for registered users|login required|need to log in", ErrorClass.LOGIN),
+        ("(video|content) (is |isn.t )?(unavailable|not available)", ErrorClass.REMOVED),
+        ("(no longer|isn.t) available|been removed|been terminated", ErrorClass.REMOVED),
+        ("does not exist|has been deleted", ErrorClass.REMOVED),
+        ("unsupported url|is not supported", ErrorClass.UNSUPPORTED),
+        ("did not get any data blocks|file is empty", ErrorClass.EMPTY),
+        ("failed to load cookies", ErrorClass.COOKIES),
+        ("ffmpeg (is not|could not|not)|install ffmpeg", ErrorClass.MISSING_TOOL),
+        ("timed out", ErrorClass.TIMEOUT),
+        (r"http error 5\d\d", ErrorClass.SERVER),
+        ("more expected|connection (reset|refused)", ErrorClass.NETWORK),
+        ("got error: ", ErrorClass.NETWORK),  # its downloader has run out of retries
+    ]
+]
+_NO_PICTURE = re.compile("requested format is not available", re.IGNORECASE)
+_NO_FORMAT = re.compile("no video formats", re.IGNORECASE)
+# of one in the environment: the settings take no such proxy
+_NO_PROXY = re.compile("to use an https proxy|unsupported proxy type", re.IGNORECASE)
+_STATUS = {
+    401: ErrorClass.BLOCKED,
+    402: ErrorClass.MEMBERS_ONLY,
+    403: ErrorClass.BLOCKED,
+    404: ErrorClass.REMOVED,
+    407: ErrorClass.BLOCKED,
+    408: ErrorClass.TIMEOUT,
+    410: ErrorClass.REMOVED,
+    425: ErrorClass.SERVER,
+    429: ErrorClass.RATE_LIMIT,
+    451: ErrorClass.GEO,
+}
+_YOUTUBE_HINT = (
+    "yt-dlp needs a JavaScript runtime (deno, or node 22) and a recent version for YouTube, see"
+    " docs/youtube.md; else wait, then run snakemake again"
+)
+_PROXY_HINT = "set download.proxy, or the shell's HTTPS_PROXY, to one of http:// or socks5://"
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_LEAD = re.compile(r"^\s*(ERROR:\s*)?(\[[^\]\s]+\]\s*)?(Got error:\s*)?")
+# the advice to users of yt-dlp's command line that follows what happened
+_TAIL = re.compile(
+    r"[;.]?\s*(please report this|\(caused by|Use --|See  ?https?:|Giving up).*", re.IGNORECASE
+)
+_LINK = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(.*[_-])?(token|key|sig|signature|secret|password|passwd|pwd|auth|credential|policy)",
+    re.IGNORECASE,
+)
+_MAX_MESSAGE = 200
+
+
+def stage_error(error: BaseException, url: str, secrets: Iterable[str] = ()) -> StageError:
+    """Say in our words what an exception out of yt-dlp means.
+
+    Parameters
+    ----------
+    error : BaseException
+        What it raised; the cause is often wrapped twice.
+    url : str
+        What was asked for.
+    secrets : iterable of str
+        What must not be repeated.
+
+    Returns
+    -------
+    StageError
+        A :class:`PermanentError` or a :class:`TransientError` with one short sentence.
+    """
+    text = one_line(str(error), secrets)
+    error_class = _by_message(str(error)) or _by_type(error)
+    hint = ""
+    if _NO_PROXY.search(text):
+        error_class, hint, text = ErrorClass.NETWORK, _PROXY_HINT, "the proxy is of no usable kind"
+    if error_class is None and (_NO_PICTURE.search(text) or _NO_FORMAT.search(text)):
+        error_class, hint = _without_stream(error, text)
+        text = "has no video stream"
+    error_class = error_class or ErrorClass.INTERNAL
+    _close_responses(error)
+    shown = public_url(url)
+    text = text.replace(shown, "").rstrip(" :.") or type(error).__name__
+    kind = PermanentError if kind_of(error_class) is Kind.PERMANENT else TransientError
+    return kind(f"{shown[:_MAX_MESSAGE]}: {text[:_MAX_MESSAGE]}", error_class, hint)
+
+
+def one_line(text: str, secrets: Iterable[str] = ()) -> str:
+    """Reduce a message of yt-dlp to what happened: no colours, advice, secrets or lines."""
+    for secret in secrets:
+        text = text.replace(secret, "...")
+    text = _LEAD.sub("", " ".join(_ANSI.sub("", text).split(" ")).replace("\r", ""))
+    text = " ".join(_TAIL.sub("", text.replace("\n", " ")).split())
+    return _LINK.sub(lambda match: public_url(match[0]), text)
+
+
+def public_url(url: str) -> str:
+    """Return a link without what lets one in: user, password, and parameters such as a token."""
+    try:
+        parts = urlsplit(url)
+        query = parse_qsl(parts.query, keep_blank_values=True)
+    except ValueError:
+        return "a link that cannot be read"
+    if any(_SECRET.fullmatch(name) for name, _ in query):
+        masked = [(name, "..." if _SECRET.fullmatch(name) else value) for name, value in query]
+        parts = parts._replace(query=urlencode(masked))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _by_message(text: str) -> ErrorClass | None:
+    text = _LINK.sub("", text)
+    return next((error_class for pattern, error_class in PATTERNS if pattern.search(text)), None)
+
+
+def _without_stream(error: BaseException, text: str) -> tuple[ErrorClass, str]:
+    """Tell sound alone from formats that a site hides, as YouTube does from what it distrusts."""
+    if any(getattr(cause, "ie", None) == "youtube" for cause in _chain(error)):
+        return ErrorClass.BLOCKED, _YOUTUBE_HINT
+    return (ErrorClass.NO_VIDEO if _NO_PICTURE.search(text) else ErrorClass.INTERNAL), ""
+
+
+def _by_type(error: BaseException) -> ErrorClass | None:
+    for cause in _chain(error):
+        error_class = _of_one(cause)
+        if error_class is not None:
+            return error_class
+    return None
+
+
+def _of_one(error: BaseException) -> ErrorClass | None:
+    from yt_dlp import cookies, utils
+    from yt_dlp.networking import exceptions
+
+    if isinstance(error, exceptions.HTTPError):
+        if error.status in _STATUS:
+            return _STATUS[error.status]
+        if error.status < 400:  # redirects that lead nowhere
+            return ErrorClass.NETWORK
+        return ErrorClass.UNSUPPORTED if error.status < 500 else ErrorClass.SERVER
+    kinds = [
+        (exceptions.NoSupportingHandlers, ErrorClass.UNSUPPORTED),
+        (utils.UnsupportedError, ErrorClass.UNSUPPORTED),
+        (utils.GeoRestrictedError, ErrorClass.GEO),
+        (utils.UserNotLive, ErrorClass.LIVE),
+        (utils.DownloadCancelled, ErrorClass.POLICY),
+        (cookies.CookieLoadError, ErrorClass.COOKIES),
+        (exceptions.TransportError, ErrorClass.NETWORK),
+        (utils.ContentTooShortError, ErrorClass.NETWORK),
+    ]
+    for kind, error_class in kinds:
+        if isinstance(error, kind):
+            return error_class
+    if isinstance(error, OSError):
+        error_class = os_error_class(error)
+        return None if error_class is ErrorClass.INTERNAL else error_class
+    return None
+
+
+def _close_responses(error: BaseException) -> None:
+    """Give back the sockets that an exception of yt-dlp still holds."""
+    for cause in _chain(error):
+        response = getattr(cause, "response", None)
+        if response is not None:
+            response.close()
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those it was made from, the outermost first."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        current = waiting.pop(0)
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        wrapped = getattr(current, "exc_info", None) or (None, None)
+        waiting += [wrapped[1], getattr(current, "cause", None)]
+        waiting += [current.__cause__, current.__context__]

@@ -1,0 +1,273 @@
+"""yt-dlp with one way to the network: each request asks the gate, each address is looked at.
+
+Imported where it is used: it loads yt-dlp.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import functools
+import io
+import re
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import yt_dlp
+from yt_dlp.networking import RequestDirector, _helper, _urllib
+from yt_dlp.networking.common import Response
+from yt_dlp.networking.exceptions import HTTPError, RequestError
+
+from dataminer.errors import DataminerError, ErrorClass, PermanentError, TransientError
+from dataminer.stages.addresses import Reach
+from dataminer.stages.gate import Gate
+from dataminer.stages.ytdlp_errors import public_url
+
+_REFUSAL = re.compile(
+    rb"not a (ro)?bot|unusual traffic|rate.?limit|too many requests", re.IGNORECASE
+)
+_MAX_BODY = 1 << 20  # of a refusal's page
+_MAX_RETRY_AFTER = 86_400.0
+_STALE = 5.0  # seconds after which a server may have hung up on a connection that says nothing
+_TRIES = 5  # permits that a connection may be too late for
+_NO_FFMPEG = "/nonexistent/ffmpeg"
+
+
+class _Stopped(RequestError):  # type: ignore[misc]
+    """Carries an error of ours through yt-dlp, which lets its own pass only."""
+
+    def __init__(self, reason: DataminerError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class YoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
+    """yt-dlp's own, whose every HTTP request goes through a gate to an address it may go to.
+
+    That holds for pages, formats, media and their fragments, for each hop of a redirect and for
+    yt-dlp's own retries. A request that is refused for now (429, a check for robots) is made again
+    when the gate says so. There is no other way to the network: no ffmpeg, no ``ftp://``.
+
+    Parameters
+    ----------
+    options : dict
+        yt-dlp's.
+    gate : Gate
+        Asked before each request.
+    given : str
+        What the user gave, the link mostly: decides which addresses are open.
+    """
+
+    def __init__(self, options: dict[str, Any], *, gate: Gate, given: str) -> None:
+        self._gate, self._reach, self._fetching = gate, Reach(given), False
+        # ffmpeg would fetch by itself, past the gate; nothing here needs it
+        super().__init__({**options, "ffmpeg_location": _NO_FFMPEG})
+
+    def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
+        """Give requests to our handler only, whichever others are installed."""
+        made = functools.partial(_GatedRH, gate=self._gate, reach=self._reach)
+        return super().build_request_director([made])
+
+    def urlopen(self, req: Any) -> Response:
+        """Open a link.
+
+        Raises
+        ------
+        PermanentError
+            UNSUPPORTED, when it leads to an address that it may not lead to.
+        TransientError
+            When the gate stays shut for longer than this job waits.
+        """
+        try:
+            response = super().urlopen(req)
+        except _Stopped as stopped:
+            raise stopped.reason from None
+        if self._fetching:
+            self._gate.passed()
+        return response
+
+    def dl(self, *args: Any, **kwargs: Any) -> Any:
+        """Fetch the media: pages and formats were given, so an answer now says that all is well."""
+        self._fetching = True
+        try:
+            return super().dl(*args, **kwargs)
+        finally:
+            self._fetching = False
+
+    def report_error(self, message: str, *args: Any, **kwargs: Any) -> None:
+        """Say by an exception of ours what only ffmpeg could fetch."""
+        if "ffmpeg could not be found" in message:
+            raise PermanentError("its stream can only be fetched by ffmpeg", ErrorClass.UNSUPPORTED)
+        super().report_error(message, *args, **kwargs)
+
+
+class _GatedRH(_urllib.UrllibRH):  # type: ignore[misc]
+    """The handler of requests that needs the standard library only."""
+
+    _SUPPORTED_URL_SCHEMES = ("http", "https", "data")
+
+    def __init__(self, *, gate: Gate, reach: Reach, **options: Any) -> None:
+        super().__init__(**options)
+        self._gate, self._reach = gate, reach
+
+    def _create_instance(
+        self, proxies: Any, cookiejar: Any, legacy_ssl_support: Any = None
+    ) -> urllib.request.OpenerDirector:
+        """As the original does it, without ``ftp://`` and ``file://``, and with our connections."""
+        opener = urllib.request.OpenerDirector()
+        for handler in (
+            _urllib.ProxyHandler(proxies),
+            _Connections(
+                self._gate,
+                self._reach,
+                context=self._make_sslcontext(legacy_ssl_support=legacy_ssl_support),
+                source_address=self.source_address,
+            ),
+            urllib.request.HTTPCookieProcessor(cookiejar),
+            urllib.request.DataHandler(),
+            urllib.request.UnknownHandler(),
+            urllib.request.HTTPDefaultErrorHandler(),
+            urllib.request.HTTPErrorProcessor(),
+            _Redirects(),
+        ):
+            opener.add_handler(handler)
+        opener.addheaders = []
+        return opener
+
+    def _send(self, request: Any) -> Response:
+        while True:
+            try:
+                return super()._send(request)
+            except HTTPError as error:
+                refusal = _refusal(error)
+                if refusal is None or not isinstance(request.data, bytes | None):
+                    raise
+                if not self._ask_again(error, *refusal):
+                    raise
+                error.close()
+
+    def _ask_again(self, error: HTTPError, reason: str, error_class: ErrorClass) -> bool:
+        wait = _retry_after(error.response.headers)
+        try:
+            return self._gate.refused(error.response.url, reason, wait, error_class)
+        except DataminerError as stopped:
+            raise _Stopped(stopped) from stopped
+
+
+class _Redirects(_urllib.RedirectHandler):  # type: ignore[misc]
+    """Follows redirects to http(s) only; each hop is a request like any other."""
+
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        """Follow a redirect, or refuse it."""
+        scheme = urlsplit(headers.get("Location") or "").scheme.lower()
+        if scheme not in ("", "http", "https"):
+            fp.close()
+            message = f"{public_url(req.full_url)[:200]} redirects to a {scheme[:20]}: link"
+            raise _Stopped(PermanentError(message, ErrorClass.UNSUPPORTED))
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
+class _Connections(_urllib.HTTPHandler):  # type: ignore[misc]
+    """Opens a connection for each request on the wire."""
+
+    def __init__(self, gate: Gate, reach: Reach, **options: Any) -> None:
+        super().__init__(**options)
+        self._gate, self._reach = gate, reach
+
+    @staticmethod
+    def _make_conn_class(base: Any, req: Any) -> Any:
+        req.via_socks = "Ytdl-socks-proxy" in req.headers  # which the original takes away
+        return _urllib.HTTPHandler._make_conn_class(base, req)
+
+    def do_open(self, http_class: Callable[..., Any], req: Any, **options: Any) -> Any:
+        """Make one request, when the gate lets it through."""
+        proxied = req.via_socks or req.has_proxy() or req._tunnel_host
+
+        def make(*args: Any, **kwargs: Any) -> Any:
+            connection = http_class(*args, **kwargs)
+            self._guard(connection, req.full_url, proxied=bool(proxied))
+            return connection
+
+        return super().do_open(make, req, **options)
+
+    def _guard(self, connection: Any, url: str, *, proxied: bool) -> None:
+        """Let a connection be made to an open address only, and used when the gate says so."""
+        if not proxied:
+            connection._create_connection = functools.partial(_connect, self._reach)
+        connect = connection.connect
+
+        def connect_in_time() -> None:
+            if proxied:
+                self._checked(self._reach.check_name, urlsplit(url).hostname or "")
+            holds, connected = self._checked(self._gate.request, url), None
+            for _ in range(_TRIES):
+                if connected is None:
+                    connect()
+                    connected = time.monotonic()
+                if time.monotonic() <= holds:
+                    return
+                holds = self._checked(self._gate.request, url)
+                if time.monotonic() - connected > _STALE:
+                    connection.close()
+                    connected = None
+            message = f"{public_url(url)}: no connection was ready in time to keep to the limits"
+            raise _Stopped(TransientError(message, ErrorClass.TIMEOUT))
+
+        connection.connect = connect_in_time
+
+    @staticmethod
+    def _checked(ask: Callable[[str], Any], text: str) -> Any:
+        try:
+            return ask(text)
+        except DataminerError as error:
+            raise _Stopped(error) from error
+
+
+def _connect(reach: Reach, address: tuple[str, int], *args: Any, **kwargs: Any) -> Any:
+    """Connect to a host's address, the very one that was looked at."""
+
+    def checked(found: tuple[Any, ...], *rest: Any) -> Any:
+        try:
+            reach.check(address[0], found[4])
+        except DataminerError as error:
+            raise _Stopped(error) from error
+        return _helper._socket_connect(found, *rest)
+
+    return _helper.create_connection(address, *args, _create_socket_func=checked, **kwargs)
+
+
+def _refusal(error: HTTPError) -> tuple[str, ErrorClass] | None:
+    """Say why an answer means "not now" rather than "not this"; None where it does not."""
+    if error.status == 429:
+        return "HTTP 429 Too Many Requests", ErrorClass.RATE_LIMIT
+    if error.status == 403 and _REFUSAL.search(_body(error)):
+        return "HTTP 403, a check for robots", ErrorClass.BOT_CHECK
+    if error.status in (403, 503) and error.response.headers.get("Retry-After"):
+        return f"HTTP {error.status} with Retry-After", ErrorClass.RATE_LIMIT
+    return None
+
+
+def _body(error: HTTPError) -> bytes:
+    """Read an answer's page, and leave it there for yt-dlp to read."""
+    old = error.response
+    body = bytes(old.read(_MAX_BODY))
+    error.response = Response(io.BytesIO(body), old.url, old.headers, old.status, old.reason)
+    old.close()
+    return body
+
+
+def _retry_after(headers: Any) -> float | None:
+    """Return the seconds that a server asks to wait (RFC 9110, 10.2.3), a day at most."""
+    text = (headers.get("Retry-After") or "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return min(float(text), _MAX_RETRY_AFTER)
+    try:
+        until = email.utils.parsedate_to_datetime(text)
+        now = email.utils.parsedate_to_datetime(headers.get("Date") or email.utils.formatdate())
+        return min(max((until - now).total_seconds(), 0.0), _MAX_RETRY_AFTER)
+    except (TypeError, ValueError):
+        return None
