@@ -1,0 +1,315 @@
+"""Where a folder's images are: a file each, or one after the other in a tar archive."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tarfile
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Literal, NamedTuple, Self
+
+import pyarrow as pa
+
+from dataminer.errors import ErrorClass, PermanentError
+from dataminer.files import link_or_copy
+from dataminer.frames import FRAMES_FILE, read_meta, read_table
+
+FrameStore = Literal["files", "tar"]
+ARCHIVE_FILE = "frames.tar"
+ARCHIVE_KEY = "archive"
+"""In the frame table's metadata: the archive's path from the table's folder, and its size."""
+
+
+class Place(NamedTuple):
+    """Where an image is; the columns of the frame table with the same names."""
+
+    byte_offset: int | None
+    """Of its first byte in the archive; None where the image is a file of its own."""
+    byte_size: int
+
+
+class FrameWriter:
+    """Puts images into a folder, as files or as one archive that any ``tar`` reads.
+
+    Closing ends the archive; what is written appears with the folder, which the caller publishes.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder without these images.
+    kind : {"files", "tar"}
+        How to keep them.
+    """
+
+    def __init__(self, folder: Path, kind: FrameStore) -> None:
+        self._folder = folder
+        self._file: BinaryIO | None = None
+        self._size = 0
+        if kind == "tar":
+            self._file = (folder / ARCHIVE_FILE).open("xb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        elif self._file:
+            with contextlib.suppress(OSError):  # what was not written is given up
+                self._file.close()
+
+    def close(self) -> None:
+        """End the archive; a second call does nothing."""
+        if self._file and not self._file.closed:
+            self._append(bytes(2 * tarfile.BLOCKSIZE), tarfile.RECORDSIZE)
+            self._file.close()
+
+    def add(self, name: str, data: bytes | memoryview) -> Place:
+        """Write one image; not to be called from two threads at once.
+
+        An OSError, such as of a full disk, is for the caller to name.
+
+        Parameters
+        ----------
+        name : str
+            The file's name, at most 100 bytes and without folders.
+        data : bytes-like
+            The encoded image.
+
+        Returns
+        -------
+        Place
+            For the row of the frame.
+        """
+        size = memoryview(data).nbytes
+        if self._file is None:
+            (self._folder / name).write_bytes(data)
+            return Place(None, size)
+        self._append(_header(name, size))
+        place = Place(self._size, size)
+        self._append(data)
+        return place
+
+    def take(self, reader: FrameReader, name: str) -> Place:
+        """Put another folder's image into this one: linked as a file, copied into an archive."""
+        if self._file:
+            return self.add(name, reader.read(name))
+        return Place(None, reader.link(name, self._folder / name))
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the frame table's metadata must say, once the writer is closed."""
+        if self._file is None:
+            return {}
+        return {ARCHIVE_KEY: {"path": ARCHIVE_FILE, "bytes": self._size}}
+
+    def _append(self, data: bytes | memoryview, multiple: int = tarfile.BLOCKSIZE) -> None:
+        assert self._file
+        self._size += self._file.write(data)
+        self._size += self._file.write(bytes(-self._size % multiple))
+        self._file.flush()  # a full disk shall be told of here, not when the file is closed
+
+
+class FrameReader:
+    """Reads the images that a folder's ``frames.parquet`` names, wherever they are.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder with a frame table. Where the table points to an archive in another folder, that
+        is read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._open:
+            self._open.close()
+
+    @property
+    def kind(self) -> FrameStore:
+        """How the images are kept."""
+        return "tar" if self.archive else "files"
+
+    @cached_property
+    def archive(self) -> Path | None:
+        """The archive; None where each image is a file."""
+        entry = self._entry
+        if entry is None:
+            return None
+        # not left to the file system, which would follow a linked folder before going up from it
+        return Path(os.path.normpath(self._folder / str(entry["path"])))
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The images that the table names, in its order."""
+        table = read_table(self._folder / FRAMES_FILE, ["file_name"])
+        return list(table["file_name"].to_pylist())
+
+    def read(self, name: str) -> bytes:
+        """Return an image's bytes.
+
+        Raises
+        ------
+        PermanentError
+            ``MISSING_SOURCE``: the file or the archive is not there. ``CORRUPT``: the archive is
+            cut off or was changed.
+        """
+        if self.archive is None:
+            try:
+                return (self._folder / name).read_bytes()
+            except FileNotFoundError as error:
+                raise missing(self._folder / name, self._folder) from error
+        offset, size = self._places[name]
+        if offset is None or offset < tarfile.BLOCKSIZE:
+            raise self._changed(f"no place of {name} is known in it")
+        start = offset - tarfile.BLOCKSIZE
+        data = os.pread(self._opened().fileno(), tarfile.BLOCKSIZE + size, start)
+        if len(data) < tarfile.BLOCKSIZE + size:
+            raise self._changed(f"it ends before {name} does")
+        if _named(data[: tarfile.BLOCKSIZE]) != (name, size):
+            raise self._changed(f"{name} is not at its place in it")
+        return data[tarfile.BLOCKSIZE :]
+
+    def link(self, name: str, target: Path) -> int:
+        """Make an image a file of its own: hard-linked where it is one, else written.
+
+        Parameters
+        ----------
+        name : str
+            The image.
+        target : Path
+            A name that does not exist yet.
+
+        Returns
+        -------
+        int
+            Its size in bytes.
+
+        Raises
+        ------
+        PermanentError
+            As :meth:`read`.
+        """
+        if self.archive:
+            return target.write_bytes(self.read(name))
+        try:
+            link_or_copy(self._folder / name, target)
+        except FileNotFoundError as error:
+            raise missing(self._folder / name, self._folder) from error
+        return target.stat().st_size
+
+    def lost(self) -> set[str]:
+        """Return the names of images that are in the table and not in their place.
+
+        Looks at names and at the archive's size; what the images hold is looked at when one is
+        read.
+        """
+        names = set(self.names)
+        if self.archive is None:
+            return names - {entry.name for entry in self._folder.iterdir()}
+        try:
+            size = self.archive.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return names
+        entry = self._entry or {}
+        return set() if size == entry.get("bytes") else names
+
+    def pointer(self, folder: Path) -> dict[str, Any]:
+        """Return what the metadata of another folder's table must say to read these images.
+
+        Parameters
+        ----------
+        folder : Path
+            Where that table will lie, or a sibling.
+
+        Raises
+        ------
+        PermanentError
+            The archive is not there, or not as it was.
+        """
+        if self.archive is None:
+            return {}
+        if not self.archive.exists():
+            raise missing(self.archive, self.archive.parent)
+        if self.lost():
+            raise self._changed("its size is not the one that it was written with")
+        path = os.path.relpath(self.archive, folder)
+        return {ARCHIVE_KEY: {**(self._entry or {}), "path": path}}
+
+    @cached_property
+    def _entry(self) -> Mapping[str, Any] | None:
+        entry: Mapping[str, Any] | None = read_meta(self._folder / FRAMES_FILE).get(ARCHIVE_KEY)
+        return entry
+
+    @cached_property
+    def _places(self) -> dict[str, Place]:
+        table = read_table(self._folder / FRAMES_FILE, list(Place._fields))
+        columns = (column.to_pylist() for column in table.columns)
+        places = (Place(*place) for place in zip(*columns, strict=True))
+        return dict(zip(self.names, places, strict=True))
+
+    def _opened(self) -> BinaryIO:
+        assert self.archive
+        if self._open is None:
+            try:
+                self._open = self.archive.open("rb")
+            except FileNotFoundError as error:
+                raise missing(self.archive, self.archive.parent) from error
+        return self._open
+
+    def _changed(self, how: str) -> PermanentError:
+        assert self.archive
+        return corrupt(self.archive, how, self.archive.parent)
+
+
+def place_columns(places: list[Place]) -> dict[str, pa.Array]:
+    """Return the columns of the frame table that say where images are."""
+    return {
+        field: pa.array([getattr(place, field) for place in places], pa.int64())
+        for field in Place._fields
+    }
+
+
+def missing(path: Path, folder: Path) -> PermanentError:
+    """Say that a file of a result is not there."""
+    return PermanentError(f"{path} is missing", ErrorClass.MISSING_SOURCE, _remake(folder))
+
+
+def corrupt(path: Path, reason: str, folder: Path) -> PermanentError:
+    """Say that a file of a result is not as it was written."""
+    return PermanentError(f"{path} is damaged: {reason}", ErrorClass.CORRUPT, _remake(folder))
+
+
+def _remake(folder: Path) -> str:
+    return f"remove {folder}, then run snakemake again: it is made anew"
+
+
+def _header(name: str, size: int) -> bytes:
+    if "/" in name or len(name.encode()) > tarfile.LENGTH_NAME:
+        raise ValueError(f"{name!r} cannot be the name of a frame")
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _named(header: bytes) -> tuple[str, int] | None:
+    """Return the name and size that a tar header gives; None where it is none."""
+    try:
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return None
+    return info.name, info.size

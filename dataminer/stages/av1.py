@@ -1,0 +1,219 @@
+"""What an AV1 temporal unit says of its pictures.
+
+Section numbers are those of the AV1 Bitstream & Decoding Process Specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6  # OBU types
+_IN_PIECES = {4, 7, 8}  # tile groups, repeated headers, tile lists: a frame of several OBUs
+_KEY, _INTRA_ONLY, _SWITCH = 0, 2, 3  # frame types; 1 is inter
+_SELECT = 2  # a tool is chosen frame by frame
+_HEADER_BYTES = 64  # more than what is read of any header
+_SLOTS = 8  # pictures that a decoder keeps
+_ALL = (1 << _SLOTS) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A frame in a temporal unit, or the order to show one again."""
+
+    begin: int
+    end: int
+    """Of its OBU, in bytes from the beginning of the unit."""
+    is_key: bool
+    is_shown: bool
+    again: bool
+    """Nothing is decoded: what is kept in the only slot of ``built_on`` is shown."""
+    built_on: int
+    """Slots, as bits, of what it takes pixels or anything else from."""
+    kept_in: int
+    """Slots, as bits, that hold it from then on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A temporal unit: what is shown at one time."""
+
+    frames: int
+    """Frames in it, those that are only shown again included."""
+    is_key: bool
+    """Its first frame is a key frame that is shown at once."""
+    refreshes: bool
+    """A frame in it may be kept for others to be built on."""
+    has_sequence: bool
+    pictures: tuple[Picture, ...] | None
+    """None where they cannot be told apart, or are of several layers."""
+
+
+class Reader:
+    """Reads temporal units one after the other: how to read one stands in those before."""
+
+    def __init__(self, extradata: bytes) -> None:
+        self._sequence: _Sequence | None = None
+        # the AV1CodecConfigurationRecord of MP4 and Matroska: 4 bytes, then OBUs
+        if len(extradata) > 4 and extradata[0] == 0x81:
+            self.read(memoryview(extradata)[4:])
+
+    def read(self, data: memoryview) -> Unit:
+        """Read a temporal unit, or what a container keeps of the sequence header."""
+        has_sequence, apart = False, True
+        pictures: list[Picture] = []
+        for obu in _obus(data):
+            apart &= not obu.layered and obu.kind not in _IN_PIECES
+            if obu.kind == _SEQUENCE:
+                has_sequence = True
+                self._sequence = _sequence(_Bits(obu.payload))
+            elif obu.kind in (_FRAME_HEADER, _FRAME) and len(obu.payload):
+                picture = self._picture(obu)
+                apart &= picture.again == (obu.kind == _FRAME_HEADER)
+                pictures.append(picture)
+        apart &= self._sequence is not None and sum(p.is_shown for p in pictures) == 1
+        return Unit(
+            frames=len(pictures),
+            is_key=bool(pictures) and pictures[0].is_key and pictures[0].is_shown,
+            refreshes=any(p.kept_in for p in pictures),
+            has_sequence=has_sequence,
+            pictures=tuple(pictures) if apart else None,
+        )
+
+    def _picture(self, obu: _Obu) -> Picture:
+        """Read uncompressed_header (5.9.2) up to ref_frame_idx."""
+        bits, sequence = _Bits(obu.payload), self._sequence
+
+        def found(key: bool, shown: bool, built_on: int, kept_in: int) -> Picture:
+            return Picture(obu.begin, obu.end, key, shown, False, built_on, kept_in)
+
+        if sequence is None:
+            key = obu.payload[0] >> 4 == 0b0001
+            return found(key, key, _ALL, _ALL)
+        if bits.read(1):  # show_existing_frame; a key frame is kept in all slots by that
+            return Picture(obu.begin, obu.end, False, True, True, 1 << bits.read(3), _ALL)
+        kind, shown = bits.read(2), bool(bits.read(1))
+        if kind == _SWITCH:
+            return found(False, shown, _ALL, _ALL)
+        if kind == _KEY and shown:
+            return found(True, True, 0, _ALL)
+        bits.read(0 if shown else 1)  # showable_frame
+        resilient = bits.read(1)
+        bits.read(1)  # disable_cdf_update
+        tools = sequence.screen_content_tools
+        if bits.read(1) if tools == _SELECT else tools:
+            bits.read(1 if sequence.integer_mv == _SELECT else 0)
+        bits.read(sequence.frame_id_bits + 1 + sequence.order_hint_bits)  # + frame_size_override
+        intra = kind in (_KEY, _INTRA_ONLY)
+        bits.read(0 if intra or resilient else 3)  # primary_ref_frame
+        kept_in = bits.read(_SLOTS)
+        if intra:
+            return found(kind == _KEY, shown, 0, kept_in)
+        return found(False, shown, self._references(bits, sequence, bool(resilient)), kept_in)
+
+    @staticmethod
+    def _references(bits: _Bits, sequence: _Sequence, resilient: bool) -> int:
+        """Read the slots that an inter frame names: what it uses is among them."""
+        if resilient:
+            bits.read(_SLOTS * sequence.order_hint_bits)  # ref_order_hint
+        if sequence.order_hint_bits and bits.read(1):  # frame_refs_short_signaling
+            return _ALL
+        width = 3 + sequence.delta_id_bits
+        named, slots = bits.read(7 * width) >> sequence.delta_id_bits, 0
+        for number in range(7):
+            slots |= 1 << (named >> number * width & 7)
+        return slots
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    frame_id_bits: int
+    delta_id_bits: int
+    order_hint_bits: int
+    screen_content_tools: int
+    integer_mv: int
+
+
+class _Bits:
+    """The first bytes of an OBU's payload, bit by bit; zeros beyond."""
+
+    def __init__(self, data: memoryview) -> None:
+        head = data[:_HEADER_BYTES].tobytes().ljust(_HEADER_BYTES, b"\0")
+        self._number = int.from_bytes(head)
+        self._left = 8 * _HEADER_BYTES
+
+    def read(self, count: int) -> int:
+        self._left = left = self._left - count
+        return self._number >> (left if left > 0 else 0) & (1 << count) - 1
+
+    def read_uvlc(self) -> None:
+        zeros = 0
+        while zeros < 32 and not self.read(1):
+            zeros += 1
+        self.read(zeros)
+
+
+def _sequence(bits: _Bits) -> _Sequence | None:
+    """Read sequence_header_obu (5.5.1) as far as needed; None where frame headers hold more."""
+    bits.read(4)  # seq_profile, still_picture
+    if bits.read(1):  # reduced_still_picture_header
+        return None
+    if bits.read(1):  # timing_info_present_flag
+        bits.read(64)
+        if bits.read(1):  # equal_picture_interval
+            bits.read_uvlc()
+        if bits.read(1):  # decoder_model_info_present_flag
+            return None
+    delays = bits.read(1)
+    for _ in range(bits.read(5) + 1):  # operating points
+        bits.read(12)
+        bits.read(1 if bits.read(5) > 7 else 0)  # seq_level_idx, seq_tier
+        if delays and bits.read(1):
+            bits.read(4)
+    width_bits, height_bits = bits.read(4) + 1, bits.read(4) + 1
+    bits.read(width_bits + height_bits)
+    id_bits = delta = 0
+    if bits.read(1):  # frame_id_numbers_present_flag
+        delta = bits.read(4) + 2
+        id_bits = bits.read(3) + delta + 1
+    bits.read(3 + 4)  # superblocks and intra tools; compound, warped motion, dual filter
+    hints = bits.read(1)
+    bits.read(2 if hints else 0)
+    tools = _SELECT if bits.read(1) else bits.read(1)
+    integer_mv = _SELECT
+    if tools:
+        integer_mv = _SELECT if bits.read(1) else bits.read(1)
+    return _Sequence(id_bits, delta, bits.read(3) + 1 if hints else 0, tools, integer_mv)
+
+
+@dataclass(frozen=True, slots=True)
+class _Obu:
+    kind: int
+    layered: bool
+    """It belongs to a temporal or spatial layer."""
+    payload: memoryview
+    begin: int
+    end: int
+
+
+def _obus(data: memoryview) -> Iterator[_Obu]:
+    """Split data into OBUs (5.3)."""
+    position, end = 0, len(data)
+    while position < end:
+        begin, header = position, data[position]
+        position += 2 if header & 4 else 1
+        size = end - position
+        if header & 2:
+            size, position = _leb128(data, position)
+        payload = data[position : position + size]
+        position += size
+        yield _Obu(header >> 3 & 15, bool(header & 4), payload, begin, position)
+
+
+def _leb128(data: memoryview, position: int) -> tuple[int, int]:
+    value = 0
+    for count, byte in enumerate(data[position : position + 8]):
+        value |= (byte & 0x7F) << 7 * count
+        if byte < 0x80:
+            return value, position + count + 1
+    return len(data), position  # not a number: nothing more can be read

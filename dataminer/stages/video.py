@@ -1,0 +1,370 @@
+"""Opening a video file, choosing its stream, and saying what it is and which way up."""
+
+from __future__ import annotations
+
+import errno
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import av
+import av.logging
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from dataminer.errors import ErrorClass, PermanentError, TransientError, os_error_class
+
+_NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_IMAGES = {"image2", "image2pipe"}  # and every demuxer whose name ends in _pipe
+_IMAGE_BRANDS = {"avif", "mif1", "miaf", "heic", "heix", "heim", "heis"}  # MP4's still pictures
+_TEXTS = {"tty", "bin", "xbin", "adf", "idf"}  # text art, which libav draws as video
+_PLAYLISTS = {"hls", "dash", "concat", "imf", "sdp"}  # texts that name other files
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+_PROBE_PACKETS = 64  # how far to look for a first frame to learn the orientation from
+_MOST_REORDERED = 16  # ITU-T H.264, E.2.1: max_num_reorder_frames
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How stored pictures are turned for display: transposed first, then flipped."""
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    @property
+    def degrees(self) -> int:
+        """The turn in degrees clockwise, leaving a mirroring out of account."""
+        if self.transpose:
+            return 90 if self.flip_x else 270
+        return 180 if self.flip_y else 0
+
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turn a picture, (height, width, 3), from how it is stored to how it is displayed."""
+        if self.transpose:
+            image = np.asarray(cv2.transpose(image), np.uint8)
+        if self.flip_x or self.flip_y:
+            code = -1 if self.flip_x and self.flip_y else int(self.flip_x)
+            image = np.asarray(cv2.flip(image, code), np.uint8)
+        return image
+
+
+_TURNS = {  # by degrees counter-clockwise, as libav counts
+    90: Orientation(transpose=True, flip_y=True),
+    180: Orientation(flip_x=True, flip_y=True),
+    270: Orientation(transpose=True, flip_x=True),
+}
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says about itself, before all of it is decoded."""
+
+    codec: str
+    width: int
+    """Pixels as displayed, after rotation."""
+    height: int
+    """Pixels as displayed, after rotation."""
+    rotation: int
+    """Degrees clockwise by which stored pictures are turned for display: 0, 90, 180 or 270."""
+    average_rate: float | None
+    """Frames a second."""
+    duration: float | None
+    """Seconds, as declared; None where the file does not say (live Matroska)."""
+    declared_frames: int | None
+    """Frames as declared; None where the file does not say."""
+    size_bytes: int
+    container: str
+    """libav's name of the format, such as ``mov,mp4,m4a,3gp,3g2,mj2``."""
+
+
+def probe(path: Path) -> VideoInfo:
+    """Say what a video file is; decodes its first frame at most.
+
+    Parameters
+    ----------
+    path : Path
+        A file on a local disk.
+
+    Raises
+    ------
+    PermanentError
+        As :func:`open_video`.
+    TransientError
+        As :func:`open_video`.
+    """
+    with open_video(path) as (container, stream):
+        info = describe(container, stream, path.stat().st_size)
+        return displayed(info, _first_orientation(container, stream))
+
+
+@contextmanager
+def open_video(
+    path: Path, threads: int = 1, *, glance: bool = False
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file and choose its video stream: the one with most pixels, never cover art.
+
+    Parameters
+    ----------
+    path : Path
+        A file on a local disk; playlists that lead to other files are refused.
+    threads : int
+        Decoder threads.
+    glance : bool
+        Spare decoding the first frames of an MP4, which libav does to learn of H.264 what the
+        headers may not say: the format of its pixels, and how far its pictures are reordered. For
+        who reads all packets first, see :func:`reorders`.
+
+    Yields
+    ------
+    tuple of InputContainer and VideoStream
+        Ready to be demuxed and decoded; closed at the end.
+
+    Raises
+    ------
+    PermanentError
+        MISSING_SOURCE (not there), EMPTY (no bytes), CORRUPT (cannot be opened), NO_VIDEO
+        (audio, cover art or an image), UNSUPPORTED (no decoder for its codec).
+    TransientError
+        PERMISSION (not readable for this user), DISK (the disk refused).
+    """
+    _check_readable(path)
+    container = _open(path, glance)
+    if glance and not _says_all(container):
+        container.close()
+        container = _open(path)
+    try:
+        stream = _choose_stream(container, path.name)
+        stream.thread_count = threads
+        if threads > 1:
+            stream.thread_type = "AUTO"  # by frames where the codec allows, else by slices
+        yield container, stream
+    finally:
+        container.close()
+
+
+def reorders(stream: VideoStream, depth: int) -> None:
+    """Tell the decoder by how many places its pictures come before they are shown, at most.
+
+    Only H.264 may leave that open, and then libav's decoder starts with too few.
+    """
+    if stream.codec.canonical_name == "h264":
+        context = stream.codec_context
+        context.reorder_depth = max(context.reorder_depth, min(depth, _MOST_REORDERED))
+
+
+def refuse_damage(stream: VideoStream) -> None:
+    """Have the decoder refuse a damaged packet, instead of mending its frame.
+
+    What a frame says of its damage may lack what another thread of the decoder has yet to meet.
+    """
+    context = stream.codec_context
+    context.options = {**context.options, "err_detect": "explode"}
+
+
+def describe(container: InputContainer, stream: VideoStream, size_bytes: int) -> VideoInfo:
+    """Collect what the headers say; sizes are as stored, see :func:`displayed`."""
+    return VideoInfo(
+        codec=stream.codec.name,
+        width=stream.codec_context.width,
+        height=stream.codec_context.height,
+        rotation=0,
+        average_rate=float(stream.average_rate) if stream.average_rate else None,
+        duration=_declared_duration(container, stream),
+        declared_frames=stream.frames or None,
+        size_bytes=size_bytes,
+        container=container.format.name,
+    )
+
+
+def displayed(info: VideoInfo, orientation: Orientation) -> VideoInfo:
+    """Turn what :func:`describe` found to how the pictures are displayed."""
+    width, height = info.width, info.height
+    if orientation.transpose:
+        width, height = height, width
+    return replace(info, width=width, height=height, rotation=orientation.degrees)
+
+
+def orientation_of(frame: VideoFrame) -> Orientation:
+    """Return how a decoded frame must be turned, from its display matrix.
+
+    The matrix (a b u, c d v, x y w, in row order; libavutil/display.h) takes a stored point
+    (x, y) to (a x + c y, b x + d y). Turns by other than right angles are not known in
+    practice; they count as the nearest right angle.
+    """
+    try:
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # side data of a kind that libav knows and PyAV does not
+        return _TURNS.get(frame.rotation % 360, Orientation())
+    if matrix is None:
+        return Orientation()
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return Orientation(transpose=True, flip_x=c < 0, flip_y=b < 0)
+    return Orientation(flip_x=a < 0, flip_y=d < 0)
+
+
+def converted(
+    reformatter: VideoReformatter, frame: VideoFrame, **options: Any
+) -> NDArray[np.uint8]:
+    """Return a frame's pixels in another format or size.
+
+    Parameters
+    ----------
+    reformatter : VideoReformatter
+        Keeps what conversions of equal frames share; for one thread at a time.
+    frame : VideoFrame
+        As decoded.
+    **options
+        For :meth:`av.video.reformatter.VideoReformatter.reformat`.
+
+    Raises
+    ------
+    PermanentError
+        UNSUPPORTED when libav cannot convert such frames; some broken videos claim to have them.
+    """
+    try:
+        return np.asarray(reformatter.reformat(frame, threads=1, **options).to_ndarray(), np.uint8)
+    except MemoryError:
+        raise
+    except av.FFmpegError as error:
+        what = f"{frame.width}x{frame.height} pixels of format {frame.format.name}"
+        message = f"a frame of {what} cannot be converted ({error.strerror})"
+        hint = "convert it to H.264 in yuv420p"
+        raise PermanentError(message, ErrorClass.UNSUPPORTED, hint) from error
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            first = file.read(1)
+    except IsADirectoryError:
+        raise PermanentError(f"{path} is a folder, not a video", ErrorClass.NO_VIDEO) from None
+    except OSError as error:
+        if error.errno in _GONE:
+            raise PermanentError(f"{path} is not there", ErrorClass.MISSING_SOURCE) from error
+        message = f"{path} cannot be read: {error.strerror}"
+        raise TransientError(message, os_error_class(error)) from error
+    if not first:
+        raise PermanentError(f"{path.name} is empty (0 bytes)", ErrorClass.EMPTY)
+
+
+def _says_all(container: InputContainer) -> bool:
+    """Say whether a file opened at a glance tells sizes, and when its packets are decoded."""
+    streams = container.streams.video
+    known = all(s.codec_context and s.codec_context.width for s in streams)
+    # of Matroska and MPEG-TS, libav derives decoding times from how far pictures are reordered
+    return known and container.format.name.startswith("mov,")
+
+
+def _open(path: Path, glance: bool = False) -> InputContainer:
+    with _last_error_kept():
+        try:
+            # "file:" and the whitelist keep a name or a playlist from leading to the network
+            return av.open(
+                f"file:{path}",
+                options={"skip_frame": "all"} if glance else {},
+                metadata_errors="replace",
+                container_options={"protocol_whitelist": "file"},
+            )
+        except av.FFmpegError as error:
+            message = f"{path.name} cannot be opened: {_reason(error, path)}"
+            raise PermanentError(message, ErrorClass.CORRUPT) from error
+
+
+@contextmanager
+def _last_error_kept() -> Iterator[None]:
+    """Let exceptions carry libav's own words, with nothing on stderr.
+
+    Only while a file is opened, which libav does in one thread: its log takes Python's global
+    lock, and a decoder's threads that log while they are joined would wait for ever.
+    """
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.PANIC)
+    try:
+        yield
+    finally:
+        av.logging.set_level(level)
+
+
+def _reason(error: av.FFmpegError, path: Path) -> str:
+    """Return the last line that libav logged about an error, else the error's own text."""
+    log: Any = error.log  # (level, who, text), whatever PyAV's stubs say
+    text = log[-1].strip() if log else error.strerror or "unknown error"
+    if text == "moov atom not found":
+        with path.open("rb") as file:
+            if file.read(8)[4:] == b"ftyp":
+                text += ": the file was cut off before its index"
+    return text
+
+
+def _choose_stream(container: InputContainer, name: str) -> VideoStream:
+    other = _other_kind(container)
+    if other:
+        raise PermanentError(f"{name} is {other}, not a video", ErrorClass.NO_VIDEO)
+    shown = [s for s in container.streams.video if not s.disposition & _NOT_SHOWN]
+    if not shown:
+        what = "only a still picture" if container.streams.video else "no video stream"
+        raise PermanentError(f"{name} has {what}", ErrorClass.NO_VIDEO)
+    decodable = [s for s in shown if s.codec_context is not None]
+    if not decodable:
+        raise PermanentError(
+            f"{name}: there is no decoder for its video codec",
+            ErrorClass.UNSUPPORTED,
+            "convert it to H.264, VP9 or AV1",
+        )
+    return max(decodable, key=lambda s: (s.codec_context.width * s.codec_context.height, -s.index))
+
+
+def _other_kind(container: InputContainer) -> str | None:
+    """Say what a file is that libav opens, and that is no video all the same."""
+    kind = container.format.name
+    if kind in _PLAYLISTS:
+        return "a playlist"
+    if kind in _TEXTS:
+        return "a text"
+    brand = container.metadata.get("major_brand", "")
+    if kind.endswith("_pipe") or kind in _IMAGES or brand in _IMAGE_BRANDS:
+        return "an image"
+    return None
+
+
+def _declared_duration(container: InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    # Matroska: the track's own length, where audio may go on for longer
+    clock = _CLOCK.match(stream.metadata.get("DURATION", ""))
+    if clock:
+        hours, minutes, seconds = clock.groups()
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    if container.duration is not None:
+        return container.duration / av.time_base
+    return None
+
+
+def _first_orientation(container: InputContainer, stream: VideoStream) -> Orientation:
+    try:
+        for _, packet in zip(range(_PROBE_PACKETS), container.demux(stream), strict=False):
+            for frame in _decoded(packet):
+                return orientation_of(frame)
+    except (av.FFmpegError, IndexError):
+        pass  # what cannot be read is for the decoding pass to judge
+    return Orientation()
+
+
+def _decoded(packet: av.Packet[VideoStream]) -> list[VideoFrame]:
+    try:
+        return packet.decode()
+    except av.FFmpegError:
+        return []
