@@ -1,0 +1,226 @@
+"""What one configuration has models look at: which files that takes, makes and gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dataminer.config.models import Config, FilterConfig
+from dataminer.embeddings import model_key
+from dataminer.errors import ErrorClass, TransientError
+from dataminer.files import atomic_write, fingerprint
+from dataminer.frames import read_meta
+from dataminer.stages.hub import MODELS_FOLDER
+from dataminer.stages.todo import Todo, read_mark, todo
+from dataminer.stages.weights import weights_path
+from dataminer.store import Store
+
+if TYPE_CHECKING:
+    from dataminer.stages.looks import Look
+
+_Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Looking:
+    """The models of a configuration, and where what they see lies.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    settings : FilterConfig
+        Which models, and what they are asked.
+    compares : bool
+        Whether dedup compares embeddings: then they are made even without prompts.
+    models : Path
+        Where fetched models are kept.
+    """
+
+    store: Store
+    settings: FilterConfig
+    compares: bool = False
+    models: Path = MODELS_FOLDER
+
+    @classmethod
+    def of(cls, config: Config) -> Looking:
+        """Return what a configuration has models look at."""
+        compares = config.dedup.method == "embedding"
+        return cls(Store(config.store_path), config.filter, compares)
+
+    @property
+    def embeds(self) -> bool:
+        """Whether frames are embedded."""
+        return self.compares or self.settings.semantic.on
+
+    @property
+    def on(self) -> bool:
+        """Whether a model looks at frames at all."""
+        return self.embeds or self.settings.content.on
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the settings of a model that is in use name a CUDA GPU."""
+        semantic = self.embeds and self.settings.semantic.device.startswith("cuda")
+        content = self.settings.content.on and self.settings.content.device.startswith("cuda")
+        return semantic or content
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of the semantic filter's model, there or not."""
+        from dataminer.stages.checkpoint import checkpoint_path
+
+        return checkpoint_path(self.settings.semantic.model, self.models)
+
+    @property
+    def prompts(self) -> Path:
+        """The file of the prompts' embeddings."""
+        return self.store.prompts(self.key, fingerprint(sorted(self.settings.semantic.prompts.all)))
+
+    @property
+    def key(self) -> str:
+        """What tells embeddings of the semantic filter's model from those of another."""
+        return model_key(self.settings.semantic.model)
+
+    def embeddings(self, video_id: str) -> Path:
+        """Return the file of the embeddings of a video's frames."""
+        return self.store.embeddings(self.key, video_id)
+
+    def boxes(self, video_id: str) -> Path:
+        """Return the file of the objects in a video's frames."""
+        content = self.settings.content
+        key = model_key(content.model, content.image_size)
+        return self.store.content(key, video_id)
+
+    def results(self, video_id: str) -> list[Path]:
+        """Return the files that the models in use make of a video."""
+        semantic = [self.embeddings(video_id)] if self.embeds else []
+        content = [self.boxes(video_id)] if self.settings.content.on else []
+        return semantic + content
+
+    def batches(
+        self, videos: Sequence[str], projects: Sequence[str] = ()
+    ) -> dict[str, tuple[str, ...]]:
+        """Part videos into batches, each named by a digest of its videos and the models.
+
+        Of the run's projects as well: runs of two projects at a time share no list and no mark.
+        """
+        size = self.settings.videos_per_job
+        parts = [tuple(videos[start : start + size]) for start in range(0, len(videos), size)]
+        return {
+            fingerprint(projects, [str(p) for v in part for p in self.results(v)]): part
+            for part in parts
+        }
+
+    def look_at(self, done: Path, threads: int, progress: _Progress) -> None:
+        """Have each model in use look at the videos of a batch that it has not seen.
+
+        One process loads each model once, or not at all where it has seen every frame. Videos that
+        failed are passed over.
+
+        Parameters
+        ----------
+        done : Path
+            ``Store.batch(digest)``, which is written at the end; :func:`write_list` has put the
+            list of videos beside it.
+        threads : int
+            For reading and decoding images ahead of a model.
+        progress : callable
+            Told a line now and then.
+        """
+        listed = _list_of(done)
+        videos = json.loads(listed.read_text(encoding="utf-8"))
+        looked = {}
+        if self.embeds:
+            looked["semantic"] = self._embed(videos, threads, progress)
+        if self.settings.content.on:
+            looked["content"] = self._find_boxes(videos, threads, progress)
+        loads = sum(1 for count in looked.values() if count)
+        said = ", ".join(f"{count} by {name}" for name, count in looked.items())
+        progress(f"model loads: {loads} for {len(videos)} videos ({said})")
+        with atomic_write(done) as partial:
+            partial.write_text(json.dumps({"videos": len(videos), "loads": loads, **looked}))
+        listed.unlink()
+
+    def _embed(self, videos: Sequence[str], threads: int, progress: _Progress) -> int:
+        from dataminer.stages.semantic import embed
+
+        todos = self._todos(videos, self.embeddings)
+        return embed(
+            todos, self.settings.semantic, self.checkpoint, threads=threads, progress=progress
+        )
+
+    def _find_boxes(self, videos: Sequence[str], threads: int, progress: _Progress) -> int:
+        from dataminer.stages.content import find_boxes
+
+        content = self.settings.content
+        weights = weights_path(content.model, self.models)
+        todos = self._todos(videos, self.boxes)
+        return find_boxes(todos, content, weights, threads=threads, progress=progress)
+
+    def _todos(self, videos: Sequence[str], out: Callable[[str], Path]) -> list[Todo]:
+        found = [todo(video_id, self.store.frames(video_id), out(video_id)) for video_id in videos]
+        return [item for item in found if item]
+
+    def looks(self, video_id: str, source: Mapping[str, Any]) -> list[Look]:
+        """Hold what the models saw in a video's frames against the settings; needs no model.
+
+        Parameters
+        ----------
+        video_id : str
+            The video.
+        source : Mapping
+            The metadata of its frame table; one that tells of a failure was not looked at.
+
+        Raises
+        ------
+        TransientError
+            The models have not seen these frames yet.
+        """
+        if "failure" in source:
+            return []
+        found: list[Look] = []
+        mark = str(source.get("fingerprint"))
+        if self.settings.semantic.on:
+            from dataminer.stages import semantic
+
+            _there(self.prompts, video_id)
+            prompts = semantic.read_prompts(self.prompts)
+            path = self.embeddings(video_id)
+            item = Todo(video_id, self.store.frames(video_id), path, mark)
+            _there(path, video_id, item.mark("embed", semantic.VERSION, prompts.model))
+            found.append(semantic.read_look(path, prompts, self.settings.semantic))
+        if self.settings.content.on:
+            from dataminer.stages import content
+
+            path = self.boxes(video_id)
+            _there(path, video_id)
+            item = Todo(video_id, self.store.frames(video_id), path, mark)
+            model = str(read_meta(path).get("model"))
+            _there(path, video_id, item.mark("content", content.VERSION, model))
+            found.append(content.read_look(path, self.settings.content))
+        return found
+
+
+def write_list(done: Path, videos: Sequence[str]) -> None:
+    """Put the list of a batch's videos beside the file that will say that they were looked at."""
+    with atomic_write(_list_of(done)) as partial:
+        partial.write_text(json.dumps(list(videos)), encoding="utf-8")
+
+
+def _list_of(done: Path) -> Path:
+    return done.with_suffix(".list")
+
+
+def _there(path: Path, video_id: str, mark: str | None = None) -> None:
+    found = read_mark(path)
+    if found is None or (mark and found != mark):
+        raise TransientError(
+            f"the models of filter.semantic and filter.content have not seen the frames of video"
+            f" {video_id} as they are now",
+            ErrorClass.INTERNAL,
+            "run snakemake again: rule embed has them look",
+        )

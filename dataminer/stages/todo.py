@@ -1,0 +1,66 @@
+"""What a model has still to look at: a video's frames, and where what it sees goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dataminer.files import fingerprint
+from dataminer.frames import FRAMES_FILE, read_meta
+
+
+@dataclass(frozen=True)
+class Todo:
+    """One video's frames and the file for what one model sees in them.
+
+    Attributes
+    ----------
+    video_id : str
+        The video.
+    frames_dir : Path
+        Its frames and their table.
+    out : Path
+        The file.
+    source : str
+        The fingerprint of the frame table.
+    """
+
+    video_id: str
+    frames_dir: Path
+    out: Path
+    source: str
+
+    def mark(self, stage: str, version: int, model: str) -> str:
+        """Return what tells that a file is of these frames and this model."""
+        return fingerprint(stage, version, model, self.source)
+
+    def lacks(self, stage: str, version: int, model: str) -> bool:
+        """Tell whether the file has to be made; one that need not be is given the present time."""
+        if read_mark(self.out) != self.mark(stage, version, model):
+            return True
+        self.out.touch()  # newer than its frames again, where those were written anew
+        return False
+
+
+def todo(video_id: str, frames_dir: Path, out: Path) -> Todo | None:
+    """Return what is to be looked at; None for a video that failed or has no frame table yet."""
+    meta = _meta(frames_dir / FRAMES_FILE)
+    if meta is None or "failure" in meta:
+        return None
+    return Todo(video_id, frames_dir, out, str(meta.get("fingerprint")))
+
+
+def read_mark(path: Path) -> str | None:
+    """Return the mark of a file; None where there is none, or it is damaged."""
+    mark = (_meta(path) or {}).get("mark")
+    return None if mark is None else str(mark)
+
+
+def _meta(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_meta(path)
+    except (FileNotFoundError, NotADirectoryError, pa.ArrowInvalid):
+        return None
