@@ -1,0 +1,202 @@
+"""Detections as one COCO file: pictures, boxes, and where every picture came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dataminer.files import atomic_write
+from dataminer.frames import PROVENANCE
+
+
+@dataclass(frozen=True)
+class Box:
+    """One found object: x, y, width and height in pixels from the left upper corner.
+
+    ``category`` is 0-based, as the model counts; ``score`` lies in 0..1.
+    """
+
+    category: int
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float
+
+    @classmethod
+    def from_corners(
+        cls, corners: Sequence[float], score: float, category: int, image_size: tuple[int, int]
+    ) -> Box | None:
+        """Make a box that lies within the picture, rounded to a hundredth of a pixel.
+
+        Parameters
+        ----------
+        corners : sequence of float
+            x1, y1, x2, y2 in pixels.
+        score : float
+            How sure the model is.
+        category : int
+            0-based class.
+        image_size : tuple of int
+            Width and height of the picture.
+
+        Returns
+        -------
+        Box or None
+            None where nothing of it lies within the picture.
+        """
+        width, height = image_size
+        x1, x2 = (round(min(max(v, 0.0), width), 2) for v in (corners[0], corners[2]))
+        y1, y2 = (round(min(max(v, 0.0), height), 2) for v in (corners[1], corners[3]))
+        if x2 <= x1 or y2 <= y1:
+            return None
+        return cls(category, x1, y1, round(x2 - x1, 2), round(y2 - y1, 2), round(score, 4))
+
+    def iou(self, other: Box) -> float:
+        """Area that two boxes share, over the area that they cover together."""
+        width = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        height = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
+        if width <= 0 or height <= 0:
+            return 0.0
+        shared = width * height
+        return shared / (self.width * self.height + other.width * other.height - shared)
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """A picture of the dataset and what was found in it; sizes in pixels, times in seconds."""
+
+    file_name: str
+    width: int
+    height: int
+    video_id: str
+    frame_index: int
+    pts_time: float
+    boxes: tuple[Box, ...] = field(default=())
+
+
+def coco_dataset(
+    images: Iterable[LabelledImage],
+    names: Sequence[str],
+    *,
+    info: Mapping[str, Any] | None = None,
+    videos: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Arrange detections as COCO has them.
+
+    Parameters
+    ----------
+    images : iterable of LabelledImage
+        In any order; they are numbered from 1 in the order of video and frame.
+    names : sequence of str
+        Class names in the model's order; category ids begin at 1.
+    info : mapping, optional
+        What is known about the dataset as a whole.
+    videos : mapping, optional
+        By video_id, what is known of a video: title, uploader, licence, upload_date, url.
+
+    Returns
+    -------
+    dict
+        ``info``, ``licenses``, ``images``, ``annotations``, ``categories``; ``file_name`` is
+        relative to the folder of images. Pictures without objects are there as well.
+
+    Notes
+    -----
+    The format: https://cocodataset.org/#format-data. Beyond it, images carry ``video_id``,
+    ``frame_index``, ``pts_time`` and the video's provenance; annotations carry ``score``.
+    """
+    ordered = sorted(images, key=lambda image: (image.video_id, image.frame_index, image.file_name))
+    # `videos` may read a file for each look-up, and know more videos than these
+    known = {
+        video_id: _provenance((videos or {}).get(video_id, {}))
+        for video_id in sorted({image.video_id for image in ordered})
+    }
+    licences = sorted({video["licence"] for video in known.values() if "licence" in video})
+    licence_ids = {name: number for number, name in enumerate(licences, start=1)}
+    return {
+        "info": dict(info or {}),
+        "licenses": [{"id": i, "name": name, "url": ""} for name, i in licence_ids.items()],
+        "images": [
+            _image(number, image, known[image.video_id], licence_ids)
+            for number, image in enumerate(ordered, start=1)
+        ],
+        "annotations": _annotations(ordered),
+        "categories": [
+            {"id": number, "name": name, "supercategory": "object"}
+            for number, name in enumerate(names, start=1)
+        ],
+    }
+
+
+def _provenance(video: Mapping[str, Any]) -> dict[str, str]:
+    """Pick what every image shall repeat; a licence may come in yt-dlp's spelling."""
+    video = {"licence": video.get("license"), **video}
+    return {key: str(video[key]) for key in PROVENANCE if video.get(key)}
+
+
+def _image(
+    number: int, image: LabelledImage, video: Mapping[str, str], licence_ids: Mapping[str, int]
+) -> dict[str, Any]:
+    licence = {"license": licence_ids[video["licence"]]} if "licence" in video else {}
+    return {
+        "id": number,
+        "file_name": image.file_name,
+        "width": image.width,
+        "height": image.height,
+        "video_id": image.video_id,
+        "frame_index": image.frame_index,
+        "pts_time": round(image.pts_time, 6),
+        **video,
+        **licence,
+    }
+
+
+def _annotations(images: Sequence[LabelledImage]) -> list[dict[str, Any]]:
+    owned = [
+        (number, box) for number, image in enumerate(images, start=1) for box in sort(image.boxes)
+    ]
+    return [
+        {
+            "id": number,
+            "image_id": image_id,
+            "category_id": box.category + 1,
+            "bbox": [box.x, box.y, box.width, box.height],
+            "area": round(box.width * box.height, 2),
+            "iscrowd": 0,
+            "score": box.score,
+        }
+        for number, (image_id, box) in enumerate(owned, start=1)
+    ]
+
+
+def sort(boxes: Iterable[Box]) -> list[Box]:
+    """Order boxes by score, the surest first; equals by place and class."""
+    return sorted(boxes, key=lambda b: (-b.score, b.x, b.y, b.width, b.height, b.category))
+
+
+def write_coco(path: Path, dataset: Mapping[str, Any]) -> None:
+    """Write a dataset as JSON, atomically, with one record a line so that `diff` can show changes.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make.
+    dataset : mapping
+        As :func:`coco_dataset` gives it.
+    """
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.write("{\n")
+        for place, (key, value) in enumerate(dataset.items()):
+            ending = ",\n" if place < len(dataset) - 1 else "\n"
+            file.write(f"{json.dumps(key)}: {_lines(value)}{ending}")
+        file.write("}\n")
+
+
+def _lines(value: Any) -> str:
+    if not isinstance(value, list) or not value:
+        return json.dumps(value)
+    return "[\n" + ",\n".join(json.dumps(record) for record in value) + "\n]"

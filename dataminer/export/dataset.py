@@ -1,0 +1,183 @@
+"""What is exported: a project's pictures, what was found on them, and where they come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dataminer.errors import DataminerError
+from dataminer.export.coco import Box, LabelledImage, sort
+from dataminer.frames import FRAMES_FILE, PROVENANCE, read_table
+from dataminer.store import ANNOTATIONS_FILE, Store
+
+IMAGES_FOLDER = "images"
+_MODEL_KEYS = ("model", "model_sha256", "confidence", "image_size", "description")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Pictures of a project, in the order of video and frame.
+
+    Attributes
+    ----------
+    project : str
+        Its name.
+    folder : Path
+        Where the pictures are: files directly in it, or a frame table that tells of an archive.
+    images : tuple of LabelledImage
+        Boxes are ordered by score, the surest first.
+    names : tuple of str
+        Classes, as ``Box.category`` counts them; empty where nothing is labelled.
+    videos : dict
+        By video_id: title, uploader, licence, upload_date, url, as far as they are known.
+    labelled : bool
+        Whether a detector has looked at the pictures.
+    info : dict
+        What is known of the labels as a whole: the model, its checksum, its least score.
+    notes : tuple of str
+        What the user should know before trusting it to be complete.
+    """
+
+    project: str
+    folder: Path
+    images: tuple[LabelledImage, ...]
+    names: tuple[str, ...]
+    videos: Mapping[str, Mapping[str, str]]
+    labelled: bool
+    info: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def load_labelled(store: Store, project: str) -> Dataset:
+    """Read a project's annotated pictures.
+
+    Raises
+    ------
+    DataminerError
+        There is no such project, it has no annotations, or no picture; says what to do.
+    """
+    path = store.detect(project) / ANNOTATIONS_FILE
+    try:
+        coco = json.loads(path.read_text(encoding="utf-8"))
+        images, names = _images(coco), tuple(_text(each["name"]) for each in _categories(coco))
+    except FileNotFoundError:
+        raise _nothing_yet(store, project, "annotations") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataminerError(
+            f"{path} cannot be read as annotations", f"`dataminer force-detect {project}`"
+        ) from error
+    _refuse_empty(project, images)
+    return Dataset(
+        project=project,
+        folder=store.detect(project) / IMAGES_FOLDER,
+        images=images,
+        names=names,
+        videos=_videos(coco["images"]),
+        labelled=True,
+        info={key: coco["info"][key] for key in _MODEL_KEYS if key in coco["info"]},
+        notes=_behind(store, project, images),
+    )
+
+
+def load_unlabelled(store: Store, project: str) -> Dataset:
+    """Read a project's unique frames, whether or not a detector has looked at them.
+
+    Raises
+    ------
+    DataminerError
+        There is no such project, it has no unique frames yet, or none at all; says what to do.
+    """
+    path = store.dedup(project) / FRAMES_FILE
+    columns = ["file_name", "width", "height", "video_id", "frame_index", "pts_time"]
+    try:
+        rows = read_table(path, [*columns, *PROVENANCE]).to_pylist()
+    except FileNotFoundError:
+        raise _nothing_yet(store, project, "unique frames") from None
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise DataminerError(
+            f"{path} cannot be read as a frame table", f"`dataminer force-dedup {project}`"
+        ) from error
+    images = _ordered(LabelledImage(**{key: row[key] for key in columns}) for row in rows)
+    _refuse_empty(project, images)
+    folder = store.dedup(project)
+    return Dataset(project, folder, images, (), _videos(rows), labelled=False)
+
+
+def _categories(coco: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return sorted(coco["categories"], key=lambda category: int(category["id"]))
+
+
+def _images(coco: Mapping[str, Any]) -> tuple[LabelledImage, ...]:
+    place = {category["id"]: number for number, category in enumerate(_categories(coco))}
+    boxes: dict[int, list[Box]] = {image["id"]: [] for image in coco["images"]}
+    for found in coco["annotations"]:
+        x, y, width, height = map(float, found["bbox"])
+        box = Box(place[found["category_id"]], x, y, width, height, float(found["score"]))
+        boxes[found["image_id"]].append(box)
+    return _ordered(
+        LabelledImage(
+            file_name=image["file_name"],
+            width=image["width"],
+            height=image["height"],
+            video_id=image["video_id"],
+            frame_index=image["frame_index"],
+            pts_time=float(image["pts_time"]),
+            boxes=tuple(sort(boxes[image["id"]])),
+        )
+        for image in coco["images"]
+    )
+
+
+def _ordered(images: Iterable[LabelledImage]) -> tuple[LabelledImage, ...]:
+    return tuple(sorted(images, key=lambda image: (image.video_id, image.frame_index)))
+
+
+def _videos(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Take what each video's first row says of its source."""
+    videos: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row["video_id"] not in videos:
+            known = {key: _text(row[key]) for key in PROVENANCE if row.get(key)}
+            videos[row["video_id"]] = known
+    return dict(sorted(videos.items()))
+
+
+def _text(value: Any) -> str:
+    """Return text that UTF-8 can hold: JSON may carry halves of characters."""
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def _behind(store: Store, project: str, images: Iterable[LabelledImage]) -> tuple[str, ...]:
+    """Say where the unique frames are no longer those that were annotated."""
+    try:
+        unique = read_table(store.dedup(project) / FRAMES_FILE, ["file_name"])
+    except (FileNotFoundError, pa.ArrowException):
+        return ()
+    if missing := len(set(unique["file_name"].to_pylist()) - {each.file_name for each in images}):
+        return (f"{missing:,} unique frames are not annotated yet, and left out: run snakemake",)
+    return ()
+
+
+def _nothing_yet(store: Store, project: str, what: str) -> DataminerError:
+    if not store.project(project).is_dir():
+        return DataminerError(
+            f"there is no project {project} under {store.root}",
+            "`dataminer status` lists the projects; `--config FILE` names another store",
+        )
+    step = f"`snakemake --config project={project}`"
+    if what == "annotations" and (store.dedup(project) / FRAMES_FILE).is_file():
+        step += ", or --frames-only for its unique frames without annotations"
+    return DataminerError(f"project {project} has no {what} yet", step)
+
+
+def _refuse_empty(project: str, images: tuple[LabelledImage, ...]) -> None:
+    if not images:
+        raise DataminerError(
+            f"project {project} has no frame to export: none of its frames passed the filter",
+            f"`dataminer preview {project}` shows which threshold rejects how many",
+        )

@@ -1,0 +1,119 @@
+"""One export while it is made: the dataset, its splits, the folder that is filled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataminer.errors import DataminerError
+from dataminer.export.coco import LabelledImage
+from dataminer.export.dataset import Dataset
+from dataminer.export.splits import Division
+from dataminer.files import link_or_copy
+from dataminer.frames import FRAMES_FILE
+from dataminer.images import FrameReader, missing
+
+Progress = Callable[[int, int], None]
+"""Told how many pictures are done, and of how many."""
+
+
+class Pictures:
+    """The pictures of a dataset, wherever they are: files of their own, or in an archive.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Which pictures.
+    copy : bool
+        Never hard-link: what is done to the export then leaves the store as it is.
+    progress : callable, optional
+        Told of each picture.
+    """
+
+    def __init__(
+        self, dataset: Dataset, *, copy: bool = False, progress: Progress | None = None
+    ) -> None:
+        self._folder = dataset.folder
+        self._copy = copy
+        self._progress = progress or (lambda _, __: None)
+        self._total, self._done = len(dataset.images), 0
+        # annotated frames are files, and lie there without a frame table
+        table = dataset.folder / FRAMES_FILE
+        self._reader = FrameReader(dataset.folder) if table.is_file() else None
+
+    def close(self) -> None:
+        """Close the archive, where one was read."""
+        if self._reader:
+            self._reader.__exit__()
+
+    def read(self, name: str) -> bytes:
+        """Return a picture's bytes."""
+        self._step()
+        try:
+            return self._reader.read(name) if self._reader else self._path(name).read_bytes()
+        except FileNotFoundError as error:
+            raise missing(self._path(name), self._folder.parent) from error
+
+    def put(self, name: str, target: Path) -> None:
+        """Make a picture a file: with shared blocks or hard-linked where possible, else copied."""
+        if self._copy or (self._reader and self._reader.archive):
+            target.write_bytes(self.read(name))
+            return
+        self._step()
+        try:
+            link_or_copy(self._path(name), target, reflink=True)
+        except FileNotFoundError as error:
+            raise missing(self._path(name), self._folder.parent) from error
+
+    def _path(self, name: str) -> Path:
+        if "/" in name or "\\" in name or name in ("", ".", ".."):
+            raise DataminerError(
+                f"{name!r} leads out of {self._folder}", "remove the project's annotations"
+            )
+        return self._folder / name
+
+    def _step(self) -> None:
+        self._done += 1
+        self._progress(self._done, self._total)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a writer of a format works on.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        All pictures.
+    division : Division
+        Which video is in which split.
+    out : Path
+        An existing empty folder, which the caller publishes.
+    pictures : Pictures
+        Gives the images.
+    seed : int
+        For orders that are to look random.
+    shard_bytes : int
+        An archive is ended before it grows beyond this.
+    """
+
+    dataset: Dataset
+    division: Division
+    out: Path
+    pictures: Pictures
+    seed: int
+    shard_bytes: int
+
+    def images_of(self, split: str) -> list[LabelledImage]:
+        """Return the pictures of a split, in the order of video and frame."""
+        split_of = self.division.split_of
+        return [image for image in self.dataset.images if split_of[image.video_id] == split]
+
+    def put_images(self, split: str, folder: Path) -> list[LabelledImage]:
+        """Fill a new folder with the pictures of a split, under their own names."""
+        folder.mkdir(parents=True)
+        images = self.images_of(split)
+        for image in images:
+            self.pictures.put(image.file_name, folder / image.file_name)
+        return images

@@ -1,0 +1,93 @@
+"""What every export says of a picture: where it comes from, and what is on it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dataminer.export.coco import LabelledImage
+from dataminer.export.dataset import Dataset
+from dataminer.frames import PROVENANCE
+
+SOURCES_FILE = "sources.csv"
+# a spreadsheet takes what begins so for a formula, which may fetch, or run, what a stranger wrote
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def origin(image: LabelledImage, dataset: Dataset) -> dict[str, Any]:
+    """Say which frame of which video a picture is, and whose; unknown texts are empty.
+
+    All keys are always there, with values of one type each: readers infer columns from a few rows.
+    """
+    video = dataset.videos.get(image.video_id, {})
+    return {
+        "video_id": image.video_id,
+        "frame_index": image.frame_index,
+        "pts_time": round(float(image.pts_time), 6),
+        "width": image.width,
+        "height": image.height,
+        **{key: video.get(key, "") for key in PROVENANCE},
+    }
+
+
+def objects(image: LabelledImage, dataset: Dataset) -> dict[str, list[Any]]:
+    """Return a picture's objects as lists of equal length, the surest first.
+
+    Returns
+    -------
+    dict
+        ``bbox``: x, y, width, height in pixels, as floats; ``categories``: 0-based classes;
+        ``names``: of the classes; ``scores`` in 0..1.
+    """
+    return {
+        "bbox": [[float(v) for v in (b.x, b.y, b.width, b.height)] for b in image.boxes],
+        "categories": [box.category for box in image.boxes],
+        "names": [dataset.names[box.category] for box in image.boxes],
+        "scores": [float(box.score) for box in image.boxes],
+    }
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(f"{json.dumps(row)}\n" for row in rows)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV; texts of strangers that look like a formula get an apostrophe before."""
+    packed = io.StringIO(newline="")
+    writer = csv.DictWriter(packed, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({column: _cell(column, row[column]) for column in columns})
+    path.write_text(packed.getvalue(), encoding="utf-8", newline="")
+
+
+def _cell(column: str, value: Any) -> Any:
+    # ids and file names hold letters, digits, - and _ alone, and must stay as they are for joins
+    free = isinstance(value, str) and column not in ("video_id", "file_name")
+    return f"'{value}" if free and value.startswith(_FORMULA) else value
+
+
+def write_sources(path: Path, dataset: Dataset, split_of: Mapping[str, str]) -> None:
+    """Write one row a video: whose it is, under which licence, in which split, how many pictures.
+
+    It is what an attribution is written from.
+    """
+    counts: dict[str, int] = dict.fromkeys(split_of, 0)
+    for image in dataset.images:
+        counts[image.video_id] += 1
+    rows = (
+        {
+            "video_id": video_id,
+            "split": split_of[video_id],
+            "images": count,
+            **{key: dataset.videos.get(video_id, {}).get(key, "") for key in PROVENANCE},
+        }
+        for video_id, count in sorted(counts.items())
+    )
+    write_csv(path, ["video_id", "split", "images", *PROVENANCE], rows)

@@ -1,0 +1,129 @@
+"""Train, val and test: which videos go where, so that no video is in two of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from dataminer.errors import ConfigError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Which share of the videos goes to val and to test; the rest goes to train.
+
+    Parameters
+    ----------
+    val, test : float
+        In 0..1, below 1 together.
+    seed : int
+        Another seed draws other videos.
+
+    Raises
+    ------
+    ConfigError
+        The shares leave nothing for train.
+    """
+
+    val: float = 0.2
+    test: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.val >= 0 and self.test >= 0 and self.val + self.test < 1):
+            raise ConfigError(
+                f"--val-share {self.val:g} and --test-share {self.test:g} leave nothing for train",
+                "give shares of 0 or more whose sum is below 1",
+            )
+
+    def band(self, split: str) -> tuple[float, float]:
+        """Return from where to where the draws of a split's videos lie."""
+        middle = self.val + self.test
+        return {"val": (0.0, self.val), "test": (self.val, middle), "train": (middle, 1.0)}[split]
+
+
+@dataclass(frozen=True)
+class Division:
+    """Which video went to which split, and what the user should know about it."""
+
+    split_of: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The splits that have a video, train first."""
+        there = set(self.split_of.values())
+        return tuple(split for split in SPLITS if split in there)
+
+
+def divide(videos: Iterable[str], shares: Shares) -> Division:
+    """Give each video a split.
+
+    Each video's split follows from a draw that depends on its id and the seed alone, so that
+    videos which are added later move no other. Where a split that was asked for got no video, the
+    nearest one stands in, and then splits may change as videos are added; a note says so.
+
+    Parameters
+    ----------
+    videos : iterable of str
+        Ids, in any order.
+    shares : Shares
+        How many are to go where, on average.
+
+    Returns
+    -------
+    Division
+    """
+    draws = {video_id: draw(video_id, shares.seed) for video_id in sorted(set(videos))}
+    wanted = [split for split in SPLITS if _width(shares.band(split)) > 0]
+    possible, left_out = wanted[: len(draws)], wanted[len(draws) :]
+    split_of = {}
+    for video_id, value in draws.items():
+        drawn = next(split for split in wanted if _holds(shares.band(split), value))
+        split_of[video_id] = drawn if drawn in possible else "train"
+    notes = _too_few(list(draws), left_out)
+    for split in possible:
+        if split not in split_of.values():
+            taken = _nearest(_spare(split_of), draws, shares.band(split))
+            split_of[taken] = split
+            notes.append(
+                f"no video was drawn for {split}: {taken} stands in, and splits may change as"
+                " videos are added"
+            )
+    return Division(split_of, tuple(notes))
+
+
+def _too_few(videos: list[str], left_out: list[str]) -> list[str]:
+    if left_out and len(videos) == 1:
+        return [f"all frames come from one video, {videos[0]}: nothing is held out from train"]
+    return [f"{len(videos)} videos are too few for {split}: it is left out" for split in left_out]
+
+
+def draw(video_id: str, seed: int) -> float:
+    """Return a number in 0..1 that depends on a video's id and the seed alone."""
+    digest = hashlib.sha256(f"{seed}:{video_id}".encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def _width(band: tuple[float, float]) -> float:
+    return band[1] - band[0]
+
+
+def _holds(band: tuple[float, float], value: float) -> bool:
+    return band[0] <= value < band[1]
+
+
+def _nearest(videos: list[str], draws: Mapping[str, float], band: tuple[float, float]) -> str:
+    """Return the video whose draw lies the least outside a band."""
+    low, high = band
+    return min(videos, key=lambda video: (max(low - draws[video], draws[video] - high), video))
+
+
+def _spare(split_of: Mapping[str, str]) -> list[str]:
+    """Videos of splits that keep one when one goes."""
+    splits = Counter(split_of.values())
+    return [video for video, split in split_of.items() if splits[split] > 1]
