@@ -1,0 +1,163 @@
+"""The live view: looks at the database again and again, and mends what dead jobs left."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import IO, Any
+
+import psycopg2
+
+from dataminer.config import MonitorConfig
+from dataminer.errors import DataminerError
+from dataminer.monitor import status
+from dataminer.monitor.rates import Pace, Rate
+from dataminer.sync import recover
+from dataminer.sync.recover import Recovered
+
+_KEPT = 5  # claims given back that the view remembers
+_SHARE = 0.1  # of the time at most that a monitor spends on recounting
+
+
+@dataclass(frozen=True)
+class View:
+    """What one look found.
+
+    Parameters
+    ----------
+    seen : Snapshot
+        Projects, claims, failures.
+    rates : dict
+        Each project's pace.
+    recovered : list of Recovered
+        Claims that this monitor gave back, the latest first.
+    settings : MonitorConfig
+        When a heartbeat is late, and when a claim is stale.
+    at : datetime
+        When the look was taken.
+    read_only : bool
+        Whether the monitor only looks.
+    trouble : str or None
+        Why the database could not be asked since.
+    """
+
+    seen: status.Snapshot
+    rates: dict[str, Rate]
+    recovered: list[Recovered]
+    settings: MonitorConfig
+    at: datetime
+    read_only: bool = False
+    trouble: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the snapshot's JSON, with ``rates`` by project and ``recovered``."""
+        return {
+            **self.seen.as_json(),
+            "rates": {name: asdict(rate) for name, rate in self.rates.items()},
+            "recovered": [asdict(claim) for claim in self.recovered],
+        }
+
+
+class Watch:
+    """Takes one look after the other.
+
+    Parameters
+    ----------
+    names : iterable of str
+        The projects to show; none for all. Stale claims of all are given back.
+    settings : MonitorConfig
+        When a claim is stale.
+    read_only : bool
+        Change nothing.
+    """
+
+    def __init__(
+        self, names: Iterable[str], settings: MonitorConfig, *, read_only: bool = False
+    ) -> None:
+        self._names = list(names)
+        self._settings = settings
+        self._read_only = read_only
+        self._pace = Pace()
+        self._recovered: deque[Recovered] = deque(maxlen=_KEPT)
+        self._heal_at = 0.0
+
+    def look(self) -> View:
+        """Mend what dead jobs left, unless read-only, and say where everything stands.
+
+        Raises
+        ------
+        DataminerError
+            When the database cannot be asked, or has no such project.
+        """
+        self._heal()
+        seen = status.snapshot(self._names)
+        totals = {project["name"]: project["total_videos"] for project in seen.projects}
+        return View(
+            seen,
+            self._pace.look(totals),
+            list(self._recovered),
+            self._settings,
+            datetime.now(UTC),
+            self._read_only,
+        )
+
+    def _heal(self) -> None:
+        began = time.monotonic()
+        if self._read_only or began < self._heal_at:
+            return
+        try:
+            found = recover.heal(self._settings)
+        except psycopg2.errors.UndefinedTable:
+            return  # the look says so in a sentence
+        self._recovered.extendleft(found)
+        took = time.monotonic() - began
+        self._heal_at = began + took / _SHARE
+
+
+def show(view: View, file: IO[str], width: int | None = None) -> None:
+    """Print one view."""
+    from rich.console import Console
+
+    from dataminer.monitor.panels import drawn
+
+    Console(file=file, width=width).print(drawn(view))
+
+
+def run(watch: Watch, interval: float, file: IO[str]) -> None:
+    """Show the view until Ctrl-C; what stood there last stays on the terminal.
+
+    A database that is away is said in the view, and asked again.
+
+    Raises
+    ------
+    DataminerError
+        When already the first look fails.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from dataminer.monitor.panels import drawn
+
+    console, view = Console(file=file), None
+    try:
+        view = watch.look()
+        with Live(drawn(view), console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                time.sleep(interval)
+                view = next_view(watch, view)
+                live.update(drawn(view), refresh=True)
+    except KeyboardInterrupt:
+        if view:
+            console.print(drawn(view))
+
+
+def next_view(watch: Watch, before: View) -> View:
+    """Look again; where that fails, return the view before, with the reason."""
+    try:
+        return watch.look()
+    except (DataminerError, psycopg2.Error) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return replace(before, trouble=reason)

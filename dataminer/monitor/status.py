@@ -1,0 +1,265 @@
+"""Where the projects stand: one look at the database, as a table or as data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import IO, TYPE_CHECKING, Any
+
+import psycopg2
+from psycopg2.extras import RealDictCursor
+
+from dataminer.db.connection import connect
+from dataminer.errors import NEXT_STEP, DatabaseError, DataminerError, ErrorClass, kind_of
+from dataminer.sync.budget_sql import PAUSES
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_PROJECTS = """
+SELECT p.name, p.project_stage AS stage, p.total_videos, p.videos_pending, p.videos_downloaded,
+    p.videos_extracted, p.videos_failed, p.extracted_frames, p.filtered_frames, p.unique_frames,
+    p.annotations, p.dedup_dir, p.detect_dir, p.error, p.updated_at
+FROM projects p WHERE %(all)s OR p.name = ANY(%(names)s) ORDER BY p.name
+"""
+
+_FAILURES = """
+SELECT p.name AS project, pv.video_id, v.url,
+    coalesce(v.error_class, pv.error_class) AS error_class, coalesce(v.error, pv.error) AS error
+FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id)
+WHERE (v.status = 'FAILED' OR pv.status = 'FAILED') AND (%(all)s OR p.name = ANY(%(names)s))
+ORDER BY greatest(v.updated_at, pv.updated_at) DESC, p.name, pv.video_id
+"""
+
+_WARNINGS = """
+SELECT p.name AS project, v.video_id, v.warning
+FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id)
+WHERE v.warning IS NOT NULL AND (%(all)s OR p.name = ANY(%(names)s))
+ORDER BY p.name, v.video_id
+"""
+
+# what failed in passing: tried again by the next run, or by Snakemake's own retries
+_TO_RETRY = """
+SELECT p.name AS project, v.video_id, v.error_class, v.error
+FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id)
+WHERE v.error IS NOT NULL AND v.status <> 'FAILED' AND (%(all)s OR p.name = ANY(%(names)s))
+UNION ALL
+SELECT p.name, pv.video_id, pv.error_class, pv.error
+FROM project_videos pv JOIN projects p USING (project_id)
+WHERE pv.error IS NOT NULL AND pv.status <> 'FAILED' AND (%(all)s OR p.name = ANY(%(names)s))
+UNION ALL
+SELECT p.name, NULL, p.error_class, p.error
+FROM projects p WHERE p.error IS NOT NULL AND (%(all)s OR p.name = ANY(%(names)s))
+ORDER BY 1, 2 NULLS FIRST
+"""
+
+_CLAIMS = """
+SELECT status AS doing, video_id AS what, locked_by,
+    extract(epoch FROM clock_timestamp() - heartbeat_at)::float AS heartbeat_age
+FROM videos WHERE status IN ('DOWNLOADING', 'EXTRACTING')
+UNION ALL
+SELECT pv.status, p.name || '/' || pv.video_id, pv.locked_by,
+    extract(epoch FROM clock_timestamp() - pv.heartbeat_at)::float
+FROM project_videos pv JOIN projects p USING (project_id) WHERE pv.status = 'FILTERING'
+UNION ALL
+SELECT project_stage, name, locked_by,
+    extract(epoch FROM clock_timestamp() - heartbeat_at)::float
+FROM projects WHERE project_stage IN ('DEDUPING', 'DETECTING')
+ORDER BY 1, 2
+"""
+
+_SHOWN = 10  # rows of failures and warnings in the table for people
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One consistent look at the database.
+
+    Parameters
+    ----------
+    projects : list of dict
+        Name, stage and counters of each project, by name.
+    failures : list of dict
+        Failed videos with their reason, the latest first.
+    to_retry : list of dict
+        Videos and projects (video_id None) whose last attempt failed in a way that may pass.
+    warnings : list of dict
+        Videos that gave less than they hold, a truncated file say.
+    claims : list of dict
+        What is being worked on: by whom, and the heartbeat's age in seconds.
+    pauses : list of dict
+        Sources that refuse for now: why, until when, and the seconds left.
+    """
+
+    projects: list[dict[str, Any]]
+    failures: list[dict[str, Any]]
+    to_retry: list[dict[str, Any]]
+    warnings: list[dict[str, Any]]
+    claims: list[dict[str, Any]]
+    pauses: list[dict[str, Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the snapshot as JSON can hold it; times in ISO 8601, UTC."""
+
+        def plain(value: Any) -> Any:
+            return value.isoformat() if isinstance(value, datetime) else value
+
+        return {
+            part: [{key: plain(value) for key, value in row.items()} for row in rows]
+            for part, rows in asdict(self).items()
+        }
+
+
+def snapshot(names: Iterable[str] = ()) -> Snapshot:
+    """Read where projects stand, without writing anything.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Which projects; none for all.
+
+    Raises
+    ------
+    DataminerError
+        When a project that was named does not exist.
+    """
+    wanted = list(names)
+    values = {"names": wanted, "all": not wanted}
+    connection = connect(name="status")
+    try:
+        connection.set_session(readonly=True, isolation_level="REPEATABLE READ")
+        with connection, connection.cursor(cursor_factory=RealDictCursor) as cursor:
+            parts = []
+            for query in (_PROJECTS, _FAILURES, _TO_RETRY, _WARNINGS, _CLAIMS, PAUSES):
+                cursor.execute(query, values)
+                parts.append([dict(row) for row in cursor.fetchall()])
+    except psycopg2.errors.UndefinedTable as error:
+        raise DatabaseError(
+            "the database has no tables yet", "make them with `dataminer populate --config FILE`"
+        ) from error
+    finally:
+        connection.close()
+    missing = sorted(set(wanted) - {project["name"] for project in parts[0]})
+    if missing:
+        raise DataminerError(
+            f"there is no project {', '.join(missing)}", "`dataminer status` lists all projects"
+        )
+    return Snapshot(*parts)
+
+
+def show(names: Iterable[str], file: IO[str]) -> None:
+    """Print where projects stand, as a table."""
+    from rich.console import Console
+
+    console = Console(file=file)
+    if not console.is_terminal and console.width < 120:
+        console = Console(file=file, width=120)
+    for part in _tables(snapshot(names)):
+        console.print(part)
+
+
+def _tables(seen: Snapshot) -> list[RenderableType]:
+    if not seen.projects:
+        return ["No projects yet. Next: dataminer populate --config config/config.yaml"]
+    parts = [
+        _project_table(seen),
+        _pause_table(seen),
+        _claim_table(seen),
+        _class_table(seen),
+        _reasons_table("Failed videos", seen.failures),
+        _reasons_table("To be tried again", seen.to_retry),
+        _warning_table(seen),
+    ]
+    return [part for part in parts if part is not None]
+
+
+def _project_table(seen: Snapshot) -> RenderableType:
+    from rich.table import Table
+
+    table = Table(title="Projects", title_justify="left", header_style="bold")
+    table.add_column("project")
+    table.add_column("stage")
+    counters = {
+        "videos": "total_videos",
+        "pending": "videos_pending",
+        "downloaded": "videos_downloaded",
+        "extracted": "videos_extracted",
+        "failed": "videos_failed",
+        "frames": "extracted_frames",
+        "filtered": "filtered_frames",
+        "unique": "unique_frames",
+        "objects": "annotations",
+    }
+    for heading in counters:
+        table.add_column(heading, justify="right")
+    for project in seen.projects:
+        numbers = [f"{project[column]:,}" for column in counters.values()]
+        table.add_row(project["name"], project["stage"], *numbers)
+    return table
+
+
+def _claim_table(seen: Snapshot) -> RenderableType | None:
+    rows = [
+        [claim["doing"], claim["what"], claim["locked_by"], f"{claim['heartbeat_age']:.0f} s ago"]
+        for claim in seen.claims
+    ]
+    return _table("Being worked on", ["status", "what", "by", "heartbeat"], rows)
+
+
+def _pause_table(seen: Snapshot) -> RenderableType | None:
+    rows = [[pause["source"], told_until(pause), pause["reason"]] for pause in seen.pauses]
+    return _table("Sources that pause", ["source", "until", "reason"], rows)
+
+
+def told_until(pause: dict[str, Any]) -> str:
+    """Say until when a source pauses, and what comes then."""
+    if pause["seconds_left"] > 0:
+        return f"{pause['open_until']:%Y-%m-%d %H:%M:%S} UTC, then one job goes first"
+    return "one job goes first"
+
+
+def _class_table(seen: Snapshot) -> RenderableType | None:
+    """Count the failures of each class, the most frequent first, each with its next step."""
+    rows = [*seen.failures, *seen.to_retry]
+    videos = {(row["error_class"], row["video_id"]) for row in rows if row["video_id"]}
+    counted = Counter(error_class for error_class, _ in videos)
+    shown = [
+        [known, kind_of(known), f"{count:,}", NEXT_STEP[known]]
+        for error_class, count in sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+        for known in ErrorClass
+        if known == error_class
+    ]
+    headings = ["class", "kind", "videos", "next step"]
+    return _table("Failures by class", headings, shown, limit=None)
+
+
+def _reasons_table(title: str, failures: list[dict[str, Any]]) -> RenderableType | None:
+    columns = ("project", "video_id", "error_class", "error")
+    rows = [[failure[column] for column in columns] for failure in failures]
+    return _table(title, ["project", "video", "class", "reason and next step"], rows)
+
+
+def _warning_table(seen: Snapshot) -> RenderableType | None:
+    rows = [[row["project"], row["video_id"], row["warning"]] for row in seen.warnings]
+    return _table("Videos with a warning", ["project", "video", "warning"], rows)
+
+
+def _table(
+    title: str, headings: list[str], rows: list[list[str]], limit: int | None = _SHOWN
+) -> RenderableType | None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return None
+    cut = limit is not None and len(rows) > limit
+    more = f" (the latest {limit} of {len(rows)}; --json has all)" if cut else ""
+    table = Table(title=title + more, title_justify="left", header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows[:limit]:
+        # Text: what strangers wrote is shown as it is, never read as markup
+        table.add_row(*(Text(cell or "") for cell in row))
+    return table

@@ -1,0 +1,378 @@
+"""One video's whole story: where it came from, where it stands, why, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import psycopg2
+from psycopg2.extras import RealDictCursor
+
+from dataminer.db.connection import connect
+from dataminer.errors import NEXT_STEP, DatabaseError, DataminerError, ErrorClass, kind_of
+from dataminer.frames import FRAMES_FILE, read_table
+from dataminer.monitor.status import told_until
+from dataminer.stages.gate import place_of
+from dataminer.store import Store
+from dataminer.sync import results
+from dataminer.sync.budget_sql import PAUSES
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_VIDEO = """
+SELECT v.*, extract(epoch FROM clock_timestamp() - heartbeat_at)::float AS heartbeat_age
+FROM videos v WHERE video_id = %(video_id)s
+"""
+
+_PAIRS = """
+SELECT p.name AS project, p.project_stage, pv.*,
+    extract(epoch FROM clock_timestamp() - pv.heartbeat_at)::float AS heartbeat_age
+FROM project_videos pv JOIN projects p USING (project_id)
+WHERE pv.video_id = %(video_id)s ORDER BY p.name
+"""
+
+_BEGINNING = """
+SELECT video_id FROM videos WHERE video_id = %(text)s OR starts_with(video_id, %(text)s)
+ORDER BY video_id <> %(text)s, video_id LIMIT 11
+"""
+
+_ALL = "SELECT video_id FROM videos"
+
+_LAST_LINES = 12
+_LOG_TAIL = 65536  # bytes of a log's end that are looked at
+
+
+@dataclass(frozen=True)
+class Log:
+    """A rule's log of the video.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    written : datetime
+        When it was last written to.
+    failed : bool
+        Whether its end tells of an error.
+    last_lines : list of str
+        Its end.
+    """
+
+    path: str
+    written: datetime
+    failed: bool
+    last_lines: list[str]
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that is known about one video.
+
+    Parameters
+    ----------
+    video : dict
+        Its row, with the heartbeat's age in seconds.
+    next_step : str or None
+        What to do about its error.
+    projects : list of dict
+        Its row in each project, with the project's stage, the next step, and what is there of its
+        frames: ``filtered`` and ``unique`` (None where there is no such table).
+    files : dict
+        ``video`` and ``video_bytes``, ``frames``: what is there (None where nothing is).
+    logs : list of Log
+        The rules' logs of it, in the order of the stages.
+    pause : dict or None
+        Why its source is left alone for now, where it is not downloaded yet.
+    """
+
+    video: dict[str, Any]
+    next_step: str | None
+    projects: list[dict[str, Any]]
+    files: dict[str, Any]
+    logs: list[Log]
+    pause: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the story as JSON can hold it; times in ISO 8601, UTC."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+
+def find(text: str) -> str:
+    """Return the video that an id, or the beginning of only one id, names.
+
+    Raises
+    ------
+    DataminerError
+        When there is none, or several; with the nearest ids.
+    """
+    (found,) = read([(_BEGINNING, {"text": text})])
+    ids = [row["video_id"] for row in found] if text else []
+    if ids and (ids[0] == text or len(ids) == 1):
+        return str(ids[0])
+    if ids:
+        more = ", …" if len(ids) > 10 else ""
+        raise DataminerError(
+            f"several videos begin with {text}: {', '.join(ids[:10])}{more}", "give more of the id"
+        )
+    (rows,) = read([(_ALL, {})])
+    known = [str(row["video_id"]) for row in rows]
+    near = _near(text, known)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`dataminer status` names failed ones"
+    raise DataminerError(f"there is no video {text}", hint)
+
+
+def story(video_id: str, store: Store, logs: Path = Path("logs")) -> Story:
+    """Read all that is known about a video, without writing anything.
+
+    Parameters
+    ----------
+    video_id : str
+        Its id, whole.
+    store : Store
+        Where the files lie.
+    logs : Path
+        The folder of the rules' logs.
+    """
+    key = {"video_id": video_id}
+    videos, pairs, pauses = read([(_VIDEO, key), (_PAIRS, key), (PAUSES, {})])
+    if not videos:
+        raise DataminerError(f"there is no video {video_id}", "it has just been deleted")
+    for pair in pairs:
+        project = pair["project"]
+        pair["next_step"] = _next_step(pair["error_class"])
+        pair["filtered"] = _count(store.filtered(project, video_id))
+        pair["unique"] = _count(store.dedup(project), video_id)
+    return Story(
+        video=videos[0],
+        next_step=_next_step(videos[0]["error_class"]),
+        projects=pairs,
+        files=_files(video_id, store),
+        logs=list(_logs(video_id, [pair["project"] for pair in pairs], logs)),
+        pause=_pause_of(videos[0], pauses),
+    )
+
+
+def _pause_of(video: dict[str, Any], pauses: list[dict[str, Any]]) -> dict[str, Any] | None:
+    if video["status"] not in ("PENDING", "DOWNLOADING") or "://" not in video["url"]:
+        return None
+    source = place_of(video["url"]).source
+    return next((pause for pause in pauses if pause["source"] == source), None)
+
+
+def read(
+    questions: list[tuple[str, dict[str, Any]]], name: str = "why"
+) -> list[list[dict[str, Any]]]:
+    """Ask the database, all at one moment, without writing anything.
+
+    Parameters
+    ----------
+    questions : list of tuple
+        Queries and their values.
+    name : str
+        See :func:`dataminer.db.connection.connect`.
+
+    Returns
+    -------
+    list of list of dict
+        The rows of each answer.
+    """
+    connection = connect(name=name)
+    try:
+        connection.set_session(readonly=True, isolation_level="REPEATABLE READ")
+        answers = []
+        with connection, connection.cursor(cursor_factory=RealDictCursor) as cursor:
+            for query, values in questions:
+                cursor.execute(query, values)
+                answers.append([dict(row) for row in cursor.fetchall()])
+        return answers
+    except psycopg2.errors.UndefinedTable as error:
+        raise DatabaseError(
+            "the database has no tables yet", "make them with `dataminer populate --config FILE`"
+        ) from error
+    finally:
+        connection.close()
+
+
+def _near(text: str, known: list[str]) -> list[str]:
+    """Return ids that look like ``text``, contain it, or begin with something like it."""
+    if not text:
+        return []
+    beginnings: dict[str, str] = {}
+    for name in sorted(known):
+        beginnings.setdefault(name[: len(text)], name)
+    return (
+        difflib.get_close_matches(text, known, n=3)
+        or sorted(name for name in known if text.lower() in name.lower())[:3]
+        or [beginnings[near] for near in difflib.get_close_matches(text, beginnings, n=3)]
+    )
+
+
+def _next_step(error_class: str | None) -> str | None:
+    try:
+        return NEXT_STEP[ErrorClass(error_class)] if error_class else None
+    except ValueError:
+        return None
+
+
+def _class_and_kind(error_class: str) -> str:
+    try:
+        return f"{error_class}, {kind_of(ErrorClass(error_class))}"
+    except ValueError:  # of another version
+        return error_class
+
+
+def _files(video_id: str, store: Store) -> dict[str, Any]:
+    folder = store.video(video_id)
+    info = results.read_info(folder) or {}
+    media = folder / str(info.get("video"))
+    there = "video" in info and media.is_file()
+    return {
+        "video": str(media) if there else None,
+        "video_bytes": media.stat().st_size if there else None,
+        "frames": _count(store.frames(video_id)),
+    }
+
+
+def _count(folder: Path, video_id: str | None = None) -> int | None:
+    """Count the frames that a folder's table names, of one video or of all."""
+    if results.read_frames_meta(folder) is None:
+        return None
+    names = read_table(folder / FRAMES_FILE, ["video_id"])["video_id"].to_pylist()
+    return len(names) if video_id is None else names.count(video_id)
+
+
+def _logs(video_id: str, projects: list[str], root: Path) -> Iterator[Log]:
+    paths = [root / rule / f"{video_id}.log" for rule in ("download", "extract")]
+    paths += [root / "filter" / project / f"{video_id}.log" for project in projects]
+    for path in paths:
+        try:
+            written, lines = path.stat().st_mtime, _tail(path)
+        except OSError:
+            continue
+        failed = any(" ERROR " in line or line.startswith("Traceback") for line in lines)
+        yield Log(str(path), datetime.fromtimestamp(written, UTC), failed, lines[-_LAST_LINES:])
+
+
+def _tail(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LOG_TAIL))
+        return file.read().decode("utf-8", "replace").splitlines()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+# ---- for people --------------------------------------------------------------------------------
+
+
+def show(told: Story, file: IO[str]) -> None:
+    """Print a story."""
+    from rich.console import Console, Group
+    from rich.rule import Rule
+    from rich.text import Text
+
+    console = Console(file=file)
+    if not console.is_terminal and console.width < 100:
+        console = Console(file=file, width=100)
+    title = Text(told.video["video_id"], style="bold")
+    parts: list[Any] = [title.append(f"  {told.video['status']}", _colour(told.video["status"]))]
+    parts.append(_facts(_video_facts(told)))
+    for pair in told.projects:
+        parts.append(Rule(Text(f"in project {pair['project']}"), align="left", style="dim"))
+        parts.append(_facts(_pair_facts(pair)))
+    if told.logs:
+        parts.append(Rule(Text("logs"), align="left", style="dim"))
+        parts += _log_lines(told.logs)
+    console.print(Group(*parts))
+
+
+def _video_facts(told: Story) -> Iterator[tuple[str, str]]:
+    video, files = told.video, told.files
+    yield "title", video["title"] or ""
+    yield "source", f"{video['url']} ({video['source_type']})"
+    named = ", ".join(f"{key} {value}" for key, value in video["source_info"].items())
+    yield "named in", named
+    yield from _times(video)
+    yield from _trouble(video, told.next_step)
+    if told.pause:
+        until = told_until(told.pause)
+        yield "pause", f"{told.pause['source']}: {told.pause['reason']} ({until})"
+    yield "warning", video["warning"] or ""
+    size = f" ({files['video_bytes']:,} bytes)" if files["video"] else ""
+    yield "file", (files["video"] or "none") + size
+    yield "frames", _number(files["frames"])
+
+
+def _pair_facts(pair: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "status", f"{pair['status']} (the project: {pair['project_stage']})"
+    yield from _times(pair)
+    yield from _trouble(pair, pair["next_step"])
+    yield "passed", _number(pair["filtered"])
+    yield "unique", _number(pair["unique"])
+
+
+def _times(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "added", _time(row["created_at"])
+    yield "changed", _time(row["updated_at"])
+    if row["locked_by"]:
+        beat = f"last heartbeat {row['heartbeat_age']:.0f} s ago"
+        yield "held by", f"{row['locked_by']} since {_time(row['locked_at'])}, {beat}"
+    if row["attempts"]:
+        yield "attempts", f"{row['attempts']} since the last result"
+
+
+def _trouble(row: dict[str, Any], next_step: str | None) -> Iterator[tuple[str, str]]:
+    if row["error"]:
+        reason, _, own_step = row["error"].partition(" Next: ")
+        yield "error", f"{reason} [{_class_and_kind(row['error_class'])}]"
+        yield "next", own_step or next_step or ""
+
+
+def _log_lines(logs: list[Log]) -> Iterator[Any]:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for log in logs:
+        mark = ("✗ ", "red") if log.failed else ("✓ ", "green")
+        yield Text.assemble(mark, log.path, (f"  {_time(log.written)}", "dim"))
+    failing = max((log for log in logs if log.failed), key=lambda log: log.written, default=None)
+    if failing:
+        yield Text(f"the end of {failing.path}:", style="dim")
+        yield Padding(Text("\n".join(failing.last_lines)), (0, 0, 0, 2))
+
+
+def _facts(facts: Iterator[tuple[str, str]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True, min_width=8)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        if value:
+            style = {"error": "red", "next": "bold", "warning": "yellow"}.get(name, "")
+            table.add_row(name, Text(value, style=style))
+    return table
+
+
+def _colour(status: str) -> str:
+    return {"FAILED": "bold red", "EXTRACTED": "green", "PENDING": "dim"}.get(status, "cyan")
+
+
+def _number(count: int | None) -> str:
+    return "none made yet" if count is None else f"{count:,}"
+
+
+def _time(when: datetime) -> str:
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

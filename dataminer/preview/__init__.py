@@ -1,0 +1,1 @@
+"""What thresholds would keep and reject, drawn from what is stored."""

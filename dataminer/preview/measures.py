@@ -1,0 +1,285 @@
+"""What was measured on a project's frames, held against thresholds without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dataminer.config.models import FilterConfig
+from dataminer.errors import DataminerError, ErrorClass, PermanentError
+from dataminer.export.contact_sheet import spread
+from dataminer.frames import FRAMES_FILE, read_table
+from dataminer.stages.filter import THRESHOLDS, first_failed, load_frames
+from dataminer.store import Store
+
+SCORES_FILE = "scores.parquet"
+MOST_VIDEOS = 500
+_REPEATS = "min_change"
+
+Values = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """One setting that frames are held against.
+
+    Attributes
+    ----------
+    name : str
+        In the configuration, below ``filter``.
+    rejects : str
+        What `filter` writes as the reason where it rejects a frame.
+    column : str
+        What it is held against, in the frame table or in ``scores.parquet``.
+    least : bool
+        Whether it is a least value; else a greatest one.
+    strict : bool
+        Whether a value on the threshold fails.
+    """
+
+    name: str
+    rejects: str
+    column: str
+    least: bool
+    strict: bool = False
+
+    def limit(self, settings: FilterConfig) -> float | None:
+        """Return its value; None where it is off."""
+        value: Any = settings
+        for part in self.name.split("."):
+            if not getattr(value, "on", True):
+                return None
+            value = getattr(value, part, None)
+        return None if value is None else float(value)
+
+    def fails(self, values: Values, limit: float) -> Flags:
+        """Tell which values do not pass; what was not measured (NaN) never does."""
+        bound = np.float32(limit)  # as the column is, so that a value on the threshold is on it
+        good: Flags
+        if self.least:
+            good = values > bound if self.strict else values >= bound
+        else:
+            good = values < bound if self.strict else values <= bound
+        return ~good
+
+
+# in the order in which a frame is held against them
+_QUALITY = tuple(
+    Threshold(name, name, name.partition("_")[2], name.startswith("min_")) for name in THRESHOLDS
+)
+_LOOKED = (
+    Threshold("semantic.min_score", "semantic.min_score", "score", least=True),
+    Threshold("semantic.min_cosine", "semantic.min_cosine", "positive_cosine", least=True),
+    Threshold("semantic.min_margin", "semantic.min_margin", "margin", least=True),
+    Threshold("semantic.max_junk", "semantic.max_junk", "junk", least=False),
+    Threshold("content.confidence", "content.require", "required", least=True),
+    Threshold("content.confidence", "content.exclude", "excluded", least=False, strict=True),
+)
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video's frames, n of them, in the order of its frame table."""
+
+    video_id: str
+    folder: Path
+    frames: pa.Table
+    scores: dict[str, Values]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a threshold over all n frames that were looked at.
+
+    Attributes
+    ----------
+    values : ndarray of float32, shape (n,)
+        NaN where nothing was measured.
+    limit, tried : float or None
+        As configured, and as asked for; None where it is off.
+    fails, tried_fails : ndarray of bool, shape (n,)
+        Which frames do not pass it.
+    """
+
+    threshold: Threshold
+    values: Values
+    limit: float | None
+    tried: float | None
+    fails: Flags
+    tried_fails: Flags
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A project's frames and what becomes of them.
+
+    Attributes
+    ----------
+    videos : tuple of Video
+        Those that were looked at.
+    all_videos, unread : int
+        How many the project has, and how many of the chosen ones have no frames to read.
+    measured : tuple of Measured
+        By threshold, in the order in which a frame is held against them.
+    """
+
+    project: str
+    videos: tuple[Video, ...]
+    all_videos: int
+    unread: int
+    measured: tuple[Measured, ...]
+
+    @property
+    def frames(self) -> int:
+        """How many frames were looked at."""
+        return sum(video.frames.num_rows for video in self.videos)
+
+    def matrix(self, *, tried: bool) -> Flags:
+        """Return which threshold each frame fails, shape (thresholds, frames)."""
+        rows = [each.tried_fails if tried else each.fails for each in self.measured]
+        return np.stack(rows) if rows else np.zeros((0, self.frames), np.bool_)
+
+    def place(self, number: int) -> tuple[Video, int]:
+        """Return the video of a frame, and its row there."""
+        video = int(np.searchsorted(self._ends, number, side="right"))
+        before = int(self._ends[video - 1]) if video else 0
+        return self.videos[video], number - before
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum([video.frames.num_rows for video in self.videos])
+
+
+def gather(
+    store: Store,
+    project: str,
+    settings: FilterConfig,
+    tried: FilterConfig,
+    *,
+    most_videos: int = MOST_VIDEOS,
+) -> Preview:
+    """Read what is stored of a project's frames and hold it against two sets of thresholds.
+
+    Parameters
+    ----------
+    store : Store
+        Where the frames are; nothing is written.
+    project : str
+        Its name. Videos that were not filtered yet do not belong to it here.
+    settings, tried : FilterConfig
+        As configured, and as asked for.
+    most_videos : int
+        Look at so many videos, spread evenly over all.
+
+    Raises
+    ------
+    DataminerError
+        There is no such project, or no frame to look at; says what to do.
+    """
+    every = _filtered_videos(store, project)
+    chosen = spread(every, most_videos)
+    videos = tuple(_read(store, project, chosen))
+    if not any(video.frames.num_rows for video in videos):
+        raise DataminerError(
+            f"project {project} has no frame to look at", "`dataminer status` says why"
+        )
+    return Preview(
+        project, videos, len(every), len(chosen) - len(videos), _measure(videos, settings, tried)
+    )
+
+
+def _filtered_videos(store: Store, project: str) -> list[str]:
+    folder = store.project(project) / "filtered"
+    if not store.project(project).is_dir():
+        raise DataminerError(
+            f"there is no project {project} under {store.root}",
+            "`dataminer status` lists the projects; `--config FILE` names another store",
+        )
+    every = [entry.parent.name for entry in folder.glob(f"*/{FRAMES_FILE}")]
+    if not every:
+        raise DataminerError(
+            f"project {project} has no filtered videos yet",
+            f"`snakemake --config project={project}` makes them",
+        )
+    return sorted(name for name in every if not name.startswith("."))
+
+
+def _read(store: Store, project: str, video_ids: Sequence[str]) -> Iterator[Video]:
+    for video_id in video_ids:
+        folder = store.frames(video_id)
+        try:
+            frames = load_frames(folder)
+        except PermanentError as error:
+            if error.error_class not in (ErrorClass.MISSING_SOURCE, ErrorClass.CORRUPT):
+                raise
+            continue
+        scores = _scores(store.filtered(project, video_id) / SCORES_FILE, frames)
+        yield Video(video_id, folder, frames, scores)
+
+
+def _scores(path: Path, frames: pa.Table) -> dict[str, Values]:
+    """Return every column of numbers of a table of scores, in the order of the frames."""
+    if not path.is_file():
+        return {}
+    table = read_table(path)
+    places = {frame: row for row, frame in enumerate(table["frame_index"].to_pylist())}
+    rows = [places.get(frame) for frame in frames["frame_index"].to_pylist()]
+    columns = [name for name in table.column_names if pa.types.is_floating(table[name].type)]
+    taken = table.select(columns).take(pa.array(rows, pa.int64()))
+    return {name: taken[name].to_numpy().astype(np.float32) for name in columns}
+
+
+def _measure(
+    videos: Sequence[Video], settings: FilterConfig, tried: FilterConfig
+) -> tuple[Measured, ...]:
+    measured = []
+    for threshold in (*_QUALITY, *_LOOKED):
+        values = _column(videos, threshold)
+        if threshold in _LOOKED and np.isnan(values).all():
+            continue  # no model was asked
+        limit, other = threshold.limit(settings), threshold.limit(tried)
+        fails = _fails(videos, threshold, values, limit, settings)
+        tried_fails = fails
+        if tried != settings:
+            tried_fails = _fails(videos, threshold, values, other, tried)
+        measured.append(Measured(threshold, values, limit, other, fails, tried_fails))
+    return tuple(measured)
+
+
+def _column(videos: Sequence[Video], threshold: Threshold) -> Values:
+    parts = []
+    for video in videos:
+        if threshold in _QUALITY:
+            part = video.frames[threshold.column].to_numpy().astype(np.float32)
+        else:
+            unknown = np.full(video.frames.num_rows, np.nan, np.float32)
+            part = video.scores.get(threshold.column, unknown)
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def _fails(
+    videos: Sequence[Video],
+    threshold: Threshold,
+    values: Values,
+    limit: float | None,
+    settings: FilterConfig,
+) -> Flags:
+    if limit is None:
+        return np.zeros(len(values), np.bool_)
+    if threshold.name == _REPEATS:  # it is about frames that pass all before it
+        place = THRESHOLDS.index(_REPEATS)
+        return np.concatenate([first_failed(each.frames, settings) == place for each in videos])
+    failed = threshold.fails(values, limit)
+    if threshold in _LOOKED:  # a video that no model has seen says nothing of the threshold
+        seen = [np.full(each.frames.num_rows, bool(each.scores)) for each in videos]
+        failed &= np.concatenate(seen)
+    return failed

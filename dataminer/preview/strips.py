@@ -1,0 +1,122 @@
+"""Frames on both sides of a threshold, as small pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dataminer.errors import PermanentError
+from dataminer.frames import PROVENANCE
+from dataminer.images import FrameReader
+from dataminer.preview.measures import Flags, Measured, Preview
+
+FRAMES = 6  # of a strip
+_SIZE = (256, 160)  # pixels
+_QUALITY = 74
+_CANDIDATES = 600
+_APART = 2.0  # seconds between two frames of a video in one strip
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A frame of a strip: its picture as a data URI, empty where it cannot be read."""
+
+    picture: str
+    video_id: str
+    title: str
+    seconds: float
+    value: float
+
+
+@dataclass(frozen=True)
+class Strips:
+    """The frames nearest to a threshold, the nearest first."""
+
+    kept: tuple[Shot, ...]
+    rejected: tuple[Shot, ...]
+
+
+class Cutter:
+    """Makes strips; a picture that is in several of them is read once."""
+
+    def __init__(self, preview: Preview) -> None:
+        self._preview = preview
+        self._failing = preview.matrix(tried=True).sum(axis=0)
+        self._pictures: dict[int, str] = {}
+
+    def strips(self, measured: Measured) -> Strips:
+        """Return the frames just above and just below a threshold.
+
+        Frames that this threshold alone decides over go before others.
+        """
+        if measured.tried is None:
+            return Strips((), ())
+        fails = measured.tried_fails
+        others = self._failing - fails > 0
+        sides = []
+        for side in (~fails, fails):
+            there = side & ~np.isnan(measured.values)
+            decided = there & ~others
+            sides.append(self._shots(measured, decided if decided.any() else there))
+        return Strips(*sides)
+
+    def _shots(self, measured: Measured, there: Flags) -> tuple[Shot, ...]:
+        rows = np.flatnonzero(there)
+        distance = np.abs(measured.values[rows] - np.float32(measured.tried or 0.0))
+        nearest = rows[np.argsort(distance, kind="stable")[:_CANDIDATES]]
+        return tuple(self._shot(int(row), measured) for row in self._unlike(nearest))
+
+    def _unlike(self, rows: NDArray[np.int64]) -> list[int]:
+        """Take the first rows that are not all of one moment of one video, as far as there are."""
+        chosen: list[tuple[int, str, float]] = []
+        per_video: Counter[str] = Counter()
+        left = []
+        for row in rows.tolist():
+            video, place = self._preview.place(row)
+            seconds = float(video.frames["pts_time"][place].as_py())
+            near = any(v == video.video_id and abs(s - seconds) < _APART for _, v, s in chosen)
+            if near or per_video[video.video_id] >= FRAMES // 3:
+                left.append(row)
+                continue
+            chosen.append((row, video.video_id, seconds))
+            per_video[video.video_id] += 1
+            if len(chosen) == FRAMES:
+                break
+        taken = [row for row, _, _ in chosen]
+        taken += left[: FRAMES - len(taken)]
+        order = {row: place for place, row in enumerate(rows.tolist())}
+        return sorted(taken, key=order.__getitem__)
+
+    def _shot(self, row: int, measured: Measured) -> Shot:
+        video, place = self._preview.place(row)
+        frames = video.frames
+        if row not in self._pictures:
+            with FrameReader(video.folder) as reader:
+                self._pictures[row] = _picture(reader, frames["file_name"][place].as_py())
+        return Shot(
+            picture=self._pictures[row],
+            video_id=video.video_id,
+            title=frames[PROVENANCE[0]][place].as_py() or "",
+            seconds=float(frames["pts_time"][place].as_py()),
+            value=float(measured.values[row]),
+        )
+
+
+def _picture(reader: FrameReader, name: str) -> str:
+    """Return a small picture as a data URI; empty where the image is gone or damaged."""
+    try:
+        with Image.open(io.BytesIO(reader.read(name))) as image:
+            image.draft("RGB", _SIZE)  # JPEG: decode at an eighth, a quarter or half of the size
+            small = image.convert("RGB")
+    except (PermanentError, OSError, Image.DecompressionBombError):
+        return ""
+    small.thumbnail(_SIZE, Image.Resampling.BILINEAR)
+    packed = io.BytesIO()
+    small.save(packed, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(packed.getvalue()).decode()

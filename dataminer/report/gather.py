@@ -1,0 +1,116 @@
+"""All that a report shows, read from a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+from dataminer import __version__
+from dataminer.config.models import FilterConfig
+from dataminer.frames import FRAMES_FILE
+from dataminer.report.costs import Cost, costs
+from dataminer.report.facts import Facts
+from dataminer.report.frames import Frames, Lookup, read_frames
+from dataminer.report.merged import Merged, read_merged
+from dataminer.report.objects import Objects, read_objects
+from dataminer.store import ANNOTATIONS_FILE, Store
+
+PER_REASON = 7
+EXAMPLES = 36
+GROUPS, MEMBERS = 6, 6
+_PACKAGES = (
+    *("snakemake", "yt-dlp", "av", "opencv-python", "numpy", "pyarrow"),
+    *("torch", "ultralytics", "transformers"),
+)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What there is of a project; None for what was not made yet.
+
+    Parameters
+    ----------
+    facts : Facts
+        What the database says.
+    frames : Frames
+        Quality, and what the filter left out.
+    merged : Merged or None
+        Near-duplicates.
+    objects : Objects or None
+        Annotations.
+    costs : list of Cost
+        Time and memory by stage.
+    settings : dict of str to dict
+        By section of the configuration, what decides what comes out.
+    versions : dict of str to str
+        By package.
+    changed : datetime or None
+        When the latest result was made.
+    """
+
+    facts: Facts
+    frames: Frames
+    merged: Merged | None
+    objects: Objects | None
+    costs: list[Cost]
+    settings: dict[str, dict[str, Any]]
+    versions: dict[str, str]
+    changed: datetime | None
+
+
+def gather(
+    store: Store,
+    facts: Facts,
+    settings: Mapping[str, Mapping[str, Any]],
+    benchmarks: Path,
+) -> Findings:
+    """Read a project's results, as far as they are there.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    facts : Facts
+        What the database says.
+    settings : mapping
+        By section; ``filter`` stands in where a result does not say what it was made with.
+    benchmarks : Path
+        The folder of Snakemake's benchmark files.
+    """
+    project = facts.project
+    ids = [video.video_id for video in facts.videos]
+    lookup = Lookup(store)
+    fallback = FilterConfig.model_validate(settings.get("filter", {}))
+    return Findings(
+        facts=facts,
+        frames=read_frames(store, project, ids, fallback, PER_REASON),
+        merged=read_merged(store.dedup(project), lookup, GROUPS, MEMBERS),
+        objects=read_objects(store.detect(project), EXAMPLES),
+        costs=costs(benchmarks, project, ids),
+        settings={section: dict(values) for section, values in settings.items()},
+        versions=_versions(),
+        changed=_changed(store, project),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"dataminer": __version__, "python": python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _changed(store: Store, project: str) -> datetime | None:
+    """The time of the results, not of this page: the same results give the same page."""
+    for path in (store.detect(project) / ANNOTATIONS_FILE, store.dedup(project) / FRAMES_FILE):
+        if path.is_file():
+            return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return None

@@ -1,0 +1,82 @@
+"""Small pictures inside the page, within a limit of bytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+
+from PIL import Image
+
+from dataminer.errors import DataminerError
+from dataminer.images import FrameReader
+from dataminer.report.frames import Shot
+from dataminer.store import Store
+
+BUDGET = 2_200_000
+"""Bytes of all small pictures of a page together, as they stand in it."""
+_QUALITY = 72
+
+
+class Thumbnails:
+    """Makes small pictures until their bytes are spent.
+
+    Parameters
+    ----------
+    store : Store
+        Where the frames are.
+    budget : int
+        Bytes at most, as base64.
+    """
+
+    def __init__(self, store: Store, budget: int = BUDGET) -> None:
+        self._store = store
+        self.left = budget
+        self.missing = 0
+
+    def of_video(self, shot: Shot, width: int) -> str | None:
+        """Return a frame out of its video's folder; see :meth:`of`."""
+
+        def read() -> bytes:
+            with FrameReader(self._store.frames(shot.video_id)) as reader:
+                return reader.read(shot.file_name)
+
+        return self.of(read, width)
+
+    def of_dataset(self, project: str, shot: Shot, width: int) -> str | None:
+        """Return a frame out of a project's dataset; see :meth:`of`."""
+        path = self._store.detect(project) / "images" / shot.file_name
+        return self.of(path.read_bytes, width)
+
+    def of(self, read: Callable[[], bytes], width: int) -> str | None:
+        """Return a picture as a data URI; None where it is gone, or no bytes are left for it.
+
+        Parameters
+        ----------
+        read : callable
+            Returns the picture's bytes.
+        width : int
+            Of the small picture, in pixels; its height follows.
+        """
+        try:
+            data = _small(read(), width)
+        except (OSError, DataminerError, ValueError, Image.DecompressionBombError):
+            self.missing += 1
+            return None
+        uri = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+        if len(uri) > self.left:
+            return None
+        self.left -= len(uri)
+        return uri
+
+
+def _small(data: bytes, width: int) -> bytes:
+    with Image.open(io.BytesIO(data)) as source:
+        height = max(1, min(2 * width, round(source.height * width / source.width)))
+        source.draft("RGB", (width, height))  # JPEG: decoded at a smaller size at once
+        picture = source.convert("RGB").resize(
+            (width, height), Image.Resampling.BOX, reducing_gap=2
+        )
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=_QUALITY, optimize=True, progressive=True)
+    return out.getvalue()
