@@ -1,0 +1,148 @@
+"""``dataminer db``: the database's server and its tables."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from typing import Annotated, Optional
+
+import typer
+
+from dataminer.db import embedded
+from dataminer.db._pglisten import Wish
+from dataminer.db.connection import database_url, redacted
+from dataminer.errors import DatabaseError
+
+app = typer.Typer(
+    help="The database: DATABASE_URL names a PostgreSQL server; where it is unset, an embedded one "
+    "runs in your own space and starts when it is needed.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def start(
+    address: Annotated[
+        Optional[str],
+        typer.Argument(
+            help="With --listen: the address of this machine to listen on, or several with commas "
+            "between. All of them unless given."
+        ),
+    ] = None,
+    listen: Annotated[
+        Optional[bool],
+        typer.Option(
+            "--listen/--no-listen",
+            help="Serve other machines too, such as a cluster's compute nodes, from now on; or "
+            "this machine only again. Remembered; a running server is started again where needed.",
+        ),
+    ] = None,
+    port: Annotated[
+        Optional[int],
+        typer.Option(
+            help="With --listen: the port. Unless given, a free one is chosen, and kept.",
+            min=1024,
+            max=65535,
+        ),
+    ] = None,
+    host: Annotated[
+        Optional[str],
+        typer.Option(
+            help="With --listen: the name or address by which other machines know this one. Its "
+            "own name unless given."
+        ),
+    ] = None,
+) -> None:
+    """Start the embedded server and print its URL; only the latter when it runs.
+
+    Who connects over the network needs the password, which stands in a file that only you can read.
+
+    Example: dataminer db start --listen
+
+    Example: dataminer db start --listen 10.1.0.5 --port 25432
+    """
+    _embedded_only()
+    if (address or port or host) and not listen:
+        raise DatabaseError(
+            "an address, a port or a host is for other machines only", "add --listen"
+        )
+    if listen is None:
+        print(embedded.start())
+    elif listen:
+        print(embedded.listen(wish=Wish(address, port, host)))
+    else:
+        embedded.serve_own_machine()
+        print(embedded.url())
+
+
+@app.command()
+def stop() -> None:
+    """Stop the embedded server; the data stays.
+
+    Example: dataminer db stop
+    """
+    _embedded_only()
+    print("stopped" if embedded.stop() else "was not running")
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Show whether the server runs, where its data lies, and where it listens.
+
+    Example: dataminer db status --json
+    """
+    if os.environ.get("DATABASE_URL"):
+        facts: dict[str, object] = {"state": "external", "url": redacted(database_url())}
+    else:
+        facts = {key: str(value) for key, value in asdict(embedded.status()).items() if value}
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    for key, value in facts.items():
+        print(f"{key:<12} {value}")
+
+
+@app.command()
+def url() -> None:
+    """Print the database's URL; the password stands in a file that only you can read.
+
+    Of a server that listens, the URL for other machines too.
+
+    Example: psql "$(dataminer db url)"
+    """
+    if os.environ.get("DATABASE_URL"):
+        print(os.environ["DATABASE_URL"])
+    else:
+        print(embedded.status().nodes_url or embedded.url())
+
+
+@app.command()
+def init() -> None:
+    """Make the tables in a new database, or bring old ones up to date.
+
+    Example: DATABASE_URL=postgresql://me@dbhost/mining dataminer db init
+    """
+    upgrade()
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the tables to what this version needs; nothing when they are current.
+
+    Example: dataminer db upgrade
+    """
+    from dataminer.db import schema
+
+    print(f"tables at revision {schema.upgrade()}")
+
+
+def _embedded_only() -> None:
+    if os.environ.get("DATABASE_URL"):
+        raise DatabaseError(
+            "DATABASE_URL names a server, which its own administrator starts and stops",
+            "unset DATABASE_URL to use the embedded one",
+        )

@@ -1,0 +1,139 @@
+"""``dataminer export``: a project's dataset in the formats that people train with."""
+
+from __future__ import annotations
+
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from dataminer.cli.monitor import DEFAULT_CONFIG, settings_of
+from dataminer.store import Store
+
+if TYPE_CHECKING:
+    from dataminer.export.dataset import Dataset
+    from dataminer.export.make import Exported
+
+_SAY_EVERY = 5.0  # seconds
+
+
+class Format(StrEnum):
+    """What can be written."""
+
+    COCO = "coco"
+    YOLO = "yolo"
+    WEBDATASET = "webdataset"
+    IMAGEFOLDER = "imagefolder"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the ``dataminer`` command."""
+    app.command()(export)
+
+
+def export(
+    project: Annotated[str, typer.Argument(help="The project.", metavar="PROJECT")],
+    *,
+    kind: Annotated[
+        list[Format],
+        typer.Option("--format", "-f", help="What to write; may be given several times."),
+    ],
+    to: Annotated[
+        Path, typer.Option("--to", help="Where: each format gets a folder of its name in it.")
+    ],
+    frames_only: Annotated[
+        bool,
+        typer.Option(
+            "--frames-only",
+            "--unlabelled",
+            help="The unique frames without annotations; possible from dedup on.",
+        ),
+    ] = False,
+    val_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the videos that goes to val.")
+    ] = 0.2,
+    test_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the videos that goes to test.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Another number draws other videos for val.")] = 0,
+    shard_mb: Annotated[
+        int, typer.Option(min=1, help="WebDataset: the most megabytes of one archive.")
+    ] = 256,
+    copy: Annotated[
+        bool,
+        typer.Option("--copy", help="Copy images rather than hard-link them to the store's."),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete what lies in the way, whatever it is.")
+    ] = False,
+    config: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--config",
+            "-c",
+            help="The configuration file, which names the store.",
+            show_default=f"{DEFAULT_CONFIG}, if any",
+        ),
+    ] = None,
+) -> None:
+    """Write a project's dataset for training: COCO, YOLO, WebDataset, imagefolder, CSV, Parquet.
+
+    All frames of a video go to one split, so that no video leaks from train into val; videos that
+    are added later move no other. Each export says of every frame which video it is from, at which
+    second, by whom and under which licence. It appears whole or not at all; an earlier export is
+    replaced, anything else is left alone.
+
+    Example: dataminer export birds --format yolo --to exports/birds
+
+    Example: dataminer export birds -f coco -f webdataset --to exports/birds --test-share 0.1
+    """
+    from dataminer.export.dataset import load_labelled, load_unlabelled
+    from dataminer.export.make import Options
+    from dataminer.export.make import export as make
+    from dataminer.export.splits import Shares
+
+    options = Options(Shares(val_share, test_share, seed), copy, shard_mb * 10**6, force)
+    load = load_unlabelled if frames_only else load_labelled
+    dataset = load(Store(settings_of(config).store_path), project)
+    notes: dict[str, None] = {}
+    for each in dict.fromkeys(kind):
+        exported = make(dataset, each, to, options, progress=_Told(each))
+        notes.update(dict.fromkeys(exported.notes))
+        print(_summary(each, exported, dataset))
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+class _Told:
+    """Says on stderr now and then how far an export is."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._next = what, time.monotonic() + _SAY_EVERY
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _SAY_EVERY
+        print(f"{self._what}: {done:,} of {total:,} images", file=sys.stderr)
+
+
+def _summary(kind: str, exported: Exported, dataset: Dataset) -> str:
+    parts = [
+        f"{split} {images:,} from {_count(exported.videos[split], 'video')}"
+        for split, images in exported.images.items()
+    ]
+    line = f"{kind}: {exported.folder}: {_count(sum(exported.images.values()), 'image')}"
+    line += f" ({', '.join(parts)})"
+    if dataset.labelled:
+        objects = _count(sum(exported.objects.values()), "object")
+        line += f", {objects} of {_count(len(dataset.names), 'class', 'classes')}"
+    return line
+
+
+def _count(number: int, thing: str, things: str = "") -> str:
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"

@@ -1,0 +1,143 @@
+"""``dataminer``: fill the database, and see where everything stands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from dataminer import __version__
+from dataminer.cli import budget, db, export, maintain, models, monitor, preview, report
+from dataminer.errors import DataminerError
+
+app = typer.Typer(
+    name="dataminer",
+    help="Videos in, a clean, de-duplicated, annotated image dataset out. "
+    "Fill a project with populate or add-video, run snakemake, look with status.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(db.app, name="db")
+app.add_typer(models.app, name="models")
+app.add_typer(budget.app, name="budget")
+
+ProjectOption = Annotated[
+    Optional[list[str]],
+    typer.Option("--project", "-p", help="Only this project; may be given several times."),
+]
+
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="The configuration file.", show_default=True)
+]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", "-n", help="Only show what would be added; write nothing, make no database."
+    ),
+]
+
+
+@app.command()
+def populate(
+    config: ConfigOption = Path("config/config.yaml"), dry_run: DryRunOption = False
+) -> None:
+    """Add everything under `input` of a configuration to its project.
+
+    Searches, playlists and channels are listed on YouTube, the rest is only read. What is known
+    already changes nothing, so that it can be run again at any time; what cannot be used is
+    reported with its place, and the rest is added. Ctrl-C ends the listing and adds what was found
+    until then; a second one adds nothing.
+
+    Example: dataminer populate --config config/config.yaml
+
+    Example: dataminer populate --dry-run
+    """
+    from dataminer.cli.ingest import populate_from
+
+    populate_from(config, dry_run=dry_run)
+
+
+@app.command("add-video")
+def add_video(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A YouTube video, playlist or channel, a video URL, a file or a folder."
+        ),
+    ],
+    project: Annotated[str, typer.Option("--project", "-p", help="The project to add it to.")],
+    config: Annotated[
+        Path,
+        typer.Option(
+            "--config",
+            "-c",
+            help="Its input.filters, input.max_videos_per_playlist and download.* count for a"
+            " playlist or channel; the default one may be missing.",
+            show_default=True,
+        ),
+    ] = Path("config/config.yaml"),
+    dry_run: DryRunOption = False,
+) -> None:
+    """Add one video to a project, or all of a folder, a playlist or a channel.
+
+    Example: dataminer add-video https://youtu.be/aqz-KE-bpKQ --project birds
+
+    Example: dataminer add-video youtube.com/@BlenderOfficial/videos --project birds --dry-run
+    """
+    from dataminer.cli.ingest import add_source
+
+    add_source(source, project, config_file=config, dry_run=dry_run)
+
+
+@app.command()
+def status(
+    project: ProjectOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Show where the projects stand; reads only.
+
+    Example: dataminer status --project birds --json
+    """
+    from dataminer.monitor import status as view
+
+    if as_json:
+        print(json.dumps(view.snapshot(project or []).as_json(), indent=2))
+    else:
+        view.show(project or [], sys.stdout)
+
+
+maintain.register(app)
+monitor.register(app)
+export.register(app)
+preview.register(app)
+report.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"dataminer {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command; end with one sentence and status 1 on an error that can be named."""
+    try:
+        app()
+    except DataminerError as error:
+        sys.exit(f"dataminer: {error}")
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

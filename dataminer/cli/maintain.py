@@ -1,0 +1,270 @@
+"""``dataminer sync``, deletion, and having dedup or detect made again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from dataminer.config import Config, load_file
+from dataminer.errors import DataminerError
+from dataminer.store import Store
+
+if TYPE_CHECKING:
+    from dataminer.sync.maintenance import Deletion
+
+DEFAULT_CONFIG = Path("config/config.yaml")
+_SHOWN = 20  # rows and folders that are named; --json has all
+
+ConfigFile = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--config",
+        "-c",
+        help="The configuration file, which names the store.",
+        show_default=f"{DEFAULT_CONFIG}, if any",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+ProjectArgument = Annotated[str, typer.Argument(help="The project.", metavar="PROJECT")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the ``dataminer`` command."""
+    app.command()(sync)
+    app.command("delete-project")(delete_project)
+    app.command("delete-videos")(delete_videos)
+    app.command("cleanup-orphans")(cleanup_orphans)
+    app.command("force-dedup")(force_dedup)
+    app.command("force-detect")(force_detect)
+
+
+def sync(
+    *,
+    project: Annotated[
+        Optional[list[str]],
+        typer.Option("--project", "-p", help="Only this project; may be given several times."),
+    ] = None,
+    config: ConfigFile = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Look for every single image of finished folders.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only say what would be mended.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Make database and files agree, both ways; safe at any time.
+
+    Rows take up results that they did not know of; rows whose files are gone are put back, so that
+    the next snakemake makes them again; rows that are missing are made from the files. Each run
+    takes up results by itself at its start and end; rows are put back, and what is not whole is
+    removed, only here. What a job works on at this moment is left alone.
+
+    Example: dataminer sync --project birds --deep
+    """
+    from dataminer.sync.reconcile import reconcile
+
+    settings = _settings(config)
+    store = Store(settings.store_path)
+    report = reconcile(store, project, settings.monitor, deep=deep, dry_run=dry_run)
+    if as_json:
+        print(json.dumps(report.as_json(), indent=2))
+    else:
+        _show([str(mend) for mend in report.mends])
+        would = "would be " if dry_run else ""
+        print(f"{len(report.mends)} {would}mended" if report.mends else "nothing to mend")
+        _show([f"note: {note}" for note in report.notes])
+    if report.notes and not report.mends and project:
+        raise typer.Exit(1)
+
+
+def delete_project(
+    name: ProjectArgument,
+    *,
+    files: Annotated[
+        bool, typer.Option("--files", help="Also its folder: filtered, dedup, detect, report.")
+    ] = False,
+    videos: Annotated[
+        bool,
+        typer.Option(
+            "--videos",
+            help="Also its videos that no other project uses; with --files their files too.",
+        ),
+    ] = False,
+    yes: Yes = False,
+    config: ConfigFile = None,
+) -> None:
+    """Delete a project; its videos stay for others and for later, unless --videos is said.
+
+    Without --files only rows go, and `dataminer sync --project NAME` brings them back.
+
+    Example: dataminer delete-project birds --files --videos
+    """
+    from dataminer.sync.maintenance import plan_project
+
+    settings = _settings(config)
+    store = Store(settings.store_path)
+    _delete(plan_project(store, name, files=files, videos=videos), settings, yes)
+
+
+def delete_videos(
+    video_id: Annotated[list[str], typer.Argument(help="Ids of videos.", metavar="VIDEO_ID...")],
+    *,
+    files: Annotated[
+        bool, typer.Option("--files", help="Also the downloaded files and the frames.")
+    ] = False,
+    all_projects: Annotated[
+        bool, typer.Option("--all-projects", help="Also videos that several projects use.")
+    ] = False,
+    yes: Yes = False,
+    config: ConfigFile = None,
+) -> None:
+    """Delete videos, and take them out of the projects that use them.
+
+    Their filtered folders, which are links to frames, always go with them. The next snakemake runs
+    dedup and detect of the projects again, without them.
+
+    Example: dataminer delete-videos aqz-KE-bpKQ --files
+    """
+    from dataminer.sync.maintenance import plan_videos
+
+    settings = _settings(config)
+    store = Store(settings.store_path)
+    plan = plan_videos(store, video_id, files=files, all_projects=all_projects)
+    _delete(plan, settings, yes)
+
+
+def cleanup_orphans(
+    *,
+    files: Annotated[
+        bool, typer.Option("--files", help="Delete the folders that no row knows.")
+    ] = False,
+    rows: Annotated[
+        bool,
+        typer.Option(
+            "--rows", help="Delete videos that no project uses; with --files their files too."
+        ),
+    ] = False,
+    yes: Yes = False,
+    config: ConfigFile = None,
+) -> None:
+    """List what no row knows of and what no project uses; delete it with --files and --rows.
+
+    Folders of unknown videos and projects, staging folders that were left more than a day ago,
+    and, with --rows, videos that belong to no project. `dataminer sync --project NAME` makes rows
+    for a project's files instead.
+
+    Example: dataminer cleanup-orphans --files
+    """
+    from dataminer.sync import orphans
+
+    settings = _settings(config)
+    found = orphans.find(Store(settings.store_path))
+    plan = orphans.deletion_of_rows(found, files=files)
+    paths = [*found.folders, *found.partials]
+    _show(_sized(paths))
+    _show([f"video {video_id}: in no project" for video_id in found.videos])
+    if not paths and not found.videos:
+        print("no orphans")
+    elif not (files and paths) and not (rows and found.videos):
+        print("Next: --files deletes the folders, --rows the videos of no project")
+    elif _agreed(yes):
+        gone = orphans.delete_files(found) if files else []
+        if rows and plan.videos:
+            orphans.delete_rows(found, settings.monitor, files=files)
+        print(f"deleted {len(gone)} folders, {len(plan.videos) if rows else 0} videos")
+
+
+def force_dedup(
+    project: ProjectArgument,
+    *,
+    files: Annotated[bool, typer.Option("--files", help="Implied: its tables go.")] = True,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Judge all frames anew, also those kept before.")
+    ] = False,
+    yes: Yes = False,
+    config: ConfigFile = None,
+) -> None:
+    """Have the next snakemake run dedup of a project again, and detect after it.
+
+    Frames that were kept stay kept, and only what is new is compared with them; with --rebuild all
+    frames are judged anew, as if they had come at once.
+
+    Example: dataminer force-dedup birds --rebuild --yes
+    """
+    _force(project, "dedup", yes, config, rebuild=rebuild)
+
+
+def force_detect(
+    project: ProjectArgument,
+    *,
+    files: Annotated[bool, typer.Option("--files", help="Implied: its annotations go.")] = True,
+    yes: Yes = False,
+    config: ConfigFile = None,
+) -> None:
+    """Have the next snakemake run detect of a project again.
+
+    Example: dataminer force-detect birds --yes
+    """
+    _force(project, "detect", yes, config)
+
+
+def _force(
+    project: str, stage: str, yes: bool, config: Path | None, *, rebuild: bool = False
+) -> None:
+    from dataminer.sync import maintenance, projects
+
+    store = Store(_settings(config).store_path)
+    outputs = maintenance.outputs_of(store, project, stage, rebuild=rebuild)
+    projects.id_of(project)
+    print(f"{stage} of project {project} will be made again; these go:")
+    _show(_sized(list(outputs)))
+    if _agreed(yes):
+        maintenance.force(store, project, stage, rebuild=rebuild)
+        print(f"Next: `snakemake --config project={project}`")
+
+
+def _delete(plan: Deletion, settings: Config, yes: bool) -> None:
+    from dataminer.sync.maintenance import carry_out
+
+    for line in plan.summary():
+        print(line)
+    if _agreed(yes):
+        carry_out(plan, settings.monitor)
+        print("deleted")
+
+
+def _agreed(yes: bool) -> bool:
+    """Ask on a terminal; elsewhere only ``--yes`` will do."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise DataminerError("nothing was deleted: there is no terminal to ask on", "say --yes")
+    if typer.confirm("Delete this?"):
+        return True
+    print("nothing was deleted")
+    return False
+
+
+def _settings(config: Path | None) -> Config:
+    if config is None and not DEFAULT_CONFIG.exists():
+        return Config()
+    return load_file(config or DEFAULT_CONFIG)
+
+
+def _sized(paths: list[Path]) -> list[str]:
+    from dataminer.sync.discard import measure
+
+    sizes = [(path, measure([path])) for path in paths]
+    return [f"{path}: {size.files} files, {size.bytes / 1e6:.1f} MB" for path, size in sizes]
+
+
+def _show(lines: list[str]) -> None:
+    for line in lines[:_SHOWN]:
+        print(line)
+    if len(lines) > _SHOWN:
+        print(f"... and {len(lines) - _SHOWN} more")

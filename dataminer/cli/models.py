@@ -1,0 +1,93 @@
+"""``dataminer models``: weights of detectors, fetched where there is a network."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from dataminer.config import Config, load_file
+from dataminer.stages.hub import MODELS_FOLDER, is_model_folder
+from dataminer.stages.weights import fetch, is_there, weights_path, weights_sha256
+
+app = typer.Typer(
+    help="Detectors' weights: fetch them where there is a network, for compute nodes without one.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+ModelsFolder = Annotated[
+    Path, typer.Option("--models", help="The folder of the weights.", show_default=True)
+]
+
+
+@app.command("fetch")
+def fetch_weights(
+    name: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            help="Published names, such as yolo26n.pt or google/owlv2-base-patch16-ensemble; those "
+            "that the configuration names unless given.",
+            show_default=False,
+        ),
+    ] = None,
+    models: ModelsFolder = MODELS_FOLDER,
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="The configuration file.", show_default=True)
+    ] = Path("config/config.yaml"),
+) -> None:
+    """Download weights before a run, and print their paths; what is there is left alone.
+
+    A run then needs no network for them. A file, or a folder for a model of the Hugging Face Hub
+    (owner/name becomes owner--name), appears whole or not at all.
+
+    Example: dataminer models fetch
+
+    Example: dataminer models fetch yolo26n.pt google/owlv2-base-patch16-ensemble
+    """
+    for model in name or _named(load_file(config)):
+        there = is_there(weights_path(model, models))
+        path = fetch(model, models, progress=True)
+        if there:
+            print(f"{path} is there already", file=sys.stderr)
+        print(path)
+
+
+def _named(config: Config) -> list[str]:
+    """Return the models that a configuration has in use, each once."""
+    models = [config.detect.model]
+    if config.filter.content.on:
+        models.append(config.filter.content.model)
+    if config.filter.semantic.on or config.dedup.method == "embedding":
+        models.append(config.filter.semantic.model)
+    return list(dict.fromkeys(models))
+
+
+@app.command("list")
+def list_weights(
+    models: ModelsFolder = MODELS_FOLDER,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Show the weights that are there: name, size and SHA-256 (of a folder: of its list of files).
+
+    Example: dataminer models list --json
+    """
+    visible = (p for p in models.glob("[!.]*") if p.is_file() or is_model_folder(p))
+    rows = [(path.name, _size(path), weights_sha256(path)) for path in sorted(visible)]
+    if as_json:
+        keys = ("name", "bytes", "sha256")
+        print(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2))
+        return
+    if not rows:
+        print(f"no weights in {models}; `dataminer models fetch` gets them", file=sys.stderr)
+    width = max((len(name) for name, _, _ in rows), default=0)
+    for name, size, digest in rows:
+        print(f"{name:<{width}}  {size / 1e6:9.1f} MB  {digest}")
+
+
+def _size(path: Path) -> int:
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

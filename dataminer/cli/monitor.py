@@ -1,0 +1,193 @@
+"""``dataminer monitor``, ``why`` and ``retry``: see what happens, and have it tried again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from dataminer.config import Config, load_file
+from dataminer.errors import NEXT_STEP, ErrorClass, Kind, kind_of
+from dataminer.store import ANNOTATIONS_FILE, Store
+
+if TYPE_CHECKING:
+    from dataminer.sync.retry import Retried
+
+DEFAULT_CONFIG = Path("config/config.yaml")
+
+Projects = Annotated[
+    Optional[list[str]],
+    typer.Option("--project", "-p", help="Only this project; may be given several times."),
+]
+ConfigFile = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--config", "-c", help="The configuration file.", show_default=f"{DEFAULT_CONFIG}, if any"
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the ``dataminer`` command."""
+    app.command()(monitor)
+    app.command()(why)
+    app.command()(retry)
+
+
+def monitor(
+    *,
+    project: Projects = None,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once, print it, and end.")] = False,
+    as_json: AsJson = False,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Only look: give back no dead job's claim.")
+    ] = False,
+    web: Annotated[
+        bool,
+        typer.Option("--web", help="Show a web page instead, on this machine alone; only looks."),
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="For --web; 0 takes one that is free.")
+    ] = 0,
+    config: ConfigFile = None,
+) -> None:
+    """Watch the projects live; Ctrl-C ends it.
+
+    With each look, claims of jobs that died are given back and counters and stages brought up to
+    date, unless --read-only. Where the output is no terminal, it looks once.
+
+    Example: dataminer monitor --project birds
+
+    Example: dataminer monitor --web --port 8765
+    """
+    from dataminer.monitor import live
+
+    settings = settings_of(config)
+    watch = live.Watch(project or [], settings.monitor, read_only=read_only or web)
+    if web:
+        from dataminer.monitor.web import Site, run
+
+        run(Site(watch, project or [], Store(settings.store_path), interval), port, sys.stdout)
+        return
+    if as_json:
+        print(json.dumps(watch.look().as_json(), indent=2))
+    elif once or not sys.stdout.isatty():
+        live.show(watch.look(), sys.stdout)
+    else:
+        live.run(watch, interval, sys.stdout)
+
+
+def why(
+    video: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")],
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Tell one video's whole story: source, status, error and next step, files, logs.
+
+    Example: dataminer why aqz-KE-bpKQ
+    """
+    from dataminer.monitor import why as view
+
+    told = view.story(view.find(video), _store(config))
+    if as_json:
+        print(json.dumps(told.as_json(), indent=2))
+    else:
+        view.show(told, sys.stdout)
+
+
+def retry(
+    project: Projects = None,
+    video: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Only this video (id, or its beginning); may be given several times."),
+    ] = None,
+    error_class: Annotated[
+        Optional[list[ErrorClass]],
+        typer.Option("--class", help="Only failures of this class; may be given several times."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only tell what would be tried again.")
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Have failed videos tried again by the next run of snakemake; without options, all of them.
+
+    What somebody works on at this moment is left alone.
+
+    Example: dataminer retry --project birds --class network
+    """
+    from dataminer.monitor.why import find
+    from dataminer.sync.retry import retry as send_back
+
+    rows = send_back(
+        project or [],
+        [find(text) for text in video or []],
+        error_class or [],
+        store=_store(config),
+        dry_run=dry_run,
+    )
+    for line in (*_told(rows), *_before_that(rows)):
+        print(line)
+    _say_next(rows, dry_run, project or [], config)
+
+
+def _told(rows: list[Retried]) -> list[str]:
+    """Return one line a video, or a video's place in a project where only that is retried."""
+    whole = {row.video_id for row in rows if row.project is None}
+    lines = []
+    for row in rows:
+        if row.project is not None and row.video_id in whole:
+            continue
+        what = f"{row.video_id} in {row.project}" if row.project else row.video_id
+        if row.held_by:
+            lines.append(f"{what}: left alone, {row.held_by} works on it")
+            continue
+        step = row.was if row.was == row.becomes else f"{row.was} -> {row.becomes}"
+        reason = (row.error or "").partition(" Next: ")[0]
+        lines.append(f"{what}: {step} [{row.error_class}] {reason}")
+    return lines
+
+
+def _before_that(rows: list[Retried]) -> Iterator[str]:
+    """Yield what to do first about classes that end the same way again unless something changes."""
+    moved = {row.error_class for row in rows if not row.held_by}
+    for error_class in ErrorClass:
+        if error_class in moved and kind_of(error_class) is not Kind.TRANSIENT:
+            step = NEXT_STEP[error_class].partition(", then")[0]
+            yield f"[{error_class}] {kind_of(error_class)}: {step}"
+
+
+def _say_next(rows: list[Retried], dry_run: bool, projects: list[str], config: Path | None) -> None:
+    if not any(row.held_by is None for row in rows):
+        print("Nothing to try again.")
+        return
+    remade = {row.project for row in rows if ANNOTATIONS_FILE in {f.name for f in row.removed}}
+    if remade:
+        print(f"With them, dedup and detect run again: {', '.join(sorted(map(str, remade)))}")
+    if dry_run:
+        print("Nothing was changed. Next: the same without --dry-run")
+        return
+    options = f" --configfile {shlex.quote(str(config))}" if config else ""
+    if len(projects) == 1:
+        options += f" --config project={projects[0]}"
+    elif projects:
+        options += f" --config 'projects=[{','.join(projects)}]'"
+    print(f"Next: `snakemake{options}`")
+
+
+def settings_of(config: Path | None) -> Config:
+    """Read a configuration; without one, the default file, or the defaults."""
+    if config is None and not DEFAULT_CONFIG.is_file():
+        return Config()
+    return load_file(config or DEFAULT_CONFIG)
+
+
+def _store(config: Path | None) -> Store:
+    return Store(settings_of(config).store_path)
