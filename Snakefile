@@ -1,0 +1,83 @@
+# dataminer: videos in, a clean, de-duplicated, annotated image dataset out.
+#
+#   download -> extract            once per video, for all projects
+#   embed                          once per video and model, where filter asks for models
+#   filter                         once per video and project
+#   dedup -> detect -> report      once per project
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+report: "report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/outputs.smk"
+include: "rules/planning.smk"
+include: "rules/batches.smk"
+include: "rules/looking.smk"
+include: "rules/download.smk"
+include: "rules/extract.smk"
+include: "rules/embed.smk"
+include: "rules/filter.smk"
+include: "rules/dedup.smk"
+include: "rules/detect.smk"
+include: "rules/report.smk"
+
+
+localrules:
+    all,
+    only_download,
+    only_extract,
+    only_filter,
+    only_dedup,
+
+
+# ---- what to make: everything, or everything up to a stage ------------------------------------
+
+
+rule all:
+    default_target: True
+    input:
+        annotations=all_annotations,
+        reports=all_reports,
+
+
+rule only_download:
+    input:
+        infos=all_infos,
+
+
+rule only_extract:
+    input:
+        frames=all_frames,
+
+
+rule only_filter:
+    input:
+        filtered=all_filtered,
+
+
+rule only_dedup:
+    input:
+        unique=all_unique,
+
+
+# ---- the database follows: before the first job, and after the last, however it ended ----------
+
+
+onstart:
+    tell_database()
+    list_batches()
+
+
+onsuccess:
+    tell_database(show=True)
+
+
+onerror:
+    tell_database(show=True)

@@ -1,0 +1,28 @@
+# One frame of each group of near-duplicates, across all videos of a project.
+
+
+rule dedup:
+    input:
+        filtered=tables_to_filter,
+        looked=looked_at_of_project,
+    output:
+        frames=update(str(STORE.dedup("{project}") / "frames.parquet")),
+        clusters=update(str(STORE.dedup("{project}") / "clusters.parquet")),
+    log:
+        "logs/dedup/{project}.log",
+    benchmark:
+        "logs/benchmarks/dedup/{project}.tsv"
+    conda:
+        "../envs/extract.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(120),
+    params:
+        settings=dedup_settings(),
+        version=VERSIONS["dedup"],
+        # stands in for the set of inputs, which leaves out what is finished
+        videos=videos_digest,
+    message:
+        "Looking for near-duplicates in project {wildcards.project}"
+    script:
+        "../scripts/dedup.py"

@@ -1,0 +1,89 @@
+# Objects in the unique frames of a project, as COCO and as YOLO labels.
+
+
+rule weights:
+    output:
+        weights=str(MODELS / "{weights}"),
+    log:
+        "logs/weights/{weights}.log",
+    benchmark:
+        "logs/benchmarks/weights/{weights}.tsv"
+    # first of all: a run that cannot get its model says so before hours of other work
+    priority: 100
+    localrule: True
+    conda:
+        "../envs/detect.yaml"
+    message:
+        "Fetching the weights {wildcards.weights}"
+    script:
+        "../scripts/weights.py"
+
+
+# a model of the Hugging Face Hub is a folder
+use rule weights as model_folder with:
+    output:
+        weights=str(MODELS / "{weights}" / "config.json"),
+    log:
+        "logs/weights/{weights}.log",
+    benchmark:
+        "logs/benchmarks/weights/{weights}.tsv"
+
+
+# one of the `detect.jobs` that share the frames of a project; what they made is kept as shards
+rule detect_shards:
+    input:
+        unique=rules.dedup.output.frames,
+        weights=detect_weights,
+    output:
+        done=temp(str(STORE.detect_shards("{project}") / "{part}-of-{parts}.done")),
+    log:
+        "logs/detect_shards/{project}/{part}-of-{parts}.log",
+    benchmark:
+        "logs/benchmarks/detect_shards/{project}/{part}-of-{parts}.tsv"
+    conda:
+        "../envs/detect.yaml"
+    threads: 4
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(240),
+        gpu=int(SETTINGS.detect.device.startswith("cuda")),
+    message:
+        "Looking for objects, part {wildcards.part} of {wildcards.parts}, project {wildcards.project}"
+    script:
+        "../scripts/detect_shards.py"
+
+
+rule detect:
+    input:
+        unique=rules.dedup.output.frames,
+        weights=detect_weights,
+        # none unless several jobs share the frames: then they are looked at here
+        shards=parts_of_detect,
+    output:
+        annotations=update(str(STORE.detect("{project}") / "annotations.json")),
+        data=update(str(STORE.detect("{project}") / "data.yaml")),
+        contact_sheet=report(
+            str(STORE.report("{project}") / "contact_sheet.jpg"),
+            category="Datasets",
+            labels={"project": "{project}", "figure": "contact sheet"},
+            caption="../report/contact_sheet.rst",
+        ),
+    log:
+        "logs/detect/{project}.log",
+    benchmark:
+        "logs/benchmarks/detect/{project}.tsv"
+    conda:
+        "../envs/detect.yaml"
+    threads: 4
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(240),
+        # asked for where the settings say so; `auto` takes one that set-resources asks for
+        gpu=int(SETTINGS.detect.device.startswith("cuda") and SETTINGS.detect.jobs == 1),
+    params:
+        settings=SETTINGS.detect.result_settings(),
+        version=VERSIONS["detect"],
+    message:
+        "Annotating the unique frames of project {wildcards.project}"
+    script:
+        "../scripts/detect.py"

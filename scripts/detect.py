@@ -1,0 +1,15 @@
+"""Annotate the unique frames of a project, and draw a sample of them."""
+
+from pathlib import Path
+
+from dataminer.config import load
+from dataminer.sync import jobs
+
+with jobs.logged(snakemake.log[0]):
+    jobs.detect(
+        load(snakemake.config),
+        snakemake.wildcards.project,
+        Path(snakemake.input.weights),
+        contact_sheet=Path(snakemake.output.contact_sheet),
+        threads=snakemake.threads,
+    )

@@ -1,0 +1,16 @@
+"""Make one job's part of the boxes of a project's unique frames."""
+
+from pathlib import Path
+
+from dataminer.config import load
+from dataminer.sync import jobs, shards
+
+with jobs.logged(snakemake.log[0]):
+    shards.detect_shards(
+        load(snakemake.config),
+        snakemake.wildcards.project,
+        Path(snakemake.input.weights),
+        part=int(snakemake.wildcards.part),
+        threads=snakemake.threads,
+    )
+    Path(snakemake.output.done).touch()

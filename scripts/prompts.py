@@ -1,0 +1,18 @@
+"""Embed the prompts of the semantic filter."""
+
+import logging
+import os
+from pathlib import Path
+
+from dataminer.config import load
+from dataminer.stages.semantic import write_prompts
+from dataminer.sync import jobs
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are there, or fetched before
+with jobs.logged(snakemake.log[0]):
+    write_prompts(
+        Path(snakemake.output.prompts),
+        load(snakemake.config).filter.semantic.prompts,
+        Path(snakemake.input[0]).parent,
+        logging.getLogger("dataminer").info,
+    )

@@ -1,0 +1,10 @@
+"""Draw a project's report."""
+
+from pathlib import Path
+
+from dataminer.config import load
+from dataminer.sync import jobs
+from dataminer.sync.report import report
+
+with jobs.logged(snakemake.log[0]):
+    report(load(snakemake.config), snakemake.wildcards.project, Path(snakemake.output.page))
