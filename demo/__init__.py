@@ -1,0 +1,1 @@
+"""A small dataset mined end to end: drawn videos, a detector of our own, and a score."""

@@ -1,0 +1,120 @@
+"""Mine the demo's dataset as a user would, and say how well it went."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from dataminer.errors import DataminerError
+from dataminer.export.contact_sheet import contact_sheet
+from dataminer.files import atomic_write, sha256_file
+from demo.clips import TRUTH_FILE, make_clips
+from demo.score import Score, score
+
+FOLDER = Path("demo")
+CONFIG = FOLDER / "config.yaml"
+VIDEOS = FOLDER / "videos"
+WEIGHTS = FOLDER / "shapes.pt"
+PROJECT = Path("data/projects/demo")
+SHEET = PROJECT / "report" / "contact_sheet.jpg"
+
+COMMANDS = (
+    ["dataminer", "populate", "--config", str(CONFIG)],
+    ["snakemake", "-c2", "--configfile", str(CONFIG)],
+    ["dataminer", "status"],
+)
+
+
+def main() -> int:
+    """Run the demo from the repository's root.
+
+    Returns
+    -------
+    int
+        0 if everything planted came out as it should, 1 if not; a failed command's own status.
+    """
+    os.chdir(Path(__file__).resolve().parents[1])
+    try:
+        prepare()
+    except DataminerError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    for command in COMMANDS:
+        status = run(command)
+        if status:
+            print(f"demo: `{shlex.join(command)}` ended with status {status}", file=sys.stderr)
+            return status
+    result = score(PROJECT, VIDEOS / TRUTH_FILE)
+    if not SHEET.is_file():  # rule detect draws it
+        contact_sheet(PROJECT / "detect", SHEET)
+    report(result)
+    return 0 if result.good else 1
+
+
+def prepare() -> None:
+    """Draw the videos and train the detector, where that was not done by the same scripts."""
+    _made(VIDEOS / TRUTH_FILE, ["shapes.py", "clips.py"], "drawing five videos", _draw_clips)
+    _made(WEIGHTS, ["shapes.py", "detector.py"], "training a detector", _train)
+
+
+def _draw_clips(_: Path) -> None:
+    make_clips(VIDEOS)
+
+
+def _train(weights: Path) -> None:
+    from demo.detector import train  # takes torch along, seconds of import
+
+    train(weights, progress=_say)
+
+
+def _made(path: Path, scripts: list[str], doing: str, make: Callable[[Path], None]) -> None:
+    """Make a file unless the same scripts made it before."""
+    note = FOLDER / f".stamp-{path.name}"
+    mark = "".join(f"{sha256_file(FOLDER / script)} {script}\n" for script in scripts)
+    if path.is_file() and note.is_file() and note.read_text() == mark:
+        return
+    _say(f"{doing} ...")
+    make(path)
+    with atomic_write(note) as partial:
+        partial.write_text(mark)
+
+
+def run(command: list[str]) -> int:
+    """Run a command as a user would type it, echoing it first; returns its exit status."""
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    beside = Path(sys.executable).with_name(command[0])
+    program = str(beside) if beside.is_file() else command[0]
+    # so that what these start is found beside them too, also where no environment is active
+    path = f"{beside.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    try:
+        return subprocess.run([program, *command[1:]], env={**os.environ, "PATH": path}).returncode
+    except FileNotFoundError:
+        print(f"demo: there is no `{command[0]}` beside {sys.executable}", file=sys.stderr)
+        return 127
+
+
+def report(result: Score) -> None:
+    """Print what came out, where it is, and what to try next."""
+    verdict = "all as planted" if result.good else "NOT as planted, see above"
+    print(f"\n{result}\n{verdict}\n")
+    print(f"dataset        {PROJECT / 'detect' / 'annotations.json'}   (COCO; YOLO: data.yaml)")
+    print(f"contact sheet  {SHEET}")
+    print(f"report         {PROJECT / 'report' / 'index.html'}")
+    print("database       dataminer db stop ends it; it starts by itself when it is needed")
+    print(
+        "\nYour own videos, with a published model:\n"
+        "  dataminer add-video PATH_OR_URL --project mine\n"
+        "  snakemake -c2 --config project=mine 'detect={model: yolo26n.pt}'"
+    )
+
+
+def _say(line: str) -> None:
+    print(f"demo: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
