@@ -1,0 +1,174 @@
+"""Hundreds of jobs at once on one embedded server: the connections they open, and what fails.
+
+Each process does what a job of a compute node does with the database, over TCP: look, claim, beat
+while it works, finish, refresh. All begin at the same moment. Its work is a sleep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from dataminer.config import MonitorConfig
+from dataminer.db import connection as database
+from dataminer.db import embedded, schema
+from dataminer.sync import claims, projects
+from dataminer.sync.heartbeat import kept_alive
+from dataminer.sync.stages import DOWNLOAD
+
+EXAMPLES = """
+examples:
+  python benchmarks/connections.py
+  python benchmarks/connections.py --jobs 500 --work 30 --json
+
+An embedded server of its own is made in a temporary folder, and listens on 127.0.0.1.
+"""
+FILL = """
+INSERT INTO projects (name) VALUES ('p');
+INSERT INTO videos (video_id, url, source_type)
+    SELECT 'v' || n, 'https://example.org/' || n, 'URL' FROM generate_series(1, {count}) n;
+INSERT INTO project_videos (project_id, video_id) SELECT 1, video_id FROM videos;
+"""
+OPEN = (
+    "SELECT count(*) FROM pg_stat_activity WHERE usename = 'dataminer' AND pid <> pg_backend_pid()"
+)
+
+
+@contextmanager
+def server(count: int) -> Iterator[str]:
+    """Give the URL of a listening server whose database has so many videos."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "postgres"
+        try:
+            url = embedded.listen(home, embedded.Wish(addresses="127.0.0.1"))
+            os.environ["DATABASE_URL"] = url
+            schema.upgrade()
+            with closing(psycopg2.connect(url)) as session, session:
+                session.cursor().execute(FILL.format(count=count))
+            yield url
+        finally:
+            embedded.stop(home)
+
+
+def job(video_id: str, work: float, begin: Any, told: Any) -> None:
+    """Do one job's transactions, and tell what became of it, in seconds."""
+    key, waits = {"video_id": video_id}, []
+    refused = count_refusals()
+
+    def timed(call: Any, *args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        result = call(*args, **kwargs)
+        waits.append(time.perf_counter() - began)
+        return result
+
+    begin.wait()
+    try:
+        timed(claims.look, DOWNLOAD, key)
+        held = timed(claims.claim, DOWNLOAD, key, stale_seconds=600)
+        with kept_alive(held, MonitorConfig(heartbeat_seconds=2)):
+            time.sleep(work)
+        timed(claims.finish, held, "DOWNLOADED", {"video_path": "x"}, lambda: None)
+        timed(projects.refresh_of_video, video_id)
+        told.put((None, max(waits), refused[0]))
+    except BaseException as error:
+        told.put((repr(error), 0.0, refused[0]))
+
+
+def count_refusals() -> list[int]:
+    """Count the connections that the server refuses to this process."""
+    count, real = [0], database.psycopg2.connect
+
+    def connect(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return real(*args, **kwargs)
+        except psycopg2.OperationalError:
+            count[0] += 1
+            raise
+
+    database.psycopg2.connect = connect
+    return count
+
+
+def sample(url: str, seen: list[int], ended: threading.Event) -> None:
+    """Note every 50 ms how many sessions are open."""
+    with closing(psycopg2.connect(url)) as session:
+        session.autocommit = True
+        cursor = session.cursor()
+        while not ended.wait(0.05):
+            cursor.execute(OPEN)
+            seen.append(cursor.fetchone()[0])
+
+
+def measure(count: int, work: float) -> dict[str, float]:
+    """Run so many jobs at once; give counts and seconds."""
+    with server(count) as url:
+        context = multiprocessing.get_context("fork")
+        begin, told = context.Event(), context.Queue()
+        names = [f"v{number}" for number in range(1, count + 1)]
+        jobs = [context.Process(target=job, args=(name, work, begin, told)) for name in names]
+        for process in jobs:
+            process.start()
+        seen: list[int] = []
+        ended = threading.Event()
+        sampler = threading.Thread(target=sample, args=(url, seen, ended))
+        sampler.start()
+        time.sleep(1)
+        begin.set()
+        began = time.perf_counter()
+        results = [told.get() for _ in jobs]
+        spent = time.perf_counter() - began
+        for process in jobs:
+            process.join()
+        ended.set()
+        sampler.join()
+        with closing(psycopg2.connect(url)) as session, session.cursor() as cursor:
+            cursor.execute("SHOW max_connections")
+            limit = int(cursor.fetchone()[0])
+            cursor.execute("SELECT count(*) FROM videos WHERE status = 'DOWNLOADED'")
+            done = int(cursor.fetchone()[0])
+    for failure in {error for error, _, _ in results if error}:
+        print(failure)
+    busy = [number for number in seen if number] or [0]
+    return {
+        "jobs": count,
+        "max_connections": limit,
+        "failed": count - done,
+        "refused": sum(refused for _, _, refused in results),
+        "open_median": statistics.median(busy),
+        "open_max": max(seen, default=0),
+        "longest_wait_s": round(max(wait for _, wait, _ in results), 2),
+        "seconds": round(spent, 1),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--jobs", type=int, default=300, help="jobs at once")
+    parser.add_argument("--work", type=float, default=10, help="seconds that a job works")
+    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    chosen = parser.parse_args()
+    figures = measure(chosen.jobs, chosen.work)
+    if chosen.json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        print(f"{name:<16} {value}")
+
+
+if __name__ == "__main__":
+    main()
