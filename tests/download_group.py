@@ -1,0 +1,45 @@
+"""Download jobs at once, as one run has them: ``python -m tests.download_group JOBS MINUTE FILE``.
+
+The file holds a configuration's ``store`` and ``download``, and the videos' ids. MINUTE is how
+many seconds the minute of ``requests_per_minute`` has.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+import av  # noqa: F401 - once for all jobs
+import yt_dlp.extractor.generic  # noqa: F401
+
+from dataminer.config.load import load
+from dataminer.stages import gate
+from dataminer.sync import jobs
+
+
+def main(count: int, minute: float, file: Path) -> int:
+    """Fetch the videos, each job those of its own share; return how many jobs failed."""
+    gate.MINUTE = minute
+    logging.basicConfig(level=logging.INFO, format="%(process)d %(message)s")
+    given = json.loads(file.read_text())
+    config = load({"store": given["store"], "download": given["download"]})
+    children = []
+    for number in range(count):
+        child = os.fork()
+        if child == 0:
+            try:
+                for video_id in given["videos"][number::count]:
+                    jobs.download(config, video_id)
+            except BaseException:
+                logging.exception("failed")
+                os._exit(1)
+            os._exit(0)
+        children.append(child)
+    return sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child in children)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])))

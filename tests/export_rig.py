@@ -1,0 +1,91 @@
+"""A finished project of a few small pictures with known boxes, without running any stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from dataminer.export.coco import Box, LabelledImage, coco_dataset, write_coco
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.images import FrameWriter
+from dataminer.store import Store
+from tests.frame_rows import frame_row
+
+NAMES = ["disc", "box: # 'of' \"all\""]
+PROJECT = "birds"
+# ids that readers have taken for options, for hidden files, for splits
+VIDEOS = {
+    "-dash_and_9": {
+        "title": '=HYPERLINK("http://x.test","win")',
+        "uploader": "@SUM(1+1)",
+        "licence": "CC BY 4.0",
+        "url": "https://x.test/1",
+    },
+    "__test": {"title": 'a, "b"\nc\u2028 <script>alert(1)</script> \ud800', "licence": "CC0"},
+    "val-clip_test_1": {},
+    "train": {"title": "Über 鳥", "upload_date": "20250102", "url": "https://x.test/2"},
+    "Zz-9": {"title": "../../etc/passwd", "uploader": "Somebody"},
+}
+SIZE = (96, 64)
+FRAMES = 4  # of each video; the last has no object
+
+
+def make_project(
+    root: Path,
+    videos: Sequence[str] = tuple(VIDEOS),
+    *,
+    frame_store: str = "files",
+    frames: int = FRAMES,
+) -> tuple[Store, list[LabelledImage]]:
+    """Make a store with a project that is deduplicated and annotated; returns its pictures."""
+    store = Store(root)
+    dedup, detect = store.dedup(PROJECT), store.detect(PROJECT)
+    (detect / "images").mkdir(parents=True)
+    dedup.mkdir()
+    rows, images = [], []
+    with FrameWriter(dedup, frame_store) as writer:  # type: ignore[arg-type]
+        for number, video_id in enumerate(videos):
+            for index in range(frames):
+                image, data = draw(number, video_id, index, with_objects=index < frames - 1)
+                place = writer.add(image.file_name, data)
+                (detect / "images" / image.file_name).write_bytes(data)
+                rows.append(_row(image) | known(video_id) | place._asdict())
+                images.append(image)
+    table = pa.Table.from_pylist(rows[::-1], schema=FRAMES_SCHEMA)
+    write_table(dedup / FRAMES_FILE, table, FRAMES_SCHEMA, writer.meta)
+    info = {"project": PROJECT, "model": "shapes.pt", "model_sha256": "0" * 64}
+    found = coco_dataset(images, NAMES, info=info, videos=VIDEOS)
+    write_coco(detect / "annotations.json", found)
+    return store, images
+
+
+def known(video_id: str) -> dict[str, str]:
+    """Return what is known of a video, in text that UTF-8 can hold."""
+    return {key: value.replace("\ud800", "?") for key, value in VIDEOS[video_id].items()}
+
+
+def _row(image: LabelledImage) -> dict[str, Any]:
+    size = {"width": image.width, "height": image.height}
+    return frame_row(image.video_id, image.frame_index, pts_time=image.pts_time, **size)
+
+
+def draw(
+    number: int, video_id: str, index: int, *, with_objects: bool
+) -> tuple[LabelledImage, bytes]:
+    """Draw one picture; returns what is on it and its bytes as JPEG."""
+    width, height = SIZE if number % 2 else SIZE[::-1]
+    rng = np.random.default_rng([number, index])
+    picture = rng.integers(60, 120, (height, width, 3), np.uint8)
+    boxes = []
+    for kind in range(2 if with_objects else 0):
+        x, y = (round(float(v), 1) for v in rng.uniform(2, 30, 2))
+        cv2.rectangle(picture, (int(x), int(y)), (int(x) + 25, int(y) + 20), (255, 255, 40), -1)
+        boxes.append(Box(kind, x, y, 25.0, 20.2, round(0.9 - kind / 4, 4)))
+    name = f"{video_id}_{index:06d}.jpg"
+    image = LabelledImage(name, width, height, video_id, index, index * 0.48, tuple(boxes))
+    return image, cv2.imencode(".jpg", picture)[1].tobytes()

@@ -1,0 +1,94 @@
+"""Rule detect killed in the middle of its work: what it had found by then is found no more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from dataminer.config.models import DetectConfig
+from dataminer.stages import shards
+from tests import videos
+from tests.faults.test_runs import (
+    contents,
+    detector,
+    leftovers,
+    new_site,
+    populate,
+    start,
+    until,
+)
+from tests.workflow.rig import Site, jobs
+
+__all__ = ["new_site", "start"]
+pytestmark = pytest.mark.slow
+
+
+def project(site: Site) -> Path:
+    return site.folder / "data" / "projects" / "birds"
+
+
+def made(site: Site) -> dict[str, tuple[int, int]]:
+    """Return when each shard was made, and its inode."""
+    found = {path.name: path.stat() for path in (project(site) / "detect_shards").glob("*.json")}
+    return {name: (stat.st_mtime_ns, stat.st_ino) for name, stat in found.items()}
+
+
+def dataset(site: Site) -> dict[str, str]:
+    """Return the digest of each file of detect, of its shards and of the contact sheet."""
+    under = ("projects/birds/detect", "projects/birds/report")
+    return {name: digest for name, digest in contents(site).items() if name.startswith(under)}
+
+
+def test_a_killed_detect_goes_on_where_it_was(
+    new_site, start, shapes_weights, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    site = new_site("site")
+    settings = {**detector(shapes_weights), "shard_images": 6, "batch": 2}
+    videos.make_video(tmp_path / "clip.mp4", frames=60)
+    populate(site, {"files": [str(tmp_path / "clip.mp4")]}, detect=settings, dedup={"threshold": 0})
+    site.mine("only_dedup")
+    plan = shards.plan(
+        project(site) / "dedup", Path("unused"), shapes_weights, DetectConfig(**settings)
+    )
+    assert len(plan.shards) >= 5
+    keys = [f"{shard.key}.json" for shard in plan.shards]
+    middle = len(keys) // 2
+    # a picture that takes for ever to be read: the job is killed with just the first shards made
+    frame = project(site) / "dedup" / plan.shards[middle].frames[-1].file_name
+    aside = frame.rename(frame.with_suffix(".aside"))
+    os.mkfifo(frame)
+    run = start(site)
+    until(lambda: set(made(site)) == set(keys[:middle]), run)
+    before = made(site)
+    run.signal(signal.SIGKILL)
+    run.end()
+    aside.rename(frame)
+    assert site.rows("SELECT project_stage FROM projects") == [("DETECTING",)]
+    assert not (project(site) / "detect" / "annotations.json").exists()
+
+    shutil.rmtree(site.folder / ".snakemake" / "locks")  # as --unlock does
+    site.mine()
+    after = made(site)
+    assert set(after) == set(keys)
+    assert {name: after[name] for name in before} == before
+    left = sum(len(shard.frames) for shard in plan.shards[middle:])
+    assert f"detect: {left} of {left} frames" in (site.folder / "logs/detect/birds.log").read_text()
+    assert site.rows("SELECT project_stage, attempts, error FROM projects") == [
+        ("COMPLETE", 0, None)
+    ]
+    assert leftovers(site) == []
+    resumed = dataset(site)
+
+    # undisturbed, from nothing, and by two jobs
+    site.configure(**{**site.config(), "detect": {**settings, "jobs": 2}})
+    forced = site.dataminer("force-detect", "birds", "--yes")
+    assert forced.returncode == 0, forced.stderr
+    assert made(site) == {}
+    assert jobs(site.mine()) == {"all": 1, "detect": 1, "detect_shards": 2, "report": 1}
+    assert dataset(site) == resumed
+    assert leftovers(site) == list((project(site) / "detect_shards").glob("*.done")) == []

@@ -1,0 +1,320 @@
+"""The shared budget and its breakers, by the database's clock."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+
+import pytest
+from typer.testing import CliRunner
+
+from dataminer.cli.ingest import populate_from
+from dataminer.cli.main import app
+from dataminer.config.load import load
+from dataminer.config.models import BudgetConfig, HostRates, MonitorConfig
+from dataminer.errors import DataminerError, ErrorClass, TransientError
+from dataminer.monitor import live, status, why
+from dataminer.stages.gate import Paused
+from dataminer.store import Store
+from dataminer.sync import budget, jobs
+from dataminer.sync.budget import FleetGate
+from tests import youtube_rig
+from tests.conftest import execute
+from tests.httpserver import Reply, serve
+from tests.integration import rows
+
+URL = "http://host.example/clip.mp4"
+RATES = BudgetConfig(
+    others=HostRates(requests_per_minute=6200), first_pause_seconds=60, longest_pause_seconds=200
+)  # a request each 10 ms
+NO_WAIT = RATES.model_copy(update={"max_wait_minutes": 0.0})
+
+
+def breaker(database: str) -> tuple:
+    """Return strikes, and the seconds that the pause has left."""
+    left = "extract(epoch FROM open_until - clock_timestamp())::float"
+    return execute(database, f"SELECT strikes, {left} FROM breakers")[0]
+
+
+def pauses(database: str, strikes: int, seconds: float) -> bool:
+    """Tell whether the source pauses for so long; a slow machine may have used up a part."""
+    counted, left = breaker(database)
+    return counted == strikes and seconds - 5 < left <= seconds
+
+
+def pause_is_over(database: str) -> None:
+    execute(database, "UPDATE breakers SET open_until = clock_timestamp() - interval '1 ms'")
+
+
+# ---- permits -----------------------------------------------------------------------------------
+
+
+def test_many_at_once_get_one_moment_each(database):
+    permits: list[float] = []
+
+    def ask() -> None:
+        gate = FleetGate(RATES)
+        permits.extend(gate.request(URL) for _ in range(10))
+
+    ((began,),) = execute(database, "SELECT clock_timestamp()")
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ((count, latest),) = execute(database, "SELECT permits, latest_at FROM budgets")
+    assert len(permits) == count == 80
+    assert (latest - began).total_seconds() >= 79 * 0.01
+
+
+def test_the_strictest_of_the_runs_counts_until_it_is_silent(database):
+    strict = RATES.model_copy(update={"others": HostRates(requests_per_minute=620)})
+    FleetGate(strict).request(URL)
+    loose = FleetGate(RATES)
+    for _ in range(3):
+        loose.request(URL)
+    assert loose.waited >= 0.25
+    execute(database, "UPDATE budgets SET stated_at = stated_at - interval '6 minutes'")
+    waited = loose.waited
+    for _ in range(3):
+        loose.request(URL)
+    assert loose.waited - waited < 0.2
+
+
+def test_moments_of_killed_jobs_pass_and_a_clock_that_went_back_is_no_wall(database):
+    gate = FleetGate(RATES)
+    gate.request(URL)
+    execute(database, "UPDATE budgets SET latest_at = clock_timestamp() + interval '1 day'")
+    with pytest.raises(Paused, match="used up by other jobs"):
+        FleetGate(NO_WAIT).request(URL)
+    execute(database, "UPDATE budgets SET latest_at = clock_timestamp() - interval '1 day'")
+    gate.request(URL)
+    assert gate.waited < 0.1
+
+
+def test_sources_and_lanes_do_not_wait_for_each_other(database):
+    slow = BudgetConfig(others=HostRates(requests_per_minute=1))
+    gate = FleetGate(slow)
+    gate.request(URL)
+    gate.download(URL)
+    gate.request("http://other.example/")
+    gate.request("https://youtu.be/aqz-KE-bpKQ")
+    gate.request("https://r1.googlevideo.com/videoplayback")
+    assert gate.waited == 0
+    assert execute(database, "SELECT count(*), sum(permits) FROM budgets") == [(5, 5)]
+
+
+def test_without_the_database_nothing_is_let_through(database, monkeypatch):
+    execute(database, "DROP TABLE budgets")
+    with pytest.raises(TransientError, match=r"nothing is: .*budgets") as caught:
+        FleetGate(RATES).request(URL)
+    assert caught.value.error_class is ErrorClass.INTERNAL
+    monkeypatch.setattr(budget, "PATIENCE", 0.0)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(TransientError, match="cannot be reached"):
+        FleetGate(RATES).request(URL)
+
+
+# ---- the breaker -------------------------------------------------------------------------------
+
+
+def test_pauses_grow_until_a_success(database):
+    gate = FleetGate(NO_WAIT)
+    gate.request(URL)
+    for strikes, seconds in enumerate([60, 120, 200, 200], start=1):
+        assert gate.refused(URL, "HTTP 429", None)
+        assert pauses(database, strikes, seconds)
+        FleetGate(NO_WAIT).refused(URL, "HTTP 429", None)  # it was on its way
+        assert pauses(database, strikes, seconds)
+        with pytest.raises(Paused, match=r"host.example pauses until .* UTC: HTTP 429"):
+            gate.request(URL)
+        with pytest.raises(Paused):
+            gate.download(URL)
+        FleetGate(NO_WAIT).request("http://other.example/")
+        pause_is_over(database)
+        gate.request(URL)
+    gate.passed()
+    assert breaker(database) == (0, None)
+    FleetGate(NO_WAIT).request(URL)
+    gate.refused(URL, "HTTP 429", None)
+    assert pauses(database, 1, 60)
+
+
+def test_a_source_that_says_how_long_is_believed(database):
+    gate = FleetGate(NO_WAIT)
+    gate.refused(URL, "HTTP 429", 7.0)
+    assert pauses(database, 1, 7)
+    FleetGate(NO_WAIT).refused(URL, "HTTP 429", 30.0)
+    FleetGate(NO_WAIT).refused(URL, "HTTP 429", 9.0)
+    assert pauses(database, 1, 30)
+    pause_is_over(database)
+    gate.request(URL)
+    gate.refused(URL, "HTTP 429", 7.0)
+    assert pauses(database, 2, 120)
+    pause_is_over(database)
+    gate.request(URL)
+    gate.refused(URL, "HTTP 429", 900.0)
+    assert pauses(database, 3, 900)
+
+
+def test_one_job_goes_first(database):
+    first, second = FleetGate(NO_WAIT), FleetGate(NO_WAIT)
+    first.refused(URL, "HTTP 429", None)
+    pause_is_over(database)
+    first.request(URL)
+    with pytest.raises(Paused, match="asked by one job"):
+        second.request(URL)
+    first.request(URL)
+    second.passed()  # of something that was on its way
+    assert breaker(database)[0] == 1
+    second.refused(URL, "HTTP 429", None)
+    assert breaker(database)[0] == 1
+    with first:  # it ends in another way, with a video that is gone, say
+        pass
+    second.request(URL)
+    with pytest.raises(Paused):
+        first.request(URL)
+    execute(database, "UPDATE breakers SET probe_until = clock_timestamp()")  # second was killed
+    first.request(URL)
+    with pytest.raises(Paused):
+        second.request(URL)
+    first.passed()
+    second.request(URL)
+
+
+def test_who_waits_goes_on_when_the_pause_ends(database, monkeypatch):
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        pause_is_over(database)
+
+    monkeypatch.setattr(budget, "POLL", 0.1)
+    FleetGate(RATES).refused(URL, "HTTP 429", None)
+    gate = FleetGate(RATES, say=say)
+    gate.request(URL)
+    assert 0 < gate.waited < 1
+    assert [line.partition(" until")[0] for line in said] == ["host.example pauses"]
+
+
+def test_a_job_that_waits_for_its_moment_sees_a_refusal_meanwhile(database):
+    class Late(FleetGate):
+        def _sleep(self, seconds: float) -> None:
+            super()._sleep(seconds)
+            if seconds > 0.5:
+                FleetGate(RATES).refused(URL, "HTTP 429", None)
+
+    gate = Late(NO_WAIT.model_copy(update={"others": HostRates(requests_per_minute=60)}))
+    gate.request(URL)
+    with pytest.raises(Paused, match="pauses until"):
+        gate.request(URL)
+
+
+# ---- for people --------------------------------------------------------------------------------
+
+
+def invoke(*arguments: str) -> str:
+    done = CliRunner().invoke(app, ["budget", *arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_pauses_are_shown_and_reset(database, tmp_path):
+    rows.add("p", "clip", url=URL)
+    assert invoke("show") == "nothing was asked yet\n"
+    gate = FleetGate(NO_WAIT)
+    gate.request(URL)
+    gate.refused(URL, "HTTP 429 [bold]slow[/] down\x1b[0m", None)
+    out = io.StringIO()
+    status.show([], out)
+    assert "[bold]slow[/] down[0m" in out.getvalue()
+    out = io.StringIO()
+    live.show(live.Watch([], MonitorConfig()).look(), out)
+    assert "host.example" in out.getvalue()
+    assert "dataminer budget reset" in out.getvalue()
+    out = io.StringIO()
+    why.show(why.story("clip", Store(tmp_path)), out)
+    assert "host.example: HTTP 429" in out.getvalue()
+    (pause,) = json.loads(invoke("show", "--json"))["pauses"]
+    assert (pause["source"], pause["strikes"]) == ("host.example", 1)
+    assert "host.example  requests: 1 so far, at least 0.01 s apart" in invoke("show")
+    assert "pauses: 20" in invoke("show")
+    assert invoke("reset", "other.example") == "nothing paused\n"
+    assert invoke("reset") == "no pause any more: host.example\n"
+    FleetGate(NO_WAIT).request(URL)
+    assert "pause" not in invoke("show")
+
+
+def test_refusals_of_extractors_are_told_from_other_errors():
+    def of(message: str, kind: ErrorClass) -> bool:
+        return budget.is_refusal(TransientError(message, kind))
+
+    assert of("Sign in to confirm you're not a bot", ErrorClass.BOT_CHECK)
+    assert of("You've been rate-limited", ErrorClass.RATE_LIMIT)
+    assert not of("HTTP Error 401: Unauthorized", ErrorClass.BLOCKED)
+    assert not of("connection refused", ErrorClass.NETWORK)
+
+
+def test_a_classified_refusal_pauses_its_source_and_is_tried_again(database):
+    settings = RATES.model_copy(update={"first_pause_seconds": 0.2})
+    attempts = []
+
+    def fetch(*, gate: FleetGate) -> None:
+        gate.request(URL)
+        attempts.append(breaker(database)[0] if attempts else None)
+        if len(attempts) < 3:
+            raise TransientError("Sign in to confirm you're not a bot", ErrorClass.BOT_CHECK)
+
+    budget.within(settings, URL, "download x", fetch)
+    assert attempts == [None, 1, 2]
+    assert breaker(database) == (0, None)
+    attempts.clear()
+    with pytest.raises(Paused) as caught:
+        budget.within(NO_WAIT, URL, "download x", fetch)
+    assert caught.value.error_class is ErrorClass.BOT_CHECK
+    assert "docs/youtube.md" in caught.value.hint
+    execute(database, "DELETE FROM breakers")
+    with pytest.raises(TransientError, match="refused"):
+        budget.within(settings, URL, "download x", _refused_connection)
+
+
+@pytest.mark.parametrize("kind", [ErrorClass.RATE_LIMIT, ErrorClass.BOT_CHECK])
+def test_a_job_that_may_wait_no_longer_gives_its_video_back_uncounted(database, tmp_path, kind):
+    rows.add("p", "clip", url=URL)
+    FleetGate(NO_WAIT).refused(URL, "HTTP 429", None, kind)
+    settings = {"store": str(tmp_path), "download": {"budget": {"max_wait_minutes": 0}}}
+    for _ in range(4):  # more often than max_attempts
+        with pytest.raises(Paused, match="waits no longer"):
+            jobs.download(load(settings), "clip")
+    ((status_, attempts, error_class, error),) = execute(
+        database, "SELECT status, attempts, error_class, error FROM videos"
+    )
+    assert (status_, attempts, error_class) == ("PENDING", 0, kind)
+    assert "Next: run snakemake again later; `dataminer budget show`" in error
+
+
+def test_populate_asks_within_the_budget(database, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("input: {searches: [cats], max_results_per_query: 3}\n")
+    with serve() as server, youtube_rig.installed(server):
+        youtube_rig.add_search(server, [{"id": f"video{number:06d}"} for number in range(3)])
+        populate_from(file)
+    permits = execute(database, "SELECT source, lane, permits FROM budgets")
+    host = server.url.removeprefix("http://")
+    assert permits == [(host, "request", server.requests["/search"])]
+
+
+def test_a_list_that_asks_for_a_human_pauses_youtube_for_all(database, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("input: {urls: [youtube.com/@someone]}\n")
+    with serve() as server, youtube_rig.installed(server):
+        server.add("/list", Reply(200, b'{"error": "Sign in to confirm you\'re not a bot"}'))
+        with pytest.raises(DataminerError, match="nothing was added"):
+            populate_from(file)
+    paused = execute(database, "SELECT source, strikes, error_class FROM breakers")
+    assert paused == [("youtube", 1, "bot_check")]
+
+
+def _refused_connection(**_: object) -> None:
+    raise TransientError("connection refused", ErrorClass.NETWORK)

@@ -1,0 +1,105 @@
+"""The content filter, through a real detector of a small size."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import pytest
+
+from dataminer.config.models import FilterConfig
+from dataminer.errors import TransientError
+from dataminer.frames import (
+    FRAMES_FILE,
+    FRAMES_SCHEMA,
+    make_table,
+    read_meta,
+    read_table,
+    write_table,
+)
+from dataminer.stages import content
+from dataminer.stages.filter import filter_frames
+from dataminer.stages.looking import Looking, write_list
+from dataminer.store import Store
+from demo.shapes import Shape, draw, photographs
+from tests.frame_rows import frame_row
+
+pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="no ultralytics")
+
+DISC = Shape("disc", 170, 180, 130, colour=1)
+BOX = Shape("box", 460, 180, 150, colour=0)
+SMALL = Shape("box", 460, 180, 50, colour=0)
+FRAMES = {0: [DISC], 10: [DISC, BOX], 20: [BOX], 30: [], 40: [DISC, SMALL]}
+
+
+def frames(store: Store, video_id: str, shapes: dict[int, list[Shape]], size=(640, 360)) -> None:
+    """Write a video's frames with shapes on a photograph."""
+    folder = store.frames(video_id)
+    folder.mkdir(parents=True)
+    rows = []
+    for place, planted in shapes.items():
+        image = cv2.resize(photographs()[0], (640, 360), interpolation=cv2.INTER_AREA)
+        for shape in planted:
+            draw(image, shape)
+        rows.append(frame_row(video_id, place, width=size[0], height=size[1]))
+        cv2.imwrite(str(folder / rows[-1]["file_name"]), cv2.resize(image, size))
+    columns = {field.name: [row.get(field.name) for row in rows] for field in FRAMES_SCHEMA}
+    table = make_table(columns, FRAMES_SCHEMA)
+    write_table(folder / FRAMES_FILE, table, FRAMES_SCHEMA, {"fingerprint": video_id})
+
+
+def looking(folder: Path, weights: Path, **asked: object) -> Looking:
+    given = {"model": str(weights), "image_size": 320, "batch": 3, "device": "cpu", **asked}
+    return Looking(Store(folder), FilterConfig.model_validate({"content": given}))
+
+
+def kept(what: Looking, video_id: str, out: Path) -> list[int]:
+    out.mkdir()
+    folder = what.store.frames(video_id)
+    looks = what.looks(video_id, read_meta(folder / FRAMES_FILE))
+    filter_frames(folder, out, what.settings, looks=looks)
+    return read_table(out / FRAMES_FILE)["frame_index"].to_pylist()
+
+
+def test_frames_pass_by_what_is_in_them_and_other_classes_need_no_model(
+    shapes_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = looking(tmp_path, shapes_weights, require=["disc"])
+    frames(what.store, "v", FRAMES)
+    frames(what.store, "upright", {0: [DISC], 1: []}, size=(360, 640))
+    said: list[str] = []
+    done = what.store.batch("0" * 16)
+    write_list(done, ["v", "upright"])
+    what.look_at(done, 2, said.append)
+    assert sum("loaded the content model" in line for line in said) == 1
+    assert said[-1] == "model loads: 1 for 2 videos (2 by content)"
+
+    monkeypatch.setattr(content, "opened", None)  # to call it would fail
+    write_list(done, ["v", "upright"])
+    what.look_at(done, 2, said.append)
+    assert said[-1] == "model loads: 0 for 2 videos (0 by content)"
+
+    asked = [
+        ({"require": ["disc"]}, [0, 10, 40]),
+        ({"require": ["Disc", "box"]}, [10, 40]),
+        ({"require": ["disc|box"]}, [0, 10, 20, 40]),
+        ({"require": ["disc"], "exclude": ["box"]}, [0]),
+        ({"exclude": ["disc", "box"]}, [30]),
+        ({"require": ["disc"], "exclude": ["box"], "min_size": 0.03}, [0, 40]),
+        ({"require": ["disc"], "confidence": 1.0}, []),
+    ]
+    for number, (settings, places) in enumerate(asked):
+        again = looking(tmp_path, shapes_weights, **settings)
+        assert kept(again, "v", tmp_path / f"out{number}") == places, settings
+    scores = read_table(tmp_path / "out3" / "scores.parquet")
+    assert scores["rejected"].to_pylist() == [
+        None,
+        "content.exclude",
+        "content.require",
+        "content.require",
+        "content.exclude",
+    ]
+    assert scores["required"].to_pylist()[0] > 0.3
+    with pytest.raises(TransientError, match=r"knows no class 'boxx'.*did you mean box"):
+        kept(looking(tmp_path, shapes_weights, require=["boxx"]), "v", tmp_path / "no")

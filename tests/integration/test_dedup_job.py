@@ -1,0 +1,104 @@
+"""The job of dedup: over the database, again after news, by force, by embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dataminer.config import Config
+from dataminer.embeddings import model_key, write_embeddings
+from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE, read_meta, read_table
+from dataminer.store import Store
+from dataminer.sync import jobs, maintenance, projects, work
+from tests.integration.test_reconcile import make_video, stage, sync
+from tests.integration.test_sync import Given
+
+COUNTED = ("frames", "unique", "pinned", "carried", "judged")
+
+
+class Project:
+    """Project p of a store, and its database."""
+
+    def __init__(self, url: str, folder: Any, **settings: Any) -> None:
+        self.url, self.store = url, Store(folder / "data")
+        self.config = Config(project="p", store=str(folder / "data"), **settings)
+
+    def add(self, video_id: str, *passed: int) -> None:
+        make_video(self.store, video_id, passed)
+        projects.add_videos("p", [Given(video_id)])
+        sync(self.store)
+
+    def dedup(self) -> tuple[int, ...]:
+        jobs.dedup(self.config, "p")
+        assert stage(self.url) == "DETECT_READY"
+        meta = read_meta(self.store.dedup("p") / FRAMES_FILE)
+        return tuple(meta[key] for key in COUNTED)
+
+    @property
+    def clusters(self) -> list[dict[str, Any]]:
+        return list(read_table(self.store.dedup("p") / CLUSTERS_FILE).to_pylist())
+
+
+@pytest.fixture
+def project(database: str, tmp_path: Any) -> Project:
+    """A project of two frames that are near each other, deduplicated."""
+    made = Project(database, tmp_path)
+    made.add("v2", 1, 2)
+    assert made.dedup() == (2, 1, 0, 0, 2)
+    return made
+
+
+def test_news_are_compared_with_what_was_kept(project: Project) -> None:
+    project.add("v1", 0, 1, 2)
+    assert project.dedup() == (5, 1, 1, 1, 3)
+    assert {row["kept_video_id"] for row in project.clusters} == {"v2"}
+    before = project.clusters
+    assert project.dedup() == (5, 1, 1, 1, 3), "what is there is left alone"
+    maintenance.force(project.store, "p", "dedup")
+    assert project.dedup() == (5, 1, 1, 4, 0)
+    assert project.clusters == before
+    maintenance.force(project.store, "p", "dedup", rebuild=True)
+    assert project.dedup() == (5, 1, 0, 0, 5)
+    assert {row["kept_video_id"] for row in project.clusters} == {"v1"}
+
+
+def test_a_job_that_broke_off_has_the_result_of_one_that_did_not(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    project.add("v1", 0, 1, 2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(work, "publish_dir", breaks)
+        project.dedup()
+    assert project.dedup() == (5, 1, 1, 1, 3)
+
+
+def test_a_video_that_was_deleted_leaves_its_frames_to_others(project: Project) -> None:
+    project.add("v1", 0, 1, 2)
+    project.dedup()
+    plan = maintenance.plan_videos(project.store, ["v2"], files=False, all_projects=False)
+    maintenance.carry_out(plan, project.config.monitor)
+    assert project.dedup() == (3, 1, 0, 0, 3)
+    assert {row["kept_video_id"] for row in project.clusters} == {"v1"}
+
+
+def test_embeddings_of_the_semantic_filters_model_are_compared(
+    database: str, tmp_path: Any
+) -> None:
+    semantic = {"model": "models/siglip", "prompts": {"positive": ["x"], "negative": ["y"]}}
+    project = Project(
+        database, tmp_path, filter={"semantic": semantic}, dedup={"method": "embedding"}
+    )
+    project.add("v1", 0, 1, 2)
+    path = project.store.embeddings(model_key("models/siglip"), "v1")
+    vectors = np.array([[1, 0], [0, 1], [0.01, 1]], np.float16)
+    write_embeddings(path, "v1", np.arange(3, dtype=np.int32), vectors, {"model": "m"})
+    assert project.dedup() == (3, 2, 0, 0, 3)
+    assert [row["kept_frame_index"] for row in project.clusters] == [0, 1, 1]
+    assert read_meta(project.store.dedup("p") / CLUSTERS_FILE)["model"] == "m"
+    assert sync(project.store, deep=True).mends == [], "the result stands"
+    assert stage(database) == "DETECT_READY"

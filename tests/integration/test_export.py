@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataminer.export.coco import LabelledImage
+from dataminer.export.dataset import load_labelled
+from dataminer.export.make import FORMATS, Options, export
+from dataminer.export.splits import Shares
+from tests.export_readers import READERS, Read, provenance, seen
+from tests.export_rig import NAMES, PROJECT, VIDEOS, known, make_project
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("ultralytics") is None, reason="no ultralytics"),
+    # readers leave archives open
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+THREE = Options(Shares(val=0.3, test=0.3))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Libraries that would ask their hub, or write into the user's home, do neither."""
+    home = tmp_path_factory.mktemp("hub")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_HOME", str(home))
+        patch.setenv("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+        patch.setenv("YOLO_CONFIG_DIR", str(home))
+        import datasets
+
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", home)
+        yield
+    gc.collect()  # what readers left open shall not be found in somebody else's test
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[LabelledImage]]:
+    root = tmp_path_factory.mktemp("export")
+    store, images = make_project(root / "data")
+    for kind in FORMATS:
+        export(load_labelled(store, PROJECT), kind, root / "out", THREE)
+    return root / "out", images
+
+
+def expected(folder: Path, images: list[LabelledImage]) -> Read:
+    from PIL import Image
+
+    split = {path.name: path.parent.name for path in (folder / "coco").glob("*/*.jpg")}
+    wanted = {}
+    for image in images:
+        boxes = [(NAMES[b.category], (b.x, b.y, b.width, b.height)) for b in image.boxes]
+        source = folder.parent / "data" / "projects" / PROJECT / "detect" / "images"
+        with Image.open(source / image.file_name) as picture:
+            wanted[image.file_name] = seen(split[image.file_name], picture, boxes)
+    return wanted
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
+def test_its_own_reader_gives_the_same_images_and_boxes(
+    exported: tuple[Path, list[LabelledImage]], reader: Any
+) -> None:
+    folder, images = exported
+    read, wanted = reader(folder / READERS[reader]), expected(folder, images)
+    assert read == wanted
+    of_split: dict[str, set[str]] = {}
+    for image in images:
+        of_split.setdefault(read[image.file_name].split, set()).add(image.video_id)
+    assert set(of_split) == {"train", "val", "test"}
+    assert sum(map(len, of_split.values())) == len(VIDEOS)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_says_of_every_frame_where_it_is_from(
+    exported: tuple[Path, list[LabelledImage]], kind: str
+) -> None:
+    folder, images = exported
+    told = provenance(folder / ("parquet" if kind == "csv" else kind), kind)
+    assert set(told) == {image.file_name for image in images}
+    for image in images:
+        row = told[image.file_name]
+        assert (row["video_id"], row["frame_index"]) == (image.video_id, image.frame_index)
+        assert row["pts_time"] == pytest.approx(image.pts_time)
+        for key in ("title", "uploader", "licence", "url"):
+            assert row.get(key, "") == known(image.video_id).get(key, "")
+
+
+def test_trains_one_epoch_as_it_is(
+    exported: tuple[Path, list[LabelledImage]], tmp_path: Path
+) -> None:
+    folder, images = exported
+    split_of = load_splits(folder / "yolo")
+    before = {path: path.read_bytes() for path in (folder / "yolo").rglob("*.jpg")}
+    command = [sys.executable, "-m", "tests.train_one_epoch", folder / "yolo/data.yaml", tmp_path]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert ran.returncode == 0, ran.stderr
+    train, val = json.loads(ran.stdout.splitlines()[-1])
+    for split, seen_names in (("train", train), ("val", val)):
+        assert seen_names == sorted(i.file_name for i in images if split_of[i.video_id] == split)
+    assert (tmp_path / "run" / "weights" / "last.pt").is_file()
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def load_splits(folder: Path) -> dict[str, str]:
+    about = json.loads((folder / "dataminer.json").read_text())
+    return {video: split for split, videos in about["splits"].items() for video in videos}
+
+
+def test_a_split_without_objects_still_loads(tmp_path: Path) -> None:
+    """JSON cannot say of what an empty list is a list; the first of 400 frames has objects."""
+    import datasets
+
+    store, _ = make_project(tmp_path / "data", ["Zz-9", "train", "-dash_and_9"], frames=3)
+    path = store.detect(PROJECT) / "annotations.json"
+    coco = json.loads(path.read_text())
+    bare = {image["id"] for image in coco["images"] if image["video_id"] != "train"}
+    coco["annotations"] = [a for a in coco["annotations"] if a["image_id"] not in bare]
+    path.write_text(json.dumps(coco))
+    for kind in ("imagefolder", "webdataset"):
+        made = export(load_labelled(store, PROJECT), kind, tmp_path, Options(Shares(val=0.3)))
+        assert made.objects == {"train": 4, "val": 0}
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(tmp_path / "imagefolder"))
+    boxes = {split: sum(len(row["objects"]["bbox"]) for row in loaded[split]) for split in loaded}
+    assert boxes == {"train": 4, "validation": 0}
+
+
+def test_many_frames_without_objects_still_load(tmp_path: Path) -> None:
+    """The types of a JSON file's lists are taken from its first block; here it has several."""
+    import datasets
+
+    store, _ = make_project(tmp_path / "data", ["Zz-9"], frames=2)
+    dataset = load_labelled(store, PROJECT)
+    with_objects, bare = dataset.images
+    many = (*(replace(bare, frame_index=n + 1) for n in range(2500)), with_objects)
+    dataset = replace(dataset, images=many)
+    export(dataset, "imagefolder", tmp_path)
+    assert (tmp_path / "imagefolder/train/metadata.jsonl").stat().st_size > 2 * (10 << 20) // 32
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(tmp_path / "imagefolder"))
+    assert len(loaded["train"]) == 2501
+    assert sum(map(len, (row["bbox"] for row in loaded["train"]["objects"]))) == 2

@@ -1,0 +1,252 @@
+"""What a run tells the database of its killed jobs, from log records like Snakemake's."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataminer.errors import ErrorClass
+from dataminer.sync import mirror
+from dataminer.sync.mirror import Death, Mirror, give_back
+from tests.conftest import execute
+
+GONE = Death("SIGKILL")
+VIDEO = {"video_id": "v"}
+
+
+@pytest.fixture
+def rows(database: str) -> str:
+    execute(database, "INSERT INTO projects (name, dedup_dir) VALUES ('birds', 'd')")
+    execute(
+        database,
+        "INSERT INTO videos (video_id, url, source_type, video_path)"
+        " VALUES ('v', '/v.mp4', 'FILE', '/v.mp4')",
+    )
+    execute(database, "INSERT INTO project_videos (project_id, video_id) VALUES (1, 'v')")
+    return database
+
+
+@pytest.fixture
+def dead() -> str:
+    """The name of an owner that is no more."""
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
+    return f"{socket.gethostname()}:{int(process.stdout)}"
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    made = logging.Logger("run", logging.INFO)  # not one of the tree: nothing leaks
+    yield made
+    for handler in list(made.handlers):
+        made.removeHandler(handler)
+
+
+def hold(database: str, owner: str, status: str = "DOWNLOADING") -> None:
+    execute(
+        database,
+        f"UPDATE videos SET status = '{status}', locked_by = '{owner}', lease = lease + 1,"
+        " attempts = attempts + 1, locked_at = now(), heartbeat_at = now()",
+    )
+
+
+def video(database: str) -> tuple[Any, ...]:
+    return execute(database, "SELECT status, locked_by, attempts, error_class FROM videos")[0]
+
+
+def test_the_claim_of_a_dead_process_is_given_back_and_counts(rows: str, dead: str) -> None:
+    hold(rows, dead)
+    assert give_back("download", VIDEO, GONE)
+    assert video(rows) == ("PENDING", None, 1, "killed")
+    ((error,),) = execute(rows, "SELECT error FROM videos")
+    assert error.startswith("the job died: SIGKILL. Next: ")
+    assert not give_back("download", VIDEO, GONE)
+
+
+@pytest.mark.parametrize(
+    ("rule", "table", "status", "running", "released"),
+    [
+        ("extract", "videos", "status", "EXTRACTING", "DOWNLOADED"),
+        ("filter", "project_videos", "status", "FILTERING", "PENDING"),
+        ("dedup", "projects", "project_stage", "DEDUPING", "DEDUP_READY"),
+        ("detect", "projects", "project_stage", "DETECTING", "DETECT_READY"),
+    ],
+)
+def test_every_stage(rows: str, dead: str, rule, table, status, running, released) -> None:
+    execute(rows, f"ALTER TABLE {table} DISABLE TRIGGER USER")  # the way to this status
+    execute(
+        rows,
+        f"UPDATE {table} SET {status} = '{running}', locked_by = '{dead}', lease = 1,"
+        " locked_at = now(), heartbeat_at = now()",
+    )
+    execute(rows, f"ALTER TABLE {table} ENABLE TRIGGER USER")
+    assert give_back(rule, {"project": "birds", "video_id": "v"}, GONE)
+    assert execute(rows, f"SELECT {status}, error_class FROM {table}") == [(released, "killed")]
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        f"{socket.gethostname()}:{os.getpid()}",  # it lives: a retry, or it outlived its job
+        "elsewhere:1",
+        f"{socket.gethostname()}:{os.getpid()}:slurm-7",
+    ],
+    ids=["alive", "elsewhere", "alive on Slurm"],
+)
+def test_when_in_doubt_the_claim_stays(rows: str, owner: str) -> None:
+    hold(rows, owner)
+    assert not give_back("download", VIDEO, GONE)
+    assert video(rows) == ("DOWNLOADING", owner, 1, None)
+
+
+def test_another_stage_or_rule_is_left_alone(rows: str, dead: str) -> None:
+    hold(rows, dead)
+    assert not give_back("extract", VIDEO, GONE)
+    assert not give_back("weights", {"weights": "yolo26n.pt"}, GONE)
+    assert not give_back("download", {"video_id": "unknown"}, GONE)
+    assert video(rows)[0] == "DOWNLOADING"
+
+
+def tell(logger: logging.Logger, event: str, text: str = "", **fields: Any) -> None:
+    logger.error(text, extra={"event": event, **fields})
+
+
+@pytest.fixture
+def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Have Slurm's accounting say of any job that it ended in a state."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def say(state: str, program: str = "sacct") -> None:
+        (tmp_path / program).write_text(f"#!/bin/sh\necho '{state}'\n")
+        (tmp_path / program).chmod(0o755)
+
+    return say
+
+
+def slurm_log(number: int, job: str = "rule_download") -> str:
+    return f"/home/me/logs/slurm/{job}/v/{number}.log"
+
+
+@pytest.mark.parametrize(
+    ("state", "error_class", "attempts"),
+    [
+        ("OUT_OF_MEMORY", "out_of_memory", 1),
+        ("FAILED", "killed", 1),
+        ("TIMEOUT", "time_limit", 0),
+        ("CANCELLED by 1000", "cancelled", 0),
+        ("NODE_FAIL", "node_fail", 0),
+        ("PREEMPTED", "node_fail", 0),
+    ],
+)
+def test_what_slurm_ended_shows_as_what_it_was(
+    rows: str, logger: logging.Logger, ended: Any, state: str, error_class: str, attempts: int
+) -> None:
+    ended(state)
+    watching = Mirror()
+    watching.watch(logger)
+    tell(logger, "job_info", jobid=3, rule_name="download", wildcards=VIDEO)
+    hold(rows, "node1:99:slurm-12")
+    tell(logger, "job_error", jobid=3, log=["logs/download/v.log", slurm_log(1)], rule_msg=None)
+    tell(logger, "job_error", jobid=3, log=["logs/download/v.log", slurm_log(12)], rule_msg=None)
+    watching.stop()
+    assert video(rows) == ("PENDING", None, attempts, error_class)
+    ((error,),) = execute(rows, "SELECT error FROM videos")
+    assert f"Slurm job 12 ended as {state.split(maxsplit=1)[0]}" in error
+
+
+def test_a_group_tells_it_of_all_its_videos(rows: str, logger: logging.Logger, ended: Any) -> None:
+    ended("JobId=12 JobName=x JobState=TIMEOUT Reason=TimeLimit", program="scontrol")
+    ended("not set up; exit 1' >&2; exit 1; echo '")
+    execute(
+        rows,
+        "INSERT INTO videos (video_id, url, source_type) VALUES ('held', '/h', 'FILE'),"
+        " ('waits', '/w', 'FILE'), ('goes-on', '/g', 'FILE')",
+    )
+    hold(rows, "node1:99:slurm-12")
+    execute(
+        rows,
+        "UPDATE videos SET status = 'PENDING', locked_by = NULL, locked_at = NULL,"
+        " heartbeat_at = NULL, attempts = 0"
+        " WHERE video_id = 'waits'",
+    )
+    execute(rows, "UPDATE videos SET locked_by = 'node2:1:slurm-13' WHERE video_id = 'goes-on'")
+    watching = Mirror()
+    watching.watch(logger)
+    names = ["held", "waits", "goes-on"]
+    for number, name in enumerate(names):
+        tell(logger, "job_info", jobid=number, rule_name="download", wildcards={"video_id": name})
+    told = [{"jobid": number, "log": []} for number in range(len(names))]
+    log = slurm_log(12, "group_download-00000_download")
+    tell(logger, "group_error", groupid="download-00000", aux_logs=[log], job_error_info=told)
+    watching.stop()
+    found = execute(rows, "SELECT video_id, status, attempts, error_class FROM videos")
+    assert sorted(found)[:2] == [
+        ("goes-on", "DOWNLOADING", 1, None),
+        ("held", "PENDING", 0, "time_limit"),
+    ]
+    assert ("waits", "PENDING", 0, "time_limit") in found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "slurmstepd-vm: error: StepId=6.batch exceeded memory limit (2 > 1), being killed",
+        "slurmstepd: error: Detected 1 oom_kill event in StepId=6.batch.",
+    ],
+)
+def test_a_memory_kill_is_known_from_the_log_where_accounting_tells_no_more(
+    tmp_path: Path, ended: Any, line: str
+) -> None:
+    ended("FAILED")
+    log = tmp_path / "rule_extract" / "v" / "6.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("x" * 50_000 + "\n")
+    assert mirror._death_in_slurm([str(log)]) == Death("Slurm job 6 ended as FAILED", "6")
+    log.write_text("x" * 50_000 + f"\n{line}\n")
+    death = mirror._death_in_slurm([str(log)])
+    assert death == Death("Slurm job 6 ended as OUT_OF_MEMORY", "6", ErrorClass.OUT_OF_MEMORY)
+
+
+def test_an_exit_status_is_named() -> None:
+    assert mirror._death("…' returned non-zero exit status 137.") == Death("exit status 137")
+    assert mirror._death("") == Death("its log tells no more")
+
+
+def test_a_run_goes_on_without_the_database(
+    monkeypatch: pytest.MonkeyPatch, logger: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: object) -> bool:
+        raise OSError("no database")
+
+    monkeypatch.setattr(mirror, "give_back", away)
+    watching = Mirror()
+    watching.watch(logger)
+    for jobid in range(3):
+        tell(logger, "job_info", jobid=jobid, rule_name="download", wildcards=VIDEO)
+        tell(logger, "job_error", jobid=jobid, rule_name="download", rule_msg=None)
+    tell(logger, "job_error", jobid=9)  # nothing is known of it
+    watching.stop()
+    assert len(caplog.records) == 1
+    assert "no database" in caplog.text
+
+
+def test_a_database_that_hangs_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch, logger: logging.Logger
+) -> None:
+    monkeypatch.setattr(mirror, "give_back", lambda *_: time.sleep(2))
+    monkeypatch.setattr(mirror, "PATIENCE", 0.1)
+    watching = Mirror()
+    watching.watch(logger)
+    began = time.monotonic()
+    tell(logger, "job_info", jobid=1, rule_name="download", wildcards=VIDEO)
+    tell(logger, "job_error", jobid=1, rule_name="download", rule_msg=None)
+    watching.stop()
+    assert time.monotonic() - began < 1

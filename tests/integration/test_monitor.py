@@ -1,0 +1,296 @@
+"""The live view: what it shows, what it mends, and that read-only means it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dataminer.config import MonitorConfig
+from dataminer.errors import DatabaseError, DataminerError
+from dataminer.monitor import live
+from dataminer.monitor.panels import owner_parts
+from dataminer.monitor.rates import Pace
+from dataminer.sync import claims, projects, stages
+from tests.conftest import ROOT, drop, execute, named
+from tests.integration.rows import add, downloaded, extracted, failed, filtered, finished, held
+
+CALM = MonitorConfig()
+COMMAND = [sys.executable, "-m", "dataminer.cli.main", "monitor"]
+
+
+def drawn(view: live.View, width: int = 80) -> str:
+    out = io.StringIO()
+    live.show(view, out, width)
+    return out.getvalue()
+
+
+def look(*names: str, settings: MonitorConfig = CALM, read_only: bool = False) -> live.View:
+    return live.Watch(names, settings, read_only=read_only).look()
+
+
+def dump(url: str) -> list[list[tuple]]:
+    return [
+        execute(url, f"SELECT t::text, xmin FROM {table} t ORDER BY 1")
+        for table in ("projects", "videos", "project_videos")
+    ]
+
+
+def silence(url: str) -> None:
+    execute(
+        url,
+        "UPDATE videos SET heartbeat_at = now() - interval '1 hour' WHERE locked_by IS NOT NULL",
+    )
+
+
+@pytest.fixture
+def busy(database) -> str:
+    """A project in which everything happens at once."""
+    project = add("birds", *(f"v{n}" for n in range(8)))
+    for n in range(4):
+        extracted(f"v{n}", frames=100)
+    for n in range(3):
+        filtered(f"v{n}", project, passed=1000)
+    downloaded("v4")
+    failed(
+        "v5",
+        {
+            "error": "/data/[bold]x[/].mp4 has no bytes. Next: put another file there",
+            "error_class": "empty",
+        },
+    )
+    held(stages.EXTRACT, video_id="v4")
+    claim = held(stages.DOWNLOAD, video_id="v6")
+    claims.release(
+        claim, error="HTTP 503. Next: wait a little", error_class="network", counts=False
+    )
+    return database
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_view_tells_all_at_any_width(busy, monkeypatch, width):
+    monkeypatch.setenv("SLURM_JOB_ID", "8123456")
+    held(stages.DOWNLOAD, video_id="v7")
+    text = drawn(look(), width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert re.search(r"birds +FILTERING +\d+\.\d videos/min, filtered in \d+ ", text)
+    told = {
+        "pending": "2 of 8 videos",
+        "downloaded": "5 of 8 videos",
+        "extracted": "4 of 8 videos",
+        "filtered": "3 of 8 videos",
+        "unique": "0 of 3,000 frames",
+        "annotated": "0 objects",
+        "failed": "1 of 8 videos",
+    }
+    lines = [line.split() for line in text.splitlines()]
+    for step, words in told.items():
+        (line,) = [
+            line for line in lines if line[:1] == [step] and line[-1:] == [words.split()[-1]]
+        ]
+        assert " ".join(line).endswith(words), line
+    host, pid, _ = owner_parts(claims.owner_name())
+    assert re.search(rf"EXTRACTING +v4 +{host} +{pid} +\d s", text)
+    assert re.search(rf"DOWNLOADING +v7 +{host} +{pid} +8123456 +\d s", text)
+    assert "/data/[bold]x[/].mp4 has no bytes." in text, "a stranger's text is not markup"
+    assert "→ put another file there" in text
+    assert "→ wait a little" in text
+
+
+def test_bars_are_as_long_as_their_counts(busy):
+    text = drawn(look(), 140)
+    full = next(line for line in text.splitlines() if line.startswith("downloaded")).count("━")
+    part = next(line for line in text.splitlines() if line.startswith("filtered")).count("━")
+    assert full / part == pytest.approx(5 / 3, rel=0.1)
+
+
+def test_many_projects_get_a_line_each(busy):
+    for n in range(5):
+        add(f"more{n}", "v0", "v1")
+    text = drawn(look())
+    assert "6 projects" in text
+    assert re.search(r"birds +FILTERING .* 3/8 +1 +\d", text)
+    assert re.search(r"more4 +FILTERING .* 0/2 +0", text)
+    assert "more4" not in drawn(look("birds"))
+
+
+def test_a_finished_project_is_annotated_to_the_end(database):
+    project = add("p", "v")
+    extracted("v")
+    filtered("v", project)
+    projects.refresh([project])
+    finished(
+        stages.DEDUP, "DETECT_READY", {"dedup_dir": "d", "unique_frames": 3}, project_id=project
+    )
+    finished(stages.DETECT, "COMPLETE", {"detect_dir": "e", "annotations": 9}, project_id=project)
+    text = drawn(look(), 100)
+    assert "COMPLETE" in text
+    assert "3 of 4 frames" in text
+    bars = {line.split()[0]: line.count("━") for line in text.splitlines() if "━" in line}
+    assert bars["annotated"] == bars["filtered"]
+    assert "9 objects" in text
+
+
+def test_a_look_gives_stale_claims_back_and_moves_stages_on(busy):
+    silence(busy)
+    view = look()
+    assert [claim.key for claim in view.recovered] == ["v4"]
+    assert view.seen.claims == []
+    text = drawn(view)
+    assert "given back for jobs that died" in text
+    assert "v4: EXTRACTING -> DOWNLOADED" in text
+    assert view.seen.projects[0]["videos_extracted"] == 4
+    assert execute(busy, "SELECT project_stage FROM projects") == [("FILTERING",)]
+
+
+def test_read_only_changes_nothing(busy):
+    silence(busy)
+    before = dump(busy)
+    view = look(read_only=True)
+    assert dump(busy) == before
+    assert view.recovered == []
+    text = drawn(view)
+    assert "read-only" in text
+    assert re.search(r"EXTRACTING +v4 .* 1 h 00 min, stale", text)
+
+
+def test_json_has_the_status_and_the_rates(busy):
+    told = json.loads(json.dumps(look().as_json()))
+    assert {
+        "projects",
+        "failures",
+        "to_retry",
+        "warnings",
+        "claims",
+        "pauses",
+        "rates",
+        "recovered",
+    } == set(told)
+    rate = told["rates"]["birds"]
+    assert (rate["through"], rate["filtered"]) == (3, 3)
+    assert rate["per_minute"] > 0
+    assert rate["eta_seconds"] == pytest.approx(5 / rate["per_minute"] * 60)
+
+
+def test_rates_are_measured_between_own_looks(database):
+    project = add("p", *(f"v{n}" for n in range(10)))
+    pace = Pace()
+    assert pace.look({"p": 10}, now=1000)["p"].per_minute == 0
+    for n in range(4):
+        extracted(f"v{n}")
+        filtered(f"v{n}", project)
+    rate = pace.look({"p": 10}, now=1060)["p"]
+    assert (rate.through, rate.per_minute, rate.eta_seconds) == (4, 4, 90)
+    rate = pace.look({"p": 10}, now=1480)["p"]
+    assert rate.per_minute == pytest.approx(0.5)
+    rate = pace.look({"p": 10}, now=1000 + 3000)["p"]
+    assert pace.look({"p": 10}, now=1000 + 3060)["p"].per_minute == 0, "old looks are forgotten"
+
+
+def test_a_fresh_monitor_takes_the_rate_from_the_rows(database):
+    project = add("p", "a", "b", "c")
+    for name in ("a", "b"):
+        extracted(name)
+        filtered(name, project)
+    execute(database, "ALTER TABLE project_videos DISABLE TRIGGER USER")
+    execute(database, "UPDATE project_videos SET updated_at = now() - interval '4 min'")
+    execute(
+        database,
+        "UPDATE project_videos SET updated_at = now() - interval '2 h' WHERE video_id = 'b'",
+    )
+    rate = Pace().look({"p": 3})["p"]
+    assert rate.through == 2
+    assert rate.per_minute == pytest.approx(0.25, rel=0.05)
+    assert rate.eta_seconds == pytest.approx(240, rel=0.05)
+
+
+def test_a_database_that_is_away_is_said_and_asked_again(busy, monkeypatch):
+    watch = live.Watch([], CALM)
+    view = watch.look()
+    with monkeypatch.context() as away:
+        away.setenv("DATABASE_URL", "postgresql://u:secret@127.0.0.1:9/none")
+        lost = live.next_view(watch, view)
+    assert lost.seen is view.seen
+    text = " ".join(drawn(lost).split())
+    assert "The database did not answer" in text
+    assert "cannot be reached" in text
+    assert "secret" not in text
+    back = live.next_view(watch, lost)
+    assert back.trouble is None
+    assert back.at > view.at
+
+
+def test_a_project_that_is_not_there_ends_it(database):
+    with pytest.raises(DataminerError, match="there is no project void"):
+        look("void")
+    assert "No projects yet" in drawn(look())
+
+
+def test_a_database_without_tables_is_no_traceback(server, monkeypatch):
+    execute(server, "CREATE DATABASE bare_monitor")
+    monkeypatch.setenv("DATABASE_URL", named(server, "bare_monitor"))
+    with pytest.raises(DatabaseError, match="no tables yet"):
+        look()
+    drop(server, "bare_monitor")
+
+
+def test_without_a_terminal_it_looks_once(busy):
+    done = subprocess.run(COMMAND, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "birds" in done.stdout
+    assert "\x1b" not in done.stdout
+    told = subprocess.run(
+        [*COMMAND, "--json", "--read-only"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert json.loads(told.stdout)["rates"]["birds"]["through"] == 3
+
+
+def test_in_a_terminal_it_goes_on_until_ctrl_c(busy):
+    """A claim that turns stale while it watches is given back; Ctrl-C is a good end."""
+    master, slave = pty.openpty()
+    watching = subprocess.Popen(
+        [*COMMAND, "--interval", "0.2"],
+        cwd=ROOT,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )
+    os.close(slave)
+    try:
+        seen = _read_until(master, b"birds")
+        silence(busy)
+        seen += _read_until(master, b"given back for jobs")
+        watching.send_signal(signal.SIGINT)
+        rest = _read_until(master, None)
+        assert watching.wait(120) == 0
+    finally:
+        watching.kill()
+        watching.wait()
+        os.close(master)
+    assert b"Traceback" not in seen + rest
+    assert b"\x1b[?1049l" in rest, "the terminal is given back"
+    assert b"birds" in rest.split(b"\x1b[?1049l")[1], "the last view stays"
+    assert execute(busy, "SELECT status FROM videos WHERE video_id = 'v4'") == [("DOWNLOADED",)]
+
+
+def _read_until(master: int, wanted: bytes | None, seconds: float = 120) -> bytes:
+    seen, end = b"", time.monotonic() + seconds
+    while wanted is None or wanted not in seen:
+        assert time.monotonic() < end, seen[-2000:]
+        try:
+            piece = os.read(master, 65536)
+        except OSError:  # the other side has closed
+            break
+        if not piece:
+            break
+        seen += piece
+    return seen

@@ -1,0 +1,309 @@
+"""Every request of yt-dlp asks the gate, and none goes to an address that is not open to it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from dataminer.config.models import DownloadConfig
+from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
+from dataminer.stages import addresses, gate, ytdlp_net
+from dataminer.stages.addresses import Scope
+from dataminer.stages.download import download
+from tests.httpserver import Reply, Server, serve
+from tests.videos import make_video
+
+ID = "clip-0123456789"
+QUICK = DownloadConfig(retries=0, socket_timeout=5)
+PAGE = "<!doctype html><html><head><title>A page</title></head><body>{}</body></html>"
+HLS = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n%s\n#EXT-X-ENDLIST\n"
+M3U8 = "application/vnd.apple.mpegurl"
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_video(tmp_path_factory.mktemp("clips") / "clip.mp4")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def inside() -> Iterator[Server]:
+    """A second server, at an address that only those who are inside should see."""
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def tube(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The first server as ``tube.example``, whose address counts as public."""
+    real, scope_of = socket.getaddrinfo, addresses.scope_of
+    port = urlsplit(server.url).port
+
+    def lookup(host: str, *args: Any, **kwargs: Any) -> Any:
+        return real("127.0.0.1" if host == "tube.example" else host, *args, **kwargs)
+
+    def scope(place: tuple[Any, ...]) -> Scope:
+        return Scope.PUBLIC if place[1] == port else scope_of(place)
+
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    monkeypatch.setattr(addresses, "scope_of", scope)
+    return f"http://tube.example:{port}"
+
+
+class Recorder:
+    """A gate that lets through what it is told to, and remembers who asked."""
+
+    def __init__(self, again: int = 0) -> None:
+        self.asked: list[str] = []
+        self.refusals: list[tuple[str, str, float | None]] = []
+        self.classes: list[ErrorClass] = []
+        self.passes = 0
+        self.waited = 0.0
+        self._again = again
+
+    def download(self, url: str) -> None:
+        raise AssertionError("asked by those who call the stage")
+
+    def request(self, url: str) -> float:
+        self.asked.append(urlsplit(url).path)
+        return time.monotonic() + 1.0
+
+    def refused(
+        self, url: str, reason: str, retry_after: float | None, error_class: ErrorClass
+    ) -> bool:
+        self.classes.append(error_class)
+        self.refusals.append((urlsplit(url).path, reason, retry_after))
+        return len(self.refusals) <= self._again
+
+    def passed(self) -> None:
+        self.passes += 1
+
+
+def fetch(url: str, out: Path, gate: Any) -> None:
+    download(url, out, ID, QUICK, gate=gate)
+
+
+def refused(url: str, out: Path, gate: Any = None) -> PermanentError:
+    with pytest.raises(PermanentError) as caught:
+        fetch(url, out, gate or Recorder())
+    assert caught.value.error_class is ErrorClass.UNSUPPORTED
+    assert list(out.iterdir()) == []
+    return caught.value
+
+
+# ---- where requests may go ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_an_inner_address(
+    server: Server, inside: Server, tube: str, clip: Path, tmp_path: Path, status: int
+) -> None:
+    target = inside.add("/secret.mp4", clip)
+    server.add("/v", Reply(status, headers={"Location": target}))
+    error = refused(f"{tube}/v", tmp_path)
+    assert "127.0.0.1" in error.message
+    assert "loopback" in error.message
+    assert inside.log == []
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:video/mp4;base64,AAAA", "gopher:x"],
+)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_another_scheme(
+    server: Server, tmp_path: Path, location: str, status: int
+) -> None:
+    link = server.add("/v", Reply(status, headers={"Location": location}))
+    assert f"a {location.partition(':')[0]}: link" in refused(link, tmp_path).message
+
+
+def test_a_redirect_to_a_metadata_service_even_from_inside(server: Server, tmp_path: Path) -> None:
+    link = server.add("/v", Reply(302, headers={"Location": "http://169.254.169.254/latest"}))
+    assert "forbidden" in refused(link, tmp_path).message
+
+
+def test_a_playlist_whose_parts_lie_inside(
+    server: Server, inside: Server, tube: str, tmp_path: Path
+) -> None:
+    part = make_video(tmp_path / "part.ts", container_format="mpegts")
+    (tmp_path / "out").mkdir()
+    target = inside.add("/part.ts", part)
+    server.add("/list.m3u8", Reply(body=HLS % target.encode(), content_type=M3U8))
+    refused(f"{tube}/list.m3u8", tmp_path / "out")
+    assert inside.log == []
+
+
+def test_a_page_whose_video_lies_inside(
+    server: Server, inside: Server, tube: str, clip: Path, tmp_path: Path
+) -> None:
+    video = f'<video src="{inside.add("/clip.mp4", clip)}"></video>'
+    server.add("/page", Reply(body=PAGE.format(video).encode()))
+    refused(f"{tube}/page", tmp_path)
+    assert inside.log == []
+
+
+def test_a_name_that_turns_inside_between_two_requests(
+    server: Server, inside: Server, tube: str, clip: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    server.add("/clip.mp4", clip)
+    inside.add("/clip.mp4", clip)
+    lookup, looked_up = socket.getaddrinfo, []
+
+    def rebinding(host: str, port: Any, *args: Any, **kwargs: Any) -> Any:
+        looked_up.append(host)
+        wanted = urlsplit(inside.url if len(looked_up) > 1 else server.url).port
+        return lookup("127.0.0.1", wanted, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    refused(f"{tube}/clip.mp4", tmp_path)
+    assert looked_up == ["tube.example", "tube.example"]
+    assert inside.log == []
+
+
+def test_a_proxy_may_lie_inside_and_what_it_is_asked_for_may_not(
+    server: Server, clip: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("NO_PROXY", "")
+    server.add("/clip.mp4", clip)
+    server.add("/v", Reply(302, headers={"Location": "http://10.0.0.1/clip.mp4"}))
+    fetch("http://tube.invalid/clip.mp4", tmp_path, Recorder())
+    assert server.requests["/clip.mp4"] == 2
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert "10.0.0.1" in refused("http://tube.invalid/v", tmp_path).message
+
+
+def test_what_only_ffmpeg_could_fetch_is_refused(server: Server, tmp_path: Path) -> None:
+    playlist = HLS.replace(b"#EXTINF", b'#EXT-X-KEY:METHOD=SAMPLE-AES,URI="k"\n#EXTINF') % b"p.ts"
+    link = server.add("/list.m3u8", Reply(body=playlist, content_type=M3U8))
+    assert "ffmpeg" in refused(link, tmp_path).message
+
+
+# ---- who asks the gate -------------------------------------------------------------------------
+
+
+def test_each_request_asks_once_redirects_and_parts_included(
+    server: Server, tmp_path: Path
+) -> None:
+    part = make_video(tmp_path / "part.ts", container_format="mpegts")
+    (tmp_path / "out").mkdir()
+    server.add("/part.ts", [Reply(302, headers={"Location": "/moved.ts"}), part])
+    server.add("/moved.ts", part)
+    playlist = HLS.replace(b"%s\n", b"%s\n#EXTINF:2,\n%s\n") % (b"part.ts", b"part.ts")
+    target = server.add("/list.m3u8", Reply(body=playlist, content_type=M3U8))
+    link = server.add("/short", Reply(301, headers={"Location": target}))
+    gate = Recorder()
+    fetch(link, tmp_path / "out", gate)
+    assert gate.asked == [path for _, path, _ in server.log]
+    assert gate.asked.count("/moved.ts") == 1
+    assert gate.asked.count("/part.ts") == 2
+    assert gate.passes >= 1
+
+
+def test_yt_dlp_s_own_retries_ask_too(server: Server, clip: Path, tmp_path: Path) -> None:
+    link = server.add("/clip.mp4", [clip, Reply(reset=True), Reply(status=500), clip])
+    gate = Recorder()
+    download(link, tmp_path, ID, DownloadConfig(retries=3, socket_timeout=5), gate=gate)
+    assert gate.asked == ["/clip.mp4"] * 4 == [path for _, path, _ in server.log]
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "wait"),
+    [
+        (Reply(429), "HTTP 429 Too Many Requests", None),
+        (Reply(429, headers={"Retry-After": "7"}), "HTTP 429 Too Many Requests", 7.0),
+        (Reply(429, headers={"Retry-After": "soon"}), "HTTP 429 Too Many Requests", None),
+        (Reply(429, headers={"Retry-After": "9" * 9}), "HTTP 429 Too Many Requests", 86400.0),
+        (Reply(503, headers={"Retry-After": "7"}), "HTTP 503 with Retry-After", 7.0),
+        (Reply(403, b"<p>Confirm you're not a bot"), "HTTP 403, a check for robots", None),
+        (
+            Reply(403, b"<p>Confirm you're not a bot", headers={"Retry-After": "7"}),
+            "HTTP 403, a check for robots",
+            7.0,
+        ),
+    ],
+)
+def test_a_refusal_is_told_to_the_gate_and_asked_again_when_it_says_so(
+    server: Server, clip: Path, tmp_path: Path, reply: Reply, reason: str, wait: float | None
+) -> None:
+    link = server.add("/clip.mp4", [reply, clip, reply, clip])
+    gate = Recorder(again=2)
+    fetch(link, tmp_path, gate)
+    assert gate.refusals == [("/clip.mp4", reason, wait)] * 2
+    robots = ErrorClass.BOT_CHECK if "robots" in reason else ErrorClass.RATE_LIMIT
+    assert gate.classes == [robots] * 2
+    assert server.requests["/clip.mp4"] == 4
+
+
+def test_a_date_to_wait_for(server: Server, tmp_path: Path) -> None:
+    headers = {"Retry-After": formatdate(time.time() + 100, usegmt=True)}
+    gate = Recorder()
+    with pytest.raises(TransientError):
+        fetch(server.add("/v", Reply(429, headers=headers)), tmp_path, gate)
+    ((_, _, wait),) = gate.refusals
+    assert wait is not None
+    assert 80 <= wait <= 101
+
+
+@pytest.mark.parametrize("reply", [Reply(403, b"no"), Reply(404), Reply(410), Reply(503)])
+def test_other_answers_are_no_refusal(server: Server, tmp_path: Path, reply: Reply) -> None:
+    gate = Recorder(again=9)
+    with pytest.raises(StageError):
+        fetch(server.add("/v", reply), tmp_path, gate)
+    assert gate.refusals == []
+
+
+def test_what_the_gate_says_reaches_the_caller(server: Server, clip: Path, tmp_path: Path) -> None:
+    class Shut(Recorder):
+        def request(self, url: str) -> float:
+            raise gate.Paused("youtube pauses", ErrorClass.BLOCKED)
+
+    with pytest.raises(gate.Paused, match="youtube pauses"):
+        fetch(server.add("/clip.mp4", clip), tmp_path, Shut())
+    assert server.log == []
+
+
+def test_a_permit_that_came_too_late_is_asked_for_again(
+    server: Server, clip: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    class Late(Recorder):
+        def request(self, url: str) -> float:
+            return super().request(url) - (1.5 if len(self.asked) % 2 else 0.0)
+
+    recorder = Late()
+    fetch(server.add("/clip.mp4", clip), tmp_path, recorder)
+    assert len(server.log) == 2
+    assert len(recorder.asked) == 4
+    monkeypatch.setattr(ytdlp_net, "_STALE", -1.0)  # each connection has become too old meanwhile
+    Late.request = lambda self, url: 0.0  # type: ignore[method-assign]
+    with pytest.raises(TransientError, match="in time") as caught:
+        fetch(server.add("/other.mp4", clip), tmp_path, Late())
+    assert caught.value.error_class is ErrorClass.TIMEOUT
+    assert server.requests["/other.mp4"] == 0

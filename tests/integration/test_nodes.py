@@ -1,0 +1,401 @@
+"""The embedded PostgreSQL across machines, and jobs that outlive its outages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+import pytest
+
+from dataminer.config import Config, MonitorConfig
+from dataminer.db import _pgbinaries, _pglisten, _pgprocess, connection, embedded
+from dataminer.db._pglisten import Wish
+from dataminer.db.connection import transaction
+from dataminer.db.guard import Guard
+from dataminer.environment import connecting_only
+from dataminer.errors import DatabaseAway, DatabaseError
+from dataminer.sync import claims, jobs, stages
+from dataminer.sync.heartbeat import kept_alive
+from tests import videos
+from tests.integration.test_embedded import clean_up, kill_server, pid_of, query, wait_until
+
+NODE = _pgprocess.Machine("node17", "another boot", "pid:[1]")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Make one database for this file; its server listens unless a test changes that."""
+    place = tmp_path_factory.mktemp("shared") / "pg"
+    yield place
+    clean_up(place)
+
+
+@pytest.fixture
+def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a listening server that lies outside of the working directory, and is its default."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("DATAMINER_PGDATA", str(made))
+    embedded.listen(made, Wish(addresses="127.0.0.1, localhost", host="localhost"))
+    return made
+
+
+@pytest.fixture
+def on_node(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Make a block run as on another machine, with or without sight of the home itself."""
+
+    @contextmanager
+    def block(*, hidden: Path | None = None) -> Iterator[None]:
+        aside = hidden and hidden.resolve().rename(hidden.resolve().with_name("not-here"))
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(_pgprocess, "this_machine", lambda: NODE)
+                yield
+        finally:
+            if aside and hidden:
+                aside.rename(hidden.resolve())
+
+    return block
+
+
+def answer(url: str) -> list[tuple[object, ...]]:
+    return query(url, "SELECT current_user, host(inet_server_addr())")
+
+
+TCP = [("dataminer", "127.0.0.1")]
+SOCKET = [("dataminer", None)]
+
+
+# --- listening
+
+
+def test_it_listens_with_a_password_of_which_the_url_tells_nothing(home: Path) -> None:
+    found = embedded.status(home)
+    assert found.state == "running" and found.url and found.nodes_url
+    assert answer(found.nodes_url) == TCP and answer(found.url) == SOCKET
+    copy = Path(".dataminer/nodes/pgpass").absolute()
+    for passfile in (home.resolve() / "pgpass", copy):
+        assert stat.S_IMODE(passfile.stat().st_mode) == 0o600
+        for line in passfile.read_text().split():
+            assert line.rsplit(":", 1)[1] not in found.nodes_url + found.url
+    assert "postgres" not in copy.read_text()
+    for wrong in ({"passfile": "/none", "password": "x"}, {"user": "postgres"}, {"dbname": "x"}):
+        with pytest.raises(psycopg2.OperationalError, match=r"password|pg_hba\.conf"):
+            psycopg2.connect(found.nodes_url, **wrong)
+    superuser = found.url.replace("//dataminer@", "//postgres@")
+    ((rules,),) = query(superuser, "SHOW hba_file")
+    lines = [line.split() for line in Path(str(rules)).read_text().splitlines()[1:]]
+    assert [line[-1] for line in lines] == ["scram-sha-256"] * 3
+    assert [line[1:3] for line in lines if line[0] != "local"] == [["dataminer", "dataminer"]] * 2
+
+
+def test_it_listens_again_at_the_same_place(home: Path) -> None:
+    before = embedded.status(home)
+    embedded.stop(home)
+    assert not embedded.listening(home)
+    embedded.start(home)
+    assert embedded.status(home).nodes_url == before.nodes_url
+    kill_server(home)
+    assert not embedded.listening(home)
+    embedded.start(home)
+    assert embedded.status(home).nodes_url == before.nodes_url
+    assert embedded.listening(home)
+    first = pid_of(home)
+    assert embedded.listen(home) == before.nodes_url and pid_of(home) == first
+
+
+def test_it_serves_its_own_machine_again(home: Path) -> None:
+    nodes_url = embedded.status(home).nodes_url
+    assert nodes_url
+    embedded.serve_own_machine(home)
+    url = embedded.status(home).url
+    assert url and answer(url) == SOCKET
+    assert not embedded.listening(home) and not Path(".dataminer/nodes").exists()
+    with pytest.raises(psycopg2.OperationalError, match="refused"):
+        psycopg2.connect(nodes_url)
+    said = embedded.ensure_listening(home)
+    assert said and f":{urlsplit(nodes_url).port} " in said
+    assert embedded.ensure_listening(home) is None
+
+
+def test_a_chosen_port_that_is_taken_gives_way(home: Path) -> None:
+    port = _pglisten._last_port(_pglisten.Home(home))
+    assert port
+    embedded.stop(home)
+    with closing(socket.create_server(("127.0.0.1", port))):
+        embedded.start(home)
+    url = embedded.status(home).nodes_url
+    assert url and f":{port}/" not in url and answer(url) == TCP
+
+
+def test_a_named_port_that_is_taken_is_an_error(home: Path) -> None:
+    before = embedded.status(home).nodes_url
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(DatabaseError, match=f"port {port} of this machine is taken"):
+            embedded.listen(home, Wish(port=port))
+    assert embedded.status(home).nodes_url == before and embedded.listening(home)
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        (Wish(addresses="203.0.113.7"), "no address 203.0.113.7"),
+        (Wish(addresses="x' y"), "no address to listen on"),
+        (Wish(host="a b"), "no name of a machine"),
+    ],
+)
+def test_a_wrong_wish_changes_nothing(home: Path, wish: Wish, said: str) -> None:
+    with pytest.raises(DatabaseError, match=said):
+        embedded.listen(home, wish)
+    assert embedded.listening(home)
+
+
+def test_it_encrypts_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "pg"
+    monkeypatch.chdir(tmp_path)
+    folders = [path for path in _pgbinaries._candidates() if _pgbinaries._version(path)]
+    able = [path for path in folders if b"SSL_CTX_new" in (path / "postgres").read_bytes()]
+    if not able or not shutil.which("openssl"):
+        pytest.skip("no server programs with TLS, or no openssl")
+    monkeypatch.setenv("DATAMINER_PG_BIN", str(able[0]))
+    try:
+        url = embedded.listen(place)
+        facts = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        assert "sslmode=verify-ca" in url and query(url, facts) == [(True,)]
+        for wrong in ({"sslmode": "disable"}, {"sslrootcert": "/etc/hostname"}):
+            with pytest.raises(psycopg2.OperationalError, match=r"no encryption|certificate"):
+                psycopg2.connect(url, **wrong)
+        key = place.resolve() / "server.key"
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        assert "(encrypted)" in str(embedded.status(place).listens)
+    finally:
+        clean_up(place)
+
+
+# --- from another machine
+
+
+def test_another_machine_connects_over_the_network(home: Path, on_node: Any) -> None:
+    with on_node():
+        found = embedded.status(home)
+        assert found.state == "elsewhere" and embedded.listening(home)
+        assert embedded.start(home) == embedded.reach(home) == found.nodes_url
+        assert embedded.ensure_listening(home) is None
+        with closing(connection.connect()) as reached, reached.cursor() as cursor:
+            cursor.execute("SELECT host(inet_server_addr())")
+            assert cursor.fetchone() == ("127.0.0.1",)
+
+
+def test_a_home_on_a_local_disk_need_not_be_seen(home: Path, on_node: Any) -> None:
+    with on_node(hidden=home):
+        url = embedded.reach(home)
+        assert url == embedded.start(home, create=False) and answer(url) == TCP
+        assert ".dataminer%2Fnodes%2Fpgpass" in url
+        for use in (embedded.stop, embedded.listen, embedded.serve_own_machine):
+            with pytest.raises(DatabaseError, match=r"held by .*nodes/host\.json"):
+                use(home)
+        assert embedded.reach(home) == url and not home.resolve().exists()
+    with on_node(hidden=home), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATAMINER_PGDATA", str(home.with_name("other")))  # the copy is not its
+        with pytest.raises(DatabaseAway):
+            embedded.reach()
+
+
+def test_a_server_that_serves_itself_says_how_to_be_reached(home: Path, on_node: Any) -> None:
+    embedded.serve_own_machine(home)
+    with on_node():
+        for use in (embedded.reach, embedded.start, embedded.listen, embedded.ensure_listening):
+            with pytest.raises(DatabaseError, match=r"host .*dataminer db start --listen") as said:
+                use(home)
+            assert not isinstance(said.value, DatabaseAway)  # waiting would not help
+
+
+def test_a_job_that_cannot_see_the_socket_takes_the_network(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert answer(embedded.reach(home)) == SOCKET
+    monkeypatch.setattr(_pgprocess.Postmaster, "reachable", lambda _: False)  # a private /tmp
+    assert answer(embedded.reach(home)) == TCP
+
+
+def test_a_job_starts_no_server(home: Path) -> None:
+    embedded.stop(home)
+    with connecting_only():
+        begun = time.monotonic()
+        with pytest.raises(DatabaseAway, match="dataminer db start"):
+            transaction(lambda c: None)
+        with pytest.raises(DatabaseAway):
+            transaction(lambda c: None, patience=0.5)
+        assert time.monotonic() - begun > 0.3
+        assert embedded.status(home).state == "stopped"
+        threading.Timer(0.5, embedded.start, [home]).start()
+        assert transaction(lambda c: c.server_version, patience=60) > 0
+    assert connection.database_url() == embedded.url(home)
+
+
+# --- outages
+
+
+@pytest.mark.parametrize("wrong", [{"path": "/nowhere"}, {"netloc": "stranger:x@{host}"}])
+def test_what_is_refused_for_good_is_asked_once(
+    server: str, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str]
+) -> None:
+    parts = urlsplit(server)
+    host = parts.netloc.rpartition("@")[2]
+    changed = {name: value.format(host=host) for name, value in wrong.items()}
+    monkeypatch.setenv("DATABASE_URL", urlunsplit(parts._replace(**changed)))
+    asked = []
+    real = connection.connect
+    monkeypatch.setattr(connection, "connect", lambda **how: asked.append(how) or real(**how))
+    with pytest.raises(DatabaseError, match="cannot be reached"):
+        transaction(lambda c: None, patience=60)
+    assert len(asked) == 1
+
+
+def test_a_guard_starts_what_crashed_and_not_what_was_stopped(home: Path) -> None:
+    guard = Guard()
+    guard.watch()
+    try:
+        os.kill(pid_of(home), 9)
+        wait_until(lambda: embedded.status(home).state == "running")
+        embedded.stop(home)
+        time.sleep(2.5)
+        assert embedded.status(home).state == "stopped"
+    finally:
+        guard.stop()
+    assert not guard.is_alive()
+
+
+class Outages:
+    """Stops the server before each transaction, for a moment, and counts."""
+
+    SECONDS = 0.3
+
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.home, self.count, self.refused = home, 0, 0
+        self._due = True
+        self._borrowed = connection._borrowed
+        monkeypatch.setattr(connection, "_borrowed", self._borrow)
+
+    @contextmanager
+    def _borrow(self, name: str, *, keep: bool) -> Iterator[Any]:
+        if self._due:
+            self._due = False
+            embedded.stop(self.home)
+            threading.Timer(self.SECONDS, embedded.start, [self.home]).start()
+            self.count += 1
+        try:
+            with self._borrowed(name, keep=keep) as session:
+                yield session
+        except (DatabaseError, psycopg2.Error):
+            self.refused += 1
+            raise
+        self._due = True
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["DATABASE_URL", "embedded"])
+def test_no_job_fails_for_an_outage(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    from dataminer.cli.ingest import add_source
+
+    clip = videos.make_video(tmp_path / "clip.mp4", frames=12)
+    config = Config(project="birds", filter={"min_sharpness": 0}, store=str(tmp_path / "data"))
+    url = embedded.status(home).nodes_url
+    assert url
+    query(embedded.start(home), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    add_source(str(clip), "birds")
+    video = str(query(url, "SELECT video_id FROM videos")[0][0])
+    if named:
+        monkeypatch.setenv("DATABASE_URL", url)
+    outages = Outages(home, monkeypatch)
+
+    def run(job: Callable[..., None], *arguments: Any) -> None:
+        before = outages.count
+        with jobs.logged(str(tmp_path / "log")):
+            job(config, *arguments)
+        # a question (dedup: which videos, too), look, claim, finish, refresh
+        assert outages.count - before == (6 if job is jobs.dedup else 5)
+        connection._spares.clear()  # the next job is another process
+
+    run(jobs.download, video)
+    if not named:
+        run(jobs.extract, video)
+        run(jobs.filter_frames, "birds", video)
+        run(jobs.dedup, "birds")
+    assert outages.refused >= outages.count
+    wait_until(lambda: embedded.status(home).state == "running")
+    last = "FILTERING" if named else "DETECT_READY"
+    assert query(url, "SELECT project_stage FROM projects") == [(last,)]
+
+
+def test_a_claim_outlives_an_outage(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from dataminer.db import schema
+    from tests.integration.rows import add, held
+
+    query(embedded.start(home), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    schema.upgrade()
+    add("p", "v1")
+    claim = held(stages.DOWNLOAD, video_id="v1")
+    beats = "SELECT heartbeat_at FROM videos"
+    settings = MonitorConfig(heartbeat_seconds=0.1, stale_threshold_minutes=0.01)
+    with connecting_only(), kept_alive(claim, settings):
+        embedded.stop(home)
+        wait_until(lambda: "heartbeat failed" in caplog.text)
+        time.sleep(0.8)  # its heartbeat is now stale
+        ((last,),) = query(embedded.start(home), beats)
+        wait_until(lambda: query(embedded.url(home), beats) != [(last,)])
+    claims.finish(claim, "DOWNLOADED", {"video_path": "x"}, lambda: None)
+
+
+def test_a_crowd_waits_for_its_turn(home: Path) -> None:
+    """Send 300 at once to a server that takes 25."""
+    superuser = str(embedded.status(home).url).replace("//dataminer@", "//postgres@")
+    with closing(psycopg2.connect(superuser)) as session:
+        session.autocommit = True
+        session.cursor().execute("ALTER SYSTEM SET max_connections = 25")
+    embedded.stop(home)
+    embedded.start(home)
+    url = embedded.status(home).nodes_url
+    gate, refused = threading.Barrier(300), []
+
+    def job(number: int) -> int:
+        def work(session: Any) -> int:
+            with session.cursor() as cursor:
+                cursor.execute("SELECT %s FROM pg_sleep(0.05)", (number,))
+                return int(cursor.fetchone()[0])
+
+        gate.wait()
+        return transaction(work, patience=120, keep=False)
+
+    real = psycopg2.connect
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return real(*args, **kwargs)
+        except psycopg2.OperationalError as error:
+            refused.append(str(error))
+            raise
+
+    try:
+        with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(300) as pool:
+            patch.setenv("DATABASE_URL", str(url))
+            patch.setattr(psycopg2, "connect", counting)
+            assert sorted(pool.map(job, range(300))) == list(range(300))
+        assert any("too many clients" in said or "slots are reserved" in said for said in refused)
+    finally:
+        with closing(psycopg2.connect(superuser)) as session:
+            session.autocommit = True
+            session.cursor().execute("ALTER SYSTEM RESET max_connections")

@@ -1,0 +1,366 @@
+"""The report and the live page, as a server gives them and as a browser shows them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from dataminer.config import MonitorConfig
+from dataminer.errors import DataminerError
+from dataminer.monitor import web
+from dataminer.monitor.live import Watch
+from dataminer.monitor.videos import PAGE, Wanted, videos
+from dataminer.report import REPORT_FILE
+from dataminer.report.gather import gather
+from dataminer.report.page import write_report
+from dataminer.store import Store
+from dataminer.sync import projects, stages
+from dataminer.sync.report import facts
+from tests.browser_fixture import Opened
+from tests.conftest import ROOT, execute
+from tests.integration.rows import add, downloaded, extracted, failed, filtered, held
+from tests.integration.test_monitor import dump, silence
+from tests.report_rows import draw_pictures, make_project
+
+TITLE = "<script>document.title = 'taken over'</script><img src=//evil.example/x>\"'"
+
+
+@pytest.fixture
+def birds(database) -> str:
+    """A project in which everything happens at once, with a stranger's title."""
+    project = add("birds", *(f"v{n}" for n in range(5)))
+    extracted("v0", frames=100)
+    filtered("v0", project, passed=90)
+    downloaded("v1")
+    held(stages.EXTRACT, video_id="v1")
+    error = f"{TITLE} has no bytes. Next: put another file there"
+    failed("v2", {"error": error, "error_class": "empty"})
+    execute(database, f"UPDATE videos SET title = $${TITLE}$$ WHERE video_id = 'v2'")
+    projects.refresh([project])
+    return database
+
+
+@dataclass
+class Served:
+    """A live page at work, and its files."""
+
+    url: str
+    store: Store
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 0
+
+    @property
+    def root(self) -> str:
+        return urlsplit(self.url).path
+
+    def ask(
+        self, path: str, host: str | None = None, method: str = "GET"
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send a request as it is, and return status, headers and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.putrequest(method, path, skip_host=True)
+            if host != "":
+                connection.putheader("Host", host or f"127.0.0.1:{self.port}")
+            connection.endheaders()
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
+        finally:
+            connection.close()
+
+    def json(self, path: str) -> dict:
+        status, _, body = self.ask(self.root + path)
+        assert status == 200, body
+        return json.loads(body)
+
+
+@pytest.fixture
+def live(birds, tmp_path: Path) -> Iterator[Served]:
+    store = Store(tmp_path / "data")
+    watch = Watch(["birds"], MonitorConfig(), read_only=True)
+    server = web.serve(web.Site(watch, ["birds"], store, interval=0.2))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield Served(web.url_of(server), store)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+# ---- who may ask -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/wrong/", "//", "/{most}/", "/{token}x/now.json", "/now.json", "/%C3%A9/", "/%00/"],
+)
+def test_without_the_token_there_is_nothing(live: Served, path):
+    token = live.root.strip("/")
+    path = path.format(token=token, most=token[:-1])
+    status, _, body = live.ask(path)
+    assert (status, b"birds" in body) == (403, False)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
+def test_another_name_for_this_machine_is_refused(live: Served, host):
+    """A page of another site that rebinds its name to 127.0.0.1 still sends its own name."""
+    assert live.ask(live.root, host=host)[0] == 403
+
+
+@pytest.mark.parametrize("host", ["localhost:9999", "127.0.0.1:1234", "localhost"])
+def test_a_tunnel_may_end_at_another_port(live: Served, host):
+    assert live.ask(live.root, host=host)[0] == 200
+
+
+def test_only_this_machine_is_listened_to(live: Served):
+    other = socket.gethostbyname_ex(socket.gethostname())[2]
+    for address in {*other, "127.0.0.2"} - {"127.0.0.1"}:
+        with pytest.raises(OSError), socket.create_connection((address, live.port), timeout=5):
+            pass
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_nothing_but_reading_is_understood(live: Served, method):
+    assert live.ask(live.root, method=method)[0] == 501
+
+
+def test_each_answer_forbids_what_the_page_does_not_need(live: Served):
+    for path in ("", "now.json", "nosuch"):
+        _, headers, _ = live.ask(live.root + path)
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cache-Control"] == "no-store"
+        assert "Server" not in headers
+
+
+def test_a_port_that_is_taken_ends_with_a_sentence(live: Served):
+    watch = Watch(["birds"], MonitorConfig(), read_only=True)
+    with pytest.raises(DataminerError, match=f"port {live.port} cannot be used"):
+        web.serve(web.Site(watch, [], live.store, 1.0), live.port)
+
+
+# ---- what is told ------------------------------------------------------------------------------
+
+
+def test_looking_changes_nothing_though_claims_are_stale(live: Served, birds):
+    silence(birds)
+    before = dump(birds)
+    now = live.json("now.json")
+    while now["claims"][0]["heartbeat_age"] < now["stale_seconds"]:  # until it looks again
+        now = live.json("now.json")
+    live.json("videos.json")
+    live.json("why.json?video=v1")
+    assert dump(birds) == before
+
+
+def test_the_numbers_are_those_of_the_monitor(live: Served):
+    now = live.json("now.json")
+    (project,) = now["projects"]
+    assert (project["name"], project["total_videos"], project["videos_failed"]) == ("birds", 5, 1)
+    assert now["rates"]["birds"]["filtered"] == 1
+    (found,) = now["classes"]
+    assert (found["name"], found["count"], found["kind"]) == ("empty", 1, "permanent")
+    assert found["next_step"] == "replace the file: it has no bytes"
+    assert now["reports"] == []
+
+
+def test_a_story_is_the_one_that_why_tells(live: Served):
+    told = live.json("why.json?video=v2")
+    assert told["video"]["title"] == TITLE
+    assert told["next_step"] == "replace the file: it has no bytes"
+    status, _, body = live.ask(live.root + "why.json?video=nosuch%00")
+    assert status == 503
+    assert "there is no video nosuch" in json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("state=failed", {"v2"}),
+        ("state=done", {"v0"}),
+        ("state=working", {"v1"}),
+        ("state=waiting", {"v3", "v4"}),
+        ("text=SCRIPT", {"v2"}),
+        ("text=%25", set()),
+        ("text='%20OR%201=1--", set()),
+        ("project=fish", set()),
+        ("state=nosuch&page=-1&text=%00", {"v0", "v1", "v2", "v3", "v4"}),
+        ("page=99999999999999999999", {"v0", "v1", "v2", "v3", "v4"}),
+    ],
+)
+def test_videos_can_be_chosen(live: Served, query, expected):
+    found = live.json(f"videos.json?{query}")
+    assert {row["video_id"] for row in found["rows"]} == expected
+    assert found["total"] == len(expected)
+
+
+def test_many_videos_come_by_the_page(database):
+    add("many", *(f"v{n:03d}" for n in range(2 * PAGE + 1)))
+    pages = [videos(Wanted(project="many", page=number), []) for number in range(3)]
+    assert [len(page["rows"]) for page in pages] == [PAGE, PAGE, 1]
+    assert len({row["video_id"] for page in pages for row in page["rows"]}) == 2 * PAGE + 1
+    assert pages[0]["pages"] == 3
+
+
+def test_projects_that_were_not_asked_for_are_not_shown(live: Served):
+    add("secret", "v0", "s1")
+    assert live.json("videos.json")["total"] == 5
+    assert live.json("videos.json?project=secret")["rows"] == []
+    write_report(live.store, facts("secret"), live.store.report("secret") / REPORT_FILE)
+    for path in ("report/secret", "report/birds", "report/../secret", "report/"):
+        assert live.ask(live.root + path)[0] == 404
+
+
+def test_a_database_that_is_away_is_told_and_asked_again(live: Served, monkeypatch):
+    before = live.json("now.json")
+    with monkeypatch.context() as away:
+        away.setenv("DATABASE_URL", "postgresql://me:secret@127.0.0.1:1/x")
+        now = before
+        while now["trouble"] is None:
+            now = live.json("now.json")
+        assert now["projects"] == before["projects"]
+        assert "secret" not in now["trouble"]
+        assert live.ask(live.root + "videos.json")[0] == 503
+    while live.json("now.json")["trouble"]:
+        pass
+
+
+def test_the_command_says_how_to_get_there_and_ends_with_ctrl_c(birds):
+    command = [sys.executable, "-m", "dataminer.cli.main", "monitor", "--web", "--project", "birds"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        said = [process.stdout.readline() for _ in range(3)]
+        url = re.search(r"http://127\.0\.0\.1:(\d+)/[\w-]{32}/", said[0])
+        assert url, said
+        assert f"ssh -L {url[1]}:127.0.0.1:{url[1]} " in said[1]
+        served = Served(url[0], Store(Path("data")))
+        assert served.ask(served.root)[0] == 200
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert "ended" in out
+
+
+def test_a_report_is_drawn_at_any_stage_by_hand(birds, tmp_path: Path):
+    command = [sys.executable, "-m", "dataminer.cli.main", "report"]
+    folder = {"cwd": tmp_path, "capture_output": True, "text": True}
+    folder["env"] = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, "birds"], **folder)
+    assert done.stdout.startswith("data/projects/birds/report/index.html: 0.0 MB"), done.stderr
+    page = (tmp_path / "data/projects/birds/report/index.html").read_text()
+    assert "FILTERING" in page
+    assert "Not made yet: dedup and detect" in page
+    assert "<script>document.title" not in page
+    missing = subprocess.run([*command, "fish"], **folder)
+    assert missing.returncode == 1
+    assert "there is no project fish. Next: " in missing.stderr
+
+
+# ---- in a browser ------------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+def test_the_live_page_in_a_browser(live: Served, opened: Opened):
+    page = opened.page
+    write_report(live.store, facts("birds"), live.store.report("birds") / REPORT_FILE)
+    page.goto(live.url)
+    page.wait_for_selector("#list [data-video=v2]")
+    assert "5 videos, page 1 of 1" in page.inner_text("#where")
+    assert "extracting" in page.inner_text("#claims")
+    assert page.title() == "dataminer monitor"
+    page.click("#list [data-video=v2]")
+    page.wait_for_selector("#story dl.facts")
+    assert page.inner_text("#story-title") == TITLE
+    assert "put another file there" in page.inner_text("#story-body")
+    assert page.query_selector_all("img, #story script") == []
+    page.click("#close")
+    # the page follows the database by itself
+    add("birds", "v9")
+    page.wait_for_selector("#list [data-video=v9]")
+    page.select_option("#state", "failed")
+    page.wait_for_selector("#list tr:only-child [data-video=v2]")
+    assert page.get_attribute(".project a", "href") == "report/birds"
+    assert opened.said == []
+    assert opened.away(live.url) == []
+
+
+@pytest.mark.browser
+def test_a_wrong_token_shows_nothing_in_a_browser(live: Served, opened: Opened):
+    answer = opened.page.goto(live.url[:-2] + "/")
+    assert answer.status == 403
+    assert "birds" not in opened.page.content()
+
+
+@pytest.mark.browser
+def test_the_live_page_opens_a_report(live: Served, opened: Opened):
+    write_report(live.store, facts("birds"), live.store.report("birds") / REPORT_FILE)
+    opened.page.goto(f"{live.url}report/birds")
+    assert opened.page.inner_text("h1") == "birds"
+    assert TITLE in opened.page.inner_text("#failures")
+    assert opened.page.title() == "birds: dataminer report"
+    assert opened.said == []
+    assert opened.away(live.url) == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_in_a_browser(opened: Opened, tmp_path: Path, scheme):
+    store, out = Store(tmp_path / "data"), tmp_path / "index.html"
+    made = make_project(store, "birds", videos=20, frames=60)
+    draw_pictures(store, gather(store, made, {}, tmp_path))
+    write_report(store, made, out)
+    page = opened.page
+    page.emulate_media(color_scheme=scheme)
+    page.goto(out.as_uri())
+    pictures = page.eval_on_selector_all("img", "all => all.map(one => one.naturalWidth)")
+    assert len(pictures) > 60
+    assert min(pictures) > 100
+    assert page.eval_on_selector_all("img", "all => all.every(one => one.alt)")
+    shown = page.locator("#objects .shots figure:visible")
+    first = shown.first.inner_text()
+    assert shown.count() == 12
+    page.click("#objects .pager button:last-child")
+    assert shown.first.inner_text() != first
+    assert page.locator("#videos tbody tr:visible").count() == 15
+    assert contrast(page) >= 4.5
+    width = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert width <= 0, "nothing reaches beyond the window"
+    assert opened.said == []
+    assert opened.away(out.as_uri()) == []
+
+
+def contrast(page) -> float:
+    """Return the least contrast (WCAG 2) of the text colours with what lies behind them."""
+    names = ("ink", "faint", "accent", "bad", "good")
+    code = "(name) => getComputedStyle(document.documentElement).getPropertyValue('--' + name)"
+    grounds = [luminance(page.evaluate(code, name)) for name in ("paper", "card")]
+    texts = [luminance(page.evaluate(code, name)) for name in names]
+    pairs = [(max(t, g), min(t, g)) for t in texts for g in grounds]
+    return min((light + 0.05) / (dark + 0.05) for light, dark in pairs)
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of ``#rgb`` or ``#rrggbb``."""
+    digits = colour.strip().removeprefix("#")
+    digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
+    parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,582 @@
+"""Files and tables made to agree, on hand-made stores and a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from dataminer.config import FilterConfig, MonitorConfig
+from dataminer.errors import ErrorClass, PermanentError
+from dataminer.files import fingerprint
+from dataminer.frames import (
+    CLUSTERS_FILE,
+    CLUSTERS_SCHEMA,
+    FRAMES_FILE,
+    FRAMES_SCHEMA,
+    read_meta,
+    read_table,
+    write_table,
+)
+from dataminer.images import ARCHIVE_FILE, FrameReader, FrameWriter
+from dataminer.store import Store
+from dataminer.sync import claims, projects, results, stages
+from dataminer.sync.reconcile import Report, reconcile
+from tests.conftest import execute
+from tests.frame_rows import frame_row
+from tests.integration.test_sync import Given
+
+CALM = MonitorConfig()
+SETTINGS = FilterConfig()
+
+
+def make_download(store: Store, video_id: str) -> None:
+    folder = store.video(video_id)
+    folder.mkdir(parents=True)
+    (folder / f"{video_id}.mp4").write_bytes(b"abc")
+    info = {"video": f"{video_id}.mp4", "size_bytes": 3, "sha256": video_id, "fingerprint": "d"}
+    url = f"https://example.org/{video_id}.mp4"
+    (folder / "info.json").write_text(json.dumps({**info, "url": url, "title": "t"}))
+
+
+def make_frames(folder: Path, video_id: str, indexes: tuple[int, ...], meta: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{video_id}_{index:06d}.jpg" for index in indexes]
+    for name in names:
+        (folder / name).write_bytes(name.encode())
+    rows = [frame_row(video_id, index) for index in indexes]
+    write_table(
+        folder / FRAMES_FILE, pa.Table.from_pylist(rows, FRAMES_SCHEMA), FRAMES_SCHEMA, meta
+    )
+
+
+def make_filtered(store: Store, project: str, video_id: str, passed: tuple[int, ...]) -> None:
+    source = results.read_frames_meta(store.frames(video_id)) or {}
+    mark = fingerprint("filter", 1, SETTINGS.result_settings(), source.get("fingerprint"))
+    meta = {"fingerprint": mark, "version": 1, "settings": SETTINGS.model_dump(mode="json")}
+    make_frames(store.filtered(project, video_id), video_id, passed, meta)
+
+
+def make_video(store: Store, video_id: str, passed: tuple[int, ...] = (1, 2)) -> None:
+    make_download(store, video_id)
+    make_frames(store.frames(video_id), video_id, (0, 1, 2), {"fingerprint": f"e-{video_id}"})
+    make_filtered(store, "p", video_id, passed)
+
+
+def make_failed(store: Store, video_id: str) -> None:
+    """A video that could not be downloaded, and what passes that on."""
+    error = PermanentError("gone", ErrorClass.REMOVED)
+    for folder in (store.video(video_id), store.frames(video_id), store.filtered("p", video_id)):
+        folder.mkdir(parents=True)
+    results.failed_info({"fingerprint": "d"})(store.video(video_id), error, error.error_class)
+    results.failed_frames({"fingerprint": "e"})(store.frames(video_id), error, error.error_class)
+    results.failed_frames({"fingerprint": "f"})(
+        store.filtered("p", video_id), error, error.error_class
+    )
+
+
+def make_dataset(store: Store, project: str, videos: list[str]) -> None:
+    """One unique frame, with one annotation."""
+    inputs = [
+        (name, (results.read_frames_meta(store.filtered(project, name)) or {}).get("fingerprint"))
+        for name in sorted(videos)
+    ]
+    meta = {"fingerprint": fingerprint("dedup", 1, {"threshold": 8}, inputs), "version": 1}
+    folder = store.dedup(project)
+    make_frames(folder, "v1", (1,), {**meta, "settings": {"threshold": 8}})
+    write_table(folder / CLUSTERS_FILE, CLUSTERS_SCHEMA.empty_table(), CLUSTERS_SCHEMA, meta)
+    detect = store.detect(project)
+    (detect / "images").mkdir(parents=True)
+    (detect / "labels").mkdir()
+    os.link(folder / "v1_000001.jpg", detect / "images" / "v1_000001.jpg")
+    (detect / "labels" / "v1_000001.txt").write_text("")
+    (detect / "data.yaml").write_text("names: []\n")
+    coco = {"images": [{"file_name": "v1_000001.jpg"}], "annotations": [{}], "info": {}}
+    (detect / "annotations.json").write_text(json.dumps(coco))
+
+
+VIDEOS = ["bad", "none", "v1"]
+
+
+@pytest.fixture
+def files(tmp_path) -> Store:
+    """A finished store: a good video, one of which no frame passed, one that is gone."""
+    store = Store(tmp_path / "data")
+    make_video(store, "v1")
+    make_video(store, "none", passed=())
+    make_failed(store, "bad")
+    make_dataset(store, "p", VIDEOS)
+    return store
+
+
+@pytest.fixture
+def whole(database, files: Store) -> tuple[str, Store]:
+    """The finished store, and a database that knows all of it."""
+    projects.add_videos("p", [Given(name) for name in VIDEOS])
+    sync(files)
+    assert stage(database) == "COMPLETE"
+    return database, files
+
+
+def sync(store: Store, names: list[str] | None = None, **options: bool) -> Report:
+    return reconcile(store, names, CALM, **options)
+
+
+def told(report: Report) -> list[tuple[str, str, str]]:
+    return [(mend.row, mend.before, mend.after) for mend in report.mends]
+
+
+def stage(url: str, project: str = "p") -> str:
+    return execute(url, f"SELECT project_stage FROM projects WHERE name = '{project}'")[0][0]
+
+
+def statuses(url: str) -> dict[str, tuple[str, str]]:
+    rows = execute(
+        url, "SELECT video_id, v.status, pv.status FROM videos v JOIN project_videos pv"
+        " USING (video_id) ORDER BY 1"
+    )  # fmt: skip
+    return {row[0]: row[1:] for row in rows}
+
+
+def listing(store: Store) -> dict[str, int]:
+    return {str(path): path.lstat().st_mtime_ns for path in sorted(store.root.rglob("*"))}
+
+
+def dump(url: str) -> list[list[tuple]]:
+    tables = ("videos", "project_videos", "projects")
+    return [execute(url, f"SELECT to_jsonb(t)::text FROM {table} t ORDER BY 1") for table in tables]
+
+
+def make_newer(path: Path) -> None:
+    """As if it had been written after everything else."""
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**12))
+
+
+# ---- rows that say less than the files
+
+
+def test_a_database_that_knows_only_names_takes_up_a_finished_store(database, files):
+    projects.add_videos("p", [Given(name) for name in VIDEOS])
+    before = listing(files)
+    report = sync(files)
+    assert statuses(database) == {
+        "bad": ("FAILED", "FAILED"),
+        "none": ("EXTRACTED", "FILTERED_EMPTY"),
+        "v1": ("EXTRACTED", "FILTERED"),
+    }
+    assert [after for row, _, after in told(report) if row == "p"] == ["DEDUP_READY", "COMPLETE"]
+    counters = execute(
+        database,
+        "SELECT total_videos, videos_pending, videos_downloaded, videos_extracted, videos_failed,"
+        " extracted_frames, filtered_frames, unique_frames, annotations FROM projects",
+    )
+    assert counters == [(3, 0, 2, 2, 1, 6, 2, 1, 1)]
+    assert execute(database, "SELECT error FROM videos WHERE video_id = 'bad'")[0][0] == (
+        "gone. Next: nothing to do: the source is gone"
+    )
+    assert listing(files) == before
+    rows = dump(database)
+    assert sync(files).mends == []
+    assert sync(files, deep=True).mends == []
+    assert dump(database) == rows, "nothing is written where nothing disagrees"
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(database, files):
+    projects.add_videos("p", [Given(name) for name in VIDEOS])
+    shutil.rmtree(files.filtered("p", "none"))
+    rows, disk = dump(database), listing(files)
+    dry = sync(files, dry_run=True)
+    assert dry.dry_run
+    assert (dump(database), listing(files)) == (rows, disk)
+    assert told(dry) == told(sync(files))
+
+
+def test_only_what_is_there_is_taken_up(database, tmp_path):
+    store = Store(tmp_path / "data")
+    make_download(store, "v1")
+    projects.add_videos("p", [Given("v1"), Given("v2")])
+    assert told(sync(store)) == [("v1", "PENDING", "DOWNLOADED"), ("p", "POPULATING", "FILTERING")]
+    assert sync(store).mends == []
+
+
+def test_frames_of_another_download_are_not_taken_up_but_made_again(database, tmp_path):
+    store = Store(tmp_path / "data")
+    make_video(store, "v1")
+    make_newer(store.video("v1") / "info.json")
+    make_newer(store.frames("v1") / FRAMES_FILE)
+    make_newer(store.video("v1") / "info.json")
+    projects.add_videos("p", [Given("v1")])
+    report = sync(store)
+    assert told(report)[:1] == [("v1", "PENDING", "DOWNLOADED")]
+    assert report.mends[0].removed == (str(store.frames("v1") / FRAMES_FILE),)
+    assert statuses(database)["v1"] == ("DOWNLOADED", "PENDING")
+    assert not (store.filtered("p", "v1") / FRAMES_FILE).exists()
+    assert sync(store).mends == []
+
+
+def test_an_output_that_is_older_but_of_this_very_input_is_taken_up(database, files):
+    for name in VIDEOS:  # as when frames were made again, byte for byte
+        make_newer(files.frames(name) / FRAMES_FILE)
+    make_newer(files.filtered("p", "v1") / FRAMES_FILE)
+    make_newer(files.dedup("p") / FRAMES_FILE)
+    projects.add_videos("p", [Given(name) for name in ("none", "v1")])
+    shutil.rmtree(files.filtered("p", "bad"))
+    shutil.rmtree(files.project("p") / "dedup")
+    shutil.rmtree(files.detect("p"))
+    make_dataset(files, "p", ["none", "v1"])
+    sync(files)
+    assert stage(database) == "COMPLETE"
+
+
+def test_dedup_of_other_videos_is_not_taken_up(database, files):
+    make_video(files, "v3")
+    projects.add_videos("p", [Given(name) for name in [*VIDEOS, "v3"]])
+    sync(files)
+    assert stage(database) == "DEDUP_READY"
+    assert not (files.dedup("p") / FRAMES_FILE).exists(), "else Snakemake might take it for whole"
+    assert sync(files).mends == []
+
+
+def test_a_row_that_failed_takes_up_what_was_made_since(whole):
+    database, store = whole
+    for folder in (store.video("bad"), store.frames("bad"), store.filtered("p", "bad")):
+        shutil.rmtree(folder)
+    make_video(store, "bad")
+    sync(store)
+    assert statuses(database)["bad"] == ("EXTRACTED", "FILTERED")
+    assert execute(database, "SELECT error FROM videos WHERE video_id = 'bad'") == [(None,)]
+
+
+# ---- rows that say more than the files
+
+
+def test_frames_that_are_gone(whole):
+    database, store = whole
+    shutil.rmtree(store.frames("v1"))
+    dry = sync(store, dry_run=True)
+    report = sync(store)
+    assert told(report) == told(dry) == [
+        ("v1", "EXTRACTED", "DOWNLOADED"),
+        ("p/v1", "FILTERED", "PENDING"),
+        ("p", "COMPLETE", "FILTERING"),
+    ]  # fmt: skip
+    row = "SELECT frames_dir, frame_count, video_path IS NULL FROM videos WHERE video_id = 'v1'"
+    assert execute(database, row) == [(None, None, False)]
+    assert execute(database, "SELECT extracted_frames FROM projects") == [(3,)]
+    # Snakemake makes nothing again that only finished outputs need
+    for output in (store.filtered("p", "v1") / FRAMES_FILE, store.dedup("p") / FRAMES_FILE):
+        assert not output.exists()
+    assert not (store.detect("p") / "annotations.json").exists()
+    assert (store.filtered("p", "none") / FRAMES_FILE).exists()
+    assert sync(store).mends == []
+
+
+def test_what_a_run_does_of_itself_puts_nothing_back(whole):
+    database, store = whole
+    shutil.rmtree(store.frames("v1"))
+    before = dump(database), listing(store)
+    assert sync(store, adopt_only=True).mends == []
+    assert (dump(database), listing(store)) == before
+
+
+def test_frames_that_are_gone_while_the_project_is_worked_on(whole):
+    database, store = whole
+    claims.claim(stages.DETECT, {"project_id": projects.id_of("p")}, stale_seconds=60)
+    shutil.rmtree(store.frames("v1"))
+    before = listing(store)
+    assert told(sync(store)) == [("v1", "EXTRACTED", "DOWNLOADED")]
+    assert statuses(database)["v1"] == ("DOWNLOADED", "FILTERED")
+    assert listing(store) == before
+
+
+def test_everything_of_a_video_that_is_gone(whole):
+    database, store = whole
+    for folder in (store.video("v1"), store.frames("v1"), store.filtered("p", "v1")):
+        shutil.rmtree(folder)
+    sync(store)
+    assert statuses(database)["v1"] == ("PENDING", "PENDING")
+    assert stage(database) == "FILTERING"
+    assert sync(store).mends == []
+
+
+def image(folder: Path) -> Path:
+    return sorted(folder.glob("*.jpg"))[0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "table", "after"),
+    [
+        (lambda s: image(s.frames("v1")), lambda s: s.frames("v1") / FRAMES_FILE, "DOWNLOADED"),
+        (
+            lambda s: image(s.filtered("p", "v1")),
+            lambda s: s.filtered("p", "v1") / FRAMES_FILE,
+            "PENDING",
+        ),
+        (lambda s: image(s.dedup("p")), lambda s: s.dedup("p") / FRAMES_FILE, "DEDUP_READY"),
+        (
+            lambda s: image(s.detect("p") / "images"),
+            lambda s: s.detect("p") / "annotations.json",
+            "DETECT_READY",
+        ),
+    ],
+)
+def test_one_image_is_missed_by_a_deep_look_only(whole, spoil, table, after):
+    _, store = whole
+    spoil(store).unlink()
+    assert sync(store).mends == []
+    report = sync(store, deep=True)
+    assert report.mends[0].after == after
+    assert str(table(store)) in report.mends[0].removed
+    assert not (store.detect("p") / "annotations.json").exists()
+    assert not table(store).exists()
+    assert sync(store, deep=True).mends == []
+
+
+def pack(folder: Path) -> None:
+    """Turn a folder of images into one with an archive."""
+    with FrameReader(folder) as reader, FrameWriter(folder, "tar") as writer:
+        places = {name: writer.add(name, reader.read(name))._asdict() for name in reader.names}
+    replace_images(folder, places, writer.meta)
+
+
+def point(folder: Path, source: Path) -> None:
+    """Turn a folder of images into one that names the archive of another."""
+    rows = read_table(source / FRAMES_FILE, ["file_name", "byte_offset", "byte_size"]).to_pylist()
+    places = {row["file_name"]: row for row in rows}
+    replace_images(folder, places, FrameReader(source).pointer(folder))
+
+
+def replace_images(folder: Path, places: dict[str, dict], archive: dict) -> None:
+    meta, table = read_meta(folder / FRAMES_FILE), read_table(folder / FRAMES_FILE)
+    rows = [row | places[row["file_name"]] for row in table.to_pylist()]
+    packed = pa.Table.from_pylist(rows, FRAMES_SCHEMA)
+    write_table(folder / FRAMES_FILE, packed, FRAMES_SCHEMA, {**meta, **archive})
+    for row in rows:
+        (folder / row["file_name"]).unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "after"),
+    [
+        (lambda s: s.frames("v1") / ARCHIVE_FILE, "DOWNLOADED"),
+        (lambda s: s.dedup("p") / ARCHIVE_FILE, "DEDUP_READY"),
+    ],
+)
+@pytest.mark.parametrize("cut", [True, False])
+def test_archives_are_taken_up_and_missed_by_a_deep_look(database, files, spoil, after, cut):
+    pack(files.frames("v1"))
+    point(files.filtered("p", "v1"), files.frames("v1"))
+    pack(files.dedup("p"))
+    projects.add_videos("p", [Given(name) for name in VIDEOS])
+    sync(files)
+    assert statuses(database)["v1"] == ("EXTRACTED", "FILTERED")
+    assert stage(database) == "COMPLETE"
+    assert sync(files, deep=True).mends == []
+    archive = spoil(files)
+    archive.write_bytes(archive.read_bytes()[:-1]) if cut else archive.unlink()
+    assert sync(files).mends == []
+    assert sync(files, deep=True).mends[0].after == after
+    assert not (files.dedup("p") / FRAMES_FILE).exists()
+    if after == "DOWNLOADED":
+        assert statuses(database)["v1"] == ("DOWNLOADED", "PENDING")
+
+
+@pytest.mark.parametrize(
+    ("gone", "after"),
+    [
+        (lambda s: s.dedup("p"), "DEDUP_READY"),
+        (lambda s: s.dedup("p") / CLUSTERS_FILE, "DEDUP_READY"),
+        (lambda s: s.detect("p"), "DETECT_READY"),
+        (lambda s: s.project("p"), "FILTERING"),
+    ],
+)
+def test_a_complete_project_whose_files_are_gone(whole, gone: Callable[[Store], Path], after):
+    database, store = whole
+    path = gone(store)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    sync(store)
+    assert stage(database) == after
+    assert sync(store).mends == []
+
+
+def test_a_downloaded_file_that_is_gone(database, tmp_path):
+    store = Store(tmp_path / "data")
+    make_download(store, "v1")
+    projects.add_videos("p", [Given("v1")])
+    sync(store)
+    (store.video("v1") / "v1.mp4").unlink()
+    report = sync(store)
+    assert told(report)[0] == ("v1", "DOWNLOADED", "PENDING")
+    assert not (store.video("v1") / "info.json").exists()
+    assert execute(database, "SELECT status, video_path FROM videos") == [("PENDING", None)]
+    assert sync(store).mends == []
+
+
+def test_a_video_file_deleted_to_save_space_costs_no_frames(whole):
+    database, store = whole
+    (store.video("v1") / "v1.mp4").unlink()
+    assert sync(store).mends == []
+    assert sync(store, deep=True).mends == []
+    execute(database, "UPDATE videos SET status = 'DOWNLOADED' WHERE video_id = 'v1'")
+    assert told(sync(store))[0] == ("v1", "DOWNLOADED", "EXTRACTED")
+    execute(database, "UPDATE videos SET status = 'PENDING' WHERE video_id = 'v1'")
+    before = listing(store)
+    sync(store)
+    assert listing(store) == before
+
+
+@pytest.mark.parametrize("text", ["", "not json", "[]", '{"video": 3}'])
+def test_an_info_that_is_no_info(database, tmp_path, text):
+    store = Store(tmp_path / "data")
+    make_download(store, "v1")
+    (store.video("v1") / "info.json").write_text(text)
+    projects.add_videos("p", [Given("v1")])
+    assert len(sync(store).mends) == 1
+    assert not (store.video("v1") / "info.json").exists()
+
+
+def test_a_table_that_is_cut_off(whole):
+    _, store = whole
+    table = store.frames("v1") / FRAMES_FILE
+    table.write_bytes(table.read_bytes()[:100])
+    assert told(sync(store, deep=True))[0] == ("v1", "EXTRACTED", "DOWNLOADED")
+
+
+def test_attempts_are_kept_so_that_a_poison_video_ends(whole):
+    database, store = whole
+    execute(database, "UPDATE videos SET attempts = 3 WHERE video_id = 'v1'")
+    shutil.rmtree(store.frames("v1"))
+    sync(store)
+    assert execute(database, "SELECT attempts FROM videos WHERE video_id = 'v1'") == [(3,)]
+
+
+def test_a_store_that_is_not_mounted_condemns_nothing(whole):
+    database, store = whole
+    before = dump(database)
+    store.root.rename(store.root.with_name("elsewhere"))
+    report = sync(store)
+    assert report.mends == []
+    assert "is not there" in report.notes[0]
+    assert dump(database) == before
+
+
+# ---- rows that are missing
+
+
+def test_rows_that_were_deleted_are_made_again(whole):
+    database, store = whole
+    execute(database, "DELETE FROM project_videos WHERE video_id = 'v1'")
+    execute(database, "DELETE FROM videos WHERE video_id = 'v1'")
+    dry = sync(store, dry_run=True)
+    report = sync(store)
+    assert told(dry)[:2] == told(report)[:2] == [
+        ("v1", "missing", "PENDING"), ("p/v1", "missing", "PENDING"),
+    ]  # fmt: skip
+    assert statuses(database)["v1"] == ("EXTRACTED", "FILTERED")
+    assert stage(database) == "COMPLETE"
+    made = execute(database, "SELECT url, source_type, source_info FROM videos WHERE video_id='v1'")
+    assert made == [("https://example.org/v1.mp4", "URL", {"origin": "files"})]
+    assert sync(store).mends == []
+
+
+def test_a_place_in_a_project_alone_is_made_again(whole):
+    database, store = whole
+    execute(database, "DELETE FROM project_videos WHERE video_id = 'bad'")
+    sync(store)
+    assert statuses(database)["bad"] == ("FAILED", "FAILED")
+    assert stage(database) == "COMPLETE"
+
+
+def test_what_came_from_nowhere_is_noted(whole):
+    database, store = whole
+    execute(database, "DELETE FROM project_videos WHERE video_id = 'bad'")
+    execute(database, "DELETE FROM videos WHERE video_id = 'bad'")
+    report = sync(store)
+    assert "no file says where it came from" in report.notes[0]
+    assert stage(database) == "COMPLETE"
+    assert told(sync(store, deep=True)) == [("p", "COMPLETE", "DEDUP_READY")]
+
+
+def test_an_unknown_project_is_made_when_asked_for_by_name(database, files):
+    shutil.rmtree(files.filtered("p", "bad"))
+    shutil.rmtree(files.dedup("p"))
+    assert sync(files).mends == []
+    sync(files, ["p"])
+    assert stage(database) == "DEDUP_READY"
+    for name in ("void", "../data/projects/p", ""):
+        assert f"no project {name}" in sync(files, [name]).notes[0]
+    assert execute(database, "SELECT count(*) FROM projects") == [(1,)]
+
+
+def test_names_that_are_no_ids_make_no_rows(whole):
+    _, store = whole
+    shutil.copytree(store.filtered("p", "v1"), store.filtered("p", "bad name"))
+    shutil.copytree(store.filtered("p", "v1"), store.filtered("p", "x" * 65))
+    assert sync(store).mends == []
+
+
+# ---- what is in use
+
+
+def test_live_claims_are_left_alone(whole):
+    database, store = whole
+    claims.claim(stages.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
+    project_id = projects.id_of("p")
+    member = {"project_id": project_id, "video_id": "none"}
+    claims.claim(stages.FILTER, member, stale_seconds=60)
+    claims.claim(stages.DETECT, {"project_id": project_id}, stale_seconds=60)
+    projects.refresh([project_id])
+    for folder in (store.frames("v1"), store.filtered("p", "none"), store.detect("p")):
+        shutil.rmtree(folder)
+    before = execute(database, "SELECT status, lease, heartbeat_at FROM videos ORDER BY video_id")
+    assert sync(store, deep=True).mends == []
+    after = execute(database, "SELECT status, lease, heartbeat_at FROM videos ORDER BY video_id")
+    assert after == before
+    assert statuses(database)["none"][1] == "FILTERING"
+    assert stage(database) == "DETECTING"
+
+
+def test_a_row_that_moved_on_since_it_was_read_is_left_alone(whole, monkeypatch):
+    database, store = whole
+    shutil.rmtree(store.frames("v1"))
+    from dataminer.sync import mend
+
+    first = mend.put_back
+
+    def late(*args, **options):
+        claims.claim(stages.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
+        return first(*args, **options)
+
+    monkeypatch.setattr(mend, "put_back", late)
+    assert told(sync(store)) == [("p", "wrong counters", "recounted")]
+    assert statuses(database)["v1"][0] == "EXTRACTING"
+
+
+def test_only_the_projects_that_were_named(whole):
+    _, store = whole
+    make_download(store, "other")
+    projects.add_videos("q", [Given("other")])
+    assert sync(store, ["p"]).mends == []
+    assert told(sync(store, ["q"]))[0] == ("other", "PENDING", "DOWNLOADED")
+
+
+def test_projects_that_share_a_video_are_all_recounted(whole):
+    database, store = whole
+    projects.add_videos("q", [Given("v1")])
+    shutil.rmtree(store.frames("v1"))
+    sync(store, ["p"])
+    counts = execute(database, "SELECT name, videos_extracted FROM projects ORDER BY 1")
+    assert counts == [("p", 1), ("q", 0)]
+
+
+def test_wrong_counters_are_mended(whole):
+    database, store = whole
+    execute(database, "UPDATE projects SET total_videos = 77")
+    assert told(sync(store)) == [("p", "wrong counters", "recounted")]
+    assert execute(database, "SELECT total_videos FROM projects") == [(3,)]

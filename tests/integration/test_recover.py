@@ -1,0 +1,174 @@
+"""Claims of jobs that died without a word are given back, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg2
+import pytest
+
+from dataminer.config import MonitorConfig
+from dataminer.sync import claims, projects, recover, stages
+from dataminer.sync.claims import LeaseLost
+from tests.conftest import execute
+from tests.integration.rows import add, downloaded, extracted, filtered, finished, held
+
+STALE = MonitorConfig(heartbeat_seconds=0.01, stale_threshold_minutes=0.005)  # 0.3 s
+CALM = MonitorConfig()
+
+
+def silence(url: str, *tables: str) -> None:
+    for table in tables:
+        execute(
+            url,
+            f"UPDATE {table} SET heartbeat_at = now() - interval '10 min'"
+            " WHERE locked_by IS NOT NULL",
+        )
+
+
+def locks(url: str, table: str, status: str = "status") -> list[tuple]:
+    columns = f"{status}, locked_by, locked_at, heartbeat_at, lease, attempts"
+    return execute(url, f"SELECT {columns} FROM {table} ORDER BY 1")
+
+
+def test_every_stage_falls_back_to_where_it_began(database):
+    project = add("p", "a", "b", "c")
+    held(stages.DOWNLOAD, video_id="a")
+    downloaded("b")
+    held(stages.EXTRACT, video_id="b")
+    extracted("c")
+    held(stages.FILTER, project_id=project, video_id="c")
+    silence(database, "videos", "project_videos")
+    found = {claim.key: claim for claim in recover.recover_stale(CALM)}
+    assert {key: (claim.was, claim.becomes) for key, claim in found.items()} == {
+        "a": ("DOWNLOADING", "PENDING"),
+        "b": ("EXTRACTING", "DOWNLOADED"),
+        "p/c": ("FILTERING", "PENDING"),
+    }
+    assert found["p/c"].table == "project_videos"
+    assert found["a"].owner == claims.owner_name()
+    assert 590 < found["a"].age < 700
+    assert locks(database, "videos") == [
+        ("DOWNLOADED", None, None, None, 2, 1),
+        ("EXTRACTED", None, None, None, 2, 0),
+        ("PENDING", None, None, None, 1, 1),
+    ]
+    ((error, error_class),) = execute(
+        database, "SELECT error, error_class FROM videos WHERE video_id = 'a'"
+    )
+    assert error.startswith("job died without a word (last heartbeat 60")
+    assert f" s ago on {claims.owner_name().split(':')[0]})" in error
+    assert error_class == "killed"
+
+
+@pytest.mark.parametrize(
+    ("stage", "status", "columns", "was", "becomes"),
+    [
+        (stages.DEDUP, "DETECT_READY", {"dedup_dir": "d"}, "DEDUPING", "DEDUP_READY"),
+        (stages.DETECT, "COMPLETE", {"detect_dir": "e"}, "DETECTING", "DETECT_READY"),
+    ],
+)
+def test_a_project_whose_job_died_can_be_claimed_again(
+    database, stage, status, columns, was, becomes
+):
+    project = add("p", "a")
+    extracted("a")
+    filtered("a", project)
+    projects.refresh([project])
+    if stage is stages.DETECT:
+        finished(stages.DEDUP, "DETECT_READY", {"dedup_dir": "d"}, project_id=project)
+    held(stage, project_id=project)
+    silence(database, "projects")
+    (claim,) = recover.recover_stale(CALM)
+    assert (claim.table, claim.key, claim.was, claim.becomes) == ("projects", "p", was, becomes)
+    finished(stage, status, columns, project_id=project)
+
+
+def test_claims_that_beat_are_left_alone(database):
+    add("p", "a")
+    claim = held(stages.DOWNLOAD, video_id="a")
+    before = locks(database, "videos")
+    assert recover.recover_stale(CALM) == []
+    assert locks(database, "videos") == before
+    time.sleep(0.4)
+    assert claims.beat(claim)
+    assert recover.recover_stale(STALE) == []
+
+
+def test_whoever_was_taken_for_dead_writes_nothing(database):
+    add("p", "a")
+    late = held(stages.DOWNLOAD, video_id="a")
+    silence(database, "videos")
+    recover.recover_stale(CALM)
+
+    def never() -> None:
+        raise AssertionError("published")
+
+    assert not claims.beat(late)
+    with pytest.raises(LeaseLost):
+        claims.finish(late, "DOWNLOADED", {"video_path": "x"}, never)
+    assert not claims.release(late, error="e", error_class="c", counts=True)
+    assert locks(database, "videos") == [("PENDING", None, None, None, 1, 1)]
+
+
+def test_attempts_count_on_over_recoveries(database):
+    add("p", "a")
+    for attempt in (1, 2, 3):
+        assert held(stages.DOWNLOAD, video_id="a").attempts == attempt
+        silence(database, "videos")
+        assert [claim.attempts for claim in recover.recover_stale(CALM)] == [attempt]
+
+
+def test_counters_follow_what_was_given_back(database):
+    add("p", "a")
+    add("q", "a")
+    downloaded("a")
+    held(stages.EXTRACT, video_id="a")
+    execute(database, "UPDATE projects SET videos_downloaded = 0")
+    silence(database, "videos")
+    recover.recover_stale(CALM)
+    counted = execute(database, "SELECT name, videos_downloaded FROM projects ORDER BY 1")
+    assert counted == [("p", 1), ("q", 1)]
+
+
+def test_a_row_that_somebody_has_locked_is_passed_over(database):
+    add("p", "a", "b")
+    held(stages.DOWNLOAD, video_id="a")
+    held(stages.DOWNLOAD, video_id="b")
+    silence(database, "videos")
+    connection = psycopg2.connect(database)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM videos WHERE video_id = 'a' FOR UPDATE")
+        started = time.monotonic()
+        assert [claim.key for claim in recover.recover_stale(CALM)] == ["b"]
+        assert time.monotonic() - started < 5
+        connection.rollback()  # closing alone, the server takes a moment to notice
+    finally:
+        connection.close()
+    assert [claim.key for claim in recover.recover_stale(CALM)] == ["a"]
+
+
+def test_several_at_once_give_each_claim_back_once(database):
+    add("p", *(f"v{n}" for n in range(50)))
+    for n in range(50):
+        held(stages.DOWNLOAD, video_id=f"v{n}")
+    silence(database, "videos")
+    with ThreadPoolExecutor(8) as pool:
+        found = [
+            claim.key
+            for claims_ in pool.map(lambda _: recover.recover_stale(CALM), range(8))
+            for claim in claims_
+        ]
+    assert sorted(found) == sorted(f"v{n}" for n in range(50))
+
+
+def test_healing_moves_stages_on_without_any_stale_claim(database):
+    project = add("p", "a")
+    extracted("a")
+    filtered("a", project)
+    assert recover.heal(CALM) == []
+    assert execute(database, "SELECT project_stage, videos_extracted FROM projects") == [
+        ("DEDUP_READY", 1)
+    ]

@@ -1,0 +1,354 @@
+"""Transfers that break off, are too slow or change under our hands, against a real server."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataminer.config.models import DownloadConfig
+from dataminer.errors import ErrorClass, PermanentError, TransientError
+from dataminer.stages import watch
+from dataminer.stages.download import DownloadResult, download
+from tests.httpserver import File, Reply, Server, serve, wait_for
+from tests.videos import make_video
+
+ID = "clip-0123456789"
+QUICK = DownloadConfig(retries=0, socket_timeout=5, min_bytes_per_second=500)  # small blocks
+ONE = '"state-1"'
+MONDAY, TUESDAY = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
+
+# yt-dlp leaves files and sockets to the garbage collector when it fails
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video of a megabyte, of which most is a box that players pass over."""
+    path = make_video(tmp_path_factory.mktemp("clips") / "clip.mp4")
+    noise = bytes(range(256)) * 4096
+    with path.open("ab") as file:
+        file.write((len(noise) + 8).to_bytes(4, "big") + b"free" + noise)
+    return path
+
+
+@pytest.fixture(scope="module")
+def other(clip: Path) -> Path:
+    """Another video of the same size."""
+    path = clip.with_name("other.mp4")
+    path.write_bytes(clip.read_bytes().replace(bytes(range(256)), bytes(range(255, -1, -1))))
+    return path
+
+
+def fetch(url: str, store: Path, settings: DownloadConfig = QUICK) -> DownloadResult:
+    out = store / ".attempt"
+    out.mkdir(parents=True, exist_ok=True)
+    return download(url, out, ID, settings, keep=store)
+
+
+def folders(store: Path) -> list[Path]:
+    return sorted(store.glob(f".{ID}.*.resume"))
+
+
+def kept(store: Path) -> int:
+    return sum(part.stat().st_size for folder in folders(store) for part in folder.glob("*.part"))
+
+
+def broken_off(
+    server: Server, clip: Path, store: Path, *, after: int | None = None, **said: Any
+) -> tuple[str, int]:
+    """Have a first attempt break off in the middle; return the link and what is there."""
+    stall = File(clip, stop_after=after or clip.stat().st_size // 2, **said)
+    link = server.add("/clip.mp4", [clip, stall])
+    with pytest.raises(TransientError) as caught:
+        fetch(link, store, QUICK.model_copy(update={"socket_timeout": 0.3}))
+    assert caught.value.error_class is ErrorClass.TIMEOUT
+    server.add("/clip.mp4", File(clip, **said))
+    return link, kept(store)
+
+
+def start_and_kill(link: str, store: Path, enough: int) -> None:
+    """Fetch in a process of its own; kill -9 it when so many bytes are there."""
+    code = (
+        "import sys; from pathlib import Path; from tests.integration.test_resume import fetch;"
+        "fetch(sys.argv[1], Path(sys.argv[2]))"
+    )
+    job = subprocess.Popen([sys.executable, "-c", code, link, str(store)])
+    try:
+        assert wait_for(lambda: kept(store) >= enough, 60)
+    finally:
+        job.send_signal(signal.SIGKILL)
+        job.wait()
+
+
+def test_kill_9_in_the_middle_costs_the_rest_only(
+    server: Server, clip: Path, tmp_path: Path
+) -> None:
+    half = clip.stat().st_size // 2
+    stall = File(clip, ONE, stop_after=half)
+    link = server.add("/clip.mp4", [clip, stall, clip, File(clip, ONE)])
+    start_and_kill(link, tmp_path, half - 64 * 1024)
+    there = kept(tmp_path)
+    assert half - 64 * 1024 <= there <= half
+    result = fetch(link, tmp_path)
+    assert server.ranges["/clip.mp4"][-1] == f"bytes={there}-"
+    assert server.headers["/clip.mp4"]["If-Range"] == ONE
+    assert result.video.read_bytes() == clip.read_bytes()
+    assert folders(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "now", "asked"),
+    [
+        ({"etag": ONE}, {"etag": ONE}, ["rest"]),
+        ({"last_modified": MONDAY}, {"last_modified": MONDAY}, ["rest"]),
+        # answered with all of it
+        ({"etag": ONE}, {"etag": '"state-2"'}, ["rest"]),
+        ({"etag": ONE, "last_modified": MONDAY}, {"last_modified": TUESDAY}, ["rest"]),
+        # a server that does not know If-Range answers with the rest of another file
+        ({"etag": ONE}, {"etag": '"state-2"', "knows_if_range": False}, ["rest", None]),
+        # where nothing tells one state from another, they are never stitched together
+        ({}, {}, [None]),
+        ({"etag": 'W/"weak"'}, {"etag": 'W/"weak"'}, [None]),
+    ],
+)
+def test_only_the_same_file_is_gone_on_with(
+    server: Server,
+    clip: Path,
+    other: Path,
+    tmp_path: Path,
+    said: dict[str, Any],
+    now: dict[str, Any],
+    asked: list[str | None],
+) -> None:
+    link, there = broken_off(server, clip, tmp_path, **said)
+    assert there > 0
+    served = clip if said == now and asked == ["rest"] else other
+    server.add("/clip.mp4", [clip, File(served, **now)])
+    before = len(server.ranges["/clip.mp4"])
+    assert fetch(link, tmp_path).video.read_bytes() == served.read_bytes()
+    expected = [f"bytes={there}-" if wanted else None for wanted in asked]
+    assert server.ranges["/clip.mp4"][before + 1 :] == expected  # after the look at the beginning
+
+
+def test_a_file_that_became_shorter_is_fetched_anew(
+    server: Server, clip: Path, tmp_path: Path
+) -> None:
+    link, _ = broken_off(server, clip, tmp_path, etag=ONE)
+    short = make_video(tmp_path / "short.mp4", frames=10)
+    server.add("/clip.mp4", [short, File(short, '"new"', knows_if_range=False)])
+    assert fetch(link, tmp_path).video.read_bytes() == short.read_bytes()
+
+
+def test_another_link_begins_anew(server: Server, clip: Path, tmp_path: Path) -> None:
+    broken_off(server, clip, tmp_path, etag=ONE)
+    link = server.add("/moved.mp4", File(clip, ONE))
+    assert fetch(link, tmp_path).video.read_bytes() == clip.read_bytes()
+    assert server.ranges["/moved.mp4"][-1] is None
+
+
+def test_three_attempts_fetch_each_byte_once(server: Server, clip: Path, tmp_path: Path) -> None:
+    size = clip.stat().st_size
+    link, first = broken_off(server, clip, tmp_path, etag=ONE, after=size // 4)
+    server.add("/clip.mp4", [clip, File(clip, ONE, stop_after=size // 4)])
+    with pytest.raises(TransientError):
+        fetch(link, tmp_path, QUICK.model_copy(update={"socket_timeout": 0.3}))
+    second = kept(tmp_path)
+    assert first < second < size
+    server.add("/clip.mp4", File(clip, ONE))
+    assert fetch(link, tmp_path).video.read_bytes() == clip.read_bytes()
+    asked = [wanted for wanted in server.ranges["/clip.mp4"] if wanted != "bytes=0-"]
+    assert asked[-1] == f"bytes={second}-"
+    assert f"bytes={first}-" in asked
+
+
+def test_a_paused_job_that_wakes_up_writes_where_nobody_reads(
+    server: Server, clip: Path, tmp_path: Path
+) -> None:
+    link, there = broken_off(server, clip, tmp_path, etag=ONE)
+    (folder,) = folders(tmp_path)
+    (part,) = folder.glob("*.part")
+    with part.open("ab") as zombie:
+        fcntl.flock(zombie, fcntl.LOCK_EX)  # as yt-dlp holds what it writes
+        server.add("/clip.mp4", [clip, File(clip, ONE, stop_after=100_000)])
+        with pytest.raises(TransientError):
+            fetch(link, tmp_path, QUICK.model_copy(update={"socket_timeout": 0.3}))
+        zombie.write(b"\0" * 5000)
+        zombie.flush()
+        server.add("/clip.mp4", File(clip, ONE))
+        assert fetch(link, tmp_path).video.read_bytes() == clip.read_bytes()
+    assert int(str(server.ranges["/clip.mp4"][-1]).strip("bytes=-")) > there
+
+
+def test_a_job_that_lost_its_folder_ends(server: Server, clip: Path, tmp_path: Path) -> None:
+    """What was taken over cannot be written to by its name."""
+    half = clip.stat().st_size // 2
+    server.add("/clip.mp4", File(clip, ONE))
+
+    def take_over(target: str) -> Reply:
+        (folder,) = folders(tmp_path)
+        folder.rename(folder.with_name(f".{ID}.{'0' * 12}.resume"))
+        return File(clip, ONE).reply({"Range": f"bytes={half}-"})
+
+    link = server.add("/clip.mp4", [clip, File(clip, ONE, stop_after=half), take_over])
+    once_more = QUICK.model_copy(update={"socket_timeout": 0.3, "retries": 1})
+    with pytest.raises(TransientError):
+        fetch(link, tmp_path, once_more)
+    assert [folder.name for folder in folders(tmp_path)] == [f".{ID}.{'0' * 12}.resume"]
+
+
+def test_a_job_that_lost_its_folder_before_the_answer_makes_no_other(
+    server: Server, clip: Path, tmp_path: Path
+) -> None:
+    def taken_over(target: str) -> Reply:
+        (folder,) = folders(tmp_path)
+        folder.rmdir()
+        return File(clip, ONE).reply({})
+
+    link = server.add("/clip.mp4", [clip, taken_over])
+    with pytest.raises(TransientError):
+        fetch(link, tmp_path)
+    assert folders(tmp_path) == []
+
+
+def test_a_job_that_lost_its_claim_deletes_nothing_of_the_new_one(
+    server: Server, clip: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / f".{ID}.{'0' * 12}.resume"
+
+    def taken_over(target: str) -> Reply:
+        (folder,) = folders(tmp_path)
+        folder.rename(new)
+        return Reply(410)
+
+    link = server.add("/clip.mp4", [clip, taken_over])
+    with pytest.raises(PermanentError):
+        fetch(link, tmp_path)
+    assert folders(tmp_path) == [new]
+
+
+@pytest.mark.parametrize("limit", ["pace", "deadline"])
+def test_bytes_that_trickle_in_are_not_waited_for(
+    server: Server, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(watch, "_TICK", 0.05)
+    link = server.add("/clip.mp4", [clip, File(clip, ONE, trickle=0.05)])
+    limits: dict[str, Any] = {"min_bytes_per_second": 1000, "rate_window_seconds": 0.5}
+    if limit == "deadline":
+        limits = {"min_bytes_per_second": 0, "timeout_minutes": 0.01}
+    with pytest.raises(TransientError) as caught:
+        fetch(link, tmp_path, DownloadConfig(retries=9, **limits))
+    assert caught.value.error_class is ErrorClass.TIMEOUT
+    assert ("min_bytes_per_second" if limit == "pace" else "timeout_minutes") in str(caught.value)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert server.requests["/clip.mp4"] == 2
+
+
+def test_a_request_does_not_count_against_the_deadline(
+    server: Server, clip: Path, tmp_path: Path
+) -> None:
+    """It has its own, and a budget that the fleet shares may make it wait."""
+    late = replace(File(clip, ONE).reply({}), delay=1.0)
+    link = server.add("/clip.mp4", [late, late])
+    assert fetch(link, tmp_path, DownloadConfig(timeout_minutes=1 / 60)).video.exists()
+
+
+def test_a_full_disk_leaves_what_came(
+    server: Server, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from yt_dlp.downloader.http import HttpFD
+
+    real, opened = HttpFD.sanitize_open, []
+
+    class Full:
+        """A file on a disk with room for some blocks."""
+
+        def __init__(self, file: Any) -> None:
+            self.file, self.room = file, 20
+
+        def write(self, block: bytes) -> None:
+            self.room -= 1
+            if self.room < 0:
+                raise OSError(28, "No space left on device")
+            self.file.write(block)
+
+        def close(self) -> None:
+            self.file.close()
+
+    def full(self: Any, name: str, mode: str) -> tuple[Any, str]:
+        file, name = real(self, name, mode)
+        opened.append(Full(file))
+        return opened[-1], name
+
+    link = server.add("/clip.mp4", File(clip, ONE))
+    with monkeypatch.context() as patch:
+        patch.setattr(HttpFD, "sanitize_open", full)
+        with pytest.raises(TransientError) as caught:
+            fetch(link, tmp_path)
+    opened[0].close()
+    assert caught.value.error_class is ErrorClass.DISK_FULL
+    there = kept(tmp_path)
+    assert there > 0
+    assert fetch(link, tmp_path).video.read_bytes() == clip.read_bytes()
+    assert server.ranges["/clip.mp4"][-1] == f"bytes={there}-"
+
+
+def test_what_fails_for_good_leaves_nothing(server: Server, clip: Path, tmp_path: Path) -> None:
+    link, _ = broken_off(server, clip, tmp_path, etag=ONE)
+    server.add("/clip.mp4", Reply(status=410))
+    with pytest.raises(PermanentError):
+        fetch(link, tmp_path)
+    assert folders(tmp_path) == []
+
+
+@pytest.mark.parametrize("state", [b"", b"[]", b"{}", b"\xff\0", b'{"etag": 1, "size": "x"}'])
+def test_a_damaged_note_begins_anew(
+    server: Server, clip: Path, tmp_path: Path, state: bytes
+) -> None:
+    folder = tmp_path / f".{ID}.{'a' * 12}.resume"
+    folder.mkdir()
+    (folder / f"{ID}.mp4.part").write_bytes(b"rubbish")
+    (folder / ".state.json").write_bytes(state)
+    link = server.add("/clip.mp4", File(clip, ONE))
+    assert fetch(link, tmp_path).video.read_bytes() == clip.read_bytes()
+
+
+def test_the_note_does_not_tell_the_link(server: Server, clip: Path, tmp_path: Path) -> None:
+    link = server.add("/clip.mp4", [clip, File(clip, ONE, stop_after=300_000)])
+    with pytest.raises(TransientError):
+        fetch(f"{link}?token=s3cret", tmp_path, QUICK.model_copy(update={"socket_timeout": 0.3}))
+    (folder,) = folders(tmp_path)
+    note = (folder / ".state.json").read_text()
+    assert json.loads(note)["etag"] == ONE
+    assert "s3cret" not in note
+    assert "clip.mp4" not in note
+
+
+def test_of_several_left_the_longest_is_taken(server: Server, clip: Path, tmp_path: Path) -> None:
+    link, there = broken_off(server, clip, tmp_path, etag=ONE)
+    short = tmp_path / f".{ID}.{'f' * 12}.resume"
+    short.mkdir()
+    (short / f"{ID}.mp4.part").write_bytes(b"short")
+    others = tmp_path / f".{ID}x.{'f' * 12}.resume"  # of another video
+    others.mkdir()
+    fetch(link, tmp_path)
+    assert server.ranges["/clip.mp4"][-1] == f"bytes={there}-"
+    assert folders(tmp_path) == []
+    assert os.path.isdir(others)

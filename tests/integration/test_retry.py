@@ -1,0 +1,250 @@
+"""What failed goes back, rows and files, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dataminer.errors import DataminerError, ErrorClass
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.store import INFO_FILE, Store
+from dataminer.sync import claims, projects, results, stages
+from dataminer.sync.retry import retry
+from tests.conftest import execute
+from tests.integration.rows import (
+    EMPTY,
+    add,
+    downloaded,
+    extracted,
+    failed,
+    filtered,
+    finished,
+    held,
+)
+
+ERROR = DataminerError("x.mp4 has no bytes", "replace the file")
+PV_COLUMNS = {"error": "no frame", "error_class": "no_frames"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "data")
+
+
+def statuses(url: str, table: str = "videos") -> dict[str, tuple]:
+    columns = "video_id, status, attempts, error, error_class"
+    return {row[0]: row[1:] for row in execute(url, f"SELECT {columns} FROM {table}")}
+
+
+def failure_files(store: Store, video_id: str, *names: str, info: bool = True) -> list[Path]:
+    """Write what a failed video leaves: in the store, and in the projects that are named."""
+    folders = [store.frames(video_id), *(store.filtered(name, video_id) for name in names)]
+    for folder in (store.video(video_id), *folders):
+        folder.mkdir(parents=True, exist_ok=True)
+    if info:
+        results.failed_info({"fingerprint": "m"})(store.video(video_id), ERROR, ErrorClass.EMPTY)
+    for folder in folders:
+        results.failed_frames({"fingerprint": "m"})(folder, ERROR, ErrorClass.EMPTY)
+    tables = [folder / FRAMES_FILE for folder in folders]
+    return [store.video(video_id) / INFO_FILE, *tables] if info else tables
+
+
+def media(store: Store, video_id: str, content: bytes = b"abc") -> Path:
+    folder = store.video(video_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "x.mp4").write_bytes(content)
+    info = {"video": "x.mp4", "size_bytes": len(content), "fingerprint": "m"}
+    (folder / INFO_FILE).write_text(json.dumps(info))
+    return folder / "x.mp4"
+
+
+def fail_in_project(project_id: int, video_id: str) -> None:
+    key = {"project_id": project_id, "video_id": video_id}
+    finished(stages.FILTER, "FAILED", PV_COLUMNS, **key)
+
+
+def test_a_failed_download_goes_back_to_pending_with_its_files(database, store):
+    project = add("p", "bad", "good")
+    failed("bad")
+    finished(stages.FILTER, "FAILED", EMPTY, project_id=project, video_id="bad")
+    extracted("good")
+    files = failure_files(store, "bad", "p")
+    kept = [media(store, "good")]
+    for folder in (store.frames("good"), store.filtered("p", "good")):
+        folder.mkdir(parents=True)
+        write_table(folder / FRAMES_FILE, FRAMES_SCHEMA.empty_table(), FRAMES_SCHEMA, {})
+        kept.append(folder / FRAMES_FILE)
+    rows = retry(store=store)
+    assert [(row.video_id, row.project, row.was, row.becomes) for row in rows] == [
+        ("bad", None, "FAILED", "PENDING"),
+        ("bad", "p", "FAILED", "PENDING"),
+    ]
+    assert {path for row in rows for path in row.removed} == set(files)
+    assert not any(path.exists() for path in files)
+    assert all(path.exists() for path in kept)
+    assert statuses(database)["bad"] == ("PENDING", 0, None, None)
+    assert statuses(database, "project_videos")["bad"] == ("PENDING", 0, None, None)
+    assert statuses(database)["good"][0] == "EXTRACTED"
+    assert execute(database, "SELECT videos_failed, videos_pending FROM projects") == [(0, 1)]
+
+
+def test_a_dry_run_tells_the_same_and_changes_nothing(database, store):
+    project = add("p", "bad")
+    failed("bad")
+    fail_in_project(project, "bad")
+    files = failure_files(store, "bad", "p")
+    before = execute(database, "SELECT v::text, pv::text FROM videos v, project_videos pv")
+    told = retry(store=store, dry_run=True)
+    assert execute(database, "SELECT v::text, pv::text FROM videos v, project_videos pv") == before
+    assert all(path.exists() for path in files)
+    assert retry(store=store) == told
+
+
+def fail_in_extract(video_id: str, path: Path) -> None:
+    downloaded(video_id, str(path))
+    columns = {"error": "cannot be decoded", "error_class": "corrupt"}
+    finished(stages.EXTRACT, "FAILED", columns, video_id=video_id)
+
+
+def test_a_video_that_failed_in_extract_keeps_its_media_file(database, store):
+    add("p", "v", url="http://h/x.mp4")
+    file = media(store, "v")
+    fail_in_extract("v", file)
+    (table,) = failure_files(store, "v", info=False)
+    (row,) = retry(store=store)
+    assert (row.becomes, row.removed) == ("DOWNLOADED", (table,))
+    assert file.exists()
+    assert statuses(database)["v"] == ("DOWNLOADED", 0, None, None)
+
+
+def test_without_its_media_file_it_is_downloaded_again(database, store):
+    add("p", "v", url="http://h/x.mp4")
+    file = media(store, "v")
+    fail_in_extract("v", file)
+    file.unlink()
+    (row,) = retry(store=store)
+    assert row.becomes == "PENDING"
+    assert row.removed == (store.video("v") / INFO_FILE,)
+
+
+@pytest.mark.parametrize("change", ["size", "time"])
+def test_a_local_source_that_was_replaced_is_taken_anew(database, store, tmp_path, change):
+    source = tmp_path / "source.mp4"
+    source.write_bytes(b"abc")
+    add("p", "v", url=str(source))
+    file = media(store, "v")
+    fail_in_extract("v", file)
+    info = store.video("v") / INFO_FILE
+    (row,) = retry(store=store, dry_run=True)
+    assert row.becomes == "DOWNLOADED"
+    if change == "size":
+        source.write_bytes(b"abcdef")
+        os.utime(source, (1, 1))
+    else:
+        os.utime(source, ns=(info.stat().st_mtime_ns + 1,) * 2)
+    (row,) = retry(store=store)
+    assert (row.becomes, row.removed) == ("PENDING", (info,))
+
+
+def test_a_filter_that_failed_alone_is_tried_alone(database, store):
+    project = add("p", "v")
+    extracted("v")
+    fail_in_project(project, "v")
+    before = statuses(database)
+    (row,) = retry(store=store)
+    assert (row.project, row.was, row.becomes) == ("p", "FAILED", "PENDING")
+    assert statuses(database) == before
+    assert statuses(database, "project_videos")["v"] == ("PENDING", 0, None, None)
+
+
+def test_errors_in_passing_are_cleared_where_they_stand(database, store):
+    add("p", "v", "w")
+    claims.release(
+        held(stages.DOWNLOAD, video_id="v"), error="boom", error_class="internal", counts=True
+    )
+    (row,) = retry(store=store)
+    assert (row.was, row.becomes, row.error) == ("PENDING", "PENDING", "boom")
+    assert statuses(database)["v"] == ("PENDING", 0, None, None)
+
+
+def test_what_is_held_is_left_alone(database, store):
+    project = add("p", "v", "w")
+    for video_id in ("v", "w"):
+        failed(video_id)
+        fail_in_project(project, video_id)
+    files = failure_files(store, "v", "p")
+    held(stages.DOWNLOAD, video_id="v")
+    before = statuses(database)["v"]
+    rows = retry(store=store)
+    assert {row.video_id for row in rows if row.held_by} == {"v"}
+    assert all(row.held_by == claims.owner_name() for row in rows if row.video_id == "v")
+    assert statuses(database)["v"] == before
+    assert statuses(database, "project_videos")["v"][0] == "FAILED"
+    assert all(path.exists() for path in files)
+    assert statuses(database)["w"][0] == "PENDING"
+
+
+def test_a_dataset_in_the_making_keeps_its_videos(database, store):
+    project = add("p", "v", "w")
+    extracted("w")
+    filtered("w", project)
+    failed("v")
+    fail_in_project(project, "v")
+    projects.refresh([project])
+    held(stages.DEDUP, project_id=project)
+    rows = retry(store=store)
+    assert len(rows) == 2
+    assert all(row.held_by for row in rows)
+    assert statuses(database)["v"][0] == "FAILED"
+
+
+def test_choices_by_project_video_and_class(database, store):
+    add("p", "a", "b", "c")
+    add("q", "c", "d")
+    for video_id in ("a", "c", "d"):
+        failed(video_id)
+    failed("b", {"error": "gone", "error_class": "removed"})
+
+    def chosen(**choice: list[str]) -> list[str]:
+        return [row.video_id for row in retry(**choice, store=store, dry_run=True)]
+
+    assert chosen() == ["a", "b", "c", "d"]
+    assert chosen(projects=["q"]) == ["c", "d"]
+    assert chosen(error_classes=["removed"]) == ["b"]
+    assert chosen(videos=["a", "d"]) == ["a", "d"]
+    assert chosen(projects=["p"], videos=["d"]) == []
+    with pytest.raises(DataminerError, match="there is no project r"):
+        chosen(projects=["p", "r"])
+
+
+def test_another_projects_rows_and_files_stay(database, store):
+    for name in ("p", "q"):
+        project = add(name, "v")
+    failed("v")
+    fail_in_project(project, "v")  # in q
+    failure_files(store, "v", "p", "q")
+    retry(projects=["p"], store=store)
+    assert (store.filtered("q", "v") / FRAMES_FILE).exists()
+    assert not (store.filtered("p", "v") / FRAMES_FILE).exists()
+    assert execute(database, "SELECT status FROM project_videos ORDER BY project_id") == [
+        ("PENDING",),
+        ("FAILED",),
+    ]
+    assert execute(database, "SELECT name, videos_pending FROM projects ORDER BY 1") == [
+        ("p", 1),
+        ("q", 1),
+    ]
+
+
+def test_more_than_a_page_is_retried(database, store, monkeypatch):
+    monkeypatch.setattr("dataminer.sync.retry._PAGE", 3)
+    names = [f"v{n}" for n in range(8)]
+    add("p", *names)
+    for name in names:
+        failed(name)
+    assert [row.video_id for row in retry(store=store)] == names
+    assert {row[0] for row in statuses(database).values()} == {"PENDING"}
+    assert retry(store=store) == []

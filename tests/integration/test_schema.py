@@ -1,0 +1,111 @@
+"""Migrations, models and constraints, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import uuid
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+from sqlmodel import SQLModel
+
+from dataminer.db import models, schema
+from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, SourceType, VideoStatus
+from dataminer.errors import DatabaseError
+from tests.conftest import drop, execute, named
+
+_COLUMNS = """
+SELECT table_name, column_name, data_type, is_nullable, column_default
+FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'
+ORDER BY 1, 2
+"""
+_CONSTRAINTS = """
+SELECT conrelid::regclass::text, contype, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version'
+ORDER BY 1, 2, 3
+"""
+_INDEXES = """
+SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+ORDER BY 1
+"""
+
+
+def test_migrations_make_what_the_models_say(server, database):
+    other = f"models_{uuid.uuid4().hex[:12]}"
+    execute(server, f"CREATE DATABASE {other}")
+    url = named(server, other)
+    engine = sa.create_engine(
+        url.replace("postgresql://", "postgresql+psycopg2://", 1), poolclass=sa.NullPool
+    )
+    assert models.Project.__tablename__ == "projects"
+    SQLModel.metadata.create_all(engine)
+    for question in (_COLUMNS, _CONSTRAINTS, _INDEXES):
+        assert execute(database, question) == execute(url, question)
+    drop(server, other)
+
+
+def test_enums_are_those_of_the_design():
+    assert [*SourceType] == ["SEARCH", "URL", "FILE", "MANUAL"]
+    assert [*VideoStatus] == [
+        "PENDING", "DOWNLOADING", "DOWNLOADED", "EXTRACTING", "EXTRACTED", "FAILED",
+    ]  # fmt: skip
+    assert [*ProjectVideoStatus] == [
+        "PENDING", "FILTERING", "FILTERED", "FILTERED_EMPTY", "FAILED",
+    ]  # fmt: skip
+    assert [*ProjectStatus] == [
+        "POPULATING", "FILTERING", "DEDUP_READY", "DEDUPING", "DETECT_READY", "DETECTING",
+        "COMPLETE",
+    ]  # fmt: skip
+
+
+IMPOSSIBLE = [
+    "UPDATE videos SET status = 'DOWNLOADING'",
+    "UPDATE videos SET locked_by = 'me', locked_at = now(), heartbeat_at = now()",
+    "UPDATE videos SET status = 'DOWNLOADING', locked_by = 'me'",
+    "UPDATE videos SET status = 'DOWNLOADED'",
+    "UPDATE videos SET status = 'EXTRACTED', video_path = 'x'",
+    "UPDATE videos SET status = 'EXTRACTED', video_path = 'x', frames_dir = 'y', frame_count = 0",
+    "UPDATE videos SET status = 'EXTRACTED', video_path = 'x', frames_dir = 'y'",
+    "UPDATE videos SET status = 'FAILED'",
+    "UPDATE videos SET status = 'GONE'",
+    "UPDATE videos SET video_id = '../etc'",
+    "UPDATE project_videos SET status = 'FILTERED', filtered_dir = 'x', passed_frames = 0",
+    "UPDATE project_videos SET status = 'FILTERED', filtered_dir = 'x'",
+    "UPDATE project_videos SET status = 'FILTERED_EMPTY', filtered_dir = 'x', passed_frames = 3",
+    "UPDATE project_videos SET status = 'FILTERING'",
+    "UPDATE projects SET project_stage = 'DEDUPING'",
+    "UPDATE projects SET project_stage = 'COMPLETE', dedup_dir = 'x'",
+    "UPDATE projects SET project_stage = 'DETECT_READY'",
+    "UPDATE projects SET videos_failed = -1",
+    "UPDATE projects SET name = 'a/b'",
+    "INSERT INTO project_videos (project_id, video_id) VALUES (1, 'v1')",
+]
+
+
+@pytest.mark.parametrize("statement", IMPOSSIBLE)
+def test_what_is_impossible_cannot_be_written(database, statement):
+    execute(database, "INSERT INTO videos (video_id, url, source_type) VALUES ('v1', 'u', 'URL')")
+    execute(database, "INSERT INTO projects (name) VALUES ('p')")
+    execute(database, "INSERT INTO project_videos (project_id, video_id) VALUES (1, 'v1')")
+    for table in ("videos", "project_videos", "projects"):  # the constraints alone
+        execute(database, f"ALTER TABLE {table} DISABLE TRIGGER transition")
+    with pytest.raises(psycopg2.IntegrityError):
+        execute(database, statement)
+
+
+def test_times_are_the_servers_own_in_utc(database):
+    execute(database, "INSERT INTO videos (video_id, url, source_type) VALUES ('v1', 'u', 'URL')")
+    execute(database, "UPDATE videos SET title = 'x'")
+    ((created, updated, now),) = execute(
+        database,
+        "SET timezone = 'UTC'; SELECT created_at, updated_at, clock_timestamp() FROM videos",
+    )
+    assert created < updated < now
+    assert created.utcoffset().total_seconds() == 0
+
+
+def test_upgrade_is_repeatable_and_refuses_a_newer_database(database):
+    assert schema.upgrade() == schema.HEAD == schema.current()
+    execute(database, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(DatabaseError, match="newer dataminer"):
+        schema.upgrade()

@@ -1,0 +1,361 @@
+"""The semantic filter, through real checkpoints of a small size."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataminer.config.models import FilterConfig, SemanticConfig
+from dataminer.embeddings import read_embeddings
+from dataminer.errors import ConfigError, PermanentError, TransientError
+from dataminer.frames import (
+    FRAMES_FILE,
+    FRAMES_SCHEMA,
+    make_table,
+    read_meta,
+    read_table,
+    write_table,
+)
+from dataminer.stages import checkpoint as checkpoints
+from dataminer.stages import semantic
+from dataminer.stages.filter import filter_frames
+from dataminer.stages.looking import Looking, write_list
+from dataminer.stages.weights import weights_sha256
+from dataminer.store import Store
+from tests.frame_rows import frame_row
+from tests.siglip_fixture import COLOURS, colour_picture
+
+PROMPTS = {
+    "positive": ["A picture of RED"],
+    "negative": ["a picture of green"],
+    "junk": ["a picture of blue"],
+}
+
+
+def frames(store: Store, video_id: str, colours: list[str], source: str = "f") -> Path:
+    """Write a video's frames, one of each colour, as extract leaves them."""
+    folder = store.frames(video_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(len(colours))
+    rows = [
+        frame_row(video_id, 10 * place, file_name=f"{video_id}_{10 * place:06d}.png")
+        for place in range(len(colours))
+    ]
+    for colour, row in zip(colours, rows, strict=True):
+        colour_picture(colour, rng, 48).save(folder / row["file_name"])
+    columns = {field.name: [row.get(field.name) for row in rows] for field in FRAMES_SCHEMA}
+    table = make_table(columns, FRAMES_SCHEMA)
+    write_table(folder / FRAMES_FILE, table, FRAMES_SCHEMA, {"fingerprint": source})
+    return folder
+
+
+def looking(folder: Path, model: Path, **settings: object) -> Looking:
+    """Return what a configuration looks at: the prompts above, unless others are given."""
+    given = {"model": str(model), "prompts": PROMPTS, "batch": 4, "device": "cpu", **settings}
+    return Looking(Store(folder), FilterConfig.model_validate({"semantic": given}))
+
+
+def look_at(what: Looking, *videos: str) -> tuple[list[str], dict[str, int]]:
+    """Run a batch; return what was said, and what the mark of its end says."""
+    import json
+
+    done = what.store.batch("0" * 16)
+    write_list(done, videos)
+    said: list[str] = []
+    what.look_at(done, 2, said.append)
+    assert [path.name for path in done.parent.iterdir()] == [done.name]
+    return said, json.loads(done.read_text())
+
+
+def embed_prompts(what: Looking) -> list[str]:
+    said: list[str] = []
+    semantic.write_prompts(
+        what.prompts, what.settings.semantic.prompts, what.checkpoint, said.append
+    )
+    return said
+
+
+def filtered(what: Looking, video_id: str, out: Path) -> dict[str, int]:
+    source = read_meta(what.store.frames(video_id) / FRAMES_FILE)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    looks = what.looks(video_id, source)
+    result = filter_frames(what.store.frames(video_id), out, what.settings, looks=looks)
+    return {name: count for name, count in result.rejected.items() if count}
+
+
+def direct(model: Path, files: list[Path], texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits and probabilities of pictures and texts, by the whole model at once."""
+    import torch
+    from PIL import Image
+    from transformers import AutoModel, AutoProcessor
+
+    whole = AutoModel.from_pretrained(model).eval()
+    processor = AutoProcessor.from_pretrained(model)
+    inputs = processor(
+        text=[text.lower() for text in texts],
+        images=[Image.open(file).convert("RGB") for file in files],
+        padding="max_length",
+        return_tensors="pt",
+    )
+    with torch.inference_mode():
+        logits = whole(
+            input_ids=inputs["input_ids"], pixel_values=inputs["pixel_values"]
+        ).logits_per_image
+    return logits.numpy(), torch.sigmoid(logits).numpy()
+
+
+def test_scores_equal_a_direct_computation(tiny_siglip: Path, tmp_path: Path) -> None:
+    what = looking(tmp_path, tiny_siglip)
+    folder = frames(what.store, "v", [*COLOURS, *COLOURS])
+    look_at(what, "v")
+    embed_prompts(what)
+    rejected = filtered(what, "v", tmp_path / "out")
+    table = read_table(tmp_path / "out" / "scores.parquet")
+    files = [folder / f"v_{place:06d}.png" for place in table["frame_index"].to_pylist()]
+    texts = [*PROMPTS["positive"], *PROMPTS["negative"], *PROMPTS["junk"]]
+    logits, chances = direct(tiny_siglip, files, texts)
+    # embeddings are kept in half precision
+    assert table["score"].to_numpy() == pytest.approx(chances[:, 0], abs=2e-3)
+    assert table["junk"].to_numpy() == pytest.approx(chances[:, 2], abs=2e-3)
+    assert table["margin"].to_numpy() == pytest.approx(logits[:, 0] - logits[:, 1], abs=0.02)
+    scale, bias = checkpoints.read_scale(tiny_siglip)
+    cosines = (logits - bias) / scale
+    for place, name in enumerate(("positive", "negative", "junk")):
+        assert table[f"{name}_cosine"].to_numpy() == pytest.approx(cosines[:, place], abs=2e-3)
+    assert sum(rejected.values()) == 4 and rejected["semantic.min_margin"] >= 2
+    kept = read_table(tmp_path / "out" / FRAMES_FILE)["frame_index"].to_pylist()
+    assert kept == [0, 30]
+    reasons = table["rejected"].to_pylist()
+    assert [place for place, reason in enumerate(reasons) if reason is None] == [0, 3]
+
+
+def test_quality_comes_first_and_what_it_rejects_keeps_its_scores(
+    tiny_siglip: Path, tmp_path: Path
+) -> None:
+    what = looking(tmp_path, tiny_siglip)
+    folder = frames(what.store, "v", ["red", "green", "red"])
+    rows = read_table(folder / FRAMES_FILE).to_pylist()
+    rows[2]["brightness"] = 0.0
+    columns = {field.name: [row[field.name] for row in rows] for field in FRAMES_SCHEMA}
+    table = make_table(columns, FRAMES_SCHEMA)
+    write_table(folder / FRAMES_FILE, table, FRAMES_SCHEMA, {"fingerprint": "f"})
+    look_at(what, "v")
+    embed_prompts(what)
+    assert filtered(what, "v", tmp_path / "out") == {
+        "min_brightness": 1,
+        "semantic.min_margin": 1,
+    }
+    scores = read_table(tmp_path / "out" / "scores.parquet")
+    assert scores["rejected"].to_pylist() == [None, "semantic.min_margin", "min_brightness"]
+    assert scores["score"].null_count == 0
+    assert scores["score"].to_pylist()[2] > 0.9
+
+
+def test_many_videos_load_the_model_once_and_a_second_look_loads_none(
+    tiny_siglip: Path, tmp_path: Path
+) -> None:
+    what = looking(tmp_path, tiny_siglip)
+    names = [f"v{number:02d}" for number in range(20)]
+    for number, name in enumerate(names):
+        frames(what.store, name, [*COLOURS][: 1 + number % 3], source=name)
+    said, counts = look_at(what, *names, "never_extracted")
+    assert counts == {"videos": 21, "loads": 1, "semantic": 20}
+    assert sum("vision tower" in line for line in said) == 1
+    assert said[-1] == "model loads: 1 for 21 videos (20 by semantic)"
+    before = {name: what.embeddings(name).read_bytes() for name in names}
+
+    said, counts = look_at(what, *names)
+    assert counts == {"videos": 20, "loads": 0, "semantic": 0}
+    assert not any("loaded" in line for line in said)
+
+    frames(what.store, "v03", ["blue"], source="taken out again")
+    assert look_at(what, *names)[1]["semantic"] == 1
+    after = {name: what.embeddings(name).read_bytes() for name in names}
+    assert [name for name in names if after[name] != before[name]] == ["v03"]
+    assert len(read_embeddings(what.embeddings("v03"))) == 1
+
+
+def test_new_prompts_are_scored_from_what_is_kept_and_give_what_a_fresh_run_gives(
+    tiny_siglip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = looking(tmp_path / "a", tiny_siglip)
+    frames(first.store, "v", [*COLOURS])
+    look_at(first, "v")
+    embed_prompts(first)
+    filtered(first, "v", tmp_path / "a" / "out")
+
+    other = {"prompts": {"positive": ["a picture of blue"]}, "min_score": 0.5}
+    with monkeypatch.context() as patch:
+        patch.setattr(semantic, "load_vision", None)  # to call it would fail
+        again = looking(tmp_path / "a", tiny_siglip, **other)
+        assert again.prompts != first.prompts
+        assert look_at(again, "v")[1]["loads"] == 0
+        said = embed_prompts(again)
+        assert said == [f"loaded the text tower of {tiny_siglip}"]
+        assert filtered(again, "v", tmp_path / "a" / "out") == {"semantic.min_score": 2}
+
+    fresh = looking(tmp_path / "b", tiny_siglip, **other)
+    frames(fresh.store, "v", [*COLOURS])
+    look_at(fresh, "v")
+    embed_prompts(fresh)
+    filtered(fresh, "v", tmp_path / "b" / "out")
+    tables = [read_table(tmp_path / side / "out" / "scores.parquet") for side in "ab"]
+    assert tables[0].equals(tables[1])
+    assert tables[0]["margin"].null_count == 3  # without negative prompts there is none
+
+
+def test_a_frame_that_cannot_be_read_is_rejected_and_harms_no_other(
+    tiny_siglip: Path, tmp_path: Path
+) -> None:
+    what = looking(tmp_path, tiny_siglip)
+    folder = frames(what.store, "v", ["red", "red", "red"])
+    (folder / "v_000010.png").write_bytes(b"not an image")
+    frames(what.store, "w", ["red"])
+    said, _ = look_at(what, "v", "w")
+    assert "embedded 2 frames of video v, 1 cannot be read" in said
+    embed_prompts(what)
+    assert filtered(what, "v", tmp_path / "out") == {"semantic.min_margin": 1}
+    scores = read_table(tmp_path / "out" / "scores.parquet")
+    assert scores["score"].to_pylist()[1] is None
+    assert filtered(what, "w", tmp_path / "out2") == {}
+
+
+def test_frames_in_an_archive_and_videos_that_failed(tiny_siglip: Path, tmp_path: Path) -> None:
+    from dataminer.images import FrameWriter, place_columns
+
+    what = looking(tmp_path, tiny_siglip)
+    plain = frames(what.store, "v", [*COLOURS] * 4)
+    rows = read_table(plain / FRAMES_FILE)
+    look_at(what, "v")
+    loose = read_embeddings(what.embeddings("v"))
+    places = []
+    with FrameWriter(plain, "tar") as writer:
+        for name in rows["file_name"].to_pylist():
+            places.append(writer.add(name, (plain / name).read_bytes()))
+            (plain / name).unlink()
+    for name, column in place_columns(places).items():
+        rows = rows.set_column(rows.schema.get_field_index(name), name, column)
+    write_table(plain / FRAMES_FILE, rows, FRAMES_SCHEMA, {"fingerprint": "tar", **writer.meta})
+    failed = what.store.frames("bad")
+    failure = {"failure": {"message": "m", "error_class": "corrupt", "hint": ""}}
+    write_table(failed / FRAMES_FILE, FRAMES_SCHEMA.empty_table(), FRAMES_SCHEMA, failure)
+    assert look_at(what, "bad", "v")[1] == {"videos": 2, "loads": 1, "semantic": 1}
+    packed = read_embeddings(what.embeddings("v"))
+    assert (packed.vectors == loose.vectors).all()
+    assert what.looks("bad", failure) == []
+    assert not what.embeddings("bad").exists()
+
+
+def test_what_is_out_of_date_is_not_judged_by(tiny_siglip: Path, tmp_path: Path) -> None:
+    what = looking(tmp_path, tiny_siglip)
+    frames(what.store, "v", ["red"])
+    with pytest.raises(TransientError, match="have not seen the frames of video v"):
+        filtered(what, "v", tmp_path / "out")
+    look_at(what, "v")
+    embed_prompts(what)
+    frames(what.store, "v", ["red"], source="other frames")
+    with pytest.raises(TransientError, match="run snakemake again"):
+        filtered(what, "v", tmp_path / "out")
+    look_at(what, "v")
+    assert filtered(what, "v", tmp_path / "out") == {}
+
+
+def test_clip_scores_are_shares_of_the_softmax(shims: str, tmp_path: Path) -> None:
+    import torch
+    import transformers
+    from transformers import CLIPConfig, CLIPModel, CLIPProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    from tests.siglip_fixture import _SIZES, WORDS, _tokenizer
+
+    torch.manual_seed(1)
+    transformers.utils.logging.set_verbosity_error()
+    ends = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
+    text = _SIZES | ends | {"vocab_size": len(WORDS), "max_position_embeddings": 8}
+    vision = _SIZES | {"image_size": 32, "patch_size": 16}
+    model = tmp_path / "clip"
+    CLIPModel(
+        CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
+    ).save_pretrained(model)
+    images = CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    CLIPProcessor(images, _tokenizer()).save_pretrained(model)
+
+    what = looking(tmp_path, model)
+    folder = frames(what.store, "v", [*COLOURS])
+    look_at(what, "v")
+    embed_prompts(what)
+    assert read_embeddings(what.embeddings("v")).vectors.shape == (3, 24)
+    filtered(what, "v", tmp_path / "out")
+    scores = read_table(tmp_path / "out" / "scores.parquet")
+
+    from PIL import Image
+    from transformers import AutoModel, AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(model)
+    texts = [*PROMPTS["positive"], *PROMPTS["negative"], *PROMPTS["junk"]]
+    pictures = [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))]
+    inputs = processor(text=texts, images=pictures, padding=True, return_tensors="pt")
+    wanted = {name: inputs[name] for name in ("input_ids", "attention_mask", "pixel_values")}
+    with torch.inference_mode():
+        logits = AutoModel.from_pretrained(model).eval()(**wanted).logits_per_image
+    chances = torch.softmax(logits, dim=1).numpy()
+    assert scores["score"].to_numpy() == pytest.approx(chances[:, 0], abs=2e-3)
+    assert scores["junk"].to_numpy() == pytest.approx(chances[:, 2], abs=2e-3)
+
+
+def test_models_that_are_none_are_named(tiny_siglip: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no folder \./nowhere"):
+        checkpoints.checkpoint_path("./nowhere", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"has no config\.json"):
+        checkpoints.checkpoint_path(str(tmp_path / "empty"), tmp_path)
+    assert checkpoints.checkpoint_path("google/x", tmp_path) == tmp_path / "google--x"
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_siglip, broken)
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(PermanentError, match="cannot load the checkpoint"):
+        checkpoints.load_vision(broken, "cpu")
+    assert weights_sha256(broken) != weights_sha256(tiny_siglip)
+    text = (broken / "config.json").read_text()
+    (broken / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(PermanentError, match="is a bert model; known are siglip"):
+        checkpoints.load_vision(broken, "cpu")
+    assert "siglip" in text
+
+
+def test_without_the_libraries_the_sentence_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checkpoints, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'dataminer\[semantic\]'"):
+        checkpoints.require_transformers()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"prompts": {"negative": ["a"]}}, "held against positive ones"),
+        ({"prompts": {"positive": ["a"]}}, "alone reject nothing"),
+        ({"prompts": {"junk": ["a"]}, "min_score": 0.5}, "about positive prompts"),
+        ({"prompts": {"junk": [" "]}}, "at least 1 character"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        SemanticConfig.model_validate(settings)
+
+
+def test_a_project_without_prompts_has_the_settings_that_it_had() -> None:
+    plain = FilterConfig()
+    assert not plain.looks
+    assert "semantic" not in plain.result_settings() and "content" not in plain.result_settings()
+    assert "videos_per_job" not in plain.result_settings()
+    asked = FilterConfig.model_validate({"semantic": {"prompts": {"junk": ["blur"]}}})
+    assert asked.result_settings().keys() - plain.result_settings().keys() == {"semantic"}
+    assert "batch" not in asked.result_settings()["semantic"]

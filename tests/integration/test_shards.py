@@ -1,0 +1,179 @@
+"""Boxes in shards: one result whoever makes them, and only what changed is made anew."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from dataminer.config.models import DetectConfig
+from dataminer.errors import PermanentError
+from dataminer.export.coco import LabelledImage
+from dataminer.frames import FRAMES_FILE
+from dataminer.stages import shards
+from dataminer.stages.detect import detect
+from tests.integration.test_detect import FRAMES, Objects, drawn, row, write_rows
+
+__all__ = ["drawn"]
+pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="no ultralytics")
+SETTINGS = DetectConfig(image_size=160, batch=2, shard_images=2, device="cpu")
+
+
+@pytest.fixture
+def planned(
+    drawn: tuple[Path, Objects], shapes_weights: Path, tmp_path: Path
+) -> Callable[..., shards.Plan]:
+    """Plan the drawn frames; shards lie in a folder of the given name."""
+
+    def make(name: str = "shards", dedup: Path = drawn[0], **settings: Any) -> shards.Plan:
+        changed = SETTINGS.model_copy(update=settings)
+        return shards.plan(dedup, tmp_path / name, shapes_weights, changed)
+
+    return make
+
+
+def files(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Return contents and inodes by name."""
+    return {path.name: (path.read_bytes(), path.stat().st_ino) for path in folder.iterdir()}
+
+
+def dataset(plan: shards.Plan, out: Path) -> list[str]:
+    """Make a dataset, and return the names of its files."""
+    out.mkdir()
+    detect(plan, out)
+    return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+
+
+def test_the_parts_of_several_jobs_are_what_one_job_makes(
+    planned: Callable[..., shards.Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, many = planned("one"), planned("many", jobs=3, shard_images=2)
+    assert len(one.shards) >= 4 and one.shards == many.shards
+    names = dataset(one, tmp_path / "out_one")
+    for part in (2, 0, 1):
+        shards.make(many, part=part, parts=3, threads=2)
+    assert {n: c for n, (c, _) in files(many.folder).items()} == {
+        n: c for n, (c, _) in files(one.folder).items()
+    }
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded to put together what was there")
+
+    monkeypatch.setattr(shards, "opened", fail)
+    assert dataset(many, tmp_path / "out_many") == names
+    outs = tmp_path / "out_one", tmp_path / "out_many"
+    assert filecmp.cmpfiles(*outs, names, shallow=False) == (names, [], [])
+
+
+def test_only_missing_and_damaged_shards_are_made(
+    planned: Callable[..., shards.Plan], tmp_path: Path
+) -> None:
+    plan = planned()
+    told: list[str] = []
+    names = dataset(plan, tmp_path / "whole")
+    before = files(plan.folder)
+    gone, cut, foreign = (plan.folder / f"{shard.key}.json" for shard in plan.shards[:3])
+    gone.unlink()
+    cut.write_bytes(before[cut.name][0][:-7])
+    foreign.write_text('{"names": [], "boxes": {}}')
+    (tmp_path / "resumed").mkdir()
+    detect(plan, tmp_path / "resumed", progress=told.append)
+    after = files(plan.folder)
+    assert {n: c for n, (c, _) in after.items()} == {n: c for n, (c, _) in before.items()}
+    anew = {name for name, (_, inode) in after.items() if before[name][1] != inode}
+    assert anew == {gone.name, cut.name, foreign.name}
+    frames = sum(len(shard.frames) for shard in plan.shards[:3])
+    assert told[-1] == f"detect: {frames} of {frames} frames"
+    outs = tmp_path / "whole", tmp_path / "resumed"
+    assert filecmp.cmpfiles(*outs, names, shallow=False) == (names, [], [])
+
+
+def test_a_part_that_fails_keeps_what_came_before(
+    planned: Callable[..., shards.Plan], drawn: tuple[Path, Objects], tmp_path: Path
+) -> None:
+    folder = tmp_path / "spoilt"
+    shutil.copytree(drawn[0], folder)
+    last = planned().frames[-1].file_name
+    (folder / last).write_bytes(b"no picture")
+    plan = planned(dedup=folder)
+    with pytest.raises(PermanentError, match=last):
+        shards.make(plan)
+    assert len(list(plan.folder.iterdir())) == len(plan.shards) - 1
+
+
+def test_what_a_shard_is_named_after(
+    planned: Callable[..., shards.Plan], drawn: tuple[Path, Objects], tmp_path: Path
+) -> None:
+    def keys(plan: shards.Plan) -> list[str]:
+        return [shard.key for shard in plan.shards]
+
+    usual = keys(planned())
+    assert keys(planned(batch=7, jobs=5, device="auto")) == usual
+    for changed in ({"confidence": 0.4}, {"image_size": 320}, {"prompts": ["a disc"]}):
+        assert not set(keys(planned(**changed))) & set(usual)
+    folder = tmp_path / "other"
+    shutil.copytree(drawn[0], folder)
+    name = planned().shards[1].frames[0].file_name
+    cv2.imwrite(str(folder / name), cv2.imread(str(folder / name)), [cv2.IMWRITE_JPEG_QUALITY, 60])
+    reencoded = keys(planned(dedup=folder))
+    assert [here == there for here, there in zip(usual, reencoded, strict=True)].count(False) == 1
+
+
+def test_a_video_more_changes_few_shards(shapes_weights: Path, tmp_path: Path) -> None:
+    def plan(videos: list[str]) -> shards.Plan:
+        folder = tmp_path / f"dedup{len(videos)}"
+        folder.mkdir()
+        frames = [(video, index, 64, 64) for video in videos for index in range(40)]
+        rows = [row(f"{frame[0]}_{frame[1]:06d}.jpg", frame) for frame in frames]
+        for each in rows:
+            (folder / each["file_name"]).touch()
+        write_rows(folder, rows)
+        settings = SETTINGS.model_copy(update={"shard_images": 100})
+        return shards.plan(folder, tmp_path, shapes_weights, settings)
+
+    few = [f"v{number:03d}" for number in range(0, 100, 2)]
+    before, after = plan(few), plan(sorted([*few, "v051"]))
+    assert len(before.frames) == 2000 and len(after.frames) == 2040
+    assert [f.file_name for f in after.frames] == sorted(f.file_name for f in after.frames)
+    assert all(len(shard.frames) <= 200 for shard in after.shards)
+    assert 10 <= len(before.shards) <= 40
+    anew = {shard.key for shard in after.shards} - {shard.key for shard in before.shards}
+    assert 1 <= len(anew) <= 3
+
+
+def test_what_is_not_used_any_more_is_deleted(planned: Callable[..., shards.Plan]) -> None:
+    old, new = planned(confidence=0.5), planned()
+    shards.prune(new)  # of a folder that is not there
+    for plan in (old, new):
+        shards.make(plan)
+    half = new.folder / f".{'0' * 12}.partial.json"
+    marker = new.folder / "0-of-2.done"
+    for path in (half, marker):
+        path.touch()
+    shards.prune(new)
+    wanted = {f"{shard.key}.json" for shard in new.shards} | {marker.name}
+    assert {path.name for path in new.folder.iterdir()} == wanted
+
+
+def test_batches_stay_within_a_shard_and_a_size() -> None:
+    frames = tuple(
+        LabelledImage(f"{number}.jpg", width, 64, "a", number, 0.0)
+        for number, width in enumerate((64, 96, 64, 64, 96, 64))
+    )
+    found = [
+        [frame.file_name for frame in batch]
+        for batch in shards._batches(shards.Shard("key", frames), 3)
+    ]
+    assert found == [["0.jpg", "2.jpg", "3.jpg"], ["5.jpg"], ["1.jpg", "4.jpg"]]
+
+
+def test_frames_are_all_there_once(planned: Callable[..., shards.Plan]) -> None:
+    names = [frame.file_name for frame in planned().frames]
+    assert names == sorted(f"{video}_{index:06d}.jpg" for video, index, *_ in FRAMES)
+    assert (planned().dedup_dir / FRAMES_FILE).is_file()

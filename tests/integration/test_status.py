@@ -1,0 +1,87 @@
+"""What `dataminer status` shows, and what the Snakefile is told, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from dataminer import targets
+from dataminer.errors import DatabaseError, DataminerError
+from dataminer.monitor import status
+from dataminer.sync import claims, projects, stages
+from tests.conftest import drop, execute, named
+from tests.integration import rows
+from tests.integration.test_sync import Given
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    targets.members.cache_clear()
+
+
+def shown(*names: str) -> str:
+    out = io.StringIO()
+    status.show(names, out)
+    return out.getvalue()
+
+
+def test_targets_are_sorted_bytewise_and_keep_failed_videos(database):
+    projects.add_videos("p", [Given(name) for name in ("b", "A", "_x", "-y", "a")])
+    rows.failed("a")
+    assert targets.video_ids("p") == ("-y", "A", "_x", "a", "b")
+
+
+def test_a_project_without_videos_is_an_error_with_the_next_step(database):
+    with pytest.raises(DataminerError, match="project void has no videos yet"):
+        targets.video_ids("void")
+
+
+def test_a_database_without_tables_is_no_traceback(server, monkeypatch):
+    execute(server, "CREATE DATABASE bare")
+    monkeypatch.setenv("DATABASE_URL", named(server, "bare"))
+    with pytest.raises(DataminerError, match="has no videos yet"):
+        targets.video_ids("p")
+    with pytest.raises(DatabaseError, match="no tables yet"):
+        status.snapshot()
+    drop(server, "bare")
+
+
+@pytest.mark.parametrize("url", ["mysql://u@h/d", "sqlite:///x.db", "just words"])
+def test_other_databases_are_refused(monkeypatch, url):
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(DatabaseError, match="works with PostgreSQL only"):
+        status.snapshot()
+
+
+def test_an_empty_database_says_how_to_begin(database):
+    assert "Next: dataminer populate" in shown()
+
+
+def test_claims_failures_and_retries_are_shown_with_their_reasons(database):
+    projects.add_videos("p", [Given("busy"), Given("dead"), Given("later")])
+    claims.claim(stages.DOWNLOAD, {"video_id": "busy"}, stale_seconds=60)
+    rows.failed("dead", {"error": "no [bold]video[/] stream", "error_class": "no_video"})
+    held = claims.claim(stages.DOWNLOAD, {"video_id": "later"}, stale_seconds=60)
+    claims.release(held, error="connection refused", error_class="network", counts=False)
+    projects.refresh_named(["p"])
+    text = shown("p")
+    assert "DOWNLOADING" in text
+    assert "no [bold]video[/] stream" in text, "a stranger's text is not markup"
+    assert "connection refused" in text
+    seen = json.loads(json.dumps(status.snapshot().as_json()))
+    assert [entry["video_id"] for entry in seen["failures"]] == ["dead"]
+    assert [entry["video_id"] for entry in seen["to_retry"]] == ["later"]
+    assert seen["claims"][0]["what"] == "busy"
+    assert seen["claims"][0]["heartbeat_age"] < 60
+    (project,) = seen["projects"]
+    assert (project["videos_pending"], project["videos_failed"]) == (2, 1)
+
+
+def test_many_failures_are_cut_short_for_people_and_whole_for_programs(database):
+    projects.add_videos("p", [Given(f"v{n}") for n in range(30)])
+    for n in range(30):
+        rows.failed(f"v{n}")
+    assert "the latest 10 of 30" in shown()
+    assert len(status.snapshot().failures) == 30

@@ -1,0 +1,448 @@
+"""Claims, fences, results and counters, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataminer.config import MonitorConfig
+from dataminer.db import connection
+from dataminer.db.connection import transaction
+from dataminer.errors import ErrorClass, PermanentError, TransientError
+from dataminer.sync import claims, projects, results, stages
+from dataminer.sync.claims import LeaseLost
+from dataminer.sync.heartbeat import Interrupted
+from dataminer.sync.work import Work, perform
+from tests.conftest import execute
+
+KEY = {"video_id": "v1"}
+FAST = MonitorConfig(heartbeat_seconds=0.1, stale_threshold_minutes=0.01, max_attempts=2)
+CALM = MonitorConfig()
+
+
+@dataclass(frozen=True)
+class Given:
+    video_id: str
+    url: str = "/x.mp4"
+    source_type: str = "FILE"
+    source_info: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture
+def video(database):
+    projects.add_videos("p", [Given("v1")])
+    return database
+
+
+def row(url: str, columns: str = "status, lease, attempts, locked_by, error_class") -> tuple:
+    return execute(url, f"SELECT {columns} FROM videos WHERE video_id = 'v1'")[0]
+
+
+def force(url: str, statement: str) -> None:
+    """Set up a state by hand, whatever steps lead to it otherwise."""
+    tables = ("videos", "project_videos", "projects")
+    off = "".join(f"ALTER TABLE {table} DISABLE TRIGGER transition; " for table in tables)
+    on = "".join(f"; ALTER TABLE {table} ENABLE TRIGGER transition" for table in tables)
+    execute(url, off + statement + on)
+
+
+def work(tmp_path: Path, make=None, mark: str = "m1") -> Work:
+    """A download that writes one file, unless told otherwise."""
+
+    def default(out: Path) -> None:
+        (out / "v1.mp4").write_bytes(b"abc")
+        info = {"video": "v1.mp4", "size_bytes": 3, "fingerprint": mark, "title": "t"}
+        (out / "info.json").write_text(json.dumps(info))
+
+    return Work(
+        stage=stages.DOWNLOAD,
+        key=KEY,
+        final=tmp_path / "videos" / "v1",
+        fingerprint=mark,
+        make=make or default,
+        read=results.read_download,
+        write_failure=results.failed_info({"fingerprint": mark}),
+    )
+
+
+def left_over(tmp_path: Path) -> list[str]:
+    return [path.name for path in (tmp_path / "videos").glob(".*")]
+
+
+def test_a_result_is_published_and_recorded(video, tmp_path):
+    outcome = perform(work(tmp_path), CALM)
+    assert outcome.status == "DOWNLOADED"
+    status, path, title, lock = row(video, "status, video_path, title, locked_by")
+    assert (status, title, lock) == ("DOWNLOADED", "t", None)
+    assert Path(path).read_bytes() == b"abc"
+    assert left_over(tmp_path) == []
+
+
+def test_a_whole_result_of_the_same_fingerprint_is_left_alone(video, tmp_path):
+    perform(work(tmp_path), CALM)
+    file = tmp_path / "videos" / "v1" / "v1.mp4"
+    before = file.stat().st_mtime_ns
+
+    def never(out: Path) -> None:
+        raise AssertionError("made again")
+
+    perform(work(tmp_path, never), CALM)
+    assert file.stat().st_mtime_ns == before
+    perform(work(tmp_path, mark="m2"), CALM)
+    assert file.stat().st_mtime_ns > before
+    file.unlink()
+    perform(work(tmp_path, mark="m2"), CALM)
+    assert file.exists()
+
+
+def test_files_that_the_row_does_not_know_of_are_adopted(video, tmp_path):
+    perform(work(tmp_path), CALM)
+    execute(video, "UPDATE videos SET status = 'PENDING', video_path = NULL")
+    file = tmp_path / "videos" / "v1" / "v1.mp4"
+    before = file.stat().st_mtime_ns
+    perform(work(tmp_path), CALM)
+    assert row(video, "status, video_path") == ("DOWNLOADED", str(file))
+    assert file.stat().st_mtime_ns == before
+
+
+def test_a_permanent_failure_is_a_result(video, tmp_path):
+    def fail(out: Path) -> None:
+        (out / "half").write_text("x")
+        raise PermanentError("no video stream", ErrorClass.NO_VIDEO)
+
+    assert perform(work(tmp_path, fail), CALM).status == "FAILED"
+    assert row(video)[0] == "FAILED"
+    assert row(video)[4] == "no_video"
+    folder = tmp_path / "videos" / "v1"
+    assert [path.name for path in folder.iterdir()] == ["info.json"]
+    assert json.loads((folder / "info.json").read_text())["failure"]["error_class"] == "no_video"
+
+
+def test_a_failed_video_is_tried_again_when_snakemake_asks(video, tmp_path):
+    def fail(out: Path) -> None:
+        raise PermanentError("gone", ErrorClass.REMOVED)
+
+    perform(work(tmp_path, fail), CALM)
+    assert perform(work(tmp_path), CALM).status == "DOWNLOADED"
+    assert row(video, "error, error_class") == (None, None)
+
+
+def test_a_transient_failure_gives_the_claim_back_and_never_condemns(video, tmp_path):
+    def fail(out: Path) -> None:
+        raise TransientError("no route", ErrorClass.NETWORK)
+
+    for _ in range(5):
+        with pytest.raises(TransientError):
+            perform(work(tmp_path, fail), FAST)
+    status, _, attempts, lock, error_class = row(video)
+    assert (status, attempts, lock, error_class) == ("PENDING", 0, None, "network")
+    assert left_over(tmp_path) == []
+
+
+def test_an_unexpected_error_ends_as_failed_after_max_attempts(video, tmp_path):
+    def fail(out: Path) -> None:
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError):
+        perform(work(tmp_path, fail), FAST)
+    assert row(video)[0] == "PENDING"
+    assert perform(work(tmp_path, fail), FAST).status == "FAILED"
+    assert row(video, "error")[0].startswith("RuntimeError: boom. Next:")
+
+
+def test_a_video_that_kills_its_jobs_is_given_up(video, tmp_path):
+    for _ in range(FAST.max_attempts):
+        assert claims.claim(stages.DOWNLOAD, KEY, stale_seconds=0.05)
+        time.sleep(0.1)
+
+    def never(out: Path) -> None:
+        raise AssertionError("tried once more")
+
+    assert perform(work(tmp_path, never), FAST).status == "FAILED"
+    assert "given up: 2 attempts" in row(video, "error")[0]
+    assert row(video, "error_class") == ("internal",)
+
+
+def test_what_was_given_up_says_how_the_last_attempt_ended(video, tmp_path):
+    for _ in range(FAST.max_attempts):
+        held = claims.claim(stages.DOWNLOAD, KEY, stale_seconds=60)
+        assert held
+        claims.release(held, error="killed", error_class="out_of_memory", counts=True)
+    assert perform(work(tmp_path, lambda out: None), FAST).status == "FAILED"
+    assert row(video, "error_class") == ("out_of_memory",)
+    assert "the last attempt: killed" in row(video, "error")[0]
+
+
+def test_an_interrupted_job_gives_its_claim_back_without_counting(video, tmp_path):
+    def asked_to_end(out: Path) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    with pytest.raises(Interrupted):
+        perform(work(tmp_path, asked_to_end), CALM)
+    assert row(video)[:1] + row(video)[2:4] == ("PENDING", 0, None)
+
+
+def test_only_one_of_many_gets_the_claim(video):
+    with ThreadPoolExecutor(16) as pool:
+        held = list(
+            pool.map(lambda _: claims.claim(stages.DOWNLOAD, KEY, stale_seconds=60), range(32))
+        )
+    assert sum(claim is not None for claim in held) == 1
+
+
+def test_a_stale_claim_is_taken_over_and_the_late_one_changes_nothing(video, tmp_path):
+    started, go_on = threading.Event(), threading.Event()
+    late: list[BaseException] = []
+
+    def slow(out: Path) -> None:
+        started.set()
+        go_on.wait(10)
+        (out / "v1.mp4").write_bytes(b"late!")
+        info = {"video": "v1.mp4", "size_bytes": 5, "fingerprint": "m1"}
+        (out / "info.json").write_text(json.dumps(info))
+
+    def holder() -> None:
+        try:
+            perform(work(tmp_path, slow), CALM)
+        except BaseException as error:
+            late.append(error)
+
+    thread = threading.Thread(target=holder)
+    thread.start()
+    assert started.wait(10)
+    execute(video, "UPDATE videos SET heartbeat_at = now() - interval '1 hour'")
+    perform(work(tmp_path), CALM)
+    go_on.set()
+    thread.join(10)
+    assert isinstance(late[0], LeaseLost)
+    assert (tmp_path / "videos/v1/v1.mp4").read_bytes() == b"abc"
+    assert row(video, "status, lease") == ("DOWNLOADED", 2)
+
+
+def test_a_claim_whose_process_is_gone_is_not_waited_for(video, tmp_path):
+    context = multiprocessing.get_context("fork")
+    child = context.Process(
+        target=claims.claim, args=(stages.DOWNLOAD, KEY), kwargs={"stale_seconds": 60}
+    )
+    child.start()
+    child.join()
+    assert row(video)[0] == "DOWNLOADING"
+    started = time.monotonic()
+    assert perform(work(tmp_path), CALM).status == "DOWNLOADED"
+    assert time.monotonic() - started < 10
+
+
+def test_a_job_that_lost_its_lease_is_stopped_by_its_heartbeat(video, tmp_path):
+    def slow(out: Path) -> None:
+        execute(video, "UPDATE videos SET lease = lease + 1")
+        time.sleep(20)
+
+    started = time.monotonic()
+    with pytest.raises(LeaseLost):
+        perform(work(tmp_path, slow), FAST)
+    assert time.monotonic() - started < 10
+
+
+def test_the_second_of_two_waits_and_takes_the_result(video, tmp_path):
+    made = []
+
+    def make(out: Path) -> None:
+        made.append(1)
+        time.sleep(0.5)
+        work(tmp_path).make(out)
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda _: perform(work(tmp_path, make), CALM), range(2)))
+    assert [outcome.status for outcome in outcomes] == ["DOWNLOADED", "DOWNLOADED"]
+    assert len(made) == 1
+
+
+def test_a_result_that_came_while_it_was_looked_for_is_not_claimed(video, tmp_path, monkeypatch):
+    perform(work(tmp_path), CALM)
+    before = row(video)
+    real, seen = claims.look, []
+
+    def late(*args: Any) -> Any:
+        # the first look is at the moment before the other one was done
+        found = real(*args)
+        seen.append(found)
+        return found if len(seen) > 1 else replace(found, status="DOWNLOADING", locked_by="x:1")
+
+    monkeypatch.setattr(claims, "look", late)
+    perform(work(tmp_path), CALM)
+    assert row(video) == before
+    assert len(seen) == 2
+
+
+def test_work_that_can_never_begin_says_so(video, tmp_path):
+    extract = Work(stages.EXTRACT, KEY, tmp_path / "f", "m", lambda out: None, results.read_extract)
+    with pytest.raises(Exception, match=r"cannot begin.*PENDING"):
+        perform(extract, CALM)
+
+
+def test_adding_twice_adds_nothing(database):
+    sources = [Given(f"v{n}") for n in range(2500)]
+    first = projects.add_videos("p", sources + sources)
+    assert (first.given, first.new_to_project, first.new_to_store) == (2500, 2500, 2500)
+    again = projects.add_videos("p", sources)
+    assert (again.new_to_project, again.new_to_store) == (0, 0)
+    other = projects.add_videos("q", sources[:3])
+    assert (other.new_to_project, other.new_to_store) == (3, 0)
+    assert execute(
+        database, "SELECT name, total_videos, videos_pending FROM projects ORDER BY 1"
+    ) == [
+        ("p", 2500, 2500),
+        ("q", 3, 3),
+    ]
+
+
+STAGED = [
+    # video status, project_video status -> stage
+    ([("PENDING", "PENDING")], "POPULATING"),
+    ([("DOWNLOADED", "PENDING"), ("PENDING", "PENDING")], "FILTERING"),
+    ([("EXTRACTED", "FILTERED"), ("PENDING", "PENDING")], "FILTERING"),
+    ([("EXTRACTED", "FILTERED"), ("FAILED", "FAILED")], "DEDUP_READY"),
+    ([("EXTRACTED", "FILTERED_EMPTY")], "DEDUP_READY"),
+    ([("FAILED", "FAILED"), ("FAILED", "FAILED")], "FILTERING"),
+]
+
+
+@pytest.mark.parametrize(("rows", "stage"), STAGED)
+def test_stage_and_counters_follow_the_rows(database, rows, stage):
+    projects.add_videos("p", [Given(f"v{n}") for n in range(len(rows))])
+    for n, (video_status, in_project) in enumerate(rows):
+        force(
+            database,
+            f"UPDATE videos SET status = '{video_status}', video_path = 'x', frames_dir = 'y',"
+            f" frame_count = 7, error = 'e', error_class = 'c' WHERE video_id = 'v{n}'",
+        )
+        passed = {"FILTERED": "4", "FILTERED_EMPTY": "0"}.get(in_project, "NULL")
+        force(
+            database,
+            f"UPDATE project_videos SET status = '{in_project}', filtered_dir = 'x',"
+            f" passed_frames = {passed}, error = 'e', error_class = 'c' WHERE video_id = 'v{n}'",
+        )
+    projects.refresh_named(["p"])
+    statuses = [video_status for video_status, _ in rows]
+    in_project = [status for _, status in rows]
+    expected = (
+        stage,
+        len(rows),
+        statuses.count("PENDING"),
+        statuses.count("DOWNLOADED") + statuses.count("EXTRACTED"),
+        statuses.count("EXTRACTED"),
+        statuses.count("FAILED"),
+        7 * statuses.count("EXTRACTED"),
+        4 * in_project.count("FILTERED"),
+    )
+    assert execute(
+        database,
+        "SELECT project_stage, total_videos, videos_pending, videos_downloaded, videos_extracted,"
+        " videos_failed, extracted_frames, filtered_frames FROM projects",
+    ) == [expected]
+
+
+def test_a_refresh_that_changes_nothing_writes_nothing(database):
+    projects.add_videos("p", [Given("v1")])
+    before = execute(database, "SELECT xmin, updated_at FROM projects")
+    projects.refresh_named(["p"])
+    assert execute(database, "SELECT xmin, updated_at FROM projects") == before
+
+
+def test_a_finished_project_goes_back_when_its_filter_ran_again(database):
+    projects.add_videos("p", [Given("v1")])
+    force(
+        database,
+        "UPDATE videos SET status = 'EXTRACTED', video_path = 'x', frames_dir = 'y',"
+        " frame_count = 1; UPDATE project_videos SET status = 'FILTERED', filtered_dir = 'x',"
+        " passed_frames = 1; UPDATE projects SET project_stage = 'COMPLETE', dedup_dir = 'd',"
+        " detect_dir = 'e'",
+    )
+    project_id = projects.id_of("p")
+    projects.refresh([project_id])
+    assert execute(database, "SELECT project_stage FROM projects") == [("COMPLETE",)]
+    projects.refresh([project_id], refiltered=True)
+    assert execute(database, "SELECT project_stage FROM projects") == [("DEDUP_READY",)]
+
+
+def session(connection) -> tuple[int, str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid(), current_setting('application_name')")
+        return cursor.fetchone()
+
+
+def sessions(url: str, expected: int) -> bool:
+    """Whether the database has so many sessions besides the one that asks, or soon will."""
+    question = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    until = time.monotonic() + 5
+    while (wrong := execute(url, question)[0][0] != expected) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not wrong
+
+
+def test_a_connection_serves_the_next_transaction_under_its_own_name(database):
+    first = transaction(session, name="one")
+    second = transaction(session, name="two", keep=False)
+    assert (first[1], second[1]) == ("one", "two")
+    assert first[0] == second[0]
+    assert transaction(session, keep=False)[0] != first[0]
+    assert sessions(database, 0)
+
+
+def test_an_idle_connection_is_given_up(database, monkeypatch):
+    monkeypatch.setattr(connection, "_SPARE_SECONDS", 2)
+    first = transaction(session)
+    assert sessions(database, 1)
+    time.sleep(2.6)
+    assert sessions(database, 0)
+    assert transaction(session)[0] != first[0]
+
+
+def test_a_connection_that_died_meanwhile_is_replaced(database):
+    first = transaction(session)
+    execute(database, f"SELECT pg_terminate_backend({first[0]}, 5000)")
+    assert transaction(session)[0] != first[0]
+
+
+def test_threads_and_children_never_share_a_connection(database):
+    barrier = threading.Barrier(4)
+
+    def together(connection):
+        barrier.wait(10)
+        return session(connection)[0]
+
+    parent = transaction(session)[0]
+    with ThreadPoolExecutor(4) as pool:
+        assert len({*pool.map(lambda _: transaction(together), range(4))}) == 4
+    parent = transaction(session)[0]
+    context = multiprocessing.get_context("fork")
+    reader, writer = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: writer.send(transaction(session)[0]))
+    child.start()
+    assert reader.recv() != parent
+    child.join()
+    assert transaction(session)[0] == parent
+
+
+def test_a_failed_transaction_keeps_no_connection(database):
+    def fail(connection):
+        session(connection)
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        transaction(fail)
+    assert sessions(database, 0)

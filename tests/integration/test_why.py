@@ -1,0 +1,161 @@
+"""One video's story: what it says, for people and programs, and for ids that do not exist."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+
+import pyarrow as pa
+import pytest
+
+from dataminer.errors import DataminerError, ErrorClass
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.monitor import why
+from dataminer.store import Store
+from dataminer.sync import claims, results, stages
+from tests.conftest import execute
+from tests.frame_rows import frame_row
+from tests.integration.rows import EMPTY, add, downloaded, extracted, failed, filtered, held
+from tests.integration.test_retry import media
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "data")
+
+
+def text(told: why.Story) -> str:
+    out = io.StringIO()
+    why.show(told, out)
+    return out.getvalue()
+
+
+def words(told: why.Story) -> str:
+    return " ".join(text(told).split())
+
+
+def table(store_folder, *video_ids: str) -> None:
+    rows = [frame_row(name, number) for number, name in enumerate(video_ids)]
+    store_folder.mkdir(parents=True)
+    write_table(
+        store_folder / FRAMES_FILE, pa.Table.from_pylist(rows, FRAMES_SCHEMA), FRAMES_SCHEMA, {}
+    )
+
+
+def test_a_failed_video_says_why_and_what_next(database, store, tmp_path):
+    add("birds", "vid", source_info={"list": "links.txt", "line": 7}, url="/x/[bold]y[/].mp4")
+    failed("vid")
+    logs = tmp_path / "logs"
+    (logs / "download").mkdir(parents=True)
+    (logs / "download" / "vid.log").write_text(
+        "".join(f"line {n}\n" for n in range(50)) + "2026 ERROR x.mp4 has no bytes\n"
+    )
+    (logs / "extract").mkdir()
+    (logs / "extract" / "vid.log").write_text("fine\n")
+    told = why.story("vid", store, logs)
+    seen = words(told)
+    assert "vid FAILED" in seen
+    assert "/x/[bold]y[/].mp4 (FILE)" in seen, "a stranger's text is not markup"
+    assert "named in line 7, list links.txt" in seen
+    assert "error x.mp4 has no bytes. [empty, permanent]" in seen
+    assert "next replace the file" in seen
+    assert "attempts 1" in seen
+    assert "in project birds" in seen
+    assert "PENDING (the project: " in seen
+    assert "frames none made yet" in seen
+    assert "2026 ERROR x.mp4 has no bytes" in seen
+    assert "line 49" in seen
+    assert "line 3 " not in seen
+    assert f"✓ {logs}/extract/vid.log" in text(told)
+
+
+def test_the_latest_failing_log_is_shown(database, store, tmp_path):
+    add("birds", "vid")
+    for rule, when in (("download", 100), ("extract", 50)):
+        folder = tmp_path / "logs" / rule
+        folder.mkdir(parents=True)
+        (folder / "vid.log").write_text(f"Traceback of {rule}\n")
+        os.utime(folder / "vid.log", (when, when))
+    seen = text(why.story("vid", store, tmp_path / "logs"))
+    assert "Traceback of download" in seen
+    assert "Traceback of extract" not in seen
+
+
+def test_the_files_that_are_there_are_counted(database, store):
+    for name in ("p", "q"):
+        project = add(name, "vid", "other")
+    extracted("vid", frames=3)
+    filtered("vid", project, passed=2)
+    file = media(store, "vid")
+    table(store.frames("vid"), "vid", "vid", "vid")
+    table(store.filtered("q", "vid"), "vid", "vid")
+    table(store.dedup("q"), "other", "vid")
+    told = why.story("vid", store)
+    assert told.files == {"video": str(file), "video_bytes": 3, "frames": 3}
+    assert [(row["project"], row["filtered"], row["unique"]) for row in told.projects] == [
+        ("p", None, None),
+        ("q", 2, 1),
+    ]
+    assert told.next_step is None
+
+
+def test_who_holds_it_is_told(database, store):
+    add("p", "vid")
+    downloaded("vid")
+    held(stages.EXTRACT, video_id="vid")
+    seen = words(why.story("vid", store))
+    assert f"held by {claims.owner_name()} since 20" in seen
+    assert "last heartbeat 0 s ago" in seen
+
+
+def test_programs_get_everything(database, store):
+    add("p", "vid")
+    failed("vid", {**EMPTY, "error": "bare"})
+    results_folder = store.frames("vid")
+    results_folder.mkdir(parents=True)
+    results.failed_frames({"fingerprint": "m"})(
+        results_folder, DataminerError("e"), ErrorClass.EMPTY
+    )
+    told = json.loads(json.dumps(why.story("vid", store).as_json()))
+    assert told["video"]["status"] == "FAILED"
+    assert told["video"]["created_at"].startswith("20")
+    assert told["next_step"] == "replace the file: it has no bytes"
+    assert told["projects"][0]["project"] == "p"
+    assert told["files"]["frames"] == 0
+    assert "next replace the file: it has no bytes" in words(why.story("vid", store))
+
+
+def test_looking_changes_nothing(database, store):
+    add("p", "vid")
+    before = execute(database, "SELECT v::text, xmin FROM videos v")
+    why.story("vid", store)
+    assert execute(database, "SELECT v::text, xmin FROM videos v") == before
+
+
+def test_an_id_or_its_only_beginning_finds_it(database):
+    add("p", "cars-1a2b", "cars-1a", "bottles-99", "a_b", "axb")
+    assert why.find("cars-1a2b") == "cars-1a2b"
+    assert why.find("cars-1a") == "cars-1a", "a whole id wins over a beginning"
+    assert why.find("bot") == "bottles-99"
+    assert why.find("a_") == "a_b", "no character stands for others"
+    with pytest.raises(DataminerError, match="several videos begin with cars: cars-1a, cars-1a2b"):
+        why.find("cars")
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("cras-1a2b", "did you mean cars-1a2b"),
+        ("bottlse", "did you mean bottles-99?"),
+        ("1A2B", "did you mean cars-1a2b?"),
+        ("%", "`dataminer status`"),
+        ("", "`dataminer status`"),
+    ],
+)
+def test_an_unknown_id_gets_near_ones(database, given, hint):
+    add("p", "cars-1a2b", "bottles-99")
+    with pytest.raises(DataminerError) as caught:
+        why.find(given)
+    assert "there is no video" in str(caught.value)
+    assert hint in str(caught.value)

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from dataminer.cli.export import Format
+from dataminer.cli.main import app
+from dataminer.errors import DataminerError, PermanentError
+from dataminer.export import make
+from dataminer.export.dataset import load_labelled, load_unlabelled
+from dataminer.export.make import FORMATS, Options, export
+from dataminer.export.splits import Shares
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_table, write_table
+from dataminer.store import Store
+from tests.export_rig import FRAMES, PROJECT, VIDEOS, make_project
+
+ROOT = Path(__file__).parents[2]
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dataminer.export.dataset import load_labelled
+from dataminer.export.make import export
+from dataminer.store import Store
+
+def stop(done, total):
+    if done == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store, out = Store(Path(sys.argv[1])), Path(sys.argv[3])
+export(load_labelled(store, sys.argv[2]), "coco", out, progress=stop)
+"""
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return make_project(tmp_path / "data")[0]
+
+
+class TestSameBytes:
+    @pytest.mark.parametrize("kind", FORMATS)
+    def test_again_elsewhere_and_in_place(self, store: Store, tmp_path: Path, kind: str) -> None:
+        dataset = load_labelled(store, PROJECT)
+        export(dataset, kind, tmp_path / "one")
+        first = content(tmp_path / "one")
+        os.utime(store.detect(PROJECT) / "images" / dataset.images[0].file_name, (1, 1))
+        export(load_labelled(store, PROJECT), kind, tmp_path / "two")
+        export(load_labelled(store, PROJECT), kind, tmp_path / "one", Options(copy=True))
+        assert first == content(tmp_path / "one") == content(tmp_path / "two")
+        assert [path.name for path in (tmp_path / "one").iterdir()] == [kind]
+
+    @pytest.mark.parametrize("kind", FORMATS)
+    def test_from_an_archive_as_from_files(self, tmp_path: Path, kind: str) -> None:
+        for frame_store in ("files", "tar"):
+            made, _ = make_project(tmp_path / frame_store / "data", frame_store=frame_store)
+            export(load_unlabelled(made, PROJECT), kind, tmp_path / frame_store / "out")
+        assert content(tmp_path / "files" / "out") == content(tmp_path / "tar" / "out")
+
+
+class TestImages:
+    def test_are_the_files_of_the_store_unless_copied(self, store: Store, tmp_path: Path) -> None:
+        dataset = load_labelled(store, PROJECT)
+        for name, copy in (("linked", False), ("copied", True)):
+            export(dataset, "yolo", tmp_path / name, Options(copy=copy))
+            for path in (tmp_path / name).rglob("*.jpg"):
+                source = dataset.folder / path.name
+                assert path.read_bytes() == source.read_bytes()
+                assert not copy or not path.samefile(source)
+
+    def test_a_missing_one_ends_it_with_nothing_left(self, store: Store, tmp_path: Path) -> None:
+        dataset = load_labelled(store, PROJECT)
+        (dataset.folder / dataset.images[-1].file_name).unlink()
+        for kind in FORMATS:
+            with pytest.raises(PermanentError, match=dataset.images[-1].file_name):
+                export(dataset, kind, tmp_path / "out")
+        assert list((tmp_path / "out").iterdir()) == []
+
+    def test_a_name_that_leads_out_is_refused(self, store: Store, tmp_path: Path) -> None:
+        dataset = load_labelled(store, PROJECT)
+        evil = replace(dataset.images[0], file_name="../../annotations.json")
+        with pytest.raises(DataminerError, match="leads out"):
+            export(replace(dataset, images=(evil,)), "yolo", tmp_path / "out")
+
+
+class TestFramesOnly:
+    def test_has_the_unique_frames_and_no_labels(self, store: Store, tmp_path: Path) -> None:
+        for kind in FORMATS:
+            made = export(load_unlabelled(store, PROJECT), kind, tmp_path)
+            assert sum(made.images.values()) == len(VIDEOS) * FRAMES
+        coco = json.loads((tmp_path / "coco/annotations/instances_train.json").read_text())
+        assert (coco["annotations"], coco["categories"]) == ([], [])
+        assert not (tmp_path / "yolo" / "labels").exists()
+        assert not (tmp_path / "csv" / "objects.csv").exists()
+        assert "objects" not in (tmp_path / "imagefolder/train/metadata.jsonl").read_text()
+
+    def test_needs_no_annotations(self, store: Store, tmp_path: Path) -> None:
+        (store.detect(PROJECT) / "annotations.json").unlink()
+        with pytest.raises(DataminerError, match=r"no annotations yet.*--frames-only"):
+            load_labelled(store, PROJECT)
+        assert len(load_unlabelled(store, PROJECT).images) == len(VIDEOS) * FRAMES
+
+
+class TestWholeOrNotAtAll:
+    def test_one_cut_short_leaves_the_old_export(
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dataset = load_labelled(store, PROJECT)
+        export(dataset, "yolo", tmp_path / "out")
+        before = content(tmp_path / "out")
+
+        def stop(done: int, total: int) -> None:
+            if done == total - 1:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            export(dataset, "yolo", tmp_path / "out", progress=stop)
+        assert content(tmp_path / "out") == before
+
+    def test_what_a_killed_one_left_is_hidden_and_cleared(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        ran = subprocess.run([sys.executable, "-c", KILLED, store.root, PROJECT, out], cwd=ROOT)
+        assert ran.returncode == -signal.SIGKILL
+        (left,) = out.iterdir()
+        assert left.name.startswith(".coco.")
+        assert len(list(left.rglob("*.jpg"))) == 7
+        export(load_labelled(store, PROJECT), "coco", out)
+        assert [path.name for path in out.iterdir()] == ["coco"]
+
+    def test_a_full_disk_is_told_in_a_sentence(
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(_: Path) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(make, "fsync_tree", full)
+        with pytest.raises(DataminerError, match="No space left on device"):
+            export(load_labelled(store, PROJECT), "coco", tmp_path / "out")
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+class TestInTheWay:
+    def test_a_foreign_folder_is_left_alone(self, store: Store, tmp_path: Path) -> None:
+        dataset, thesis = load_labelled(store, PROJECT), tmp_path / "yolo" / "thesis.tex"
+        thesis.parent.mkdir()
+        export(dataset, "yolo", tmp_path)  # an empty folder is nobody's
+        thesis.write_text("years")
+        with pytest.raises(DataminerError, match=r"'thesis.tex' was added.*--force"):
+            export(dataset, "yolo", tmp_path)
+        (tmp_path / "yolo" / "dataminer.json").unlink()
+        with pytest.raises(DataminerError, match=r"no earlier export.*--force"):
+            export(dataset, "yolo", tmp_path)
+        assert thesis.read_text() == "years"
+        export(dataset, "yolo", tmp_path, Options(force=True))
+        assert not thesis.exists()
+
+    def test_a_file_is_never_replaced(self, store: Store, tmp_path: Path) -> None:
+        (tmp_path / "csv").write_text("mine")
+        with pytest.raises(DataminerError, match="is a file"):
+            export(load_labelled(store, PROJECT), "csv", tmp_path, Options(force=True))
+        assert (tmp_path / "csv").read_text() == "mine"
+
+    def test_caches_of_training_are_no_obstacle(self, store: Store, tmp_path: Path) -> None:
+        export(load_labelled(store, PROJECT), "yolo", tmp_path)
+        (tmp_path / "yolo" / "labels" / "train.cache").touch()
+        export(load_labelled(store, PROJECT), "yolo", tmp_path)
+        assert not (tmp_path / "yolo" / "labels" / "train.cache").exists()
+
+
+class TestShards:
+    def test_stay_within_their_bound_and_lose_nothing(self, store: Store, tmp_path: Path) -> None:
+        bound = 40_000
+        export(load_labelled(store, PROJECT), "webdataset", tmp_path, Options(shard_bytes=bound))
+        shards = sorted((tmp_path / "webdataset").glob("*.tar"))
+        assert len(shards) > 3
+        assert all(shard.stat().st_size <= bound for shard in shards)
+        names = []
+        for shard in shards:
+            with tarfile.open(shard) as archive:
+                assert {member.mtime for member in archive} == {0}
+                names += [(shard.name.split("-")[0], name) for name in archive.getnames()]
+        assert len(set(names)) == len(names) == 2 * len(VIDEOS) * FRAMES
+
+    def test_one_picture_may_be_larger_than_the_bound(self, store: Store, tmp_path: Path) -> None:
+        export(load_labelled(store, PROJECT), "webdataset", tmp_path, Options(shard_bytes=1))
+        assert len(list((tmp_path / "webdataset").glob("*.tar"))) == len(VIDEOS) * FRAMES
+
+
+class TestStrangersTexts:
+    def test_are_no_formulas_in_csv_and_whole_in_parquet(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        for kind in ("csv", "parquet"):
+            export(load_labelled(store, PROJECT), kind, tmp_path)
+        text = (tmp_path / "csv" / "images.csv").read_text()
+        assert ",=" not in text
+        assert ',"=' not in text
+        assert "'@SUM(1+1)" in text
+        assert "\n-dash" not in text  # the path comes first
+        titles = pq.read_table(tmp_path / "parquet" / "images.parquet")["title"].to_pylist()
+        assert VIDEOS["-dash_and_9"]["title"] in titles
+
+    def test_stay_text_in_yaml(self, store: Store, tmp_path: Path) -> None:
+        path = store.detect(PROJECT) / "annotations.json"
+        coco = json.loads(path.read_text())
+        coco["categories"][0]["name"] = "x\nval: /etc\ud800"
+        path.write_text(json.dumps(coco))
+        export(load_labelled(store, PROJECT), "yolo", tmp_path)
+        data = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text())
+        assert data["names"][0] == "x\nval: /etc?"
+        assert data["val"] == "images/val"
+
+
+class TestNothingToExport:
+    def test_no_project(self, tmp_path: Path) -> None:
+        for load in (load_labelled, load_unlabelled):
+            with pytest.raises(DataminerError, match=r"no project ghosts .*dataminer status"):
+                load(Store(tmp_path), "ghosts")
+
+    def test_no_unique_frames_yet(self, tmp_path: Path) -> None:
+        Store(tmp_path).project(PROJECT).mkdir(parents=True)
+        with pytest.raises(DataminerError, match=r"no unique frames yet.*snakemake --config"):
+            load_unlabelled(Store(tmp_path), PROJECT)
+        with pytest.raises(DataminerError, match="no annotations yet") as caught:
+            load_labelled(Store(tmp_path), PROJECT)
+        assert "--frames-only" not in str(caught.value)
+
+    def test_no_frame_at_all(self, store: Store) -> None:
+        path = store.dedup(PROJECT) / FRAMES_FILE
+        write_table(path, read_table(path).slice(0, 0), FRAMES_SCHEMA, {})
+        with pytest.raises(DataminerError, match="dataminer preview birds"):
+            load_unlabelled(store, PROJECT)
+
+    @pytest.mark.parametrize("text", ["", "[]", '{"images": [{}], "annotations": []}', "\x00"])
+    def test_damaged_annotations(self, store: Store, text: str) -> None:
+        (store.detect(PROJECT) / "annotations.json").write_text(text)
+        with pytest.raises(DataminerError, match=r"cannot be read as annotations.*force-detect"):
+            load_labelled(store, PROJECT)
+
+
+class TestCommand:
+    @pytest.fixture(autouse=True)
+    def _here(self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+
+    def test_writes_several_formats_and_sums_up(self, tmp_path: Path) -> None:
+        ran = CliRunner().invoke(app, ["export", PROJECT, "-f", "coco", "-f", "csv", "--to", "out"])
+        assert ran.exit_code == 0
+        first, second = ran.stdout.splitlines()
+        assert first.startswith("coco: out/coco: 20 images (train 12 from 3 videos, val 8 from 2")
+        assert first.endswith("30 objects of 2 classes")
+        assert second.startswith("csv: out/csv: ")
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["coco", "csv"]
+
+    def test_says_what_is_missing(self, store: Store) -> None:
+        path = store.detect(PROJECT) / "annotations.json"
+        coco = json.loads(path.read_text())
+        gone = {image["id"] for image in coco["images"] if image["video_id"] != "train"}
+        coco["images"] = [each for each in coco["images"] if each["id"] not in gone]
+        coco["annotations"] = [a for a in coco["annotations"] if a["image_id"] not in gone]
+        path.write_text(json.dumps(coco))
+        ran = CliRunner().invoke(app, ["export", PROJECT, "-f", "yolo", "--to", "out"])
+        assert "16 unique frames are not annotated yet" in ran.stderr
+        assert "all frames come from one video, train" in ran.stderr
+        assert yaml.safe_load(Path("out/yolo/data.yaml").read_text())["val"] == "images/train"
+
+    def test_an_impossible_share_is_an_error(self) -> None:
+        ran = CliRunner().invoke(
+            app, ["export", PROJECT, "-f", "yolo", "--to", "out", "--val-share", "1"]
+        )
+        assert "leave nothing for train" in str(ran.exception)
+
+
+def test_shares_go_to_the_folder(store: Store, tmp_path: Path) -> None:
+    export(load_labelled(store, PROJECT), "coco", tmp_path, Options(Shares(0.3, 0.3)))
+    about = json.loads((tmp_path / "coco" / "dataminer.json").read_text())
+    assert about["shares"] == {"val": 0.3, "test": 0.3, "seed": 0}
+    assert sum(map(len, about["splits"].values())) == len(VIDEOS)
+
+
+def test_the_command_offers_every_format() -> None:
+    assert [each.value for each in Format] == list(FORMATS)

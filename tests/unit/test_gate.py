@@ -1,0 +1,93 @@
+"""Which source a link counts against, how far apart permits are, and the gate of one process."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from dataminer.config.models import BudgetConfig, HostRates, YouTubeRates
+from dataminer.stages.gate import LATE, TRANSIT, Lane, LocalGate, Place, place_of, spacing
+
+
+@pytest.mark.parametrize(
+    ("url", "source", "lane"),
+    [
+        ("https://www.youtube.com/watch?v=aqz-KE-bpKQ", "youtube", Lane.REQUEST),
+        ("https://youtu.be/aqz-KE-bpKQ", "youtube", Lane.REQUEST),
+        ("https://youtubei.googleapis.com/youtubei/v1/player", "youtube", Lane.REQUEST),
+        ("https://www.google.com/sorry/index", "youtube", Lane.REQUEST),
+        ("https://rr3---sn-x.googlevideo.com/videoplayback", "youtube", Lane.MEDIA),
+        ("https://notyoutube.com/x", "notyoutube.com", Lane.REQUEST),
+        ("https://youtube.com.example/x", "youtube.com.example", Lane.REQUEST),
+        ("https://user:pass@Host.Example./x", "host.example", Lane.REQUEST),
+        ("http://host.example:80/x", "host.example", Lane.REQUEST),
+        ("http://host.example:8080/x", "host.example:8080", Lane.REQUEST),
+        ("https://host.example:99999/x", "unknown", Lane.REQUEST),
+        ("http://[", "unknown", Lane.REQUEST),
+    ],
+)
+def test_places(url, source, lane):
+    assert place_of(url) == Place(source, lane)
+
+
+def test_a_download_from_youtube_counts_by_itself():
+    assert place_of("https://youtu.be/x", Lane.DOWNLOAD) == Place("youtube", Lane.DOWNLOAD)
+
+
+@given(
+    per_minute=st.integers(1, 2000),
+    delays=st.lists(st.floats(0, LATE + TRANSIT), min_size=2, max_size=400),
+)
+@example(per_minute=30, delays=[LATE + TRANSIT] + [0.0] * 59)
+def test_no_window_of_a_minute_sees_more_whatever_the_delays(per_minute, delays):
+    settings = BudgetConfig(others=HostRates(requests_per_minute=per_minute))
+    apart, _ = spacing(settings, Place("host.example", Lane.REQUEST))
+    arrivals = sorted(index * apart + delay for index, delay in enumerate(delays))
+    assert most_in_a_window(arrivals, 60.0 - 1e-6) <= per_minute
+
+
+def most_in_a_window(times: list[float], seconds: float) -> int:
+    """Return the most moments that a window of so many seconds holds."""
+    return max(sum(begin <= t < begin + seconds for t in times) for begin in times)
+
+
+def test_media_and_downloads_of_youtube_have_limits_of_their_own():
+    settings = BudgetConfig()
+    assert spacing(settings, Place("youtube", Lane.REQUEST))[0] == pytest.approx(62 / 30)
+    assert spacing(settings, Place("youtube", Lane.MEDIA))[0] == pytest.approx(62 / 120)
+    least, most = spacing(settings, Place("youtube", Lane.DOWNLOAD))
+    assert (least, most) == (pytest.approx(3602 / 240), 20.0)
+    assert spacing(settings, Place("host.example", Lane.REQUEST))[0] == pytest.approx(62 / 600)
+
+
+def test_the_gate_of_one_process_spaces_requests_and_never_asks_again():
+    gate = LocalGate(BudgetConfig(others=HostRates(requests_per_minute=620)))
+    began = time.monotonic()
+    for _ in range(4):
+        gate.request("http://host.example/x")
+    assert time.monotonic() - began >= 0.3
+    assert gate.waited >= 0.25
+    gate.request("http://other.example/x")
+    assert not gate.refused("http://host.example/x", "HTTP 429", 1.0)
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        {"requests_per_minute": 0},
+        {"requests_per_minute": None},
+        {"requests_per_minute": float("nan")},
+        {"requests_per_minute": float("inf")},
+        {"downloads_per_hour": -1},
+        {"sleep_interval": 5, "max_sleep_interval": 1},
+        {"request_per_minute": 30},
+    ],
+)
+def test_a_wrong_limit_is_an_error_and_no_limit_less(rates):
+    for kind in (HostRates, YouTubeRates):
+        with pytest.raises(ValidationError):
+            kind(**{"max_sleep_interval": 30.0, **rates})

@@ -1,0 +1,187 @@
+"""Images as files or in an archive: written, found again, and missed where they are gone."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pytest
+
+from dataminer.errors import ErrorClass, PermanentError
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.images import ARCHIVE_FILE, FrameReader, FrameWriter, place_columns
+from tests.frame_rows import frame_row
+
+IMAGES = {f"vid_{n:06d}.jpg": bytes([n]) * size for n, size in enumerate((1, 511, 512, 513, 70000))}
+Kind = Literal["files", "tar"]
+
+
+def make(folder: Path, kind: Kind) -> Path:
+    folder.mkdir(parents=True)
+    with FrameWriter(folder, kind) as writer:
+        places = [writer.add(name, data) for name, data in IMAGES.items()]
+    write(folder, {name: c.to_pylist() for name, c in place_columns(places).items()}, writer.meta)
+    return folder
+
+
+def write(folder: Path, columns: dict[str, list[int | None]], meta: dict[str, object]) -> None:
+    rows = [
+        frame_row("vid", n) | {name: values[n] for name, values in columns.items()}
+        for n in range(len(IMAGES))
+    ]
+    table = pa.Table.from_pylist(rows, FRAMES_SCHEMA)
+    write_table(folder / FRAMES_FILE, table, FRAMES_SCHEMA, meta)
+
+
+@pytest.fixture
+def tar(tmp_path: Path) -> Path:
+    return make(tmp_path / "frames" / "vid", "tar")
+
+
+@pytest.mark.parametrize("kind", ["files", "tar"])
+def test_what_was_written_is_read(tmp_path: Path, kind: Kind) -> None:
+    folder = make(tmp_path / "vid", kind)
+    with FrameReader(folder) as reader:
+        assert reader.kind == kind
+        assert reader.names == list(IMAGES)
+        assert {name: reader.read(name) for name in reversed(reader.names)} == IMAGES
+        assert reader.lost() == set()
+        for name, data in IMAGES.items():
+            assert reader.link(name, tmp_path / name) == len(data)
+            assert (tmp_path / name).read_bytes() == data
+    there = {path.name for path in folder.iterdir()} - {FRAMES_FILE}
+    assert there == ({ARCHIVE_FILE} if kind == "tar" else set(IMAGES))
+
+
+def test_any_tar_reads_the_archive(tar: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    command = ["tar", "xf", str(tar / ARCHIVE_FILE), "-C", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == IMAGES
+    with tarfile.open(tar / ARCHIVE_FILE) as archive:
+        assert archive.getnames() == list(IMAGES)
+        offsets = [member.offset_data for member in archive]
+    assert [FrameReader(tar)._places[name].byte_offset for name in IMAGES] == offsets
+
+
+def test_the_same_images_give_the_same_archive(tar: Path, tmp_path: Path) -> None:
+    other = make(tmp_path / "other", "tar")
+    assert (other / ARCHIVE_FILE).read_bytes() == (tar / ARCHIVE_FILE).read_bytes()
+
+
+def test_an_archive_without_images_is_one(tmp_path: Path) -> None:
+    with FrameWriter(tmp_path, "tar"):
+        pass
+    with tarfile.open(tmp_path / ARCHIVE_FILE) as archive:
+        assert archive.getnames() == []
+
+
+@pytest.mark.parametrize("name", ["a/b.jpg", "../b.jpg", "x" * 101])
+def test_names_that_are_no_file_names_are_refused(tmp_path: Path, name: str) -> None:
+    with FrameWriter(tmp_path, "tar") as writer, pytest.raises(ValueError, match="name of a frame"):
+        writer.add(name, b"x")
+
+
+def test_another_folder_points_to_the_archive(tar: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "projects" / "p" / "filtered" / "vid"
+    staging = folder.with_name(".vid.partial")
+    staging.mkdir(parents=True)
+    pointer = FrameReader(tar).pointer(staging)
+    places = FrameReader(tar)._places.values()
+    columns = {name: [getattr(p, name) for p in places] for name in ("byte_offset", "byte_size")}
+    write(staging, columns, pointer)
+    staging.rename(folder)
+    with FrameReader(folder) as reader:
+        assert {name: reader.read(name) for name in reader.names} == IMAGES
+        assert reader.lost() == set()
+    store = tmp_path / "elsewhere"  # a store whose parts are linked to several disks
+    (store / "projects").mkdir(parents=True)
+    (store / "frames").symlink_to(tmp_path / "frames")
+    (store / "projects" / "p").symlink_to(tmp_path / "projects" / "p")
+    with FrameReader(store / "projects" / "p" / "filtered" / "vid") as reader:
+        assert reader.archive == store / "frames" / "vid" / ARCHIVE_FILE
+        assert reader.read("vid_000003.jpg") == IMAGES["vid_000003.jpg"]
+    (tar / ARCHIVE_FILE).unlink()
+    assert FrameReader(folder).lost() == set(IMAGES)
+    with pytest.raises(PermanentError, match="missing") as caught:
+        FrameReader(folder).read("vid_000003.jpg")
+    assert caught.value.error_class is ErrorClass.MISSING_SOURCE
+    assert str(tar) in caught.value.hint
+    with pytest.raises(PermanentError, match="missing"):
+        FrameReader(tar).pointer(staging)
+
+
+def cut_off(archive: Path) -> None:
+    archive.write_bytes(archive.read_bytes()[:3000])
+
+
+def first_removed(archive: Path) -> None:
+    archive.write_bytes(archive.read_bytes()[1024:])
+
+
+def repacked(archive: Path) -> None:
+    """What happens when somebody unpacks it, and packs it again in another order."""
+    with tarfile.open(archive, "w") as made:
+        for name in reversed(IMAGES):
+            info = tarfile.TarInfo(name)
+            info.size = len(IMAGES[name])
+            made.addfile(info, io.BytesIO(IMAGES[name]))
+
+
+def header_overwritten(archive: Path) -> None:
+    data = bytearray(archive.read_bytes())
+    place = data.index(b"vid_000004.jpg")
+    data[place : place + 100] = bytes(100)
+    archive.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "seen"),
+    [(cut_off, True), (first_removed, True), (repacked, False), (header_overwritten, False)],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_an_archive_that_was_changed_is_refused(
+    tar: Path, tmp_path: Path, spoil: Callable[[Path], None], seen: bool
+) -> None:
+    spoil(tar / ARCHIVE_FILE)
+    with FrameReader(tar) as reader, pytest.raises(PermanentError, match="damaged") as caught:
+        reader.read("vid_000004.jpg")
+    assert caught.value.error_class is ErrorClass.CORRUPT
+    assert "run snakemake again" in caught.value.hint
+    if seen:
+        assert FrameReader(tar).lost() == set(IMAGES)
+        with pytest.raises(PermanentError, match="size"):
+            FrameReader(tar).pointer(tmp_path)
+
+
+def test_a_lost_file_is_named(tmp_path: Path) -> None:
+    folder = make(tmp_path / "vid", "files")
+    (folder / "vid_000002.jpg").unlink()
+    reader = FrameReader(folder)
+    assert reader.lost() == {"vid_000002.jpg"}
+    for call in (reader.read, lambda name: reader.link(name, tmp_path / name)):
+        with pytest.raises(PermanentError, match=r"vid_000002\.jpg is missing") as caught:
+            call("vid_000002.jpg")
+        assert caught.value.error_class is ErrorClass.MISSING_SOURCE
+
+
+def test_a_writer_takes_from_either_kind(tmp_path: Path) -> None:
+    for source in ("files", "tar"):
+        folder = make(tmp_path / source, source)  # type: ignore[arg-type]
+        for kind in ("files", "tar"):
+            out = tmp_path / f"{source}-{kind}"
+            out.mkdir()
+            with FrameReader(folder) as reader, FrameWriter(out, kind) as writer:  # type: ignore[arg-type]
+                places = [writer.take(reader, name) for name in reader.names]
+            write(out, {n: c.to_pylist() for n, c in place_columns(places).items()}, writer.meta)
+            with FrameReader(out) as reader:
+                assert {name: reader.read(name) for name in reader.names} == IMAGES
+            assert [place.byte_size for place in places] == [len(data) for data in IMAGES.values()]
+    linked = tmp_path / "files-files" / "vid_000000.jpg"
+    assert linked.samefile(tmp_path / "files" / "vid_000000.jpg")

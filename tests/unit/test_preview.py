@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from dataminer.cli.main import app
+from dataminer.config.models import FilterConfig
+from dataminer.errors import ConfigError, DataminerError
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.preview import measures
+from dataminer.preview.measures import gather
+from dataminer.preview.page import write_page
+from dataminer.preview.strips import FRAMES, Cutter
+from dataminer.stages.filter import judge, load_frames
+from dataminer.store import Store
+from tests.frame_rows import frame_row
+
+PROJECT = "birds"
+TITLE = "<script>alert(1)</script> \" onerror='x'"
+NOW = FilterConfig(min_sharpness=0.2)
+
+
+def add_video(store: Store, video_id: str, rows: list[dict[str, Any]], images: bool = True) -> None:
+    """Add a video's frames to the store, as extract and filter leave them."""
+    folder, filtered = store.frames(video_id), store.filtered(PROJECT, video_id)
+    folder.mkdir(parents=True)
+    filtered.mkdir(parents=True)
+    table = pa.Table.from_pylist(rows, schema=FRAMES_SCHEMA)
+    write_table(folder / FRAMES_FILE, table, FRAMES_SCHEMA, {})
+    write_table(filtered / FRAMES_FILE, table.slice(0, 0), FRAMES_SCHEMA, {})
+    for row in rows if images else ():
+        grey = np.full((row["height"], row["width"], 3), int(255 * row["brightness"]), np.uint8)
+        cv2.imwrite(str(folder / row["file_name"]), grey)
+
+
+def rows_of(video_id: str, count: int, seed: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for index in range(count):
+        measured = {
+            "sharpness": float(rng.uniform(0, 0.6)),
+            "brightness": float(rng.uniform(0, 1)),
+            "black": float(rng.uniform(0, 1)),
+            "change": float(rng.choice([0.0, 0.005, 0.5])),
+        }
+        row = frame_row(video_id, index, pts_time=4.0 * index, title=TITLE, **measured)
+        rows.append(row)
+    rows[0]["sharpness"] = float("nan")
+    rows[1]["sharpness"] = float(np.float32(0.2))  # on the threshold
+    return rows
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "data")
+    for number, video_id in enumerate(("-a", "b", "c")):
+        add_video(store, video_id, rows_of(video_id, 40, number))
+    return store
+
+
+def tags_of(text: str) -> tuple[set[str], set[str]]:
+    tags, attributes = set(), set()
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            tags.add(tag)
+            attributes.update(name for name, _ in attrs)
+
+    Parser().feed(text)
+    return tags, attributes
+
+
+def files(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+
+
+class TestCounts:
+    @pytest.mark.parametrize("settings", [NOW, FilterConfig(), FilterConfig(max_black=0.7)])
+    def test_are_those_of_the_filter(self, store: Store, settings: FilterConfig) -> None:
+        preview = gather(store, PROJECT, settings, settings)
+        fails = preview.matrix(tried=False)
+        first = np.where(fails.any(axis=0), fails.argmax(axis=0), -1)
+        passes, rejected = 0, dict.fromkeys((each.threshold.name for each in preview.measured), 0)
+        for video_id in ("-a", "b", "c"):
+            good, why = judge(load_frames(store.frames(video_id)), settings)
+            passes += int(good.sum())
+            rejected = {name: count + why[name] for name, count in rejected.items()}
+        assert (first < 0).sum() == passes > 0
+        names = list(rejected)
+        assert rejected == {name: int((first == names.index(name)).sum()) for name in names}
+        assert rejected["min_change"] > 0
+
+    def test_of_a_threshold_alone(self, store: Store) -> None:
+        preview = gather(store, PROJECT, NOW, NOW.model_copy(update={"min_sharpness": 0.4}))
+        sharp = next(each for each in preview.measured if each.threshold.name == "min_sharpness")
+        assert sharp.fails.sum() == (~(sharp.values >= np.float32(0.2))).sum()
+        assert sharp.tried_fails.sum() > sharp.fails.sum() > 3
+
+    def test_of_a_sample(self, store: Store) -> None:
+        preview = gather(store, PROJECT, NOW, NOW, most_videos=2)
+        assert [video.video_id for video in preview.videos] == ["-a", "c"]
+        assert (preview.frames, preview.all_videos) == (80, 3)
+
+
+class TestScores:
+    SCORES = pa.schema(
+        [
+            pa.field("frame_index", pa.int32()),
+            pa.field("score", pa.float32()),
+            pa.field("junk", pa.float32()),
+            pa.field("rejected", pa.dictionary(pa.int32(), pa.string())),
+        ]
+    )
+
+    def test_are_read_by_frame_and_drawn(self, store: Store, tmp_path: Path) -> None:
+        rows = [
+            {"frame_index": index, "score": index / 40, "junk": None, "rejected": None}
+            for index in reversed(range(39))  # in another order, and one frame is not there
+        ]
+        table = pa.Table.from_pylist(rows, schema=self.SCORES)
+        path = store.filtered(PROJECT, "b") / measures.SCORES_FILE
+        write_table(path, table, self.SCORES, {})
+        preview = gather(store, PROJECT, NOW, NOW)
+        (scored,) = (each for each in preview.measured if "semantic" in each.threshold.name)
+        assert scored.threshold.column == "score"
+        known = np.flatnonzero(~np.isnan(scored.values))
+        assert known.tolist() == list(range(40, 79))
+        assert scored.values[known] == pytest.approx(np.arange(39) / 40)
+        write_page(tmp_path / "index.html", preview)
+        assert 'id="semantic.min_score"' in (tmp_path / "index.html").read_text()
+
+    def test_thresholds_count_where_a_model_looked(self) -> None:
+        junk = next(each for each in measures._LOOKED if each.column == "junk")
+        excluded = next(each for each in measures._LOOKED if each.column == "excluded")
+        values = np.array([0.2, 0.5, 0.7, np.nan], np.float32)
+        assert junk.fails(values, 0.5).tolist() == [False, False, True, True]
+        assert excluded.fails(values, 0.5).tolist() == [False, True, True, True]
+
+    def test_have_the_limits_of_sections_that_are_on(self) -> None:
+        semantic = {"min_score": 0.3, "min_cosine": None, "min_margin": 1, "max_junk": 0.5}
+        content = SimpleNamespace(on=False, confidence=0.4)
+        for on in (True, False):
+            settings = SimpleNamespace(semantic=SimpleNamespace(on=on, **semantic), content=content)
+            limits = {each.rejects: each.limit(settings) for each in measures._LOOKED}  # type: ignore[arg-type]
+            assert limits["semantic.min_score"] == (0.3 if on else None)
+            assert limits["semantic.min_margin"] == (1.0 if on else None)
+            assert limits["semantic.min_cosine"] is None
+            assert limits["content.exclude"] is None
+
+
+class TestStrips:
+    def test_are_the_nearest_on_each_side(self, store: Store) -> None:
+        preview = gather(store, PROJECT, NOW, NOW)
+        sharp = next(each for each in preview.measured if each.threshold.name == "min_sharpness")
+        strips = Cutter(preview).strips(sharp)
+        assert len(strips.kept) == len(strips.rejected) == FRAMES
+        kept = [shot.value for shot in strips.kept]
+        rejected = [shot.value for shot in strips.rejected]
+        assert kept == sorted(kept)
+        assert rejected == sorted(rejected, reverse=True)
+        assert min(kept) >= np.float32(0.2) > max(rejected)
+        assert len({shot.video_id for shot in strips.kept}) > 1
+        assert all(shot.picture.startswith("data:image/jpeg;base64,") for shot in strips.kept)
+
+    def test_of_images_that_are_gone(self, tmp_path: Path) -> None:
+        store = Store(tmp_path)
+        add_video(store, "b", rows_of("b", 5, 1), images=False)
+        write_page(tmp_path / "index.html", gather(store, PROJECT, NOW, NOW))
+        assert "the image is gone" in (tmp_path / "index.html").read_text()
+
+
+class TestPage:
+    def test_runs_no_text_of_strangers(self, store: Store, tmp_path: Path) -> None:
+        tried = NOW.model_copy(update={"min_sharpness": 0.3})
+        write_page(tmp_path / "index.html", gather(store, PROJECT, NOW, tried))
+        text = (tmp_path / "index.html").read_text()
+        tags, attributes = tags_of(text)
+        assert "&lt;script&gt;" in text
+        assert tags.isdisjoint({"script", "iframe", "object", "link"})
+        assert not [name for name in attributes if name.startswith("on")]
+        assert not re.search(r'(?:src|href)="(?!data:image/jpeg|#)', text)
+
+    def test_is_the_same_each_time(self, store: Store, tmp_path: Path) -> None:
+        for name in ("one", "two"):
+            write_page(tmp_path / name, gather(store, PROJECT, NOW, NOW))
+        assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+class TestCommand:
+    @pytest.fixture(autouse=True)
+    def _here(self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+
+    def test_writes_its_page_and_nothing_else(self, store: Store, tmp_path: Path) -> None:
+        before = files(tmp_path)
+        ran = CliRunner().invoke(app, ["preview", PROJECT, "--set", "filter.min_sharpness=0.4"])
+        assert ran.exit_code == 0, ran.exception
+        page = store.report(PROJECT) / "preview" / "index.html"
+        after = files(tmp_path)
+        made = {store.report(PROJECT), page.parent, page}
+        assert set(after) - set(before) == {tmp_path / path for path in made}
+        changed = {path for path in before if before[path] != after[path]}
+        assert changed <= {store.project(PROJECT)}
+        assert re.search(r"min_sharpness +0.06 +\d+ fail +tried 0.4 +\d+ fail", ran.stdout)
+        assert "frames pass with what is tried" in ran.stdout
+
+    def test_writes_where_it_is_told_to(self, tmp_path: Path) -> None:
+        ran = CliRunner().invoke(app, ["preview", PROJECT, "--to", "here"])
+        assert "tried" not in ran.stdout
+        assert (tmp_path / "here" / "index.html").is_file()
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ("min_sharpness=0.1", "expected a threshold of the filter"),
+            ("filter.min_sharpness", "expected a threshold of the filter"),
+            ("dedup.threshold=3", "expected a threshold of the filter"),
+            ("filter.min_sharpnes=0.1", "did you mean `min_sharpness`"),
+            ("filter.min_sharpness=high", "filter.min_sharpness: must be a valid number"),
+            ("filter.min_sharpness=[", "is no value"),
+            ("filter.min_brightness=0.99", "min_brightness must be below max_brightness"),
+        ],
+    )
+    def test_says_what_is_wrong_with_a_setting(self, change: str, said: str) -> None:
+        ran = CliRunner().invoke(app, ["preview", PROJECT, "--set", change])
+        assert isinstance(ran.exception, ConfigError)
+        assert said in str(ran.exception)
+
+
+class TestNothingToSee:
+    def test_no_project(self, tmp_path: Path) -> None:
+        with pytest.raises(DataminerError, match="there is no project ghosts"):
+            gather(Store(tmp_path), "ghosts", NOW, NOW)
+
+    def test_nothing_filtered_yet(self, tmp_path: Path) -> None:
+        Store(tmp_path).project(PROJECT).mkdir(parents=True)
+        with pytest.raises(DataminerError, match=r"no filtered videos yet.*snakemake --config"):
+            gather(Store(tmp_path), PROJECT, NOW, NOW)
+
+    def test_no_frame(self, tmp_path: Path) -> None:
+        add_video(Store(tmp_path), "b", [])
+        with pytest.raises(DataminerError, match="no frame to look at"):
+            gather(Store(tmp_path), PROJECT, NOW, NOW)
+
+    def test_one_video_without_frames_is_counted(self, store: Store, tmp_path: Path) -> None:
+        (store.frames("b") / FRAMES_FILE).unlink()
+        (store.frames("c") / FRAMES_FILE).write_bytes(b"PAR1")
+        preview = gather(store, PROJECT, NOW, NOW)
+        assert (preview.frames, preview.unread) == (40, 2)
+        write_page(tmp_path / "index.html", preview)
+        assert "frames of 2 videos are not there" in (tmp_path / "index.html").read_text()

@@ -1,0 +1,224 @@
+"""The report: what it reads, that it stays small, and that nothing in it is read as markup."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dataminer.frames import write_table
+from dataminer.report import charts
+from dataminer.report.costs import costs
+from dataminer.report.facts import Facts, Video
+from dataminer.report.frames import SCORES_FILE
+from dataminer.report.gather import PER_REASON, gather
+from dataminer.report.markup import Html, tag, text
+from dataminer.report.page import page, write_report
+from dataminer.report.thumbs import Thumbnails
+from dataminer.store import Store
+from tests.report_rows import draw_pictures, make_project
+
+HOSTILE = "</title><script>alert('x')</script>\" onload='y' <img src=//evil.example>\x00\u202e&amp;"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "data")
+
+
+class Tags(HTMLParser):
+    """The elements of a page, in order, with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, name, attributes):
+        self.found.append((name, dict(attributes)))
+
+
+class TestMarkup:
+    def test_text_and_attributes_are_escaped(self) -> None:
+        made = tag("p", HOSTILE, title=HOSTILE)
+        assert [name for name, _ in Tags(made).found] == ["p"]
+        assert "\x00" not in made
+        assert "\u202e" not in made
+        assert "&amp;amp;" in made
+
+    def test_markup_stays_markup(self) -> None:
+        assert tag("p", tag("b", "<"), Html("<i>x</i>"), None) == "<p><b>&lt;</b><i>x</i></p>"
+
+    def test_attributes(self) -> None:
+        made = tag(
+            "rect", class_="a", aria_hidden="true", viewbox="0 0", x=1 / 3, open=True, no=None
+        )
+        assert made == '<rect class="a" aria-hidden="true" viewBox="0 0" x="0.33" open></rect>'
+        assert text("a\nb") == "a\nb"
+
+
+class TestCharts:
+    def test_bars_are_as_high_as_their_counts_whatever_the_scale(self) -> None:
+        values = np.array([1, 1, 1, 1, 3, 3])
+        made = charts.histogram(values, label="x", whole=True)
+        heights = [float(h) for h in re.findall(r"v-([\d.]+)h", made)]
+        assert heights[0] / heights[1] == pytest.approx(2, rel=0.01)
+
+    def test_a_threshold_outside_the_axis_is_told_with_an_arrow(self) -> None:
+        values = np.linspace(0.5, 0.6, 50)
+        far = charts.histogram(values, label="x", limits={"min": 0.05})
+        near = charts.histogram(values, label="x", limits={"min": 0.48})
+        assert "← min 0.05" in far
+        assert 'class="limit"' in near
+        assert "←" not in near
+
+    @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5], [np.float32(3)] * 3])
+    def test_few_or_equal_values_can_be_drawn(self, values) -> None:
+        assert "nan" not in charts.histogram(np.array(values, float), label="x")
+        assert "nan" not in charts.histogram(np.array(values, int), label="x", whole=True)
+
+    def test_the_funnel_tells_shares_and_survives_zero(self) -> None:
+        assert "25% stay" in charts.funnel([("a", 400), ("b", 100), ("c", 0), ("d", 0)], "x")
+
+
+class TestCosts:
+    HEADER = "s\th:m:s\tmax_rss\tcpu_time\n"
+
+    def test_adds_up_the_jobs_of_one_project(self, tmp_path: Path) -> None:
+        for name, row in {
+            "download/v1.tsv": "2.5\t0:00:02\t100.0\t1.5",
+            "download/other.tsv": "99\t0\t99\t99",
+            "filter/p/v1.tsv": "1.0\t0\t50\tNA",
+            "filter/q/v1.tsv": "99\t0\t99\t99",
+            "filter/p/v2.tsv": "3.0\t0\t70\t2",
+            "dedup/p.tsv": "4\t0\t1\t1",
+            "new_stage/p.tsv": "1\t0\t1\t1",
+            "report/p.tsv": "99\t0\t99\t99",
+        }.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.HEADER + row + "\n")
+        (tmp_path / "dedup/p.tsv").write_bytes(b"\xff\xfe")
+        download, filtered, new = costs(tmp_path, "p", ["v1", "v2"])
+        assert (download.rule, download.jobs, download.seconds) == ("download", 1, 2.5)
+        assert (filtered.jobs, filtered.seconds, filtered.slowest) == (2, 4.0, 3.0)
+        assert (filtered.cpu_seconds, filtered.peak_mb) == (2.0, 70.0)
+        assert new.rule == "new_stage"
+
+
+class TestPage:
+    def test_stays_small_at_100_000_frames(self, store: Store) -> None:
+        facts = make_project(store, "birds", videos=20, frames=5000)
+        found = gather(store, facts, {}, store.root)
+        assert sum(found.frames.extracted.values()) == 100_000
+        assert draw_pictures(store, found) > 60
+        drawn = page(found, Thumbnails(store))
+        assert drawn.count("<img") > 60
+        assert len(drawn.encode()) < 3_000_000
+
+    def test_stays_small_with_many_objects_failures_and_long_texts(self, store: Store) -> None:
+        made = make_project(store, "birds", videos=1, frames=200, boxes=300)
+        long = "x" * 10_000
+        failed = (
+            Video(f"f{n}", f"https://x/{long}", long, "FAILED", "FAILED", "empty", long, long)
+            for n in range(1000)
+        )
+        facts = Facts("birds", "COMPLETE", (*made.videos, *failed))
+        found = gather(store, facts, {}, store.root)
+        draw_pictures(store, found)
+        drawn = page(found, Thumbnails(store))
+        assert "40 of 300 objects" in drawn
+        assert "200 of 1,001 are listed" in drawn
+        assert len(drawn.encode()) < 3_000_000
+
+    def test_tells_the_numbers_of_the_files(self, store: Store) -> None:
+        facts = make_project(store, "birds", videos=3, frames=40)
+        found = gather(store, facts, {}, store.root)
+        frames, merged, objects = found.frames, found.merged, found.objects
+        assert merged
+        assert objects
+        good = sum(frames.passed.values())
+        assert good + frames.reasons.total() == sum(frames.extracted.values()) == 120
+        assert merged.frames == good
+        assert merged.unique == len(objects.per_frame) == sum(objects.images.values())
+        assert merged.sizes.sum() == good
+        assert len(merged.distances) == good - merged.unique
+        sharp = frames.columns["sharpness"]
+        assert (sharp.kept >= np.float32(0.06)).all()
+        assert len(sharp.kept) == good
+        assert sharp.limits == {"min_sharpness": 0.06}
+        assert {len(shots) for shots in frames.dropped.values()} <= set(range(1, PER_REASON + 1))
+        drawn = page(found, Thumbnails(store))
+        assert f"{good:,} good enough" in drawn
+        assert f"{len(objects.boxes):,} objects in" in drawn
+
+    def test_scores_of_any_model_are_drawn_and_their_reasons_counted(self, store: Store) -> None:
+        facts = make_project(store, "birds", videos=1, frames=10)
+        before = gather(store, facts, {}, store.root).frames
+        schema = pa.schema(
+            [("frame_index", pa.int32()), ("bird", pa.float32()), ("rejected", pa.string())]
+        )
+        rows = {
+            "frame_index": list(range(10)),
+            "bird": [0.1 * n for n in range(9)] + [None],
+            "rejected": ["min_bird"] * 10,
+        }
+        path = store.filtered("birds", "video00000") / SCORES_FILE
+        write_table(path, pa.table(rows, schema=schema), schema, {})
+        after = gather(store, facts, {}, store.root).frames
+        assert after.reasons == before.reasons + Counter(min_bird=before.passed["video00000"])
+        assert len(after.columns["bird"].dropped) == 9
+
+    def test_the_same_files_give_the_same_bytes(self, store: Store, tmp_path: Path) -> None:
+        facts = make_project(store, "birds", videos=2, frames=20)
+        draw_pictures(store, gather(store, facts, {}, store.root))
+        sizes = {write_report(store, facts, tmp_path / name) for name in ("a.html", "b.html")}
+        assert len(sizes) == 1
+        assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+    def test_pictures_stop_where_their_bytes_are_spent(self, store: Store) -> None:
+        facts = make_project(store, "birds", videos=2, frames=60)
+        found = gather(store, facts, {}, store.root)
+        draw_pictures(store, found)
+        thumbs = Thumbnails(store, budget=60_000)
+        drawn = page(found, thumbs)
+        uris = re.findall(r'src="(data:image[^"]+)"', drawn)
+        assert 0 < sum(map(len, uris)) <= 60_000
+        assert "not shown" in drawn
+
+    def test_a_project_without_any_file_is_a_page_too(self, store: Store, tmp_path: Path) -> None:
+        write_report(store, Facts("none", "POPULATING"), tmp_path / "x.html")
+        drawn = (tmp_path / "x.html").read_text()
+        assert "Not made yet: dedup and detect. Next: run snakemake." in drawn
+
+    def test_what_strangers_wrote_is_text(self, store: Store, tmp_path: Path) -> None:
+        made = make_project(store, "birds", videos=2, frames=30)
+        error = f"{HOSTILE} Next: {HOSTILE}"
+        videos = (
+            Video("video00000", f"https://x/{HOSTILE}", HOSTILE, "EXTRACTED", "FILTERED"),
+            Video("video00001", "javascript:alert(1)", HOSTILE, "FAILED", "FAILED", HOSTILE, error),
+        )
+        plain, hostile = tmp_path / "plain.html", tmp_path / "hostile.html"
+        write_report(store, made, plain, settings={"detect": {"model": "x"}})
+        settings = {"detect": {"model": HOSTILE}}
+        write_report(store, Facts("birds", "COMPLETE", videos), hostile, settings=settings)
+        known = {name for name, _ in Tags(plain.read_text()).found} | {"a"}
+        found = Tags(hostile.read_text()).found
+        assert {name for name, _ in found} <= known
+        assert [name for name, _ in found].count("script") == 1
+        assert not [key for _, keys in found for key in keys if key.startswith("on")]
+        links = [keys["href"] for name, keys in found if name == "a"]
+        assert all(link.startswith(("#", "https://x/")) for link in links if link)
+
+    def test_asks_nobody_for_anything(self, store: Store, tmp_path: Path) -> None:
+        write_report(store, make_project(store, "birds", 2, 30), tmp_path / "x.html")
+        drawn = (tmp_path / "x.html").read_text()
+        sources = [keys.get("src") for _, keys in Tags(drawn).found if "src" in keys]
+        assert all(source and source.startswith("data:") for source in sources)
+        assert "default-src &#x27;none&#x27;" in drawn
+        assert "url(" not in drawn

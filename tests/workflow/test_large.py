@@ -1,0 +1,91 @@
+"""What `snakemake -n` plans of a project of more videos than are planned whole."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from dataminer.config import load
+from dataminer.store import Store
+from dataminer.targets import PLANNED_WHOLE
+from tests import finished
+from tests.conftest import drop, execute, named
+from tests.workflow.rig import Site, jobs
+
+VIDEOS = [f"v{number:03d}" for number in range(PLANNED_WHOLE + 1)]
+NEW = "new"
+PROJECT_JOBS = {"all": 1, "dedup": 1, "detect": 1, "report": 1}
+
+
+@pytest.fixture(scope="module")
+def large(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A finished project; each test but the last leaves it as it was."""
+    name = f"large_{uuid.uuid4().hex[:12]}"
+    execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    site = Site(tmp_path_factory.mktemp("large"), named(server, name))
+    site.configure(project="p", detect={"model": "weights.pt"})
+    finished.make(site.folder / "weights.pt", 0)
+    root = site.folder / "data"
+    finished.add(site.database, "p", VIDEOS)
+    finished.finish(site.database, root, load(site.config()), "p", VIDEOS)
+    store = Store(root)
+    for file in (
+        *(store.dedup("p") / name for name in ("frames.parquet", "clusters.parquet")),
+        *(store.detect("p") / name for name in ("annotations.json", "data.yaml")),
+        *(store.report("p") / name for name in ("contact_sheet.jpg", "index.html")),
+    ):
+        finished.make(file, finished.BEGAN - 1)  # too old: Snakemake touches it and takes notes
+    touched = site.snakemake("-c2", "--touch", "--no-hooks")
+    assert jobs(touched) == PROJECT_JOBS, touched.stderr
+    yield site
+    drop(server, name)
+
+
+@pytest.fixture
+def joined(large: Site) -> Iterator[Site]:
+    """The same, to which one video has been added."""
+    finished.add(large.database, "p", [NEW])
+    yield large
+    execute(large.database, f"DELETE FROM project_videos WHERE video_id = '{NEW}'")
+
+
+def planned(site: Site, *options: str) -> dict[str, int]:
+    """Return the jobs of a plan, by rule."""
+    done = site.snakemake("-n", "-q", "rules", *options)
+    assert done.returncode == 0, done.stderr
+    return jobs(done)
+
+
+def test_a_finished_project_has_nothing_left(large: Site):
+    assert planned(large) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "stages"),
+    [
+        ((), {"download": 1, "extract": 1, "filter": 1}),
+        (("-R", "filter"), {"download": 1, "extract": 1, "filter": len(VIDEOS) + 1}),
+        (("--forceall",), dict.fromkeys(("download", "extract", "filter"), len(VIDEOS) + 1)),
+    ],
+    ids=["plain", "-R filter", "--forceall"],
+)
+def test_one_new_video_is_planned_alone_unless_more_is_asked_for(joined: Site, options, stages):
+    assert planned(joined, *options) == {**PROJECT_JOBS, **stages}
+
+
+def test_a_filtered_table_that_is_gone_is_made_again(joined: Site):
+    table = finished.results(joined.folder / "data", "p", VIDEOS[7])[2]
+    changed = table.stat().st_mtime
+    table.unlink()
+    try:
+        stages = {"download": 1, "extract": 1, "filter": 2}
+        assert planned(joined) == {**PROJECT_JOBS, **stages}
+    finally:
+        finished.make(table, changed)
+
+
+def test_a_video_that_left_is_taken_out_of_the_dataset(large: Site):
+    execute(large.database, f"DELETE FROM project_videos WHERE video_id = '{VIDEOS[3]}'")
+    assert planned(large) == PROJECT_JOBS

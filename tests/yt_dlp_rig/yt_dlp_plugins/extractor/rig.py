@@ -1,0 +1,67 @@
+"""YouTube on a loopback server: takes the place of yt-dlp's own extractors in tests.
+
+Extractors are told apart by their IE_NAME: with YouTube's own names the real ones would win.
+"""
+
+import itertools
+import os
+import urllib.parse
+
+from yt_dlp.extractor.common import InfoExtractor, SearchInfoExtractor
+from yt_dlp.utils import ExtractorError
+
+from dataminer.stages import addresses
+
+__all__ = ["RigYoutubeIE", "RigYoutubeSearchIE"]
+
+
+def _server():
+    return os.environ["YOUTUBE_RIG"]
+
+
+# The rig is this process's YouTube, so its address is as public as YouTube's; no other one is.
+_scope_of = getattr(addresses.scope_of, "original", addresses.scope_of)
+
+
+def _scope_with_rig(place):
+    rig = urllib.parse.urlsplit(_server() if "YOUTUBE_RIG" in os.environ else "")
+    if place[:2] == (rig.hostname, rig.port):
+        return addresses.Scope.PUBLIC
+    return _scope_of(place)
+
+
+_scope_with_rig.original = _scope_of
+addresses.scope_of = _scope_with_rig
+
+
+class RigYoutubeSearchIE(SearchInfoExtractor):
+    """``/search?q=…&page=0`` and so on: a JSON list of flat entries, empty after the last."""
+
+    _SEARCH_KEY = "ytsearch"
+
+    def _search_results(self, query):
+        for page in itertools.count():
+            asked = urllib.parse.urlencode({"q": query, "page": page})
+            entries = self._download_json(f"{_server()}/search?{asked}", query)
+            if not entries:
+                return
+            for entry in entries:
+                url = f"https://www.youtube.com/watch?v={entry['id']}"
+                yield {"_type": "url", "ie_key": "RigYoutube", "url": url, **entry}
+
+
+class RigYoutubeIE(InfoExtractor):
+    """``/watch?v=ID``: a JSON object of yt-dlp's fields, ``{"error": …}`` or ``{"raise": …}``."""
+
+    _VALID_URL = r"https?://www\.youtube\.com/watch\?v=(?P<id>[\w-]{11})"
+
+    def _real_extract(self, url):
+        video_id = self._match_id(url)
+        info = self._download_json(f"{_server()}/watch?v={video_id}", video_id)
+        if "error" in info:
+            raise ExtractorError(info["error"], expected=True, ie="youtube")
+        if info.get("raise") == "geo":
+            self.raise_geo_restricted(countries=["FR"])
+        if info.get("raise") == "drm":
+            self.report_drm(video_id)
+        return {"id": video_id, "extractor": "youtube", **info}
