@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -32,6 +33,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((n for n, part in enumerate(longest) if item.nodeid.startswith(part)), 9)
 
     items.sort(key=place)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leaks_at_home() -> Iterator[None]:
+    """Whatever a module's tests left open is warned of here, not in a test of another module.
+
+    yt-dlp leaves sockets to the garbage collector when it fails. Modules that drive it say so in
+    their marks, which hold only while their own tests run.
+    """
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
