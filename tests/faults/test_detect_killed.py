@@ -49,13 +49,13 @@ def test_a_killed_detect_goes_on_where_it_was(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     site = new_site("site")
     settings = {**detector(shapes_weights), "shard_images": 6, "batch": 2}
-    videos.make_video(tmp_path / "clip.mp4", frames=60)
+    videos.make_video(tmp_path / "clip.mp4", frames=100)
     populate(site, {"files": [str(tmp_path / "clip.mp4")]}, detect=settings, dedup={"threshold": 0})
     site.mine("only_dedup")
     plan = shards.plan(
         project(site) / "dedup", Path("unused"), shapes_weights, DetectConfig(**settings)
     )
-    assert len(plan.shards) >= 5
+    assert len(plan.frames) > 24, "a shard holds at most 12: with fewer there may be no middle"
     keys = [f"{shard.key}.json" for shard in plan.shards]
     middle = len(keys) // 2
     # a picture that takes for ever to be read: the job is killed with just the first shards made
