@@ -32,6 +32,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dataminer  # noqa: F401 - as in a job, before the libraries whose threads it holds back
+
 EXAMPLES = """
 examples:
   python benchmarks/extract.py --clips /tmp/clips

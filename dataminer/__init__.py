@@ -1,3 +1,9 @@
 """dataminer: videos in, a clean, de-duplicated, annotated image dataset out."""
 
+import os
+
 __version__ = "0.1.0"
+
+# NumPy, SciPy and OpenCV each bring an OpenBLAS that starts a thread a core when it is imported,
+# and these spin for 0.1 s of CPU each; rules that multiply matrices have one thread
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -1,0 +1,28 @@
+"""What a process of dataminer is like once its libraries are loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LOAD = "import dataminer, cv2, numpy, scipy.linalg, os"
+COUNT = "print(len(os.listdir('/proc/self/task')))"
+
+
+def threads(**environment: str) -> int:
+    """Count the threads of a process that has loaded the libraries and done nothing."""
+    usual = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    command = [sys.executable, "-c", f"{LOAD}; {COUNT}"]
+    said = subprocess.run(command, env=usual | environment, capture_output=True, check=True)
+    return int(said.stdout)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted by Linux")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="with one core no library starts threads")
+def test_libraries_start_no_threads_unless_told_to() -> None:
+    assert threads() == 1
+    assert threads(OPENBLAS_NUM_THREADS="2") > 1
