@@ -54,17 +54,22 @@ class Scan:
     leads_nothing: bool = False
     flags_differ: bool = False
     held: list[VideoPacket] | None = field(default_factory=list)
+    _order: list[int] | None = None
 
     def is_shown(self, place: int) -> bool:
         """Say whether a packet's picture is ever displayed."""
         return not self.facts[place].hidden and place not in self.discarded
 
     def presentation(self) -> list[int]:
-        """Return the places of the packets that are shown, in the order of presentation."""
-        cut, facts = self.discarded, enumerate(self.facts)
-        shown = [place for place, fact in facts if not fact.hidden and place not in cut]
-        shown.sort(key=self.pts.__getitem__)
-        return shown
+        """Return the places of the packets that are shown, in the order of presentation.
+
+        Found once, when all packets are known.
+        """
+        if self._order is None:
+            cut, facts = self.discarded, enumerate(self.facts)
+            shown = [place for place, fact in facts if not fact.hidden and place not in cut]
+            self._order = sorted(shown, key=self.pts.__getitem__)
+        return self._order
 
     @property
     def reorder_depth(self) -> int:
@@ -96,7 +101,7 @@ def scan(container: InputContainer, stream: VideoStream, check: Callable[[], Non
         raise NotPlannableError(f"packets of {stream.codec.canonical_name} tell too little")
     found, size, latest = Scan(leads_nothing=stream.codec.canonical_name == "hevc"), 0, None
     previous: int | None = None
-    for packet in sound_packets(container, stream):
+    for place, packet in enumerate(sound_packets(container, stream)):
         check()
         pts, dts = packet.pts, packet.dts
         if pts is None:
@@ -105,10 +110,10 @@ def scan(container: InputContainer, stream: VideoStream, check: Callable[[], Non
             if previous is not None and dts <= previous:
                 raise NotPlannableError("decoding time stamps repeat or jump back")
             previous = dts
-        if found.pts and any(side.data_type == "new_extradata" for side in packet.iter_sidedata()):
+        if place and any(side.data_type == "new_extradata" for side in packet.iter_sidedata()):
             raise NotPlannableError("the codec's parameters change on the way")
         if packet.is_discard:
-            found.discarded.add(len(found.pts))
+            found.discarded.add(place)
         elif latest is None or pts > latest:
             latest, found.last_duration = pts, packet.duration or 0
         try:
