@@ -4,8 +4,8 @@ All contestants run on the same clips in the same round, one after the other, ea
 its own with the same number of threads: ours with images, metrics, hashes and table; a PyAV loop
 that decodes every frame and saves with PIL's optimize=True; OpenCV; ffmpeg's fps filter to JPEG;
 and ffmpeg that decodes and throws away. Beside them the floor of ours: the same plan decoded, and
-nothing measured or written. Times of the Python programs are without starting Python
-and importing libraries, unless the column says so; those of ffmpeg are of the whole process.
+nothing measured or written. Times of the Python programs are without starting Python and importing
+libraries, unless the column says so; those of ffmpeg are of the whole process.
 
 The path: extract, quality filter and dedup of ten videos, against the same job whose filter reads
 every JPEG again with OpenCV and whose dedup does with imagehash; with the same extraction, and
@@ -158,19 +158,20 @@ def ours(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Call
 def floor(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Callable[[], None]:
     """Decode what the plan asks for, and throw it away: what ours cannot be faster than."""
     from dataminer.config.models import ExtractConfig
-    from dataminer.stages import extract as stage
     from dataminer.stages.decode import decode_planned, prepare
+    from dataminer.stages.encode import give_back_large_buffers
+    from dataminer.stages.extract import _plan
     from dataminer.stages.scan import scan
     from dataminer.stages.video import describe, open_video
 
     config = ExtractConfig.model_validate(settings)
 
     def run() -> None:
-        stage.give_back_large_buffers()
+        give_back_large_buffers()
         with open_video(video, threads, glance=True) as (container, stream):
             info = describe(container, stream, video.stat().st_size)
             found = scan(container, stream, lambda: None)
-            plan, _ = stage._plan(found, stream, info, config)
+            plan, _ = _plan(found, stream, info, config)
             prepare(stream, found)
             if found.held is None:
                 raise SystemExit("the floor is measured on clips of up to 32 MB")
@@ -333,8 +334,8 @@ def figures(table: dict[str, Any]) -> dict[str, float]:
         mark = "" if codec == "h264" else f"_{codec}"
         for strategy in STRATEGIES:
             found[f"{strategy}{mark}_vs_decode_cpu"] = ratio(f"ours_{strategy}", "cpu", codec)
-            floors = ratio(f"floor_{strategy}", "cpu", codec)
-            found[f"{strategy}{mark}_floor_vs_decode_cpu"] = floors
+            least = ratio(f"floor_{strategy}", "cpu", codec)
+            found[f"{strategy}{mark}_floor_vs_decode_cpu"] = least
         found[f"time_1s{mark}_whole_process_vs_decode_cpu"] = ratio(
             "ours_time_1s", "cpu_whole", codec
         )

@@ -54,7 +54,7 @@ class Scan:
     leads_nothing: bool = False
     flags_differ: bool = False
     held: list[VideoPacket] | None = field(default_factory=list)
-    _order: list[int] | None = None
+    _order: list[int] | None = field(default=None, init=False, repr=False, compare=False)
 
     def is_shown(self, place: int) -> bool:
         """Say whether a packet's picture is ever displayed."""
