@@ -66,8 +66,9 @@ def make_clips(folder: Path, only: str) -> dict[str, Path]:
     """Make the clips that are not there yet; their names begin with their codec."""
     clips = {}
     for (codec, (_, suffix, _)), size in itertools.product(CODECS.items(), SIZES):
-        if codec.startswith(only):
-            path = clips[f"{codec}-{size}"] = folder / f"{codec}-{size}.{suffix}"
+        name = f"{codec}-{size}"
+        if name.startswith(only):
+            path = clips[name] = folder / f"{name}.{suffix}"
             if not path.exists():
                 print(f"making {path.name}", file=sys.stderr)
                 _make_clip(path, codec, SIZES[size])
