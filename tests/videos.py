@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -116,6 +117,26 @@ class _Pipe:
 
     def close(self) -> None:
         self._file.close()
+
+
+def with_sound(path: Path, **options: Any) -> Path:
+    """Make a clip of two seconds, and mux a tone between its pictures; the tone comes first."""
+    parts = [
+        audio_only(path.with_name("tone.m4a"), 2.0),
+        make_video(path.with_name("silent.mp4"), **options),
+    ]
+    with contextlib.ExitStack() as files, av.open(str(path), "w") as output:
+        packets = []
+        for part in parts:
+            source = files.enter_context(av.open(str(part)))
+            stream = output.add_stream_from_template(source.streams[0])
+            for packet in source.demux():
+                if packet.size:
+                    packet.stream = stream
+                    packets.append((packet.dts * packet.time_base, packet))
+        for _, packet in sorted(packets, key=lambda timed: timed[0]):
+            output.mux(packet)
+    return path
 
 
 def live_matroska(path: Path, **options: Any) -> Path:

@@ -16,7 +16,7 @@ import av.logging
 import cv2
 import numpy as np
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -32,6 +32,8 @@ _PLAYLISTS = {"hls", "dash", "concat", "imf", "sdp"}  # texts that name other fi
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _PROBE_PACKETS = 64  # how far to look for a first frame to learn the orientation from
 _MOST_REORDERED = 16  # ITU-T H.264, E.2.1: max_num_reorder_frames
+# libav reads on until it knows each stream's format, here the pixels' that it never decodes: 5 s
+_AT_A_GLANCE = {"analyzeduration": "1"}
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
@@ -122,14 +124,14 @@ def open_video(
     threads : int
         Decoder threads.
     glance : bool
-        Spare decoding the first frames of an MP4, which libav does to learn of H.264 what the
-        headers may not say: the format of its pixels, and how far its pictures are reordered. For
-        who reads all packets first, see :func:`reorders`.
+        Spare reading and decoding the beginning of an MP4, which libav does to learn of H.264 what
+        the headers may not say: the format of its pixels, and how far its pictures are reordered.
+        For who reads all packets first, see :func:`reorders`.
 
     Yields
     ------
     tuple of InputContainer and VideoStream
-        Ready to be demuxed and decoded; closed at the end.
+        Ready to be demuxed and decoded; closed at the end. Only this stream's packets come.
 
     Raises
     ------
@@ -146,6 +148,9 @@ def open_video(
         container = _open(path)
     try:
         stream = _choose_stream(container, path.name)
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all  # sound is not even read
         stream.thread_count = threads
         if threads > 1:
             stream.thread_type = "AUTO"  # by frames where the codec allows, else by slices
@@ -270,13 +275,14 @@ def _says_all(container: InputContainer) -> bool:
 
 def _open(path: Path, glance: bool = False) -> InputContainer:
     with _last_error_kept():
+        glances = _AT_A_GLANCE if glance else {}
         try:
             # "file:" and the whitelist keep a name or a playlist from leading to the network
             return av.open(
                 f"file:{path}",
                 options={"skip_frame": "all"} if glance else {},
                 metadata_errors="replace",
-                container_options={"protocol_whitelist": "file"},
+                container_options={"protocol_whitelist": "file", **glances},
             )
         except av.FFmpegError as error:
             message = f"{path.name} cannot be opened: {_reason(error, path)}"

@@ -24,7 +24,7 @@ from dataminer.stages import extract as extract_module
 from dataminer.stages.decode import Tally, decode
 from dataminer.stages.extract import VERSION, ExtractResult, extract
 from dataminer.stages.metrics import hash_grey, measure, working_grey
-from dataminer.stages.video import open_video, probe
+from dataminer.stages.video import describe, open_video, probe
 from tests import videos
 
 EVERY = ExtractConfig(strategy="interval", every_frames=1)
@@ -533,6 +533,35 @@ def test_joined_streams_start_anew_and_may_change_size(tmp_path: Path) -> None:
     found = Outcome(video, ExtractConfig())
     assert found["frame_index"] == [0, 25, 50, 75, 100, 125]
     assert found["width"] == [160] * 3 + [96] * 3
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_sound_is_left_unread(suffix: str, tmp_path: Path) -> None:
+    video = videos.with_sound(tmp_path / f"a.{suffix}")
+    with open_video(video) as (container, stream):
+        assert {other.type for other in container.streams} == {"audio", "video"}
+        places = [packet.stream_index for packet in container.demux() if packet.size]
+        count = places.count(stream.index)
+    assert count == 50
+    assert len(places) - count < 5  # read while it was opened, of 33
+
+
+def test_a_glance_tells_what_a_longer_look_does(tmp_path: Path) -> None:
+    fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    clips = [
+        videos.make_video(tmp_path / "a.mp4"),
+        videos.make_video(tmp_path / "b.mp4", muxer=fragments),
+        videos.variable_rate(tmp_path / "c.mp4"),
+        videos.undeclared_order(tmp_path / "d.mp4"),
+        videos.with_sound(tmp_path / "e.mp4"),
+    ]
+    for clip in clips:
+        told = []
+        for glance in (True, False):
+            with open_video(clip, glance=glance) as (container, stream):
+                rates = stream.guessed_rate, stream.time_base
+                told.append((describe(container, stream, 1), rates))
+        assert told[0] == told[1], clip
 
 
 def test_a_stream_that_appears_on_the_way_does_not_trip_it(tmp_path: Path) -> None:

@@ -54,6 +54,10 @@ KINDS = {
     "constant rate": x264("keyint=12:bframes=3"),
     "variable rate": Kind("a.mp4", {}, make=videos.variable_rate),
     "rotated": x264("keyint=12", rotation=90),
+    "sound": Kind("a.mp4", {}, make=videos.with_sound),
+    "fragments": x264(
+        "keyint=12:bframes=3", muxer={"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    ),
     "edit list": x264("keyint=12:bframes=3", shift=8),
     "open GOP": x264("open-gop=1:keyint=15:bframes=4:b-adapt=0:b-pyramid=2:scenecut=0"),
     "open GOP, no pyramid": x264("open-gop=1:keyint=15:bframes=4:b-adapt=0:b-pyramid=0:scenecut=0"),
@@ -115,7 +119,7 @@ class Reference:
 def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     kind = KINDS[request.param]
     options = dict(kind.options)
-    if kind.make is videos.make_video:
+    if kind.make in (videos.make_video, videos.with_sound):
         options.setdefault("frames", FRAMES)
     video = kind.make(tmp_path_factory.mktemp("clip") / kind.name, **options)
     probed = ffprobe(video)
