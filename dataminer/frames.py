@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from dataminer.files import atomic_write
 
@@ -76,7 +77,7 @@ def frame_name(video_id: str, frame_index: int, image_format: str) -> str:
     return f"{video_id}_{frame_index:06d}.{image_format}"
 
 
-def make_table(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> pa.Table:
+def make_table(columns: Mapping[str, Sequence[Any] | NDArray[Any]], schema: pa.Schema) -> pa.Table:
     """Make a table of texts and numbers, without loading pandas.
 
     ``pa.table`` and ``pa.array`` load it wherever it is installed, to ask whether their values are
@@ -84,7 +85,7 @@ def make_table(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> pa.Ta
 
     Parameters
     ----------
-    columns : mapping of str to sequence
+    columns : mapping of str to sequence or ndarray
         Values, None among them where they may be, for each column of ``schema``.
     schema : pa.Schema
         Texts, dictionaries of texts and numbers.
@@ -93,13 +94,16 @@ def make_table(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> pa.Ta
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+def _array(values: Sequence[Any] | NDArray[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(kind):  # not dictionary_encode, which loads pyarrow.compute
         texts = [value for value in dict.fromkeys(values) if value is not None]
         places = [None if value is None else texts.index(value) for value in values]
         return pa.DictionaryArray.from_arrays(
             _array(places, kind.index_type), _array(texts, kind.value_type)
         )
+    if isinstance(values, np.ndarray):  # which holds no None
+        data = [pa.py_buffer(values.astype(kind.to_pandas_dtype()))]
+        return pa.Array.from_buffers(kind, len(values), [None, *data])
     known = [value is not None for value in values]
     validity = None if all(known) else pa.py_buffer(np.packbits(known, bitorder="little"))
     if pa.types.is_string(kind):

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
+from functools import cache, partial
 
 from av.video.stream import VideoStream
 
@@ -53,6 +53,7 @@ Inspector = Callable[[memoryview], Facts]
 
 _known = cache(Facts)  # a few kinds in all, however many packets there are
 _INTER = Facts()
+_DROPPABLE = Facts(droppable=True)
 _HIDDEN = Facts(hidden=True)
 _CLEAN = Facts(entry=Entry.CLEAN)
 _INTRA_ONLY = Facts(entry=Entry.CLEAN, droppable=True)
@@ -73,10 +74,10 @@ def inspector(stream: VideoStream) -> Inspector | None:
     extradata = stream.codec_context.extradata or b""
     if name == "h264":
         prefix = (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
-        return lambda data: _h264(data, prefix)
+        return partial(_h264, prefix=prefix)
     if name == "hevc":
         prefix = (extradata[21] & 3) + 1 if len(extradata) > 22 and extradata[0] == 1 else 0
-        return lambda data: _hevc(data, prefix)
+        return partial(_hevc, prefix=prefix)
     if name == "av1":
         return _av1(extradata)
     if name in _SIMPLE:
@@ -116,7 +117,7 @@ def _h264(data: memoryview, prefix: int) -> Facts:
     if prefix == 4 and len(data) > 4:
         size, head = _ONE_UNIT(data)
         if size == len(data) - 4 and head & 31 == 1:  # one slice: most packets of most videos
-            return _known(Entry.NONE, not head & 0x60, False, False)
+            return _INTER if head & 0x60 else _DROPPABLE
     idr = recovers = parameters = referenced = False
     pictures = False
     for unit in _units(data, prefix):

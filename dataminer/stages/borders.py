@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,7 +46,7 @@ class Borders:
         return 1 - inner / (height * width)
 
 
-def find_borders(grey: Picture, black: int = 0) -> Borders:
+def find_borders(grey: Picture) -> Borders:
     """Find black bars, in pairs: above and below, or left and right.
 
     As ffmpeg's cropdetect, a bar is lines from the edge inwards whose mean is black. Beyond it,
@@ -57,26 +58,24 @@ def find_borders(grey: Picture, black: int = 0) -> Borders:
     ----------
     grey : ndarray of uint8, (height, width)
         At full size, so that a border is right to the pixel.
-    black : int
-        The level of black: 16 for the luma of most videos.
 
     Returns
     -------
     Borders
         In pixels of ``grey``; all 0 for most pictures, which costs a look at the edges only.
     """
-    top, bottom = _pair(grey, black, axis=1)
-    left, right = _pair(grey[top : grey.shape[0] - bottom], black, axis=0)
+    top, bottom = _pair(grey, axis=1)
+    left, right = _pair(grey[top : grey.shape[0] - bottom], axis=0)
     return Borders(left, top, right, bottom)
 
 
-def _pair(grey: Picture, black: int, axis: int) -> tuple[int, int]:
+def _pair(grey: Picture, axis: int) -> tuple[int, int]:
     """Widths of the bars at both ends of the lines that lie along ``axis``."""
-    edges = (grey[0], grey[-1]) if axis == 1 else (grey[:, 0], grey[:, -1])
-    if any(float(edge.mean()) - black > _BLACK for edge in edges):
+    edges = (grey[:1], grey[-1:]) if axis == 1 else (grey[:, :1], grey[:, -1:])
+    if any(cv2.mean(edge)[0] > _BLACK for edge in edges):
         return 0, 0
     mean, deviation = _lines(grey, axis)
-    dark = (mean - black <= _BLACK) & (deviation <= _SMOOTH)
+    dark = (mean <= _BLACK) & (deviation <= _SMOOTH)
     if dark.all():
         return 0, 0
     first = int(np.argmin(dark))
@@ -87,9 +86,7 @@ def _pair(grey: Picture, black: int, axis: int) -> tuple[int, int]:
         return 0, 0
     near = max(2, len(dark) // 100)
     begin, end = slice(first, first + near), slice(last, last + near)
-    if _steps(mean[begin] - black, deviation[begin]) and _steps(
-        mean[::-1][end] - black, deviation[::-1][end]
-    ):
+    if _steps(mean[begin], deviation[begin]) and _steps(mean[::-1][end], deviation[::-1][end]):
         return first, last
     return 0, 0
 

@@ -229,7 +229,7 @@ def prepare(stream: VideoStream, found: Scan) -> None:
 
 
 def decode_planned(
-    packets: Iterable[VideoPacket],
+    packets: Iterable[tuple[int, VideoPacket]],
     stream: VideoStream,
     scan: Scan,
     plan: Plan,
@@ -239,8 +239,8 @@ def decode_planned(
 
     Parameters
     ----------
-    packets : iterable of Packet
-        All those that were scanned, once more, in the same order.
+    packets : iterable of (int, Packet)
+        Scanned ones with their places, in the same order; at least those at the plan's steps.
     stream : VideoStream
         Its decoder is used.
     scan, plan
@@ -260,7 +260,7 @@ def decode_planned(
     """
     gate = _Gate(scan, plan.wanted, stream.time_base or Fraction(1, av.time_base))
     last = max(plan.ends, default=-1)
-    for place, packet in enumerate(packets):
+    for place, packet in packets:
         check()
         if packet.pts != scan.pts[place]:
             raise NotPlannableError("other packets came when they were read again")

@@ -227,13 +227,13 @@ def _extract_planned(work: _Work, encoder: FrameEncoder) -> _Ending:
         plan, ending = _plan(found, stream, info, settings)
         if found.held is not None:
             prepare(stream, found)
-            packets = iter(found.held)
-            work.take(decode_planned(packets, stream, found, plan, work.check), info, encoder)
+            held = ((place, found.held[place]) for place in plan.steps)
+            work.take(decode_planned(held, stream, found, plan, work.check), info, encoder)
             return ending
     with open_video(work.video, work.threads, glance=True) as (container, stream):
         work.opened(container, stream)
         prepare(stream, found)
-        packets = sound_packets(container, stream)
+        packets = enumerate(sound_packets(container, stream))
         work.take(decode_planned(packets, stream, found, plan, work.check), info, encoder)
         return ending
 

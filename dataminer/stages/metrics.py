@@ -19,7 +19,6 @@ WORKING_LINES = 360
 _HASH_LINES = 90
 _DARK = 0.1  # ffmpeg's blackdetect: pixel_black_th
 _EVEN = 2  # grey levels by which neighbouring cells of nothing differ at most
-_VIDEO_BLACK, _VIDEO_STEPS = 16, 219  # ITU-R BT.601 and 709, 8 bits
 
 Picture = NDArray[np.uint8]
 
@@ -51,9 +50,7 @@ class FrameMetrics:
         return Borders(self.border_left, self.border_top, self.border_right, self.border_bottom)
 
 
-def measure(
-    image: Picture, luma: Picture | None = None, *, full_range: bool = False
-) -> FrameMetrics:
+def measure(image: Picture) -> FrameMetrics:
     """Compute all that the frame table says about a picture, except what needs its neighbours.
 
     All but the borders themselves is measured within the borders, so that a letterboxed copy
@@ -62,28 +59,16 @@ def measure(
     Parameters
     ----------
     image : ndarray of uint8, (height, width, 3)
-        A picture in OpenCV's order, blue first, as it is displayed. Only its size counts where
-        ``luma`` is given.
-    luma : ndarray of uint8, (height, width), optional
-        The same picture's luma plane, turned like it: saves the conversion to grey. Grey is then
-        what the video says, by its own matrix, instead of ITU-R BT.601's weights; the two differ
-        in saturated colours.
-    full_range : bool
-        Whether ``luma`` has black at 0 and white at 255, not at 16 and 235.
+        A picture in OpenCV's order, blue first, as it is displayed.
 
     Returns
     -------
     FrameMetrics
         Pure: the same pixels give the same values, in any thread and in any order.
     """
-    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8) if luma is None else luma
-    if grey.shape != image.shape[:2]:
-        raise ValueError(f"luma of {grey.shape} does not fit a picture of {image.shape[:2]}")
-    limited = luma is not None and not full_range
-    borders = find_borders(grey, _VIDEO_BLACK if limited else 0)
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+    borders = find_borders(grey)
     small = reduced(borders.crop(grey))
-    if limited:
-        small = _stretched(small)
     brightness, contrast = light(small)
     cells = HashPixels.of(hash_grey(small))
     counts = _histogram(small)
@@ -215,15 +200,14 @@ def blank(cells: Picture) -> float:
     ----------
     cells : ndarray of uint8, (32, 32)
     """
-    levels = cells.astype(np.int16)
     busy = np.zeros(cells.shape, np.bool_)
-    across = np.abs(np.diff(levels, axis=1)) > _EVEN
-    down = np.abs(np.diff(levels, axis=0)) > _EVEN
+    across = cv2.absdiff(cells[:, 1:], cells[:, :-1]) > _EVEN
+    down = cv2.absdiff(cells[1:], cells[:-1]) > _EVEN
     busy[:, 1:] |= across
     busy[:, :-1] |= across
     busy[1:] |= down
     busy[:-1] |= down
-    return 1 - float(busy.mean())
+    return 1 - np.count_nonzero(busy) / busy.size
 
 
 def flashes(cells: Sequence[Picture]) -> NDArray[np.float64]:
@@ -243,10 +227,11 @@ def flashes(cells: Sequence[Picture]) -> NDArray[np.float64]:
     """
     found = np.zeros(len(cells))
     for place in range(1, len(cells) - 1):
-        before, here, after = (each.astype(np.int16) for each in cells[place - 1 : place + 2])
-        brighter = float((here - np.maximum(before, after)).mean()) / 255
+        before, here, after = cells[place - 1 : place + 2]
+        brighter = (cv2.mean(here)[0] - cv2.mean(cv2.max(before, after))[0]) / 255
         if brighter > 0:
-            found[place] = brighter * max(0.0, _correlation(here, before + after))
+            around = cv2.add(before, after, dtype=cv2.CV_16S)
+            found[place] = brighter * max(0.0, _correlation(here, around))
     return found
 
 
@@ -265,17 +250,16 @@ def changes(cells: Sequence[Picture]) -> NDArray[np.float64]:
         In the order in which they are shown.
     """
     found = np.ones(len(cells))
-    last = np.empty(0, np.int16)
-    for place, each in enumerate(cells):
-        here = each.astype(np.int16)
+    last = np.empty(0, np.uint8)
+    for place, here in enumerate(cells):
         if place:
-            found[place] = float(np.abs(here - last).max()) / 255
+            found[place] = cv2.norm(here, last, cv2.NORM_INF) / 255
         if found[place] >= STILL:
             last = here
     return found
 
 
-def _correlation(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
+def _correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
     """Pearson's; 0 where one of the two is flat."""
     first, second = one - one.mean(), other - other.mean()
     size = float(np.sqrt((first**2).sum() * (second**2).sum()))
@@ -286,12 +270,6 @@ def _histogram(grey: Picture) -> NDArray[np.float64]:
     """Count grey levels on every other line, which costs half of what all of them do."""
     counts = cv2.calcHist([grey[::2]], [0], None, [256], [0, 256])
     return np.asarray(counts, np.float64).ravel()
-
-
-def _stretched(grey: Picture) -> Picture:
-    """Take luma from 16..235 to 0..255; what lies beyond is cut off, as a display does."""
-    levels = (np.arange(256) - _VIDEO_BLACK) * (255 / _VIDEO_STEPS)
-    return np.asarray(cv2.LUT(grey, np.clip(np.round(levels), 0, 255).astype(np.uint8)), np.uint8)
 
 
 def _halved(grey: Picture) -> Picture:

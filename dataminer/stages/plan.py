@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import compress, count
 
 from dataminer.stages.bitstream import Entry
 from dataminer.stages.references import needs
@@ -48,6 +49,11 @@ class Plan:
     wanted: list[Wanted]
     cuts: Mapping[int, list[tuple[int, int]]] = field(default_factory=dict)
     silent: Collection[int] = ()
+
+    @property
+    def steps(self) -> list[int]:
+        """Places of the packets at which there is anything to do, in decoding order."""
+        return sorted({*compress(count(), self.decoded), *self.ends})
 
 
 def choose(scan: Scan, sampler: Sampler, order: list[int]) -> list[Wanted]:

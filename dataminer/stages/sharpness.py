@@ -61,10 +61,11 @@ def sharpness(grey: Picture) -> float:
 def _halves(grey: Picture) -> tuple[_Field, _Field]:
     """Add up either diagonal of each 2x2 pixels: the same place twice, each with its own noise."""
     height, width = (side - side % 2 for side in grey.shape)
-    pairs = np.ascontiguousarray(grey[:height, :width]).reshape(height, width // 2, 2)
-    (a, b), (c, d) = cv2.split(pairs[0::2]), cv2.split(pairs[1::2])
-    one, other = cv2.add(a, d, dtype=cv2.CV_32F), cv2.add(b, c, dtype=cv2.CV_32F)
-    return np.asarray(one, np.float32), np.asarray(other, np.float32)
+    # two pixels a number, the left one in its lower byte: half the time of taking them apart
+    pairs = np.ascontiguousarray(grey[:height, :width]).view("<u2")
+    above, below = pairs[0::2], pairs[1::2]
+    one, other = (above & 255) + (below >> 8), (above >> 8) + (below & 255)
+    return one.astype(np.float32), other.astype(np.float32)
 
 
 def _quartered(field: _Field) -> _Field:

@@ -200,23 +200,6 @@ def test_pictures_with_one_direction_or_few_pixels_have_a_sharpness() -> None:
     assert measure(scene(1, 1)).brightness > 0
 
 
-@pytest.mark.parametrize("full_range", [True, False])
-def test_luma_says_what_the_picture_says(full_range: bool) -> None:
-    image = scene(1280, 720, 5)
-    image[:60] = image[-60:] = 0
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(float)
-    luma = np.round(grey if full_range else 16 + grey * 219 / 255).astype(np.uint8)
-    told, seen = measure(image, luma, full_range=full_range), measure(image)
-    assert told.borders == seen.borders == Borders(top=60, bottom=60)
-    tolerance = 0.01 if full_range else 0.03
-    for name in ("sharpness", "brightness", "contrast", "black", "blank"):
-        assert getattr(told, name) == pytest.approx(getattr(seen, name), rel=tolerance, abs=0.003)
-    one, other = (int(table_columns([each])["phash"][0]) for each in (told, seen))
-    assert (one ^ other).bit_count() <= 2
-    with pytest.raises(ValueError, match="does not fit"):
-        measure(image, luma[1:])
-
-
 @pytest.mark.parametrize(
     ("size", "bars"),
     [
