@@ -4,8 +4,14 @@ All contestants run on the same clips in the same round, one after the other, ea
 its own with the same number of threads: ours with images, metrics, hashes and table; a PyAV loop
 that decodes every frame and saves with PIL's optimize=True; OpenCV; ffmpeg's fps filter to JPEG;
 and ffmpeg that decodes and throws away. Beside them the floor of ours: the same plan decoded, and
-nothing measured or written. Times of the Python programs are without starting Python and importing
-libraries, unless the column says so; those of ffmpeg are of the whole process.
+nothing measured or written. Times of the Python programs are without starting Python, importing
+libraries and what these set up on first use (a tiny clip goes first), unless the column says so;
+those of ffmpeg are of the whole process.
+
+CPU time is compared with one thread for each (--threads), wall time with those of a job that has
+more (--wall-threads): there ours decodes and encodes at once. The PyAV loop takes the threads that
+PyAV gives it unasked, as such loops do; "pil_loop_threads" is the same loop with all threads asked
+for.
 
 The path: extract, quality filter and dedup of ten videos, against the same job whose filter reads
 every JPEG again with OpenCV and whose dedup does with imagehash; with the same extraction, and
@@ -23,7 +29,6 @@ import json
 import math
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -39,7 +44,7 @@ EXAMPLES = """
 examples:
   python benchmarks/extract.py --clips /tmp/clips
   python benchmarks/extract.py --json --rounds 3 --footage ~/videos
-  python benchmarks/extract.py --threads 2 --only h264
+  python benchmarks/extract.py --wall-threads 4 --only h264
 """
 RATE, SECONDS = 25, 40
 SHOTS = 8  # on average 5 s long; log-normal, as the lengths of films' shots are
@@ -71,8 +76,18 @@ def make_clips(folder: Path, only: str) -> dict[str, Path]:
             path = clips[name] = folder / f"{name}.{suffix}"
             if not path.exists():
                 print(f"making {path.name}", file=sys.stderr)
-                _make_clip(path, codec, SIZES[size])
+                _make_clip(path, codec, SIZES[size], _pictures(SIZES[size]))
     return clips
+
+
+def make_tiny(path: Path) -> None:
+    """Make a clip of two seconds for what libraries set up on first use."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    size = 96, 64
+    pictures = (rng.integers(0, 256, (*size[::-1], 3), np.uint8) for _ in range(2 * RATE))
+    _make_clip(path, "h264", size, pictures)
 
 
 def footage(folder: Path | None, only: str) -> dict[str, Path]:
@@ -84,7 +99,7 @@ def footage(folder: Path | None, only: str) -> dict[str, Path]:
     return {name: path for name, path in named.items() if name.startswith(only)}
 
 
-def _make_clip(path: Path, codec: str, size: tuple[int, int]) -> None:
+def _make_clip(path: Path, codec: str, size: tuple[int, int], pictures: Iterable[Any]) -> None:
     import av
 
     encoder, _, options = CODECS[codec]
@@ -93,7 +108,8 @@ def _make_clip(path: Path, codec: str, size: tuple[int, int]) -> None:
         stream: Any = output.add_stream(encoder, rate=RATE, options=options)
         stream.width, stream.height = size
         stream.pix_fmt, stream.gop_size = "yuv420p", 250
-        for image in _pictures(size):
+        stream.thread_type = "FRAME"  # PyAV's own choice has x264 cut each picture in slices
+        for image in pictures:
             output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         output.mux(stream.encode(None))
     partial.replace(path)
@@ -145,13 +161,9 @@ def _photographs() -> list[Any]:
 
 def ours(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Callable[[], None]:
     """Extract with all that dataminer records."""
-    import numpy as np
-
     from dataminer.config.models import ExtractConfig
     from dataminer.stages.extract import extract
-    from dataminer.stages.metrics import measure
 
-    measure(np.zeros((64, 64, 3), np.uint8))  # what libraries load on first use is an import too
     config = ExtractConfig.model_validate(settings)
     return lambda: (extract(video, out, video.stem, config, threads=threads), None)[1]
 
@@ -176,22 +188,34 @@ def floor(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Cal
             prepare(stream, found)
             if found.held is None:
                 raise SystemExit("the floor is measured on clips of up to 32 MB")
-            for _ in decode_planned(found.held, stream, found, plan, lambda: None):
+            held = ((place, found.held[place]) for place in plan.steps)
+            for _ in decode_planned(held, stream, found, plan, lambda: None):
                 pass
 
     return run
 
 
 def pil_loop(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Callable[[], None]:
-    """Decode every frame and save one a second, as most programs do."""
+    """Decode every frame and save one a second, as most programs do: as PyAV does it unasked."""
+    return _loop(video, out, settings, 0)
+
+
+def pil_loop_threads(
+    video: Path, out: Path, settings: dict[str, Any], threads: int
+) -> Callable[[], None]:
+    """Do as :func:`pil_loop`, with the decoder told to use all threads."""
+    return _loop(video, out, settings, threads)
+
+
+def _loop(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Callable[[], None]:
     import av
-    import PIL.JpegImagePlugin  # noqa: F401 - loaded on the first save otherwise
 
     def run() -> None:
         due = 0.0
         with av.open(str(video)) as container:
             stream = container.streams.video[0]
-            stream.thread_type, stream.thread_count = "AUTO", threads
+            if threads:
+                stream.thread_type, stream.thread_count = "AUTO", threads
             for index, frame in enumerate(container.decode(stream)):
                 if frame.time is not None and frame.time >= due:
                     due += settings["every_seconds"]
@@ -223,14 +247,23 @@ def opencv(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Ca
     return run
 
 
-CONTESTANTS = {"ours": ours, "floor": floor, "pil_loop": pil_loop, "opencv": opencv}
+CONTESTANTS = {
+    "ours": ours,
+    "floor": floor,
+    "pil_loop": pil_loop,
+    "pil_loop_threads": pil_loop_threads,
+    "opencv": opencv,
+}
+OTHERS = ("pil_loop", "pil_loop_threads", "opencv")
 FFMPEG = {
     "decode": ["-f", "null", "-"],
     "ffmpeg_jpeg": ["-vf", "fps=1", "-q:v", "2", "{out}/%06d.jpg"],
 }
 
 
-def measured(name: str, video: Path, settings: dict[str, Any], threads: int) -> Measured | None:
+def measured(
+    name: str, video: Path, tiny: Path, settings: dict[str, Any], threads: int
+) -> Measured | None:
     """Run a contestant in a process of its own; None where it cannot decode the video."""
     with tempfile.TemporaryDirectory() as out:
         if name in FFMPEG:
@@ -238,7 +271,7 @@ def measured(name: str, video: Path, settings: dict[str, Any], threads: int) -> 
             count = str(threads)
             command = ["ffmpeg", "-v", "error", "-nostdin", "-threads", count, "-i", str(video)]
             return _process([*command, "-an", "-filter_threads", count, *options])
-        request = json.dumps([name, str(video), out, settings, threads])
+        request = json.dumps([name, str(video), str(tiny), out, settings, threads])
         return _process([sys.executable, __file__, "--worker", request])
 
 
@@ -270,7 +303,9 @@ def _peak_kb(pid: int) -> int:
 
 def worker(request: str) -> None:
     """Do one contestant's work, and print what it took without start and imports."""
-    name, video, out, settings, threads = json.loads(request)
+    name, video, tiny, out, settings, threads = json.loads(request)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        CONTESTANTS[name](Path(tiny), Path(elsewhere), settings, threads)()
     run = CONTESTANTS[name](Path(video), Path(out), settings, threads)
     took: Measured = {}
     with clocked(took):
@@ -287,39 +322,62 @@ def clocked(took: Measured) -> Iterator[None]:
     took["wall"] = took.get("wall", 0.0) + time.perf_counter() - wall
 
 
-def compare(clips: dict[str, Path], rounds: int, threads: int) -> dict[str, Any]:
+def compare(
+    clips: dict[str, Path], tiny: Path, rounds: int, threads: int, wall_threads: int
+) -> dict[str, Any]:
     """Measure everyone on every clip, in turns.
+
+    Parameters
+    ----------
+    clips : dict of str to Path
+        By codec and name.
+    tiny : Path
+        What each contestant written in Python does first, uncounted.
+    rounds : int
+        How often.
+    threads, wall_threads : int
+        Of each contestant; the second for those whose label ends in ``_wall``.
 
     Returns
     -------
     dict
-        For each clip and contestant (ours: for each strategy), the ratios to ``decode`` in the
-        median over the rounds, for CPU and wall time, the peak memory in MB and CPU seconds.
+        For each clip and contestant (ours: for each strategy), the ratios to ``decode`` with as
+        many threads, for CPU and wall time, the peak memory in MB and CPU seconds: of the least
+        times of all rounds, because what else runs on the machine only adds to them.
     """
-    runs = [(name, name, STRATEGIES["time_1s"]) for name in (*FFMPEG, "pil_loop", "opencv")]
+    others = (*FFMPEG, *OTHERS)
+    runs = [(name, name, "time_1s", threads) for name in others]
     runs += [
-        (f"{name}_{key}", name, settings)
-        for name in ("ours", "floor")
-        for key, settings in STRATEGIES.items()
+        (f"{name}_{key}", name, key, threads) for name in ("ours", "floor") for key in STRATEGIES
     ]
-    table: dict[str, Any] = {clip: {label: [] for label, _, _ in runs} for clip in clips}
+    runs += [(f"{name}_wall", name, "time_1s", wall_threads) for name in (*others, "ours")]
+    table: dict[str, Any] = {clip: {label: [] for label, *_ in runs} for clip in clips}
     for number, (clip, path) in itertools.product(range(rounds), clips.items()):
         print(f"round {number + 1}: {clip}", file=sys.stderr)
-        base = None
-        for label, name, settings in runs:
-            found = measured(name, path, settings, threads)
-            base = base or found
-            if found and base:
-                ratios = {k: found[k] / base[k] for k in ("cpu", "wall", "cpu_whole")}
-                table[clip][label].append({**ratios, "mb": found["mb"], "cpu_s": found["cpu"]})
-    return {
-        clip: {label: _medians(found) for label, found in row.items() if found}
-        for clip, row in table.items()
+        for label, name, strategy, count in runs:
+            found = measured(name, path, tiny, STRATEGIES[strategy], count)
+            if found:
+                table[clip][label].append(found)
+    return {clip: _ratios(row) for clip, row in table.items()}
+
+
+def _ratios(row: dict[str, list[Measured]]) -> dict[str, Measured]:
+    times = ("cpu", "wall", "cpu_whole")
+    least = {
+        label: {key: min(run[key] for run in found) for key in times}
+        for label, found in row.items()
+        if found
     }
-
-
-def _medians(found: list[Measured]) -> Measured:
-    return {key: statistics.median(run[key] for run in found) for key in found[0]}
+    ratios = {}
+    for label, took in least.items():
+        base = least["decode_wall" if label.endswith("_wall") else "decode"]
+        peak = max(run["mb"] for run in row[label])
+        ratios[label] = {
+            **{key: took[key] / base[key] for key in times},
+            "mb": peak,
+            "cpu_s": took["cpu"],
+        }
+    return ratios
 
 
 def figures(table: dict[str, Any]) -> dict[str, float]:
@@ -340,19 +398,26 @@ def figures(table: dict[str, Any]) -> dict[str, float]:
         found[f"time_1s{mark}_whole_process_vs_decode_cpu"] = ratio(
             "ours_time_1s", "cpu_whole", codec
         )
-        for other in ("pil_loop", "opencv", "ffmpeg_jpeg"):
-            rows = [row for clip, row in table.items() if clip.startswith(codec) and other in row]
-            if rows:
-                found[f"time_1s{mark}_vs_{other}_wall"] = _mean(
-                    row[other]["wall"] / row["ours_time_1s"]["wall"] for row in rows
-                )
+        for other in (*OTHERS, "ffmpeg_jpeg"):
+            for kind, there, here in (
+                ("cpu", other, "ours_time_1s"),
+                ("wall", f"{other}_wall", "ours_wall"),
+            ):
+                rows = [
+                    row for clip, row in table.items() if clip.startswith(codec) and there in row
+                ]
+                if rows:
+                    found[f"time_1s{mark}_vs_{other}_{kind}"] = _mean(
+                        row[there][kind] / row[here][kind] for row in rows
+                    )
     found["peak_mb"] = max(row["ours_time_1s"]["mb"] for row in table.values())
     return found
 
 
 def _mean(ratios: Iterable[float]) -> float:
     """Return the geometric mean."""
-    return math.exp(statistics.fmean(math.log(ratio) for ratio in ratios))
+    logarithms = [math.log(ratio) for ratio in ratios]
+    return math.exp(math.fsum(logarithms) / len(logarithms))
 
 
 # ------------------------------------------------------------------------------------- the path
@@ -365,16 +430,22 @@ def path_ratios(clips: dict[str, Path], rounds: int) -> dict[str, float]:
     have ours: the ratio there would be if measuring, filter and dedup cost nothing.
     """
     videos = dict(zip((f"v{i}" for i in range(PATH_CLIPS)), itertools.cycle(clips.values())))
-    found: dict[str, list[float]] = {}
+    ours_took: list[float] = []
+    extractions: dict[str, list[float]] = {}
+    wholes: dict[str, list[float]] = {}
     warm = dict(list(videos.items())[-1:])  # what libraries load on first use is not counted
     _path_of_ours(warm)
     _path_with_rereading(warm)
     for _ in range(rounds):
-        ours_took = _path_of_ours(videos)
+        ours_took.append(_path_of_ours(videos))
         for name, (extraction, whole) in _path_with_rereading(videos).items():
-            found.setdefault(f"path_vs_{name}_cpu", []).append(ours_took / whole)
-            found.setdefault(f"path_{name}_extraction_share", []).append(extraction / whole)
-    return {key: statistics.median(ratios) for key, ratios in found.items()}
+            extractions.setdefault(name, []).append(extraction)
+            wholes.setdefault(name, []).append(whole)
+    found = {}
+    for name, took in wholes.items():
+        found[f"path_vs_{name}_cpu"] = min(ours_took) / min(took)
+        found[f"path_{name}_extraction_share"] = min(extractions[name]) / min(took)
+    return found
 
 
 def _path_of_ours(videos: dict[str, Path]) -> float:
@@ -443,7 +514,7 @@ def _images_of_ours(video: Path, out: Path) -> None:
 
 
 def _images_of_loop(video: Path, out: Path) -> None:
-    pil_loop(video, out, STRATEGIES["time_1s"], 1)()
+    _loop(video, out, STRATEGIES["time_1s"], 1)()
 
 
 def _usual_filter_and_dedup(base: Path, videos: dict[str, Path]) -> None:
@@ -478,8 +549,11 @@ def main() -> None:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
-    parser.add_argument("--rounds", type=int, default=3, help="medians are over so many")
-    parser.add_argument("--threads", type=int, default=1, help="for each contestant")
+    parser.add_argument("--rounds", type=int, default=3, help="the least of so many counts")
+    parser.add_argument("--threads", type=int, default=1, help="of each contestant")
+    parser.add_argument(
+        "--wall-threads", type=int, default=2, help="of each contestant where wall time is compared"
+    )
     parser.add_argument("--only", default="", help="clips whose name begins so, such as h264")
     parser.add_argument("--clips", type=Path, help="keep the made clips in this folder")
     parser.add_argument("--footage", type=Path, help="a folder with MP4 files to join them")
@@ -493,7 +567,9 @@ def main() -> None:
         folder = options.clips or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         clips = make_clips(folder, options.only) | footage(options.footage, options.only)
-        table = compare(clips, options.rounds, options.threads)
+        tiny = folder / "tiny.mp4"
+        make_tiny(tiny)
+        table = compare(clips, tiny, options.rounds, options.threads, options.wall_threads)
         found = figures(table)
         if not options.no_path:
             found |= path_ratios(clips, options.rounds)
