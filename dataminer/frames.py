@@ -101,9 +101,9 @@ def _array(values: Sequence[Any] | NDArray[Any], kind: pa.DataType) -> pa.Array:
         return pa.DictionaryArray.from_arrays(
             _array(places, kind.index_type), _array(texts, kind.value_type)
         )
-    if isinstance(values, np.ndarray):  # which holds no None
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and _is_number(kind):
         data = [pa.py_buffer(values.astype(kind.to_pandas_dtype()))]
-        return pa.Array.from_buffers(kind, len(values), [None, *data])
+        return pa.Array.from_buffers(kind, len(values), [None, *data])  # no None among numbers
     known = [value is not None for value in values]
     validity = None if all(known) else pa.py_buffer(np.packbits(known, bitorder="little"))
     if pa.types.is_string(kind):
@@ -114,6 +114,10 @@ def _array(values: Sequence[Any] | NDArray[Any], kind: pa.DataType) -> pa.Array:
         numbers = [0 if value is None else value for value in values]
         data = [pa.py_buffer(np.array(numbers, np.dtype(kind.to_pandas_dtype())))]
     return pa.Array.from_buffers(kind, len(values), [validity, *data])
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def write_table(

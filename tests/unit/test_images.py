@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, make_table, write_table
 from dataminer.images import ARCHIVE_FILE, FrameReader, FrameWriter, place_columns
 from tests.frame_rows import frame_row
 
@@ -185,3 +186,15 @@ def test_a_writer_takes_from_either_kind(tmp_path: Path) -> None:
             assert [place.byte_size for place in places] == [len(data) for data in IMAGES.values()]
     linked = tmp_path / "files-files" / "vid_000000.jpg"
     assert linked.samefile(tmp_path / "files" / "vid_000000.jpg")
+
+
+def test_columns_may_be_arrays_of_any_kind() -> None:
+    rows = [frame_row("vid", n) for n in range(3)]
+    lists = {field.name: [row.get(field.name) for row in rows] for field in FRAMES_SCHEMA}
+    arrays = {name: np.array(values) for name, values in lists.items()}  # of objects, with None
+    assert {"i", "f", "U", "O"} <= {array.dtype.kind for array in arrays.values()}
+    expected = pa.Table.from_pylist(rows, FRAMES_SCHEMA)
+    for columns in (lists, arrays):
+        table = make_table(columns, FRAMES_SCHEMA)
+        table.validate(full=True)
+        assert table.to_pylist() == expected.to_pylist()
