@@ -159,7 +159,7 @@ def sound_packets(container: InputContainer, stream: VideoStream) -> Iterator[Vi
 
 
 def _brings_parameters(packet: VideoPacket) -> bool:
-    # a loop, not any(): a generator for each packet takes half of this function's time
+    # a loop, not any(), whose generator for each packet takes half as much again
     for side in packet.iter_sidedata():  # noqa: SIM110
         if side.data_type == "new_extradata":
             return True
