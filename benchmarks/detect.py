@@ -42,7 +42,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the demo's pictures and it
 
 from demo.detector import train
 from demo.shapes import CLASSES, Shape, draw, photographs
-from tests.frame_rows import frame_row
+from tests.support.frame_rows import frame_row
 
 DRAWN = 64  # different pictures; the rest are the same under other names
 WIDTH, HEIGHT = 640, 360

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dataminer.report.gather import gather
 from dataminer.report.page import write_report
 from dataminer.store import Store
-from tests.report_rows import draw_pictures, make_project
+from tests.support.report_project import draw_pictures, make_project
 
 EXAMPLES = """
 examples:

@@ -21,7 +21,7 @@ PYTHONPATH=. python - "$ten/videos" <<'PYTHON'
 import sys
 from pathlib import Path
 
-from tests.videos import make_video
+from tests.support.videos import make_video
 
 for number in range(1, 11):
     make_video(Path(sys.argv[1]) / f"video{number:02}.mp4", frames=25 * number)

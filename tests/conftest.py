@@ -6,19 +6,21 @@ import gc
 import os
 import shutil
 import signal
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-import psycopg2
 import pytest
 
 from dataminer.db import embedded, schema
 
-ROOT = Path(__file__).parents[1]
+pytest.register_assert_rewrite("tests.support")  # its assertions tell as much as those of tests
 
-pytest_plugins = ["tests.browser_fixture", "tests.detector_fixture", "tests.siglip_fixture"]
+from tests.support.postgres import create, fresh_database, name_of  # noqa: E402
+
+pytest_plugins = [
+    "tests.support.fixtures_browser",
+    "tests.support.fixtures_detector",
+    "tests.support.fixtures_siglip",
+]
 
 # A shell's background jobs ignore Ctrl-C, and so would the programs that tests start and send it
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -63,52 +65,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template(server: str) -> str:
     """The name of a database with the tables in it, to make others from."""
-    name = f"template_{uuid.uuid4().hex[:12]}"
-    execute(server, f"CREATE DATABASE {name}")
-    before = os.environ.get("DATABASE_URL")
-    os.environ["DATABASE_URL"] = named(server, name)
-    try:
+    url = create(server, prefix="template")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", url)
         schema.upgrade()
-    finally:
-        os.environ.pop("DATABASE_URL")
-        if before is not None:
-            os.environ["DATABASE_URL"] = before
-    return name
+    return name_of(url)
 
 
 @pytest.fixture
 def database(server: str, template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a fresh database with the tables in it, which DATABASE_URL names."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    monkeypatch.setenv("DATABASE_URL", named(server, name))
-    yield named(server, name)
-    drop(server, name)
-
-
-def named(url: str, name: str) -> str:
-    """Return the URL of another database on the same server."""
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
-def execute(url: str, statement: str) -> list[tuple]:
-    """Run one statement on a connection of its own, outside any transaction."""
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-    finally:
-        connection.close()
-
-
-def drop(url: str, name: str) -> None:
-    """Drop a database that sessions of ours may still be connected to.
-
-    Not WITH (FORCE): while an autovacuum worker is at work there, which belongs to the superuser,
-    that is refused. A plain DROP sends such a worker away by itself.
-    """
-    end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-    execute(url, f"{end} AND usename = current_user AND pid <> pg_backend_pid()")
-    execute(url, f"DROP DATABASE {name}")
+    with fresh_database(server, template) as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        yield url

@@ -18,8 +18,8 @@ from dataminer.sync import claims, projects
 from dataminer.sync.claims import Claim, LeaseLost
 from dataminer.sync.recover import recover_stale
 from dataminer.sync.stages import DOWNLOAD
-from tests.conftest import execute
-from tests.integration.test_sync import Given
+from tests.support.postgres import execute
+from tests.support.rows import Given
 
 WORKERS, ROWS = 16, 2000
 STALE = 1.0  # seconds without a heartbeat

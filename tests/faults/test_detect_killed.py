@@ -11,19 +11,10 @@ import pytest
 
 from dataminer.config.models import DetectConfig
 from dataminer.stages import shards
-from tests import videos
-from tests.faults.test_runs import (
-    contents,
-    detector,
-    leftovers,
-    new_site,
-    populate,
-    start,
-    until,
-)
-from tests.workflow.rig import Site, jobs
+from tests.support import videos
+from tests.support.runs import contents, detector, leftovers, populate, until
+from tests.support.site import Site, jobs
 
-__all__ = ["new_site", "start"]
 pytestmark = pytest.mark.slow
 
 

@@ -19,10 +19,9 @@ from dataminer.stages.gate import Paused
 from dataminer.store import Store
 from dataminer.sync import budget, jobs
 from dataminer.sync.budget import FleetGate
-from tests import youtube_rig
-from tests.conftest import execute
-from tests.httpserver import Reply, serve
-from tests.integration import rows
+from tests.support import rows, youtube_server
+from tests.support.http_server import Reply, serve
+from tests.support.postgres import execute
 
 URL = "http://host.example/clip.mp4"
 RATES = BudgetConfig(
@@ -297,8 +296,8 @@ def test_a_job_that_may_wait_no_longer_gives_its_video_back_uncounted(database, 
 def test_populate_asks_within_the_budget(database, tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("input: {searches: [cats], max_results_per_query: 3}\n")
-    with serve() as server, youtube_rig.installed(server):
-        youtube_rig.add_search(server, [{"id": f"video{number:06d}"} for number in range(3)])
+    with serve() as server, youtube_server.installed(server):
+        youtube_server.add_search(server, [{"id": f"video{number:06d}"} for number in range(3)])
         populate_from(file)
     permits = execute(database, "SELECT source, lane, permits FROM budgets")
     host = server.url.removeprefix("http://")
@@ -308,7 +307,7 @@ def test_populate_asks_within_the_budget(database, tmp_path):
 def test_a_list_that_asks_for_a_human_pauses_youtube_for_all(database, tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("input: {urls: [youtube.com/@someone]}\n")
-    with serve() as server, youtube_rig.installed(server):
+    with serve() as server, youtube_server.installed(server):
         server.add("/list", Reply(200, b'{"error": "Sign in to confirm you\'re not a bot"}'))
         with pytest.raises(DataminerError, match="nothing was added"):
             populate_from(file)

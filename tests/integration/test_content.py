@@ -23,7 +23,7 @@ from dataminer.stages.filter import filter_frames
 from dataminer.stages.looking import Looking, write_list
 from dataminer.store import Store
 from demo.shapes import Shape, draw, photographs
-from tests.frame_rows import frame_row
+from tests.support.frame_rows import frame_row
 
 pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="no ultralytics")
 

@@ -12,8 +12,8 @@ from dataminer.embeddings import model_key, write_embeddings
 from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE, read_meta, read_table
 from dataminer.store import Store
 from dataminer.sync import jobs, maintenance, projects, work
-from tests.integration.test_reconcile import make_video, stage, sync
-from tests.integration.test_sync import Given
+from tests.support.rows import Given
+from tests.support.stores import make_video, stage, sync
 
 COUNTED = ("frames", "unique", "pinned", "carried", "judged")
 

@@ -12,74 +12,24 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from dataminer.config.models import DetectConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError
 from dataminer.export.coco import Box
 from dataminer.files import sha256_file
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_table, write_table
+from dataminer.frames import FRAMES_FILE, read_table
 from dataminer.images import FrameReader, FrameWriter
 from dataminer.stages import shards
 from dataminer.stages.detect import DetectResult, detect
 from dataminer.stages.detectors import distinct
 from demo.score import match
-from demo.shapes import CLASSES, Shape, draw, photographs
-from tests.frame_rows import frame_row
+from demo.shapes import CLASSES
+from tests.support.detect_frames import FRAMES, Objects, row, write_rows
 
 pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="no ultralytics")
 
 SETTINGS = DetectConfig(model="shapes.pt", image_size=320, confidence=0.3, batch=4)
-# (video_id, frame_index, width, height): unlike sizes, one upright, and one frame without objects
-FRAMES = [
-    *(("a", index, 640, 360) for index in range(0, 90, 10)),
-    ("b", 3, 360, 640),
-    ("b", 4, 360, 640),
-    ("c", 1, 640, 480),
-    ("c", 2, 640, 360),
-]
-EMPTY = ("c", 2)
-
-Objects = dict[str, list[tuple[str, tuple[float, ...]]]]
-
-
-def row(name: str, frame: tuple[str, int, int, int]) -> dict[str, Any]:
-    video_id, index, width, height = frame
-    size = {"width": width, "height": height}
-    return frame_row(video_id, index, pts_time=index / 25, file_name=name, **size)
-
-
-def write_rows(
-    folder: Path, rows: list[dict[str, Any]], meta: dict[str, Any] | None = None
-) -> None:
-    table = pa.Table.from_pylist(rows, schema=FRAMES_SCHEMA)
-    write_table(folder / FRAMES_FILE, table, FRAMES_SCHEMA, meta or {})
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Objects]:
-    """A dedup folder of drawn frames, and what is on them."""
-    folder = tmp_path_factory.mktemp("dedup")
-    rng, pictures = np.random.default_rng(5), photographs()
-    rows, truth = [], {}
-    for number, frame in enumerate(FRAMES):
-        video_id, index, width, height = frame
-        source = pictures[number % len(pictures)]
-        image = cv2.resize(source, (width, height), interpolation=cv2.INTER_AREA)
-        name = f"{video_id}_{index:06d}.jpg"
-        truth[name] = []
-        for lane, kind in enumerate(() if (video_id, index) == EMPTY else CLASSES):
-            x = width * (lane + 0.5) / 3 + rng.uniform(-8, 8)
-            y = rng.uniform(80, height - 80)
-            shape = Shape(kind, x, y, rng.uniform(50, 78), rng.uniform(-30, 30), number + lane)
-            truth[name].append((kind, draw(image, shape)))
-        cv2.imwrite(str(folder / name), image)
-        rows.append(row(name, frame))
-    write_rows(folder, rows[::-1])  # the order of rows shall not matter
-    return folder, truth
-
-
 Run = Callable[..., tuple[DetectResult, Path]]
 
 

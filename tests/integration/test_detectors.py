@@ -21,7 +21,7 @@ from dataminer.stages.detectors import distinct, opened
 from dataminer.stages.detectors.yolo import _listed
 from dataminer.stages.loader import Picture
 from dataminer.stages.weights import load_model, quiet_ultralytics
-from tests import tiny_text_models, torchvision_shim
+from tests.support import tiny_text_models, torchvision_shim
 
 PROMPTS = ["red disc", "Blue box"]
 SETTINGS = DetectConfig(prompts=PROMPTS, confidence=0.3, device="cpu")

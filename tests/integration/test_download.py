@@ -31,9 +31,9 @@ from dataminer.errors import ErrorClass, PermanentError, StageError, TransientEr
 from dataminer.stages import download as stage
 from dataminer.stages import transfer
 from dataminer.stages.download import DownloadResult, download
-from tests import youtube_rig
-from tests.httpserver import Reply, Server, refused_url, serve
-from tests.videos import jpeg, make_video
+from tests.support import youtube_server
+from tests.support.http_server import Reply, Server, refused_url, serve
+from tests.support.videos import jpeg, make_video
 
 ID = "clip-0123456789"
 QUICK = DownloadConfig(retries=0, socket_timeout=5)
@@ -415,7 +415,7 @@ def test_hls_without_ffmpeg(
 
 @pytest.fixture
 def youtube(server: Server) -> Iterator[Server]:
-    with youtube_rig.installed(server):
+    with youtube_server.installed(server):
         yield server
 
 
@@ -471,7 +471,7 @@ def test_which_format_is_taken(
 ) -> None:
     for name, *_ in LADDER + TALL:
         youtube.add(f"/{name}.mp4", clip)
-    url = youtube_rig.add_video(
+    url = youtube_server.add_video(
         youtube, "aqz-KE-bpKQ", {"title": "T", "formats": formats(youtube, *ladder)}
     )
     settings = DownloadConfig(max_height=max_height, retries=0)
@@ -483,7 +483,7 @@ def test_which_format_is_taken(
 
 def test_what_a_site_says_is_kept_and_cleaned(youtube: Server, clip: Path, out: Path) -> None:
     youtube.add("/a.mp4", clip)
-    url = youtube_rig.add_video(
+    url = youtube_server.add_video(
         youtube,
         "-dash_first",
         {
@@ -523,7 +523,7 @@ def test_a_hostile_suffix_is_inert(youtube: Server, clip: Path, out: Path, ext: 
     youtube.add("/a.mp4", clip)
     (made,) = formats(youtube, ("a", 160, 120, "avc1", "none"))
     info = {"title": "T", "id": "../../evil", "formats": [{**made, "ext": ext}]}
-    url = youtube_rig.add_video(youtube, "aqz-KE-bpKQ", info)
+    url = youtube_server.add_video(youtube, "aqz-KE-bpKQ", info)
     outside = names(out.parent)
     try:
         video = fetch(url, out).video
@@ -577,7 +577,7 @@ def test_nothing_that_a_stranger_writes_leads_anywhere(
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     before = names(tmp_path)
-    url = youtube_rig.add_video(youtube, "aqz-KE-bpKQ", info)
+    url = youtube_server.add_video(youtube, "aqz-KE-bpKQ", info)
     told = fetch(url, out).info
     assert names(out) == [f"{ID}.mp4", "info.json"]
     assert names(tmp_path) == before
@@ -589,7 +589,7 @@ def test_only_http_is_spoken(youtube: Server, clip: Path, out: Path, protocol: s
     (made,) = formats(youtube, ("a", 160, 120, "avc1", "none"))
     link = {"url": f"{protocol}://127.0.0.1{clip}", "protocol": protocol}
     info = {"title": "T", "formats": [{**made, **link}]}
-    error = fails(youtube_rig.add_video(youtube, "aqz-KE-bpKQ", info), out)
+    error = fails(youtube_server.add_video(youtube, "aqz-KE-bpKQ", info), out)
     assert isinstance(error, PermanentError)
     assert error.error_class is ErrorClass.UNSUPPORTED
 
@@ -616,7 +616,7 @@ def test_the_policy_costs_one_request_for_the_page(
     youtube.add("/a.mp4", clip)
     (made,) = formats(youtube, ("a", 160, 120, "avc1", "none"))
     info = {"title": "T", "formats": [{**made, **size}]}
-    url = youtube_rig.add_video(youtube, "aqz-KE-bpKQ", info)
+    url = youtube_server.add_video(youtube, "aqz-KE-bpKQ", info)
     settings = DownloadConfig.model_validate({"retries": 0, "policy": policy})
     assert fails(url, out, settings=settings).error_class == kind
     assert youtube.requests == {"/watch": 1, **({"/a.mp4": 1} if bytes_came else {})}
@@ -662,7 +662,7 @@ def test_a_size_that_nobody_declares_is_judged_while_it_comes(
 def test_what_youtube_says(
     youtube: Server, out: Path, said: str, kind: str, permanent: bool
 ) -> None:
-    url = youtube_rig.add_video(youtube, "aqz-KE-bpKQ", {"error": said})
+    url = youtube_server.add_video(youtube, "aqz-KE-bpKQ", {"error": said})
     error = fails(url, out)
     assert (error.error_class, isinstance(error, PermanentError)) == (kind, permanent)
     assert "--cookies" not in error.message
@@ -672,7 +672,7 @@ def test_what_youtube_says(
 def test_youtube_without_a_video_stream_is_not_condemned(youtube: Server, out: Path) -> None:
     only_sound = formats(youtube, ("a", 0, 0, "none", "mp4a"))
     for answer in ({"error": "No video formats found!"}, {"title": "T", "formats": only_sound}):
-        error = fails(youtube_rig.add_video(youtube, "aqz-KE-bpKQ", answer), out)
+        error = fails(youtube_server.add_video(youtube, "aqz-KE-bpKQ", answer), out)
         assert isinstance(error, TransientError)
         assert error.message.endswith("has no video stream")
         assert "JavaScript runtime" in error.hint
@@ -683,7 +683,7 @@ def test_live_streams_are_refused_before_they_are_fetched(
     youtube: Server, out: Path, live: dict[str, Any]
 ) -> None:
     info = {"title": "T", "formats": formats(youtube, ("a", 160, 120, "avc1", "none")), **live}
-    error = fails(youtube_rig.add_video(youtube, "aqz-KE-bpKQ", info), out)
+    error = fails(youtube_server.add_video(youtube, "aqz-KE-bpKQ", info), out)
     assert isinstance(error, PermanentError)
     assert error.error_class is ErrorClass.LIVE
     assert youtube.requests["/a.mp4"] == 0

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import sqlalchemy
 from dataminer.db import _pgbinaries, _pghome, _pgprocess, embedded
 from dataminer.db._pgaccount import STATE_DIR, account_for
 from dataminer.errors import DatabaseError
+from tests.support.embedded import clean_up, kill_server, pid_of, query, wait_until
 
 REPO = Path(__file__).resolve().parents[2]
 AS_ROOT = os.geteuid() == 0
@@ -34,20 +35,6 @@ FOR_A_NORMAL_USER = (
 )
 START = "import sys; from pathlib import Path; from dataminer.db import embedded; "
 START += "print(embedded.start(Path(sys.argv[1])))"
-
-
-def clean_up(home: Path) -> None:
-    """Stop what a test started, and remove what lies outside of its own folder."""
-    found = home.resolve()
-    (found / "host.json").unlink(missing_ok=True)
-    with suppress(DatabaseError):
-        embedded.stop(home)
-    last = embedded.status(home)
-    assert last.state in ("absent", "stopped")
-    if last.socket_dir:
-        shutil.rmtree(last.socket_dir, ignore_errors=True)
-    if found.parent == STATE_DIR:
-        shutil.rmtree(found)
 
 
 @pytest.fixture
@@ -91,16 +78,6 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def query(url: str, sql: str) -> list[tuple[object, ...]]:
-    connection = psycopg2.connect(url)
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(sql)
-            return cursor.fetchall() if cursor.description else []
-    finally:
-        connection.close()
-
-
 def child_environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(REPO)}
 
@@ -114,24 +91,6 @@ def start_in_child(home: Path) -> subprocess.Popen[str]:
         env=child_environment(),
         start_new_session=True,
     )
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
-def pid_of(home: Path) -> int:
-    pid = embedded.status(home).pid
-    assert pid is not None
-    return pid
-
-
-def kill_server(home: Path) -> None:
-    os.kill(pid_of(home), signal.SIGKILL)
-    wait_until(lambda: embedded.status(home).state == "stopped")
 
 
 # --- the plain life of a server

@@ -16,8 +16,8 @@ from dataminer.export.coco import LabelledImage
 from dataminer.export.dataset import load_labelled
 from dataminer.export.make import FORMATS, Options, export
 from dataminer.export.splits import Shares
-from tests.export_readers import READERS, Read, provenance, seen
-from tests.export_rig import NAMES, PROJECT, VIDEOS, known, make_project
+from tests.support.export_project import NAMES, PROJECT, VIDEOS, known, make_project
+from tests.support.export_readers import READERS, Read, provenance, seen
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ultralytics") is None, reason="no ultralytics"),
@@ -101,7 +101,13 @@ def test_trains_one_epoch_as_it_is(
     folder, images = exported
     split_of = load_splits(folder / "yolo")
     before = {path: path.read_bytes() for path in (folder / "yolo").rglob("*.jpg")}
-    command = [sys.executable, "-m", "tests.train_one_epoch", folder / "yolo/data.yaml", tmp_path]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.train_one_epoch",
+        folder / "yolo/data.yaml",
+        tmp_path,
+    ]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert ran.returncode == 0, ran.stderr
     train, val = json.loads(ran.stdout.splitlines()[-1])

@@ -25,7 +25,7 @@ from dataminer.stages.decode import Tally, decode
 from dataminer.stages.extract import VERSION, ExtractResult, extract
 from dataminer.stages.metrics import hash_grey, measure, working_grey
 from dataminer.stages.video import describe, open_video, probe
-from tests import videos
+from tests.support import videos
 
 EVERY = ExtractConfig(strategy="interval", every_frames=1)
 FAST_VP9 = {"deadline": "realtime", "cpu-used": "8"}

@@ -26,7 +26,7 @@ from dataminer.frames import FRAMES_FILE, read_meta, read_table
 from dataminer.stages import scan as scan_module
 from dataminer.stages.extract import extract
 from dataminer.stages.video import converted
-from tests import videos
+from tests.support import videos
 
 EVERY = {"strategy": "interval", "every_frames": 1}
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, execute
-from tests.httpserver import Reply, Server, serve
-from tests.integration import rows
-from tests.unit.test_gate import most_in_a_window
-from tests.videos import make_video
+from tests.support import rows
+from tests.support.http_server import Reply, Server, most_in_a_window, serve
+from tests.support.paths import ROOT
+from tests.support.postgres import execute
+from tests.support.videos import make_video
 
 _JOBS = 4
 _TOLERANCE = 0.001  # a window's last moment counts for the next one
@@ -40,7 +40,14 @@ def download_all(
         file = folder / f"run{number}.json"
         given = {"store": str(folder / "data"), "download": download, "videos": videos[number::2]}
         file.write_text(json.dumps(given))
-        command = [sys.executable, "-m", "tests.download_group", str(_JOBS), str(minute), str(file)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.support.download_group",
+            str(_JOBS),
+            str(minute),
+            str(file),
+        ]
         runs.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True))
     for run in runs:
         said = run.communicate()[1]

@@ -20,7 +20,7 @@ from dataminer.stages.dedup import dedup
 from dataminer.stages.extract import extract
 from dataminer.stages.filter import filter_frames
 from dataminer.sync import jobs, results
-from tests.videos import make_video
+from tests.support.videos import make_video
 
 SOURCES: dict[str, dict[str, Any]] = {
     "one": {

@@ -18,8 +18,8 @@ from dataminer.errors import ConfigError, ErrorClass, StageError, TransientError
 from dataminer.stages.download import download
 from dataminer.stages.gate import LocalGate
 from dataminer.stages.ytdlp import base_options, client, secrets_of
-from tests.httpserver import Reply, Server, serve
-from tests.videos import make_video
+from tests.support.http_server import Reply, Server, serve
+from tests.support.videos import make_video
 
 ID = "clip-0123456789"
 TOKEN = "MnQ-secret-po-token-0123456789"

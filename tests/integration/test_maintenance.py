@@ -16,11 +16,11 @@ from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE
 from dataminer.store import Store
 from dataminer.sync import claims, maintenance, orphans, projects, stages
 from dataminer.sync.maintenance import carry_out, plan_project, plan_videos
-from tests.conftest import execute
-from tests.integration.test_reconcile import (  # noqa: F401
+from tests.support.postgres import execute
+from tests.support.rows import Given
+from tests.support.stores import (
     VIDEOS,
     dump,
-    files,
     listing,
     make_download,
     make_filtered,
@@ -28,15 +28,13 @@ from tests.integration.test_reconcile import (  # noqa: F401
     stage,
     statuses,
     sync,
-    whole,
 )
-from tests.integration.test_sync import Given
 
 CALM = MonitorConfig()
 
 
 @pytest.fixture
-def shared(whole):  # noqa: F811
+def shared(whole):
     """A second project that uses one of the finished project's videos."""
     database, store = whole
     projects.add_videos("q", [Given("v1")])
@@ -57,7 +55,7 @@ def partials(store: Store) -> list[Path]:
 # ---- delete-project
 
 
-def test_a_project_without_its_files_can_be_brought_back(whole):  # noqa: F811
+def test_a_project_without_its_files_can_be_brought_back(whole):
     database, store = whole
     before = listing(store)
     carry_out(plan_project(store, "p", files=False, videos=False), CALM)
@@ -89,7 +87,7 @@ def test_videos_that_another_project_uses_stay(shared):
     assert stage(database, "q") == "DEDUP_READY"
 
 
-def test_an_unknown_project_and_a_path_are_refused(whole):  # noqa: F811
+def test_an_unknown_project_and_a_path_are_refused(whole):
     _, store = whole
     for name in ("void", "../videos", "p/filtered", ".", ""):
         with pytest.raises(DataminerError):
@@ -99,7 +97,7 @@ def test_an_unknown_project_and_a_path_are_refused(whole):  # noqa: F811
 # ---- delete-videos
 
 
-def test_a_video_leaves_its_project_which_goes_back(whole):  # noqa: F811
+def test_a_video_leaves_its_project_which_goes_back(whole):
     database, store = whole
     carry_out(plan_videos(store, ["none"], files=False, all_projects=False), CALM)
     assert names(database, "videos") == names(database, "project_videos") == ["bad", "v1"]
@@ -112,7 +110,7 @@ def test_a_video_leaves_its_project_which_goes_back(whole):  # noqa: F811
     assert stage(database) == "DEDUP_READY"
 
 
-def test_a_video_with_its_files(whole):  # noqa: F811
+def test_a_video_with_its_files(whole):
     database, store = whole
     carry_out(plan_videos(store, ["v1", "v1"], files=True, all_projects=False), CALM)
     assert names(database, "videos") == ["bad", "none"]
@@ -129,7 +127,7 @@ def test_shared_videos_are_deleted_only_when_all_projects_are_meant(shared):
     assert stage(database, "q") == "POPULATING"
 
 
-def test_unknown_videos_and_paths_are_refused(whole):  # noqa: F811
+def test_unknown_videos_and_paths_are_refused(whole):
     _, store = whole
     for name in ("void", "../frames", "a b", "v1/"):
         with pytest.raises(DataminerError):
@@ -140,7 +138,7 @@ def test_unknown_videos_and_paths_are_refused(whole):  # noqa: F811
 
 
 @pytest.mark.parametrize("what", ["video", "member", "project"])
-def test_nothing_is_deleted_under_a_live_claim(whole, what):  # noqa: F811
+def test_nothing_is_deleted_under_a_live_claim(whole, what):
     database, store = whole
     project_id = projects.id_of("p")
     stage_of, key = {
@@ -159,7 +157,7 @@ def test_nothing_is_deleted_under_a_live_claim(whole, what):  # noqa: F811
     assert (dump(database), listing(store)) == before
 
 
-def test_a_claim_that_is_dead_is_not_in_the_way_and_writes_nothing_later(whole):  # noqa: F811
+def test_a_claim_that_is_dead_is_not_in_the_way_and_writes_nothing_later(whole):
     database, store = whole
     held = claims.claim(stages.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
     execute(
@@ -172,7 +170,7 @@ def test_a_claim_that_is_dead_is_not_in_the_way_and_writes_nothing_later(whole):
         claims.finish(held, "EXTRACTED", {}, lambda: None)
 
 
-def test_rows_that_came_in_meanwhile_stop_a_deletion(whole):  # noqa: F811
+def test_rows_that_came_in_meanwhile_stop_a_deletion(whole):
     database, store = whole
     plan = plan_videos(store, ["v1"], files=True, all_projects=False)
     projects.add_videos("q", [Given("v1")])
@@ -182,7 +180,7 @@ def test_rows_that_came_in_meanwhile_stop_a_deletion(whole):  # noqa: F811
     assert (dump(database), listing(store)) == before
 
 
-def test_files_return_when_the_rows_could_not_be_deleted(whole, monkeypatch):  # noqa: F811
+def test_files_return_when_the_rows_could_not_be_deleted(whole, monkeypatch):
     database, store = whole
     plan = plan_project(store, "p", files=True, videos=True)
     before = (dump(database), list(listing(store)))
@@ -201,7 +199,7 @@ def test_files_return_when_the_rows_could_not_be_deleted(whole, monkeypatch):  #
     assert (dump(database), list(listing(store))) == before
 
 
-def test_a_link_out_of_the_store_is_not_followed(whole, tmp_path):  # noqa: F811
+def test_a_link_out_of_the_store_is_not_followed(whole, tmp_path):
     database, store = whole
     outside = tmp_path / "outside"
     store.frames("v1").rename(outside)
@@ -225,7 +223,7 @@ def age(path: Path, hours: float) -> None:
         os.utime(each, (then, then))
 
 
-def test_what_no_row_knows_is_found_and_deleted(whole):  # noqa: F811
+def test_what_no_row_knows_is_found_and_deleted(whole):
     database, store = whole
     make_video(store, "lost")
     make_filtered(store, "gone", "v1", (0,))
@@ -255,7 +253,7 @@ def test_what_no_row_knows_is_found_and_deleted(whole):  # noqa: F811
     assert sync(store, deep=True).mends == []
 
 
-def test_old_transfers_that_broke_off_are_deleted(whole):  # noqa: F811
+def test_old_transfers_that_broke_off_are_deleted(whole):
     _, store = whole
     old, unknown, young = (
         store.video(name).with_name(f".{name}.{'0' * 12}.resume") for name in ("v1", "lost", "v2")
@@ -273,7 +271,7 @@ def test_old_transfers_that_broke_off_are_deleted(whole):  # noqa: F811
 
 
 @pytest.mark.parametrize("suffix", ["partial", "resume"])
-def test_staging_of_a_held_row_stays_however_old(whole, suffix):  # noqa: F811
+def test_staging_of_a_held_row_stays_however_old(whole, suffix):
     _, store = whole
     left = store.video("v1").with_name(f".v1.0123456789ab.{suffix}")
     left.mkdir()
@@ -282,7 +280,7 @@ def test_staging_of_a_held_row_stays_however_old(whole, suffix):  # noqa: F811
     assert orphans.find(store).partials == ()
 
 
-def test_an_orphan_that_got_a_row_meanwhile_stays(whole):  # noqa: F811
+def test_an_orphan_that_got_a_row_meanwhile_stays(whole):
     _, store = whole
     make_download(store, "lost")
     found = orphans.find(store)
@@ -291,7 +289,7 @@ def test_an_orphan_that_got_a_row_meanwhile_stays(whole):  # noqa: F811
     assert store.video("lost").is_dir()
 
 
-def test_videos_of_no_project(whole):  # noqa: F811
+def test_videos_of_no_project(whole):
     database, store = whole
     carry_out(plan_project(store, "p", files=True, videos=False), CALM)
     projects.add_videos("q", [Given("v1")])
@@ -307,7 +305,7 @@ def test_videos_of_no_project(whole):  # noqa: F811
     assert store.frames("v1").is_dir()
 
 
-def test_an_empty_database_makes_no_orphans_of_everything(database, files):  # noqa: F811
+def test_an_empty_database_makes_no_orphans_of_everything(database, files):
     with pytest.raises(DataminerError, match=r"knows nothing.*dataminer sync"):
         orphans.find(files)
 
@@ -315,7 +313,7 @@ def test_an_empty_database_makes_no_orphans_of_everything(database, files):  # n
 # ---- force-dedup, force-detect
 
 
-def test_force_removes_what_snakemake_takes_for_whole(whole):  # noqa: F811
+def test_force_removes_what_snakemake_takes_for_whole(whole):
     database, store = whole
     maintenance.force(store, "p", "detect")
     assert stage(database) == "DETECT_READY"
@@ -331,7 +329,7 @@ def test_force_removes_what_snakemake_takes_for_whole(whole):  # noqa: F811
     assert sync(store).mends == []
 
 
-def test_force_waits_for_no_live_job(whole):  # noqa: F811
+def test_force_waits_for_no_live_job(whole):
     _, store = whole
     claims.claim(stages.DETECT, {"project_id": projects.id_of("p")}, stale_seconds=60)
     before = listing(store)
@@ -360,7 +358,7 @@ def dataminer(store: Store, *arguments: str):
         ("force-detect", "p"),
     ],
 )
-def test_without_a_terminal_nothing_is_deleted_unless_yes_is_said(whole, command):  # noqa: F811
+def test_without_a_terminal_nothing_is_deleted_unless_yes_is_said(whole, command):
     database, store = whole
     before = (dump(database), listing(store))
     refused = dataminer(store, *command)
@@ -372,7 +370,7 @@ def test_without_a_terminal_nothing_is_deleted_unless_yes_is_said(whole, command
     assert dump(database) != before[0]
 
 
-def test_orphans_are_only_listed_unless_an_option_says_more(whole):  # noqa: F811
+def test_orphans_are_only_listed_unless_an_option_says_more(whole):
     _, store = whole
     assert "no orphans" in dataminer(store, "cleanup-orphans").output
     make_download(store, "lost")
@@ -385,7 +383,7 @@ def test_orphans_are_only_listed_unless_an_option_says_more(whole):  # noqa: F81
     assert not store.video("lost").exists()
 
 
-def test_sync_says_what_it_mended_and_when_there_was_nothing(whole):  # noqa: F811
+def test_sync_says_what_it_mended_and_when_there_was_nothing(whole):
     database, store = whole
     assert dataminer(store, "sync").output == "nothing to mend\n"
     make_download(store, "late")

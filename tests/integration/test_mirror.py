@@ -17,7 +17,7 @@ import pytest
 from dataminer.errors import ErrorClass
 from dataminer.sync import mirror
 from dataminer.sync.mirror import Death, Mirror, give_back
-from tests.conftest import execute
+from tests.support.postgres import execute
 
 GONE = Death("SIGKILL")
 VIDEO = {"video_id": "v"}

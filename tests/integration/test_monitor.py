@@ -20,8 +20,19 @@ from dataminer.monitor import live
 from dataminer.monitor.panels import owner_parts
 from dataminer.monitor.rates import Pace
 from dataminer.sync import claims, projects, stages
-from tests.conftest import ROOT, drop, execute, named
-from tests.integration.rows import add, downloaded, extracted, failed, filtered, finished, held
+from tests.support.paths import ROOT
+from tests.support.postgres import execute, fresh_database
+from tests.support.rows import (
+    add,
+    downloaded,
+    extracted,
+    failed,
+    filtered,
+    finished,
+    held,
+    silence,
+    versions,
+)
 
 CALM = MonitorConfig()
 COMMAND = [sys.executable, "-m", "dataminer.cli.main", "monitor"]
@@ -35,20 +46,6 @@ def drawn(view: live.View, width: int = 80) -> str:
 
 def look(*names: str, settings: MonitorConfig = CALM, read_only: bool = False) -> live.View:
     return live.Watch(names, settings, read_only=read_only).look()
-
-
-def dump(url: str) -> list[list[tuple]]:
-    return [
-        execute(url, f"SELECT t::text, xmin FROM {table} t ORDER BY 1")
-        for table in ("projects", "videos", "project_videos")
-    ]
-
-
-def silence(url: str) -> None:
-    execute(
-        url,
-        "UPDATE videos SET heartbeat_at = now() - interval '1 hour' WHERE locked_by IS NOT NULL",
-    )
 
 
 @pytest.fixture
@@ -153,9 +150,9 @@ def test_a_look_gives_stale_claims_back_and_moves_stages_on(busy):
 
 def test_read_only_changes_nothing(busy):
     silence(busy)
-    before = dump(busy)
+    before = versions(busy)
     view = look(read_only=True)
-    assert dump(busy) == before
+    assert versions(busy) == before
     assert view.recovered == []
     text = drawn(view)
     assert "read-only" in text
@@ -235,11 +232,10 @@ def test_a_project_that_is_not_there_ends_it(database):
 
 
 def test_a_database_without_tables_is_no_traceback(server, monkeypatch):
-    execute(server, "CREATE DATABASE bare_monitor")
-    monkeypatch.setenv("DATABASE_URL", named(server, "bare_monitor"))
-    with pytest.raises(DatabaseError, match="no tables yet"):
-        look()
-    drop(server, "bare_monitor")
+    with fresh_database(server, prefix="bare") as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        with pytest.raises(DatabaseError, match="no tables yet"):
+            look()
 
 
 def test_without_a_terminal_it_looks_once(busy):

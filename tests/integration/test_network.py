@@ -19,8 +19,8 @@ from dataminer.errors import ErrorClass, PermanentError, StageError, TransientEr
 from dataminer.stages import addresses, gate, ytdlp_net
 from dataminer.stages.addresses import Scope
 from dataminer.stages.download import download
-from tests.httpserver import Reply, Server, serve
-from tests.videos import make_video
+from tests.support.http_server import Reply, Server, serve
+from tests.support.videos import make_video
 
 ID = "clip-0123456789"
 QUICK = DownloadConfig(retries=0, socket_timeout=5)

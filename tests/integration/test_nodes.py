@@ -27,8 +27,8 @@ from dataminer.environment import connecting_only
 from dataminer.errors import DatabaseAway, DatabaseError
 from dataminer.sync import claims, jobs, stages
 from dataminer.sync.heartbeat import kept_alive
-from tests import videos
-from tests.integration.test_embedded import clean_up, kill_server, pid_of, query, wait_until
+from tests.support import videos
+from tests.support.embedded import clean_up, kill_server, pid_of, query, wait_until
 
 NODE = _pgprocess.Machine("node17", "another boot", "pid:[1]")
 
@@ -343,7 +343,7 @@ def test_no_job_fails_for_an_outage(
 
 def test_a_claim_outlives_an_outage(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     from dataminer.db import schema
-    from tests.integration.rows import add, held
+    from tests.support.rows import add, held
 
     query(embedded.start(home), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     schema.upgrade()

@@ -29,11 +29,11 @@ from dataminer.report.page import write_report
 from dataminer.store import Store
 from dataminer.sync import projects, stages
 from dataminer.sync.report import facts
-from tests.browser_fixture import Opened
-from tests.conftest import ROOT, execute
-from tests.integration.rows import add, downloaded, extracted, failed, filtered, held
-from tests.integration.test_monitor import dump, silence
-from tests.report_rows import draw_pictures, make_project
+from tests.support.fixtures_browser import Opened
+from tests.support.paths import ROOT
+from tests.support.postgres import execute
+from tests.support.report_project import draw_pictures, make_project
+from tests.support.rows import add, downloaded, extracted, failed, filtered, held, silence, versions
 
 TITLE = "<script>document.title = 'taken over'</script><img src=//evil.example/x>\"'"
 
@@ -160,13 +160,13 @@ def test_a_port_that_is_taken_ends_with_a_sentence(live: Served):
 
 def test_looking_changes_nothing_though_claims_are_stale(live: Served, birds):
     silence(birds)
-    before = dump(birds)
+    before = versions(birds)
     now = live.json("now.json")
     while now["claims"][0]["heartbeat_age"] < now["stale_seconds"]:  # until it looks again
         now = live.json("now.json")
     live.json("videos.json")
     live.json("why.json?video=v1")
-    assert dump(birds) == before
+    assert versions(birds) == before
 
 
 def test_the_numbers_are_those_of_the_monitor(live: Served):

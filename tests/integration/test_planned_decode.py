@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dataminer.config.models import ExtractConfig
 from dataminer.frames import FRAMES_FILE, read_meta, read_table
 from dataminer.stages.extract import extract
-from tests import videos
+from tests.support import videos
 
 pytestmark = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe")
 

@@ -21,10 +21,9 @@ from psycopg2.extras import LoggingConnection
 from dataminer.cli.ingest import add_source, populate_from
 from dataminer.errors import DataminerError
 from dataminer.ingest import listing
-from tests import videos, youtube_rig
-from tests import youtube_listing_rig as listing_rig
-from tests.conftest import execute
-from tests.httpserver import Server, serve
+from tests.support import videos, youtube_lists, youtube_server
+from tests.support.http_server import Server, serve
+from tests.support.postgres import execute
 
 TABLES = ("projects", "videos", "project_videos")
 
@@ -39,7 +38,7 @@ def _collected() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def youtube() -> Iterator[Server]:
-    with serve() as running, youtube_rig.installed(running):
+    with serve() as running, youtube_server.installed(running):
         yield running
 
 
@@ -71,8 +70,8 @@ def tree(folder: Path) -> list[str]:
 
 
 def test_what_a_list_says_goes_into_the_columns(database: str, youtube: Server, here: Path):
-    entry = {**listing_rig.entries(1)[0], "license": "Creative Commons Attribution"}
-    listing_rig.add_lists(youtube, {"@someone": [entry, {"id": "unknown0000"}]})
+    entry = {**youtube_lists.entries(1)[0], "license": "Creative Commons Attribution"}
+    youtube_lists.add_lists(youtube, {"@someone": [entry, {"id": "unknown0000"}]})
     run(urls=["youtube.com/@someone"])
     columns = "video_id, source_type, title, uploader, licence, duration, source_info"
     origin = {"channel": "https://www.youtube.com/@someone", "origin": "input.urls[0]"}
@@ -91,7 +90,7 @@ def test_what_a_list_says_goes_into_the_columns(database: str, youtube: Server, 
 
 
 def test_a_dry_run_shows_each_source_and_writes_nothing(database: str, youtube: Server, here: Path):
-    youtube_rig.add_search(youtube, listing_rig.entries(2, start=11))
+    youtube_server.add_search(youtube, youtube_lists.entries(2, start=11))
     run(urls=["youtu.be/aaaaaaaaaaa"])
     run(project="q", urls=["youtu.be/bbbbbbbbbbb"])
     Path("links.txt").write_text(
@@ -144,7 +143,7 @@ def test_a_dry_run_in_a_database_without_tables(server: str, here: Path, monkeyp
 def test_add_video_takes_lists_with_the_bounds_of_the_config(
     database: str, youtube: Server, here: Path, capsys
 ):
-    listing_rig.add_lists(youtube, {"playlist?list=PL1": listing_rig.entries(40)})
+    youtube_lists.add_lists(youtube, {"playlist?list=PL1": youtube_lists.entries(40)})
     config = {"input": {"max_videos_per_playlist": 5, "filters": {"min_duration": 3}}}
     Path("config.yaml").write_text(json.dumps(config))
     link = "youtube.com/playlist?list=PL1"
@@ -266,8 +265,8 @@ def loud(text: str) -> list[str]:
 def test_hostile_input_is_inert(
     database: str, youtube: Server, here: Path, found: list, urls: list[str], queries: list[str]
 ):
-    youtube_rig.add_search(youtube, found)
-    listing_rig.add_lists(youtube, {})
+    youtube_server.add_search(youtube, found)
+    youtube_lists.add_lists(youtube, {})
     given_input = {"urls": urls, "searches": queries, "files": queries}
     with mock.patch.object(listing, "find_videos", lambda *_: iter(())):  # `/` is a folder, too
         before, files = dump(database), tree(here)

@@ -9,7 +9,7 @@ from dataminer.config.models import FilterConfig
 from dataminer.preview.measures import gather
 from dataminer.preview.page import write_page
 from dataminer.store import Store
-from tests.unit.test_preview import PROJECT, TITLE, add_video, rows_of
+from tests.support.preview_project import PROJECT, TITLE, add_video, rows_of
 
 CHROMIUM = shutil.which("chromium")
 

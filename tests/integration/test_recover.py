@@ -11,8 +11,8 @@ import pytest
 from dataminer.config import MonitorConfig
 from dataminer.sync import claims, projects, recover, stages
 from dataminer.sync.claims import LeaseLost
-from tests.conftest import execute
-from tests.integration.rows import add, downloaded, extracted, filtered, finished, held
+from tests.support.postgres import execute
+from tests.support.rows import add, downloaded, extracted, filtered, finished, held
 
 STALE = MonitorConfig(heartbeat_seconds=0.01, stale_threshold_minutes=0.005)  # 0.3 s
 CALM = MonitorConfig()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.store import INFO_FILE, Store
 from dataminer.sync import claims, projects, results, stages
 from dataminer.sync.retry import retry
-from tests.conftest import execute
-from tests.integration.rows import (
+from tests.support.postgres import execute
+from tests.support.rows import (
     EMPTY,
     add,
     downloaded,
@@ -24,6 +23,7 @@ from tests.integration.rows import (
     finished,
     held,
 )
+from tests.support.stores import media
 
 ERROR = DataminerError("x.mp4 has no bytes", "replace the file")
 PV_COLUMNS = {"error": "no frame", "error_class": "no_frames"}
@@ -50,15 +50,6 @@ def failure_files(store: Store, video_id: str, *names: str, info: bool = True) -
         results.failed_frames({"fingerprint": "m"})(folder, ERROR, ErrorClass.EMPTY)
     tables = [folder / FRAMES_FILE for folder in folders]
     return [store.video(video_id) / INFO_FILE, *tables] if info else tables
-
-
-def media(store: Store, video_id: str, content: bytes = b"abc") -> Path:
-    folder = store.video(video_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "x.mp4").write_bytes(content)
-    info = {"video": "x.mp4", "size_bytes": len(content), "fingerprint": "m"}
-    (folder / INFO_FILE).write_text(json.dumps(info))
-    return folder / "x.mp4"
 
 
 def fail_in_project(project_id: int, video_id: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 import psycopg2
 import pytest
 import sqlalchemy as sa
@@ -12,7 +10,7 @@ from sqlmodel import SQLModel
 from dataminer.db import models, schema
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, SourceType, VideoStatus
 from dataminer.errors import DatabaseError
-from tests.conftest import drop, execute, named
+from tests.support.postgres import execute, fresh_database
 
 _COLUMNS = """
 SELECT table_name, column_name, data_type, is_nullable, column_default
@@ -31,17 +29,14 @@ ORDER BY 1
 
 
 def test_migrations_make_what_the_models_say(server, database):
-    other = f"models_{uuid.uuid4().hex[:12]}"
-    execute(server, f"CREATE DATABASE {other}")
-    url = named(server, other)
-    engine = sa.create_engine(
-        url.replace("postgresql://", "postgresql+psycopg2://", 1), poolclass=sa.NullPool
-    )
     assert models.Project.__tablename__ == "projects"
-    SQLModel.metadata.create_all(engine)
-    for question in (_COLUMNS, _CONSTRAINTS, _INDEXES):
-        assert execute(database, question) == execute(url, question)
-    drop(server, other)
+    with fresh_database(server, prefix="models") as url:
+        engine = sa.create_engine(
+            url.replace("postgresql://", "postgresql+psycopg2://", 1), poolclass=sa.NullPool
+        )
+        SQLModel.metadata.create_all(engine)
+        for question in (_COLUMNS, _CONSTRAINTS, _INDEXES):
+            assert execute(database, question) == execute(url, question)
 
 
 def test_enums_are_those_of_the_design():

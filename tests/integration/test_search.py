@@ -17,10 +17,9 @@ from dataminer.ingest import search
 from dataminer.ingest.parse import as_video_list
 from dataminer.ingest.search import look_up
 from dataminer.ingest.sources import Collected, InputError, Source, collect
-from tests import youtube_listing_rig as listing_rig
-from tests import youtube_rig
-from tests.httpserver import Reply, Server, serve
-from tests.youtube_listing_rig import entries
+from tests.support import youtube_lists, youtube_server
+from tests.support.http_server import Reply, Server, serve
+from tests.support.youtube_lists import entries
 
 QUICK = DownloadConfig(retries=0, socket_timeout=5)
 ANY = ListFilters()
@@ -39,7 +38,7 @@ def _collected() -> Iterator[None]:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serve() as running, youtube_rig.installed(running):
+    with serve() as running, youtube_server.installed(running):
         yield running
 
 
@@ -64,7 +63,7 @@ def gathered(**settings: object) -> tuple[Collected, list[str]]:
 
 
 def test_results_come_in_order_with_what_the_page_says(server: Server) -> None:
-    youtube_rig.add_search(server, entries(3))
+    youtube_server.add_search(server, entries(3))
     found = searched("cats  on\nstairs")
     assert ids(found) == ["video000000", "video000001", "video000002"]
     assert found[1] == Source(
@@ -85,7 +84,7 @@ def test_results_come_in_order_with_what_the_page_says(server: Server) -> None:
 def test_only_as_many_pages_as_needed_and_no_video_page(
     server: Server, limit: int, pages: int
 ) -> None:
-    youtube_rig.add_search(server, entries(100))
+    youtube_server.add_search(server, entries(100))
     assert len(searched("cats", limit)) == limit
     assert server.requests == {"/search": pages}
 
@@ -102,12 +101,12 @@ def test_unfinished_doubled_and_strange_entries_are_left_out(server: Server) -> 
         {"id": "broken00000", "url": "http://[::1"},
         {"id": None, "url": None},
     ]
-    youtube_rig.add_search(server, [*odd, *entries(2), *entries(2)])
+    youtube_server.add_search(server, [*odd, *entries(2), *entries(2)])
     assert ids(searched("cats")) == [None] * 9 + ["video000000", "video000001", None, None]
 
 
 def test_titles_lose_their_control_characters(server: Server) -> None:
-    youtube_rig.add_search(server, [{"id": "video000000", "title": "a\x00b\n\x1b[31mc\u202e"}])
+    youtube_server.add_search(server, [{"id": "video000000", "title": "a\x00b\n\x1b[31mc\u202e"}])
     (found,) = searched("cats")
     assert found and found.source_info["title"] == "ab[31mc"
 
@@ -142,8 +141,8 @@ def test_the_rest_goes_on_after_a_list_that_failed(server: Server) -> None:
     def on_page(page: int) -> Reply | None:
         return Reply(status=429) if page == 2 else None
 
-    listing_rig.add_lists(server, {"@someone/videos": entries(100)}, on_page)
-    youtube_rig.add_search(server, entries(2, start=38))
+    youtube_lists.add_lists(server, {"@someone/videos": entries(100)}, on_page)
+    youtube_server.add_search(server, entries(2, start=38))
     found, lines = gathered(
         urls=[f"{CHANNEL}/videos", "youtu.be/video000001", "youtube.com/playlist?list=none"],
         searches=["good", "void\0"],
@@ -165,7 +164,7 @@ def test_the_rest_goes_on_after_a_list_that_failed(server: Server) -> None:
 
 
 def test_a_playlist_is_listed_page_by_page_and_says_whose_it_is(server: Server) -> None:
-    listing_rig.add_lists(server, {"playlist?list=PL1": entries(100, license="CC BY")})
+    youtube_lists.add_lists(server, {"playlist?list=PL1": entries(100, license="CC BY")})
     found = listed("youtube.com/playlist?list=PL1&index=3", 30)
     assert ids(found) == [f"video{i:06d}" for i in range(30)]
     assert server.requests == {"/list": 2}
@@ -189,7 +188,7 @@ def test_a_channel_without_a_tab_brings_all_its_uploads_each_once(server: Server
             {"id": "short000000", "url": "https://www.youtube.com/shorts/short000000"}
         ],
     }
-    listing_rig.add_lists(server, tabs)
+    youtube_lists.add_lists(server, tabs)
     found = [source for source in ids(listed(CHANNEL)) if source]
     assert found == [f"video{i:06d}" for i in range(26)] + ["short000000"]
     assert ids(listed(f"{CHANNEL}/shorts")) == ["short000000"]
@@ -197,20 +196,20 @@ def test_a_channel_without_a_tab_brings_all_its_uploads_each_once(server: Server
 
 @pytest.mark.parametrize("path", ["c/Name", "user/Name", "channel/UC1/videos", "@n/streams"])
 def test_channels_of_every_kind(server: Server, path: str) -> None:
-    listing_rig.add_lists(server, {path: entries(2)})
+    youtube_lists.add_lists(server, {path: entries(2)})
     found = listed(f"youtube.com/{path}")
     assert len(found) == 2
     assert found[0] and found[0].source_info["channel"] == f"https://www.youtube.com/{path}"
 
 
 def test_a_list_that_leads_elsewhere_is_followed_and_a_circle_ends(server: Server) -> None:
-    lists: dict[str, list[listing_rig.Entry] | listing_rig.Entry] = {
+    lists: dict[str, list[youtube_lists.Entry] | youtube_lists.Entry] = {
         "c/Old": {"leads": CHANNEL},
         "@someone": entries(2),
         "c/Circle": {"leads": "https://www.youtube.com/c/Circle"},
         "c/Live": {"leads": "https://www.youtube.com/watch?v=video000007"},
     }
-    listing_rig.add_lists(server, lists)
+    youtube_lists.add_lists(server, lists)
     assert ids(listed("youtube.com/c/Old")) == ["video000000", "video000001"]
     assert ids(listed("youtube.com/c/Circle")) == [None]
     assert ids(listed("youtube.com/c/Live")) == ["video000007"]
@@ -219,7 +218,7 @@ def test_a_list_that_leads_elsewhere_is_followed_and_a_circle_ends(server: Serve
 
 def test_lists_stand_wherever_links_stand(server: Server, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    listing_rig.add_lists(
+    youtube_lists.add_lists(
         server, {"playlist?list=PL1": entries(30), "@someone/videos": entries(50, start=20)}
     )
     (tmp_path / "links.txt").write_text(f"# all\n{CHANNEL}/videos  # the channel\n")
@@ -244,11 +243,11 @@ def test_lists_stand_wherever_links_stand(server: Server, tmp_path, monkeypatch)
 def test_youtube_filters_what_it_can_and_the_rest_is_checked(server: Server) -> None:
     asked: list[tuple[str, str | None]] = []
 
-    def results(query: str, sp: str | None) -> list[listing_rig.Entry]:
+    def results(query: str, sp: str | None) -> list[youtube_lists.Entry]:
         asked.append((query, sp))
         return entries(200)
 
-    listing_rig.add_results(server, results)
+    youtube_lists.add_results(server, results)
     found, lines = gathered(
         searches=["cats & dogs"],
         max_results_per_query=5,
@@ -262,7 +261,7 @@ def test_youtube_filters_what_it_can_and_the_rest_is_checked(server: Server) -> 
 
 def test_filters_hold_for_playlists_and_ages_are_asked_for(server: Server) -> None:
     dated = [*entries(1, upload_date="20230101"), *entries(1, start=1, upload_date="20240101")]
-    listing_rig.add_lists(server, {"playlist?list=PL1": [*dated, *entries(1, start=2)]})
+    youtube_lists.add_lists(server, {"playlist?list=PL1": [*dated, *entries(1, start=2)]})
     filters = ListFilters(after="2023-06-01")
     assert ids(listed("youtube.com/playlist?list=PL1", filters=filters)) == [
         None,
@@ -323,7 +322,7 @@ def test_the_rig_is_found_by_subprocesses_only_where_it_is_asked_for() -> None:
     code += "; YoutubeDL(); print(*sorted(c.__name__ for c in g() if c.__name__[:3] == 'Rig'))"
     rig = "RigYoutubeIE RigYoutubeSearchIE RigYoutubeSearchURLIE RigYoutubeTabIE"
     with serve() as running:
-        for extra, expected in [(youtube_rig.environment(running), rig), ({}, "")]:
+        for extra, expected in [(youtube_server.environment(running), rig), ({}, "")]:
             done = subprocess.run(
                 [sys.executable, "-c", code],
                 env={**os.environ, **extra},

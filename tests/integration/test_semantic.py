@@ -25,8 +25,8 @@ from dataminer.stages.filter import filter_frames
 from dataminer.stages.looking import Looking, write_list
 from dataminer.stages.weights import weights_sha256
 from dataminer.store import Store
-from tests.frame_rows import frame_row
-from tests.siglip_fixture import COLOURS, colour_picture
+from tests.support.frame_rows import frame_row
+from tests.support.siglip_model import COLOURS, SIZES, WORDS, colour_picture, tokenizer
 
 PROMPTS = {
     "positive": ["A picture of RED"],
@@ -270,13 +270,11 @@ def test_clip_scores_are_shares_of_the_softmax(shims: str, tmp_path: Path) -> No
     from transformers import CLIPConfig, CLIPModel, CLIPProcessor
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    from tests.siglip_fixture import _SIZES, WORDS, _tokenizer
-
     torch.manual_seed(1)
     transformers.utils.logging.set_verbosity_error()
     ends = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
-    text = _SIZES | ends | {"vocab_size": len(WORDS), "max_position_embeddings": 8}
-    vision = _SIZES | {"image_size": 32, "patch_size": 16}
+    text = SIZES | ends | {"vocab_size": len(WORDS), "max_position_embeddings": 8}
+    vision = SIZES | {"image_size": 32, "patch_size": 16}
     model = tmp_path / "clip"
     CLIPModel(
         CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
@@ -284,7 +282,7 @@ def test_clip_scores_are_shares_of_the_softmax(shims: str, tmp_path: Path) -> No
     images = CLIPImageProcessorPil(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
-    CLIPProcessor(images, _tokenizer()).save_pretrained(model)
+    CLIPProcessor(images, tokenizer()).save_pretrained(model)
 
     what = looking(tmp_path, model)
     folder = frames(what.store, "v", [*COLOURS])

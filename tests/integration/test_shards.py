@@ -18,9 +18,8 @@ from dataminer.export.coco import LabelledImage
 from dataminer.frames import FRAMES_FILE
 from dataminer.stages import shards
 from dataminer.stages.detect import detect
-from tests.integration.test_detect import FRAMES, Objects, drawn, row, write_rows
+from tests.support.detect_frames import FRAMES, Objects, row, write_rows
 
-__all__ = ["drawn"]
 pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="no ultralytics")
 SETTINGS = DetectConfig(image_size=160, batch=2, shard_images=2, device="cpu")
 

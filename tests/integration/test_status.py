@@ -11,9 +11,9 @@ from dataminer import targets
 from dataminer.errors import DatabaseError, DataminerError
 from dataminer.monitor import status
 from dataminer.sync import claims, projects, stages
-from tests.conftest import drop, execute, named
-from tests.integration import rows
-from tests.integration.test_sync import Given
+from tests.support import rows
+from tests.support.postgres import fresh_database
+from tests.support.rows import Given
 
 
 @pytest.fixture(autouse=True)
@@ -39,13 +39,12 @@ def test_a_project_without_videos_is_an_error_with_the_next_step(database):
 
 
 def test_a_database_without_tables_is_no_traceback(server, monkeypatch):
-    execute(server, "CREATE DATABASE bare")
-    monkeypatch.setenv("DATABASE_URL", named(server, "bare"))
-    with pytest.raises(DataminerError, match="has no videos yet"):
-        targets.video_ids("p")
-    with pytest.raises(DatabaseError, match="no tables yet"):
-        status.snapshot()
-    drop(server, "bare")
+    with fresh_database(server, prefix="bare") as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        with pytest.raises(DataminerError, match="has no videos yet"):
+            targets.video_ids("p")
+        with pytest.raises(DatabaseError, match="no tables yet"):
+            status.snapshot()
 
 
 @pytest.mark.parametrize("url", ["mysql://u@h/d", "sqlite:///x.db", "just words"])

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,12 @@ from dataminer.sync import claims, projects, results, stages
 from dataminer.sync.claims import LeaseLost
 from dataminer.sync.heartbeat import Interrupted
 from dataminer.sync.work import Work, perform
-from tests.conftest import execute
+from tests.support.postgres import execute
+from tests.support.rows import Given, force
 
 KEY = {"video_id": "v1"}
 FAST = MonitorConfig(heartbeat_seconds=0.1, stale_threshold_minutes=0.01, max_attempts=2)
 CALM = MonitorConfig()
-
-
-@dataclass(frozen=True)
-class Given:
-    video_id: str
-    url: str = "/x.mp4"
-    source_type: str = "FILE"
-    source_info: dict[str, Any] = field(default_factory=dict)
 
 
 @pytest.fixture
@@ -46,14 +39,6 @@ def video(database):
 
 def row(url: str, columns: str = "status, lease, attempts, locked_by, error_class") -> tuple:
     return execute(url, f"SELECT {columns} FROM videos WHERE video_id = 'v1'")[0]
-
-
-def force(url: str, statement: str) -> None:
-    """Set up a state by hand, whatever steps lead to it otherwise."""
-    tables = ("videos", "project_videos", "projects")
-    off = "".join(f"ALTER TABLE {table} DISABLE TRIGGER transition; " for table in tables)
-    on = "".join(f"; ALTER TABLE {table} ENABLE TRIGGER transition" for table in tables)
-    execute(url, off + statement + on)
 
 
 def work(tmp_path: Path, make=None, mark: str = "m1") -> Work:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from dataminer.config import load
 from dataminer.errors import DataminerError
 from dataminer.stages import made_with
 from dataminer.targets import Targets
-from tests import finished
-from tests.conftest import drop, execute, named
+from tests.support import finished_videos
+from tests.support.postgres import execute, fresh_database
+from tests.support.rows import force
 
 VIDEOS = ("a", "b", "c", "d")
 STAGES = ("download", "extract", "filter")
@@ -42,7 +42,7 @@ class Project:
 
     def result(self, stage: str, video: str) -> Path:
         """Return what a stage left of a video."""
-        return finished.results(self.root, "p", video)[STAGES.index(stage)]
+        return finished_videos.results(self.root, "p", video)[STAGES.index(stage)]
 
     def table(self, video: str) -> str:
         """Return the filtered table of a video."""
@@ -50,25 +50,23 @@ class Project:
 
     def set(self, statement: str) -> None:
         """Change rows by hand."""
-        finished.set_by_hand(self.url, statement)
+        force(self.url, statement)
 
 
 @pytest.fixture(scope="module")
 def tables(server: str, template: str) -> Iterator[str]:
     """The URL of one database for this file, where making them took longer than the tests."""
-    name = f"targets_{uuid.uuid4().hex[:12]}"
-    execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield named(server, name)
-    drop(server, name)
+    with fresh_database(server, template, "targets") as url:
+        yield url
 
 
 @pytest.fixture
 def project(tables: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setenv("DATABASE_URL", tables)
     execute(tables, "DELETE FROM projects; DELETE FROM videos")
-    finished.add(tables, "p", VIDEOS, duration=600)
+    finished_videos.add(tables, "p", VIDEOS, duration=600)
     made = Project(tables, tmp_path)
-    finished.finish(tables, tmp_path, made.targets().config, "p", VIDEOS)
+    finished_videos.finish(tables, tmp_path, made.targets().config, "p", VIDEOS)
     return made
 
 
@@ -83,7 +81,7 @@ def test_finished_videos_are_left_out(project: Project):
 
 
 def test_a_video_that_joins_is_all_that_is_left(project: Project):
-    finished.add(project.url, "p", ["bb"])
+    finished_videos.add(project.url, "p", ["bb"])
     assert project.left() == lefts("bb", "bb", "bb")
     found = project.targets()
     assert found.infos(["p"]) == [str(project.result("download", "bb"))]
@@ -136,7 +134,7 @@ def test_a_file_that_is_gone_is_left(project: Project, stage, left):
     [("download", lefts("", "b", "b")), ("extract", lefts("", "", "b")), ("filter", lefts())],
 )
 def test_what_came_before_a_newer_file_stands_and_what_follows_does_not(project, stage, left):
-    finished.make(project.result(stage, "b"), finished.BEGAN + 1_000_000)
+    finished_videos.make(project.result(stage, "b"), finished_videos.BEGAN + 1_000_000)
     assert project.left() == left
 
 
@@ -173,12 +171,12 @@ def test_rows_say_what_is_finished_and_failed_is(project: Project, statements, l
 
 def test_the_newest_finished_table_stands_for_the_others(project: Project):
     assert project.targets().inputs_of_dedup("p") == [project.table("d")]
-    finished.make(project.result("filter", "b"), finished.BEGAN + 1_000_000)
+    finished_videos.make(project.result("filter", "b"), finished_videos.BEGAN + 1_000_000)
     assert project.targets().inputs_of_dedup("p") == [project.table("b")]
 
 
 def test_dedup_waits_for_what_is_left_too(project: Project):
-    finished.add(project.url, "p", ["aa"])
+    finished_videos.add(project.url, "p", ["aa"])
     project.result("filter", "c").unlink()
     expected = [project.table(video) for video in ("aa", "c", "d")]
     assert project.targets().inputs_of_dedup("p") == expected
@@ -246,7 +244,7 @@ def test_the_digest_changes_with_the_set_of_videos_alone(project: Project):
     before = digest()
     project.set("UPDATE videos SET status = 'DOWNLOADED' WHERE video_id = 'a'")
     assert digest() == before
-    finished.add(project.url, "p", ["e"])
+    finished_videos.add(project.url, "p", ["e"])
     assert digest() != before
     execute(project.url, "DELETE FROM project_videos WHERE video_id = 'e'")
     assert digest() == before
@@ -260,7 +258,7 @@ def test_a_project_without_videos_says_what_to_do(project: Project):
 def seen(project: Project, videos: str, when: float) -> None:
     """Have a model's file of each of these videos there, last changed then."""
     for video in videos:
-        finished.make(project.root / "seen" / video, when)
+        finished_videos.make(project.root / "seen" / video, when)
 
 
 def unseen(project: Project, models: tuple[Path, ...] = (), **options: Any) -> str:
@@ -272,14 +270,14 @@ def unseen(project: Project, models: tuple[Path, ...] = (), **options: Any) -> s
 
 
 def test_models_look_at_what_is_to_be_filtered_and_was_not_seen(project: Project):
-    late = finished.BEGAN + 1000
+    late = finished_videos.BEGAN + 1000
     assert unseen(project) == ""  # nothing is to be filtered
     assert unseen(project, planned_whole=4) == ""
     stricter = {"filter": {"min_contrast": 0.5}}
     assert unseen(project, **stricter) == "abcd"
     seen(project, "abc", late)
     assert unseen(project, **stricter) == "d"
-    finished.make(project.result("extract", "b"), late + 1)
+    finished_videos.make(project.result("extract", "b"), late + 1)
     assert unseen(project, **stricter) == "bd"
     # frames that will be taken out anew, though what was seen of the old ones is younger
     assert unseen(project, extract={"quality": 80}) == "abcd"
@@ -287,21 +285,21 @@ def test_models_look_at_what_is_to_be_filtered_and_was_not_seen(project: Project
 
 
 def test_models_look_again_when_their_files_are_newer_or_not_there_yet(project: Project):
-    late = finished.BEGAN + 1000
+    late = finished_videos.BEGAN + 1000
     stricter = {"filter": {"min_contrast": 0.5}}
     seen(project, "abcd", late)
     model = project.root / "model"
     assert unseen(project, (model,), **stricter) == "abcd"
-    finished.make(model, late - 1)
+    finished_videos.make(model, late - 1)
     assert unseen(project, (model,), **stricter) == ""
-    finished.make(model, late + 1)
+    finished_videos.make(model, late + 1)
     assert unseen(project, (model,), **stricter) == "abcd"
 
 
 def test_a_later_stage_that_needs_it_has_models_look_at_every_video_but_failed_ones(
     project: Project,
 ):
-    seen(project, "a", finished.BEGAN + 1000)
+    seen(project, "a", finished_videos.BEGAN + 1000)
     assert unseen(project, everyone=True) == "bcd"
     project.set(f"UPDATE videos SET status = 'FAILED', {ERROR} WHERE video_id = 'c'")
     assert unseen(project, everyone=True) == "bd"

@@ -11,8 +11,8 @@ from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.sync import claims, projects
 from dataminer.sync.stages import DOWNLOAD, EXTRACT, FILTER, STAGES, running_statuses
 from dataminer.sync.transitions import MAY_FOLLOW, allowed, idle_before
-from tests.conftest import execute
-from tests.integration.test_sync import Given, force
+from tests.support.postgres import execute
+from tests.support.rows import Given, force
 
 STATUSES = {
     "videos": [*VideoStatus],

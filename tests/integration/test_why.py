@@ -14,10 +14,10 @@ from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.monitor import why
 from dataminer.store import Store
 from dataminer.sync import claims, results, stages
-from tests.conftest import execute
-from tests.frame_rows import frame_row
-from tests.integration.rows import EMPTY, add, downloaded, extracted, failed, filtered, held
-from tests.integration.test_retry import media
+from tests.support.frame_rows import frame_row
+from tests.support.postgres import execute
+from tests.support.rows import EMPTY, add, downloaded, extracted, failed, filtered, held
+from tests.support.stores import media
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from typing import Any
 import psycopg2
 import pytest
 
-from tests import videos
-from tests.conftest import ROOT
-from tests.faults.test_runs import Gate
-from tests.httpserver import serve
-from tests.workflow.rig import BIN, Site
+from tests.support import videos
+from tests.support.http_server import serve
+from tests.support.paths import BIN, ROOT
+from tests.support.runs import Gate
+from tests.support.site import Site
 
 # beside the jobs that Slurm runs, a detector may have to be trained first
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -11,7 +11,7 @@ import yaml
 
 from dataminer.config import Config, ExtractConfig, generate, load, load_file
 from dataminer.errors import ConfigError
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 WRONG = [
     ({"fliter": {}}, ["fliter", "unknown key", "did you mean `filter`"]),

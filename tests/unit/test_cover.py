@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dataminer.stages import cover, hamming
 from dataminer.stages.cover import Cover, cover_hashes, cover_vectors
 from dataminer.stages.hamming import pairs_within
-from tests.unit.test_hamming import scenes
+from tests.support.hashes import scenes
 
 Distances = NDArray[np.float64]
 

@@ -23,7 +23,7 @@ from dataminer.frames import (
     write_table,
 )
 from dataminer.stages.dedup import VERSION, Embedded, dedup
-from tests.frame_rows import frame_row
+from tests.support.frame_rows import frame_row
 
 SETTINGS = DedupConfig(hash="phash", threshold=8)
 FAR = 0xFFFF_FFFF_0000_0000

@@ -23,7 +23,7 @@ from dataminer.export.make import FORMATS, Options, export
 from dataminer.export.splits import Shares
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_table, write_table
 from dataminer.store import Store
-from tests.export_rig import FRAMES, PROJECT, VIDEOS, make_project
+from tests.support.export_project import FRAMES, PROJECT, VIDEOS, make_project
 
 ROOT = Path(__file__).parents[2]
 KILLED = """

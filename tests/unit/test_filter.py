@@ -21,7 +21,7 @@ from dataminer.frames import (
     write_table,
 )
 from dataminer.stages.filter import METRICS, THRESHOLDS, VERSION, FilterResult, filter_frames
-from tests.frame_rows import frame_row
+from tests.support.frame_rows import frame_row
 
 NAN = float("nan")
 SETTINGS = FilterConfig(

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from dataminer.config.models import BudgetConfig, HostRates, YouTubeRates
 from dataminer.stages.gate import LATE, TRANSIT, Lane, LocalGate, Place, place_of, spacing
+from tests.support.http_server import most_in_a_window
 
 
 @pytest.mark.parametrize(
@@ -48,11 +49,6 @@ def test_no_window_of_a_minute_sees_more_whatever_the_delays(per_minute, delays)
     apart, _ = spacing(settings, Place("host.example", Lane.REQUEST))
     arrivals = sorted(index * apart + delay for index, delay in enumerate(delays))
     assert most_in_a_window(arrivals, 60.0 - 1e-6) <= per_minute
-
-
-def most_in_a_window(times: list[float], seconds: float) -> int:
-    """Return the most moments that a window of so many seconds holds."""
-    return max(sum(begin <= t < begin + seconds for t in times) for begin in times)
 
 
 def test_media_and_downloads_of_youtube_have_limits_of_their_own():

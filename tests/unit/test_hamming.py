@@ -14,23 +14,9 @@ from numpy.typing import NDArray
 from dataminer.stages import cover, hamming
 from dataminer.stages.cover import cover_hashes
 from dataminer.stages.hamming import HashIndex, pairs_within
+from tests.support.hashes import Hashes, scenes
 
-Hashes = NDArray[np.uint64]
 thresholds = st.integers(0, 32)
-
-
-def scenes(rng: np.random.Generator, count: int, length: int, drift: int) -> Hashes:
-    """Walk through hash space in small steps, with a jump now and then."""
-    made = np.empty(count, np.uint64)
-    current = 0
-    for place in range(count):
-        if place % length == 0:
-            current = int(rng.integers(0, 2**64, dtype=np.uint64))
-        else:
-            for bit in rng.integers(0, 64, rng.integers(0, drift + 1)):
-                current ^= 1 << int(bit)
-        made[place] = current
-    return made
 
 
 @st.composite

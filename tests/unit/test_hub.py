@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import time
@@ -16,35 +15,11 @@ from dataminer.cli.main import app
 from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientError
 from dataminer.stages.hub import fetch_snapshot, folder_sha256, is_hub_id, snapshot_folder
 from dataminer.stages.weights import fetch, to_fetch, weights_path
-from tests.httpserver import Reply, Server, refused_url, serve
+from tests.support.http_server import Server, refused_url, serve
+from tests.support.hub import FILES, MODEL, publish
 
 pytest.importorskip("huggingface_hub")
-COMMIT = "a" * 40
-MODEL = "birds/owl"
-JSON = "application/json"
-FILES = {"config.json": b"{}", "model.safetensors": b"numbers" * 100, "tokenizer.json": b"[1]"}
 OTHERS = {"pytorch_model.bin": b"pickle", "run.py": b"print()", "onnx/config.json": b"{}"}
-
-
-def publish(server: Server, files: dict[str, bytes]) -> None:
-    """Have the server answer as the hub does for one model."""
-    api = f"/api/models/{MODEL}"
-    info = {"id": MODEL, "sha": COMMIT, "siblings": []}
-    tree = [
-        {
-            "type": "file",
-            "path": name,
-            "size": len(body),
-            "oid": hashlib.sha1(body, usedforsecurity=False).hexdigest(),
-        }
-        for name, body in files.items()
-    ]
-    for path, answer in ((f"{api}/revision/main", info), (f"{api}/tree/{COMMIT}", tree)):
-        server.add(path, Reply(body=json.dumps(answer).encode(), content_type=JSON))
-    for entry in tree:
-        headers = {"ETag": f'"{entry["oid"]}"', "X-Repo-Commit": COMMIT}
-        reply = Reply(body=files[str(entry["path"])], headers=headers)
-        server.add(f"/{MODEL}/resolve/{COMMIT}/{entry['path']}", reply)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, make_table, write_table
 from dataminer.images import ARCHIVE_FILE, FrameReader, FrameWriter, place_columns
-from tests.frame_rows import frame_row
+from tests.support.frame_rows import frame_row
 
 IMAGES = {f"vid_{n:06d}.jpg": bytes([n]) * size for n, size in enumerate((1, 511, 512, 513, 70000))}
 Kind = Literal["files", "tar"]

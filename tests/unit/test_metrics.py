@@ -26,8 +26,8 @@ from dataminer.stages.metrics import (
 )
 from dataminer.stages.sharpness import sharpness
 from demo.shapes import photographs
-from tests.frame_rows import frame_row
-from tests.videos import REAL_FOOTAGE, picture
+from tests.support.frame_rows import frame_row
+from tests.support.videos import REAL_FOOTAGE, picture
 
 
 def scene(width: int = 640, height: int = 360, seed: int = 0) -> Picture:

@@ -16,7 +16,7 @@ from dataminer.cli.main import app
 from dataminer.errors import ConfigError, TransientError
 from dataminer.stages import weights
 from dataminer.stages.weights import quiet_ultralytics
-from tests.httpserver import Reply, Server, serve
+from tests.support.http_server import Reply, Server, serve
 
 BODY = bytes(range(256)) * 800  # ultralytics takes nothing below 100 kB for weights
 

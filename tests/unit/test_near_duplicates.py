@@ -13,7 +13,7 @@ from dataminer.config.models import DedupConfig
 from dataminer.stages.dedup import hash_columns
 from dataminer.stages.hamming import pairs_within
 from dataminer.stages.metrics import measure, table_columns
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 pytest.importorskip("skimage")
 pytest.importorskip("ultralytics")

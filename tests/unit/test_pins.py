@@ -22,8 +22,8 @@ from dataminer.frames import (
 from dataminer.stages import dedup as stage
 from dataminer.stages.dedup import DedupResult, dedup
 from dataminer.stages.pins import Pins, hold
-from tests.frame_rows import frame_row
-from tests.unit.test_hamming import scenes
+from tests.support.frame_rows import frame_row
+from tests.support.hashes import scenes
 
 FAR = 0xFFFF_FFFF_0000_0000
 

@@ -21,7 +21,7 @@ from dataminer.report.markup import Html, tag, text
 from dataminer.report.page import page, write_report
 from dataminer.report.thumbs import Thumbnails
 from dataminer.store import Store
-from tests.report_rows import draw_pictures, make_project
+from tests.support.report_project import draw_pictures, make_project
 
 HOSTILE = "</title><script>alert('x')</script>\" onload='y' <img src=//evil.example>\x00\u202e&amp;"
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import videos
-from tests.conftest import drop, execute, named
-from tests.httpserver import serve
-from tests.workflow.rig import Site
+from tests.support import videos
+from tests.support.http_server import serve
+from tests.support.postgres import fresh_database, name_of
+from tests.support.site import Site
 
 
 @pytest.fixture(scope="session")
@@ -40,25 +39,24 @@ def first_run(
     footage: Path,
     shapes_weights: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Site, subprocess.CompletedProcess[str]]:
+) -> Iterator[tuple[Site, subprocess.CompletedProcess[str]]]:
     """A project of five sources, one of them over HTTP, after one run; never changed by a test."""
-    name = f"mined_{uuid.uuid4().hex[:12]}"
-    execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    site = Site(tmp_path_factory.mktemp("mined"), named(server, name))
-    with serve() as http:
-        site.configure(
-            project="birds",
-            input={
-                "urls": [http.add("/bottles.mp4", footage / "bottles.mp4")],
-                "files": [str(footage / f) for f in ("cars.mp4", "cut.mp4", "empty.mp4")]
-                + [str(footage / "audio.m4a")],
-            },
-            detect={"model": str(shapes_weights), "image_size": 320},
-        )
-        populated = site.dataminer("populate")
-        assert populated.returncode == 0, populated.stderr
-        done = site.mine()
-    return site, done
+    with fresh_database(server, template, "mined") as url:
+        site = Site(tmp_path_factory.mktemp("mined"), url)
+        with serve() as http:
+            site.configure(
+                project="birds",
+                input={
+                    "urls": [http.add("/bottles.mp4", footage / "bottles.mp4")],
+                    "files": [str(footage / f) for f in ("cars.mp4", "cut.mp4", "empty.mp4")]
+                    + [str(footage / "audio.m4a")],
+                },
+                detect={"model": str(shapes_weights), "image_size": 320},
+            )
+            populated = site.dataminer("populate")
+            assert populated.returncode == 0, populated.stderr
+            done = site.mine()
+        yield site, done
 
 
 @pytest.fixture
@@ -67,19 +65,12 @@ def mined(server: str, first_run, tmp_path: Path) -> Iterator[Site]:
     origin, _ = first_run
     folder = tmp_path / "site"
     shutil.copytree(origin.folder, folder, symlinks=True)
-    name = f"copy_{uuid.uuid4().hex[:12]}"
-    execute(
-        server, f"CREATE DATABASE {name} TEMPLATE {origin.database.split('/')[3].split('?')[0]}"
-    )
-    site = Site(folder, named(server, name))
-    yield site
-    drop(server, name)
+    with fresh_database(server, name_of(origin.database), "copy") as url:
+        yield Site(folder, url)
 
 
 @pytest.fixture
 def site(server: str, template: str, tmp_path: Path) -> Iterator[Site]:
     """An empty working directory with an empty database."""
-    name = f"site_{uuid.uuid4().hex[:12]}"
-    execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield Site(tmp_path, named(server, name))
-    drop(server, name)
+    with fresh_database(server, template, "site") as url:
+        yield Site(tmp_path, url)

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from demo.shapes import CLASSES, Shape, draw, photographs
-from tests.workflow.rig import Site
+from tests.support.site import Site
 
 WIDTH, HEIGHT, PICTURES = 640, 360, 24
 Objects = list[tuple[str, tuple[float, ...]]]  # corners by class

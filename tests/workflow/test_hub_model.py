@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import videos
-from tests.httpserver import refused_url, serve
-from tests.unit.test_hub import FILES, MODEL, publish
-from tests.workflow.rig import Site, jobs
+from tests.support import videos
+from tests.support.http_server import refused_url, serve
+from tests.support.hub import FILES, MODEL, publish
+from tests.support.site import Site, jobs
 
 pytest.importorskip("huggingface_hub")
 FOLDER = "models/birds--owl"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -10,9 +9,9 @@ import pytest
 from dataminer.config import load
 from dataminer.store import Store
 from dataminer.targets import PLANNED_WHOLE
-from tests import finished
-from tests.conftest import drop, execute, named
-from tests.workflow.rig import Site, jobs
+from tests.support import finished_videos
+from tests.support.postgres import execute, fresh_database
+from tests.support.site import Site, jobs
 
 VIDEOS = [f"v{number:03d}" for number in range(PLANNED_WHOLE + 1)]
 NEW = "new"
@@ -22,31 +21,31 @@ PROJECT_JOBS = {"all": 1, "dedup": 1, "detect": 1, "report": 1}
 @pytest.fixture(scope="module")
 def large(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A finished project; each test but the last leaves it as it was."""
-    name = f"large_{uuid.uuid4().hex[:12]}"
-    execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    site = Site(tmp_path_factory.mktemp("large"), named(server, name))
-    site.configure(project="p", detect={"model": "weights.pt"})
-    finished.make(site.folder / "weights.pt", 0)
-    root = site.folder / "data"
-    finished.add(site.database, "p", VIDEOS)
-    finished.finish(site.database, root, load(site.config()), "p", VIDEOS)
-    store = Store(root)
-    for file in (
-        *(store.dedup("p") / name for name in ("frames.parquet", "clusters.parquet")),
-        *(store.detect("p") / name for name in ("annotations.json", "data.yaml")),
-        *(store.report("p") / name for name in ("contact_sheet.jpg", "index.html")),
-    ):
-        finished.make(file, finished.BEGAN - 1)  # too old: Snakemake touches it and takes notes
-    touched = site.snakemake("-c2", "--touch", "--no-hooks")
-    assert jobs(touched) == PROJECT_JOBS, touched.stderr
-    yield site
-    drop(server, name)
+    with fresh_database(server, template, "large") as url:
+        site = Site(tmp_path_factory.mktemp("large"), url)
+        site.configure(project="p", detect={"model": "weights.pt"})
+        finished_videos.make(site.folder / "weights.pt", 0)
+        root = site.folder / "data"
+        finished_videos.add(site.database, "p", VIDEOS)
+        finished_videos.finish(site.database, root, load(site.config()), "p", VIDEOS)
+        store = Store(root)
+        for file in (
+            *(store.dedup("p") / name for name in ("frames.parquet", "clusters.parquet")),
+            *(store.detect("p") / name for name in ("annotations.json", "data.yaml")),
+            *(store.report("p") / name for name in ("contact_sheet.jpg", "index.html")),
+        ):
+            finished_videos.make(
+                file, finished_videos.BEGAN - 1
+            )  # too old: Snakemake touches it and takes notes
+        touched = site.snakemake("-c2", "--touch", "--no-hooks")
+        assert jobs(touched) == PROJECT_JOBS, touched.stderr
+        yield site
 
 
 @pytest.fixture
 def joined(large: Site) -> Iterator[Site]:
     """The same, to which one video has been added."""
-    finished.add(large.database, "p", [NEW])
+    finished_videos.add(large.database, "p", [NEW])
     yield large
     execute(large.database, f"DELETE FROM project_videos WHERE video_id = '{NEW}'")
 
@@ -76,14 +75,14 @@ def test_one_new_video_is_planned_alone_unless_more_is_asked_for(joined: Site, o
 
 
 def test_a_filtered_table_that_is_gone_is_made_again(joined: Site):
-    table = finished.results(joined.folder / "data", "p", VIDEOS[7])[2]
+    table = finished_videos.results(joined.folder / "data", "p", VIDEOS[7])[2]
     changed = table.stat().st_mtime
     table.unlink()
     try:
         stages = {"download": 1, "extract": 1, "filter": 2}
         assert planned(joined) == {**PROJECT_JOBS, **stages}
     finally:
-        finished.make(table, changed)
+        finished_videos.make(table, changed)
 
 
 def test_a_video_that_left_is_taken_out_of_the_dataset(large: Site):

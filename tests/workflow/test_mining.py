@@ -5,52 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from dataminer.frames import FRAMES_FILE, read_meta
-from tests import videos
-from tests.workflow.rig import Site, jobs
+from tests.support import videos
+from tests.support.site import Site, counters, jobs, recount, stage
 
 PER_VIDEO = {"download": 5, "extract": 5, "filter": 5}
-
-
-def recount(site: Site, project: str) -> tuple[int, ...]:
-    """Count from the files alone what the counters of `projects` say."""
-    store = site.folder / "data"
-    filtered = sorted((store / "projects" / project / "filtered").glob("*/frames.parquet"))
-    names = [table.parent.name for table in filtered]
-    infos = [json.loads((store / "videos" / name / "info.json").read_text()) for name in names]
-    tables = [store / "frames" / name / "frames.parquet" for name in names]
-    good = [table for table in tables if "failure" not in read_meta(table)]
-    coco = json.loads((store / "projects" / project / "detect" / "annotations.json").read_text())
-    dedup = store / "projects" / project / "dedup"
-    images = len(list(dedup.glob("*.jpg")))
-    assert images == pq.read_metadata(dedup / "frames.parquet").num_rows == len(coco["images"])
-    return (
-        len(names),
-        0,
-        sum("failure" not in info for info in infos),
-        len(good),
-        len(names) - len(good),
-        sum(len(list(table.parent.glob("*.jpg"))) for table in good),
-        sum(len(list(table.parent.glob("*.jpg"))) for table in filtered),
-        images,
-        len(coco["annotations"]),
-    )
-
-
-def counters(site: Site, project: str) -> tuple[int, ...]:
-    (row,) = site.rows(
-        "SELECT total_videos, videos_pending, videos_downloaded, videos_extracted, videos_failed,"
-        " extracted_frames, filtered_frames, unique_frames, annotations FROM projects"
-        f" WHERE name = '{project}'"
-    )
-    return row
-
-
-def stage(site: Site, project: str) -> str:
-    return site.rows(f"SELECT project_stage FROM projects WHERE name = '{project}'")[0][0]
 
 
 def test_one_run_completes_a_project_with_unusable_videos(first_run):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import videos, youtube_rig
-from tests import youtube_listing_rig as listing_rig
-from tests.httpserver import Reply, serve
-from tests.workflow.rig import BIN, Site
+from tests.support import videos, youtube_lists, youtube_server
+from tests.support.http_server import Reply, serve
+from tests.support.paths import BIN
+from tests.support.site import Site
 
 SPELLINGS = [
     "https://www.youtube.com/watch?v=aqz-KE-bpKQ",
@@ -133,10 +133,10 @@ def test_ctrl_c_ends_a_long_list_and_adds_what_was_found(site: Site):
         return Reply(delay=60)
 
     with serve() as http:
-        listing_rig.add_lists(http, {"@someone": listing_rig.entries(500)}, on_page)
+        youtube_lists.add_lists(http, {"@someone": youtube_lists.entries(500)}, on_page)
         environment = {
             **os.environ,
-            **youtube_rig.environment(http),
+            **youtube_server.environment(http),
             "DATABASE_URL": site.database,
         }
         command = [str(BIN / "dataminer"), "populate"]

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import videos
-from tests.workflow.rig import Site, jobs
-from tests.workflow.test_mining import counters, recount, stage
+from tests.support import videos
+from tests.support.site import Site, counters, jobs, recount, stage
 
 CHAIN = {"download": 1, "extract": 1, "filter": 1, "dedup": 1, "detect": 1, "report": 1, "all": 1}
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from dataminer.frames import read_meta, read_table
-from tests.siglip_fixture import colour_picture
-from tests.workflow.rig import Site, jobs
+from tests.support.siglip_model import colour_picture
+from tests.support.site import Site, jobs
 
 GOOD, PER_JOB = 3, 2
 TAKE_ALL = dict.fromkeys(("min_sharpness", "min_contrast", "min_entropy", "min_change"), 0) | {

@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.workflow.rig import Site, jobs
+from tests.support.paths import ROOT
+from tests.support.site import Site, jobs
 
 LOOKS = [
     ("snakemake", "-n"),

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from dataminer.frames import read_table
-from tests.conftest import drop, execute, named
-from tests.workflow.rig import Site, jobs
-from tests.workflow.test_mining import counters, recount, stage
+from tests.support.postgres import fresh_database
+from tests.support.site import Site, counters, jobs, recount, stage
 
 
 def frames_of(site: Site, name: str) -> Path:
@@ -95,10 +94,8 @@ def test_deleted_rows(mined: Site):
 
 def test_a_new_database_takes_up_a_finished_store(mined: Site, server, template):
     before, files = seen(mined), mined.listing()
-    name = f"{mined.database.split('/')[3].split('?')[0]}_new"
-    execute(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    fresh = Site(mined.folder, named(server, name))
-    try:
+    with fresh_database(server, template, "site") as url:
+        fresh = Site(mined.folder, url)
         assert fresh.dataminer("populate").returncode == 0
         synced(fresh)
         assert stage(fresh, "birds") == "COMPLETE"
@@ -108,8 +105,6 @@ def test_a_new_database_takes_up_a_finished_store(mined: Site, server, template)
         told += " ORDER BY video_id"
         assert fresh.rows(told) == mined.rows(told)
         assert_whole(fresh, before)
-    finally:
-        drop(server, name)
 
 
 def test_a_deleted_project_leaves_the_other_whole(mined: Site):

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests import videos, youtube_rig
-from tests.httpserver import File, Reply, Server, serve
-from tests.workflow.rig import Site
+from tests.support import videos, youtube_server
+from tests.support.http_server import File, Reply, Server, serve
+from tests.support.site import Site
 
 POLICY = {
     "blocked_titles": ["forb?idden"],
@@ -137,7 +137,7 @@ def publish(tube: Server, name: str, case: Case) -> str:
             "formats": [{"format_id": "f", **file}],
             **page,
         }
-    return youtube_rig.add_video(tube, video_id(name), *case.at_first, page)
+    return youtube_server.add_video(tube, video_id(name), *case.at_first, page)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def refusing() -> Iterator[dict[str, Server]]:
 
 def due(site: Site, tube: Server) -> set[str]:
     """Return the videos that a run would download, by name."""
-    planned = site.snakemake("-n", "only_download", **youtube_rig.environment(tube))
+    planned = site.snakemake("-n", "only_download", **youtube_server.environment(tube))
     assert planned.returncode == 0, planned.stderr
     found = set(re.findall(r"Downloading video ([\w-]+)", planned.stdout + planned.stderr))
     rows = site.rows(f"SELECT {NAME}, video_id FROM videos")
@@ -182,13 +182,13 @@ def test_every_way_to_fail_in_one_run(
     site.configure(**config)
     assert site.dataminer("populate").returncode == 0
     run = ("-c4", "--keep-going", "--retries", str(ATTEMPTS - 1), "only_download")
-    done = site.snakemake(*run, **youtube_rig.environment(tube))
+    done = site.snakemake(*run, **youtube_server.environment(tube))
     ended = {name: case.ends for name, case in all_cases.items()}
     ended |= {name: end for name, (_, end) in REFUSING.items()}
     assert ends(site) == ended
     assert done.returncode == 1  # for what passes, and is still due
 
-    pages = {name: youtube_rig.pages(tube)[video_id(name)] for name in all_cases}
+    pages = {name: youtube_server.pages(tube)[video_id(name)] for name in all_cases}
     assert pages == {name: case.pages for name, case in all_cases.items()}
     files = {name: tube.requests[f"/{name}.mp4"] for name in all_cases}
     assert files == {name: case.files for name, case in all_cases.items()}
@@ -218,6 +218,6 @@ def test_every_way_to_fail_in_one_run(
     site.configure(**{**config, "download": {**SETTINGS, "policy": policy}})
     assert due(site, tube) == passing | refused
     wanted = [f"data/videos/{video_id(name)}/info.json" for name in ("title", "hashtag")]
-    site.snakemake("-c2", *wanted, **youtube_rig.environment(tube))
+    site.snakemake("-c2", *wanted, **youtube_server.environment(tube))
     assert (ends(site)["title"], ends(site)["hashtag"]) == ("DOWNLOADED", "FAILED policy")
     assert due(site, tube) == (passing | refused) - {"title", "hashtag"}

@@ -223,3 +223,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def most_in_a_window(times: list[float], seconds: float) -> int:
+    """Return the most moments that a window of so many seconds holds."""
+    return max(sum(begin <= t < begin + seconds for t in times) for begin in times)

@@ -1,4 +1,4 @@
-"""Lets torchvision be imported by the processes that tests start; see `tests/torchvision_shim.py`.
+"""Lets torchvision be imported by the processes that tests start; see `torchvision_shim.py`.
 
 Tests put this folder on PYTHONPATH. Python imports the module at its start; it does nothing until
 somebody imports torchvision, and nothing then where torchvision finds its library.

@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from PIL import Image
 
-from tests.export_rig import NAMES
+from tests.support.export_project import NAMES
 
 Box = tuple[str, float, float, float, float]  # class, and x, y, width, height in pixels
 

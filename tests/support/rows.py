@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from dataminer.sync import claims, projects, stages
 from dataminer.sync.claims import Claim
-from tests.integration.test_sync import Given
+from tests.support.postgres import execute
 
+TABLES = ("videos", "project_videos", "projects")
 EMPTY = {"error": "x.mp4 has no bytes. Next: replace the file", "error_class": "empty"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """A video that a user gives."""
+
+    video_id: str
+    url: str = "/x.mp4"
+    source_type: str = "FILE"
+    source_info: dict[str, Any] = field(default_factory=dict)
+
+
+def force(url: str, statement: str) -> None:
+    """Set up a state by hand, whatever steps lead to it otherwise."""
+    off = "".join(f"ALTER TABLE {table} DISABLE TRIGGER transition; " for table in TABLES)
+    on = "".join(f"; ALTER TABLE {table} ENABLE TRIGGER transition" for table in TABLES)
+    execute(url, off + statement + on)
 
 
 def add(project: str, *video_ids: str, **source: Any) -> int:
@@ -47,3 +66,19 @@ def filtered(video_id: str, project_id: int, passed: int = 4) -> None:
 
 def failed(video_id: str, columns: dict[str, Any] = EMPTY) -> None:
     finished(stages.DOWNLOAD, "FAILED", columns, video_id=video_id)
+
+
+def versions(url: str) -> list[list[tuple]]:
+    """Return all rows, and which transaction wrote each."""
+    return [
+        execute(url, f"SELECT t::text, xmin FROM {table} t ORDER BY 1")
+        for table in ("projects", "videos", "project_videos")
+    ]
+
+
+def silence(url: str) -> None:
+    """Have all claims look as if their jobs had died an hour ago."""
+    execute(
+        url,
+        "UPDATE videos SET heartbeat_at = now() - interval '1 hour' WHERE locked_by IS NOT NULL",
+    )

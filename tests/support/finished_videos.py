@@ -9,7 +9,8 @@ from pathlib import Path
 from dataminer.config import Config
 from dataminer.stages import made_with
 from dataminer.store import Store
-from tests.conftest import execute
+from tests.support.postgres import execute
+from tests.support.rows import force
 
 BEGAN = 1_700_000_000
 
@@ -31,26 +32,17 @@ def add(url: str, project: str, videos: Iterable[str], duration: float | None = 
     )
 
 
-def set_by_hand(url: str, statement: str) -> None:
-    """Change rows, whatever steps would lead there otherwise."""
-    for table in ("videos", "project_videos"):
-        execute(url, f"ALTER TABLE {table} DISABLE TRIGGER transition")
-    execute(url, statement)
-    for table in ("videos", "project_videos"):
-        execute(url, f"ALTER TABLE {table} ENABLE TRIGGER transition")
-
-
 def finish(url: str, root: Path, config: Config, project: str, videos: Iterable[str]) -> None:
     """Have all rows and the files of these videos say that the settings' results are there."""
     with_download = made_with("download", config.download.result_settings())
     with_extract = made_with("extract", config.extract.result_settings())
     with_filter = made_with("filter", config.filter.result_settings())
-    set_by_hand(
+    force(
         url,
         "UPDATE videos SET status = 'EXTRACTED', video_path = 'x', frames_dir = 'x',"
         f" frame_count = 9, downloaded_with = '{with_download}', extracted_with = '{with_extract}'",
     )
-    set_by_hand(
+    force(
         url,
         "UPDATE project_videos SET status = 'FILTERED', filtered_dir = 'x', passed_frames = 7,"
         f" filtered_with = '{with_filter}'",

@@ -1,4 +1,6 @@
-"""Train a tiny detector for one epoch on a data.yaml: ``python -m tests.train_one_epoch YAML OUT``.
+"""Train a tiny detector for one epoch on a data.yaml.
+
+``python -m tests.support.train_one_epoch YAML OUT``
 
 A process of its own, since what it imports would change what other tests see.
 """
@@ -13,7 +15,7 @@ import yaml
 
 from dataminer.stages.weights import quiet_ultralytics
 from demo.detector import MODEL
-from tests import torchvision_shim
+from tests.support import torchvision_shim
 
 
 def main(data: Path, out: Path) -> None:

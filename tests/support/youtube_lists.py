@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.httpserver import Reply, Server
+from tests.support.http_server import Reply, Server
 
 PAGE = 20
 

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import parse_qs, urlsplit
 
-from tests.httpserver import Reply, Server
+from tests.support.http_server import Reply, Server
 
 RIG = Path(__file__).parent / "yt_dlp_rig"
 _PAGE = 20

@@ -14,7 +14,7 @@ from dataminer.export.coco import Box, LabelledImage, coco_dataset, write_coco
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.images import FrameWriter
 from dataminer.store import Store
-from tests.frame_rows import frame_row
+from tests.support.frame_rows import frame_row
 
 NAMES = ["disc", "box: # 'of' \"all\""]
 PROJECT = "birds"

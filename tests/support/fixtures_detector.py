@@ -9,9 +9,8 @@ import pytest
 from filelock import FileLock
 
 from dataminer.files import fingerprint, sha256_file
+from tests.support.paths import CACHE, ROOT
 
-ROOT = Path(__file__).parents[1]
-CACHE = ROOT / ".cache"
 SCRIPTS = ("demo/detector.py", "demo/shapes.py")
 
 

@@ -1,51 +1,21 @@
-"""A tiny SigLIP that knows a few colours, trained once and kept under `.cache/`."""
+"""A SigLIP model as small as can be, which knows a few colours."""
 
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from dataminer.files import fingerprint, publish_dir, sha256_file, staging_dir
-from tests.torchvision_shim import install
-
-ROOT = Path(__file__).parents[1]
-SHIMS = ROOT / "tests" / "shims"
 COLOURS = {"red": (200, 40, 40), "green": (40, 170, 50), "blue": (40, 60, 210)}
 WORDS = ["<pad>", "</s>", "<unk>", "a", "picture", "of", *COLOURS]
-_SIZES = {
+SIZES = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
 }
-
-
-@pytest.fixture(scope="session")
-def shims() -> str:
-    """A folder for PYTHONPATH with which torchvision can be imported, as here from now on."""
-    if find_spec("transformers") is None:
-        pytest.skip("no transformers")
-    install()
-    return str(SHIMS)
-
-
-@pytest.fixture(scope="session")
-def tiny_siglip(shims: str) -> Path:
-    """The folder of the checkpoint: 32 pixels, 32 dimensions, words for three colours."""
-    import transformers
-
-    mark = fingerprint("siglip", sha256_file(Path(__file__)), transformers.__version__)
-    folder = ROOT / ".cache" / f"siglip-{mark}"
-    if not folder.is_dir():
-        with staging_dir(folder) as staging:
-            _train(staging)
-            publish_dir(staging, folder)
-    return folder
 
 
 def colour_picture(colour: str, rng: np.random.Generator, size: int = 32) -> Image.Image:
@@ -54,7 +24,8 @@ def colour_picture(colour: str, rng: np.random.Generator, size: int = 32) -> Ima
     return Image.fromarray((noise + COLOURS[colour]).clip(0, 255).astype(np.uint8))
 
 
-def _train(folder: Path) -> None:
+def train(folder: Path) -> None:
+    """Train the model and write its checkpoint."""
     import torch
     from transformers import SiglipProcessor
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
@@ -62,7 +33,7 @@ def _train(folder: Path) -> None:
     torch.manual_seed(0)
     model = _model()
     images = SiglipImageProcessorPil(size={"height": 32, "width": 32})
-    processor = SiglipProcessor(images, _tokenizer())
+    processor = SiglipProcessor(images, tokenizer())
     texts = [f"a picture of {colour}" for colour in COLOURS]
     tokens = processor.tokenizer(texts, padding="max_length", return_tensors="pt")["input_ids"]
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -87,7 +58,7 @@ def _model():
     text = {"vocab_size": len(WORDS), "max_position_embeddings": 8, "pad_token_id": 0}
     ends = {"bos_token_id": 1, "eos_token_id": 1}
     vision = {"image_size": 32, "patch_size": 16}
-    config = SiglipConfig(text_config=_SIZES | text | ends, vision_config=_SIZES | vision)
+    config = SiglipConfig(text_config=SIZES | text | ends, vision_config=SIZES | vision)
     model = SiglipModel(config)
     with torch.no_grad():
         model.logit_scale.fill_(np.log(10.0))
@@ -95,14 +66,14 @@ def _model():
     return model
 
 
-def _tokenizer():
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+def tokenizer():
+    from tokenizers import Tokenizer, models, normalizers, pretokenizers
     from transformers import PreTrainedTokenizerFast
 
     words = {word: number for number, word in enumerate(WORDS)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.pretokenizer = pretokenizers.Whitespace()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",

@@ -1,4 +1,6 @@
-"""Download jobs at once, as one run has them: ``python -m tests.download_group JOBS MINUTE FILE``.
+"""Download jobs at once, as one run has them.
+
+``python -m tests.support.download_group JOBS MINUTE FILE``
 
 The file holds a configuration's ``store`` and ``download``, and the videos' ids. MINUTE is how
 many seconds the minute of ``requests_per_minute`` has.

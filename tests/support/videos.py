@@ -14,9 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.paths import ROOT
+
 WIDTH, HEIGHT, RATE = 160, 120, 25
 RED, GREEN, BLUE = (230, 20, 20), (20, 200, 20), (20, 20, 230)
-REAL_FOOTAGE = Path(__file__).parents[2] / "shared" / "data"
+REAL_FOOTAGE = ROOT / "shared" / "data"
 
 
 def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:

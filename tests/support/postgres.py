@@ -1,0 +1,60 @@
+"""Databases of the tests' PostgreSQL server: made from a template, asked and dropped."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+
+
+def named(url: str, name: str) -> str:
+    """Return the URL of another database on the same server."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def name_of(url: str) -> str:
+    """Return the name of a URL's database."""
+    return urlsplit(url).path.removeprefix("/")
+
+
+def execute(url: str, statement: str) -> list[tuple]:
+    """Run one statement on a connection of its own, outside any transaction."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
+def create(server: str, template: str | None = None, prefix: str = "test") -> str:
+    """Create a database, empty or as the template is; returns its URL."""
+    name = f"{prefix}_{uuid.uuid4().hex[:12]}"
+    execute(server, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+    return named(server, name)
+
+
+def drop(url: str, name: str) -> None:
+    """Drop a database that sessions of ours may still be connected to.
+
+    Not WITH (FORCE): while an autovacuum worker is at work there, which belongs to the superuser,
+    that is refused. A plain DROP sends such a worker away by itself.
+    """
+    end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    execute(url, f"{end} AND usename = current_user AND pid <> pg_backend_pid()")
+    execute(url, f"DROP DATABASE {name}")
+
+
+@contextmanager
+def fresh_database(server: str, template: str | None = None, prefix: str = "test") -> Iterator[str]:
+    """Give the URL of a new database, empty or as the template is; it is dropped in the end."""
+    url = create(server, template, prefix)
+    try:
+        yield url
+    finally:
+        drop(server, name_of(url))

@@ -1,0 +1,123 @@
+"""Stores made by hand, and what reconcile and the database make of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+
+from dataminer.config import FilterConfig, MonitorConfig
+from dataminer.errors import ErrorClass, PermanentError
+from dataminer.files import fingerprint
+from dataminer.frames import CLUSTERS_FILE, CLUSTERS_SCHEMA, FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.store import INFO_FILE, Store
+from dataminer.sync import results
+from dataminer.sync.reconcile import Report, reconcile
+from tests.support.frame_rows import frame_row
+from tests.support.postgres import execute
+
+CALM = MonitorConfig()
+SETTINGS = FilterConfig()
+VIDEOS = ["bad", "none", "v1"]
+
+
+def media(store: Store, video_id: str, content: bytes = b"abc") -> Path:
+    """Add what a download left; returns the video."""
+    folder = store.video(video_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "x.mp4").write_bytes(content)
+    info = {"video": "x.mp4", "size_bytes": len(content), "fingerprint": "m"}
+    (folder / INFO_FILE).write_text(json.dumps(info))
+    return folder / "x.mp4"
+
+
+def make_download(store: Store, video_id: str) -> None:
+    folder = store.video(video_id)
+    folder.mkdir(parents=True)
+    (folder / f"{video_id}.mp4").write_bytes(b"abc")
+    info = {"video": f"{video_id}.mp4", "size_bytes": 3, "sha256": video_id, "fingerprint": "d"}
+    url = f"https://example.org/{video_id}.mp4"
+    (folder / "info.json").write_text(json.dumps({**info, "url": url, "title": "t"}))
+
+
+def make_frames(folder: Path, video_id: str, indexes: tuple[int, ...], meta: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{video_id}_{index:06d}.jpg" for index in indexes]
+    for name in names:
+        (folder / name).write_bytes(name.encode())
+    rows = [frame_row(video_id, index) for index in indexes]
+    write_table(
+        folder / FRAMES_FILE, pa.Table.from_pylist(rows, FRAMES_SCHEMA), FRAMES_SCHEMA, meta
+    )
+
+
+def make_filtered(store: Store, project: str, video_id: str, passed: tuple[int, ...]) -> None:
+    source = results.read_frames_meta(store.frames(video_id)) or {}
+    mark = fingerprint("filter", 1, SETTINGS.result_settings(), source.get("fingerprint"))
+    meta = {"fingerprint": mark, "version": 1, "settings": SETTINGS.model_dump(mode="json")}
+    make_frames(store.filtered(project, video_id), video_id, passed, meta)
+
+
+def make_video(store: Store, video_id: str, passed: tuple[int, ...] = (1, 2)) -> None:
+    make_download(store, video_id)
+    make_frames(store.frames(video_id), video_id, (0, 1, 2), {"fingerprint": f"e-{video_id}"})
+    make_filtered(store, "p", video_id, passed)
+
+
+def make_failed(store: Store, video_id: str) -> None:
+    """A video that could not be downloaded, and what passes that on."""
+    error = PermanentError("gone", ErrorClass.REMOVED)
+    for folder in (store.video(video_id), store.frames(video_id), store.filtered("p", video_id)):
+        folder.mkdir(parents=True)
+    results.failed_info({"fingerprint": "d"})(store.video(video_id), error, error.error_class)
+    results.failed_frames({"fingerprint": "e"})(store.frames(video_id), error, error.error_class)
+    results.failed_frames({"fingerprint": "f"})(
+        store.filtered("p", video_id), error, error.error_class
+    )
+
+
+def make_dataset(store: Store, project: str, videos: list[str]) -> None:
+    """One unique frame, with one annotation."""
+    inputs = [
+        (name, (results.read_frames_meta(store.filtered(project, name)) or {}).get("fingerprint"))
+        for name in sorted(videos)
+    ]
+    meta = {"fingerprint": fingerprint("dedup", 1, {"threshold": 8}, inputs), "version": 1}
+    folder = store.dedup(project)
+    make_frames(folder, "v1", (1,), {**meta, "settings": {"threshold": 8}})
+    write_table(folder / CLUSTERS_FILE, CLUSTERS_SCHEMA.empty_table(), CLUSTERS_SCHEMA, meta)
+    detect = store.detect(project)
+    (detect / "images").mkdir(parents=True)
+    (detect / "labels").mkdir()
+    os.link(folder / "v1_000001.jpg", detect / "images" / "v1_000001.jpg")
+    (detect / "labels" / "v1_000001.txt").write_text("")
+    (detect / "data.yaml").write_text("names: []\n")
+    coco = {"images": [{"file_name": "v1_000001.jpg"}], "annotations": [{}], "info": {}}
+    (detect / "annotations.json").write_text(json.dumps(coco))
+
+
+def sync(store: Store, names: list[str] | None = None, **options: bool) -> Report:
+    return reconcile(store, names, CALM, **options)
+
+
+def stage(url: str, project: str = "p") -> str:
+    return execute(url, f"SELECT project_stage FROM projects WHERE name = '{project}'")[0][0]
+
+
+def statuses(url: str) -> dict[str, tuple[str, str]]:
+    rows = execute(
+        url, "SELECT video_id, v.status, pv.status FROM videos v JOIN project_videos pv"
+        " USING (video_id) ORDER BY 1"
+    )  # fmt: skip
+    return {row[0]: row[1:] for row in rows}
+
+
+def listing(store: Store) -> dict[str, int]:
+    return {str(path): path.lstat().st_mtime_ns for path in sorted(store.root.rglob("*"))}
+
+
+def dump(url: str) -> list[list[tuple]]:
+    tables = ("videos", "project_videos", "projects")
+    return [execute(url, f"SELECT to_jsonb(t)::text FROM {table} t ORDER BY 1") for table in tables]
