@@ -245,16 +245,6 @@ def test_pauses_are_shown_and_reset(database, tmp_path):
     assert "pause" not in invoke("show")
 
 
-def test_refusals_of_extractors_are_told_from_other_errors():
-    def of(message: str, kind: ErrorClass) -> bool:
-        return budget.is_refusal(TransientError(message, kind))
-
-    assert of("Sign in to confirm you're not a bot", ErrorClass.BOT_CHECK)
-    assert of("You've been rate-limited", ErrorClass.RATE_LIMIT)
-    assert not of("HTTP Error 401: Unauthorized", ErrorClass.BLOCKED)
-    assert not of("connection refused", ErrorClass.NETWORK)
-
-
 def test_a_classified_refusal_pauses_its_source_and_is_tried_again(database):
     settings = RATES.model_copy(update={"first_pause_seconds": 0.2})
     attempts = []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from dataminer.export.make import FORMATS, Options, export
 from dataminer.export.splits import Shares
 from tests.support.export_project import NAMES, PROJECT, VIDEOS, known, make_project
 from tests.support.export_readers import READERS, Read, provenance, seen
+from tests.support.paths import ROOT
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ultralytics") is None, reason="no ultralytics"),
@@ -25,6 +27,20 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dataminer.export.dataset import load_labelled
+from dataminer.export.make import export
+from dataminer.store import Store
+
+def stop(done, total):
+    if done == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store, out = Store(Path(sys.argv[1])), Path(sys.argv[3])
+export(load_labelled(store, sys.argv[2]), "coco", out, progress=stop)
+"""
 THREE = Options(Shares(val=0.3, test=0.3))
 
 
@@ -108,7 +124,7 @@ def test_trains_one_epoch_as_it_is(
         folder / "yolo/data.yaml",
         tmp_path,
     ]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr
     train, val = json.loads(ran.stdout.splitlines()[-1])
     for split, seen_names in (("train", train), ("val", val)):
@@ -154,3 +170,15 @@ def test_many_frames_without_objects_still_load(tmp_path: Path) -> None:
     loaded = datasets.load_dataset("imagefolder", data_dir=str(tmp_path / "imagefolder"))
     assert len(loaded["train"]) == 2501
     assert sum(map(len, (row["bbox"] for row in loaded["train"]["objects"]))) == 2
+
+
+def test_what_a_killed_export_left_is_hidden_and_cleared(tmp_path: Path) -> None:
+    store, _ = make_project(tmp_path / "data")
+    out = tmp_path / "out"
+    ran = subprocess.run([sys.executable, "-c", KILLED, store.root, PROJECT, out], cwd=ROOT)
+    assert ran.returncode == -signal.SIGKILL
+    (left,) = out.iterdir()
+    assert left.name.startswith(".coco.")
+    assert len(list(left.rglob("*.jpg"))) == 7
+    export(load_labelled(store, PROJECT), "coco", out)
+    assert [path.name for path in out.iterdir()] == ["coco"]

@@ -215,11 +215,6 @@ def test_a_memory_kill_is_known_from_the_log_where_accounting_tells_no_more(
     assert death == Death("Slurm job 6 ended as OUT_OF_MEMORY", "6", ErrorClass.OUT_OF_MEMORY)
 
 
-def test_an_exit_status_is_named() -> None:
-    assert mirror._death("…' returned non-zero exit status 137.") == Death("exit status 137")
-    assert mirror._death("") == Death("its log tells no more")
-
-
 def test_a_run_goes_on_without_the_database(
     monkeypatch: pytest.MonkeyPatch, logger: logging.Logger, caplog: pytest.LogCaptureFixture
 ) -> None:

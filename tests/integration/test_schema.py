@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 from dataminer.db import models, schema
-from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, SourceType, VideoStatus
 from dataminer.errors import DatabaseError
 from tests.support.postgres import execute, fresh_database
 
@@ -37,20 +36,6 @@ def test_migrations_make_what_the_models_say(server, database):
         SQLModel.metadata.create_all(engine)
         for question in (_COLUMNS, _CONSTRAINTS, _INDEXES):
             assert execute(database, question) == execute(url, question)
-
-
-def test_enums_are_those_of_the_design():
-    assert [*SourceType] == ["SEARCH", "URL", "FILE", "MANUAL"]
-    assert [*VideoStatus] == [
-        "PENDING", "DOWNLOADING", "DOWNLOADED", "EXTRACTING", "EXTRACTED", "FAILED",
-    ]  # fmt: skip
-    assert [*ProjectVideoStatus] == [
-        "PENDING", "FILTERING", "FILTERED", "FILTERED_EMPTY", "FAILED",
-    ]  # fmt: skip
-    assert [*ProjectStatus] == [
-        "POPULATING", "FILTERING", "DEDUP_READY", "DEDUPING", "DETECT_READY", "DETECTING",
-        "COMPLETE",
-    ]  # fmt: skip
 
 
 IMPOSSIBLE = [

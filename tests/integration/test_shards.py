@@ -14,7 +14,6 @@ import pytest
 
 from dataminer.config.models import DetectConfig
 from dataminer.errors import PermanentError
-from dataminer.export.coco import LabelledImage
 from dataminer.frames import FRAMES_FILE
 from dataminer.stages import shards
 from dataminer.stages.detect import detect
@@ -158,18 +157,6 @@ def test_what_is_not_used_any_more_is_deleted(planned: Callable[..., shards.Plan
     shards.prune(new)
     wanted = {f"{shard.key}.json" for shard in new.shards} | {marker.name}
     assert {path.name for path in new.folder.iterdir()} == wanted
-
-
-def test_batches_stay_within_a_shard_and_a_size() -> None:
-    frames = tuple(
-        LabelledImage(f"{number}.jpg", width, 64, "a", number, 0.0)
-        for number, width in enumerate((64, 96, 64, 64, 96, 64))
-    )
-    found = [
-        [frame.file_name for frame in batch]
-        for batch in shards._batches(shards.Shard("key", frames), 3)
-    ]
-    assert found == [["0.jpg", "2.jpg", "3.jpg"], ["5.jpg"], ["1.jpg", "4.jpg"]]
 
 
 def test_frames_are_all_there_once(planned: Callable[..., shards.Plan]) -> None:

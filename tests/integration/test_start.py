@@ -1,4 +1,4 @@
-"""What a process of dataminer is like once its libraries are loaded."""
+"""What a process of dataminer loads, and what it is like once that is loaded."""
 
 from __future__ import annotations
 
@@ -26,3 +26,12 @@ def threads(**environment: str) -> int:
 def test_libraries_start_no_threads_unless_told_to() -> None:
     assert threads() == 1
     assert threads(OPENBLAS_NUM_THREADS="2") > 1
+
+
+def test_parsing_needs_no_yt_dlp() -> None:
+    code = (
+        "import sys; from dataminer.ingest.sources import collect, parse;"
+        "parse('https://youtu.be/aqz-KE-bpKQ');"
+        "assert not [m for m in sys.modules if m.split('.')[0] in ('yt_dlp', 'av', 'cv2')]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

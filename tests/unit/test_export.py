@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -24,22 +21,6 @@ from dataminer.export.splits import Shares
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_table, write_table
 from dataminer.store import Store
 from tests.support.export_project import FRAMES, PROJECT, VIDEOS, make_project
-
-ROOT = Path(__file__).parents[2]
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from dataminer.export.dataset import load_labelled
-from dataminer.export.make import export
-from dataminer.store import Store
-
-def stop(done, total):
-    if done == 8:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-store, out = Store(Path(sys.argv[1])), Path(sys.argv[3])
-export(load_labelled(store, sys.argv[2]), "coco", out, progress=stop)
-"""
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -133,18 +114,6 @@ class TestWholeOrNotAtAll:
         with pytest.raises(KeyboardInterrupt):
             export(dataset, "yolo", tmp_path / "out", progress=stop)
         assert content(tmp_path / "out") == before
-
-    def test_what_a_killed_one_left_is_hidden_and_cleared(
-        self, store: Store, tmp_path: Path
-    ) -> None:
-        out = tmp_path / "out"
-        ran = subprocess.run([sys.executable, "-c", KILLED, store.root, PROJECT, out], cwd=ROOT)
-        assert ran.returncode == -signal.SIGKILL
-        (left,) = out.iterdir()
-        assert left.name.startswith(".coco.")
-        assert len(list(left.rglob("*.jpg"))) == 7
-        export(load_labelled(store, PROJECT), "coco", out)
-        assert [path.name for path in out.iterdir()] == ["coco"]
 
     def test_a_full_disk_is_told_in_a_sentence(
         self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

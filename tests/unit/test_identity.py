@@ -1,0 +1,75 @@
+"""How cookies, proxy and arguments are handed to yt-dlp, and which of them stay secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from yt_dlp import YoutubeDL
+
+from dataminer.config import load
+from dataminer.config.models import DownloadConfig
+from dataminer.errors import ConfigError, ErrorClass, TransientError
+from dataminer.stages.gate import LocalGate
+from dataminer.stages.ytdlp import base_options, client, secrets_of
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+TOKEN = "MnQ-secret-po-token-0123456789"
+
+
+def test_all_of_it_reaches_yt_dlp() -> None:
+    settings = DownloadConfig(
+        extractor_args=[f"youtube:player_client=web,mweb;po_token=web.gvs+{TOKEN}"],
+        cookies_from_browser="firefox:someone",
+        js_runtimes=["node:/opt/node/bin/node"],
+    )
+    options = base_options(settings, print)
+    assert options["extractor_args"] == {
+        "youtube": {"player_client": ["web", "mweb"], "po_token": [f"web.gvs+{TOKEN}"]}
+    }
+    assert options["cookiesfrombrowser"] == ("firefox", "someone", None, None)
+    assert options["js_runtimes"] == {"node": {"path": "/opt/node/bin/node"}}
+    del options["cookiesfrombrowser"]  # nobody's browser is at hand
+    gate = LocalGate(DownloadConfig().budget)
+    assert isinstance(client(options, gate=gate, given="https://youtu.be/x"), YoutubeDL)
+
+
+def test_secrets_stay_out_of_warnings_results_and_representations(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = DownloadConfig(
+        extractor_args=[f"youtube:po_token=web.gvs+{TOKEN}"], proxy="http://ann:s3cret@h:1"
+    )
+    told: list[str] = []
+    logger = base_options(settings, told.append)["logger"]
+    with caplog.at_level(logging.DEBUG):
+        logger.warning(f"Invalid po_token web.gvs+{TOKEN} through http://ann:s3cret@h:1")
+        logger.warning("cannot speak to ann:s3cret")
+    texts = [*told, caplog.text, repr(settings), json.dumps(settings.result_settings())]
+    for secret in (TOKEN, "s3cret"):
+        assert secret in "".join(secrets_of(settings))
+        assert secret not in "".join(texts)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"extractor_args": [f"youtube {TOKEN}"]}, "EXTRACTOR:NAME=VALUE"),
+        ({"js_runtimes": ["v8"]}, "'v8' is none of deno, node, bun, quickjs"),
+    ],
+)
+def test_what_the_configuration_does_not_take(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"download": values})
+    assert sentence in str(caught.value)
+    assert TOKEN not in str(caught.value)
+
+
+def test_a_browser_that_yt_dlp_does_not_know() -> None:
+    with pytest.raises(TransientError, match=r"cookies_from_browser.*netscape") as caught:
+        base_options(DownloadConfig(cookies_from_browser="netscape"), print)
+    assert caught.value.error_class is ErrorClass.COOKIES

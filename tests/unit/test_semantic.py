@@ -1,0 +1,41 @@
+"""Settings of the semantic filter, and what it says without its libraries."""
+
+from __future__ import annotations
+
+import pytest
+
+from dataminer.config.models import FilterConfig, SemanticConfig
+from dataminer.errors import ConfigError
+from dataminer.stages import checkpoint as checkpoints
+
+
+def test_without_the_libraries_the_sentence_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checkpoints, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'dataminer\[semantic\]'"):
+        checkpoints.require_transformers()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"prompts": {"negative": ["a"]}}, "held against positive ones"),
+        ({"prompts": {"positive": ["a"]}}, "alone reject nothing"),
+        ({"prompts": {"junk": ["a"]}, "min_score": 0.5}, "about positive prompts"),
+        ({"prompts": {"junk": [" "]}}, "at least 1 character"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        SemanticConfig.model_validate(settings)
+
+
+def test_a_project_without_prompts_has_the_settings_that_it_had() -> None:
+    plain = FilterConfig()
+    assert not plain.looks
+    assert "semantic" not in plain.result_settings() and "content" not in plain.result_settings()
+    assert "videos_per_job" not in plain.result_settings()
+    asked = FilterConfig.model_validate({"semantic": {"prompts": {"junk": ["blur"]}}})
+    assert asked.result_settings().keys() - plain.result_settings().keys() == {"semantic"}
+    assert "batch" not in asked.result_settings()["semantic"]

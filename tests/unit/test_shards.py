@@ -1,0 +1,18 @@
+"""How the frames of a shard are batched."""
+
+from __future__ import annotations
+
+from dataminer.export.coco import LabelledImage
+from dataminer.stages import shards
+
+
+def test_batches_stay_within_a_shard_and_a_size() -> None:
+    frames = tuple(
+        LabelledImage(f"{number}.jpg", width, 64, "a", number, 0.0)
+        for number, width in enumerate((64, 96, 64, 64, 96, 64))
+    )
+    found = [
+        [frame.file_name for frame in batch]
+        for batch in shards._batches(shards.Shard("key", frames), 3)
+    ]
+    assert found == [["0.jpg", "2.jpg", "3.jpg"], ["5.jpg"], ["1.jpg", "4.jpg"]]
