@@ -24,7 +24,8 @@ import sqlalchemy
 from dataminer.db import _pgbinaries, _pghome, _pgprocess, embedded
 from dataminer.db._pgaccount import STATE_DIR, account_for
 from dataminer.errors import DatabaseError
-from tests.support.embedded import clean_up, kill_server, pid_of, query, wait_until
+from tests.support.embedded import clean_up, kill_server, pid_of, query
+from tests.support.waiting import wait_until
 
 REPO = Path(__file__).resolve().parents[2]
 AS_ROOT = os.geteuid() == 0

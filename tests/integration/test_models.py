@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from dataminer.cli.main import app
 from dataminer.errors import ConfigError, TransientError
-from dataminer.stages import weights
 from dataminer.stages.weights import quiet_ultralytics
 from tests.support.http_server import Reply, Server, serve
 
@@ -33,7 +32,7 @@ def publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve
             return real(url=f"{server.url}/{url.rsplit('/', 1)[1]}", **options)
 
         monkeypatch.setattr(downloads, "safe_download", local)
-        monkeypatch.setattr(weights, "_check_network", lambda: None)
+        monkeypatch.setenv("https_proxy", server.url)  # so that github.com is not asked for
         monkeypatch.chdir(tmp_path)
         yield server
 

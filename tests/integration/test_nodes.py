@@ -19,7 +19,7 @@ import psycopg2
 import pytest
 
 from dataminer.config import Config, MonitorConfig
-from dataminer.db import _pgbinaries, _pglisten, _pgprocess, connection, embedded
+from dataminer.db import _pgbinaries, _pgprocess, connection, embedded
 from dataminer.db._pglisten import Wish
 from dataminer.db.connection import transaction
 from dataminer.db.guard import Guard
@@ -28,7 +28,8 @@ from dataminer.errors import DatabaseAway, DatabaseError
 from dataminer.sync import claims, jobs, stages
 from dataminer.sync.heartbeat import kept_alive
 from tests.support import videos
-from tests.support.embedded import clean_up, kill_server, pid_of, query, wait_until
+from tests.support.embedded import clean_up, kill_server, pid_of, query
+from tests.support.waiting import wait_until
 
 NODE = _pgprocess.Machine("node17", "another boot", "pid:[1]")
 
@@ -130,7 +131,7 @@ def test_it_serves_its_own_machine_again(home: Path) -> None:
 
 
 def test_a_chosen_port_that_is_taken_gives_way(home: Path) -> None:
-    port = _pglisten._last_port(_pglisten.Home(home))
+    port = urlsplit(embedded.status(home).nodes_url or "").port
     assert port
     embedded.stop(home)
     with closing(socket.create_server(("127.0.0.1", port))):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import json
 import re
@@ -28,12 +27,6 @@ from tests.support.postgres import execute
 TABLES = ("projects", "videos", "project_videos")
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # yt-dlp's, after a failure
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collected() -> Iterator[None]:
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="module")

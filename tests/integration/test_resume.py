@@ -19,8 +19,9 @@ from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError
 from dataminer.stages import watch
 from dataminer.stages.download import DownloadResult, download
-from tests.support.http_server import File, Reply, Server, serve, wait_for
+from tests.support.http_server import File, Reply, Server, serve
 from tests.support.videos import make_video
+from tests.support.waiting import wait_for
 
 ID = "clip-0123456789"
 QUICK = DownloadConfig(retries=0, socket_timeout=5, min_bytes_per_second=500)  # small blocks

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import psycopg2
 from dataminer.db import embedded
 from dataminer.db._pgaccount import STATE_DIR
 from dataminer.errors import DatabaseError
+from tests.support.waiting import wait_until
 
 
 def clean_up(home: Path) -> None:
@@ -39,13 +38,6 @@ def query(url: str, sql: str) -> list[tuple[object, ...]]:
             return cursor.fetchall() if cursor.description else []
     finally:
         connection.close()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def pid_of(home: Path) -> int:

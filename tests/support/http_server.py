@@ -215,16 +215,6 @@ def _file_reply(path: Path, wanted: str | None) -> Reply:
     return Reply(206, part, content_type, {"Content-Range": place})
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Wait until a condition holds; False when it did not in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
-
-
 def most_in_a_window(times: list[float], seconds: float) -> int:
     """Return the most moments that a window of so many seconds holds."""
     return max(sum(begin <= t < begin + seconds for t in times) for begin in times)

@@ -16,9 +16,10 @@ from typing import Any
 
 import psutil
 
-from tests.support.http_server import Reply, wait_for
+from tests.support.http_server import Reply
 from tests.support.paths import BIN, ROOT
 from tests.support.site import Site
+from tests.support.waiting import wait_for
 
 FILTER = {"min_sharpness": 0}
 PASSING = ("lease", "created_at", "updated_at", "locked_at", "heartbeat_at")  # columns that differ
