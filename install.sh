@@ -16,18 +16,46 @@ fi
     echo "Next: install the venv module (Debian, Ubuntu: apt install python3-venv)" >&2
     exit 1
 }
-echo "Setting up $venv: minutes the first time (PyTorch is large), seconds when nothing changed"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --use-pep517 \
-    --constraint constraints.txt --editable ".[$extra]"
+pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+# pip compiles every module of PyTorch when it installs it; Python compiles what is used when it is used
+packages=(--constraint constraints.txt --editable ".[$extra]")
+with_pip() { pip install --use-pep517 --no-compile "${packages[@]}"; }
+with_uv() { "$uv" pip install --python "$venv/bin/python" "${packages[@]}"; }
+
+# uv takes seconds where pip takes minutes. It does not read pip's settings, so it gets them here;
+# through the environment, because an index's address may hold a password.
+pip_setting() { sed -n "s/^[^=]*\.$1='\(.*\)'\$/\1/p" <<<"$settings" | tail -n 1; }
+give_uv() { [ -z "$2" ] || [ -n "${!1-}" ] || export "$1=$2"; }
+find_uv() {
+    uv=$(command -v uv) && return
+    uv=$venv/bin/uv
+    [ -x "$uv" ] || pip install --constraint constraints.txt uv
+}
+
+echo "Setting up $venv: a minute or more the first time (PyTorch is large), seconds when nothing changed"
+if find_uv; then
+    settings=$("$venv/bin/python" -m pip config list | sed 's/\\n/ /g')
+    give_uv UV_DEFAULT_INDEX "$(pip_setting index-url)"
+    give_uv UV_INDEX "$(pip_setting extra-index-url)"
+    give_uv UV_INDEX_STRATEGY unsafe-best-match # as pip: the best version, whichever index has it
+    give_uv UV_FIND_LINKS "$(pip_setting find-links | xargs | tr ' ' ,)"
+    give_uv SSL_CERT_FILE "$(pip_setting cert)"
+    with_uv || {
+        echo "uv could not install dataminer (see above); trying with pip, which takes minutes" >&2
+        with_pip
+    }
+else
+    echo "uv is not to be had here; installing with pip, which takes minutes" >&2
+    with_pip
+fi
 
 # opencv-python wants the system's libGL, which servers and containers often lack; the headless
 # build is the same library without windows, which dataminer never opens.
 if ! "$venv/bin/python" -c 'import cv2' 2>/dev/null; then
     version=$("$venv/bin/python" -c 'from importlib.metadata import version as v; print(v("opencv-python"))')
     echo "opencv-python does not load here (no libGL?): using opencv-python-headless $version"
-    "$venv/bin/python" -m pip uninstall --quiet --yes opencv-python
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
-        "opencv-python-headless==$version"
+    pip uninstall --yes opencv-python
+    pip install --no-deps "opencv-python-headless==$version"
     "$venv/bin/python" -c 'import cv2'
 fi
 
