@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from dataminer.db import embedded, schema
+from dataminer.db import schema
 
 pytest.register_assert_rewrite("tests.support")  # its assertions tell as much as those of tests
 
+from tests.support.embedded import shared_server  # noqa: E402
+from tests.support.once import once  # noqa: E402
 from tests.support.postgres import create, fresh_database, name_of  # noqa: E402
 
 pytest_plugins = [
@@ -49,27 +51,36 @@ def leaks_at_home() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server: the one that DATAMINER_TEST_DATABASE_URL names, else our own."""
-    given = os.environ.get("DATAMINER_TEST_DATABASE_URL")
-    if given:
-        yield given
-        return
-    home = tmp_path_factory.mktemp("postgres") / "home"
-    yield embedded.start(home)
-    embedded.stop(home)
-    # as root the data lies elsewhere: the server's own user cannot enter pytest's folders
-    shutil.rmtree(home.resolve())
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What all processes of this test run share goes here; it lives as long as the server."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
 
 
 @pytest.fixture(scope="session")
-def template(server: str) -> str:
+def server(run_folder: Path) -> Iterator[str]:
+    """The URL of a server: the one that DATAMINER_TEST_DATABASE_URL names, else our own."""
+    given = os.environ.get("DATAMINER_TEST_DATABASE_URL")
+    if given:
+        run_folder.mkdir(exist_ok=True)
+        yield given
+        return
+    with shared_server(run_folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template(server: str, run_folder: Path) -> str:
     """The name of a database with the tables in it, to make others from."""
-    url = create(server, prefix="template")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATABASE_URL", url)
-        schema.upgrade()
-    return name_of(url)
+
+    def make() -> str:
+        url = create(server, prefix="template")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DATABASE_URL", url)
+            schema.upgrade()
+        return name_of(url)
+
+    return once(run_folder / "template", make)
 
 
 @pytest.fixture

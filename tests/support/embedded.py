@@ -5,15 +5,52 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg2
+from filelock import FileLock
 
 from dataminer.db import embedded
 from dataminer.db._pgaccount import STATE_DIR
 from dataminer.errors import DatabaseError
 from tests.support.waiting import wait_until
+
+
+@contextmanager
+def shared_server(folder: Path) -> Iterator[str]:
+    """Give the URL of a server for all processes of a test run.
+
+    The last that leaves takes it away, and with it all that lies in the folder.
+    """
+    home, mine = folder / "home", folder / "users" / str(os.getpid())
+    with FileLock(f"{folder}.lock"):
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        new = not home.exists()
+        url = embedded.start(home)
+        if new:
+            _never_sync(home)
+        mine.touch()
+    try:
+        yield url
+    finally:
+        with FileLock(f"{folder}.lock"):
+            mine.unlink()
+            if not any(mine.parent.iterdir()):
+                embedded.stop(home)
+                # as root the data lies elsewhere: the server's own user cannot enter our folders
+                shutil.rmtree(home.resolve())
+                shutil.rmtree(folder)
+
+
+def _never_sync(home: Path) -> None:
+    """Have the server wait for no disk: a power cut would lose all, a crash of ours nothing."""
+    running = embedded.status(home)
+    assert running.pid is not None
+    with (running.data_dir / "postgresql.conf").open("a") as settings:
+        settings.write("\nfsync = off\nsynchronous_commit = off\nfull_page_writes = off\n")
+    os.kill(running.pid, signal.SIGHUP)
 
 
 def clean_up(home: Path) -> None:
