@@ -3,14 +3,16 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LINT := types workflow snakefmt generated ruff
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo install test lint docs clean
+.PHONY: help demo install test test-fast lint $(LINT:%=lint-%) docs clean
 
 help:
 	@echo "make demo     mine a small dataset end to end (about five minutes, most of it downloads)"
 	@echo "make install  only set up $(VENV) with the dataminer and snakemake commands"
-	@echo "make test     run the tests"
+	@echo "make test     run all tests"
+	@echo "make test-fast  lint, and run the unit tests: what to run before each commit"
 	@echo "make lint     check formatting, types and the workflow"
 	@echo "make docs     draw the pictures in docs/ again (needs graphviz)"
 	@echo "make clean    remove $(VENV) and caches; data and database stay"
@@ -21,15 +23,32 @@ demo: $(STAMP)
 install: $(STAMP)
 	@echo "Next: source $(BIN)/activate"
 
+# One process more than cores: while one waits for a server, another works
+WORKERS := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
+
 test: $(VENV)/.installed-test
-	python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+
+test-fast: lint
+	python -m pytest -n logical --maxprocesses 8 --dist loadfile tests/unit
 
 lint: $(VENV)/.installed-test
+	$(MAKE) --no-print-directory --output-sync -j2 $(LINT:%=lint-%)
+
+lint-ruff:
 	ruff check .
 	ruff format --check .
+
+lint-types:
 	mypy
+
+lint-snakefmt:
 	snakefmt --check Snakefile rules
+
+lint-generated:
 	python -m dataminer.config.generate --check
+
+lint-workflow:
 	snakemake --lint
 
 docs: demo

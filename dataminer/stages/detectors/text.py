@@ -73,7 +73,8 @@ class TextDetector:
 
         if self._device.type != "cuda":
             return nullcontext()
-        return torch.autocast("cuda", dtype=torch.float16)
+        half: AbstractContextManager[Any] = torch.autocast("cuda", dtype=torch.float16)
+        return half
 
     def _read_prompts(self) -> dict[str, Any]:
         """Tokenise the prompts: a row each, or one text for models that score its tokens."""
