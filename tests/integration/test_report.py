@@ -19,7 +19,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "data")
 
 
-def test_the_page_stays_small_at_100_000_frames(self, store: Store) -> None:
+def test_the_page_stays_small_at_100_000_frames(store: Store) -> None:
     facts = make_project(store, "birds", videos=20, frames=5000)
     found = gather(store, facts, {}, store.root)
     assert sum(found.frames.extracted.values()) == 100_000
@@ -29,7 +29,7 @@ def test_the_page_stays_small_at_100_000_frames(self, store: Store) -> None:
     assert len(drawn.encode()) < 3_000_000
 
 
-def test_the_page_stays_small_with_many_objects_failures_and_long_texts(self, store: Store) -> None:
+def test_the_page_stays_small_with_many_objects_failures_and_long_texts(store: Store) -> None:
     made = make_project(store, "birds", videos=1, frames=200, boxes=300)
     long = "x" * 10_000
     failed = (
