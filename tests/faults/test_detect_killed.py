@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from dataminer.config.models import DetectConfig
 from dataminer.stages import shards
 from tests.support import videos
-from tests.support.runs import contents, detector, leftovers, populate, until
+from tests.support.runs import contents, detector, leftovers, populate, until, without_snakemake
 from tests.support.site import Site, jobs
 
 pytestmark = pytest.mark.slow
@@ -37,12 +38,15 @@ def dataset(site: Site) -> dict[str, str]:
 def test_a_killed_detect_goes_on_where_it_was(
     new_site, start, shapes_weights, tmp_path, monkeypatch
 ):
+    """Begun by one job and ended by two: the dataset is the one that one job makes at one go."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    site = new_site("site")
+    site, undisturbed = new_site("site"), new_site("undisturbed")
     settings = {**detector(shapes_weights), "shard_images": 6, "batch": 2}
     videos.make_video(tmp_path / "clip.mp4", frames=100)
-    populate(site, {"files": [str(tmp_path / "clip.mp4")]}, detect=settings, dedup={"threshold": 0})
-    site.mine("only_dedup")
+    for each in (site, undisturbed):
+        inputs = {"files": [str(tmp_path / "clip.mp4")]}
+        populate(each, inputs, detect=settings, dedup={"threshold": 0})
+    without_snakemake(site, "dedup")
     plan = shards.plan(
         project(site) / "dedup", Path("unused"), shapes_weights, DetectConfig(**settings)
     )
@@ -63,23 +67,21 @@ def test_a_killed_detect_goes_on_where_it_was(
     assert not (project(site) / "detect" / "annotations.json").exists()
 
     shutil.rmtree(site.folder / ".snakemake" / "locks")  # as --unlock does
-    site.mine()
+    site.configure(**{**site.config(), "detect": {**settings, "jobs": 2}})
+    assert jobs(site.mine()) == {"all": 1, "detect": 1, "detect_shards": 2, "report": 1}
     after = made(site)
     assert set(after) == set(keys)
     assert {name: after[name] for name in before} == before
     left = sum(len(shard.frames) for shard in plan.shards[middle:])
-    assert f"detect: {left} of {left} frames" in (site.folder / "logs/detect/birds.log").read_text()
+    logs = [path.read_text() for path in site.folder.glob("logs/detect_shards/birds/*.log")]
+    shares = [int(re.findall(r"detect: \d+ of (\d+) frames", log)[-1]) for log in logs]
+    assert len(shares) == 2
+    assert sum(shares) == left
+    assert "frames" not in (site.folder / "logs/detect/birds.log").read_text()  # looked at anew
     assert site.rows("SELECT project_stage, attempts, error FROM projects") == [
         ("COMPLETE", 0, None)
     ]
-    assert leftovers(site) == []
-    resumed = dataset(site)
-
-    # undisturbed, from nothing, and by two jobs
-    site.configure(**{**site.config(), "detect": {**settings, "jobs": 2}})
-    forced = site.dataminer("force-detect", "birds", "--yes")
-    assert forced.returncode == 0, forced.stderr
-    assert made(site) == {}
-    assert jobs(site.mine()) == {"all": 1, "detect": 1, "detect_shards": 2, "report": 1}
-    assert dataset(site) == resumed
     assert leftovers(site) == list((project(site) / "detect_shards").glob("*.done")) == []
+
+    without_snakemake(undisturbed, "detect")
+    assert dataset(site) == dataset(undisturbed)

@@ -10,12 +10,17 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
+import psycopg2
+import psycopg2.extensions
 
+from dataminer.cli.ingest import DEFAULT_CONFIG, populate_from
+from dataminer.sync.stages import Stage
 from tests.support.http_server import Reply
 from tests.support.paths import BIN, ROOT
 from tests.support.site import Site
@@ -25,6 +30,30 @@ FILTER = {"min_sharpness": 0}
 PASSING = ("lease", "created_at", "updated_at", "locked_at", "heartbeat_at")  # columns that differ
 _FETCHED = re.compile(rb'"downloaded_at": "[^"]+"')
 PATIENCE = 60.0  # seconds until what a test waits for must have come
+_PAUSE = """
+CREATE TABLE pauses (name varchar PRIMARY KEY);
+CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pauses WHERE name = TG_ARGV[0]) THEN
+        PERFORM pg_sleep(600);
+    END IF;
+    RETURN NEW;
+END $$
+"""
+_PAUSE_AT = """
+INSERT INTO pauses VALUES ('{name}');
+CREATE TRIGGER pause_{name} BEFORE UPDATE ON {table} FOR EACH ROW
+    WHEN (OLD.{status} <> NEW.{status} AND NEW.{status} IN ({reached}))
+    EXECUTE FUNCTION pause('{name}')
+"""
+_PAUSED = """
+SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'
+    AND application_name LIKE '{stage} %'
+"""
+_END_OTHERS = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 class Gate:
@@ -33,11 +62,14 @@ class Gate:
     def __init__(self, path: Path) -> None:
         self._body = path.read_bytes()
         self._opened = threading.Event()
+        self.asked = threading.Event()
+        """Set once somebody waits for the answer."""
 
     def open(self) -> None:
         self._opened.set()
 
     def __call__(self, target: str) -> Reply:
+        self.asked.set()
         self._opened.wait(2 * PATIENCE)
         return Reply(200, self._body, "video/mp4")
 
@@ -76,20 +108,80 @@ class Run:
         return self.output.read_text()
 
 
+class Pauses:
+    """Statements in which the database holds jobs up, so that a test can strike just then.
+
+    A job that `claims` is about to be given a row. One that `records` has put its files in place,
+    and the COMMIT that says so is yet to come.
+
+    Parameters
+    ----------
+    site : Site
+        Whose database it is.
+    moments : tuples of Stage and str
+        The stages, each with "claims" or "records".
+    """
+
+    def __init__(self, site: Site, *moments: tuple[Stage, str]) -> None:
+        self._site = site
+        self._asking: psycopg2.extensions.connection | None = None
+        site.rows(_PAUSE)
+        for stage, moment in moments:
+            statuses = {"claims": (stage.running,), "records": stage.done}[moment]
+            site.rows(
+                _PAUSE_AT.format(
+                    name=f"{stage.name}_{moment}",
+                    table=stage.table,
+                    status=stage.status_column,
+                    reached=", ".join(f"'{status}'" for status in statuses),
+                )
+            )
+
+    def reached(self, stage: Stage) -> bool:
+        """Tell whether a job of this stage is held up; asked often, so on one connection."""
+        try:
+            if self._asking is None or self._asking.closed:
+                self._asking = psycopg2.connect(self._site.database)
+                self._asking.autocommit = True
+            with self._asking.cursor() as cursor:
+                cursor.execute(_PAUSED.format(stage=stage.name))
+                return bool(cursor.fetchall())
+        except psycopg2.OperationalError:  # ended by a test, as all sessions are
+            self._asking = None
+            return False
+
+    def lift(self, stage: Stage, moment: str) -> None:
+        """Hold up no more jobs at this moment; those that are held up stay so."""
+        self._site.rows(f"DELETE FROM pauses WHERE name = '{stage.name}_{moment}'")
+
+
+def end_sessions(site: Site) -> None:
+    """End what the database still does for processes that are no more: it notices late."""
+    site.rows(_END_OTHERS)
+
+
 def populate(site: Site, inputs: dict[str, list[str]], **settings: Any) -> None:
+    """Configure a project, and do in this process what `dataminer populate` does."""
     extract = {"every_seconds": 0.04}
     site.configure(
         **{"project": "birds", "input": inputs, "filter": FILTER, "extract": extract, **settings}
     )
-    done = site.dataminer("populate")
+    with chdir(site.folder), mock.patch.dict(os.environ, {"DATABASE_URL": site.database}):
+        populate_from(DEFAULT_CONFIG)
+
+
+def without_snakemake(site: Site, last: str) -> None:
+    """Do all jobs of a site's projects up to a stage, in one process."""
+    module = "tests.support.without_snakemake"
+    done = site.run("python", "-m", module, last, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
 
 
-def until(condition: Callable[[], object], run: Run) -> None:
-    """Wait for what a run shall come to."""
+def until(condition: Callable[[], object], run: Run, what: object = "") -> None:
+    """Wait for what a run shall come to; `what` says in a failure what that was."""
     came = wait_for(lambda: bool(condition()) or run.process.poll() is not None, PATIENCE)
-    assert came, run.said
-    assert run.process.poll() is None, run.said
+    assert came, f"{what} did not come: {run.said}"
+    assert run.process.poll() is None, f"the run ended before {what}: {run.said}"
 
 
 def held(site: Site, status: str) -> str | None:
@@ -108,13 +200,25 @@ def job_of(run: Run, rule: str) -> int:
     (pid,) = [
         process.pid
         for process in psutil.Process(run.process.pid).children(recursive=True)
-        if process.cmdline()[-1].endswith(f".{rule}.py") and "python" in process.name()
+        if _last_argument(process).endswith(f".{rule}.py") and "python" in process.name()
     ]
     return pid
 
 
-def half_written(site: Site) -> bool:
-    return any((site.folder / "data" / "frames").glob(".*.partial/*.jpg"))
+def _last_argument(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return ["", *process.cmdline()][-1]
+    return ""  # it has ended meanwhile
+
+
+def half_written(site: Site, video_id: str) -> bool:
+    """Tell whether some frames of a video lie there that are not in place yet."""
+    return any((site.folder / "data" / "frames").glob(f".{video_id}.*.partial/*.jpg"))
+
+
+def states(site: Site, stage: Stage) -> set[str]:
+    """Return the statuses of the rows that a stage works on."""
+    return {status for (status,) in site.rows(f"SELECT {stage.status_column} FROM {stage.table}")}
 
 
 def contents(site: Site) -> dict[str, str]:

@@ -1,0 +1,40 @@
+"""All jobs of a project, one after the other in one process: `python -m` this, and the last stage.
+
+What a run must come to, for a fraction of its processor time.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from dataminer import targets
+from dataminer.cli.ingest import DEFAULT_CONFIG
+from dataminer.config import load_file
+from dataminer.store import Store
+from dataminer.sync import jobs
+from dataminer.sync.stages import STAGES
+
+
+def main(last: str) -> None:
+    """Do all stages up to ``last`` in the working directory, as its configuration says."""
+    config = load_file(DEFAULT_CONFIG)
+    stages = list(STAGES)[: list(STAGES).index(last) + 1]
+    for project in config.project_names:
+        for video_id in targets.video_ids(project):
+            if "download" in stages:
+                jobs.download(config, video_id)
+            if "extract" in stages:
+                jobs.extract(config, video_id)
+            if "filter" in stages:
+                jobs.filter_frames(config, project, video_id)
+        if "dedup" in stages:
+            jobs.dedup(config, project)
+        if "detect" in stages:
+            sheet = Store(config.store_path).report(project) / "contact_sheet.jpg"
+            sheet.parent.mkdir(parents=True)
+            jobs.detect(config, project, Path(config.detect.model), sheet)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
