@@ -1,6 +1,6 @@
 """The demo's tiny detector, as its scripts train it.
 
-The weights lie beside this file under a name that says by what they were trained. When a script or a
+The weights lie beside this file under a name that says what trained them. When a script or a
 library changes, they are trained again, into `.cache/`; commit the new ones in place of the old.
 """
 
