@@ -24,6 +24,24 @@ KNOWN: dict[str, Any] = {
     "license": "Creative Commons Attribution licence (reuse allowed)",
     "filesize": 5_000_000,
 }
+ALL: dict[str, Any] = {
+    "blocked_hashtags": ["spam"],
+    "blocked_titles": ["forbidden"],
+    "min_duration": 10,
+    "max_duration": 3600,
+    "min_size_mb": 1,
+    "max_size_mb": 1000,
+    "licences": ["Creative Commons*"],
+}
+UNWANTED: list[dict[str, Any]] = [
+    {"tags": ["Spam"]},
+    {"title": "Forbidden"},
+    {"duration": 9.9},
+    {"duration": 3600.1},
+    {"filesize": 999_999},
+    {"filesize": 1_000_000_001},
+    {"license": "All rights reserved"},
+]
 FILE = {"id": "x", "extractor": "generic", "title": "x", "direct": True}
 
 
@@ -64,7 +82,17 @@ def verdict(info: dict[str, Any], **policy: Any) -> str:
         ({"min_size_mb": 5, "max_size_mb": 5}, {}, "passes"),
         ({"max_size_mb": 4.9}, {}, "policy"),
         ({"max_size_mb": 4.9}, {"filesize": None}, "passes"),  # the server will declare it
+        ({"min_size_mb": 1, "max_size_mb": 8_000}, {"filesize": 7_999_999_999}, "passes"),
+        ({"min_size_mb": 1, "max_size_mb": 8_000}, {"filesize": 8_000_000_001}, "policy"),
+        ({"min_size_mb": 1, "max_size_mb": 8_000}, {"filesize": 999_999}, "policy"),
+        ({"min_duration": 60, "max_duration": 14_400}, {"duration": 14_400}, "passes"),
+        ({"min_duration": 60, "max_duration": 14_400}, {"duration": 14_401}, "policy"),
+        ({"blocked_titles": ["^north", "spam"]}, {"title": "Nor th, or Spa m"}, "passes"),
+        ({"blocked_titles": ["spam", "x"]}, {"title": "SPAM"}, "policy"),
         ({"licences": ["creative commons attribution*"]}, {}, "passes"),
+        ({"licences": ["CC0", " *(reuse allowed) "]}, {}, "passes"),
+        ({"licences": ["CC0", "CC BY *"]}, {"license": "cc by 4.0"}, "passes"),
+        ({"licences": ["CC BY"]}, {"license": "CC BY-NC"}, "policy"),
         ({"licences": ["CC0"]}, {}, "policy"),
         ({"licences": ["Creative Commons"]}, {}, "policy"),  # whole texts
         ({"licences": ["*"]}, {"license": None}, "policy"),  # a page that was read and names none
@@ -75,6 +103,10 @@ def verdict(info: dict[str, Any], **policy: Any) -> str:
         ({}, {"live_status": "is_upcoming"}, "live"),
         ({}, {"live_status": "post_live"}, "live"),
         ({}, {"live_status": "was_live"}, "passes"),
+        ({}, {"live_status": "not_live", "is_live": False}, "passes"),
+        # what is asked for is all there
+        (ALL, {}, "passes"),
+        *((ALL, changed, "policy") for changed in UNWANTED),
     ],
 )
 def test_verdicts(policy: dict[str, Any], changed: dict[str, Any], expected: str) -> None:
@@ -93,12 +125,28 @@ def test_a_bare_file(policy: dict[str, Any], expected: str) -> None:
     assert verdict(FILE, **policy) == expected
 
 
-def test_a_size_that_is_not_whole_may_still_grow() -> None:
-    policy = PolicyConfig(min_size_mb=2, max_size_mb=3)
-    judge_size(1_000_000, policy, "x", whole=False)
-    for size in (1_999_999, 3_000_001):
-        with pytest.raises(PermanentError):
-            judge_size(size, policy, "x")
+@pytest.mark.parametrize(
+    ("size", "part", "all_of_it"),
+    [
+        (None, "passes", "passes"),
+        (0, "passes", "policy"),
+        (1_999_999, "passes", "policy"),
+        (2_000_000, "passes", "passes"),
+        (3_000_000, "passes", "passes"),
+        (3_000_001, "policy", "policy"),
+    ],
+)
+def test_a_size_that_is_not_whole_may_still_grow(
+    size: int | None, part: str, all_of_it: str
+) -> None:
+    def of(**whole: bool) -> str:
+        try:
+            judge_size(size, PolicyConfig(min_size_mb=2, max_size_mb=3), "x", **whole)
+        except PermanentError as error:
+            return str(error.error_class)
+        return "passes"
+
+    assert (of(whole=False), of(whole=True), of()) == (part, all_of_it, all_of_it)
 
 
 def test_a_pattern_that_would_search_for_ever_elsewhere_is_linear() -> None:
