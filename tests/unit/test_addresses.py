@@ -11,6 +11,25 @@ SCOPES = {
     "93.184.215.14": Scope.PUBLIC,
     "2606:2800:21f:cb07:6820:80da:af6b:8b2c": Scope.PUBLIC,
     "64:ff9b::5db8:d70e": Scope.PUBLIC,
+    # the last address before each inner network, and the first behind it
+    "9.255.255.255": Scope.PUBLIC,
+    "10.0.0.0": Scope.PRIVATE,
+    "10.255.255.255": Scope.PRIVATE,
+    "11.0.0.0": Scope.PUBLIC,
+    "100.63.255.255": Scope.PUBLIC,
+    "100.127.255.255": Scope.PRIVATE,
+    "100.128.0.0": Scope.PUBLIC,
+    "126.255.255.255": Scope.PUBLIC,
+    "128.0.0.1": Scope.PUBLIC,
+    "169.253.255.255": Scope.PUBLIC,
+    "169.255.0.0": Scope.PUBLIC,
+    "172.15.255.255": Scope.PUBLIC,
+    "172.16.0.0": Scope.PRIVATE,
+    "192.167.255.255": Scope.PUBLIC,
+    "192.169.0.0": Scope.PUBLIC,
+    "223.255.255.255": Scope.PUBLIC,
+    "2002:5db8:d70e::1": Scope.PUBLIC,
+    "::ffff:93.184.215.14": Scope.PUBLIC,
     "10.1.2.3": Scope.PRIVATE,
     "172.31.255.255": Scope.PRIVATE,
     "172.32.0.1": Scope.PUBLIC,
@@ -81,6 +100,10 @@ def test_a_metadata_service_is_no_source_of_videos():
 def test_names_that_a_proxy_will_look_up():
     reach = Reach("https://tube.example/x")
     reach.check_name("no-such-name.invalid")  # known to the proxy only
+    reach.check_name(OUTSIDE)
     for name in ("localhost", "127.1", "2130706433", "10.0.0.1"):
         with pytest.raises(PermanentError):
             reach.check_name(name)
+    inside = Reach("http://localhost:8000/x")
+    for name in ("localhost", "127.1", LAB, OUTSIDE):
+        inside.check_name(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import yt_dlp
 from yt_dlp import utils
 from yt_dlp.cookies import CookieLoadError
-from yt_dlp.networking import exceptions
+from yt_dlp.networking import Response, exceptions
 
 from dataminer.errors import NEXT_STEP, ErrorClass, Kind, kind_of, os_error_class
 from dataminer.stages.ytdlp_errors import PATTERNS, one_line, stage_error
@@ -134,6 +135,39 @@ def test_types_that_yt_dlp_raises(error: Exception, expected: str) -> None:
     assert stage_error(error, "x").error_class == expected
     wrapped = utils.DownloadError("something", (type(error), error, None))
     assert stage_error(wrapped, "x").error_class == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (300, "network"),  # a redirect that leads nowhere
+        (308, "network"),
+        (400, "unsupported"),
+        (401, "blocked"),
+        (402, "members_only"),
+        (403, "blocked"),
+        (404, "removed"),
+        (405, "unsupported"),
+        (407, "blocked"),
+        (408, "timeout"),
+        (410, "removed"),
+        (416, "unsupported"),
+        (425, "server"),
+        (429, "rate_limit"),
+        (451, "geo"),
+        (499, "unsupported"),
+        *((status, "server") for status in (500, 502, 503, 504, 520, 529)),
+    ],
+)
+def test_statuses_by_themselves(status: int, expected: str) -> None:
+    """Whatever a server, or the site's part of yt-dlp, writes beside the number."""
+    response = Response(io.BytesIO(), "http://x", {}, status, "So it is")
+    error = exceptions.HTTPError(response)
+    wrapped = utils.DownloadError("something", (type(error), error, None))
+    caused = utils.ExtractorError("cannot fetch the page", cause=error)
+    for each in (wrapped, caused):
+        assert stage_error(each, "x").error_class == expected
+    assert response.closed
 
 
 def test_every_class_has_a_kind_and_a_next_step() -> None:
