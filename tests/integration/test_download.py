@@ -588,6 +588,49 @@ def test_a_size_that_nobody_declares_is_judged_while_it_comes(
     assert error.error_class is ErrorClass.POLICY
 
 
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "in fragments"])
+def test_the_first_block_of_a_large_enough_file_is_not_taken_for_all_of_it(
+    server: Server, tmp_path: Path, out: Path, declared: bool
+) -> None:
+    part = make_video(tmp_path / "part.ts", container_format="mpegts")
+    link, size = server.add("/part.ts", part), part.stat().st_size
+    if not declared:
+        playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\npart.ts\n#EXT-X-ENDLIST\n"
+        reply = Reply(body=playlist, content_type="application/vnd.apple.mpegurl")
+        link = server.add("/list.m3u8", reply)
+    policy = {"min_size_mb": size / 1e6, "max_size_mb": size / 1e6}
+    # small blocks
+    given = {"retries": 0, "min_bytes_per_second": 50, "policy": policy}
+    result = fetch(link, out, settings=DownloadConfig.model_validate(given))
+    assert result.video.read_bytes() == part.read_bytes()
+
+
+def test_a_video_that_is_all_that_the_policy_asks_for_comes(
+    youtube: Server, clip: Path, out: Path
+) -> None:
+    youtube.add("/a.mp4", clip)
+    info = {
+        "title": "A film of birds",
+        "description": "#nature",
+        "duration": 2,
+        "channel": "Someone",
+        "license": "Creative Commons Attribution licence (reuse allowed)",
+        "formats": formats(youtube, ("a", 160, 120, "avc1", "none")),
+    }
+    policy = {
+        "blocked_titles": ["forbidden"],
+        "blocked_hashtags": ["spam"],
+        "min_duration": 1,
+        "max_duration": 3600,
+        "min_size_mb": 0.001,
+        "max_size_mb": 100,
+        "licences": ["CC0", "creative commons*"],
+    }
+    settings = DownloadConfig.model_validate({"retries": 0, "policy": policy})
+    url = youtube_rig.add_video(youtube, "aqz-KE-bpKQ", info)
+    assert fetch(url, out, settings=settings).video.read_bytes() == clip.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("said", "kind", "permanent"),
     [
