@@ -199,6 +199,27 @@ def test_what_only_ffmpeg_could_fetch_is_refused(server: Server, tmp_path: Path)
     assert "ffmpeg" in refused(link, tmp_path).message
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(302, headers={"Location": "/part.ts"}),
+        Reply(body=PAGE.format('<video src="/part.ts"></video>').encode()),
+        Reply(body=HLS % b"part.ts", content_type=M3U8),
+    ],
+    ids=["redirect", "page", "playlist"],
+)
+def test_what_lies_no_further_inside_than_the_link_is_fetched(
+    server: Server, tube: str, tmp_path: Path, reply: Reply
+) -> None:
+    part = make_video(tmp_path / "part.ts", container_format="mpegts")
+    (out := tmp_path / "out").mkdir()
+    server.add("/part.ts", part)
+    server.add("/v", reply)
+    fetch(f"{tube}/v", out, Recorder())
+    (video,) = out.glob(f"{ID}.*")
+    assert video.read_bytes() == part.read_bytes()
+
+
 # ---- who asks the gate -------------------------------------------------------------------------
 
 
@@ -234,7 +255,9 @@ def test_yt_dlp_s_own_retries_ask_too(server: Server, clip: Path, tmp_path: Path
         (Reply(429, headers={"Retry-After": "7"}), "HTTP 429 Too Many Requests", 7.0),
         (Reply(429, headers={"Retry-After": "soon"}), "HTTP 429 Too Many Requests", None),
         (Reply(429, headers={"Retry-After": "9" * 9}), "HTTP 429 Too Many Requests", 86400.0),
+        (Reply(429, headers={"Retry-After": "3600"}), "HTTP 429 Too Many Requests", 3600.0),
         (Reply(503, headers={"Retry-After": "7"}), "HTTP 503 with Retry-After", 7.0),
+        (Reply(403, b"no", headers={"Retry-After": "7"}), "HTTP 403 with Retry-After", 7.0),
         (Reply(403, b"<p>Confirm you're not a bot"), "HTTP 403, a check for robots", None),
         (
             Reply(403, b"<p>Confirm you're not a bot", headers={"Retry-After": "7"}),
@@ -255,14 +278,20 @@ def test_a_refusal_is_told_to_the_gate_and_asked_again_when_it_says_so(
     assert server.requests["/clip.mp4"] == 4
 
 
-def test_a_date_to_wait_for(server: Server, tmp_path: Path) -> None:
-    headers = {"Retry-After": formatdate(time.time() + 100, usegmt=True)}
+@pytest.mark.parametrize(
+    ("seconds", "least", "most"),
+    [(100, 80, 101), (2 * 3600, 7180, 7201), (-3600, 0, 0), (2 * 86400, 86400, 86400)],
+)
+def test_a_date_to_wait_for(
+    server: Server, tmp_path: Path, seconds: float, least: float, most: float
+) -> None:
+    headers = {"Retry-After": formatdate(time.time() + seconds, usegmt=True)}
     gate = Recorder()
     with pytest.raises(TransientError):
         fetch(server.add("/v", Reply(429, headers=headers)), tmp_path, gate)
     ((_, _, wait),) = gate.refusals
     assert wait is not None
-    assert 80 <= wait <= 101
+    assert least <= wait <= most
 
 
 @pytest.mark.parametrize("reply", [Reply(403, b"no"), Reply(404), Reply(410), Reply(503)])
