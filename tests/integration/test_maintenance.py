@@ -170,6 +170,23 @@ def test_a_claim_that_is_dead_is_not_in_the_way_and_writes_nothing_later(whole):
         claims.finish(held, "EXTRACTED", {}, lambda: None)
 
 
+def test_a_claim_is_in_the_way_until_it_was_silent_for_two_minutes(whole):
+    database, store = whole
+    assert claims.claim(stages.EXTRACT, {"video_id": "v1"}, stale_seconds=120)
+    plan = plan_videos(store, ["v1"], files=True, all_projects=False)
+
+    def delete_after(seconds: int) -> None:
+        silent = f"heartbeat_at = now() - interval '{seconds} s'"
+        execute(database, f"UPDATE videos SET {silent} WHERE video_id = 'v1'")
+        carry_out(plan, CALM)
+
+    for seconds in (31, 61):
+        with pytest.raises(DataminerError, match="is being worked on by"):
+            delete_after(seconds)
+    delete_after(125)
+    assert "v1" not in names(database, "videos")
+
+
 def test_rows_that_came_in_meanwhile_stop_a_deletion(whole):
     database, store = whole
     plan = plan_videos(store, ["v1"], files=True, all_projects=False)
@@ -234,10 +251,10 @@ def test_what_no_row_knows_is_found_and_deleted(whole):
     (store.root / "videos" / ".gitkeep").touch()
     left = store.frames("v1").with_name(".v1.0123456789ab.partial")
     young = store.frames("v1").with_name(".v1.ba9876543210.partial")
-    for folder in (left, young):
+    for folder, hours in ((left, 24.1), (young, 23.5)):
         folder.mkdir()
         (folder / "x").touch()
-    age(left, 25)
+        age(folder, hours)
     found = orphans.find(store)
     lost = {store.video("lost"), store.frames("lost"), store.filtered("p", "lost"), seen}
     assert set(found.folders) == {*lost, store.project("gone")}

@@ -96,6 +96,26 @@ def test_claims_that_beat_are_left_alone(database):
     assert recover.recover_stale(STALE) == []
 
 
+@pytest.mark.parametrize(
+    ("minutes", "alive", "dead"),
+    # a slow machine may take seconds between the rows' times and the look at them
+    [(2, (0, 31, 61, 90), (121, 150, 3600)), (60, (121, 3000, 3540), (3601, 7200))],
+)
+def test_a_claim_is_dead_when_it_was_silent_for_the_stale_minutes(database, minutes, alive, dead):
+    project = add("p", *(f"v{seconds}" for seconds in (*alive, *dead)))
+    for seconds in (*alive, *dead):
+        held(stages.DOWNLOAD, video_id=f"v{seconds}")
+        held(stages.FILTER, project_id=project, video_id=f"v{seconds}")
+    for table in ("videos", "project_videos"):
+        execute(
+            database,
+            f"UPDATE {table} SET"
+            " heartbeat_at = now() - make_interval(secs => substr(video_id, 2)::float)",
+        )
+    found = recover.recover_stale(MonitorConfig(stale_threshold_minutes=minutes))
+    assert {claim.key for claim in found} == {f"{of}v{s}" for of in ("", "p/") for s in dead}
+
+
 def test_whoever_was_taken_for_dead_writes_nothing(database):
     add("p", "a")
     late = held(stages.DOWNLOAD, video_id="a")

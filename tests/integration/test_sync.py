@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from dataminer.db import connection
 from dataminer.db.connection import transaction
 from dataminer.errors import ErrorClass, PermanentError, TransientError
 from dataminer.sync import claims, projects, results, stages
+from dataminer.sync import work as jobs_work
 from dataminer.sync.claims import LeaseLost
 from dataminer.sync.heartbeat import Interrupted
 from dataminer.sync.work import Work, perform
@@ -213,6 +215,51 @@ def test_a_stale_claim_is_taken_over_and_the_late_one_changes_nothing(video, tmp
     assert isinstance(late[0], LeaseLost)
     assert (tmp_path / "videos/v1/v1.mp4").read_bytes() == b"abc"
     assert row(video, "status, lease") == ("DOWNLOADED", 2)
+
+
+class Waits(Exception):
+    """Raised where a job would sleep."""
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [(0, False), (31, False), (61, False), (125, True)])
+def test_only_a_claim_that_was_silent_for_two_minutes_is_taken_over(
+    video, tmp_path, monkeypatch, seconds, taken
+):
+    slept = []
+
+    def sleep(wait: float) -> None:
+        slept.append(wait)
+        raise Waits
+
+    assert claims.claim(stages.DOWNLOAD, KEY, stale_seconds=120)
+    execute(video, f"UPDATE videos SET heartbeat_at = now() - interval '{seconds} s'")
+    monkeypatch.setattr(jobs_work, "time", SimpleNamespace(sleep=sleep))
+    if taken:
+        assert perform(work(tmp_path), CALM).status == "DOWNLOADED"
+        assert row(video, "status, lease") == ("DOWNLOADED", 2)
+    else:
+        with pytest.raises(Waits):
+            perform(work(tmp_path), CALM)
+        assert row(video, "status, lease, attempts") == ("DOWNLOADING", 1, 1)
+    assert bool(slept) is not taken
+
+
+def test_who_waits_for_another_looks_again_ever_less_often(video, tmp_path, monkeypatch):
+    slept: list[float] = []
+
+    def sleep(wait: float) -> None:
+        slept.append(wait)
+        execute(video, "UPDATE videos SET heartbeat_at = now()")
+        if sum(slept) > 100:
+            claims.release(held, error=None, error_class=None, counts=False)
+
+    held = claims.claim(stages.DOWNLOAD, KEY, stale_seconds=120)
+    assert held
+    monkeypatch.setattr(jobs_work, "time", SimpleNamespace(sleep=sleep))
+    assert perform(work(tmp_path), CALM).status == "DOWNLOADED"
+    assert slept[0] <= 0.2
+    assert 7.5 <= slept[-1] <= max(slept) <= 15
+    assert len(slept) < 20
 
 
 def test_a_claim_whose_process_is_gone_is_not_waited_for(video, tmp_path):
