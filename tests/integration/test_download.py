@@ -627,7 +627,7 @@ def test_a_video_that_is_all_that_the_policy_asks_for_comes(
         "licences": ["CC0", "creative commons*"],
     }
     settings = DownloadConfig.model_validate({"retries": 0, "policy": policy})
-    url = youtube_rig.add_video(youtube, "aqz-KE-bpKQ", info)
+    url = youtube_server.add_video(youtube, "aqz-KE-bpKQ", info)
     assert fetch(url, out, settings=settings).video.read_bytes() == clip.read_bytes()
 
 

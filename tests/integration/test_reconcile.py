@@ -6,10 +6,13 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import psycopg2
 import pyarrow as pa
 import pytest
 
+from dataminer.config import MonitorConfig
 from dataminer.frames import (
     CLUSTERS_FILE,
     FRAMES_FILE,
@@ -20,8 +23,9 @@ from dataminer.frames import (
 )
 from dataminer.images import ARCHIVE_FILE, FrameReader, FrameWriter
 from dataminer.store import Store
-from dataminer.sync import claims, projects, stages
+from dataminer.sync import claims, mend, projects, run, stages
 from dataminer.sync.reconcile import Report
+from dataminer.sync.truth import Verdict
 from tests.support.postgres import execute
 from tests.support.rows import Given
 from tests.support.stores import (
@@ -172,6 +176,62 @@ def test_what_a_run_does_of_itself_puts_nothing_back(whole):
     before = dump(database), listing(store)
     assert sync(store, adopt_only=True).mends == []
     assert (dump(database), listing(store)) == before
+
+
+def older_frames(store: Store) -> None:
+    """A download that is newer than its frames, and not their source."""
+    make_newer(store.video("v1") / "info.json")
+
+
+def other_frames(store: Store) -> None:
+    """Frames that are newer than those that were filtered out of them, and not their source."""
+    frames = store.frames("v1")
+    meta = {**read_meta(frames / FRAMES_FILE), "fingerprint": "another"}
+    write_table(frames / FRAMES_FILE, read_table(frames / FRAMES_FILE), FRAMES_SCHEMA, meta)
+    make_newer(frames / FRAMES_FILE)
+
+
+def a_lost_image(store: Store) -> None:
+    image(store.filtered("p", "v1")).unlink()
+
+
+def another_video(store: Store) -> None:
+    """A filtered video that dedup did not know of."""
+    make_video(store, "v3")
+    projects.add_videos("p", [Given("v3")])
+
+
+FORGOTTEN = {
+    "videos": "UPDATE videos SET status = 'PENDING', video_path = NULL WHERE video_id = 'v1'",
+    "members": "UPDATE project_videos SET status = 'PENDING' WHERE video_id = 'v1'",
+    "projects": "UPDATE projects SET project_stage = 'DEDUP_READY'",
+}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "forgotten", "after_a_run"),
+    [
+        # rows that would say more, beside files that would have to go
+        (older_frames, ["videos"], ("PENDING", "FILTERED", "COMPLETE")),
+        (other_frames, ["members"], ("EXTRACTED", "PENDING", "FILTERING")),
+        (a_lost_image, ["members"], ("EXTRACTED", "PENDING", "FILTERING")),
+        (another_video, ["projects"], ("EXTRACTED", "FILTERED", "DEDUP_READY")),
+        # rows that would say more, and files that are whole
+        (None, [*FORGOTTEN], ("EXTRACTED", "FILTERED", "COMPLETE")),
+    ],
+)
+def test_what_a_run_takes_up_of_itself_costs_no_file(whole, spoil, forgotten, after_a_run):
+    database, store = whole
+    if spoil:
+        spoil(store)
+    for table in forgotten:
+        execute(database, FORGOTTEN[table])
+    before = listing(store)
+    run.bring_up_to_date(store, ["p"], MonitorConfig())
+    assert listing(store) == before
+    assert (*statuses(database)["v1"], stage(database)) == after_a_run
+    removed = [path for mend in sync(store).mends for path in mend.removed]
+    assert bool(removed) is bool(spoil), "what is asked for by name removes them"
 
 
 def test_frames_that_are_gone_while_the_project_is_worked_on(whole):
@@ -434,8 +494,6 @@ def test_live_claims_are_left_alone(whole):
 def test_a_row_that_moved_on_since_it_was_read_is_left_alone(whole, monkeypatch):
     database, store = whole
     shutil.rmtree(store.frames("v1"))
-    from dataminer.sync import mend
-
     first = mend.put_back
 
     def late(*args, **options):
@@ -445,6 +503,112 @@ def test_a_row_that_moved_on_since_it_was_read_is_left_alone(whole, monkeypatch)
     monkeypatch.setattr(mend, "put_back", late)
     assert told(sync(store)) == [("p", "wrong counters", "recounted")]
     assert statuses(database)["v1"][0] == "EXTRACTING"
+
+
+def test_files_that_are_back_when_their_row_is_locked_leave_it_as_it_was(whole, monkeypatch):
+    """As when a disk was away for a moment, or another job had just replaced a folder."""
+    database, store = whole
+    before = dump(database), listing(store).keys()
+    aside, real = store.root.parent / "aside", mend.put_back
+    for path in (
+        store.frames("v1"),
+        store.filtered("p", "v1"),
+        store.dedup("p") / FRAMES_FILE,
+        store.detect("p") / "annotations.json",
+    ):
+
+        def late(*args: Any, path: Path = path) -> bool:
+            aside.rename(path)
+            return real(*args)
+
+        path.rename(aside)
+        monkeypatch.setattr(mend, "put_back", late)
+        assert sync(store).mends == []
+        assert not aside.exists(), "nothing was to be put back"
+        assert (dump(database), listing(store).keys()) == before
+
+
+def test_a_row_is_judged_again_while_it_is_locked(whole):
+    database, store = whole
+    key, ask = {"video_id": "v1"}, "FROM videos WHERE video_id = 'v1'"
+    ((lease,),) = execute(database, f"SELECT lease {ask}")
+    table, before = store.frames("v1") / FRAMES_FILE, dump(database)
+    found = Verdict("DOWNLOADED", (table,))
+
+    def put_back(status: str, lease: int, again: Verdict) -> bool:
+        def judge() -> Verdict:
+            with pytest.raises(psycopg2.errors.LockNotAvailable):
+                execute(database, f"SELECT {ask} FOR UPDATE NOWAIT")
+            return again
+
+        return mend.put_back(stages.DOWNLOAD, key, (status, lease), found, judge)
+
+    assert not put_back("EXTRACTED", lease, Verdict("EXTRACTED", (table,)))
+    assert not put_back("EXTRACTED", lease, Verdict("DOWNLOADED"))
+    assert not put_back("EXTRACTED", lease + 1, found)
+    assert not put_back("DOWNLOADED", lease, found)
+    assert (dump(database), table.exists()) == (before, True)
+    assert put_back("EXTRACTED", lease, found)
+    assert execute(database, f"SELECT status {ask}") == [("DOWNLOADED",)]
+    assert not table.exists()
+
+
+@pytest.fixture
+def new(database, tmp_path) -> tuple[str, Store]:
+    """A downloaded video that its row does not know of."""
+    store = Store(tmp_path / "data")
+    make_download(store, "v1")
+    projects.add_videos("p", [Given("v1")])
+    return database, store
+
+
+ROW = "SELECT status, lease, attempts, locked_by IS NULL FROM videos"
+
+
+def test_files_that_are_gone_when_their_row_is_claimed_are_not_taken_up(new, monkeypatch):
+    database, store = new
+    real = mend.adopt
+
+    def late(*args: Any) -> bool:
+        (store.video("v1") / "v1.mp4").unlink()
+        return real(*args)
+
+    monkeypatch.setattr(mend, "adopt", late)
+    assert sync(store).mends == []
+    assert execute(database, ROW) == [("PENDING", 1, 0, True)]
+
+
+@pytest.mark.parametrize(
+    ("when", "row"),
+    [
+        ("before", ("DOWNLOADING", 1, 1, False)),
+        ("before, and given back", ("PENDING", 1, 0, True)),
+        ("after", ("DOWNLOADING", 1, 1, False)),
+    ],
+)
+def test_a_row_that_somebody_claims_meanwhile_is_not_taken_up(new, monkeypatch, when, row):
+    database, store = new
+    real = claims.look
+
+    def somebody_claims() -> None:
+        held = claims.claim(stages.DOWNLOAD, {"video_id": "v1"}, stale_seconds=120)
+        assert held
+        if "given back" in when:
+            claims.release(held, error=None, error_class=None, counts=False)
+        else:
+            execute(database, "UPDATE videos SET heartbeat_at = now() - interval '31 s'")
+
+    def look(*args: Any) -> Any:
+        if when == "after":
+            found = real(*args)
+            somebody_claims()
+            return found
+        somebody_claims()
+        return real(*args)
+
+    monkeypatch.setattr(claims, "look", look)
+    assert [mended for mended in told(sync(store)) if mended[0] != "p"] == []
+    assert execute(database, ROW) == [row]
 
 
 def test_only_the_projects_that_were_named(whole):
