@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg2
@@ -46,11 +46,14 @@ def shared_server(folder: Path) -> Iterator[str]:
 
 def _never_sync(home: Path) -> None:
     """Have the server wait for no disk: a power cut would lose all, a crash of ours nothing."""
-    running = embedded.status(home)
-    assert running.pid is not None
-    with (running.data_dir / "postgresql.conf").open("a") as settings:
-        settings.write("\nfsync = off\nsynchronous_commit = off\nfull_page_writes = off\n")
-    os.kill(running.pid, signal.SIGHUP)
+    url = embedded.url(home).replace("//dataminer@", "//postgres@")
+    with closing(psycopg2.connect(url)) as session:
+        session.autocommit = True
+        # what ALTER SYSTEM sets comes after the settings that each start writes
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            session.cursor().execute(f"ALTER SYSTEM SET {setting} = off")
+        session.cursor().execute("SELECT pg_reload_conf()")
+    wait_until(lambda: query(url, "SHOW fsync") == [("off",)])
 
 
 def clean_up(home: Path) -> None:
