@@ -30,7 +30,7 @@ def shared_server(folder: Path) -> Iterator[str]:
         new = not home.exists()
         url = embedded.start(home)
         if new:
-            _never_sync(home)
+            never_sync(home)
         mine.touch()
     try:
         yield url
@@ -38,19 +38,17 @@ def shared_server(folder: Path) -> Iterator[str]:
         with FileLock(f"{folder}.lock"):
             mine.unlink()
             if not any(mine.parent.iterdir()):
-                embedded.stop(home)
-                # as root the data lies elsewhere: the server's own user cannot enter our folders
-                shutil.rmtree(home.resolve())
+                clean_up(home)  # as root the data lies elsewhere, for its user to enter
                 shutil.rmtree(folder)
 
 
-def _never_sync(home: Path) -> None:
+def never_sync(home: Path) -> None:
     """Have the server wait for no disk: a power cut would lose all, a crash of ours nothing."""
     url = embedded.url(home).replace("//dataminer@", "//postgres@")
     with closing(psycopg2.connect(url)) as session:
         session.autocommit = True
         # what ALTER SYSTEM sets comes after the settings that each start writes
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+        for setting in ("fsync", "full_page_writes"):
             session.cursor().execute(f"ALTER SYSTEM SET {setting} = off")
         session.cursor().execute("SELECT pg_reload_conf()")
     wait_until(lambda: query(url, "SHOW fsync") == [("off",)])
@@ -61,13 +59,21 @@ def clean_up(home: Path) -> None:
     found = home.resolve()
     (found / "host.json").unlink(missing_ok=True)
     with suppress(DatabaseError):
-        embedded.stop(home)
+        _end_at_once(home)
     last = embedded.status(home)
     assert last.state in ("absent", "stopped")
     if last.socket_dir:
         shutil.rmtree(last.socket_dir, ignore_errors=True)
     if found.parent == STATE_DIR:
         shutil.rmtree(found)
+
+
+def _end_at_once(home: Path) -> None:
+    """End a server whose data nobody needs any more: it writes nothing to the disk first."""
+    running = embedded.status(home).pid
+    if running:
+        os.kill(running, signal.SIGQUIT)
+        wait_until(lambda: embedded.status(home).pid is None)
 
 
 def query(url: str, sql: str) -> list[tuple[object, ...]]:
