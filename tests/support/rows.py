@@ -25,9 +25,14 @@ class Given:
 
 def force(url: str, statement: str) -> None:
     """Set up a state by hand, whatever steps lead to it otherwise."""
+    execute(url, forced(statement))
+
+
+def forced(statement: str) -> str:
+    """Return statements that write what no step may."""
     off = "".join(f"ALTER TABLE {table} DISABLE TRIGGER transition; " for table in TABLES)
     on = "".join(f"; ALTER TABLE {table} ENABLE TRIGGER transition" for table in TABLES)
-    execute(url, off + statement + on)
+    return off + statement + on
 
 
 def add(project: str, *video_ids: str, **source: Any) -> int:
