@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,7 +32,7 @@ from dataminer.sync import projects, stages
 from dataminer.sync.report import facts
 from tests.support.fixtures_browser import Opened
 from tests.support.paths import ROOT
-from tests.support.postgres import execute
+from tests.support.postgres import execute, fresh_database
 from tests.support.report_project import draw_pictures, make_project
 from tests.support.rows import add, downloaded, extracted, failed, filtered, held, silence, versions
 
@@ -41,6 +42,11 @@ TITLE = "<script>document.title = 'taken over'</script><img src=//evil.example/x
 @pytest.fixture
 def birds(database) -> str:
     """A project in which everything happens at once, with a stranger's title."""
+    return fill(database)
+
+
+def fill(database: str) -> str:
+    """Add the project to the database that DATABASE_URL names."""
     project = add("birds", *(f"v{n}" for n in range(5)))
     extracted("v0", frames=100)
     filtered("v0", project, passed=90)
@@ -89,9 +95,9 @@ class Served:
         return json.loads(body)
 
 
-@pytest.fixture
-def live(birds, tmp_path: Path) -> Iterator[Served]:
-    store = Store(tmp_path / "data")
+@contextmanager
+def serving(store: Store) -> Iterator[Served]:
+    """Serve the project's live page."""
     watch = Watch(["birds"], MonitorConfig(), read_only=True)
     server = web.serve(web.Site(watch, ["birds"], store, interval=0.2))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -102,6 +108,30 @@ def live(birds, tmp_path: Path) -> Iterator[Served]:
     server.server_close()
 
 
+@pytest.fixture
+def live(birds, tmp_path: Path) -> Iterator[Served]:
+    """A live page whose database and files a test may change."""
+    with serving(Store(tmp_path / "data")) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def kept(server: str, template: str, tmp_path_factory) -> Iterator[tuple[str, Served]]:
+    with fresh_database(server, template, "pages") as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", url)
+        fill(url)
+        with serving(Store(tmp_path_factory.mktemp("pages") / "data")) as served:
+            yield url, served
+
+
+@pytest.fixture
+def still(kept: tuple[str, Served], monkeypatch: pytest.MonkeyPatch) -> Served:
+    """The live page of all tests that only read."""
+    url, served = kept
+    monkeypatch.setenv("DATABASE_URL", url)
+    return served
+
+
 # ---- who may ask -------------------------------------------------------------------------------
 
 
@@ -109,39 +139,39 @@ def live(birds, tmp_path: Path) -> Iterator[Served]:
     "path",
     ["/", "/wrong/", "//", "/{most}/", "/{token}x/now.json", "/now.json", "/%C3%A9/", "/%00/"],
 )
-def test_without_the_token_there_is_nothing(live: Served, path):
-    token = live.root.strip("/")
+def test_without_the_token_there_is_nothing(still: Served, path):
+    token = still.root.strip("/")
     path = path.format(token=token, most=token[:-1])
-    status, _, body = live.ask(path)
+    status, _, body = still.ask(path)
     assert (status, b"birds" in body) == (403, False)
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
-def test_another_name_for_this_machine_is_refused(live: Served, host):
+def test_another_name_for_this_machine_is_refused(still: Served, host):
     """A page of another site that rebinds its name to 127.0.0.1 still sends its own name."""
-    assert live.ask(live.root, host=host)[0] == 403
+    assert still.ask(still.root, host=host)[0] == 403
 
 
 @pytest.mark.parametrize("host", ["localhost:9999", "127.0.0.1:1234", "localhost"])
-def test_a_tunnel_may_end_at_another_port(live: Served, host):
-    assert live.ask(live.root, host=host)[0] == 200
+def test_a_tunnel_may_end_at_another_port(still: Served, host):
+    assert still.ask(still.root, host=host)[0] == 200
 
 
-def test_only_this_machine_is_listened_to(live: Served):
+def test_only_this_machine_is_listened_to(still: Served):
     other = socket.gethostbyname_ex(socket.gethostname())[2]
     for address in {*other, "127.0.0.2"} - {"127.0.0.1"}:
-        with pytest.raises(OSError), socket.create_connection((address, live.port), timeout=5):
+        with pytest.raises(OSError), socket.create_connection((address, still.port), timeout=5):
             pass
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_nothing_but_reading_is_understood(live: Served, method):
-    assert live.ask(live.root, method=method)[0] == 501
+def test_nothing_but_reading_is_understood(still: Served, method):
+    assert still.ask(still.root, method=method)[0] == 501
 
 
-def test_each_answer_forbids_what_the_page_does_not_need(live: Served):
+def test_each_answer_forbids_what_the_page_does_not_need(still: Served):
     for path in ("", "now.json", "nosuch"):
-        _, headers, _ = live.ask(live.root + path)
+        _, headers, _ = still.ask(still.root + path)
         assert "default-src 'none'" in headers["Content-Security-Policy"]
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert headers["Referrer-Policy"] == "no-referrer"
@@ -149,10 +179,10 @@ def test_each_answer_forbids_what_the_page_does_not_need(live: Served):
         assert "Server" not in headers
 
 
-def test_a_port_that_is_taken_ends_with_a_sentence(live: Served):
+def test_a_port_that_is_taken_ends_with_a_sentence(still: Served):
     watch = Watch(["birds"], MonitorConfig(), read_only=True)
-    with pytest.raises(DataminerError, match=f"port {live.port} cannot be used"):
-        web.serve(web.Site(watch, [], live.store, 1.0), live.port)
+    with pytest.raises(DataminerError, match=f"port {still.port} cannot be used"):
+        web.serve(web.Site(watch, [], still.store, 1.0), still.port)
 
 
 # ---- what is told ------------------------------------------------------------------------------
@@ -169,8 +199,8 @@ def test_looking_changes_nothing_though_claims_are_stale(live: Served, birds):
     assert versions(birds) == before
 
 
-def test_the_numbers_are_those_of_the_monitor(live: Served):
-    now = live.json("now.json")
+def test_the_numbers_are_those_of_the_monitor(still: Served):
+    now = still.json("now.json")
     (project,) = now["projects"]
     assert (project["name"], project["total_videos"], project["videos_failed"]) == ("birds", 5, 1)
     assert now["rates"]["birds"]["filtered"] == 1
@@ -180,11 +210,11 @@ def test_the_numbers_are_those_of_the_monitor(live: Served):
     assert now["reports"] == []
 
 
-def test_a_story_is_the_one_that_why_tells(live: Served):
-    told = live.json("why.json?video=v2")
+def test_a_story_is_the_one_that_why_tells(still: Served):
+    told = still.json("why.json?video=v2")
     assert told["video"]["title"] == TITLE
     assert told["next_step"] == "replace the file: it has no bytes"
-    status, _, body = live.ask(live.root + "why.json?video=nosuch%00")
+    status, _, body = still.ask(still.root + "why.json?video=nosuch%00")
     assert status == 503
     assert "there is no video nosuch" in json.loads(body)["error"]
 
@@ -204,8 +234,8 @@ def test_a_story_is_the_one_that_why_tells(live: Served):
         ("page=99999999999999999999", {"v0", "v1", "v2", "v3", "v4"}),
     ],
 )
-def test_videos_can_be_chosen(live: Served, query, expected):
-    found = live.json(f"videos.json?{query}")
+def test_videos_can_be_chosen(still: Served, query, expected):
+    found = still.json(f"videos.json?{query}")
     assert {row["video_id"] for row in found["rows"]} == expected
     assert found["total"] == len(expected)
 
@@ -303,8 +333,8 @@ def test_the_live_page_in_a_browser(live: Served, opened: Opened):
 
 
 @pytest.mark.browser
-def test_a_wrong_token_shows_nothing_in_a_browser(live: Served, opened: Opened):
-    answer = opened.page.goto(live.url[:-2] + "/")
+def test_a_wrong_token_shows_nothing_in_a_browser(still: Served, opened: Opened):
+    answer = opened.page.goto(still.url[:-2] + "/")
     assert answer.status == 403
     assert "birds" not in opened.page.content()
 
@@ -320,13 +350,20 @@ def test_the_live_page_opens_a_report(live: Served, opened: Opened):
     assert opened.away(live.url) == []
 
 
+@pytest.fixture(scope="module")
+def out(tmp_path_factory) -> Path:
+    """The report of a project with everything in it."""
+    folder = tmp_path_factory.mktemp("report")
+    store, path = Store(folder / "data"), folder / "index.html"
+    made = make_project(store, "birds", videos=20, frames=60)
+    draw_pictures(store, gather(store, made, {}, folder))
+    write_report(store, made, path)
+    return path
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_report_in_a_browser(opened: Opened, tmp_path: Path, scheme):
-    store, out = Store(tmp_path / "data"), tmp_path / "index.html"
-    made = make_project(store, "birds", videos=20, frames=60)
-    draw_pictures(store, gather(store, made, {}, tmp_path))
-    write_report(store, made, out)
+def test_the_report_in_a_browser(opened: Opened, out: Path, scheme):
     page = opened.page
     page.emulate_media(color_scheme=scheme)
     page.goto(out.as_uri())
