@@ -20,6 +20,7 @@ import pytest
 
 from dataminer.config import Config, MonitorConfig
 from dataminer.db import _pgbinaries, _pgprocess, connection, embedded
+from dataminer.db import guard as guard_module
 from dataminer.db._pglisten import Wish
 from dataminer.db.connection import transaction
 from dataminer.db.guard import Guard
@@ -28,7 +29,7 @@ from dataminer.errors import DatabaseAway, DatabaseError
 from dataminer.sync import claims, jobs, stages
 from dataminer.sync.heartbeat import kept_alive
 from tests.support import videos
-from tests.support.embedded import clean_up, kill_server, pid_of, query
+from tests.support.embedded import clean_up, kill_server, never_sync, pid_of, query
 from tests.support.waiting import wait_until
 
 NODE = _pgprocess.Machine("node17", "another boot", "pid:[1]")
@@ -38,8 +39,12 @@ NODE = _pgprocess.Machine("node17", "another boot", "pid:[1]")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Make one database for this file; its server listens unless a test changes that."""
     place = tmp_path_factory.mktemp("shared") / "pg"
-    yield place
-    clean_up(place)
+    try:
+        embedded.start(place)
+        never_sync(place)
+        yield place
+    finally:
+        clean_up(place)
 
 
 @pytest.fixture
@@ -265,14 +270,20 @@ def test_what_is_refused_for_good_is_asked_once(
     assert len(asked) == 1
 
 
-def test_a_guard_starts_what_crashed_and_not_what_was_stopped(home: Path) -> None:
+def test_a_guard_starts_what_crashed_and_not_what_was_stopped(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, crashed = [], embedded.crashed
+    monkeypatch.setattr(embedded, "crashed", lambda home: looks.append(home) or crashed(home))
+    monkeypatch.setattr(guard_module, "LOOK_SECONDS", 0.1)
     guard = Guard()
     guard.watch()
     try:
         os.kill(pid_of(home), 9)
         wait_until(lambda: embedded.status(home).state == "running")
         embedded.stop(home)
-        time.sleep(2.5)
+        seen = len(looks)
+        wait_until(lambda: len(looks) > seen + 3)  # it starts what it has seen crashed twice
         assert embedded.status(home).state == "stopped"
     finally:
         guard.stop()
@@ -282,7 +293,7 @@ def test_a_guard_starts_what_crashed_and_not_what_was_stopped(home: Path) -> Non
 class Outages:
     """Stops the server before each transaction, for a moment, and counts."""
 
-    SECONDS = 0.3
+    SECONDS = 0.1
 
     def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.home, self.count, self.refused = home, 0, 0
@@ -362,15 +373,15 @@ def test_a_claim_outlives_an_outage(home: Path, caplog: pytest.LogCaptureFixture
 
 
 def test_a_crowd_waits_for_its_turn(home: Path) -> None:
-    """Send 300 at once to a server that takes 25."""
+    """Send 100 at once to a server that takes 10."""
     superuser = str(embedded.status(home).url).replace("//dataminer@", "//postgres@")
     with closing(psycopg2.connect(superuser)) as session:
         session.autocommit = True
-        session.cursor().execute("ALTER SYSTEM SET max_connections = 25")
+        session.cursor().execute("ALTER SYSTEM SET max_connections = 10")
     embedded.stop(home)
     embedded.start(home)
     url = embedded.status(home).nodes_url
-    gate, refused = threading.Barrier(300), []
+    gate, refused = threading.Barrier(100), []
 
     def job(number: int) -> int:
         def work(session: Any) -> int:
@@ -391,10 +402,10 @@ def test_a_crowd_waits_for_its_turn(home: Path) -> None:
             raise
 
     try:
-        with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(300) as pool:
+        with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(100) as pool:
             patch.setenv("DATABASE_URL", str(url))
             patch.setattr(psycopg2, "connect", counting)
-            assert sorted(pool.map(job, range(300))) == list(range(300))
+            assert sorted(pool.map(job, range(100))) == list(range(100))
         assert any("too many clients" in said or "slots are reserved" in said for said in refused)
     finally:
         with closing(psycopg2.connect(superuser)) as session:
