@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dataminer.config.models import BudgetConfig, HostRates, YouTubeRates
+from dataminer.stages import gate as gate_module
 from dataminer.stages.gate import LATE, TRANSIT, Lane, LocalGate, Place, place_of, spacing
 from tests.support.http_server import most_in_a_window
 
@@ -60,13 +61,15 @@ def test_media_and_downloads_of_youtube_have_limits_of_their_own():
     assert spacing(settings, Place("host.example", Lane.REQUEST))[0] == pytest.approx(62 / 600)
 
 
-def test_the_gate_of_one_process_spaces_requests_and_never_asks_again():
+def test_the_gate_of_one_process_spaces_requests_and_never_asks_again(monkeypatch):
+    slept = []
+    clock = SimpleNamespace(monotonic=lambda: 50 + sum(slept), sleep=slept.append)
+    monkeypatch.setattr(gate_module, "time", clock)
     gate = LocalGate(BudgetConfig(others=HostRates(requests_per_minute=620)))
-    began = time.monotonic()
     for _ in range(4):
         gate.request("http://host.example/x")
-    assert time.monotonic() - began >= 0.3
-    assert gate.waited >= 0.25
+    assert slept == pytest.approx([0, 0.1, 0.1, 0.1])
+    assert gate.waited == pytest.approx(0.3)
     gate.request("http://other.example/x")
     assert not gate.refused("http://host.example/x", "HTTP 429", 1.0)
 
