@@ -75,13 +75,13 @@ def slow_cover(hashes: Hashes, order: list[int], threshold: int) -> list[tuple[i
 
 
 @given(hash_arrays(), thresholds)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_pairs_are_those_of_brute_force(hashes: Hashes, threshold: int) -> None:
     assert found(hashes, threshold) == by_brute_force(hashes, threshold)
 
 
 @given(hash_arrays(most=120), st.integers(0, 20), st.integers(4, 16))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_every_split_finds_the_same(hashes: Hashes, threshold: int, chunks: int) -> None:
     split = hamming._split(chunks, threshold)
     if sum(chunk.probes for chunk in split) > 5000:
@@ -92,7 +92,7 @@ def test_every_split_finds_the_same(hashes: Hashes, threshold: int, chunks: int)
 
 @pytest.mark.parametrize("threshold", [0, 3, 8])
 def test_index_and_comparison_of_all_agree_where_the_index_is_chosen(threshold: int) -> None:
-    hashes = scenes(np.random.default_rng(5), 20_000, 25, 3)
+    hashes = scenes(np.random.default_rng(5), 12_000, 25, 3)
     assert hamming._plan(np.unique(hashes), threshold)
     indexed = found(hashes, threshold)
     with patch.object(hamming, "_plan", lambda *_: []):
@@ -100,7 +100,7 @@ def test_index_and_comparison_of_all_agree_where_the_index_is_chosen(threshold: 
 
 
 @given(hash_arrays(), hash_arrays(most=50), st.integers(0, 12), st.sampled_from([0, 5, 8]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_matches_of_foreign_queries(
     hashes: Hashes, queries: Hashes, threshold: int, chunks: int
 ) -> None:
@@ -146,7 +146,7 @@ def test_no_candidate_list_is_longer_than_a_slice_or_a_bucket() -> None:
 
 
 @given(hash_arrays(most=150), thresholds, st.integers(0, 2**32))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_greedy_is_that_of_a_slow_loop(hashes: Hashes, threshold: int, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(hashes))
     kept, distance = greedy_cover(hashes, order, threshold)
