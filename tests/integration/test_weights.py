@@ -16,7 +16,9 @@ from dataminer.stages.weights import fetch, quiet_ultralytics
 
 class TestFetch:
     def test_an_unknown_name_fails_at_once(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"no weights named nothing\.pt") as caught:
+        with pytest.raises(
+            ConfigError, match=r"ultralytics publishes no weights named nothing\.pt"
+        ) as caught:
             fetch("nothing.pt", tmp_path)
         assert str(tmp_path / "nothing.pt") in caught.value.hint
 

@@ -14,14 +14,17 @@ from dataminer.errors import ConfigError
 from tests.support.paths import ROOT
 
 WRONG = [
-    ({"fliter": {}}, ["fliter", "unknown key", "did you mean `filter`"]),
+    ({"fliter": {}}, ["fliter: unknown key; did you mean `filter`?"]),
     ({"filter": {"min_sharpnes": 1}}, ["filter.min_sharpnes", "did you mean `min_sharpness`"]),
     ({"download": {"zzz": 1}}, ["download.zzz", "unknown key", "max_height"]),
-    ({"filter": {"min_sharpness": "abc"}}, ["filter.min_sharpness", "number", "'abc'"]),
+    (
+        {"filter": {"min_sharpness": "abc"}},
+        ["filter.min_sharpness: must be a valid number", "'abc'"],
+    ),
     ({"extract": {"every_frames": 2.5}}, ["extract.every_frames", "integer", "2.5"]),
     ({"extract": {"every_seconds": 0}}, ["extract.every_seconds", "greater than 0"]),
     ({"extract": {"strategy": "sometimes"}}, ["extract.strategy", "'time'", "'sometimes'"]),
-    ({"detect": {"confidence": 1.5}}, ["detect.confidence", "less than or equal to 1", "1.5"]),
+    ({"detect": {"confidence": 7}}, ["detect.confidence: must be less than or equal to 1, got 7"]),
     ({"detect": {"image_size": 100}}, ["detect.image_size", "multiple of 32"]),
     ({"dedup": {"threshold": -1}}, ["dedup.threshold", "greater than or equal to 0"]),
     ({"input": {"urls": "https://x"}}, ["input.urls", "list"]),

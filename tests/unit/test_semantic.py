@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from dataminer.config import load
 from dataminer.config.models import FilterConfig, SemanticConfig
 from dataminer.errors import ConfigError
 from dataminer.stages import checkpoint as checkpoints
+from dataminer.stages.looking import Looking
 
 
 def test_without_the_libraries_the_sentence_says_what_to_install(
@@ -39,3 +41,11 @@ def test_a_project_without_prompts_has_the_settings_that_it_had() -> None:
     asked = FilterConfig.model_validate({"semantic": {"prompts": {"junk": ["blur"]}}})
     assert asked.result_settings().keys() - plain.result_settings().keys() == {"semantic"}
     assert "batch" not in asked.result_settings()["semantic"]
+
+
+def test_one_process_looks_at_so_many_videos_as_the_settings_say() -> None:
+    semantic = {"model": "some/model", "prompts": {"junk": ["blur"]}}
+    looking = Looking.of(load({"filter": {"videos_per_job": 2, "semantic": semantic}}))
+    assert list(looking.batches(["a", "b", "c"]).values()) == [("a", "b"), ("c",)]
+    names = {*looking.batches(["a", "b"]), *looking.batches(["a", "b"], ["p"])}
+    assert len(names) == 2, "two projects share no batch"
