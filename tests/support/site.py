@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
+from dataminer.cli.main import main
 from dataminer.frames import read_meta
 from tests.support.paths import BIN, ROOT
 from tests.support.postgres import execute
@@ -48,12 +53,34 @@ class Site:
             env={name: value for name, value in env.items() if value},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
 
     def dataminer(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run ``dataminer``."""
         return self.run("dataminer", *arguments, **environment)
+
+    def dataminer_here(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run ``dataminer`` in this process: a second quicker, where the process is not tested."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(self.folder)
+            patch.setenv("DATABASE_URL", self.database)
+            patch.setattr(sys, "argv", ["dataminer", *arguments])
+            try:
+                main()
+                code = 0
+            except SystemExit as end:
+                code = end.code or 0
+        if isinstance(code, str):
+            print(code, file=err)
+            code = 1
+        return subprocess.CompletedProcess(arguments, int(code), out.getvalue(), err.getvalue())
+
+    def populate(self) -> None:
+        """Add what the configuration lists."""
+        done = self.dataminer_here("populate")
+        assert done.returncode == 0, done.stderr
 
     def snakemake(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run ``snakemake`` with the site's config file on top of the default one."""

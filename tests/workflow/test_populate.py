@@ -67,19 +67,19 @@ def test_every_usable_source_is_added_once_and_the_others_are_told(filled: Site)
 
 
 def test_adding_the_same_again_changes_nothing(filled: Site):
-    filled.dataminer("populate")
+    filled.dataminer_here("populate")
     before = filled.dump()
-    again = filled.dataminer("populate")
+    again = filled.dataminer_here("populate")
     assert "0 videos added, 4 known already (0 new to the store)" in again.stdout
     assert filled.dump() == before
 
 
 def test_a_video_by_hand(filled: Site):
-    done = filled.dataminer("add-video", "clips/two.mp4", "--project", "fish")
+    done = filled.dataminer_here("add-video", "clips/two.mp4", "--project", "fish")
     assert "project fish: 1 video added" in done.stdout
     assert "snakemake -n --config project=fish" in done.stdout
     assert list(known(filled).values()) == ["MANUAL"]
-    assert filled.dataminer("add-video", "clips", "--project", "fish").returncode == 0
+    assert filled.dataminer_here("add-video", "clips", "--project", "fish").returncode == 0
     assert len(known(filled)) == 2
 
 
@@ -93,7 +93,7 @@ def test_a_video_by_hand(filled: Site):
     ],
 )
 def test_what_cannot_be_added_ends_with_one_sentence(filled: Site, arguments, sentence):
-    done = filled.dataminer(*arguments)
+    done = filled.dataminer_here(*arguments)
     assert done.returncode == 1
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
@@ -102,7 +102,7 @@ def test_what_cannot_be_added_ends_with_one_sentence(filled: Site, arguments, se
 
 def test_a_config_that_names_no_video_says_where_to_write_them(site: Site):
     site.configure(project="void")
-    done = site.dataminer("populate")
+    done = site.dataminer_here("populate")
     assert done.returncode == 1
     assert "names no videos" in done.stderr
     assert "Next: fill input.files" in done.stderr
