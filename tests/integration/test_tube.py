@@ -1,143 +1,37 @@
-"""A small YouTube on loopback, downloaded from by the real rules: every way to fail, in one run."""
+"""A small YouTube on loopback, downloaded from by jobs of four processes: every way to fail."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from dataminer.store import Store
+from dataminer.sync.results import judged_by
 from tests.support import videos, youtube_server
-from tests.support.http_server import File, Reply, Server, serve
+from tests.support.http_server import Server, serve
+from tests.support.paths import ROOT
 from tests.support.site import Site
+from tests.support.tube import (
+    ATTEMPTS,
+    REFUSING,
+    SETTINGS,
+    assert_failures_are_told,
+    cases,
+    ends,
+    publish,
+    video_id,
+)
 
-POLICY = {
-    "blocked_titles": ["forb?idden"],
-    "blocked_hashtags": ["spam"],
-    "max_duration": 100,
-    "licences": ["Creative Commons*"],
-    "max_size_mb": 0.5,
-}
-SETTINGS = {
-    "retries": 0,
-    "socket_timeout": 4,
-    "min_bytes_per_second": 100,  # small blocks
-    "policy": POLICY,
-    "budget": {
-        "first_pause_seconds": 0.2,
-        "max_wait_minutes": 2,
-        "youtube": {
-            "downloads_per_hour": 1_000_000,
-            "sleep_interval": 0,
-            "max_sleep_interval": 0,
-        },
-        "others": {"requests_per_minute": 60_000, "downloads_per_hour": 1_000_000},
-    },
-}
-ATTEMPTS = 2
-REMOVED = "Video unavailable. This video has been removed by the uploader"
-BOT = "Sign in to confirm you’re not a bot"
-COPYRIGHT = "This video is no longer available due to a copyright claim by Someone"
-LIVE_SOON = "This live event will begin in 3 hours."
-TOO_MANY = Reply(429, headers={"Retry-After": "1"})
-FAR = {"Retry-After": "86400"}  # longer than any job waits
-ETAG = '"one"'
-NAME = r"rtrim(regexp_replace(url, '.*[/=]', ''), '_')"  # a case's, from its link
-
-
-@dataclass(frozen=True)
-class Case:
-    """A video of the tube: how it answers, how it ends, and what that costs in requests."""
-
-    page: dict[str, Any] | Reply
-    ends: str
-    pages: int
-    media: Any = None
-    files: int = 0
-    at_first: tuple[dict[str, Any] | Reply, ...] = ()
-    """What is answered before the page, each once."""
-
-
-def cases(clip: Path, tmp: Path) -> dict[str, Case]:
-    """Return the tube's videos, by name."""
-    body = clip.read_bytes()
-    half = len(body) // 2
-    cut = Reply(body=body[:half], content_type="video/mp4", declared_length=len(body))
-    large = Reply(body=b"x", content_type="video/mp4", declared_length=600_000)
-    picture = tmp / "picture.jpg"
-    picture.write_bytes(videos.jpeg())
-    refused, once, again = "FAILED policy", "DOWNLOADED", ATTEMPTS
-    return {
-        "good": Case({}, once, 1, clip, 1),
-        # what YouTube says of videos that are not to be had
-        "removed": Case({"error": REMOVED}, "FAILED removed", 1),
-        "private": Case({"error": "Private video. Sign in if"}, "FAILED private", 1),
-        "members": Case({"error": "Join this channel to get access"}, "FAILED members_only", 1),
-        "age": Case({"error": "Sign in to confirm your age."}, "FAILED age", 1),
-        "geo": Case({"raise": "geo"}, "FAILED geo", 1),
-        "copyright": Case({"error": COPYRIGHT}, "FAILED copyright", 1),
-        "drm": Case({"raise": "drm"}, "FAILED drm", 1),
-        "live": Case({"live_status": "is_live"}, "FAILED live", 1, clip),
-        "soon": Case({"error": LIVE_SOON}, "FAILED live", 1),
-        "page404": Case(Reply(404), "FAILED removed", 1),
-        # files that are not what they should be
-        "file410": Case({}, "FAILED removed", 1, Reply(410), 1),
-        "picture": Case({}, "FAILED no_video", 1, picture, 1),
-        # the policy: one page, and no byte of the file
-        "title": Case({"title": "A FORBIDDEN film"}, refused, 1, clip),
-        "hashtag": Case({"description": "buy #spam"}, refused, 1, clip),
-        "long": Case({"duration": 101}, refused, 1, clip),
-        "licence": Case({"license": None}, refused, 1, clip),
-        "large": Case({}, refused, 1, large, 1),
-        "unknown": Case({"duration": None}, "FAILED unchecked", again, clip),
-        # what passes: nobody is condemned for it
-        "page500": Case(Reply(500), "PENDING server", again),
-        "reset": Case({}, "PENDING network", again, Reply(reset=True), again),
-        "silent": Case({}, "PENDING timeout", again, Reply(delay=60), again),
-        # what has passed by the second attempt; the first one's bytes are not fetched again
-        "stalls": Case({}, once, 2, [File(clip, ETAG, stop_after=half), File(clip, ETAG)], 2),
-        "cut": Case({}, once, 2, [cut, clip], 2),
-        "late500": Case({}, once, 2, [Reply(500), clip], 2),
-        # what has all jobs leave YouTube alone for a moment; then the same attempt asks again
-        "busy": Case({}, once, 3, clip, 1, (TOO_MANY, TOO_MANY)),
-        "bot": Case({}, once, 2, clip, 1, ({"error": BOT},)),
-    }
-
-
-# sites of their own that go on refusing: asked once, and no more while the pause lasts
-REFUSING = {
-    "refuses": (Reply(429, headers=FAR), "PENDING rate_limit"),
-    "distrusts": (Reply(403, BOT.encode(), headers=FAR), "PENDING bot_check"),
-}
-
-
-def video_id(name: str) -> str:
-    return f"{name:_<11}"
-
-
-def publish(tube: Server, name: str, case: Case) -> str:
-    """Put a video on the tube; return its link."""
-    if case.media is not None:
-        tube.add(f"/{name}.mp4", case.media)
-    page = case.page
-    if isinstance(page, dict) and not {"error", "raise"} & page.keys():
-        file = {"url": f"{tube.url}/{name}.mp4", "ext": "mp4", "vcodec": "avc1", "height": 120}
-        page = {
-            "title": f"About {name}",
-            "description": "",
-            "uploader": "Someone",
-            "duration": 2,
-            "license": "Creative Commons Attribution",
-            "upload_date": "20240229",
-            "formats": [{"format_id": "f", **file}],
-            **page,
-        }
-    return youtube_server.add_video(tube, video_id(name), *case.at_first, page)
+JOBS = 4
 
 
 @pytest.fixture
@@ -152,41 +46,38 @@ def refusing() -> Iterator[dict[str, Server]]:
         yield {name: stack.enter_context(serve()) for name in REFUSING}
 
 
-def due(site: Site, tube: Server) -> set[str]:
-    """Return the videos that a run would download, by name."""
-    planned = site.snakemake("-n", "only_download", **youtube_server.environment(tube))
-    assert planned.returncode == 0, planned.stderr
-    found = set(re.findall(r"Downloading video ([\w-]+)", planned.stdout + planned.stderr))
-    rows = site.rows(f"SELECT {NAME}, video_id FROM videos")
-    return {name for name, video_id in rows if video_id in found}
+def attempt(site: Site, tube: Server) -> int:
+    """Run the download job of each video that is due; return the status of the whole."""
+    due = [row[0] for row in site.rows("SELECT video_id FROM videos WHERE status = 'PENDING'")]
+    config = site.config()
+    given = {key: config[key] for key in ("download", "monitor")}
+    file = site.folder / "group.json"
+    file.write_text(json.dumps({**given, "store": str(site.folder / "data"), "videos": due}))
+    command = [sys.executable, "-m", "tests.support.download_group", str(JOBS), "60", str(file)]
+    env = {**os.environ, **youtube_server.environment(tube), "DATABASE_URL": site.database}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, timeout=300).returncode
 
 
-def ends(site: Site) -> dict[str, str]:
-    rows = site.rows(f"SELECT {NAME}, status, error_class FROM videos")
-    return {name: " ".join(filter(None, row)) for name, *row in rows}
-
-
-def test_every_way_to_fail_in_one_run(
-    site: Site, tube: Server, refusing: dict[str, Server], tmp_path: Path
+def test_every_way_to_fail(
+    database: str, tube: Server, refusing: dict[str, Server], tmp_path: Path
 ) -> None:
+    site = Site(tmp_path, database)
     clip = videos.make_video(tmp_path / "clip.mp4")
     all_cases = cases(clip, tmp_path)
     links = [publish(tube, name, case) for name, case in all_cases.items()]
     links += [refusing[name].add(f"/{name}", reply) for name, (reply, _) in REFUSING.items()]
-    config: dict[str, Any] = {
-        "project": "tube",
-        "input": {"urls": links},
-        "download": SETTINGS,
-        "monitor": {"max_attempts": ATTEMPTS},
-    }
-    site.configure(**config)
-    assert site.dataminer("populate").returncode == 0
-    run = ("-c4", "--keep-going", "--retries", str(ATTEMPTS - 1), "only_download")
-    done = site.snakemake(*run, **youtube_server.environment(tube))
+    site.configure(
+        project="tube",
+        input={"urls": links},
+        download=SETTINGS,
+        monitor={"max_attempts": ATTEMPTS},
+    )
+    site.populate()
+    for _ in range(ATTEMPTS):
+        assert attempt(site, tube) > 0  # for what passes, and is still due
     ended = {name: case.ends for name, case in all_cases.items()}
     ended |= {name: end for name, (_, end) in REFUSING.items()}
     assert ends(site) == ended
-    assert done.returncode == 1  # for what passes, and is still due
 
     pages = {name: youtube_server.pages(tube)[video_id(name)] for name in all_cases}
     assert pages == {name: case.pages for name, case in all_cases.items()}
@@ -203,21 +94,12 @@ def test_every_way_to_fail_in_one_run(
     for name in ("good", "stalls", "cut", "late500", "busy", "bot"):
         folder = site.folder / "data" / "videos" / video_id(name)
         assert (folder / f"{folder.name}.mp4").read_bytes() == clip.read_bytes()
-
-    failures = site.rows("SELECT error_class, error FROM videos WHERE error IS NOT NULL")
-    assert all(" Next: " in error for _, error in failures)
-    told = site.dataminer("status").stdout
-    for error_class, _ in failures:
-        assert re.search(rf"^\W+{error_class}\W+(permanent|transient)\W", told, re.MULTILINE)
-
-    passing = {name for name, end in ended.items() if end.startswith("PENDING")}
-    refused = {name for name, case in all_cases.items() if case.ends[7:] in {"policy", "unchecked"}}
-    assert due(site, tube) == passing
-    # a new policy has what the old one refused looked at again, and nothing else
-    policy = {**POLICY, "blocked_titles": [], "max_size_mb": None}
-    site.configure(**{**config, "download": {**SETTINGS, "policy": policy}})
-    assert due(site, tube) == passing | refused
-    wanted = [f"data/videos/{video_id(name)}/info.json" for name in ("title", "hashtag")]
-    site.snakemake("-c2", *wanted, **youtube_server.environment(tube))
-    assert (ends(site)["title"], ends(site)["hashtag"]) == ("DOWNLOADED", "FAILED policy")
-    assert due(site, tube) == (passing | refused) - {"title", "hashtag"}
+    assert_failures_are_told(site)
+    # a new policy has the last word on what an older one refused, and on what is not there yet
+    store, undecided = Store(tmp_path / "data"), ("FAILED policy", "FAILED unchecked", "PENDING")
+    asked_again = {
+        name for name in all_cases if judged_by(store.video(video_id(name)), "new") == "new"
+    }
+    assert asked_again == {
+        name for name, case in all_cases.items() if case.ends.startswith(undecided)
+    }

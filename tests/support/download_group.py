@@ -2,8 +2,8 @@
 
 ``python -m tests.support.download_group JOBS MINUTE FILE``
 
-The file holds a configuration's ``store`` and ``download``, and the videos' ids. MINUTE is how
-many seconds the minute of ``requests_per_minute`` has.
+The file holds a configuration, and the ids of the ``videos``. MINUTE is how many seconds
+the minute of ``requests_per_minute`` has.
 """
 
 from __future__ import annotations
@@ -23,22 +23,24 @@ from dataminer.sync import jobs
 
 
 def main(count: int, minute: float, file: Path) -> int:
-    """Fetch the videos, each job those of its own share; return how many jobs failed."""
+    """Fetch the videos, each process those of its share; return in how many one failed."""
     gate.MINUTE = minute
     logging.basicConfig(level=logging.INFO, format="%(process)d %(message)s")
     given = json.loads(file.read_text())
-    config = load({"store": given["store"], "download": given["download"]})
+    videos = given.pop("videos")
+    config = load(given)
     children = []
     for number in range(count):
         child = os.fork()
         if child == 0:
-            try:
-                for video_id in given["videos"][number::count]:
+            failed = 0
+            for video_id in videos[number::count]:
+                try:
                     jobs.download(config, video_id)
-            except BaseException:
-                logging.exception("failed")
-                os._exit(1)
-            os._exit(0)
+                except BaseException:
+                    logging.exception("failed")
+                    failed = 1
+            os._exit(failed)
         children.append(child)
     return sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child in children)
 
