@@ -2,70 +2,93 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from tests.support import videos
 from tests.support.http_server import serve
-from tests.support.postgres import fresh_database, name_of
+from tests.support.once import once
+from tests.support.postgres import create, fresh_database, name_of
 from tests.support.site import Site
 
 
 @pytest.fixture(scope="session")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two good videos (real ones where they are at hand) and three that are not."""
-    folder = tmp_path_factory.mktemp("footage")
-    real = videos.REAL_FOOTAGE
-    if real.is_dir():
-        shutil.copy(real / "car-detection.mp4", folder / "cars.mp4")
-        shutil.copy(real / "bottle-detection.mp4", folder / "bottles.mp4")
-    else:
-        videos.faststart(folder / "cars.mp4", frames=300, size=(640, 360))
-        videos.make_video(folder / "bottles.mp4", frames=400, size=(640, 360), gop=50)
-    videos.cut_off(folder / "cars.mp4", folder / "cut.mp4", 0.5)
-    videos.audio_only(folder / "audio.m4a")
-    (folder / "empty.mp4").touch()
-    return folder
+def footage(run_folder: Path, server: str) -> Path:
+    """Two good videos (a real one if it is at hand), one that is cut off, and one of sound only."""
+    folder = run_folder / "footage"
+
+    def make() -> str:
+        folder.mkdir()
+        real = videos.REAL_FOOTAGE / "bottle-detection.mp4"
+        if real.is_file():
+            shutil.copy(real, folder / "bottles.mp4")
+        else:
+            videos.make_video(folder / "bottles.mp4", frames=150, size=(640, 360), gop=50)
+        videos.faststart(folder / "cars.mp4", frames=150, size=(320, 240))
+        videos.cut_off(folder / "cars.mp4", folder / "cut.mp4", 0.5)
+        videos.audio_only(folder / "audio.m4a")
+        return str(folder)
+
+    return Path(once(run_folder / "footage.made", make))
+
+
+@dataclass(frozen=True)
+class Mined:
+    """A mined project: its folder, its database, to which nobody connects, and what was said."""
+
+    folder: Path
+    database: str
+    done: CompletedProcess[str]
 
 
 @pytest.fixture(scope="session")
-def first_run(
-    server: str,
-    template: str,
-    footage: Path,
-    shapes_weights: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Site, subprocess.CompletedProcess[str]]]:
-    """A project of five sources, one of them over HTTP, after one run; never changed by a test."""
-    with fresh_database(server, template, "mined") as url:
-        site = Site(tmp_path_factory.mktemp("mined"), url)
+def mined_once(
+    server: str, template: str, footage: Path, shapes_weights: Path, run_folder: Path
+) -> Mined:
+    """A project of four sources, one of them over HTTP, after one run; made by one process."""
+    folder = run_folder / "mined"
+
+    def make() -> str:
+        folder.mkdir()
+        site = Site(folder, create(server, template, "mined"))
         with serve() as http:
             site.configure(
                 project="birds",
                 input={
                     "urls": [http.add("/bottles.mp4", footage / "bottles.mp4")],
-                    "files": [str(footage / f) for f in ("cars.mp4", "cut.mp4", "empty.mp4")]
-                    + [str(footage / "audio.m4a")],
+                    "files": [str(footage / f) for f in ("cars.mp4", "cut.mp4", "audio.m4a")],
                 },
                 detect={"model": str(shapes_weights), "image_size": 320},
             )
             populated = site.dataminer("populate")
             assert populated.returncode == 0, populated.stderr
             done = site.mine()
-        yield site, done
+        said = {"returncode": 0, "stdout": done.stdout, "stderr": done.stderr}
+        return json.dumps({"database": site.database, "done": {"args": done.args, **said}})
+
+    made = json.loads(once(run_folder / "mined.made", make))
+    return Mined(folder, made["database"], CompletedProcess(**made["done"]))
+
+
+@pytest.fixture(scope="session")
+def first_run(server: str, mined_once: Mined) -> Iterator[tuple[Site, CompletedProcess[str]]]:
+    """The project as its run left it, and what the run said; never changed by a test."""
+    with fresh_database(server, name_of(mined_once.database), "origin") as url:
+        yield Site(mined_once.folder, url), mined_once.done
 
 
 @pytest.fixture
-def mined(server: str, first_run, tmp_path: Path) -> Iterator[Site]:
+def mined(server: str, mined_once: Mined, tmp_path: Path) -> Iterator[Site]:
     """A copy of the mined project, files and database, to go on from."""
-    origin, _ = first_run
     folder = tmp_path / "site"
-    shutil.copytree(origin.folder, folder, symlinks=True)
-    with fresh_database(server, name_of(origin.database), "copy") as url:
+    shutil.copytree(mined_once.folder, folder, symlinks=True)
+    with fresh_database(server, name_of(mined_once.database), "copy") as url:
         yield Site(folder, url)
 
 

@@ -6,8 +6,6 @@ import re
 import shutil
 from pathlib import Path
 
-import pytest
-
 from dataminer.frames import read_table
 from tests.support.postgres import fresh_database
 from tests.support.site import Site, counters, jobs, recount, stage
@@ -18,10 +16,14 @@ def frames_of(site: Site, name: str) -> Path:
     return folder
 
 
-def synced(site: Site, *arguments: str) -> str:
-    done = site.dataminer("sync", *arguments)
+def command(site: Site, *arguments: str) -> str:
+    done = site.dataminer_here(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def synced(site: Site, *arguments: str) -> str:
+    return command(site, "sync", *arguments)
 
 
 def seen(site: Site) -> dict[str, object]:
@@ -42,7 +44,6 @@ def assert_whole(site: Site, before: dict[str, object], project: str = "birds") 
     assert counters(site, project) == recount(site, project)
     assert seen(site) == before
     assert synced(site, "--deep") == "nothing to mend\n"
-    assert jobs(site.snakemake("-n")) == {}
 
 
 def test_a_finished_project_has_nothing_to_mend(mined: Site):
@@ -52,27 +53,26 @@ def test_a_finished_project_has_nothing_to_mend(mined: Site):
     assert (mined.dump(), mined.listing()) == before
 
 
-def test_a_deleted_frames_folder(mined: Site):
+def test_deleted_images_and_a_deleted_folder(mined: Site):
     before = seen(mined)
-    shutil.rmtree(frames_of(mined, "cars"))
+    project = mined.folder / "data" / "projects" / "birds"
+    made = {"dedup": 1, "detect": 1, "report": 1, "all": 1}
+
+    def delete_an_image(folder: Path) -> None:
+        sorted(folder.glob("*.jpg"))[0].unlink()
+        assert synced(mined) == "nothing to mend\n"
+        assert "removed" in synced(mined, "--deep")
+
+    delete_an_image(project / "detect" / "images")
+    assert stage(mined, "birds") == "DETECT_READY"
+    delete_an_image(project / "dedup")
+    assert jobs(mined.snakemake("-n")) == made
+    delete_an_image(next((project / "filtered").glob("cars-*")))
+    delete_an_image(frames_of(mined, "cut"))
+    shutil.rmtree(frames_of(mined, "bottles"))
     assert "EXTRACTED -> DOWNLOADED" in synced(mined)
-    assert counters(mined, "birds")[3] == 2
-    made = jobs(mined.mine())
-    assert made == {"extract": 1, "filter": 1, "dedup": 1, "detect": 1, "report": 1, "all": 1}
-    assert_whole(mined, before)
-
-
-@pytest.mark.parametrize("folder", ["frames", "filtered", "dedup", "detect/images"])
-def test_one_deleted_image(mined: Site, folder):
-    before = seen(mined)
-    place = mined.folder / "data" / "projects" / "birds" / folder
-    place = frames_of(mined, "cars") if folder == "frames" else place
-    place = next(place.glob("cars-*")) if folder == "filtered" else place
-    sorted(place.glob("*.jpg"))[0].unlink()
-    assert synced(mined) == "nothing to mend\n"
-    assert "removed" in synced(mined, "--deep")
-    made = jobs(mined.mine())
-    assert "download" not in made
+    assert counters(mined, "birds")[3] == 1
+    assert jobs(mined.mine()) == {"extract": 2, "filter": 3, **made}
     assert_whole(mined, before)
 
 
@@ -96,7 +96,7 @@ def test_a_new_database_takes_up_a_finished_store(mined: Site, server, template)
     before, files = seen(mined), mined.listing()
     with fresh_database(server, template, "site") as url:
         fresh = Site(mined.folder, url)
-        assert fresh.dataminer("populate").returncode == 0
+        fresh.populate()
         synced(fresh)
         assert stage(fresh, "birds") == "COMPLETE"
         assert jobs(fresh.mine()) == {}
@@ -110,17 +110,17 @@ def test_a_new_database_takes_up_a_finished_store(mined: Site, server, template)
 def test_a_deleted_project_leaves_the_other_whole(mined: Site):
     config = mined.config()
     before, files = seen(mined), mined.listing()
-    config["project"] = "fish"
-    config["input"] = {"files": [config["input"]["files"][0]]}
-    mined.configure(**config)
-    assert mined.dataminer("populate").returncode == 0
-    mined.mine()
-    refused = mined.dataminer("delete-project", "fish", "--files")
+    mined.configure(
+        **{**config, "project": "fish", "input": {"files": [config["input"]["files"][0]]}}
+    )
+    mined.populate()
+    made = jobs(mined.mine("only_dedup"))
+    assert made == {"filter": 1, "dedup": 1, "only_dedup": 1}
+    assert stage(mined, "fish") == "DETECT_READY"
+    refused = mined.dataminer_here("delete-project", "fish", "--files")
     assert refused.returncode == 1
     assert "say --yes" in refused.stderr
-    done = mined.dataminer("delete-project", "fish", "--files", "--videos", "--yes")
-    assert done.returncode == 0, done.stderr
-    config["project"] = "birds"
+    command(mined, "delete-project", "fish", "--files", "--videos", "--yes")
     mined.configure(**config)
     assert mined.rows("SELECT name FROM projects") == [("birds",)]
     assert mined.listing() == {
@@ -130,25 +130,22 @@ def test_a_deleted_project_leaves_the_other_whole(mined: Site):
     assert_whole(mined, before)
 
 
-def test_a_forced_stage_runs_again(mined: Site):
-    before = seen(mined)
+def test_a_forced_stage_is_due_again(mined: Site):
     clusters = mined.folder / "data/projects/birds/dedup/clusters.parquet"
-    assert mined.dataminer("force-dedup", "birds", "--yes").returncode == 0
+    command(mined, "force-detect", "birds", "--yes")
+    assert jobs(mined.snakemake("-n")) == {"detect": 1, "report": 1, "all": 1}
+    command(mined, "force-dedup", "birds", "--yes")
     assert clusters.exists(), "what was kept stays kept"
-    assert mined.dataminer("force-dedup", "birds", "--rebuild", "--yes").returncode == 0
+    command(mined, "force-dedup", "birds", "--rebuild", "--yes")
     assert not clusters.exists()
     assert stage(mined, "birds") == "DEDUP_READY"
-    made = jobs(mined.mine())
-    assert made == {"dedup": 1, "detect": 1, "report": 1, "all": 1}
-    assert mined.dataminer("force-detect", "birds", "--yes").returncode == 0
-    assert jobs(mined.mine()) == {"detect": 1, "report": 1, "all": 1}
-    assert_whole(mined, before)
+    planned = jobs(mined.snakemake("-n"))
+    assert planned == {"dedup": 1, "detect": 1, "report": 1, "all": 1}
 
 
 def test_a_deleted_video_leaves_its_project_which_is_made_again(mined: Site):
     (cars,) = mined.rows("SELECT video_id FROM videos WHERE video_id LIKE 'cars-%'")[0]
-    done = mined.dataminer("delete-videos", cars, "--files", "--yes")
-    assert done.returncode == 0, done.stderr
+    command(mined, "delete-videos", cars, "--files", "--yes")
     assert stage(mined, "birds") == "DEDUP_READY"
     assert jobs(mined.mine()) == {"dedup": 1, "detect": 1, "report": 1, "all": 1}
     assert not any(cars in path for path in mined.listing())
