@@ -6,8 +6,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from dataminer.db import embedded
 from tests.support import videos
 from tests.support.http_server import serve
 from tests.support.paths import BIN, ROOT
@@ -30,10 +31,9 @@ HERE = Path(__file__).parent
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "sacct")
 # the workflow, as a clone has it
 WORKFLOW = ("Snakefile", "rules", "scripts", "profiles", "slurm", "envs", "report", "dataminer")
-# Slurm is asked soon, and the files are on this machine's own disk
-QUICK = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10")
-FORTY = 40
-OUTAGE_SECONDS = 60
+COUNT = 8
+BEATS = 10
+GPU = ("gpu=1", "slurm_partition=gpu")
 RUN_SECONDS = 560
 _SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: \S*?/(?:rule|group)_([^/]+)/")
 
@@ -81,7 +81,15 @@ class Run:
         self.output = self.site.folder / "run.txt"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [BIN / "snakemake", "--profile", "slurm", *QUICK, *self.arguments],
+                [
+                    sys.executable,
+                    HERE / "snakemake_polling_soon.py",
+                    "--profile",
+                    "slurm",
+                    "--latency-wait",
+                    "10",
+                    *self.arguments,
+                ],
                 cwd=self.site.folder,
                 env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
                 stdout=output,
@@ -97,7 +105,7 @@ class Run:
         """The kind of each Slurm job so far, by its number."""
         return dict(_SUBMITTED.findall(self.said))
 
-    def until(self, condition: Callable[[], Any], seconds: float = 180) -> None:
+    def until(self, condition: Callable[[], Any], seconds: float = 400) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert self.process.poll() is None, self.said
@@ -117,6 +125,8 @@ def start(cluster: Site) -> Iterator[Callable[..., Run]]:
     yield begin
     for run in runs:
         run.process.terminate()
+        if run.submitted:  # else it waits for what is at work
+            subprocess.run(["scancel", *run.submitted], check=True)
         run.process.wait(60)
 
 
@@ -129,8 +139,7 @@ def told(job: str, *columns: str) -> list[str]:
 
 
 def rows(site: Site, statement: str) -> list[tuple[Any, ...]]:
-    url = site.dataminer("db", "url").stdout.strip()
-    connection = psycopg2.connect(url)
+    connection = psycopg2.connect(embedded.reach())
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute(statement)
@@ -149,144 +158,162 @@ def states(site: Site) -> tuple[set[str], set[str], str]:
     )
 
 
-def test_forty_videos_and_an_outage_of_the_database(cluster, start, shapes_weights, capsys):
+def test_a_whole_project_and_an_outage_of_the_database(
+    cluster, start, shapes_weights, tiny_siglip, shims, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", shims)
     clips = cluster.folder / "clips"
     clips.mkdir()
     real = sorted(videos.REAL_FOOTAGE.glob("*.mp4"))[:2] if videos.REAL_FOOTAGE.is_dir() else []
     for path in real:
         (clips / path.name).symlink_to(path)
-    for number in range(FORTY - len(real)):
+    for number in range(COUNT - len(real)):
         videos.make_video(clips / f"clip{number}.mp4", frames=30 + number, size=(160, 120))
+    prompts = {"positive": ["a picture of red"], "junk": ["a picture of blue"]}
     cluster.configure(
         project="birds",
         input={"files": ["clips"]},
-        filter={"min_sharpness": 0},
+        filter={
+            "min_sharpness": 0,
+            "semantic": {"model": str(tiny_siglip), "prompts": prompts, "max_junk": 0.999},
+        },
         detect={"model": str(shapes_weights), "image_size": 320},
+        monitor={"heartbeat_seconds": 1},
     )
     assert cluster.dataminer("populate").returncode == 0
-    gpu = ("--set-resources", "detect:gpu=1", "detect:slurm_partition=gpu", "dedup:mem_mb=1234")
-    run = start(*gpu)
+    rows(cluster, _HOLD)
+    on_gpu = [f"{rule}:{what}" for rule in ("embed", "detect") for what in GPU]
+    run = start("--set-resources", *on_gpu, "dedup:mem_mb=1234")
 
-    # the database goes away while the frames are taken out
-    begun = "SELECT count(*) FROM videos WHERE status IN ('EXTRACTING', 'EXTRACTED')"
-    run.until(lambda: "frames-00000" in run.said)
-    run.until(lambda: rows(cluster, begun)[0][0] >= 2)
-    assert cluster.dataminer("db", "stop").returncode == 0
-    time.sleep(OUTAGE_SECONDS)
-    assert run.process.poll() is None, run.said
+    # the database goes away while a job is about to finish a video, and another to claim one
+    with held(run) as waited_for:
+        run.until(waited_for)
+        assert cluster.dataminer("db", "stop").returncode == 0
+    run.until(lambda: failed_beats(cluster) >= BEATS)
     assert cluster.dataminer("db", "start").returncode == 0
     assert run.process.wait(RUN_SECONDS) == 0, run.said
 
     assert "Error in" not in run.said
     assert "Trying to restart" not in run.said
-    kinds = run.submitted
-    assert {told(job, "State")[0] for job in kinds} == {"COMPLETED"}
-    batches = [kind for kind in kinds.values() if kind.startswith(("download-", "frames-"))]
-    with capsys.disabled():
-        print(f"\n{FORTY} videos: {len(batches)} Slurm jobs to download, extract and filter them")
-    assert 2 <= len(batches) <= 12
+    jobs = {kind.partition("-")[0]: number for number, kind in run.submitted.items()}
+    assert {told(number, "State")[0] for number in run.submitted} == {"COMPLETED"}
+    # however many videos
+    kinds = ("download", "frames", "prompts", "embed", "filter", "dedup", "detect")
+    assert sorted(jobs) == sorted(kinds)
+    assert len(run.submitted) == len(kinds)
+    (log,) = (cluster.folder / "logs" / "embed").glob("*.log")
+    assert re.findall(r"model loads: (\d+)", log.read_text()) == ["1"]
     assert states(cluster) == ({"EXTRACTED"}, {"FILTERED"}, "COMPLETE")
+    assert rows(cluster, "SELECT count(*) FROM videos") == [(COUNT,)]
 
     # what was asked for, as Slurm's accounting has it
-    job = {kind.split("-")[0]: number for number, kind in kinds.items()}
     asked = {
         kind: dict(part.split("=") for part in told(number, "ReqTRES")[0].split(","))
-        for kind, number in job.items()
+        for kind, number in jobs.items()
     }
-    assert asked["detect"]["gres/gpu"] == "1"
-    assert "gres/gpu" not in asked["frames"]
+    assert {kind for kind in kinds if asked[kind].get("gres/gpu") == "1"} == {"embed", "detect"}
+    assert {kind for kind in kinds if "gres/gpu" in asked[kind]} == {"embed", "detect"}
     assert (asked["frames"]["cpu"], asked["frames"]["mem"]) == ("4", "4000M")
     assert (asked["download"]["cpu"], asked["download"]["mem"]) == ("4", "2000M")
     assert asked["dedup"]["mem"] == "1234M"
-    assert told(job["detect"], "Partition") == ["gpu"]
-    assert told(job["frames"], "Partition") == ["cpu"]
-    assert told(job["detect"], "Timelimit") == ["04:00:00"]
+    assert told(jobs["detect"], "Partition", "Timelimit") == ["gpu", "04:00:00"]
+    assert told(jobs["embed"], "Partition") == ["gpu"]
+    assert told(jobs["frames"], "Partition") == ["cpu"]
 
     again = cluster.run("snakemake", "--profile", "slurm")
     assert again.returncode == 0, again.stderr
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
-def test_models_look_at_all_videos_in_one_job(cluster, start, tiny_siglip, shims, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", shims)
-    clips = cluster.folder / "clips"
-    clips.mkdir()
-    for number in range(6):
-        videos.make_video(clips / f"clip{number}.mp4", frames=30 + number, size=(160, 120))
-    asked = {"positive": ["a picture of red"], "junk": ["a picture of blue"]}
-    cluster.configure(
-        project="birds",
-        input={"files": ["clips"]},
-        filter={
-            "min_sharpness": 0,
-            "semantic": {"model": str(tiny_siglip), "prompts": asked, "max_junk": 0.999},
-        },
-    )
-    assert cluster.dataminer("populate").returncode == 0
-    run = start("only_filter", "--set-resources", "embed:gpu=1", "embed:slurm_partition=gpu")
-    assert run.process.wait(RUN_SECONDS) == 0, run.said
-    assert {status for (status,) in rows(cluster, "SELECT status FROM project_videos")} <= {
-        "FILTERED",
-        "FILTERED_EMPTY",
-    }
-    (log,) = (cluster.folder / "logs" / "embed").glob("*.log")
-    assert re.findall(r"model loads: (\d+)", log.read_text()) == ["1"]
-    kinds = Counter(kind.split("-")[0] for kind in run.submitted.values())
-    assert kinds == {"download": 1, "frames": 1, "prompts": 1, "embed": 1, "filter": 1}
-    (job,) = (number for number, kind in run.submitted.items() if kind == "embed")
-    assert "gres/gpu=1" in told(job, "ReqTRES")[0]
+# While its locks are held, the first video that is claimed cannot be finished, and no other claimed
+_HOLD = """
+CREATE SEQUENCE claims;
+CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.status = 'EXTRACTED' THEN
+        PERFORM pg_advisory_xact_lock_shared(1);
+    ELSIF nextval('claims') > 1 THEN
+        PERFORM pg_advisory_xact_lock_shared(2);
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER hold BEFORE UPDATE OF status ON videos FOR EACH ROW
+    WHEN (NEW.status IN ('EXTRACTING', 'EXTRACTED')) EXECUTE FUNCTION hold();
+"""
+_WAITED_FOR = (
+    "SELECT count(DISTINCT objid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+)
 
 
-def test_what_slurm_ends_is_done_again(cluster, start, shapes_weights):
+@contextmanager
+def held(run: Run) -> Iterator[Callable[[], bool]]:
+    """Hold the locks of _HOLD; yield what tells whether both are waited for."""
+    run.until(lambda: "SLURM jobid" in run.said)  # by then the server listens to the nodes
+    with closing(psycopg2.connect(embedded.reach())) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(1), pg_advisory_lock(2)")
+
+        def waited_for() -> bool:
+            cursor.execute(_WAITED_FOR)
+            return cursor.fetchone() == (2,)
+
+        yield waited_for
+
+
+def failed_beats(site: Site) -> int:
+    """How often the job that holds a video found no database to say so."""
+    logs = (site.folder / "logs" / "extract").glob("*.log")
+    return max(path.read_text().count("heartbeat failed") for path in logs)
+
+
+def test_what_slurm_ends_is_done_again(cluster, start):
     clip = cluster.folder / "clip.mp4"
     videos.make_video(clip, frames=60, size=(160, 120))
     gate = Gate(clip)
     with serve() as http:
+        urls = [http.add("/slow.mp4", [clip, gate]), http.add("/other.mp4", clip)]
         cluster.configure(
             project="birds",
             download={"socket_timeout": 600},
-            input={
-                "urls": [
-                    http.add("/slow.mp4", [clip, gate]),
-                    http.add("/cancelled.mp4", clip),
-                    http.add("/other.mp4", clip),
-                ]
-            },
+            input={"urls": urls},
             filter={"min_sharpness": 0},
-            detect={"model": str(shapes_weights), "image_size": 320},
         )
         assert cluster.dataminer("populate").returncode == 0
         rows(cluster, _KEEP_ENDS)
-        ((held,),) = rows(cluster, "SELECT video_id FROM videos WHERE url LIKE '%/cancelled.mp4'")
-        little = f"100 if attempt == 1 and wildcards.video_id != '{held}' else 1500"
+        (slow, other) = (
+            video_id
+            for (video_id,) in rows(cluster, "SELECT video_id FROM videos ORDER BY url DESC")
+        )
+        little = f"100 if attempt == 1 and wildcards.video_id == '{slow}' else 1500"
         run = start(
+            "only_filter",
             *("--resources", "job_minutes=1", "job_slots=1", "downloads=4"),
             *("--set-resources", f"extract:mem_mb={little}", f"filter:mem_mb={little}"),
-            "download:runtime=1",
         )
 
-        def of(kind: str, state: str) -> list[str]:
-            return [
-                job
-                for job, name in run.submitted.items()
-                if name.startswith(kind) and told(job, "State")[0].startswith(state)
-            ]
+        # a download runs out of time, and then, with its frames, out of memory; a job that finds
+        # its video locked and waits for it is cancelled
+        def job(kind: str, video_id: str) -> str:
+            """The newest Slurm job of a video."""
 
-        # one frames job runs out of memory and is done again with enough of it; another one, which
-        # finds its video locked and waits for it, is cancelled; the slow download runs out of time
-        with locked_once_downloaded(cluster, run, held):
-            waits = cluster.folder / "logs" / "extract" / f"{held}.log"
+            def newest() -> str | None:
+                name = f"{kind}-{sorted([slow, other]).index(video_id):05d}"
+                numbers = [number for number, kind in run.submitted.items() if kind == name]
+                return max(numbers, key=int, default=None)
+
+            run.until(newest)
+            return newest()
+
+        with locked_once_downloaded(cluster, run, other):
+            run.until(lambda: http.requests["/slow.mp4"] >= 2)
+            late = job("download", slow)
+            subprocess.run(["scontrol", "update", f"JobId={late}", "EndTime=now"], check=True)
+            waits = cluster.folder / "logs" / "extract" / f"{other}.log"
             run.until(lambda: waits.exists() and "waiting" in waits.read_text())
-            run.until(lambda: of("frames", "COMPLETED"))
-            (cancelled,) = of("frames", "RUNNING")
+            cancelled = job("frames", other)
             subprocess.run(["scancel", cancelled], check=True)
-            run.until(lambda: of("frames", "CANCELLED"))
-        run.until(lambda: of("download", "TIMEOUT"))
+            run.until(lambda: told(cancelled, "State")[0].startswith("CANCELLED"))
+        run.until(lambda: told(late, "State") == ["TIMEOUT"])
         gate.open()
-        run.process.wait(RUN_SECONDS)
-        if run.process.returncode:  # the attempts were spent: the same command goes on
-            http_again = start("--set-resources", "extract:mem_mb=1500")
-            assert http_again.process.wait(RUN_SECONDS) == 0, http_again.said
+        assert run.process.wait(RUN_SECONDS) == 0, run.said
     assert states(cluster) == ({"EXTRACTED"}, {"FILTERED"}, "COMPLETE")
     ends = {error_class for (error_class,) in rows(cluster, "SELECT error_class FROM ends")}
     assert ends >= {"out_of_memory", "time_limit", "cancelled"}
@@ -310,8 +337,7 @@ def locked_once_downloaded(site: Site, run: Run, video_id: str) -> Iterator[None
     """Hold the row of a video from when it is downloaded on: nobody can claim it."""
     ready = f"SELECT 1 FROM videos WHERE video_id = '{video_id}' AND status = 'DOWNLOADED'"
     run.until(lambda: "SLURM jobid" in run.said)  # by then the server listens to the nodes
-    url = site.dataminer("db", "url").stdout.strip()
-    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+    with closing(psycopg2.connect(embedded.reach())) as connection, connection.cursor() as cursor:
 
         def taken() -> bool:
             connection.rollback()
