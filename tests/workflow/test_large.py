@@ -64,17 +64,16 @@ def test_a_finished_project_has_nothing_left(large: Site):
 @pytest.mark.parametrize(
     ("options", "stages"),
     [
-        ((), {"download": 1, "extract": 1, "filter": 1}),
         (("-R", "filter"), {"download": 1, "extract": 1, "filter": len(VIDEOS) + 1}),
         (("--forceall",), dict.fromkeys(("download", "extract", "filter"), len(VIDEOS) + 1)),
     ],
-    ids=["plain", "-R filter", "--forceall"],
+    ids=["-R filter", "--forceall"],
 )
-def test_one_new_video_is_planned_alone_unless_more_is_asked_for(joined: Site, options, stages):
+def test_every_video_is_planned_when_asked_for(joined: Site, options, stages):
     assert planned(joined, *options) == {**PROJECT_JOBS, **stages}
 
 
-def test_a_filtered_table_that_is_gone_is_made_again(joined: Site):
+def test_a_new_video_and_a_filtered_table_that_is_gone_are_all_that_is_planned(joined: Site):
     table = finished_videos.results(joined.folder / "data", "p", VIDEOS[7])[2]
     changed = table.stat().st_mtime
     table.unlink()
