@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
+from itertools import pairwise
 
 import pytest
 from typer.testing import CliRunner
@@ -65,23 +67,6 @@ def test_many_at_once_get_one_moment_each(database):
     ((count, latest),) = execute(database, "SELECT permits, latest_at FROM budgets")
     assert len(permits) == count == 80
     assert (latest - began).total_seconds() >= 79 * 0.01
-
-
-def test_the_strictest_of_the_runs_counts_until_it_is_silent(database):
-    strict = RATES.model_copy(update={"others": HostRates(requests_per_minute=620)})
-    FleetGate(strict).request(URL)
-    latest = "SELECT latest_at FROM budgets"
-    ((first,),) = execute(database, latest)
-    loose = FleetGate(RATES)
-    for _ in range(3):
-        loose.request(URL)
-    ((last,),) = execute(database, latest)
-    assert (last - first).total_seconds() >= 0.3 - 0.001
-    execute(database, "UPDATE budgets SET stated_at = stated_at - interval '6 minutes'")
-    waited = loose.waited
-    for _ in range(3):
-        loose.request(URL)
-    assert loose.waited - waited < 0.2
 
 
 def test_moments_of_killed_jobs_pass_and_a_clock_that_went_back_is_no_wall(database):
@@ -211,6 +196,121 @@ def test_a_job_that_waits_for_its_moment_sees_a_refusal_meanwhile(database):
     gate.request(URL)
     with pytest.raises(Paused, match="pauses until"):
         gate.request(URL)
+
+
+# ---- the defaults' scale, by a clock that the test turns ---------------------------------------
+
+YOUTUBE = "https://youtu.be/aqz-KE-bpKQ"
+
+
+class Clock:
+    """Time goes on by itself, and jumps when somebody sleeps: then the rows' times are set back."""
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+        self.slept: list[float] = []
+
+    @property
+    def jumped(self) -> float:
+        return sum(self.slept)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.jumped
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        back = f"make_interval(secs => {seconds})"
+        execute(
+            self._database,
+            f"UPDATE budgets SET latest_at = latest_at - {back}, stated_at = stated_at - {back};"
+            f" UPDATE breakers SET open_until = open_until - {back},"
+            f" probe_until = probe_until - {back}",
+        )
+
+
+@pytest.fixture
+def clock(database, monkeypatch) -> Clock:
+    made = Clock(database)
+    monkeypatch.setattr(budget, "time", made)
+    return made
+
+
+def test_downloads_of_several_jobs_are_as_far_apart_as_the_defaults_say(database, clock):
+    gates, moments = [FleetGate(BudgetConfig()) for _ in range(3)], []
+    latest = "SELECT extract(epoch FROM latest_at)::float FROM budgets"
+    for turn in range(9):
+        gates[turn % 3].download(YOUTUBE)
+        moments.append(execute(database, latest)[0][0] + clock.jumped)
+    pauses = sorted(later - sooner for sooner, later in pairwise(moments))
+    assert pauses[0] >= 3602 / 240 - 0.001
+    assert pauses[4] <= 21.0
+    assert max(clock.slept) <= 10.0, "no moment is taken that is further away"
+
+
+@pytest.mark.parametrize(("pause", "waits"), [(59, True), (1790, True), (1830, False)])
+def test_a_job_waits_for_half_an_hour_and_no_longer(clock, monkeypatch, pause, waits):
+    monkeypatch.setattr(budget, "POLL", 300.0)
+    began = clock.monotonic()
+    FleetGate(BudgetConfig()).refused(URL, "HTTP 429", float(pause))
+    gate = FleetGate(BudgetConfig())
+    if waits:
+        gate.request(URL)
+        assert clock.monotonic() - began >= pause
+        assert clock.jumped <= pause + budget.POLL
+    else:
+        with pytest.raises(Paused, match="pauses until"):
+            gate.request(URL)
+        assert gate.waited == 0, "it gives up at once"
+
+
+def test_several_waits_are_one_long_one(clock, monkeypatch):
+    monkeypatch.setattr(budget, "POLL", 300.0)
+    gate = FleetGate(BudgetConfig())
+    for minutes in (14, 14):
+        FleetGate(BudgetConfig()).refused(URL, "HTTP 429", 60.0 * minutes)
+        gate.request(URL)
+        gate.passed()
+    FleetGate(BudgetConfig()).refused(URL, "HTTP 429", 60.0 * 14)
+    with pytest.raises(Paused):
+        gate.request(URL)
+
+
+def test_pauses_of_the_defaults_grow_from_a_minute_to_an_hour(database, clock):
+    gate = FleetGate(BudgetConfig(max_wait_minutes=0))
+    for strikes, minutes in enumerate([1, 2, 4, 8, 16, 32, 60, 60], start=1):
+        gate.refused(URL, "HTTP 429", None)
+        assert pauses(database, strikes, 60 * minutes)
+        clock.sleep(60 * minutes - 20)
+        with pytest.raises(Paused, match="pauses until"):
+            gate.request(URL)
+        clock.sleep(20)
+        gate.request(URL)
+
+
+def test_a_job_that_goes_first_has_two_minutes_for_each_word(clock):
+    first, second = (FleetGate(BudgetConfig(max_wait_minutes=0)) for _ in range(2))
+    first.refused(URL, "HTTP 429", None)
+    clock.sleep(60)
+    first.request(URL)
+    for _ in range(2):
+        clock.sleep(90)
+        with pytest.raises(Paused, match="asked by one job"):
+            second.request(URL)
+        first.request(URL)
+    clock.sleep(121)
+    second.request(URL)
+    with pytest.raises(Paused, match="asked by one job"):
+        first.request(URL)
+
+
+def test_the_strictest_of_the_runs_counts_until_it_was_silent_for_five_minutes(database, clock):
+    strict = BudgetConfig(others=HostRates(requests_per_minute=6))
+    for silence, per_minute in ((30, 6), (270, 6), (330, 600)):
+        FleetGate(strict).request(URL)
+        clock.sleep(silence)
+        FleetGate(BudgetConfig()).request(URL)
+        ((apart,),) = execute(database, "SELECT spacing FROM budgets")
+        assert apart == pytest.approx(62 / per_minute), silence
 
 
 # ---- for people --------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -23,9 +25,10 @@ from av.video.reformatter import VideoReformatter
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
 from dataminer.frames import FRAMES_FILE, read_meta, read_table
+from dataminer.stages import extract as extract_module
 from dataminer.stages import scan as scan_module
 from dataminer.stages.extract import extract
-from dataminer.stages.video import converted
+from dataminer.stages.video import converted, probe
 from tests.support import videos
 
 EVERY = {"strategy": "interval", "every_frames": 1}
@@ -63,6 +66,18 @@ def test_what_is_too_large_is_refused(settings: dict[str, Any], words: str, vide
     with pytest.raises(PermanentError, match=words) as caught:
         extracted(video, **settings)
     assert caught.value.error_class is ErrorClass.UNSUPPORTED
+
+
+@pytest.mark.parametrize(("gigabytes", "taken"), [(99.9, True), (100.1, False)])
+def test_the_default_takes_files_of_up_to_100_gb(
+    gigabytes: float, taken: bool, video: Path
+) -> None:
+    os.truncate(video, round(gigabytes * 1e9))  # its end is a hole, of which nothing is read
+    if taken:
+        assert len(extracted(video)[0]) == 3
+    else:
+        with pytest.raises(PermanentError, match="max_video_gb = 100"):
+            extracted(video)
 
 
 @pytest.mark.parametrize("decoding", ["planned", "everything"])
@@ -103,6 +118,36 @@ def test_a_deadline_ends_the_work_for_now(strategy: str, video: Path) -> None:
     with pytest.raises(TransientError, match="within 1e-06 minutes") as caught:
         extracted(video, strategy=strategy, timeout_minutes=1e-6)
     assert caught.value.error_class is ErrorClass.TIMEOUT
+
+
+@pytest.mark.parametrize("strategy", ["time", "scene"])
+@pytest.mark.parametrize(("minutes", "done"), [(119, True), (121, False)])
+def test_a_video_has_two_hours(
+    strategy: str, minutes: float, done: bool, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = chain([1000.0], repeat(1000.0 + 60 * minutes))  # the work takes so long at once
+    clock = SimpleNamespace(monotonic=lambda: next(times))
+    monkeypatch.setattr(extract_module, "time", clock)
+    if done:
+        assert extracted(video, strategy=strategy)[0]
+    else:
+        with pytest.raises(TransientError, match="not extracted within 120 minutes"):
+            extracted(video, strategy=strategy)
+
+
+@pytest.mark.parametrize("strategy", ["time", "scene"])  # by plan; by decoding everything
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_video_of_half_a_day_is_stopped_at_twelve_hours(
+    strategy: str, suffix: str, tmp_path: Path
+) -> None:
+    minute = 60 * 25
+    stamps = [0, minute, 719 * minute, 721 * minute, 722 * minute]
+    video = videos.make_video(tmp_path / f"a.{suffix}", pts=stamps)
+    assert probe(video).duration == pytest.approx(722 * 60, abs=61)
+    indices, meta = extracted(video, strategy=strategy)
+    assert (indices, meta["warning"]) == ([0, 1, 2], "stopped at max_minutes = 720")
+    indices, meta = extracted(video, strategy=strategy, max_minutes=1440)
+    assert (indices, meta["warning"]) == ([0, 1, 2, 3, 4], None)
 
 
 def test_damage_above_a_share_fails_the_video(tmp_path: Path) -> None:
@@ -363,7 +408,7 @@ import re, sys
 from pathlib import Path
 from dataminer.config.models import ExtractConfig
 from dataminer.stages.extract import extract
-from dataminer.stages.video import converted
+from dataminer.stages.video import converted, probe
 extract(Path(sys.argv[1]), Path(sys.argv[2]), "v", ExtractConfig(every_seconds=0.1), threads=2)
 assert "pandas" not in sys.modules  # 60 MB and 0.3 s that Arrow spends to look at lists
 # not getrusage, which counts what the parent had when it started this process

@@ -159,6 +159,27 @@ def test_read_only_changes_nothing(busy):
     assert re.search(r"EXTRACTING +v4 .* 1 h 00 min, stale", text)
 
 
+def test_heartbeats_are_told_in_their_unit_and_called_stale_after_the_stale_minutes(database):
+    # a slow machine may take seconds to look
+    silent = {0: r"\d+ s", 30: r"[345]\d s", 65: "1 min", 80: "1 min"}
+    stale = {125: "2 min", 3500: "58 min", 5400: "1 h 30 min", 90_000: "25 h 00 min"}
+    add("p", *(f"v{seconds}" for seconds in (*silent, *stale)))
+    for seconds in (*silent, *stale):
+        held(stages.DOWNLOAD, video_id=f"v{seconds}")
+    execute(
+        database,
+        "UPDATE videos SET"
+        " heartbeat_at = now() - make_interval(secs => substr(video_id, 2)::float)",
+    )
+    lines = [line.strip() for line in drawn(look(read_only=True), 140).splitlines()]
+    for seconds, said in (*silent.items(), *((s, f"{said}, stale") for s, said in stale.items())):
+        (line,) = [line for line in lines if re.match(rf"DOWNLOADING +v{seconds} ", line)]
+        assert re.search(rf" {said}$", line), line
+    of_an_hour = MonitorConfig(stale_threshold_minutes=60)
+    text = drawn(look(settings=of_an_hour, read_only=True), 140)
+    assert text.count(", stale") == 2
+
+
 def test_json_has_the_status_and_the_rates(busy):
     told = json.loads(json.dumps(look().as_json()))
     assert {

@@ -15,7 +15,7 @@ import pytest
 from dataminer.config.models import DetectConfig
 from dataminer.errors import PermanentError
 from dataminer.frames import FRAMES_FILE
-from dataminer.stages import shards
+from dataminer.stages import VERSIONS, shards
 from dataminer.stages.detect import detect
 from tests.support.detect_frames import FRAMES, Objects, row, write_rows
 
@@ -121,6 +121,46 @@ def test_what_a_shard_is_named_after(
     cv2.imwrite(str(folder / name), cv2.imread(str(folder / name)), [cv2.IMWRITE_JPEG_QUALITY, 60])
     reencoded = keys(planned(dedup=folder))
     assert [here == there for here, there in zip(usual, reencoded, strict=True)].count(False) == 1
+
+
+def test_a_shard_is_of_its_pictures_and_of_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, weights = tmp_path / "dedup", tmp_path / "model.pt"
+    folder.mkdir()
+    weights.write_bytes(b"weights")
+    rows = [row(f"a_{index:06d}.jpg", ("a", index, 64, 64)) for index in range(40)]
+    for each in rows:
+        (folder / each["file_name"]).touch()
+
+    def keys(changes: dict[str, Any] | None = None) -> list[str]:
+        write_rows(folder, [rows[0] | (changes or {}), *rows[1:]])
+        settings = SETTINGS.model_copy(update={"shard_images": 10})
+        return [shard.key for shard in shards.plan(folder, tmp_path, weights, settings).shards]
+
+    usual = keys()
+    assert keys() == usual and len(usual) >= 3
+    seen = {usual[0]}
+    changes: list[dict[str, Any]] = [
+        {"width": 65},
+        {"height": 65},
+        {"sharpness": 0.51},
+        {"brightness": 0.51},
+        {"contrast": 0.21},
+        {"entropy": 7.1},
+        {"phash": 1},
+        {"dhash": 1},
+    ]
+    for change in changes:
+        first, *others = keys(change)
+        assert others == usual[1:]
+        assert first not in seen, change
+        seen.add(first)
+    assert keys({"flash": 0.9, "change": 0.9}) == usual, "of the video, not of the picture"
+    weights.write_bytes(b"retrain")  # of the same name and size
+    retrained = keys()
+    monkeypatch.setitem(VERSIONS, "detect", VERSIONS["detect"] + 1)
+    assert len({*usual, *retrained, *keys()}) == 3 * len(usual)
 
 
 def test_a_video_more_changes_few_shards(shapes_weights: Path, tmp_path: Path) -> None:

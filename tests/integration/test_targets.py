@@ -12,7 +12,7 @@ import pytest
 from dataminer import targets
 from dataminer.config import load
 from dataminer.errors import DataminerError
-from dataminer.stages import made_with
+from dataminer.stages import made_with, policy_mark
 from dataminer.targets import Targets
 from tests.support import finished_videos
 from tests.support.postgres import execute, fresh_database
@@ -113,6 +113,19 @@ def test_local_files_do_not_mind_the_download_settings(project: Project):
     mark = made_with("download", None)
     project.set(f"UPDATE videos SET downloaded_with = '{mark}' WHERE video_id IN ('a', 'c')")
     assert project.left(download={"max_height": 720}) == lefts("bd", "bd", "bd")
+
+
+def test_a_refusal_is_finished_for_the_policy_that_refused(project: Project):
+    """Another policy may let the video in; other settings and other failures do not matter."""
+    policy = {"max_duration": 100}
+    config = load({"download": {"policy": policy}}).download
+    mark = f"{made_with('download', config.result_settings())} {policy_mark(config.policy)}"
+    refused = f"status = 'FAILED', extracted_with = NULL, downloaded_with = '{mark}', {ERROR}"
+    project.set(f"UPDATE videos SET {refused} WHERE video_id = 'b'")
+    assert project.left(download={"policy": policy}) == lefts()
+    assert project.left(download={"policy": policy, "retries": 9}) == lefts()
+    for other in ({}, {"max_duration": 101}, {**policy, "licences": ["CC0"]}):
+        assert project.left(download={"policy": other}) == lefts("b", "b", "b")
 
 
 @pytest.mark.parametrize(

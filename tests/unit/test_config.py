@@ -10,7 +10,10 @@ import pytest
 import yaml
 
 from dataminer.config import Config, ExtractConfig, generate, load, load_file
+from dataminer.config.download import JS_RUNTIMES, PROXIES
+from dataminer.config.models import PolicyConfig
 from dataminer.errors import ConfigError
+from dataminer.stages import VERSIONS, made_with, policy_mark
 from tests.support.paths import ROOT
 
 WRONG = [
@@ -91,6 +94,85 @@ def test_projects_stand_in_for_project_and_repeat_nothing():
     assert load({"project": "x"}).project_names == ["x"]
 
 
+RIGHT = [
+    # bounds belong to what may be given
+    {"detect": {"confidence": 0, "image_size": 32, "batch": 1, "jobs": 1000}},
+    {"detect": {"confidence": 1, "image_size": 8192, "batch": 1024, "device": "cuda:7"}},
+    {"dedup": {"threshold": 0, "similarity": 1}},
+    {"dedup": {"threshold": 32, "similarity": 0.001}},
+    {"extract": {"every_seconds": 86400, "quality": 1, "scene_threshold": 1}},
+    {"extract": {"every_seconds": 0.001, "quality": 100, "max_error_share": 0}},
+    {"filter": {"min_brightness": 0, "max_brightness": 1, "min_sharpness": 0, "max_black": 1}},
+    {"filter": {"min_brightness": 0.96, "max_brightness": 0.97}},
+    {"filter": {"semantic": {"prompts": {"positive": ["a"]}, "min_cosine": -1}}},
+    {"filter": {"content": {"require": ["car|truck"], "confidence": 0.05, "min_size": 1}}},
+    {"input": {"filters": {"after": "2024-02-01", "before": "2024-02-01"}}},
+    {"input": {"filters": {"after": "today-2years", "before": "now-3days"}}},
+    {"input": {"filters": {"min_duration": 8, "max_duration": 8, "licence": "any"}}},
+    {"input": {"max_results_per_query": 1000, "max_videos_per_playlist": 100_000}},
+    {"project": "A-1_b" + "x" * 58},
+    {"project": None, "projects": ["a"]},
+    # a claim may miss one beat
+    {"monitor": {"heartbeat_seconds": 30, "stale_threshold_minutes": 1}},
+    {"monitor": {"heartbeat_seconds": 3600, "stale_threshold_minutes": 120}},
+    {"monitor": {"stale_threshold_minutes": 1440, "max_attempts": 1}},
+    *({"download": {"proxy": f"{kind}://ann:pw@h:1"}} for kind in PROXIES),
+    *({"download": {"js_runtimes": [name, f"{name}:/opt/{name}"]}} for name in JS_RUNTIMES),
+    {"download": {"extractor_args": ["youtube:player_client=web,mweb;po_token=a=b", "x:y=z"]}},
+    {"download": {"timeout_minutes": 10080, "min_bytes_per_second": 0, "retries": 0}},
+    {"download": {"budget": {"first_pause_seconds": 60, "longest_pause_seconds": 60}}},
+    {"download": {"budget": {"youtube": {"sleep_interval": 0, "max_sleep_interval": 0}}}},
+    {"download": {"budget": {"others": {"sleep_interval": 9, "max_sleep_interval": 9}}}},
+    {"download": {"budget": {"max_wait_minutes": 0}}},
+    {"download": {"policy": {"min_duration": 0, "max_duration": 1, "max_size_mb": 0.1}}},
+]
+
+
+@pytest.mark.parametrize("values", RIGHT, ids=lambda value: str(value)[:60])
+def test_what_the_bounds_allow_is_taken_as_it_is_given(values):
+    def within(given, taken) -> bool:
+        if not isinstance(given, dict):
+            return given == taken
+        return all(within(value, taken[key]) for key, value in given.items())
+
+    assert within(values, load(values).model_dump())
+
+
+# what decides what comes out: a change has the stage run again
+DECIDING = {
+    "download": "max_height",
+    "extract": "strategy every_seconds image_format quality max_frames max_minutes max_output_gb"
+    " max_video_gb max_megapixels max_error_share crop_borders frame_store",
+    "filter": "min_sharpness min_brightness max_brightness min_contrast min_entropy max_black"
+    " max_blank max_border max_flash min_change",
+    "dedup": "method hash threshold",
+    "detect": "model prompts confidence image_size",
+}
+
+
+@pytest.mark.parametrize("section", DECIDING)
+def test_each_setting_that_decides_has_its_stage_run_again(section):
+    assert [*getattr(Config(), section).result_settings()] == DECIDING[section].split()
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "used"),
+    [
+        ("extract", {"strategy": "interval"}, "every_frames"),
+        ("extract", {"strategy": "scene"}, "every_seconds scene_threshold"),
+        ("extract", {"strategy": "keyframe"}, ""),
+        ("dedup", {"method": "embedding"}, "similarity"),
+        ("filter", {"content": {"exclude": ["car"]}}, "content"),
+        ("filter", {"semantic": {"prompts": {"junk": ["blur"]}}}, "semantic"),
+    ],
+)
+def test_settings_decide_where_they_are_used(section, values, used):
+    depending = {"every_frames", "every_seconds", "scene_threshold", "similarity"}
+    depending |= {"hash", "threshold", "content", "semantic"}
+    decided = getattr(load({section: values}), section)
+    assert depending & decided.result_settings().keys() == set(used.split())
+
+
 def test_only_settings_in_use_decide_a_result():
     def result(**settings):
         return ExtractConfig(**settings).result_settings()
@@ -102,6 +184,25 @@ def test_only_settings_in_use_decide_a_result():
     detect = load({}).detect
     assert "batch" not in detect.result_settings()
     assert "device" not in detect.result_settings()
+
+
+def test_each_rule_of_a_policy_makes_it_another():
+    rules = {name: ["a"] for name in ("blocked_hashtags", "blocked_titles", "licences")}
+    rules |= dict.fromkeys(("min_duration", "max_duration", "min_size_mb", "max_size_mb"), 1)
+    assert rules.keys() == PolicyConfig.model_fields.keys()
+    each = [{}, *({name: value} for name, value in rules.items())]
+    marks = [policy_mark(PolicyConfig(**given)) for given in each]
+    assert len(set(marks)) == len(each)
+    assert marks == [policy_mark(PolicyConfig(**given)) for given in each]
+
+
+def test_results_are_told_apart_by_stage_version_and_settings(monkeypatch):
+    seen = {made_with(stage, {"a": 1}) for stage in VERSIONS}
+    assert len(seen) == len(VERSIONS)
+    monkeypatch.setitem(VERSIONS, "extract", VERSIONS["extract"] + 1)
+    changed = {made_with("extract", settings) for settings in ({"a": 1}, {"a": 2}, {}, None)}
+    assert len(changed) == 4 and not changed & seen
+    assert made_with("extract", {"a": 1, "b": 2}) == made_with("extract", {"b": 2, "a": 1})
 
 
 @pytest.mark.parametrize(

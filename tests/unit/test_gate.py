@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -72,6 +73,46 @@ def test_the_gate_of_one_process_spaces_requests_and_never_asks_again(monkeypatc
     assert gate.waited == pytest.approx(0.3)
     gate.request("http://other.example/x")
     assert not gate.refused("http://host.example/x", "HTTP 429", 1.0)
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("ask", "count", "seconds", "most"),
+    [
+        # the defaults: downloads an hour, 10 to 20 seconds apart; requests a minute
+        (lambda gate: gate.download("https://youtu.be/x"), 300, 3600, 240),
+        (lambda gate: gate.request("https://youtu.be/x"), 70, 60, 30),
+        (lambda gate: gate.request("https://r1.googlevideo.com/x"), 250, 60, 120),
+        (lambda gate: gate.request("http://host.example/x"), 800, 60, 600),
+    ],
+    ids=["downloads", "pages", "media", "another host"],
+)
+def test_the_defaults_keep_their_rates_over_hours(monkeypatch, ask, count, seconds, most):
+    clock, begun = Clock(), []
+    monkeypatch.setattr(gate_module, "time", clock)
+    gate = LocalGate(BudgetConfig())
+    for _ in range(count):
+        ask(gate)
+        begun.append(clock.now)
+    pauses = [later - sooner for sooner, later in pairwise(begun)]
+    assert begun[0] == 1000.0, "the first need not wait"
+    assert most_in_a_window(begun, seconds) <= most
+    assert begun[-1] - begun[0] <= 1.35 * seconds * count / most, "and no slower than it must be"
+    if most == 240:
+        assert 15.0 <= min(pauses) < 16 and 19 < max(pauses) <= 20.0
+    assert gate.waited == pytest.approx(begun[-1] - begun[0])
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from dataminer.report.facts import Facts, Video
 from dataminer.report.frames import SCORES_FILE
 from dataminer.report.gather import PER_REASON, gather
 from dataminer.report.markup import Html, tag, text
+from dataminer.report.overview import duration
 from dataminer.report.page import page, write_report
 from dataminer.report.thumbs import Thumbnails
 from dataminer.store import Store
@@ -41,6 +42,23 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, name, attributes):
         self.found.append((name, dict(attributes)))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.04, "0.0 s"),
+        (59.94, "59.9 s"),
+        (60, "1.0 min"),
+        (90, "1.5 min"),
+        (3599, "60.0 min"),
+        (3600, "1.0 h"),
+        (5400, "1.5 h"),
+        (4_320_000, "1,200.0 h"),
+    ],
+)
+def test_durations_are_told_in_their_unit(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
 
 
 class TestMarkup:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dataminer.config import load
+from dataminer.stages import VERSIONS
 from tests.support.paths import BIN, ROOT
 from tests.support.site import Site, jobs
 
@@ -110,14 +115,51 @@ def test_a_dry_run_without_any_database_makes_none(site: Site, shapes_weights):
     assert not home.exists()
 
 
-@pytest.mark.parametrize(("device", "gpus"), [("auto", 0), ("cuda", 1)])
-def test_a_gpu_is_asked_for_where_the_settings_use_one(site: Site, device, gpus):
-    site.configure(project="birds", detect={"device": device})
-    wrapper = site.folder / "wrapper.smk"
-    asked = "workflow.get_rule('detect').resources['gpu'].value"
-    wrapper.write_text(f'include: "{ROOT}/Snakefile"\nsys.exit(f"gpus: {{{asked}}}")\n')
-    done = site.run("snakemake", "--snakefile", str(wrapper), "-n")
-    assert f"gpus: {gpus}" in done.stderr
+# every rule as Snakemake reads it: parameters, and whether a GPU is asked for
+TELL = """
+include: "{root}/Snakefile"
+import json
+gpu = {{r.name: r.resources["gpu"].value for r in workflow.rules if "gpu" in r.resources}}
+params = {{r.name: dict(r.params.items()) for r in workflow.rules}}
+print("told:", json.dumps([params, gpu], default=str), file=sys.stderr)
+sys.exit()
+"""
+DECIDING = ("download", "extract", "filter", "dedup", "detect")
+# what tells results of a rule from those of an older version
+RULES: dict[str, Any] = {
+    **{stage: VERSIONS[stage] for stage in DECIDING},
+    "prompts": VERSIONS["embed"],
+    "embed": [VERSIONS["embed"], VERSIONS["content"]],
+    "detect_shards": None,  # each shard's name has it
+    "report": None,  # drawn anew whenever anything was made
+    **dict.fromkeys(("weights", "model_folder")),  # fetched, not made
+    **dict.fromkeys(("all", "only_download", "only_extract", "only_filter", "only_dedup")),
+}
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_each_rule_has_its_version_its_settings_and_a_gpu_where_one_is_used(tmp_path: Path, device):
+    """A rule without its version would keep what an older one made. Read once: it is a process."""
+    given: dict[str, dict[str, Any]] = {
+        "download": {"max_height": 720},
+        "extract": {"strategy": "scene", "max_output_gb": 1.5},
+        "filter": {"min_contrast": 0.03, "content": {"exclude": ["car"], "device": device}},
+        "dedup": {"threshold": 7},
+        "detect": {"confidence": 0.4, "prompts": ["a disc"], "device": device},
+    }
+    site = Site(tmp_path, "postgresql://nobody@127.0.0.1:1/none")  # planning alone asks it
+    site.configure(**given)
+    (tmp_path / "tell.smk").write_text(TELL.format(root=ROOT))
+    done = site.run("snakemake", "--snakefile", "tell.smk", "-n")
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("told: ")]
+    params, gpu = json.loads(line.removeprefix("told: "))
+    assert {name: rule.get("version") for name, rule in params.items()} == RULES
+    decide = {stage: getattr(load(given), stage).result_settings() for stage in DECIDING}
+    assert {stage: params[stage]["settings"] for stage in DECIDING} == decide
+    assert params["report"]["settings"] == decide
+    assert params["download"].keys() == {"settings", "policy", "version"}
+    assert params["dedup"].keys() == {"settings", "version", "videos"}
+    assert gpu == dict.fromkeys(("embed", "detect", "detect_shards"), int(device == "cuda"))
 
 
 def test_jobs_on_a_node_plan_without_the_database(mined: Site):

@@ -1,0 +1,146 @@
+"""When a model looks at a video again, and when what it saw stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dataminer.config.models import ContentConfig, SemanticConfig
+from dataminer.embeddings import Embeddings
+from dataminer.files import sha256_file
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.stages import content, semantic
+from dataminer.stages.todo import Todo, todo
+from dataminer.stages.weights import weights_sha256
+
+
+def test_what_was_seen_is_of_one_stage_version_model_and_source() -> None:
+    def mark(stage: str = "embed", version: int = 1, model: str = "m", source: str = "f") -> str:
+        return Todo("v", Path("frames"), Path("out"), source).mark(stage, version, model)
+
+    usual = mark()
+    others = {mark(stage="content"), mark(version=2), mark(model="n"), mark(source="g")}
+    assert len(others) == 4 and usual not in others
+    elsewhere = Todo("w", Path("elsewhere"), Path("other"), "f")
+    assert elsewhere.mark("embed", 1, "m") == usual
+
+
+@dataclass
+class Model:
+    """A model that is never asked anything, for the video has no frames; and what it is given."""
+
+    folder: Path
+    patch: pytest.MonkeyPatch
+    settings: dict[str, Any] = field(default_factory=dict)
+    source: str = "f"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "model.pt"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint"
+
+    def looks(self) -> dict[str, int]:
+        """Return how many videos the content model and the semantic one look at."""
+        frames = self.folder / "frames"
+        frames.mkdir(exist_ok=True)
+        empty = FRAMES_SCHEMA.empty_table()
+        write_table(frames / FRAMES_FILE, empty, FRAMES_SCHEMA, {"fingerprint": self.source})
+        items = {name: todo("v", frames, self.folder / f"{name}.parquet") for name in ("c", "s")}
+        given = {"exclude": ["car"], **self.settings}
+        semantic_only = {name: given[name] for name in given if name in ("batch", "device")}
+        how: dict[str, Any] = {"threads": 1, "progress": lambda line: None}
+        boxes = [item for item in [items["c"]] if item]
+        vectors = [item for item in [items["s"]] if item]
+        found = content.find_boxes(boxes, ContentConfig(**given), self.weights, **how)
+        seen = semantic.embed(vectors, SemanticConfig(**semantic_only), self.checkpoint, **how)
+        return {"content": found, "semantic": seen}
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+    @contextmanager
+    def opened(*_: Any, **__: Any) -> Iterator[Any]:
+        yield SimpleNamespace(names=["car", "bus"], predict=lambda batches: iter([*batches]))
+
+    monkeypatch.setattr(content, "opened", opened)
+    vision = SimpleNamespace(dimension=2, prepare=None)
+    monkeypatch.setattr(semantic, "load_vision", lambda *_: vision)
+    made = Model(tmp_path, monkeypatch)
+    made.weights.write_bytes(b"weights")
+    made.checkpoint.mkdir()
+    (made.checkpoint / "config.json").write_text("{}")
+    (made.checkpoint / "model.safetensors").write_bytes(b"weights")
+    assert made.looks() == {"content": 1, "semantic": 1}
+    assert made.looks() == {"content": 0, "semantic": 0}
+    return made
+
+
+def other_version(model: Model, stage: Any) -> None:
+    model.patch.setattr(stage, "VERSION", stage.VERSION + 1)
+
+
+def retrained(path: Path) -> None:
+    """Other weights of the same name and size."""
+    path.write_bytes(path.read_bytes().swapcase())
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        (lambda m: retrained(m.weights), ["content"]),
+        (lambda m: retrained(m.checkpoint / "model.safetensors"), ["semantic"]),
+        (lambda m: (m.checkpoint / "config.json").write_text("{ }"), ["semantic"]),
+        (lambda m: setattr(m, "source", "other frames"), ["content", "semantic"]),
+        (lambda m: m.settings.update(image_size=320), ["content"]),
+        (lambda m: other_version(m, content), ["content"]),
+        (lambda m: other_version(m, semantic), ["semantic"]),
+        # how, and what is made of it, change nothing of what a model sees
+        (lambda m: m.settings.update(batch=1, device="cpu"), []),
+        (lambda m: m.settings.update(confidence=0.5, min_size=0.1, require=["bus"]), []),
+        (lambda m: m.weights.touch(), []),
+    ],
+)
+def test_a_model_looks_again_when_what_it_sees_would_be_another(
+    model: Model, change: Callable[[Model], object], again: list[str]
+) -> None:
+    change(model)
+    assert model.looks() == {name: int(name in again) for name in ("content", "semantic")}
+    assert model.looks() == {"content": 0, "semantic": 0}
+
+
+def test_a_look_is_of_embeddings_and_prompts() -> None:
+    none = Embeddings((), np.zeros(0, np.int32), np.zeros((0, 2), np.float16))
+    vector = np.array([1, 0], np.float32)
+
+    def mark(embeddings: str = "e", prompts: str = "p", **settings: Any) -> str:
+        known = semantic.Prompts({"a": vector, "b": vector}, 1.0, 0.0, prompts, "m")
+        given = {"prompts": {"positive": ["a"], "negative": ["b"]}, **settings}
+        return semantic.look(none, known, SemanticConfig.model_validate(given), embeddings).mark
+
+    assert len({mark(), mark(embeddings="f"), mark(prompts="q")}) == 3
+    assert mark(min_margin=1.0, min_score=0.5) == mark()
+
+
+def test_the_checksum_of_a_model_is_of_all_that_its_files_say(tmp_path: Path) -> None:
+    file, folder = tmp_path / "model.pt", tmp_path / "model"
+    file.write_bytes(b"weights")
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes(b"one")
+    assert weights_sha256(file) == sha256_file(file)
+    seen = {weights_sha256(folder)}
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (folder / name).write_bytes(b"two")
+        seen.add(weights_sha256(folder))
+    (folder / "tokenizer.json").rename(folder / "vocab.json")
+    assert len(seen | {weights_sha256(folder)}) == 5
