@@ -503,7 +503,7 @@ _TEXTS = st.text(min_size=1, max_size=40) | st.sampled_from(
 
 @given(title=_TEXTS, uploader=_TEXTS, name=_TEXTS, format_id=_TEXTS)
 @hypothesis.settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_nothing_that_a_stranger_writes_leads_anywhere(
     youtube: Server,

@@ -248,7 +248,7 @@ def loud(text: str) -> list[str]:
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(entries, max_size=6), st.lists(links, max_size=5), st.lists(texts, max_size=2))
 @example([{"id": f"video{n:06}", "title": text} for n, text in enumerate(NASTY)], NASTY, NASTY)
