@@ -84,10 +84,10 @@ def test_what_was_drawn_is_in_the_export(site: Site, shapes_weights: Path) -> No
         dedup={"hash": "phash", "threshold": 0},
         detect={"model": str(shapes_weights), "image_size": 320, "confidence": 0.05},
     )
-    early = site.dataminer("export", "shapes", "-f", "coco", "--to", "out")
+    early = site.dataminer_here("export", "shapes", "-f", "coco", "--to", "out")
     assert early.returncode == 1
     assert "there is no project shapes" in early.stderr
-    assert site.dataminer("populate").returncode == 0
+    site.populate()
     site.mine()
     rows = site.rows("SELECT to_jsonb(p) FROM projects p")
 

@@ -22,7 +22,7 @@ def test_a_run_fetches_its_model(site: Site, tmp_path: Path) -> None:
         input={"files": [str(tmp_path / "clip.mp4")]},
         detect={"model": MODEL, "prompts": ["an owl"], "jobs": 2},
     )
-    assert site.dataminer("populate").returncode == 0
+    site.populate()
     planned = jobs(site.snakemake("-n"))
     assert planned["model_folder"] == planned["detect"] == 1
     assert planned["detect_shards"] == 2
