@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 
 WIDTH, HEIGHT, RATE = 160, 120, 25
 RED, GREEN, BLUE = (230, 20, 20), (20, 200, 20), (20, 20, 230)
-REAL_FOOTAGE = ROOT / "shared" / "data"
+REAL_FOOTAGE = ROOT.parent / "shared" / "data"
 
 
 def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
