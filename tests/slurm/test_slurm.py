@@ -296,7 +296,8 @@ def test_what_slurm_ends_is_done_again(cluster, start):
 
             def newest() -> str | None:
                 name = f"{kind}-{sorted([slow, other]).index(video_id):05d}"
-                numbers = [number for number, kind in run.submitted.items() if kind == name]
+                submitted = run.submitted.items()
+                numbers = [number for number, full in submitted if full.startswith(name)]
                 return max(numbers, key=int, default=None)
 
             run.until(newest)
@@ -314,7 +315,7 @@ def test_what_slurm_ends_is_done_again(cluster, start):
         run.until(lambda: told(late, "State") == ["TIMEOUT"])
         gate.open()
         assert run.process.wait(RUN_SECONDS) == 0, run.said
-    assert states(cluster) == ({"EXTRACTED"}, {"FILTERED"}, "COMPLETE")
+    assert states(cluster) == ({"EXTRACTED"}, {"FILTERED"}, "DEDUP_READY")
     ends = {error_class for (error_class,) in rows(cluster, "SELECT error_class FROM ends")}
     assert ends >= {"out_of_memory", "time_limit", "cancelled"}
     assert not list((cluster.folder / "data").rglob("*.partial"))
