@@ -29,12 +29,37 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# What takes longest, the longest first; the rest fills up the gaps. Tests of a file share its
+# fixtures and so go to one process, but for files whose tests are long and each by itself.
+LONGEST = (
+    "tests/slurm/",
+    "tests/faults/test_runs.py",
+    "tests/workflow/test_mining.py",
+    "tests/workflow/test_sync.py",
+    "tests/integration/test_embedded.py",
+    "tests/workflow/",
+    "tests/faults/",
+    "tests/integration/test_fleet.py",
+    "tests/integration/test_extract_ends.py",
+    "tests/integration/test_pages.py",
+    "tests/integration/",
+)
+BY_ITSELF = (
+    "tests/faults/test_runs.py",
+    "tests/workflow/test_mining.py",
+    "tests/workflow/test_sync.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest: the others are done beside them."""
-    longest = ("tests/slurm/", "tests/faults/test_runs.py")
+    """Say in which order tests begin, and which of them stay together."""
+    for item in items:
+        path = item.nodeid.partition("::")[0]
+        if path not in BY_ITSELF:
+            item.add_marker(pytest.mark.xdist_group(path.replace("/", ".")))
 
     def place(item: pytest.Item) -> int:
-        return next((n for n, part in enumerate(longest) if item.nodeid.startswith(part)), 9)
+        return next((n for n, part in enumerate(LONGEST) if item.nodeid.startswith(part)), 99)
 
     items.sort(key=place)
 
