@@ -73,3 +73,14 @@ def test_a_browser_that_yt_dlp_does_not_know() -> None:
     with pytest.raises(TransientError, match=r"cookies_from_browser.*netscape") as caught:
         base_options(DownloadConfig(cookies_from_browser="netscape"), print)
     assert caught.value.error_class is ErrorClass.COOKIES
+
+
+def test_yt_dlp_is_told_how_long_to_wait_and_how_often_to_try() -> None:
+    options = base_options(DownloadConfig(), print)
+    assert options["socket_timeout"] == 30.0
+    kinds = ("retries", "fragment_retries", "extractor_retries")
+    assert [options[kind] for kind in kinds] == [3, 3, 3]
+    for wait in options["retry_sleep_functions"].values():
+        assert [wait(n) for n in (0, 1, 2, 4, 5, 1000)] == [1, 2, 4, 16, 20, 20]
+    other = base_options(DownloadConfig(socket_timeout=90, retries=0), print)
+    assert (other["socket_timeout"], other["retries"], other["fragment_retries"]) == (90, 0, 0)
