@@ -27,7 +27,7 @@ install: $(STAMP)
 WORKERS := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 
 test: $(VENV)/.installed-test
-	python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+	python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test-fast: lint
 	python -m pytest -n logical --maxprocesses 8 --dist loadfile tests/unit

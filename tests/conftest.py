@@ -7,8 +7,10 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from dataminer.db import schema
 
@@ -51,12 +53,19 @@ BY_ITSELF = (
 )
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Hand out files whole, but for those whose tests are handed out one by one."""
+
+    class ByFileOrTest(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return nodeid if path in BY_ITSELF else path
+
+    return ByFileOrTest(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say in which order tests begin, and which of them stay together."""
-    for item in items:
-        path = item.nodeid.partition("::")[0]
-        if path not in BY_ITSELF:
-            item.add_marker(pytest.mark.xdist_group(path.replace("/", ".")))
+    """Begin with what takes longest."""
 
     def place(item: pytest.Item) -> int:
         return next((n for n, part in enumerate(LONGEST) if item.nodeid.startswith(part)), 99)
