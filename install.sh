@@ -29,6 +29,8 @@ give_uv() { [ -z "$2" ] || [ -n "${!1-}" ] || export "$1=$2"; }
 find_uv() {
     uv=$(command -v uv) && return
     uv=$venv/bin/uv
+    # a cache beside what is installed, for as long as that takes: homes on clusters count their files
+    export UV_CACHE_DIR=${UV_CACHE_DIR:-$venv/.uv-cache}
     [ -x "$uv" ] || pip install --constraint constraints.txt uv
 }
 
@@ -48,6 +50,8 @@ else
     echo "uv is not to be had here; installing with pip, which takes minutes" >&2
     with_pip
 fi
+
+rm -rf "$venv/.uv-cache"
 
 # opencv-python wants the system's libGL, which servers and containers often lack; the headless
 # build is the same library without windows, which dataminer never opens.
