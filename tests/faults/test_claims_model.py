@@ -286,7 +286,7 @@ def test_no_interleaving_breaks_a_claim(database, monkeypatch):
     run_state_machine_as_test(
         lambda: Owners(connection, counts),
         settings=settings(
-            max_examples=int(stories or 12),
+            max_examples=int(stories or 40),
             derandomize=not stories,
             stateful_step_count=40,
             deadline=None,
