@@ -17,10 +17,10 @@ fi
     exit 1
 }
 pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
-# pip compiles every module of PyTorch when it installs it; Python compiles what is used when it is used
 packages=(--constraint constraints.txt --editable ".[$extra]")
-with_pip() { pip install --use-pep517 --no-compile "${packages[@]}"; }
-with_uv() { "$uv" pip install --python "$venv/bin/python" "${packages[@]}"; }
+with_pip() { pip install --use-pep517 "${packages[@]}"; }
+# compiled at once, and not by each process where PYTHONDONTWRITEBYTECODE is set
+with_uv() { "$uv" pip install --compile-bytecode --python "$venv/bin/python" "${packages[@]}"; }
 
 # uv takes seconds where pip takes minutes. It does not read pip's settings, so it gets them here;
 # through the environment, because an index's address may hold a password.
