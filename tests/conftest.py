@@ -31,8 +31,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# What takes longest, the longest first; the rest fills up the gaps. Tests of a file share its
-# fixtures and so go to one process, but for files whose tests are long and each by itself.
+# The slowest begin, and the rest fills the gaps. Tests of a file share fixtures and run in one
+# process, except in files whose tests are slow and share nothing.
 LONGEST = (
     "tests/slurm/",
     "tests/faults/test_runs.py",
@@ -46,7 +46,7 @@ LONGEST = (
     "tests/integration/test_pages.py",
     "tests/integration/",
 )
-BY_ITSELF = (
+ONE_BY_ONE = (
     "tests/faults/test_runs.py",
     "tests/workflow/test_mining.py",
     "tests/workflow/test_sync.py",
@@ -54,12 +54,12 @@ BY_ITSELF = (
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Hand out files whole, but for those whose tests are handed out one by one."""
+    """Hand out whole files, and single tests of the files in ONE_BY_ONE."""
 
     class ByFileOrTest(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.partition("::")[0]
-            return nodeid if path in BY_ITSELF else path
+            return nodeid if path in ONE_BY_ONE else path
 
     return ByFileOrTest(config, log)
 
@@ -86,7 +86,7 @@ def leaks_at_home() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What all processes of this test run share goes here; it lives as long as the server."""
+    """A folder that all processes of this test run share; it is removed with the server."""
     own = tmp_path_factory.getbasetemp()
     return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
 

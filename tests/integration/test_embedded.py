@@ -25,7 +25,8 @@ import sqlalchemy
 from dataminer.db import _pgbinaries, _pghome, _pgprocess, embedded
 from dataminer.db._pgaccount import STATE_DIR, account_for
 from dataminer.errors import DatabaseError
-from tests.support.embedded import clean_up, kill_server, never_sync, pid_of, query
+from tests.support.embedded import clean_up, kill_server, own_server, pid_of
+from tests.support.postgres import execute
 
 REPO = Path(__file__).resolve().parents[2]
 AS_ROOT = os.geteuid() == 0
@@ -50,13 +51,8 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Make the one database of the tests that need no new one."""
-    place = tmp_path_factory.mktemp("shared") / "pg"
-    try:
-        embedded.start(place)
-        never_sync(place)
-        yield place
-    finally:
-        clean_up(place)
+    with own_server(tmp_path_factory.mktemp("shared")) as home:
+        yield home
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +139,11 @@ def test_an_empty_folder_is_used_with_our_settings_and_role(fresh: Path) -> None
     fresh.mkdir(parents=True)
     url = embedded.start(fresh)
     names = "max_connections shared_buffers fsync synchronous_commit timezone listen_addresses"
-    values = [query(url, f"SHOW {name}")[0][0] for name in names.split()]
+    values = [execute(url, f"SHOW {name}")[0][0] for name in names.split()]
     assert values == ["300", "64MB", "on", "on", "UTC", ""]
     facts = "SELECT current_user, current_database(), current_setting('is_superuser')"
-    assert query(url, facts) == [("dataminer", "dataminer", "off")]
-    query(url, "CREATE TABLE mine (id int); DROP TABLE mine")
+    assert execute(url, facts) == [("dataminer", "dataminer", "off")]
+    execute(url, "CREATE TABLE mine (id int); DROP TABLE mine")
 
 
 def test_url_fits_sqlalchemy_and_ignores_pgport(
@@ -189,7 +185,7 @@ def test_several_start_at_once(fresh: Path) -> None:
     beginning = f".{fresh.resolve().name}.new-"  # as root, others' data lies beside it
     made = [e for e in fresh.resolve().parent.iterdir() if e.name.startswith(beginning)]
     assert made == []
-    assert query(embedded.url(fresh), "SELECT 1") == [(1,)]
+    assert execute(embedded.url(fresh), "SELECT 1") == [(1,)]
 
 
 def test_server_leaves_terminal_and_pipes(home: Path) -> None:
@@ -243,7 +239,7 @@ def test_a_half_made_database_is_not_taken(fresh: Path, monkeypatch: pytest.Monk
     monkeypatch.undo()
     left = fresh.parent / f".{fresh.name}.new-0123"
     (left / "data").mkdir(parents=True)
-    assert query(embedded.start(fresh), "SELECT 1") == [(1,)]
+    assert execute(embedded.start(fresh), "SELECT 1") == [(1,)]
     assert AS_ROOT or not left.exists()
 
 
@@ -252,12 +248,12 @@ def test_a_half_made_database_is_not_taken(fresh: Path, monkeypatch: pytest.Monk
 
 def test_killed_server_comes_back_with_its_data(home: Path) -> None:
     url = embedded.start(home)
-    query(url, "DROP TABLE IF EXISTS t; CREATE TABLE t AS SELECT 42 AS answer")
+    execute(url, "DROP TABLE IF EXISTS t; CREATE TABLE t AS SELECT 42 AS answer")
     busy = psycopg2.connect(url)
     busy.cursor().execute("SELECT 1")
     kill_server(home)
     assert embedded.start(home) == url
-    assert query(url, "SELECT answer FROM t") == [(42,)]
+    assert execute(url, "SELECT answer FROM t") == [(42,)]
     with suppress(psycopg2.Error):
         busy.close()
 
@@ -272,7 +268,7 @@ def test_start_waits_for_the_last_of_a_killed_server(home: Path) -> None:
     threading.Timer(0.4, os.kill, [last, signal.SIGCONT]).start()
     embedded.start(home)
     assert time.monotonic() - begun > 0.3
-    assert query(url, "SELECT 1") == [(1,)]
+    assert execute(url, "SELECT 1") == [(1,)]
     busy.close()
 
 
@@ -293,7 +289,7 @@ def test_recycled_pid_of_a_stranger(home: Path) -> None:
         assert embedded.stop(home) is False
         assert stranger.poll() is None
         assert embedded.start(home) == url
-        assert query(url, "SELECT 1") == [(1,)]
+        assert execute(url, "SELECT 1") == [(1,)]
     finally:
         stranger.kill()
         stranger.wait()
@@ -315,7 +311,7 @@ def test_lost_socket_is_made_again(home: Path) -> None:
     shutil.rmtree(socket_dir)
     assert embedded.status(home).state == "stopped"
     assert embedded.start(home) == url
-    assert query(url, "SELECT 1") == [(1,)]
+    assert execute(url, "SELECT 1") == [(1,)]
 
 
 def test_hidden_socket_does_not_end_the_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +344,7 @@ def test_another_host_is_refused(home: Path) -> None:
     with pytest.raises(DatabaseError, match="node17"):
         embedded.stop(home)
     (home.resolve() / "host.json").unlink()  # what the hint says
-    assert query(embedded.start(home), "SELECT 1") == [(1,)]
+    assert execute(embedded.start(home), "SELECT 1") == [(1,)]
 
 
 def test_a_renamed_machine_is_the_same(home: Path) -> None:
@@ -442,7 +438,7 @@ def test_closed_folder_gives_a_clear_error(tmp_path: Path) -> None:
 
 @root_only
 def test_root_in_an_open_folder(of_root: Path) -> None:
-    assert query(embedded.url(of_root), "SELECT 1") == [(1,)]
+    assert execute(embedded.url(of_root), "SELECT 1") == [(1,)]
     assert not of_root.is_symlink()
     assert (of_root / "data").stat().st_uid == account_for(None).uid != 0
     assert os.stat(f"/proc/{pid_of(of_root)}").st_uid == account_for(None).uid
@@ -456,7 +452,7 @@ def test_root_in_a_closed_folder(tmp_path: Path) -> None:
     try:
         url = embedded.start(place)
         assert place.is_symlink() and place.resolve().parent == STATE_DIR
-        assert query(url, "SELECT 1") == [(1,)]
+        assert execute(url, "SELECT 1") == [(1,)]
         after = [(path, path.stat().st_mode, path.stat().st_uid) for path in tmp_path.parents]
         assert after == before
         assert stat.S_IMODE((tmp_path / "closed").stat().st_mode) == 0o700
@@ -487,7 +483,7 @@ def test_root_copies_programs_that_cannot_be_reached(
     children = [start_in_child(fresh) for _ in range(2)]
     answers = [child.communicate(timeout=60) for child in children]
     assert [child.returncode for child in children] == [0, 0], answers
-    assert query(embedded.url(fresh), "SELECT 1") == [(1,)]
+    assert execute(embedded.url(fresh), "SELECT 1") == [(1,)]
     assert os.readlink(f"/proc/{pid_of(fresh)}/exe").startswith(str(STATE_DIR / "pg-16"))
     embedded.stop(fresh)
     for copy in set(STATE_DIR.glob("pg-*")) - before:

@@ -29,7 +29,8 @@ from dataminer.errors import DatabaseAway, DatabaseError
 from dataminer.sync import claims, jobs, stages
 from dataminer.sync.heartbeat import kept_alive
 from tests.support import videos
-from tests.support.embedded import clean_up, kill_server, never_sync, pid_of, query
+from tests.support.embedded import clean_up, kill_server, own_server, pid_of
+from tests.support.postgres import execute
 from tests.support.waiting import wait_until
 
 NODE = _pgprocess.Machine("node17", "another boot", "pid:[1]")
@@ -38,13 +39,8 @@ NODE = _pgprocess.Machine("node17", "another boot", "pid:[1]")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Make one database for this file; its server listens unless a test changes that."""
-    place = tmp_path_factory.mktemp("shared") / "pg"
-    try:
-        embedded.start(place)
-        never_sync(place)
-        yield place
-    finally:
-        clean_up(place)
+    with own_server(tmp_path_factory.mktemp("shared")) as home:
+        yield home
 
 
 @pytest.fixture
@@ -76,7 +72,7 @@ def on_node(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
 
 
 def answer(url: str) -> list[tuple[object, ...]]:
-    return query(url, "SELECT current_user, host(inet_server_addr())")
+    return execute(url, "SELECT current_user, host(inet_server_addr())")
 
 
 TCP = [("dataminer", "127.0.0.1")]
@@ -100,7 +96,7 @@ def test_it_listens_with_a_password_of_which_the_url_tells_nothing(home: Path) -
         with pytest.raises(psycopg2.OperationalError, match=r"password|pg_hba\.conf"):
             psycopg2.connect(found.nodes_url, **wrong)
     superuser = found.url.replace("//dataminer@", "//postgres@")
-    ((rules,),) = query(superuser, "SHOW hba_file")
+    ((rules,),) = execute(superuser, "SHOW hba_file")
     lines = [line.split() for line in Path(str(rules)).read_text().splitlines()[1:]]
     assert [line[-1] for line in lines] == ["scram-sha-256"] * 3
     assert [line[1:3] for line in lines if line[0] != "local"] == [["dataminer", "dataminer"]] * 2
@@ -179,7 +175,7 @@ def test_it_encrypts_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     try:
         url = embedded.listen(place)
         facts = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
-        assert "sslmode=verify-ca" in url and query(url, facts) == [(True,)]
+        assert "sslmode=verify-ca" in url and execute(url, facts) == [(True,)]
         for wrong in ({"sslmode": "disable"}, {"sslrootcert": "/etc/hostname"}):
             with pytest.raises(psycopg2.OperationalError, match=r"no encryption|certificate"):
                 psycopg2.connect(url, **wrong)
@@ -327,9 +323,9 @@ def test_no_job_fails_for_an_outage(
     config = Config(project="birds", filter={"min_sharpness": 0}, store=str(tmp_path / "data"))
     url = embedded.status(home).nodes_url
     assert url
-    query(embedded.start(home), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    execute(embedded.start(home), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     add_source(str(clip), "birds")
-    video = str(query(url, "SELECT video_id FROM videos")[0][0])
+    video = str(execute(url, "SELECT video_id FROM videos")[0][0])
     if named:
         monkeypatch.setenv("DATABASE_URL", url)
     outages = Outages(home, monkeypatch)
@@ -350,14 +346,14 @@ def test_no_job_fails_for_an_outage(
     assert outages.refused >= outages.count
     wait_until(lambda: embedded.status(home).state == "running")
     last = "FILTERING" if named else "DETECT_READY"
-    assert query(url, "SELECT project_stage FROM projects") == [(last,)]
+    assert execute(url, "SELECT project_stage FROM projects") == [(last,)]
 
 
 def test_a_claim_outlives_an_outage(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     from dataminer.db import schema
     from tests.support.rows import add, held
 
-    query(embedded.start(home), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    execute(embedded.start(home), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     schema.upgrade()
     add("p", "v1")
     claim = held(stages.DOWNLOAD, video_id="v1")
@@ -367,8 +363,8 @@ def test_a_claim_outlives_an_outage(home: Path, caplog: pytest.LogCaptureFixture
         embedded.stop(home)
         wait_until(lambda: "heartbeat failed" in caplog.text)
         time.sleep(0.8)  # its heartbeat is now stale
-        ((last,),) = query(embedded.start(home), beats)
-        wait_until(lambda: query(embedded.url(home), beats) != [(last,)])
+        ((last,),) = execute(embedded.start(home), beats)
+        wait_until(lambda: execute(embedded.url(home), beats) != [(last,)])
     claims.finish(claim, "DOWNLOADED", {"video_path": "x"}, lambda: None)
 
 

@@ -20,7 +20,8 @@ import pytest
 from dataminer.db import embedded
 from tests.support import videos
 from tests.support.http_server import serve
-from tests.support.paths import BIN, ROOT
+from tests.support.paths import ROOT
+from tests.support.postgres import execute
 from tests.support.runs import Gate
 from tests.support.site import Site
 
@@ -91,7 +92,7 @@ class Run:
                     *self.arguments,
                 ],
                 cwd=self.site.folder,
-                env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+                env=self.site.environment(),
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -138,22 +139,16 @@ def told(job: str, *columns: str) -> list[str]:
     )
 
 
-def rows(site: Site, statement: str) -> list[tuple[Any, ...]]:
-    connection = psycopg2.connect(embedded.reach())
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-    finally:
-        connection.close()
+def rows(statement: str) -> list[tuple[Any, ...]]:
+    return execute(embedded.reach(), statement)
 
 
-def states(site: Site) -> tuple[set[str], set[str], str]:
+def states() -> tuple[set[str], set[str], str]:
     """The statuses of videos, of videos in the project, and of the project."""
-    ((stage,),) = rows(site, "SELECT project_stage FROM projects")
+    ((stage,),) = rows("SELECT project_stage FROM projects")
     return (
-        {status for (status,) in rows(site, "SELECT status FROM videos")},
-        {status for (status,) in rows(site, "SELECT status FROM project_videos")},
+        {status for (status,) in rows("SELECT status FROM videos")},
+        {status for (status,) in rows("SELECT status FROM project_videos")},
         stage,
     )
 
@@ -181,7 +176,7 @@ def test_a_whole_project_and_an_outage_of_the_database(
         monitor={"heartbeat_seconds": 1},
     )
     assert cluster.dataminer("populate").returncode == 0
-    rows(cluster, _HOLD)
+    rows(_HOLD)
     on_gpu = [f"{rule}:{what}" for rule in ("embed", "detect") for what in GPU]
     run = start("--set-resources", *on_gpu, "dedup:mem_mb=1234")
 
@@ -203,8 +198,8 @@ def test_a_whole_project_and_an_outage_of_the_database(
     assert len(run.submitted) == len(kinds)
     (log,) = (cluster.folder / "logs" / "embed").glob("*.log")
     assert re.findall(r"model loads: (\d+)", log.read_text()) == ["1"]
-    assert states(cluster) == ({"EXTRACTED"}, {"FILTERED"}, "COMPLETE")
-    assert rows(cluster, "SELECT count(*) FROM videos") == [(COUNT,)]
+    assert states() == ({"EXTRACTED"}, {"FILTERED"}, "COMPLETE")
+    assert rows("SELECT count(*) FROM videos") == [(COUNT,)]
 
     # what was asked for, as Slurm's accounting has it
     asked = {
@@ -277,10 +272,9 @@ def test_what_slurm_ends_is_done_again(cluster, start):
             filter={"min_sharpness": 0},
         )
         assert cluster.dataminer("populate").returncode == 0
-        rows(cluster, _KEEP_ENDS)
+        rows(_KEEP_ENDS)
         (slow, other) = (
-            video_id
-            for (video_id,) in rows(cluster, "SELECT video_id FROM videos ORDER BY url DESC")
+            video_id for (video_id,) in rows("SELECT video_id FROM videos ORDER BY url DESC")
         )
         little = f"100 if attempt == 1 and wildcards.video_id == '{slow}' else 1500"
         run = start(
@@ -315,12 +309,12 @@ def test_what_slurm_ends_is_done_again(cluster, start):
         run.until(lambda: told(late, "State") == ["TIMEOUT"])
         gate.open()
         assert run.process.wait(RUN_SECONDS) == 0, run.said
-    assert states(cluster) == ({"EXTRACTED"}, {"FILTERED"}, "DEDUP_READY")
-    ends = {error_class for (error_class,) in rows(cluster, "SELECT error_class FROM ends")}
+    assert states() == ({"EXTRACTED"}, {"FILTERED"}, "DEDUP_READY")
+    ends = {error_class for (error_class,) in rows("SELECT error_class FROM ends")}
     assert ends >= {"out_of_memory", "time_limit", "cancelled"}
     assert not list((cluster.folder / "data").rglob("*.partial"))
     facts = "SELECT count(*) FROM videos WHERE error IS NOT NULL OR attempts > 0"
-    assert rows(cluster, facts) == [(0,)]
+    assert rows(facts) == [(0,)]
 
 
 # what the table ever said of how jobs ended; the next attempt takes it away again

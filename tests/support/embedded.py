@@ -6,15 +6,15 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psycopg2
 from filelock import FileLock
 
 from dataminer.db import embedded
 from dataminer.db._pgaccount import STATE_DIR
 from dataminer.errors import DatabaseError
+from tests.support.postgres import execute
 from tests.support.waiting import wait_until
 
 
@@ -44,14 +44,25 @@ def shared_server(folder: Path) -> Iterator[str]:
 
 def never_sync(home: Path) -> None:
     """Have the server wait for no disk: a power cut would lose all, a crash of ours nothing."""
-    url = embedded.url(home).replace("//dataminer@", "//postgres@")
-    with closing(psycopg2.connect(url)) as session:
-        session.autocommit = True
-        # what ALTER SYSTEM sets comes after the settings that each start writes
-        for setting in ("fsync", "full_page_writes"):
-            session.cursor().execute(f"ALTER SYSTEM SET {setting} = off")
-        session.cursor().execute("SELECT pg_reload_conf()")
-    wait_until(lambda: query(url, "SHOW fsync") == [("off",)])
+    url = embedded.url(home)
+    superuser = url.replace("//dataminer@", "//postgres@")
+    # what ALTER SYSTEM sets comes after the settings that each start writes
+    for setting in ("fsync", "full_page_writes"):
+        execute(superuser, f"ALTER SYSTEM SET {setting} = off")
+    execute(superuser, "SELECT pg_reload_conf()")
+    wait_until(lambda: execute(url, "SHOW fsync") == [("off",)])
+
+
+@contextmanager
+def own_server(folder: Path) -> Iterator[Path]:
+    """Make a database of a test module's own, and take it away; give its home."""
+    home = folder / "pg"
+    try:
+        embedded.start(home)
+        never_sync(home)
+        yield home
+    finally:
+        clean_up(home)
 
 
 def clean_up(home: Path) -> None:
@@ -74,16 +85,6 @@ def _end_at_once(home: Path) -> None:
     if running:
         os.kill(running, signal.SIGQUIT)
         wait_until(lambda: embedded.status(home).pid is None)
-
-
-def query(url: str, sql: str) -> list[tuple[object, ...]]:
-    connection = psycopg2.connect(url)
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(sql)
-            return cursor.fetchall() if cursor.description else []
-    finally:
-        connection.close()
 
 
 def pid_of(home: Path) -> int:

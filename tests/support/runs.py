@@ -10,16 +10,14 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable
-from contextlib import chdir, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import psutil
 import psycopg2
 import psycopg2.extensions
 
-from dataminer.cli.ingest import DEFAULT_CONFIG, populate_from
 from dataminer.sync.stages import Stage
 from tests.support.http_server import Reply
 from tests.support.paths import BIN, ROOT
@@ -79,18 +77,12 @@ class Run:
 
     def __init__(self, site: Site, *arguments: str, **environment: str) -> None:
         self.output = site.folder / f"run-{uuid.uuid4().hex[:8]}.txt"
-        env = {
-            **os.environ,
-            "DATABASE_URL": site.database,
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            **environment,
-        }
         command = [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "-c2", *arguments]
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 [str(part) for part in command],
                 cwd=site.folder,
-                env={name: value for name, value in env.items() if value},
+                env=site.environment(**environment),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -161,13 +153,12 @@ def end_sessions(site: Site) -> None:
 
 
 def populate(site: Site, inputs: dict[str, list[str]], **settings: Any) -> None:
-    """Configure a project, and do in this process what `dataminer populate` does."""
+    """Configure a project, and add what it lists."""
     extract = {"every_seconds": 0.04}
     site.configure(
         **{"project": "birds", "input": inputs, "filter": FILTER, "extract": extract, **settings}
     )
-    with chdir(site.folder), mock.patch.dict(os.environ, {"DATABASE_URL": site.database}):
-        populate_from(DEFAULT_CONFIG)
+    site.populate()
 
 
 def without_snakemake(site: Site, last: str) -> None:

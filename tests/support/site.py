@@ -39,18 +39,22 @@ class Site:
     folder: Path
     database: str
 
-    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of the virtual environment here."""
-        env = {
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return what commands find in their environment here; an empty value leaves one out."""
+        given = {
             **os.environ,
             "DATABASE_URL": self.database,
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            **environment,
+            **more,
         }
+        return {name: value for name, value in given.items() if value}
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the virtual environment here."""
         return subprocess.run(
             [str(BIN / command[0]), *command[1:]],
             cwd=self.folder,
-            env={name: value for name, value in env.items() if value},
+            env=self.environment(**environment),
             capture_output=True,
             text=True,
             timeout=900,
