@@ -12,7 +12,7 @@ help:
 	@echo "make demo     mine a small dataset end to end (about five minutes, most of it downloads)"
 	@echo "make install  only set up $(VENV) with the dataminer and snakemake commands"
 	@echo "make test     run all tests"
-	@echo "make test-fast  lint, and run the unit tests: what to run before each commit"
+	@echo "make test-fast  run lint and the unit tests, as before each commit"
 	@echo "make lint     check formatting, types and the workflow"
 	@echo "make docs     draw the pictures in docs/ again (needs graphviz)"
 	@echo "make clean    remove $(VENV) and caches; data and database stay"
@@ -23,7 +23,7 @@ demo: $(STAMP)
 install: $(STAMP)
 	@echo "Next: source $(BIN)/activate"
 
-# One process more than cores: while one waits for a server, another works
+# One process more than cores, because tests often wait for a server
 WORKERS := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 
 test: $(VENV)/.installed-test

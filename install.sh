@@ -19,17 +19,17 @@ fi
 pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 packages=(--constraint constraints.txt --editable ".[$extra]")
 with_pip() { pip install --use-pep517 "${packages[@]}"; }
-# compiled at once, and not by each process where PYTHONDONTWRITEBYTECODE is set
+# If PYTHONDONTWRITEBYTECODE is set, each process would compile what is not compiled here
 with_uv() { "$uv" pip install --compile-bytecode --python "$venv/bin/python" "${packages[@]}"; }
 
-# uv takes seconds where pip takes minutes. It does not read pip's settings, so it gets them here;
-# through the environment, because an index's address may hold a password.
+# uv is several times quicker than pip. It does not read pip's settings, so they are passed on, through
+# the environment because the address of an index may hold a password.
 pip_setting() { sed -n "s/^[^=]*\.$1='\(.*\)'\$/\1/p" <<<"$settings" | tail -n 1; }
 give_uv() { [ -z "$2" ] || [ -n "${!1-}" ] || export "$1=$2"; }
 find_uv() {
     uv=$(command -v uv) && return
     uv=$venv/bin/uv
-    # a cache beside what is installed, for as long as that takes: homes on clusters count their files
+    # The cache lasts as long as the installation: home folders on clusters have a quota on files
     export UV_CACHE_DIR=${UV_CACHE_DIR:-$venv/.uv-cache}
     [ -x "$uv" ] || pip install --constraint constraints.txt uv
 }
@@ -39,15 +39,15 @@ if find_uv; then
     settings=$("$venv/bin/python" -m pip config list | sed 's/\\n/ /g')
     give_uv UV_DEFAULT_INDEX "$(pip_setting index-url)"
     give_uv UV_INDEX "$(pip_setting extra-index-url)"
-    give_uv UV_INDEX_STRATEGY unsafe-best-match # as pip: the best version, whichever index has it
+    give_uv UV_INDEX_STRATEGY unsafe-best-match # as pip does: the newest version of all indexes
     give_uv UV_FIND_LINKS "$(pip_setting find-links | xargs | tr ' ' ,)"
     give_uv SSL_CERT_FILE "$(pip_setting cert)"
     with_uv || {
-        echo "uv could not install dataminer (see above); trying with pip, which takes minutes" >&2
+        echo "uv could not install dataminer (see above); using pip, which takes minutes" >&2
         with_pip
     }
 else
-    echo "uv is not to be had here; installing with pip, which takes minutes" >&2
+    echo "uv could not be installed (see above); using pip, which takes minutes" >&2
     with_pip
 fi
 
