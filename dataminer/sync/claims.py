@@ -205,6 +205,12 @@ def beat(held: Claim) -> bool:
     return bool(_execute(statements.BEAT, held.stage, held.key, values, count=True, keep=False))
 
 
+def is_recorded(held: Claim) -> bool:
+    """Tell whether the row has the result that was made under this claim."""
+    row = _execute(statements.LOOK, held.stage, held.key, {}, keep=False)
+    return row is not None and row[0] in held.stage.done and row[1] == held.lease
+
+
 def finish(
     held: Claim, status: str, columns: Mapping[str, Any], publish: Callable[[], None]
 ) -> None:

@@ -27,7 +27,7 @@ from dataminer.sync.heartbeat import Interrupted
 from dataminer.sync.work import Work, perform
 from tests.support.postgres import execute
 from tests.support.rows import Given, force
-from tests.support.waiting import wait_for
+from tests.support.waiting import wait_for, wait_until
 
 KEY = {"video_id": "v1"}
 FAST = MonitorConfig(heartbeat_seconds=0.1, stale_threshold_minutes=0.01, max_attempts=2)
@@ -285,6 +285,25 @@ def test_a_job_that_lost_its_lease_is_stopped_by_its_heartbeat(video, tmp_path):
     with pytest.raises(LeaseLost):
         perform(work(tmp_path, slow), FAST)
     assert time.monotonic() - started < 10
+
+
+def test_a_beat_just_after_the_result_was_recorded_ends_no_job(video, tmp_path, monkeypatch):
+    """The job still clears up by then; nobody took anything over."""
+    finish, beat, late = claims.finish, claims.beat, []
+
+    def watched(held: claims.Claim) -> bool:
+        alive = beat(held)
+        late.extend([held] if not alive else [])
+        return alive
+
+    def finish_and_clear_up(*arguments: Any) -> None:
+        finish(*arguments)
+        wait_until(lambda: len(late) >= 2)  # a claim taken for lost would have ended the job
+
+    monkeypatch.setattr(claims, "beat", watched)
+    monkeypatch.setattr(claims, "finish", finish_and_clear_up)
+    assert perform(work(tmp_path), FAST).status == "DOWNLOADED"
+    assert row(video)[:4] == ("DOWNLOADED", 1, 0, None)
 
 
 def test_the_second_of_two_waits_and_takes_the_result(video, tmp_path):
