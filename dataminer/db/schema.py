@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 HEAD = "0005"
-_LOCK = 0x646D696E  # "dmin": one migration at a time per database
+LOCK = 0x646D696E  # "dmin": one migration at a time per database
 
 
 def upgrade() -> str:
@@ -41,7 +41,7 @@ def upgrade() -> str:
     driver_url = database_url().replace("postgresql://", "postgresql+psycopg2://", 1)
     engine = sa.create_engine(driver_url, poolclass=sa.NullPool)
     with engine.begin() as connection:
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
         config = _alembic()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from contextlib import closing
+
 import psycopg2
 import pytest
 import sqlalchemy as sa
@@ -10,6 +13,7 @@ from sqlmodel import SQLModel
 from dataminer.db import models, schema
 from dataminer.errors import DatabaseError
 from tests.support.postgres import execute, fresh_database
+from tests.support.waiting import wait_until
 
 _COLUMNS = """
 SELECT table_name, column_name, data_type, is_nullable, column_default
@@ -96,3 +100,24 @@ def test_upgrade_is_repeatable_and_refuses_a_newer_database(database):
     execute(database, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(DatabaseError, match="newer dataminer"):
         schema.upgrade()
+
+
+def test_two_first_runs_make_the_tables_one_after_the_other(server, monkeypatch):
+    waiting = (
+        "SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database"
+        " WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
+    )
+    context = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+    with fresh_database(server, prefix="first") as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        runs = [context.Process(target=lambda: results.put(schema.upgrade())) for _ in range(2)]
+        with closing(psycopg2.connect(url)) as held:
+            held.cursor().execute("SELECT pg_advisory_xact_lock(%s)", (schema.LOCK,))
+            for run in runs:
+                run.start()
+            wait_until(lambda: execute(url, waiting) == [(len(runs),)], 30)
+        for run in runs:
+            run.join()
+        assert [run.exitcode for run in runs] == [0, 0]
+        assert [results.get() for _ in runs] == [schema.HEAD] * 2

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg2
 import pytest
 
 from dataminer.config import MonitorConfig
@@ -500,3 +501,27 @@ def test_a_failed_transaction_keeps_no_connection(database):
     with pytest.raises(ValueError):
         transaction(fail)
     assert sessions(database, 0)
+
+
+PASSING = ["08006", "40001", "53300", "55P03", "57P01"]
+LASTING = ["22012", "42501", "55000"]
+
+
+@pytest.mark.parametrize("state", PASSING + LASTING)
+def test_what_passes_is_tried_again_and_what_lasts_is_not(database, state):
+    tries = []
+
+    def work(connection):
+        tries.append(state)
+        with connection.cursor() as cursor:
+            if len(tries) == 1:
+                cursor.execute(f"DO $$ BEGIN RAISE 'now' USING ERRCODE = '{state}'; END $$")
+            cursor.execute("SELECT 'done'")
+            return cursor.fetchone()
+
+    if state in LASTING:
+        with pytest.raises(psycopg2.Error, match="now"):
+            transaction(work, patience=30)
+        assert len(tries) == 1
+    else:
+        assert transaction(work, patience=30) == ("done",)
