@@ -313,6 +313,13 @@ def test_the_strictest_of_the_runs_counts_until_it_was_silent_for_five_minutes(d
         assert apart == pytest.approx(62 / per_minute), silence
 
 
+def test_a_laxer_run_keeps_to_the_pace_of_a_stricter_one(database, clock):
+    FleetGate(BudgetConfig(others=HostRates(requests_per_minute=6))).request(URL)
+    lax = FleetGate(RATES)
+    lax.request(URL)
+    assert lax.waited > 9
+
+
 # ---- for people --------------------------------------------------------------------------------
 
 
