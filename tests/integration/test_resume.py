@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -249,15 +250,25 @@ def test_a_job_that_lost_its_claim_deletes_nothing_of_the_new_one(
 def test_bytes_that_trickle_in_are_not_waited_for(
     server: Server, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
+    """By the defaults, and by a clock that moves on by 25 s with each byte of the body."""
+    now, wait = [0.0], server.stopping.wait
+
+    def tick(seconds: float) -> bool:
+        now[0] += 25
+        return wait(seconds)
+
+    monkeypatch.setattr(server.stopping, "wait", tick)
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(watch, "_TICK", 0.05)
     link = server.add("/clip.mp4", [clip, File(clip, ONE, trickle=0.05)])
-    limits: dict[str, Any] = {"min_bytes_per_second": 1000, "rate_window_seconds": 0.5}
-    if limit == "deadline":
-        limits = {"min_bytes_per_second": 0, "timeout_minutes": 0.01}
+    settings = DownloadConfig(timeout_minutes=2, min_bytes_per_second=0)
+    if limit == "pace":
+        settings = DownloadConfig()
     with pytest.raises(TransientError) as caught:
-        fetch(link, tmp_path, DownloadConfig(retries=9, **limits))
+        fetch(link, tmp_path, settings)
     assert caught.value.error_class is ErrorClass.TIMEOUT
     assert ("min_bytes_per_second" if limit == "pace" else "timeout_minutes") in str(caught.value)
+    assert now[0] < 25 * 500, "it waited for a whole block"
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert server.requests["/clip.mp4"] == 2
 
