@@ -98,6 +98,17 @@ def test_only_what_is_there_is_taken_up(database, tmp_path):
     assert sync(store).mends == []
 
 
+@pytest.mark.parametrize("size", [0, 2, 4])
+def test_a_video_of_another_size_than_was_recorded_is_not_taken_up(database, tmp_path, size):
+    store = Store(tmp_path / "data")
+    make_download(store, "v1")
+    (store.video("v1") / "v1.mp4").write_bytes(bytes(size))
+    projects.add_videos("p", [Given("v1")])
+    assert told(sync(store)) == [("v1", "PENDING", "PENDING")], "its info.json goes"
+    assert statuses(database)["v1"] == ("PENDING", "PENDING")
+    assert not (store.video("v1") / "info.json").exists()
+
+
 def test_frames_of_another_download_are_not_taken_up_but_made_again(database, tmp_path):
     store = Store(tmp_path / "data")
     make_video(store, "v1")
