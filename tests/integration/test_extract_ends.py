@@ -108,6 +108,14 @@ def test_caps_stop_a_video_and_say_so(strategy: str, threads: int, video: Path) 
     assert not meta["truncated"]
 
 
+@pytest.mark.parametrize("strategy", ["interval", "scene"])
+def test_the_cap_on_minutes_counts_from_the_first_frame(strategy: str, tmp_path: Path) -> None:
+    video = videos.make_video(tmp_path / "late.mkv", pts=range(20, 95))
+    wanted = {"strategy": strategy, "every_frames": 1, "every_seconds": 0.001}
+    indices, meta = extracted(video, max_minutes=1 / 60, **wanted)
+    assert (indices, meta["warning"]) == (list(range(25)), "stopped at max_minutes = 0.0166667")
+
+
 def test_the_cap_on_output_leaves_the_same_frames_at_any_speed(video: Path) -> None:
     found = [extracted(video, n, max_output_gb=1e-4, **EVERY)[0] for n in (1, 2, 4)]
     assert found[0] == found[1] == found[2]
