@@ -71,6 +71,15 @@ class TestCounts:
         assert sharp.fails.sum() == (~(sharp.values >= np.float32(0.2))).sum()
         assert sharp.tried_fails.sum() > sharp.fails.sum() > 3
 
+    @pytest.mark.parametrize("change", [{"min_change": 0.0}, {"min_sharpness": 0.4}], ids=str)
+    def test_of_what_is_asked_for_are_those_once_it_is_configured(
+        self, store: Store, change: dict[str, float]
+    ) -> None:
+        tried = NOW.model_copy(update=change)
+        asked = gather(store, PROJECT, NOW, tried).matrix(tried=True)
+        assert (asked == gather(store, PROJECT, tried, tried).matrix(tried=False)).all()
+        assert (asked != gather(store, PROJECT, NOW, NOW).matrix(tried=False)).any()
+
     def test_of_a_sample(self, store: Store) -> None:
         preview = gather(store, PROJECT, NOW, NOW, most_videos=2)
         assert [video.video_id for video in preview.videos] == ["-a", "c"]

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dataminer.frames import write_table
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.report import charts
 from dataminer.report.costs import costs
 from dataminer.report.facts import Facts, Video
@@ -150,6 +150,19 @@ class TestPage:
         drawn = page(found, Thumbnails(store))
         assert f"{good:,} good enough" in drawn
         assert f"{len(objects.boxes):,} objects in" in drawn
+
+    def test_frames_are_judged_as_they_were_and_not_by_what_is_configured_now(
+        self, store: Store
+    ) -> None:
+        facts = make_project(store, "birds", videos=2, frames=40)
+        before = gather(store, facts, {}, store.root).frames
+        strict = {"filter": {"min_sharpness": 0.2}}
+        assert gather(store, facts, strict, store.root).frames.reasons == before.reasons
+        for video_id in before.extracted:  # of an older version, which did not say
+            path = store.filtered("birds", video_id) / FRAMES_FILE
+            write_table(path, FRAMES_SCHEMA.empty_table(), FRAMES_SCHEMA, {})
+        now = gather(store, facts, strict, store.root).frames
+        assert now.reasons["min_sharpness"] > before.reasons["min_sharpness"] > 0
 
     def test_scores_of_any_model_are_drawn_and_their_reasons_counted(self, store: Store) -> None:
         facts = make_project(store, "birds", videos=1, frames=10)

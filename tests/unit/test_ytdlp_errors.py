@@ -137,6 +137,12 @@ def test_types_that_yt_dlp_raises(error: Exception, expected: str) -> None:
     assert stage_error(wrapped, "x").error_class == expected
 
 
+def test_words_in_a_link_decide_nothing() -> None:
+    link = "https://host.example/private-video/is-private/copyright.mp4?video=unavailable"
+    assert found(f"Unable to download {link}: HTTP Error 503: Busy (see {link}).") == "server"
+    assert found(f"{link}: it is odd") == "internal"
+
+
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
