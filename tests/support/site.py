@@ -57,7 +57,7 @@ class Site:
             env=self.environment(**environment),
             capture_output=True,
             text=True,
-            timeout=900,
+            timeout=1500,
         )
 
     def dataminer(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
