@@ -212,8 +212,8 @@ class _Connections(_urllib.HTTPHandler):  # type: ignore[misc]
                     return
                 holds = self._checked(self._gate.request, url)
                 if time.monotonic() - connected > _STALE:
-                    connection.close()
-                    connected = None
+                    connection.sock.close()  # the connection's own close() would forget the request
+                    connection.sock = connected = None
             message = f"{public_url(url)}: no connection was ready in time to keep to the limits"
             raise _Stopped(TransientError(message, ErrorClass.TIMEOUT))
 

@@ -324,6 +324,9 @@ def test_a_permit_that_came_too_late_is_asked_for_again(
     assert len(server.log) == 2
     assert len(recorder.asked) == 4
     monkeypatch.setattr(ytdlp_net, "_STALE", -1.0)  # each connection has become too old meanwhile
+    (tmp_path / "again").mkdir()
+    fetch(server.add("/again.mp4", clip), tmp_path / "again", Late())
+    assert server.requests["/again.mp4"] == 2
     Late.request = lambda self, url: 0.0  # type: ignore[method-assign]
     with pytest.raises(TransientError, match="in time") as caught:
         fetch(server.add("/other.mp4", clip), tmp_path, Late())
