@@ -14,7 +14,7 @@ from dataminer.frames import read_meta, read_table
 from tests.support.siglip_model import colour_picture
 from tests.support.site import Site, jobs
 
-GOOD = 2
+GOOD, PER_JOB = 3, 2
 TAKE_ALL = dict.fromkeys(("min_sharpness", "min_contrast", "min_entropy", "min_change"), 0) | {
     "max_blank": 1
 }
@@ -44,17 +44,18 @@ def configure(site: Site, model: Path, prompts: dict[str, list[str]], **more: An
         project="red",
         input={"files": [str(site.folder / "clips")]},
         extract={"strategy": "interval", "every_frames": 1},
-        filter={**TAKE_ALL, "videos_per_job": 1, "semantic": semantic},
+        filter={**TAKE_ALL, "videos_per_job": PER_JOB, "semantic": semantic},
         dedup={"method": "embedding", "similarity": 0.8},
     )
 
 
 @pytest.fixture
 def red(site: Site, tiny_siglip: Path) -> Site:
-    """A project of clips of a red and a blue frame each."""
+    """A project of clips of a red and a blue frame, and a file that is no video."""
     (site.folder / "clips").mkdir()
     for number in range(GOOD):
         clip(site.folder / "clips" / f"{number:03d}.mp4", ["red", "blue"], number)
+    (site.folder / "clips" / "broken.mp4").write_bytes(b"no video")
     configure(site, tiny_siglip, ASKED)
     populated = site.dataminer("populate")
     assert populated.returncode == 0, populated.stderr
@@ -88,10 +89,10 @@ def test_a_batch_loads_the_model_once_and_only_new_frames_load_it_again(
 
     done = red.snakemake("-c2", "only_filter", **shim)
     assert done.returncode == 0, done.stderr
-    assert jobs(done)["embed"] == 2 and jobs(done)["filter"] == GOOD
-    assert loads(red) == [1, 1]  # one a batch, here of one video
+    assert jobs(done)["embed"] == 2 and jobs(done)["filter"] == GOOD + 1
+    assert loads(red) == [1, 1]  # one a batch; by default a batch has 100 videos
     assert passed(red) == [1] * GOOD
-    assert statuses(red) == [("FILTERED", GOOD)]
+    assert statuses(red) == [("FAILED", 1), ("FILTERED", GOOD)]
     scores = read_table(next((red.folder / "data" / "projects").rglob("scores.parquet")))
     assert scores["rejected"].to_pylist() == [None, "semantic.min_margin"]
     assert not list((red.folder / "data").glob("batches/*"))
@@ -103,12 +104,12 @@ def test_a_batch_loads_the_model_once_and_only_new_frames_load_it_again(
     done = red.snakemake("-c2", "only_dedup", **shim)
     assert done.returncode == 0, done.stderr
     once = dict.fromkeys(("download", "extract", "embed", "prompts", "dedup", "only_dedup"), 1)
-    assert jobs(done) == once | {"filter": GOOD + 1}
+    assert jobs(done) == once | {"filter": GOOD + 2}
     assert sorted(loads(red)) == [1, 1, 1]
     embedded = [log.read_text().count("embedded") for log in red.folder.glob("logs/embed/*.log")]
-    assert sorted(embedded) == [1, 1, 1]
+    assert sorted(embedded) == [1, 1, 2]
     assert passed(red) == [0] + [1] * GOOD
-    assert statuses(red) == [("FILTERED", GOOD), ("FILTERED_EMPTY", 1)]
+    assert statuses(red) == [("FAILED", 1), ("FILTERED", GOOD), ("FILTERED_EMPTY", 1)]
     assert red.rows("SELECT filtered_frames, unique_frames FROM projects") == [(GOOD, 1)]
     meta = read_meta(red.folder / "data" / "projects" / "red" / "dedup" / "frames.parquet")
     embeddings = next((red.folder / "data" / "embeddings").rglob("*.parquet"))
