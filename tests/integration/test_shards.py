@@ -36,9 +36,10 @@ def planned(
     return make
 
 
-def files(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Return contents and inodes by name."""
-    return {path.name: (path.read_bytes(), path.stat().st_ino) for path in folder.iterdir()}
+def files(folder: Path) -> dict[str, tuple[bytes, tuple[int, int]]]:
+    """Return contents, and what tells a new file: its inode may be that of one which is gone."""
+    found = {path.name: (path, path.stat()) for path in folder.iterdir()}
+    return {n: (p.read_bytes(), (s.st_ino, s.st_mtime_ns)) for n, (p, s) in found.items()}
 
 
 def dataset(plan: shards.Plan, out: Path) -> list[str]:
