@@ -1,4 +1,4 @@
-"""What a run hands down to its jobs' processes."""
+"""What a run hands down to its jobs' processes, and where its libraries come from."""
 
 from __future__ import annotations
 
@@ -47,3 +47,18 @@ def connecting_only() -> Iterator[None]:
 def may_start_database() -> bool:
     """Whether this process may start the embedded database."""
     return not os.environ.get(_CONNECT_ONLY)
+
+
+def how_to_install(extra: str) -> str:
+    """Say how an optional part of this very checkout is installed.
+
+    The package index has another program under the name dataminer.
+
+    Parameters
+    ----------
+    extra : str
+        ``detect`` or ``semantic``.
+    """
+    folder = Path(__file__).resolve().parents[1]
+    own = f"pip install --constraint constraints.txt --editable '.[{extra}]'"
+    return f"run `make {extra}` in {folder}, or there, in an environment of your own, `{own}`"

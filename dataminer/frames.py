@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dataminer.files import atomic_write
+from dataminer.urls import SourceUrl
 
 FRAMES_FILE = "frames.parquet"
 CLUSTERS_FILE = "clusters.parquet"
 PROVENANCE = ("title", "uploader", "licence", "upload_date", "url")
+"""What is known of a frame's video; see :func:`public_provenance` before any of it leaves."""
 """What a video's source says of it, as far as it does; repeated in the row of each frame."""
 STILL = 0.02
 """A frame whose ``change`` is less shows the same as the one that it was compared with."""
@@ -174,3 +176,22 @@ def read_meta(path: Path) -> dict[str, Any]:
     metadata = pq.read_schema(path).metadata or {}
     loaded: dict[str, Any] = json.loads(metadata.get(_META_KEY, b"{}"))
     return loaded
+
+
+def public_provenance(known: Mapping[str, Any]) -> dict[str, str]:
+    """Return what may leave this machine of a video's origin: no secrets, and no local path.
+
+    Parameters
+    ----------
+    known : mapping
+        With the keys of ``PROVENANCE``, as far as they are known.
+
+    Returns
+    -------
+    dict
+        The keys that have a value. A local file's ``url`` is its name.
+    """
+    texts = {key: str(known[key]) for key in PROVENANCE if known.get(key)}
+    if "url" in texts:
+        texts["url"] = SourceUrl(texts["url"]).public
+    return texts

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 
-import psycopg2
-
 from dataminer.config import Config
-from dataminer.db.connection import connect
+from dataminer.db.connection import reading
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
+from dataminer.db.tables import NoTables
 from dataminer.errors import DataminerError
 from dataminer.files import fingerprint
 from dataminer.frames import FRAMES_FILE
@@ -80,16 +79,12 @@ def members(project: str) -> tuple[Member, ...]:
     DataminerError
         When the project has no videos, or the database no tables yet.
     """
-    connection = connect(name=f"targets {project}")
     try:
-        connection.set_session(readonly=True)
-        with connection, connection.cursor() as cursor:
+        with reading(f"targets {project}") as session, session.cursor() as cursor:
             cursor.execute(_MEMBERS, {"project": project})
             found = tuple(Member(*row) for row in cursor.fetchall())
-    except psycopg2.errors.UndefinedTable:
+    except NoTables:
         found = ()
-    finally:
-        connection.close()
     _DURATIONS.update((member.video_id, member.duration) for member in found)
     if not found:
         raise DataminerError(f"project {project} has no videos yet", f"{_POPULATE} {project}`")

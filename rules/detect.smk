@@ -82,7 +82,7 @@ rule detect:
         gpu=int(SETTINGS.detect.device.startswith("cuda") and SETTINGS.detect.jobs == 1),
     params:
         settings=SETTINGS.detect.result_settings(),
-        version=VERSIONS["detect"],
+        version=[VERSIONS["detect"], VERSIONS["annotations"]],
     message:
         "Annotating the unique frames of project {wildcards.project}"
     script:

@@ -20,6 +20,7 @@ rule report:
         "../envs/extract.yaml"
     params:
         settings=result_settings(SETTINGS),
+        version=VERSIONS["report"],
     message:
         "Drawing the report of project {wildcards.project}"
     script:

@@ -11,7 +11,7 @@ import typer
 
 from dataminer.db import embedded
 from dataminer.db._pglisten import Wish
-from dataminer.db.connection import database_url, redacted
+from dataminer.db.connection import database_url
 from dataminer.errors import DatabaseError
 
 app = typer.Typer(
@@ -96,7 +96,7 @@ def status(
     Example: dataminer db status --json
     """
     if os.environ.get("DATABASE_URL"):
-        facts: dict[str, object] = {"state": "external", "url": redacted(database_url())}
+        facts: dict[str, object] = {"state": "external", "url": str(database_url())}
     else:
         facts = {key: str(value) for key, value in asdict(embedded.status()).items() if value}
     if as_json:
@@ -108,14 +108,16 @@ def status(
 
 @app.command()
 def url() -> None:
-    """Print the database's URL; the password stands in a file that only you can read.
+    """Print the database's URL without a password.
 
-    Of a server that listens, the URL for other machines too.
+    Of the embedded server, the password stands in a file that only you can read. For DATABASE_URL,
+    psql finds it in ~/.pgpass or PGPASSWORD. Of a server that listens, the URL for other machines
+    too.
 
     Example: psql "$(dataminer db url)"
     """
     if os.environ.get("DATABASE_URL"):
-        print(os.environ["DATABASE_URL"])
+        print(database_url().without_password)
     else:
         print(embedded.status().nodes_url or embedded.url())
 

@@ -22,7 +22,6 @@ from dataminer.ingest.parse import inert, printable
 from dataminer.ingest.search import Asked, look_up
 from dataminer.ingest.sources import Collected, LookUp, Source, collect
 from dataminer.stages.gate import YOUTUBE, Paused
-from dataminer.stages.ytdlp import public_url
 from dataminer.sync import projects
 from dataminer.sync.budget import FleetGate, is_refusal
 
@@ -211,7 +210,7 @@ def _line(state: str, source: Source) -> Iterator[str]:
     yield str(info.get("origin", ""))
     if info.get("duration"):
         yield str(timedelta(seconds=round(info["duration"])))
-    yield printable(public_url(source.url))
+    yield printable(str(source.url))
     if info.get("title"):
         yield printable(info["title"])
 

@@ -137,6 +137,13 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except Exception as error:
+        from dataminer.db.refusals import last_words
+
+        sentence = last_words(error)
+        if sentence is None:
+            raise
+        sys.exit(f"dataminer: {sentence}")
 
 
 if __name__ == "__main__":

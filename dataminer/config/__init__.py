@@ -1,6 +1,6 @@
 """Settings: one set of models that validates, documents and generates the configuration."""
 
-from dataminer.config.load import load, load_file
+from dataminer.config.load import load, load_file, load_job, load_run
 from dataminer.config.models import (
     NAME_PATTERN,
     Config,
@@ -27,4 +27,6 @@ __all__ = [
     "MonitorConfig",
     "load",
     "load_file",
+    "load_job",
+    "load_run",
 ]

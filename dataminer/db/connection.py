@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from dataminer.db import embedded
+from dataminer.db import embedded, tables
+from dataminer.db.refusals import explain, refused_at_the_door, way_in
+from dataminer.db.url import DatabaseUrl
 from dataminer.environment import may_start_database
 from dataminer.errors import DatabaseAway, DatabaseError
 
@@ -29,23 +31,19 @@ _IDLE_TIMEOUT_SINCE = 140000
 # no connection (08), rolled back for another's sake (40), no resources (53), operator's doing (57),
 # lock not available (55P03): https://www.postgresql.org/docs/current/errcodes-appendix.html
 _TRANSIENT = re.compile(r"^(08|40|53|57|55P03)")
-# a refused connection has no SQLSTATE in psycopg2, only words; who must give another
-# password or name hears so at once
-_REFUSED = re.compile(
-    r"authentication failed|no password supplied|no pg_hba\.conf entry"
-    r'|(role|database) ".*" does not exist'
-)
-_OPTIONS = " ".join(
-    [
-        "-c timezone=UTC",
-        "-c statement_timeout=60000",
-        "-c lock_timeout=30000",
-        "-c idle_in_transaction_session_timeout=60000",
-    ]
-)
+_LIMITS = {
+    "statement_timeout": "60000",
+    "lock_timeout": "30000",
+    "idle_in_transaction_session_timeout": "60000",
+}
+# in a spelling that is no server's default: what is not so was not set by us
+_UTC = "UTC0"
+_OPTIONS = " ".join(f"-c {name}={value}" for name, value in [("timezone", _UTC), *_LIMITS.items()])
+_SET_LIMITS = "; ".join(f"SET LOCAL {name} = {value}" for name, value in _LIMITS.items())
+_REFUSED_OPTIONS = "unsupported startup parameter"
 
 
-def database_url(*, create: bool = False) -> str:
+def database_url(*, create: bool = False) -> DatabaseUrl:
     """Return the URL of the database in use; where none is named, start the embedded server.
 
     A job starts none: it waits for the one that its run or the user starts, and reaches it over the
@@ -60,29 +58,31 @@ def database_url(*, create: bool = False) -> str:
     Raises
     ------
     DatabaseError
-        When ``DATABASE_URL`` is not a PostgreSQL URL, or the embedded server cannot start, or
-        cannot be reached by a job.
+        When ``DATABASE_URL`` cannot be read, or the embedded server cannot start, or cannot be
+        reached by a job.
     """
     url = os.environ.get("DATABASE_URL")
     if not url:
         # meant for another server, and libpq would prefer it to the embedded one's password file
         os.environ.pop("PGPASSWORD", None)
-        return embedded.start(create=create) if may_start_database() else embedded.reach()
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme.partition("+")[0] not in ("postgresql", "postgres"):
-        raise DatabaseError(
-            f"DATABASE_URL names {scheme!r}, and dataminer works with PostgreSQL only",
-            "set it to postgresql://USER@HOST/NAME, or unset it for the embedded server",
-        )
-    return f"postgresql://{rest}"
+        url = embedded.start(create=create) if may_start_database() else embedded.reach()
+    return DatabaseUrl(url)
 
 
-def redacted(url: str) -> str:
-    """Return a database URL without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+class Session(Connection):
+    """A connection of psycopg2's, and whether a pooler stands between it and the server.
+
+    A pooler such as pgbouncer in transaction mode gives each transaction another of its sessions:
+    what is set for a session would be another client's, and is set for each transaction instead.
+    """
+
+    pooled = False
+    role = database = ""
+    schema: str | None = None
+    """The schema that dataminer's tables lie in, once it is known."""
 
 
-def connect(*, create: bool = False, name: str = "dataminer") -> Connection:
+def connect(*, create: bool = False, name: str = "dataminer", check: bool = True) -> Session:
     """Open a connection; it sees and writes UTC, and gives up on hanging statements.
 
     Parameters
@@ -91,31 +91,120 @@ def connect(*, create: bool = False, name: str = "dataminer") -> Connection:
         See :func:`database_url`.
     name : str
         What `pg_stat_activity` shows as ``application_name``.
+    check : bool
+        Whether the tables must be ours and current; each process looks once.
 
     Raises
     ------
+    NoTables
+        When the database has none of our tables yet.
     DatabaseError
-        When the server cannot be reached or refuses.
+        When the server cannot be reached or refuses, or the tables are another program's or of
+        another version.
     """
     url = database_url(create=create)
     try:
-        return psycopg2.connect(
-            url,
-            application_name=name[:63],
-            connect_timeout=10,
-            keepalives_idle=30,
-            keepalives_interval=10,
-            keepalives_count=3,
-            options=_OPTIONS,
-        )
+        session = _connect(url, name[:63])
     except psycopg2.Error as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        hint = "check DATABASE_URL and that the server runs"
+        reason = url.cleaned(" ".join(str(error).split())) or type(error).__name__
+        hint = way_in(reason)
         if not os.environ.get("DATABASE_URL"):
             hint = "see `dataminer db status`"
-        raise DatabaseError(
-            f"the database at {redacted(url)} cannot be reached: {reason}", hint
-        ) from error
+        raise DatabaseError(f"the database at {url} cannot be reached: {reason}", hint) from error
+    if check and _place() not in _checked:
+        try:
+            with explained():
+                limited(session)
+                _checked[_place()] = tables.require(session)
+                session.rollback()
+        except BaseException:
+            session.close()
+            raise
+    session.schema = _checked.get(_place())
+    return session
+
+
+def limited(session: Session) -> None:
+    """Give the transaction that begins the limits that a pooler does not keep for a session."""
+    if session.pooled:
+        with session.cursor() as cursor:
+            cursor.execute(_SET_LIMITS)
+
+
+@contextmanager
+def reading(name: str, *, snapshot: bool = True) -> Iterator[Session]:
+    """Open a connection that can only read, all of it as of one moment.
+
+    Parameters
+    ----------
+    name : str
+        See :func:`connect`.
+    snapshot : bool
+        Whether all statements see the database as of the first one.
+    """
+    session = connect(name=name)
+    try:
+        level = "REPEATABLE READ" if snapshot else None
+        session.set_session(readonly=True, isolation_level=level)
+        with explained():
+            limited(session)
+            yield session
+    finally:
+        session.close()
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what the server refuses into a sentence with the way out."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        refusal = explain(error)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+def _connect(url: DatabaseUrl, name: str) -> Session:
+    parameters = {
+        "connect_timeout": "10",
+        "keepalives_idle": "30",
+        "keepalives_interval": "10",
+        "keepalives_count": "3",
+        "client_encoding": "UTF8",
+        **url.parameters,
+        "application_name": name,
+    }
+    given = parameters.pop("options", None) or os.environ.get("PGOPTIONS", "")
+    try:
+        session = _opened({**parameters, "options": f"{given} {_OPTIONS}".strip()})
+    except psycopg2.OperationalError as error:
+        if _REFUSED_OPTIONS not in str(error):
+            raise
+        if given:
+            raise _not_passed_on(url, given) from error
+        session = _opened(parameters)
+    if session.get_parameter_status("TimeZone") != _UTC:  # the options were dropped on the way
+        if given:
+            session.close()
+            raise _not_passed_on(url, given)
+        session.pooled = True
+        _command(session, "SET timezone = %s", _UTC)  # of which poolers keep track
+    return session
+
+
+def _not_passed_on(url: DatabaseUrl, given: str) -> DatabaseError:
+    return DatabaseError(
+        f"the pooler at {url} passes no options on, such as {given!r}",
+        "leave them out, and have an administrator set them for the role, such as"
+        " ALTER ROLE ... IN DATABASE ... SET search_path = dataminer",
+    )
+
+
+def _opened(parameters: dict[str, Any]) -> Session:
+    session: Session = psycopg2.connect("", connection_factory=Session, **parameters)
+    session.role, session.database = session.info.user, session.info.dbname
+    return session
 
 
 def transaction(
@@ -145,9 +234,10 @@ def transaction(
     """
 
     def once() -> T:
-        with _borrowed(name, keep=keep) as connection:
-            if not single:
+        with _borrowed(name, keep=keep) as connection, explained():
+            if connection.pooled or not single:
                 with connection:
+                    limited(connection)
                     return work(connection)
             connection.autocommit = True
             result = work(connection)
@@ -169,17 +259,19 @@ def transaction(
 class _Spare:
     """An open connection that no thread uses: of which process, to where, since when."""
 
-    connection: Connection
+    connection: Session
     pid: int
     place: tuple[str, ...]
     since: float
 
 
 _spares: list[_Spare] = []  # one at most, unless threads end at the same moment
+# the schema of the tables, of databases that this process has looked at
+_checked: dict[tuple[str, ...], str | None] = {}
 
 
 @contextmanager
-def _borrowed(name: str, *, keep: bool) -> Iterator[Connection]:
+def _borrowed(name: str, *, keep: bool) -> Iterator[Session]:
     """Give a connection for one transaction: the spare one, where there is one that lives."""
     connection = _take(name) or _open(name)
     try:
@@ -187,20 +279,25 @@ def _borrowed(name: str, *, keep: bool) -> Iterator[Connection]:
     except BaseException:
         connection.close()
         raise
-    if keep and not _spares and connection.server_version >= _IDLE_TIMEOUT_SINCE:
+    if keep and not _spares and _ends_by_itself(connection):
         _spares.append(_Spare(connection, os.getpid(), _place(), time.monotonic()))
     else:
         connection.close()
 
 
-def _open(name: str) -> Connection:
+def _open(name: str) -> Session:
     connection = connect(name=name)
-    if connection.server_version >= _IDLE_TIMEOUT_SINCE:
+    if _ends_by_itself(connection):
         _command(connection, "SET idle_session_timeout = %s", f"{_SPARE_SECONDS}s")
     return connection
 
 
-def _take(name: str) -> Connection | None:
+def _ends_by_itself(connection: Session) -> bool:
+    """Whether an idle connection can be given a time after which the server ends it."""
+    return connection.server_version >= _IDLE_TIMEOUT_SINCE and not connection.pooled
+
+
+def _take(name: str) -> Session | None:
     while _spares:
         try:
             spare = _spares.pop()
@@ -250,7 +347,7 @@ def _may_pass(error: BaseException) -> bool:
     if isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
         # a lost connection has no SQLSTATE
         if error.pgcode is None:
-            return not _REFUSED.search(str(error))
+            return refused_at_the_door(str(error)) is None
         return bool(_TRANSIENT.match(error.pgcode))
     code = getattr(error, "pgcode", None)
     return bool(code and _TRANSIENT.match(code))

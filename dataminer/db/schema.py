@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import psycopg2
+from psycopg2.extensions import connection as Connection
 
-from dataminer.db.connection import connect, database_url
+from dataminer.db.connection import connect, explained
+from dataminer.db.refusals import OWN_SCHEMA, UTF8, quoted, read_only
+from dataminer.db.tables import HEAD, OLD_VERSION_TABLE, VERSION_TABLE, Tables, check, look
 from dataminer.errors import DatabaseError
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from alembic.config import Config
 
-HEAD = "0005"
 LOCK = 0x646D696E  # "dmin": one migration at a time per database
+
+_PLACE = """
+SELECT current_user, current_database(), current_schema(), current_setting('server_encoding'),
+    current_setting('transaction_read_only')::bool,
+    has_schema_privilege(current_schema(), 'CREATE')
+"""
+
+_GRANTED = """
+SELECT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END, privilege_type
+FROM pg_class, aclexplode(relacl) WHERE oid = to_regclass(:table) AND grantee <> relowner
+"""
 
 
 def upgrade() -> str:
@@ -28,50 +43,138 @@ def upgrade() -> str:
     Raises
     ------
     DatabaseError
-        When the database is of a newer version than this one.
+        When the tables are of a newer version than this one or another program's, or cannot be
+        made there.
     """
-    revision = current()
-    if revision == HEAD:
-        return revision
-    if revision is not None and revision > HEAD:
-        raise _too_new(revision)
-    import sqlalchemy as sa
-    from alembic import command
-
-    driver_url = database_url().replace("postgresql://", "postgresql+psycopg2://", 1)
-    engine = sa.create_engine(driver_url, poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
-        config = _alembic()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    session = connect(create=True, check=False)
+    try:
+        with explained():
+            found = look(session)
+            check(found)
+            if found.current or (found.revision == HEAD and not _may_move(session, found)):
+                return HEAD
+            _refuse_unfit(session, found)
+    finally:
+        session.close()
+    _migrate()
     return HEAD
 
 
 def current() -> str | None:
-    """Return the revision of the database's tables, or None where there are none."""
-    connection = connect(create=True)
+    """Return the revision of the database's tables, or None where there are none of ours."""
+    session = connect(create=True, check=False)
     try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT version_num FROM alembic_version")
-            row = cursor.fetchone()
-    except psycopg2.errors.UndefinedTable:
-        return None
+        with explained():
+            return look(session).revision
     finally:
-        connection.close()
-    return str(row[0]) if row else None
+        session.close()
+
+
+def _refuse_unfit(session: Connection, found: Tables) -> None:
+    with session.cursor() as cursor:
+        cursor.execute(_PLACE)
+        ((role, database, schema, encoding, only_read, may_create),) = cursor.fetchall()
+    role, database = quoted(role), quoted(database)
+    if only_read:
+        raise read_only(f"database {database} by role {role}", role, database)
+    if found.revision is not None:
+        return
+    own = OWN_SCHEMA.format(role=role, database=database)
+    if schema is None or schema.startswith("pg_temp"):
+        raise DatabaseError(
+            f"no schema of the search_path of role {role} is there in database {database}",
+            f"have an administrator run {own}",
+        )
+    if not may_create:
+        raise DatabaseError(
+            f"role {role} may not make tables in schema {schema} of database {database}",
+            f"have an administrator run GRANT CREATE ON SCHEMA {quoted(schema)} TO {role}; or"
+            f" {own}",
+        )
+    if encoding not in ("UTF8", "SQL_ASCII"):  # titles come in all languages
+        raise DatabaseError(
+            f"database {database} has the encoding {encoding}, which cannot hold all titles",
+            f"have one made: {UTF8}",
+        )
+
+
+def _may_move(session: Connection, found: Tables) -> bool:
+    """Whether the role may give the version table its new name; else somebody else will."""
+    with session.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE')"
+            " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relname = %s",
+            (found.schema, found.version_table),
+        )
+        ((may,),) = cursor.fetchall()
+        return bool(may)
+
+
+def _migrate() -> None:
+    import sqlalchemy as sa
+    from alembic import command
+
+    engine = sa.create_engine(
+        "postgresql+psycopg2://", creator=lambda: connect(check=False), poolclass=sa.NullPool
+    )
+    with _unwrapped(), engine.begin() as connection:
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+        session: Any = connection.connection.driver_connection
+        found = look(session)  # another run may have been first
+        check(found)
+        if found.schema:  # the search_path may begin with one that was made since
+            connection.execute(
+                sa.text("SELECT set_config('search_path', quote_ident(:name), true)"),
+                {"name": found.schema},
+            )
+        if found.version_table == OLD_VERSION_TABLE:
+            _move_version(connection, found.revision)
+        config = _alembic()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _move_version(connection: sa.Connection, revision: str | None) -> None:
+    """Take the revision out of the table that every program with Alembic has by default."""
+    import sqlalchemy as sa
+
+    rows = connection.execute(sa.text(f"SELECT version_num FROM {OLD_VERSION_TABLE}")).all()
+    if len(rows) == 1:
+        for change in (
+            f"ALTER TABLE {OLD_VERSION_TABLE} RENAME TO {VERSION_TABLE}",
+            f"ALTER INDEX IF EXISTS {OLD_VERSION_TABLE}_pkc RENAME TO {VERSION_TABLE}_pkc",
+        ):
+            connection.execute(sa.text(change))
+        return
+    connection.execute(
+        sa.text(f"CREATE TABLE {VERSION_TABLE} (version_num varchar(32) PRIMARY KEY)")
+    )
+    connection.execute(
+        sa.text(f"INSERT INTO {VERSION_TABLE} VALUES (:revision)"), {"revision": revision}
+    )
+    for who, what in connection.execute(sa.text(_GRANTED), {"table": OLD_VERSION_TABLE}).all():
+        connection.execute(sa.text(f"GRANT {what} ON {VERSION_TABLE} TO {who}"))
+
+
+@contextmanager
+def _unwrapped() -> Iterator[None]:
+    """Explain what the server refuses under SQLAlchemy, too."""
+    import sqlalchemy as sa
+
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if error.orig is None:
+            raise
+        with explained():
+            raise error.orig from None
 
 
 def _alembic() -> Config:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(files("dataminer.db") / "migrations"))
+    folder = str(files("dataminer.db") / "migrations")
+    config.set_main_option("script_location", folder.replace("%", "%%"))  # it interpolates
     return config
-
-
-def _too_new(revision: str) -> DatabaseError:
-    return DatabaseError(
-        f"the database's tables are of a newer dataminer (revision {revision})",
-        "update dataminer, or name another database with DATABASE_URL",
-    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dataminer.files import atomic_write
-from dataminer.frames import PROVENANCE
+from dataminer.frames import public_provenance
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,7 @@ def coco_dataset(
 
 def _provenance(video: Mapping[str, Any]) -> dict[str, str]:
     """Pick what every image shall repeat; a licence may come in yt-dlp's spelling."""
-    video = {"licence": video.get("license"), **video}
-    return {key: str(video[key]) for key in PROVENANCE if video.get(key)}
+    return public_provenance({"licence": video.get("license"), **video})
 
 
 def _image(

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dataminer.errors import DataminerError
 from dataminer.export.coco import Box, LabelledImage, sort
-from dataminer.frames import FRAMES_FILE, PROVENANCE, read_table
+from dataminer.frames import FRAMES_FILE, PROVENANCE, public_provenance, read_table
 from dataminer.store import ANNOTATIONS_FILE, Store
 
 IMAGES_FOLDER = "images"
@@ -142,8 +142,7 @@ def _videos(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     videos: dict[str, dict[str, str]] = {}
     for row in rows:
         if row["video_id"] not in videos:
-            known = {key: _text(row[key]) for key in PROVENANCE if row.get(key)}
-            videos[row["video_id"]] = known
+            videos[row["video_id"]] = {k: _text(v) for k, v in public_provenance(row).items()}
     return dict(sorted(videos.items()))
 
 

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from dataminer.errors import ConfigError
 from dataminer.ingest import youtube
+from dataminer.urls import SourceUrl, mask_line
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 MAX_LENGTH = 4096
@@ -27,7 +28,6 @@ _NOT_A_PATH = re.compile(
     r"(https?|file|data|javascript|mailto|magnet|about|blob|ytsearch\w*):", re.IGNORECASE
 )
 _PREFIXED_ID = re.compile(r"youtube:(?!//)\s*(.*)", re.IGNORECASE)
-_USER_INFO = re.compile(r"(?<=//)[^/?#\s]*@")
 
 
 class InputError(ConfigError):
@@ -51,7 +51,7 @@ class Source:
     """One video to mine: its lasting id, where it is, and how it came in."""
 
     video_id: str
-    url: str
+    url: SourceUrl
     source_type: str
     source_info: dict[str, Any] = field(default_factory=dict)
 
@@ -87,8 +87,8 @@ def parse(text: str, *, base: Path = Path()) -> Source:
 
 
 def printable(text: str) -> str:
-    """Make a stranger's text safe to show: one short line, no control characters, no password."""
-    text = _USER_INFO.sub("***@", text)
+    """Make a stranger's text safe to show: one short line, no control characters, no secret."""
+    text = mask_line(text)
     if len(text) > _SHOWN_LENGTH:
         text = f"{text[:_SHOWN_LENGTH]}..."
     return inert(text)
@@ -159,9 +159,9 @@ def _from_url(text: str, url: str) -> Source:
     if re.search(r"\s", url):
         raise InputError(text, "has a space in the link: write %20, or ` #` before a remark")
     shown = _normalised(text, parts, host, port)
-    stem = PurePosixPath(unquote(parts.path, errors="replace")).stem
     user, at, _ = parts.netloc.rpartition("@")
-    full = shown.replace("//", f"//{user}{at}", 1)
+    full = SourceUrl(shown.replace("//", f"//{user}{at}", 1))
+    stem = PurePosixPath(unquote(urlsplit(full.masked).path, errors="replace")).stem
     return Source(_make_id(stem, shown), full, "URL")
 
 
@@ -170,7 +170,7 @@ def _from_youtube(text: str, parts: SplitResult) -> Source:
         video_id = youtube.video_id(parts)
     except ValueError as error:
         raise InputError(text, str(error)) from None
-    return Source(video_id, youtube.WATCH_URL.format(video_id), "URL")
+    return Source(video_id, SourceUrl(youtube.WATCH_URL.format(video_id)), "URL")
 
 
 def _normalised(text: str, parts: SplitResult, host: str, port: int | None) -> str:
@@ -198,7 +198,7 @@ def _from_path(text: str, base: Path) -> Source:
     if not stat.S_ISREG(mode):
         raise InputError(text, "is not a regular file")
     check_text(str(path))  # a link on disk can lead to any name
-    return Source(_make_id(path.stem, str(path)), str(path), "FILE")
+    return Source(_make_id(path.stem, str(path)), SourceUrl(str(path)), "FILE")
 
 
 def find(text: str, base: Path) -> tuple[Path, int | None]:

@@ -14,6 +14,7 @@ from dataminer.ingest import youtube
 from dataminer.ingest.parse import InputError, Source, check_text, inert, printable
 from dataminer.stages.gate import Gate, LocalGate
 from dataminer.stages.ytdlp import base_options, client, stage_error
+from dataminer.urls import SourceUrl
 
 _MAX_TEXT = 500
 _MAX_REDIRECTS = 5
@@ -157,7 +158,7 @@ def _source(entry: dict[str, Any], asked: Asked, rank: int) -> Source | None:
     if video_id is None:
         return None
     info = {**asked.info, "rank": rank, **_about(entry)}
-    return Source(video_id, youtube.WATCH_URL.format(video_id), asked.source_type, info)
+    return Source(video_id, SourceUrl(youtube.WATCH_URL.format(video_id)), asked.source_type, info)
 
 
 def _video_id(entry: dict[str, Any]) -> str | None:

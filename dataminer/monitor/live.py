@@ -12,6 +12,7 @@ from typing import IO, Any
 import psycopg2
 
 from dataminer.config import MonitorConfig
+from dataminer.db.tables import NoTables
 from dataminer.errors import DataminerError
 from dataminer.monitor import status
 from dataminer.monitor.rates import Pace, Rate
@@ -110,7 +111,7 @@ class Watch:
             return
         try:
             found = recover.heal(self._settings)
-        except psycopg2.errors.UndefinedTable:
+        except NoTables:
             return  # the look says so in a sentence
         self._recovered.extendleft(found)
         took = time.monotonic() - began

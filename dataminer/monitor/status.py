@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any
 
-import psycopg2
 from psycopg2.extras import RealDictCursor
 
-from dataminer.db.connection import connect
-from dataminer.errors import NEXT_STEP, DatabaseError, DataminerError, ErrorClass, kind_of
+from dataminer.db.connection import reading
+from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, kind_of
 from dataminer.sync.budget_sql import PAUSES
+from dataminer.urls import MaskedUrl, masked_row
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -104,6 +104,8 @@ class Snapshot:
         """Return the snapshot as JSON can hold it; times in ISO 8601, UTC."""
 
         def plain(value: Any) -> Any:
+            if isinstance(value, MaskedUrl):
+                return str(value)
             return value.isoformat() if isinstance(value, datetime) else value
 
         return {
@@ -127,20 +129,11 @@ def snapshot(names: Iterable[str] = ()) -> Snapshot:
     """
     wanted = list(names)
     values = {"names": wanted, "all": not wanted}
-    connection = connect(name="status")
-    try:
-        connection.set_session(readonly=True, isolation_level="REPEATABLE READ")
-        with connection, connection.cursor(cursor_factory=RealDictCursor) as cursor:
-            parts = []
-            for query in (_PROJECTS, _FAILURES, _TO_RETRY, _WARNINGS, _CLAIMS, PAUSES):
-                cursor.execute(query, values)
-                parts.append([dict(row) for row in cursor.fetchall()])
-    except psycopg2.errors.UndefinedTable as error:
-        raise DatabaseError(
-            "the database has no tables yet", "make them with `dataminer populate --config FILE`"
-        ) from error
-    finally:
-        connection.close()
+    parts = []
+    with reading("status") as session, session.cursor(cursor_factory=RealDictCursor) as cursor:
+        for query in (_PROJECTS, _FAILURES, _TO_RETRY, _WARNINGS, _CLAIMS, PAUSES):
+            cursor.execute(query, values)
+            parts.append([masked_row(row) for row in cursor.fetchall()])
     missing = sorted(set(wanted) - {project["name"] for project in parts[0]})
     if missing:
         raise DataminerError(

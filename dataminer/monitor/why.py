@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import psycopg2
 from psycopg2.extras import RealDictCursor
 
-from dataminer.db.connection import connect
-from dataminer.errors import NEXT_STEP, DatabaseError, DataminerError, ErrorClass, kind_of
+from dataminer.db.connection import reading
+from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, kind_of
 from dataminer.frames import FRAMES_FILE, read_table
 from dataminer.monitor.status import told_until
 from dataminer.stages.gate import place_of
 from dataminer.store import Store
 from dataminer.sync import results
 from dataminer.sync.budget_sql import PAUSES
+from dataminer.urls import MaskedUrl, mask_text, masked_row
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -159,9 +159,9 @@ def story(video_id: str, store: Store, logs: Path = Path("logs")) -> Story:
 
 
 def _pause_of(video: dict[str, Any], pauses: list[dict[str, Any]]) -> dict[str, Any] | None:
-    if video["status"] not in ("PENDING", "DOWNLOADING") or "://" not in video["url"]:
+    if video["status"] not in ("PENDING", "DOWNLOADING") or video["url"].is_path:
         return None
-    source = place_of(video["url"]).source
+    source = place_of(video["url"].reveal()).source
     return next((pause for pause in pauses if pause["source"] == source), None)
 
 
@@ -182,21 +182,12 @@ def read(
     list of list of dict
         The rows of each answer.
     """
-    connection = connect(name=name)
-    try:
-        connection.set_session(readonly=True, isolation_level="REPEATABLE READ")
-        answers = []
-        with connection, connection.cursor(cursor_factory=RealDictCursor) as cursor:
-            for query, values in questions:
-                cursor.execute(query, values)
-                answers.append([dict(row) for row in cursor.fetchall()])
-        return answers
-    except psycopg2.errors.UndefinedTable as error:
-        raise DatabaseError(
-            "the database has no tables yet", "make them with `dataminer populate --config FILE`"
-        ) from error
-    finally:
-        connection.close()
+    answers = []
+    with reading(name) as session, session.cursor(cursor_factory=RealDictCursor) as cursor:
+        for query, values in questions:
+            cursor.execute(query, values)
+            answers.append([masked_row(row) for row in cursor.fetchall()])
+    return answers
 
 
 def _near(text: str, known: list[str]) -> list[str]:
@@ -262,7 +253,7 @@ def _logs(video_id: str, projects: list[str], root: Path) -> Iterator[Log]:
 def _tail(path: Path) -> list[str]:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _LOG_TAIL))
-        return file.read().decode("utf-8", "replace").splitlines()
+        return mask_text(file.read().decode("utf-8", "replace")).splitlines()
 
 
 def _plain(value: Any) -> Any:
@@ -270,6 +261,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
+    if isinstance(value, MaskedUrl):
+        return str(value)
     return value.isoformat() if isinstance(value, datetime) else value
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from dataminer.urls import SourceUrl
+
 _LONGEST = 200  # characters of a stranger's text: a page of 200 videos shall stay small
 
 
@@ -15,8 +17,10 @@ class Video:
 
     Parameters
     ----------
-    video_id, url : str
-        The video, and where it comes from.
+    video_id : str
+        The video.
+    url : SourceUrl
+        Where it comes from.
     title : str or None
         As its source names it: a stranger's text.
     status, member_status : str
@@ -28,7 +32,7 @@ class Video:
     """
 
     video_id: str
-    url: str
+    url: SourceUrl
     title: str | None
     status: str
     member_status: str

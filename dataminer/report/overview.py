@@ -166,8 +166,10 @@ def _video_row(video: Video, found: Findings) -> list[Any]:
 def named(video: Video) -> Html:
     """Return a video's title, linked to its source where that is on the web, and its id."""
     title: Any = video.name
-    if len(video.url) < _LONGEST_LINK and video.url.startswith(("https://", "http://")):
-        title = tag("a", title, href=video.url, rel="noopener noreferrer")
+    url = str(video.url)
+    # a link with a part of it masked leads nowhere
+    if video.url.is_whole and len(url) < _LONGEST_LINK and url.startswith(("https://", "http://")):
+        title = tag("a", title, href=url, rel="noopener noreferrer")
     if video.name == video.video_id:
         return text(title)
     return join([title, tag("br"), tag("small", video.video_id)])

@@ -18,6 +18,8 @@ VERSIONS = {
     "filter": 2,
     "dedup": 3,
     "detect": 3,
+    "annotations": 2,  # how shards are put together; no model looks again
+    "report": 2,
 }
 
 

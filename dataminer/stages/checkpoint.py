@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dataminer.environment import how_to_install
 from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientError
 from dataminer.stages import hub
 from dataminer.stages.detectors import device as devices
@@ -86,7 +87,7 @@ def require_transformers() -> None:
     if missing:
         raise ConfigError(
             f"filter.semantic has prompts, and {' and '.join(missing)} cannot be found here",
-            "pip install 'dataminer[semantic]', or take the prompts out",
+            f"{how_to_install('semantic')}; or take the prompts out",
         )
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from dataminer.config.models import DownloadConfig, PolicyConfig
 from dataminer.errors import (
@@ -27,8 +28,9 @@ from dataminer.stages.policy import judge
 from dataminer.stages.resume import Kept
 from dataminer.stages.transfer import Transfer
 from dataminer.stages.video import VideoInfo, probe
-from dataminer.stages.ytdlp import base_options, client, public_url, secrets_of, stage_error
+from dataminer.stages.ytdlp import base_options, client, secrets_of, stage_error
 from dataminer.store import INFO_FILE
+from dataminer.urls import SourceUrl, without_parameters
 
 VERSION = VERSIONS["download"]
 
@@ -53,7 +55,7 @@ class DownloadResult:
 class _Order:
     """What :func:`download` was asked for."""
 
-    url: str
+    url: SourceUrl
     out: Path
     keep: Path | None
     video_id: str
@@ -69,7 +71,7 @@ class _Taken:
 
 
 def download(
-    url: str,
+    url: SourceUrl | str,
     out: Path,
     video_id: str,
     settings: DownloadConfig,
@@ -83,7 +85,7 @@ def download(
 
     Parameters
     ----------
-    url : str
+    url : SourceUrl or str
         An http(s) link, or a local path.
     out : Path
         An existing folder; the video becomes ``{video_id}.{suffix}`` in it. After an error it
@@ -121,16 +123,17 @@ def download(
     _clear(out, video_id)
     say = progress or (lambda line: None)
     gate = gate or LocalGate(settings.budget)
-    order = _Order(url, out, keep, video_id, settings, say, gate)
+    source = url if isinstance(url, SourceUrl) else SourceUrl(url)
+    order = _Order(source, out, keep, video_id, settings, say, gate)
     try:
         taken = _take(order)
-        info = {**(meta or {}), **_describe(url, video_id, taken, meta or {})}
+        info = {**(meta or {}), **_describe(order.url, video_id, taken, meta or {})}
         with atomic_write(out / INFO_FILE) as partial:
             partial.write_text(json.dumps(info, indent=2, sort_keys=True) + "\n")
     except OSError as error:
         _clear(out, video_id)
         about = f" ({error.filename})" if error.filename else ""
-        message = f"{public_url(url)} cannot be stored: {error.strerror or error}{about}"
+        message = f"{order.url} cannot be stored: {error.strerror or error}{about}"
         raise TransientError(message, os_error_class(error)) from error
     except BaseException:
         _clear(out, video_id)
@@ -144,9 +147,9 @@ def _clear(out: Path, video_id: str) -> None:
 
 
 def _take(order: _Order) -> _Taken:
-    scheme = _SCHEME.match(order.url)
+    scheme = _SCHEME.match(order.url.reveal())
     if scheme is None:
-        return _take_local(Path(order.url), order.out, order.video_id)
+        return _take_local(Path(order.url.reveal()), order.out, order.video_id)
     if scheme[1].lower() not in {"http", "https"}:
         message = f"{scheme[1]}:// links are not supported"
         raise PermanentError(message, ErrorClass.UNSUPPORTED, "give an http(s) link or a path")
@@ -180,24 +183,25 @@ def _fetch(order: _Order) -> _Taken:
 
 def _transfer(order: _Order, kept: Kept) -> tuple[Path, dict[str, Any]]:
     """Have yt-dlp fetch the one file, and say what it knows of it."""
-    settings, shown = order.settings, public_url(order.url)
+    settings, shown = order.settings, str(order.url)
 
     def name(suffix: str) -> str:
         return f"{order.video_id}{_safe_suffix(f'.{suffix}')}"
 
-    transfer = Transfer(order.url, kept, name, settings, order.say)
+    url = order.url.reveal()
+    transfer = Transfer(url, kept, name, settings, order.say)
     options = {**base_options(settings, order.say), **_OPTIONS, **transfer.options}
     options["format_sort"] = [f"res:{settings.max_height}", *_PREFERRED]
     options["match_filter"] = partial(_refuse, settings.policy, transfer)
     try:
-        with transfer.watch.running(), client(options, gate=order.gate, given=order.url) as ydl:
+        with transfer.watch.running(), client(options, gate=order.gate, given=url) as ydl:
             transfer.attach(ydl)
-            info = ydl.extract_info(order.url, download=True)
+            info = ydl.extract_info(url, download=True)
         found = transfer.finished()
     except StageError:
         raise
     except Exception as error:  # extractors of a thousand sites raise anything
-        raise stage_error(error, order.url, secrets_of(settings)) from error
+        raise stage_error(error, url, secrets_of(settings)) from error
     if "entries" in info:  # a list: of one video that is there now, or of links to others
         if not found:
             raise _more_than_one(shown)
@@ -228,7 +232,7 @@ def _refuse(
     It asks several times: of a list's members (``incomplete`` is True), of a video before its
     format is chosen (then it names what will follow), and of the format that was chosen (False).
     """
-    shown = public_url(str(info.get("webpage_url") or info.get("url") or "the link"))
+    shown = str(SourceUrl(str(info.get("webpage_url") or info.get("url") or "the link")))
     if (info.get("n_entries") or 1) > 1:
         raise _more_than_one(shown)
     if incomplete is True:
@@ -248,8 +252,8 @@ def _about(info: dict[str, Any]) -> dict[str, Any]:
     import yt_dlp.version
 
     return {
-        "webpage_url": _text(public_url(str(info.get("webpage_url") or ""))),
-        "title": _text(info.get("title")),
+        "webpage_url": _text(SourceUrl(str(info.get("webpage_url") or "")).kept),
+        "title": _text(_title(info)),
         "uploader": _text(info.get("uploader") or info.get("channel")),
         "licence": _text(info.get("license")),
         "upload_date": _text(info.get("upload_date")),
@@ -261,7 +265,14 @@ def _about(info: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _describe(url: str, video_id: str, taken: _Taken, meta: dict[str, Any]) -> dict[str, Any]:
+def _title(info: dict[str, Any]) -> Any:
+    """Return the title; where yt-dlp makes one from the end of a URL, without its secrets."""
+    title = info.get("title")
+    url = unquote(unquote(str(info.get("webpage_url") or "")))
+    return without_parameters(title) if isinstance(title, str) and title in url else title
+
+
+def _describe(url: SourceUrl, video_id: str, taken: _Taken, meta: dict[str, Any]) -> dict[str, Any]:
     video = probe(taken.path)
     origin = taken.origin
     known = {
@@ -273,7 +284,7 @@ def _describe(url: str, video_id: str, taken: _Taken, meta: dict[str, Any]) -> d
         "version": VERSION,
         "video_id": video_id,
         "video": taken.path.name,
-        "url": public_url(url) if _SCHEME.match(url) else url,
+        "url": url.kept,
         "webpage_url": origin.get("webpage_url"),
         **known,
         "duration": video.duration or origin.get("duration"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dataminer.environment import how_to_install
 from dataminer.errors import ConfigError, DataminerError, ErrorClass, PermanentError, TransientError
 from dataminer.files import fsync_tree, publish_dir, remove_partials, sha256_file, staging_dir
 
@@ -189,6 +190,6 @@ def _import_hub() -> Any:
         raise TransientError(
             "huggingface_hub cannot be imported",
             ErrorClass.MISSING_TOOL,
-            "install it in this environment: pip install 'dataminer[semantic]'",
+            how_to_install("semantic"),
         ) from error
     return huggingface_hub

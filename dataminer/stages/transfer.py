@@ -12,6 +12,7 @@ from dataminer.errors import ErrorClass, PermanentError
 from dataminer.stages import policy, ytdlp
 from dataminer.stages.resume import PART, Kept, Version
 from dataminer.stages.watch import Watch
+from dataminer.urls import mask_url
 
 Say = Callable[[str], None]
 
@@ -56,7 +57,7 @@ class Transfer:
         self._settings = settings
         self._say = say
         self._next_line = time.monotonic() + _PROGRESS_SECONDS
-        self._shown = ytdlp.public_url(url)
+        self._shown = mask_url(url)
         self._media = ""
         self._file = ""
         self._source = ""

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dataminer.environment import how_to_install
 from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientError
 from dataminer.files import atomic_write, sha256_file
 from dataminer.stages import hub
@@ -301,7 +302,7 @@ def _needed() -> Iterator[None]:
         raise TransientError(
             f"ultralytics cannot be imported: {_first_line(error)}",
             ErrorClass.MISSING_TOOL,
-            "install it in this environment: pip install ultralytics",
+            how_to_install("detect"),
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import optparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from urllib.parse import urlsplit
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.stages.gate import Gate
-from dataminer.stages.ytdlp_errors import one_line, public_url, stage_error
+from dataminer.stages.ytdlp_errors import one_line, stage_error
+from dataminer.urls import is_secret
 
-__all__ = ["base_options", "client", "pause", "public_url", "secrets_of", "stage_error"]
+__all__ = ["base_options", "client", "pause", "secrets_of", "stage_error"]
 
 
 RETRIED = ("http", "fragment", "extractor")  # what yt-dlp itself tries again
 _TOKEN_LENGTH = 20  # names of players and languages are shorter
+# seven fields, of which the fifth is a time or empty: as yt-dlp's cookies.py has it
+_COOKIE = re.compile(r"([^\t]*\t){4}(\d+(\.\d+)?)?\t[^\t]*\t[^\t]*")
 
 
 class _Logger:
@@ -94,10 +98,13 @@ def secrets_of(settings: DownloadConfig) -> list[str]:
 
 
 def _argument_values(text: str) -> list[str]:
-    """Return the values of extractor arguments that may be a token: long ones."""
-    values = [part.partition("=")[2] for part in text.partition(":")[2].split(";")]
-    items = (item for value in values for item in (value, *value.split(",")))
-    return [item for item in items if len(item) >= _TOKEN_LENGTH]
+    """Return the values of extractor arguments that may be a token: by their name, or long ones."""
+    found = []
+    for part in text.partition(":")[2].split(";"):
+        value = part.partition("=")[2]
+        items = [value, *value.split(","), *(item.partition("+")[2] for item in value.split(","))]
+        found += [item for item in items if is_secret(part) or len(item) >= _TOKEN_LENGTH]
+    return found
 
 
 def _identity(settings: DownloadConfig) -> dict[str, Any]:
@@ -113,12 +120,21 @@ def _identity(settings: DownloadConfig) -> dict[str, Any]:
 
 def _cookies(path: Path) -> io.StringIO:
     """Read the cookies into memory: yt-dlp writes back what it was given, and jobs run at once."""
+    shown = path if "=" not in str(path) else "what it names"  # cookies instead of their file
     try:
-        return io.StringIO(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is no text"
-        message = f"download.cookies: {path} cannot be read: {reason}"
+        message = f"download.cookies: {shown} cannot be read: {reason}"
         raise TransientError(message, ErrorClass.COOKIES) from error
+    for number, line in enumerate(text.splitlines(), 1):
+        entry = line.removeprefix("#HttpOnly_")
+        if entry.strip() and not entry.startswith("#") and not _COOKIE.fullmatch(entry):
+            # yt-dlp would leave it out, and print it
+            message = f"download.cookies: line {number} of {shown} is no cookie in Netscape format"
+            hint = "write its seven fields with tabs between them, or export the file again"
+            raise TransientError(message, ErrorClass.COOKIES, hint)
+    return io.StringIO(text)
 
 
 def _parsed(settings: DownloadConfig) -> dict[str, Any]:
@@ -132,9 +148,10 @@ def _parsed(settings: DownloadConfig) -> dict[str, Any]:
 
     try:
         options = yt_dlp.parse_options(["--ignore-config", *arguments]).ydl_opts
-    except optparse.OptParseError as error:
-        message = f"download.cookies_from_browser: {one_line(error.msg, secrets_of(settings))}"
-        raise TransientError(message, ErrorClass.COOKIES, "write it as yt-dlp wants it") from None
+    except optparse.OptParseError:
+        message = "download.cookies_from_browser names no browser that yt-dlp knows"
+        hint = "write BROWSER[+KEYRING][:PROFILE][::CONTAINER], such as firefox"
+        raise TransientError(message, ErrorClass.COOKIES, hint) from None
     return {key: options[key] for key in ("extractor_args", "cookiesfrombrowser")}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from dataminer.errors import (
     ErrorClass,
@@ -15,6 +14,7 @@ from dataminer.errors import (
     kind_of,
     os_error_class,
 )
+from dataminer.urls import SourceUrl, mask_text
 
 # Read in this order against the message without its links. What no line knows is INTERNAL and
 # tried again: a wrong guess there costs attempts, a wrong REMOVED costs a video. Those that pass
@@ -79,16 +79,16 @@ _YOUTUBE_HINT = (
 )
 _PROXY_HINT = "set download.proxy, or the shell's HTTPS_PROXY, to one of http:// or socks5://"
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_LEAD = re.compile(r"^\s*(ERROR:\s*)?(\[[^\]\s]+\]\s*)?(Got error:\s*)?")
+# what the generic extractor calls a video is the end of its URL, as it was given
+_LEAD = re.compile(
+    r"^\s*(ERROR:\s*)?(\[generic\] .{1,500}?: (?=\S)|\[[^\]\s]+\]\s*)?(Got error:\s*)?"
+)
+_BAD_PORT = re.compile("nonnumeric port: .*")  # and what follows is half of user and password
 # the advice to users of yt-dlp's command line that follows what happened
 _TAIL = re.compile(
     r"[;.]?\s*(please report this|\(caused by|Use --|See  ?https?:|Giving up).*", re.IGNORECASE
 )
 _LINK = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
-_SECRET = re.compile(
-    r"(.*[_-])?(token|key|sig|signature|secret|password|passwd|pwd|auth|credential|policy)",
-    re.IGNORECASE,
-)
 _MAX_MESSAGE = 200
 
 
@@ -119,7 +119,7 @@ def stage_error(error: BaseException, url: str, secrets: Iterable[str] = ()) -> 
         text = "has no video stream"
     error_class = error_class or ErrorClass.INTERNAL
     _close_responses(error)
-    shown = public_url(url)
+    shown = str(SourceUrl(url))
     text = text.replace(shown, "").rstrip(" :.") or type(error).__name__
     kind = PermanentError if kind_of(error_class) is Kind.PERMANENT else TransientError
     return kind(f"{shown[:_MAX_MESSAGE]}: {text[:_MAX_MESSAGE]}", error_class, hint)
@@ -131,20 +131,8 @@ def one_line(text: str, secrets: Iterable[str] = ()) -> str:
         text = text.replace(secret, "...")
     text = _LEAD.sub("", " ".join(_ANSI.sub("", text).split(" ")).replace("\r", ""))
     text = " ".join(_TAIL.sub("", text.replace("\n", " ")).split())
-    return _LINK.sub(lambda match: public_url(match[0]), text)
-
-
-def public_url(url: str) -> str:
-    """Return a link without what lets one in: user, password, and parameters such as a token."""
-    try:
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True)
-    except ValueError:
-        return "a link that cannot be read"
-    if any(_SECRET.fullmatch(name) for name, _ in query):
-        masked = [(name, "..." if _SECRET.fullmatch(name) else value) for name, value in query]
-        parts = parts._replace(query=urlencode(masked))
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    text = _BAD_PORT.sub("the link leads to an address without a valid port", text)
+    return mask_text(text)
 
 
 def _by_message(text: str) -> ErrorClass | None:

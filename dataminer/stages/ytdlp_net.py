@@ -23,7 +23,7 @@ from yt_dlp.networking.exceptions import HTTPError, RequestError
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, TransientError
 from dataminer.stages.addresses import Reach
 from dataminer.stages.gate import Gate
-from dataminer.stages.ytdlp_errors import public_url
+from dataminer.urls import mask_url
 
 _REFUSAL = re.compile(
     rb"not a (ro)?bot|unusual traffic|rate.?limit|too many requests", re.IGNORECASE
@@ -164,7 +164,7 @@ class _Redirects(_urllib.RedirectHandler):  # type: ignore[misc]
         scheme = urlsplit(headers.get("Location") or "").scheme.lower()
         if scheme not in ("", "http", "https"):
             fp.close()
-            message = f"{public_url(req.full_url)[:200]} redirects to a {scheme[:20]}: link"
+            message = f"{mask_url(req.full_url)[:200]} redirects to a {scheme[:20]}: link"
             raise _Stopped(PermanentError(message, ErrorClass.UNSUPPORTED))
         return super().http_error_302(req, fp, code, msg, headers)
 
@@ -214,7 +214,7 @@ class _Connections(_urllib.HTTPHandler):  # type: ignore[misc]
                 if time.monotonic() - connected > _STALE:
                     connection.sock.close()  # the connection's own close() would forget the request
                     connection.sock = connected = None
-            message = f"{public_url(url)}: no connection was ready in time to keep to the limits"
+            message = f"{mask_url(url)}: no connection was ready in time to keep to the limits"
             raise _Stopped(TransientError(message, ErrorClass.TIMEOUT))
 
         connection.connect = connect_in_time

@@ -24,11 +24,12 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extras import RealDictCursor
 
 from dataminer.config.models import BudgetConfig
-from dataminer.db.connection import connect, transaction
+from dataminer.db.connection import reading, transaction
 from dataminer.errors import DatabaseError, ErrorClass, TransientError
 from dataminer.stages.gate import LATE, Lane, Paused, Place, place_of, spacing
 from dataminer.sync import budget_sql as statements
 from dataminer.sync.claims import PATIENCE
+from dataminer.urls import masked_row
 
 log = logging.getLogger(__name__)
 
@@ -301,21 +302,12 @@ def is_refusal(error: TransientError) -> bool:
 
 def show() -> dict[str, list[dict[str, Any]]]:
     """Return what the database knows: ``pauses``, sources that refused, and ``budgets``."""
-    connection = connect(name="budget")
-    try:
-        connection.set_session(readonly=True, isolation_level="REPEATABLE READ")
-        with connection, connection.cursor(cursor_factory=RealDictCursor) as cursor:
-            parts = {}
-            for name, query in (("pauses", statements.PAUSES), ("budgets", statements.BUDGETS)):
-                cursor.execute(query)
-                parts[name] = [dict(row) for row in cursor.fetchall()]
-            return parts
-    except psycopg2.errors.UndefinedTable as error:
-        raise DatabaseError(
-            "the database has no budget yet", "make it with `dataminer db upgrade`"
-        ) from error
-    finally:
-        connection.close()
+    parts = {}
+    with reading("budget") as session, session.cursor(cursor_factory=RealDictCursor) as cursor:
+        for name, query in (("pauses", statements.PAUSES), ("budgets", statements.BUDGETS)):
+            cursor.execute(query)
+            parts[name] = [masked_row(row) for row in cursor.fetchall()]
+    return parts
 
 
 def reset(source: str | None = None) -> list[str]:

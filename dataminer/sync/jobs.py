@@ -23,17 +23,29 @@ from dataminer.files import (
     staging_dir,
 )
 from dataminer.frames import FRAMES_FILE, read_meta
-from dataminer.stages import made_with, policy_mark
+from dataminer.stages import VERSIONS, made_with, policy_mark
 from dataminer.stages.weights import model_of, weights_sha256
 from dataminer.store import Store
 from dataminer.sync import budget, claims, projects, results, shards, stages
 from dataminer.sync import sql as statements
 from dataminer.sync.heartbeat import Interrupted
 from dataminer.sync.work import Outcome, Work, perform
+from dataminer.urls import SourceUrl, mask_text
 
 log = logging.getLogger("dataminer")
 
+_LONGEST_MESSAGE = 500
 EXIT_INTERRUPTED = 143  # 128 + SIGTERM, as a shell reports it
+
+
+class _Formatter(logging.Formatter):
+    """Masks URLs, which libraries put into the messages of their errors."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask_text(super().format(record))
 
 
 @contextmanager
@@ -51,9 +63,10 @@ def logged(path: str) -> Iterator[None]:
     ------
     SystemExit
         With the error's sentence (Snakemake shows it), or 143 when the process was asked to end.
+        What no sentence is known for is in the log, with its traceback.
     """
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Formatter())
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
@@ -66,9 +79,10 @@ def logged(path: str) -> Iterator[None]:
     except Interrupted as signal:
         log.warning("asked to end (%s): the claim was given back", signal)
         sys.exit(EXIT_INTERRUPTED)
-    except Exception:
+    except Exception as error:
         log.exception("failed")
-        raise
+        message = mask_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        sys.exit(f"dataminer: {message[:_LONGEST_MESSAGE]}; {path} has all of it")
     finally:
         root.removeHandler(handler)
         handler.close()
@@ -88,7 +102,7 @@ def download_work(config: Config, video_id: str) -> Work:
     url = _url_of(video_id)
     source = _identity(url)
     settings = None if source else config.download.result_settings()
-    mark = fingerprint("download", stage.VERSION, url, source, settings)
+    mark = fingerprint("download", stage.VERSION, url.reveal(), source, settings)
     final = Store(config.store_path).video(video_id)
     policy = results.judged_by(final, policy_mark(config.download.policy))
     marks = {
@@ -111,7 +125,7 @@ def download_work(config: Config, video_id: str) -> Work:
         if source:
             fetch()
         else:
-            budget.within(config.download.budget, url, f"download {video_id}", fetch)
+            budget.within(config.download.budget, url.reveal(), f"download {video_id}", fetch)
 
     return Work(
         stage=stages.DOWNLOAD,
@@ -274,6 +288,7 @@ def detect(
     mark = fingerprint(
         "detect",
         stage.VERSION,
+        VERSIONS["annotations"],
         config.detect.result_settings(),
         weights_sha256(weights),
         source.get("fingerprint"),
@@ -326,7 +341,7 @@ def _tell_failure(what: str, outcome: Outcome) -> None:
         print(f"dataminer: {what} FAILED: {outcome.columns['error']}", file=sys.stderr)
 
 
-def _url_of(video_id: str) -> str:
+def _url_of(video_id: str) -> SourceUrl:
     def work(connection: Any) -> Any:
         with connection.cursor() as cursor:
             cursor.execute(statements.URL_OF_VIDEO, {"video_id": video_id})
@@ -337,18 +352,19 @@ def _url_of(video_id: str) -> str:
         raise DataminerError(
             f"the database knows no video {video_id}", "add it with `dataminer add-video`"
         )
-    return str(row[0])
+    return SourceUrl(row[0])
 
 
-def _identity(url: str) -> list[Any] | None:
+def _identity(url: SourceUrl) -> list[Any] | None:
     """Return what tells one state of a local file from another; None for a remote source."""
-    if "://" in url:
+    if not url.is_path:
         return None
+    path = url.reveal()
     try:
-        stat = Path(url).stat()
+        stat = Path(path).stat()
     except OSError:
-        return [url]
-    return [url, stat.st_size, stat.st_mtime_ns]
+        return [path]
+    return [path, stat.st_size, stat.st_mtime_ns]
 
 
 def _pass_on(video_id: str, work: Work, error: PermanentError) -> None:

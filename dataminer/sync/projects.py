@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import execute_values
 
 from dataminer.db.connection import transaction
+from dataminer.db.tables import NoTables
 from dataminer.errors import DataminerError
 from dataminer.sync import sql as statements
 from dataminer.sync.claims import PATIENCE
+from dataminer.urls import SourceUrl
 
 _PAGE = 10_000  # rows a statement
 _COLUMNS = ("title", "uploader", "licence", "duration")  # of source_info; the rest stays there
@@ -28,7 +29,7 @@ class Source(Protocol):
         """YouTube's own id, or a stable one made from the source."""
 
     @property
-    def url(self) -> str:
+    def url(self) -> SourceUrl:
         """Where it is: a URL, or the absolute path of a local file."""
 
     @property
@@ -106,7 +107,7 @@ def known(project: str, video_ids: Iterable[str]) -> dict[str, bool]:
 
     try:
         return transaction(work, name="populate --dry-run")
-    except psycopg2.errors.UndefinedTable:
+    except NoTables:
         return {}
 
 
@@ -189,7 +190,7 @@ def _insert(cursor: Any, statement: str, rows: Iterable[tuple[Any, ...]]) -> lis
 def _row(source: Source) -> tuple[Any, ...]:
     info = {key: value for key, value in source.source_info.items() if key not in _COLUMNS}
     columns = [source.source_info.get(key) for key in _COLUMNS]
-    return (source.video_id, source.url, source.source_type, json.dumps(info), *columns)
+    return (source.video_id, source.url.reveal(), source.source_type, json.dumps(info), *columns)
 
 
 def _video_id(source: Source) -> str:

@@ -20,6 +20,7 @@ from dataminer.sync.mend import Step
 from dataminer.sync.rows import MemberRow, ProjectRow, Row, Tables, VideoRow
 from dataminer.sync.stages import Stage
 from dataminer.sync.truth import Files, Unreadable, Verdict, existing, names_in, read
+from dataminer.urls import SourceUrl
 
 # ---- statements: values bound ------------------------------------------------------------------
 
@@ -135,12 +136,12 @@ class _Source:
     """A video that only files know of."""
 
     video_id: str
-    url: str
+    url: SourceUrl
     source_info: dict[str, Any] = field(default_factory=lambda: {"origin": "files"})
 
     @property
     def source_type(self) -> str:
-        return SourceType.URL if "://" in self.url else SourceType.FILE
+        return SourceType.FILE if self.url.is_path else SourceType.URL
 
 
 @dataclass(frozen=True)
@@ -234,11 +235,12 @@ class _Reconciler:
                 )
         return found
 
-    def _url(self, video_id: str) -> str | None:
+    def _url(self, video_id: str) -> SourceUrl | None:
         folder = self.store.video(video_id)
         if _unread(results.read_download, folder):
             return None
-        return (results.read_info(folder) or {}).get("url")
+        url = (results.read_info(folder) or {}).get("url")
+        return SourceUrl(url) if url else None
 
     def _pretend(self, project: str, found: list[_Source]) -> None:
         """Go on, in a dry run, as if the rows had been made."""

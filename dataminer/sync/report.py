@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 from psycopg2.extras import RealDictCursor
 
 from dataminer.config import Config
-from dataminer.db.connection import connect
-from dataminer.errors import DatabaseError, DataminerError
+from dataminer.db.connection import reading
+from dataminer.errors import DataminerError
 from dataminer.report.facts import Facts, Video
 from dataminer.store import Store
+from dataminer.urls import public_row
 
 _FACTS = """
 SELECT p.project_stage, v.video_id, v.url, v.title, v.status, pv.status AS member_status,
@@ -40,18 +40,10 @@ def facts(project: str) -> Facts:
     DataminerError
         When there is no such project.
     """
-    connection = connect(name=f"report {project}")
-    try:
-        connection.set_session(readonly=True)
-        with connection, connection.cursor(cursor_factory=RealDictCursor) as cursor:
-            cursor.execute(_FACTS, {"project": project})
-            rows = [dict(row) for row in cursor.fetchall()]
-    except psycopg2.errors.UndefinedTable as error:
-        raise DatabaseError(
-            "the database has no tables yet", "make them with `dataminer populate --config FILE`"
-        ) from error
-    finally:
-        connection.close()
+    name = f"report {project}"
+    with reading(name) as session, session.cursor(cursor_factory=RealDictCursor) as cursor:
+        cursor.execute(_FACTS, {"project": project})
+        rows = [public_row(row) for row in cursor.fetchall()]
     if not rows:
         raise DataminerError(
             f"there is no project {project}", "`dataminer status` lists all projects"

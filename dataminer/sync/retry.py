@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import RealDictCursor
 
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
-from dataminer.errors import DatabaseError, DataminerError
+from dataminer.errors import DataminerError
 from dataminer.frames import FRAMES_FILE
 from dataminer.store import ANNOTATIONS_FILE, INFO_FILE, Store
 from dataminer.sync import projects as project_rows
 from dataminer.sync import results
+from dataminer.urls import SourceUrl
 
 Row = dict[str, Any]
 
@@ -170,13 +170,7 @@ def retry(
 
 def _candidates(connection: Connection, choice: _Choice) -> list[str]:
     with connection.cursor() as cursor:
-        try:
-            cursor.execute(_KNOWN, choice.values())
-        except psycopg2.errors.UndefinedTable as error:
-            raise DatabaseError(
-                "the database has no tables yet",
-                "make them with `dataminer populate --config FILE`",
-            ) from error
+        cursor.execute(_KNOWN, choice.values())
         missing = sorted(set(choice.projects) - {row[0] for row in cursor.fetchall()})
         if missing:
             raise DataminerError(
@@ -317,10 +311,11 @@ def _reusable(video: Row, store: Store) -> bool:
     outcome = results.read_download(folder)
     if outcome is None or outcome.status != VideoStatus.DOWNLOADED or not video["video_path"]:
         return False
-    if "://" in video["url"]:
+    url = SourceUrl(video["url"])
+    if not url.is_path:
         return True
     try:
-        source, info = Path(video["url"]).stat(), (folder / INFO_FILE).stat()
+        source, info = Path(url.reveal()).stat(), (folder / INFO_FILE).stat()
     except OSError:
         return True
     whole = outcome.columns["video_path"].stat().st_size

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg2
-
-from dataminer.db.connection import connect
-from dataminer.errors import DatabaseError
+from dataminer.db.connection import reading
+from dataminer.urls import SourceUrl
 
 # ---- statements: values bound ------------------------------------------------------------------
 
@@ -70,7 +68,7 @@ class MemberRow(Row):
 class VideoRow(Row):
     """A video's row; ``mine`` when it belongs to the projects that were asked for."""
 
-    url: str
+    url: SourceUrl
     mine: bool
 
 
@@ -102,17 +100,8 @@ def load(names: list[str] | None) -> Tables:
         When the database has no tables yet.
     """
     values = {"names": names or [], "all": names is None}
-    connection = connect(name="sync")
-    try:
-        connection.set_session(readonly=True, isolation_level="REPEATABLE READ")
-        with connection, connection.cursor() as cursor:
-            return _load(cursor, values)
-    except psycopg2.errors.UndefinedTable as error:
-        raise DatabaseError(
-            "the database has no tables yet", "make them with `dataminer populate --config FILE`"
-        ) from error
-    finally:
-        connection.close()
+    with reading("sync") as session, session.cursor() as cursor:
+        return _load(cursor, values)
 
 
 def _load(cursor: Any, values: dict[str, Any]) -> Tables:
@@ -127,7 +116,7 @@ def _load(cursor: Any, values: dict[str, Any]) -> Tables:
         members[name][video_id] = MemberRow(status, lease, project_id)
     cursor.execute(_VIDEOS, values)
     videos = {
-        video_id: VideoRow(status, lease, url, mine)
+        video_id: VideoRow(status, lease, SourceUrl(url), mine)
         for video_id, url, status, lease, mine in cursor.fetchall()
     }
     return Tables(projects, members, videos)

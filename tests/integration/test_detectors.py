@@ -173,7 +173,7 @@ class TestText:
         self, text_models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(importlib.import_module("sys").modules, "transformers", None)
-        with pytest.raises(ConfigError, match=r"pip install 'dataminer\[semantic\]'"):
+        with pytest.raises(ConfigError, match=r"make semantic.*--editable '\.\[semantic\]'"):
             opened(text_models["owlv2"], SETTINGS).__enter__()
 
 

@@ -19,7 +19,7 @@ import psycopg2
 import pytest
 
 from dataminer.config import Config, MonitorConfig
-from dataminer.db import _pgbinaries, _pgprocess, connection, embedded
+from dataminer.db import _pgbinaries, _pgprocess, connection, embedded, schema
 from dataminer.db import guard as guard_module
 from dataminer.db._pglisten import Wish
 from dataminer.db.connection import transaction
@@ -50,6 +50,7 @@ def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setenv("DATAMINER_PGDATA", str(made))
     embedded.listen(made, Wish(addresses="127.0.0.1, localhost", host="localhost"))
+    schema.upgrade()
     return made
 
 
@@ -244,7 +245,7 @@ def test_a_job_starts_no_server(home: Path) -> None:
         assert embedded.status(home).state == "stopped"
         threading.Timer(0.5, embedded.start, [home]).start()
         assert transaction(lambda c: c.server_version, patience=60) > 0
-    assert connection.database_url() == embedded.url(home)
+    assert connection.database_url().reveal() == embedded.url(home)
 
 
 # --- outages

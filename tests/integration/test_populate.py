@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from psycopg2.extras import LoggingConnection
 
 from dataminer.cli.ingest import add_source, populate_from
+from dataminer.db.connection import Session
 from dataminer.errors import DataminerError
 from dataminer.ingest import listing
 from tests.support import videos, youtube_lists, youtube_server
@@ -157,6 +158,10 @@ def test_add_video_takes_lists_with_the_bounds_of_the_config(
 # ---- many at once
 
 
+class _Logged(LoggingConnection, Session):
+    pass
+
+
 class _Statements(list):
     """What `LoggingConnection` writes to: a line a statement."""
 
@@ -169,8 +174,8 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> _Statements:
     log = _Statements()
     connect = psycopg2.connect
 
-    def logged(*args: Any, **kwargs: Any) -> LoggingConnection:
-        connection = connect(*args, connection_factory=LoggingConnection, **kwargs)
+    def logged(*args: Any, **kwargs: Any) -> _Logged:
+        connection = connect(*args, **{**kwargs, "connection_factory": _Logged})
         connection.initialize(log)
         connection.filter = lambda message, cursor: bytes(message).decode()[:40].split("(")[0]
         return connection
@@ -183,13 +188,13 @@ def test_ten_thousand_links_take_as_many_statements_as_ten(
     database: str, here: Path, statements: _Statements
 ):
     counts = []
-    for total in (10, 10_000):
+    for total in (1, 10, 10_000):  # the first run also asks whose tables these are
         statements.clear()
         Path("links.txt").write_text("".join(f"youtu.be/v{n:010}\n" for n in range(total)))
         out, _ = run(url_files=["links.txt"])
         counts.append(len([line for line in statements if not line.startswith("SET ")]))
     assert "9990 videos added, 10 known already" in out
-    assert counts[0] == counts[1] <= 8, list(statements)
+    assert counts[1] == counts[2] <= 9, list(statements)
     assert execute(database, "SELECT total_videos FROM projects") == [(10_000,)]
 
 

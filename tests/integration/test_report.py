@@ -11,6 +11,7 @@ from dataminer.report.gather import gather
 from dataminer.report.page import page
 from dataminer.report.thumbs import Thumbnails
 from dataminer.store import Store
+from dataminer.urls import SourceUrl
 from tests.support.report_project import draw_pictures, make_project
 
 
@@ -33,7 +34,9 @@ def test_the_page_stays_small_with_many_objects_failures_and_long_texts(store: S
     made = make_project(store, "birds", videos=1, frames=200, boxes=300)
     long = "x" * 10_000
     failed = (
-        Video(f"f{n}", f"https://x/{long}", long, "FAILED", "FAILED", "empty", long, long)
+        Video(
+            f"f{n}", SourceUrl(f"https://x/{long}"), long, "FAILED", "FAILED", "empty", long, long
+        )
         for n in range(1000)
     )
     facts = Facts("birds", "COMPLETE", (*made.videos, *failed))

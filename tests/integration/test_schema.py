@@ -17,16 +17,16 @@ from tests.support.waiting import wait_until
 
 _COLUMNS = """
 SELECT table_name, column_name, data_type, is_nullable, column_default
-FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'
+FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'dataminer_version'
 ORDER BY 1, 2
 """
 _CONSTRAINTS = """
 SELECT conrelid::regclass::text, contype, pg_get_constraintdef(oid) FROM pg_constraint
-WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version'
+WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'dataminer_version'
 ORDER BY 1, 2, 3
 """
 _INDEXES = """
-SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'dataminer_version'
 ORDER BY 1
 """
 
@@ -97,7 +97,7 @@ def test_times_are_the_servers_own_in_utc(database):
 
 def test_upgrade_is_repeatable_and_refuses_a_newer_database(database):
     assert schema.upgrade() == schema.HEAD == schema.current()
-    execute(database, "UPDATE alembic_version SET version_num = '9999'")
+    execute(database, "UPDATE dataminer_version SET version_num = '9999'")
     with pytest.raises(DatabaseError, match="newer dataminer"):
         schema.upgrade()
 

@@ -16,6 +16,7 @@ from dataminer.ingest import search
 from dataminer.ingest.parse import as_video_list
 from dataminer.ingest.search import look_up
 from dataminer.ingest.sources import Collected, Source, collect
+from dataminer.urls import SourceUrl
 from tests.support import youtube_lists, youtube_server
 from tests.support.http_server import Reply, Server, serve
 from tests.support.youtube_lists import entries
@@ -61,7 +62,7 @@ def test_results_come_in_order_with_what_the_page_says(server: Server) -> None:
     assert ids(found) == ["video000000", "video000001", "video000002"]
     assert found[1] == Source(
         "video000001",
-        "https://www.youtube.com/watch?v=video000001",
+        SourceUrl("https://www.youtube.com/watch?v=video000001"),
         "SEARCH",
         {
             "query": "cats on stairs",

@@ -20,7 +20,7 @@ import pytest
 from dataminer.config import MonitorConfig
 from dataminer.db import connection
 from dataminer.db.connection import transaction
-from dataminer.errors import ErrorClass, PermanentError, TransientError
+from dataminer.errors import DatabaseError, ErrorClass, PermanentError, TransientError
 from dataminer.sync import claims, projects, results, stages
 from dataminer.sync import work as jobs_work
 from dataminer.sync.claims import LeaseLost
@@ -520,7 +520,7 @@ def test_what_passes_is_tried_again_and_what_lasts_is_not(database, state):
             return cursor.fetchone()
 
     if state in LASTING:
-        with pytest.raises(psycopg2.Error, match="now"):
+        with pytest.raises((psycopg2.Error, DatabaseError), match="now"):
             transaction(work, patience=30)
         assert len(tries) == 1
     else:

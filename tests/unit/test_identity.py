@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,9 +71,34 @@ def test_what_the_configuration_does_not_take(values: dict[str, Any], sentence: 
 
 
 def test_a_browser_that_yt_dlp_does_not_know() -> None:
-    with pytest.raises(TransientError, match=r"cookies_from_browser.*netscape") as caught:
-        base_options(DownloadConfig(cookies_from_browser="netscape"), print)
+    with pytest.raises(TransientError, match="no browser that yt-dlp knows") as caught:
+        base_options(DownloadConfig(cookies_from_browser="SID=s3cret"), print)
     assert caught.value.error_class is ErrorClass.COOKIES
+    assert "s3cret" not in str(caught.value).lower()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "127.0.0.1 FALSE / FALSE 0 session s3cret",
+        "127.0.0.1\tFALSE\t/\tFALSE\tnever\tsession\ts3cret",
+        "#HttpOnly_127.0.0.1\tFALSE\t/\tFALSE\tsession\ts3cret",
+    ],
+)
+def test_a_cookie_that_yt_dlp_would_print_is_refused_by_its_line(
+    tmp_path: Path, lines: str
+) -> None:
+    (tmp_path / "cookies.txt").write_text(f"# Netscape HTTP Cookie File\n\n{lines}\n")
+    settings = DownloadConfig(cookies=str(tmp_path / "cookies.txt"))
+    with pytest.raises(TransientError, match=r"line 3 of .* Netscape format") as caught:
+        base_options(settings, print)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_cookies_in_the_place_of_their_file_are_not_repeated() -> None:
+    with pytest.raises(TransientError, match="cannot be read") as caught:
+        base_options(DownloadConfig(cookies="SID=s3cret; HSID=s3cret"), print)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_yt_dlp_is_told_how_long_to_wait_and_how_often_to_try() -> None:

@@ -22,6 +22,7 @@ from dataminer.report.overview import duration
 from dataminer.report.page import page, write_report
 from dataminer.report.thumbs import Thumbnails
 from dataminer.store import Store
+from dataminer.urls import SourceUrl
 from tests.support.report_project import draw_pictures, make_project
 
 HOSTILE = "</title><script>alert('x')</script>\" onload='y' <img src=//evil.example>\x00\u202e&amp;"
@@ -207,8 +208,18 @@ class TestPage:
         made = make_project(store, "birds", videos=2, frames=30)
         error = f"{HOSTILE} Next: {HOSTILE}"
         videos = (
-            Video("video00000", f"https://x/{HOSTILE}", HOSTILE, "EXTRACTED", "FILTERED"),
-            Video("video00001", "javascript:alert(1)", HOSTILE, "FAILED", "FAILED", HOSTILE, error),
+            Video(
+                "video00000", SourceUrl(f"https://x/{HOSTILE}"), HOSTILE, "EXTRACTED", "FILTERED"
+            ),
+            Video(
+                "video00001",
+                SourceUrl("javascript:alert(1)"),
+                HOSTILE,
+                "FAILED",
+                "FAILED",
+                HOSTILE,
+                error,
+            ),
         )
         plain, hostile = tmp_path / "plain.html", tmp_path / "hostile.html"
         write_report(store, made, plain, settings={"detect": {"model": "x"}})

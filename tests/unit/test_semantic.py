@@ -15,7 +15,7 @@ def test_without_the_libraries_the_sentence_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(checkpoints, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'dataminer\[semantic\]'"):
+    with pytest.raises(ConfigError, match=r"make semantic.*--editable '\.\[semantic\]'"):
         checkpoints.require_transformers()
 
 

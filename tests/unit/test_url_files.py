@@ -16,6 +16,7 @@ from dataminer.errors import ErrorClass, TransientError
 from dataminer.ingest import listing
 from dataminer.ingest.search import Asked
 from dataminer.ingest.sources import Collected, Source, collect
+from dataminer.urls import SourceUrl
 
 ONE, TWO, THREE = "aqz-KE-bpKQ", "bbbbbbbbbbb", "ccccccccccc"
 
@@ -32,7 +33,7 @@ def offline(asked: Asked, *_: object) -> Iterator[Source | None]:
     if "query" not in asked.info:
         raise TransientError(f"{asked.name}: no network", ErrorClass.NETWORK)
     for rank, word in enumerate(asked.info["query"].split(), start=1):
-        yield Source(word * 11, "u", asked.source_type, {**asked.info, "rank": rank})
+        yield Source(word * 11, SourceUrl("u"), asked.source_type, {**asked.info, "rank": rank})
 
 
 def ids(collected: Collected) -> list[str]:
@@ -108,14 +109,14 @@ def test_a_line_that_is_not_utf8_is_refused_alone(tmp_path: Path) -> None:
 def test_names_with_a_hash_sign(tmp_path: Path) -> None:
     touch(tmp_path, "take #3.mp4", "a.mp4")
     collected = read(tmp_path, "take #3.mp4\na.mp4 #3.mp4\n")
-    assert [Path(s.url).name for s in collected.sources] == ["take #3.mp4", "a.mp4"]
+    assert [Path(s.url.reveal()).name for s in collected.sources] == ["take #3.mp4", "a.mp4"]
 
 
 def test_paths_begin_at_the_link_file_then_at_the_base(tmp_path: Path) -> None:
     touch(tmp_path, "lists/both.mp4", "both.mp4", "only.mp4", "lists/down/x.mp4")
     (tmp_path / "lists" / "l.txt").write_text("both.mp4\nonly.mp4\n../only.mp4\ndown\nnone.mp4\n")
     collected = collect(InputConfig(url_files=["lists/l.txt"]), base=tmp_path)
-    assert [os.path.relpath(s.url, tmp_path) for s in collected.sources] == [
+    assert [os.path.relpath(s.url.reveal(), tmp_path) for s in collected.sources] == [
         "lists/both.mp4",
         "only.mp4",
         "lists/down/x.mp4",
@@ -176,7 +177,7 @@ def test_folders(tmp_path: Path) -> None:
     )
     lines: list[str] = []
     collected = collect(InputConfig(files=["v", "w"]), base=tmp_path, progress=lines.append)
-    assert [os.path.relpath(s.url, tmp_path / "v") for s in collected.sources] == [
+    assert [os.path.relpath(s.url.reveal(), tmp_path / "v") for s in collected.sources] == [
         "a/z.webm",
         "a.mkv",
         "b.MP4",
@@ -204,14 +205,14 @@ def test_links_between_folders_end(tmp_path: Path) -> None:
     (tmp_path / "v" / "more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "v" / "broken.mp4").symlink_to(tmp_path / "gone.mp4")
     collected = collect(InputConfig(files=["v"]), base=tmp_path)
-    assert [Path(s.url).name for s in collected.sources] == ["a.mp4", "b.mp4"]
+    assert [Path(s.url.reveal()).name for s in collected.sources] == ["a.mp4", "b.mp4"]
     assert [Path(r.text).name for r in collected.rejected] == ["broken.mp4"]
 
 
 def test_the_store_is_not_scanned(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "data/videos/x/x.mp4")
     collected = collect(InputConfig(files=["."]), base=tmp_path, skip=tmp_path / "data")
-    assert [Path(s.url).name for s in collected.sources] == ["a.mp4"]
+    assert [Path(s.url.reveal()).name for s in collected.sources] == ["a.mp4"]
 
 
 def test_an_unreadable_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +246,7 @@ def test_order_and_doubles(tmp_path: Path) -> None:
 
     def look_up(asked: Asked, *_: object) -> Iterator[Source | None]:
         for rank in range(1, 8):
-            yield Source(ONE, "u", "SEARCH", {**asked.info, "rank": rank})
+            yield Source(ONE, SourceUrl("u"), "SEARCH", {**asked.info, "rank": rank})
         raise AssertionError("more was asked for than is wanted")
 
     section = InputConfig(
@@ -271,7 +272,7 @@ def test_order_and_doubles(tmp_path: Path) -> None:
 def test_a_search_that_fails_or_finds_nothing(tmp_path: Path) -> None:
     def look_up(asked: Asked, *_: object) -> Iterator[Source | None]:
         if asked.info["query"] == "half":
-            yield Source(ONE, "u", "SEARCH", asked.info)
+            yield Source(ONE, SourceUrl("u"), "SEARCH", asked.info)
         if asked.info["query"] in {"down", "half"}:
             raise TransientError("the network is \x1b[31mdown", ErrorClass.NETWORK)
         if asked.info["query"] == "filtered":
@@ -311,7 +312,7 @@ def test_a_file_of_searches(tmp_path: Path) -> None:
 def test_a_list_says_how_far_it_is_and_what_ended_it(tmp_path: Path) -> None:
     def look_up(asked: Asked, *_: object) -> Iterator[Source | None]:
         for rank in range(1, 1000):
-            yield Source(f"{rank:011}", "u", "URL", {}) if rank % 2 else None
+            yield Source(f"{rank:011}", SourceUrl("u"), "URL", {}) if rank % 2 else None
 
     lines: list[str] = []
     name = "playlist https://www.youtube.com/playlist?list=PL1"
@@ -343,7 +344,7 @@ def test_an_interrupt_keeps_what_was_found(tmp_path: Path) -> None:
     def look_up(asked: Asked, *_: object) -> Iterator[Source | None]:
         nonlocal closed
         try:
-            yield Source(ONE, "u", "URL", {})
+            yield Source(ONE, SourceUrl("u"), "URL", {})
             raise KeyboardInterrupt
         finally:
             closed = True

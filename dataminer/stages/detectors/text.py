@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dataminer.config.models import DetectConfig
+from dataminer.environment import how_to_install
 from dataminer.errors import ConfigError, DataminerError, ErrorClass, PermanentError
 from dataminer.export.coco import Box
 from dataminer.stages.detectors import MAX_BOXES, device, distinct, need_prompts
@@ -161,7 +162,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
     except ImportError as error:
         raise ConfigError(
             f"{folder.name} needs the transformers library, which cannot be imported here",
-            "install it in this environment: pip install 'dataminer[semantic]'",
+            how_to_install("semantic"),
         ) from error
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
