@@ -1,12 +1,15 @@
 # Settings and targets that the rules share: thin wrappers over the dataminer package.
+import os
 import sys
 from functools import cache
 from pathlib import Path
 
+import psycopg2
 from dataminer import targets
-from dataminer.config import load
+from dataminer.config import load_run
 from dataminer.db.embedded import ensure_listening
 from dataminer.db.guard import Guard
+from dataminer.db.refusals import last_words
 from dataminer.environment import connect_only, let_jobs_import
 from dataminer.errors import DataminerError
 from dataminer.monitor import status
@@ -17,6 +20,7 @@ from dataminer.sync.mirror import Mirror
 from dataminer.sync.report import result_settings
 from dataminer.sync.results import judged_by
 from dataminer.sync.run import bring_up_to_date
+from snakemake.cli import get_profile_dir
 from snakemake.logging import logger
 
 
@@ -39,9 +43,34 @@ def or_exit(function, *args):
         return function(*args)
     except DataminerError as error:
         sys.exit(f"dataminer: {error}")
+    except psycopg2.Error as error:
+        sys.exit(f"dataminer: {last_words(error)}")
 
 
-SETTINGS = or_exit(load, config)
+def profiles():
+    """The files of the profiles that were asked for."""
+    named = os.environ.get("SNAKEMAKE_PROFILE", "").split(",")
+    for option in ("--profile", "--workflow-profile"):
+        named += [b for a, b in zip(sys.argv, sys.argv[1:]) if a == option]
+        named += [a.partition("=")[2] for a in sys.argv if a.startswith(f"{option}=")]
+    found = [get_profile_dir(name) for name in named if name not in ("", "none")]
+    return [str(entry[1]) for entry in found if entry]
+
+
+if set("{}") & set(str(workflow.basedir)):
+    sys.exit(
+        f"dataminer: the path {workflow.basedir} has a brace, which Snakemake takes for a wildcard."
+        " Next: move dataminer to a folder without braces in its path"
+    )
+
+SETTINGS = or_exit(
+    load_run,
+    config,
+    # those of the command line lie over the Snakefile's own, and come before it in this list
+    sorted(workflow.configfiles, key=workflow.config_settings.configfiles.__contains__),
+    workflow.config_settings.config_args,
+    profiles(),
+)
 STORE = Store(SETTINGS.store_path)
 MODELS = Path("models")
 PROJECTS = SETTINGS.project_names

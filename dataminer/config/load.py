@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,19 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from dataminer.config.models import Config
+from dataminer.config.models import NAME_PATTERN, Config
 from dataminer.errors import ConfigError
+from dataminer.urls import mask_text
 
 _EXPECTED = {
     "model_type": "must hold keys and values",
-    "string_pattern_mismatch": "must be letters, digits, `-` and `_` in the form described",
+    "string_pattern_mismatch": "is not written as it must be",
 }
 HINT = "correct it; config/README.md lists every key with its bounds and default"
+_NAMES = ("project", "projects")
+_SECRETS = ("proxy", "extractor_args")  # of `download`
+_COOKIES = ("cookies", "cookies_from_browser")
+_ENVIRONMENT = "DATAMINER_DOWNLOAD_SECRETS"
 
 
 def load(values: Mapping[str, Any]) -> Config:
@@ -52,7 +60,8 @@ def load_file(path: Path) -> Config:
         When it cannot be read, is not YAML, or a key of it is wrong.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text) or {}
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror}",
@@ -64,7 +73,114 @@ def load_file(path: Path) -> Config:
         raise ConfigError(f"{path} is not valid YAML{line}", "correct it") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values at the top", HINT)
+    _refuse_misread(path, yaml.load(text, _AsWritten), values)
     return load(values)
+
+
+def load_run(
+    values: MutableMapping[str, Any],
+    files: Iterable[Path | str],
+    arguments: Iterable[str] | None,
+    profiles: Iterable[Path | str] = (),
+) -> Config:
+    """Check the configuration of a run of Snakemake, and take its secrets out.
+
+    Snakemake writes the configuration into the script of each job. What only `dataminer populate`
+    needs, and what lets one in, is taken out of it; :func:`load_job` adds the latter again.
+
+    Parameters
+    ----------
+    values : mapping
+        Snakemake's own ``config``; it is changed.
+    files : iterable of Path or str
+        The files that it was read from, each laid over those before it.
+    arguments : iterable of str, optional
+        As given with ``--config``. Snakemake takes ``project=2024_05`` for the number 202405.
+    profiles : iterable of Path or str
+        Profiles whose ``config:`` is a part of ``arguments``.
+
+    Raises
+    ------
+    ConfigError
+        Naming each key that is wrong, what was expected and what was found.
+    """
+    for file in files:
+        text = Path(file).read_text(encoding="utf-8")
+        read = yaml.safe_load(text) or {}
+        _refuse_misread(file, yaml.load(text, _AsWritten), read)
+        _last_named(values, read)
+    for file in profiles:
+        text = Path(file).read_text(encoding="utf-8")
+        written, read = yaml.load(text, _AsWritten) or {}, yaml.safe_load(text) or {}
+        if isinstance(read.get("config"), Mapping):
+            _refuse_misread(file, written["config"], read["config"])
+    for name, _, text in (argument.partition("=") for argument in arguments or ()):
+        if name in _NAMES and text:
+            _last_named(values, {name: yaml.load(text, _AsWritten)})
+        if name == "download" and any(f"{key}:" in text for key in _SECRETS):
+            raise ConfigError(
+                f"--config download: {' and '.join(_SECRETS)} do not belong on a command line,"
+                " which the process list and Snakemake's log show",
+                "write them into a configuration file",
+            )
+    settings = load(values)
+    values.pop("input", None)
+    download = dict(values.get("download") or {})
+    secrets = {key: download.pop(key) for key in _SECRETS if key in download}
+    if secrets:
+        values["download"] = download
+        os.environ[_ENVIRONMENT] = json.dumps(secrets)
+    return settings
+
+
+def load_job(values: Mapping[str, Any]) -> Config:
+    """Check the configuration that a job was given, with the secrets of its run.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`load`.
+    """
+    secrets = json.loads(os.environ.get(_ENVIRONMENT, "{}"))
+    return load({**values, "download": {**(values.get("download") or {}), **secrets}})
+
+
+class _AsWritten(yaml.SafeLoader):
+    """Takes a number or a date for the text that it is written as."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in known if tag.endswith((":merge", ":null"))]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _last_named(values: MutableMapping[str, Any], read: Any) -> None:
+    """Let the last that names projects decide: one in `project`, or several in `projects`."""
+    for key in _NAMES if isinstance(read, Mapping) else ():
+        if read.get(key):
+            values.pop("projects" if key == "project" else "project", None)
+            values[key] = read[key]
+
+
+def _refuse_misread(path: Path | str, written: Any, values: Any) -> None:
+    """Refuse a project's name that YAML takes for a number or a date: 2024_05 is 202405 to it."""
+    for key in _NAMES if isinstance(values, dict) else ():
+        for name, read in zip(_listed(written.get(key)), _listed(values.get(key)), strict=True):
+            if read is None or isinstance(read, str) or (type(read) is int and str(read) == name):
+                continue
+            if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN, name):
+                raise ConfigError(
+                    f"{path}: {key}: a name is letters, digits, `-` and `_`, got {name!r}", HINT
+                )
+            made = f"; or write '{read}' for a project that was made under that name"
+            raise ConfigError(
+                f"{path}: {key}: YAML reads {name} as {read!r}",
+                f"put the name in quotes: '{name}'{made if type(read) is int else ''}",
+            )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _describe(detail: ErrorDetails) -> str:
@@ -72,10 +188,17 @@ def _describe(detail: ErrorDetails) -> str:
     if detail["type"] == "extra_forbidden":
         return f"{key}: unknown key{_suggestion(detail['loc'])}"
     if detail["type"] == "value_error":
-        message = detail["msg"].removeprefix("Value error, ")
+        message = mask_text(detail["msg"].removeprefix("Value error, "))
         return f"{key}: {message}" if key else message
+    if detail["type"] == "string_pattern_mismatch" and detail["loc"][0] in _NAMES:
+        return f"{key}: must be letters, digits, `-` and `_`, got {detail['input']!r}"
     message = _EXPECTED.get(detail["type"]) or detail["msg"].replace("Input should", "must")
-    return f"{key}: {message}, got {detail['input']!r}"
+    given = detail["input"]
+    if isinstance(given, (Mapping, list)):
+        return f"{key}: {message}, got a {'list' if isinstance(given, list) else 'mapping'}"
+    if detail["loc"][0] == "download" and not {*_SECRETS, *_COOKIES}.isdisjoint(detail["loc"]):
+        return f"{key}: {message}"
+    return f"{key}: {message}, got {mask_text(repr(given))}"
 
 
 def _suggestion(loc: tuple[int | str, ...]) -> str:

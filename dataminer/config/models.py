@@ -323,6 +323,13 @@ class Config(Section):
             raise ValueError("name a project: `project: NAME` or `projects: [A, B]`")
         return self
 
+    @field_validator("store")
+    @classmethod
+    def _store_has_no_wildcard(cls, store: str) -> str:
+        if "{" in store or "}" in store:
+            raise ValueError("must hold no { or }, which Snakemake takes for a wildcard")
+        return store
+
     @property
     def project_names(self) -> list[str]:
         """The projects to run, each once, in the order given."""

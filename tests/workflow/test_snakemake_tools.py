@@ -94,6 +94,23 @@ def test_an_error_of_the_plan_ends_with_one_sentence(mined: Site):
     assert_one_sentence(mined.snakemake("-n"), "there is no file no/such/file.pt")
 
 
+@pytest.mark.parametrize("name", ["2024_05", "1e3"])
+def test_a_projects_name_is_taken_as_it_is_typed(mined: Site, name: str):
+    mined.rows(f"UPDATE projects SET name = '{name}' WHERE name = 'birds'")
+    done = mined.snakemake("-n", "--config", f"project={name}")
+    assert done.returncode == 0, done.stderr
+    assert f"project={name}" in done.stdout
+
+
+def test_a_checkout_whose_path_has_a_brace_is_refused_in_one_sentence(site: Site):
+    site.configure(project="birds")
+    (site.folder / "a{b}").symlink_to(ROOT)
+    done = site.run("snakemake", "--snakefile", "a{b}/Snakefile", "-n")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("dataminer: the path ")
+    assert "Traceback" not in done.stderr
+
+
 def test_an_unreachable_database_ends_with_one_sentence(mined: Site):
     url = "postgresql://me:secret@127.0.0.1:1/mining"
     for done in (
@@ -127,11 +144,11 @@ sys.exit()
 DECIDING = ("download", "extract", "filter", "dedup", "detect")
 # what tells results of a rule from those of an older version
 RULES: dict[str, Any] = {
-    **{stage: VERSIONS[stage] for stage in DECIDING},
+    **{stage: VERSIONS[stage] for stage in (*DECIDING, "report")},
     "prompts": VERSIONS["embed"],
     "embed": [VERSIONS["embed"], VERSIONS["content"]],
     "detect_shards": None,  # each shard's name has it
-    "report": None,  # drawn anew whenever anything was made
+    "detect": [VERSIONS["detect"], VERSIONS["annotations"]],
     **dict.fromkeys(("weights", "model_folder")),  # fetched, not made
     **dict.fromkeys(("all", "only_download", "only_extract", "only_filter", "only_dedup")),
 }
