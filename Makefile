@@ -6,11 +6,12 @@ STAMP := $(VENV)/.installed
 LINT := types workflow snakefmt generated ruff
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo install test test-fast lint $(LINT:%=lint-%) docs clean
+.PHONY: help demo install detect semantic test test-fast lint $(LINT:%=lint-%) docs clean
 
 help:
 	@echo "make demo     mine a small dataset end to end (about five minutes, most of it downloads)"
 	@echo "make install  only set up $(VENV) with the dataminer and snakemake commands"
+	@echo "make semantic also install what filter.semantic and open-vocabulary detectors need"
 	@echo "make test     run all tests"
 	@echo "make test-fast  run lint and the unit tests, as before each commit"
 	@echo "make lint     check formatting, types and the workflow"
@@ -22,6 +23,11 @@ demo: $(STAMP)
 
 install: $(STAMP)
 	@echo "Next: source $(BIN)/activate"
+
+detect: $(STAMP)
+
+semantic: $(STAMP)
+	./install.sh $(PYTHON) $(VENV) demo,semantic
 
 # One process more than cores, because tests often wait for a server
 WORKERS := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)

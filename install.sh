@@ -34,6 +34,11 @@ find_uv() {
     [ -x "$uv" ] || pip install --constraint constraints.txt uv
 }
 
+# Until November 2026 this distribution was called dataminer, as another one on the package index is
+if "$venv/bin/python" -I -c 'from importlib.metadata import version; version("dataminer")' 2>/dev/null; then
+    pip uninstall --yes dataminer
+fi
+
 echo "Setting up $venv: a minute or more the first time (PyTorch is large), seconds when nothing changed"
 if find_uv; then
     settings=$("$venv/bin/python" -m pip config list | sed 's/\\n/ /g')
