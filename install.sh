@@ -19,7 +19,7 @@ fi
 pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 packages=(--constraint constraints.txt --editable ".[$extra]")
 with_pip() { pip install --use-pep517 "${packages[@]}"; }
-# If PYTHONDONTWRITEBYTECODE is set, each process would compile what is not compiled here
+# If PYTHONDONTWRITEBYTECODE is set, each process would compile what is not compiled here and below
 with_uv() { "$uv" pip install --compile-bytecode --python "$venv/bin/python" "${packages[@]}"; }
 
 # uv is several times quicker than pip. It does not read pip's settings, so they are passed on, through
@@ -57,6 +57,7 @@ else
 fi
 
 rm -rf "$venv/.uv-cache"
+"$venv/bin/python" -m compileall -q dataminer
 
 # opencv-python wants the system's libGL, which servers and containers often lack; the headless
 # build is the same library without windows, which dataminer never opens.

@@ -18,6 +18,11 @@ from dataminer.config.models import NAME_PATTERN, Config
 from dataminer.errors import ConfigError
 from dataminer.urls import mask_text
 
+try:  # libyaml's, ten times as quick, is not in every build of PyYAML
+    from yaml import CSafeLoader as _Loader
+except ImportError:
+    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+
 _EXPECTED = {
     "model_type": "must hold keys and values",
     "string_pattern_mismatch": "is not written as it must be",
@@ -60,8 +65,7 @@ def load_file(path: Path) -> Config:
         When it cannot be read, is not YAML, or a key of it is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(text) or {}
+        written, values = _read(path)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror}",
@@ -73,7 +77,7 @@ def load_file(path: Path) -> Config:
         raise ConfigError(f"{path} is not valid YAML{line}", "correct it") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values at the top", HINT)
-    _refuse_misread(path, yaml.load(text, _AsWritten), values)
+    _refuse_misread(path, written, values)
     return load(values)
 
 
@@ -105,13 +109,11 @@ def load_run(
         Naming each key that is wrong, what was expected and what was found.
     """
     for file in files:
-        text = Path(file).read_text(encoding="utf-8")
-        read = yaml.safe_load(text) or {}
-        _refuse_misread(file, yaml.load(text, _AsWritten), read)
+        written, read = _read(file)
+        _refuse_misread(file, written, read)
         _last_named(values, read)
     for file in profiles:
-        text = Path(file).read_text(encoding="utf-8")
-        written, read = yaml.load(text, _AsWritten) or {}, yaml.safe_load(text) or {}
+        written, read = _read(file)
         if isinstance(read.get("config"), Mapping):
             _refuse_misread(file, written["config"], read["config"])
     for name, _, text in (argument.partition("=") for argument in arguments or ()):
@@ -145,13 +147,19 @@ def load_job(values: Mapping[str, Any]) -> Config:
     return load({**values, "download": {**(values.get("download") or {}), **secrets}})
 
 
-class _AsWritten(yaml.SafeLoader):
+class _AsWritten(_Loader):
     """Takes a number or a date for the text that it is written as."""
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in known if tag.endswith((":merge", ":null"))]
-        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        for first, known in _Loader.yaml_implicit_resolvers.items()
     }
+
+
+def _read(file: Path | str) -> tuple[Any, Any]:
+    """Return what a YAML file holds, as it is written and as YAML reads it."""
+    text = Path(file).read_text(encoding="utf-8")
+    return yaml.load(text, _AsWritten) or {}, yaml.load(text, _Loader) or {}
 
 
 def _last_named(values: MutableMapping[str, Any], read: Any) -> None:

@@ -102,16 +102,19 @@ class Snapshot:
 
     def as_json(self) -> dict[str, Any]:
         """Return the snapshot as JSON can hold it; times in ISO 8601, UTC."""
+        shown: dict[str, Any] = as_json(asdict(self))
+        return shown
 
-        def plain(value: Any) -> Any:
-            if isinstance(value, MaskedUrl):
-                return str(value)
-            return value.isoformat() if isinstance(value, datetime) else value
 
-        return {
-            part: [{key: plain(value) for key, value in row.items()} for row in rows]
-            for part, rows in asdict(self).items()
-        }
+def as_json(value: Any) -> Any:
+    """Return a value as JSON can hold it: links masked, times in ISO 8601."""
+    if isinstance(value, dict):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_json(item) for item in value]
+    if isinstance(value, MaskedUrl):
+        return str(value)
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def snapshot(names: Iterable[str] = ()) -> Snapshot:

@@ -14,12 +14,12 @@ from psycopg2.extras import RealDictCursor
 from dataminer.db.connection import reading
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, kind_of
 from dataminer.frames import FRAMES_FILE, read_table
-from dataminer.monitor.status import told_until
+from dataminer.monitor.status import as_json, told_until
 from dataminer.stages.gate import place_of
 from dataminer.store import Store
 from dataminer.sync import results
 from dataminer.sync.budget_sql import PAUSES
-from dataminer.urls import MaskedUrl, mask_text, masked_row
+from dataminer.urls import mask_text, masked_row
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,8 +99,8 @@ class Story:
 
     def as_json(self) -> dict[str, Any]:
         """Return the story as JSON can hold it; times in ISO 8601, UTC."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        shown: dict[str, Any] = as_json(asdict(self))
+        return shown
 
 
 def find(text: str) -> str:
@@ -254,16 +254,6 @@ def _tail(path: Path) -> list[str]:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _LOG_TAIL))
         return mask_text(file.read().decode("utf-8", "replace")).splitlines()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, MaskedUrl):
-        return str(value)
-    return value.isoformat() if isinstance(value, datetime) else value
 
 
 # ---- for people --------------------------------------------------------------------------------

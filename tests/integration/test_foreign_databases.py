@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import psycopg2
@@ -534,62 +535,60 @@ logfile = {run_folder}/log
         shutil.rmtree(run_folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize("settings", ["", "ignore_startup_parameters = options,extra_float_digits"])
-def test_a_pooler_in_transaction_mode(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str
-) -> None:
+class Pooled(NamedTuple):
+    url: str
+    behind: str
+
+
+@pytest.fixture(params=["", "ignore_startup_parameters = options,extra_float_digits"])
+def pooled(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Pooled]:
+    """A database without tables that pgbouncer stands before, with settings of its own."""
     with (
-        fresh_database(server, prefix="pooled") as url,
-        pgbouncer(url, tmp_path, settings) as pooled,
+        fresh_database(server, prefix="pooled") as behind,
+        pgbouncer(behind, tmp_path, request.param) as url,
     ):
-        monkeypatch.setenv("DATABASE_URL", pooled)
-        assert schema.upgrade() == tables.HEAD
-        projects.add_videos("p", [Given("v1"), Given("v2")])
-        claim = held(stages.DOWNLOAD, video_id="v1")
-        claims.beat(claim)
-        claims.finish(claim, "DOWNLOADED", {"video_path": "x"}, lambda: None)
-        assert CliRunner().invoke(app, ["status", "--json"]).exit_code == 0
-
-        def limits(session: psycopg2.extensions.connection) -> list[str]:
-            found = []
-            for name in ("timezone", "statement_timeout", "idle_session_timeout"):
-                with session.cursor() as cursor:
-                    cursor.execute(f"SHOW {name}")
-                    found += [row[0] for row in cursor.fetchall()]
-            return found
-
-        assert transaction(limits)[1:] == ["1min", "0"]
-        assert transaction(limits, single=True)[1:] == ["1min", "0"]
-        # nothing stays behind in the sessions that others get next
-        ((left,),) = execute(pooled, "SHOW statement_timeout")
-        assert left == "0"
+        monkeypatch.setenv("DATABASE_URL", url)
+        yield Pooled(url, behind)
 
 
-@pytest.mark.parametrize("settings", ["", "ignore_startup_parameters = options,extra_float_digits"])
+def test_a_pooler_in_transaction_mode(pooled: Pooled) -> None:
+    assert schema.upgrade() == tables.HEAD
+    projects.add_videos("p", [Given("v1"), Given("v2")])
+    claim = held(stages.DOWNLOAD, video_id="v1")
+    claims.beat(claim)
+    claims.finish(claim, "DOWNLOADED", {"video_path": "x"}, lambda: None)
+    assert CliRunner().invoke(app, ["status", "--json"]).exit_code == 0
+
+    def limits(session: psycopg2.extensions.connection) -> list[str]:
+        found = []
+        for name in ("timezone", "statement_timeout", "idle_session_timeout"):
+            with session.cursor() as cursor:
+                cursor.execute(f"SHOW {name}")
+                found += [row[0] for row in cursor.fetchall()]
+        return found
+
+    assert transaction(limits)[1:] == ["1min", "0"]
+    assert transaction(limits, single=True)[1:] == ["1min", "0"]
+    # nothing stays behind in the sessions that others get next
+    assert execute(pooled.url, "SHOW statement_timeout") == [("0",)]
+
+
 def test_options_that_a_pooler_does_not_pass_on(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str
+    pooled: Pooled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with (
-        fresh_database(server, prefix="pooled") as url,
-        pgbouncer(url, tmp_path, settings) as pooled,
-    ):
-        execute(url, "CREATE SCHEMA dataminer")
-        before = dump(url)
-        monkeypatch.setenv("DATABASE_URL", f"{pooled}&options=-csearch_path%3Ddataminer")
-        words = dataminer("db", "init")
-        assert "passes no options on" in words
-        assert "ALTER ROLE" in words
-        assert dump(url) == before
+    execute(pooled.behind, "CREATE SCHEMA dataminer")
+    before = dump(pooled.behind)
+    monkeypatch.setenv("DATABASE_URL", f"{pooled.url}&options=-csearch_path%3Ddataminer")
+    words = dataminer("db", "init")
+    assert "passes no options on" in words
+    assert "ALTER ROLE" in words
+    assert dump(pooled.behind) == before
 
 
-def test_a_pooler_in_statement_mode(
-    server: str, template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with (
-        fresh_database(server, template, prefix="pooled") as url,
-        pgbouncer(url, tmp_path, "pool_mode = statement") as pooled,
-    ):
-        monkeypatch.setenv("DATABASE_URL", pooled)
-        monkeypatch.setattr(sys, "argv", ["dataminer", "status"])
-        with pytest.raises(SystemExit, match="pool_mode set to transaction or session"):
-            main()
+@pytest.mark.parametrize("pooled", ["pool_mode = statement"], indirect=True)
+def test_a_pooler_in_statement_mode(pooled: Pooled, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["dataminer", "status"])
+    with pytest.raises(SystemExit, match="pool_mode set to transaction or session"):
+        main()
