@@ -68,6 +68,16 @@ class _Claimable(SQLModel):
     heartbeat_at: datetime | None = _now(nullable=True)
     created_at: datetime = _now()
     updated_at: datetime = _now()
+    not_before: datetime | None = _now(nullable=True)
+    suspect: bool = Field(
+        default=False, nullable=False, sa_column_kwargs={"server_default": sa.text("false")}
+    )
+    costs: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_type=JSONB,
+        nullable=False,
+        sa_column_kwargs={"server_default": sa.text("'{}'::jsonb")},
+    )
 
 
 class Project(_Claimable, table=True):
@@ -108,6 +118,8 @@ class Project(_Claimable, table=True):
     annotations: int = _count()
     dedup_dir: str | None = None
     detect_dir: str | None = None
+    dedup_fingerprint: str | None = None
+    detect_fingerprint: str | None = None
 
 
 class Video(_Claimable, table=True):
@@ -162,6 +174,7 @@ class Video(_Claimable, table=True):
     warning: str | None = None
     downloaded_with: str | None = None
     extracted_with: str | None = None
+    extract_fingerprint: str | None = None
     status: VideoStatus = Field(
         default=VideoStatus.PENDING,
         sa_type=_enum(VideoStatus, "ck_videos_status"),
@@ -209,6 +222,8 @@ class ProjectVideo(_Claimable, table=True):
     filtered_dir: str | None = None
     passed_frames: int | None = Field(default=None, ge=0)
     filtered_with: str | None = None
+    filtered_from: str | None = None
+    filter_fingerprint: str | None = None
     status: ProjectVideoStatus = Field(
         default=ProjectVideoStatus.PENDING,
         sa_type=_enum(ProjectVideoStatus, "ck_project_videos_status"),

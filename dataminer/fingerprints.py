@@ -1,0 +1,115 @@
+"""What each result was made from: the one place that says what a fingerprint is made of.
+
+A result whose fingerprint is that of the present settings, version and input is up to date.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dataminer.files import fingerprint
+from dataminer.stages import VERSIONS
+
+Settings = Mapping[str, Any] | None
+IN_PAGE = "dataminer-fingerprint"
+"""The name under which a page carries its fingerprint, as a ``<meta>`` of its head."""
+_HEAD_BYTES = 4096
+
+
+def of_download(url: str, source: Sequence[Any] | None, settings: Settings) -> str:
+    """Return the fingerprint of a downloaded video.
+
+    Parameters
+    ----------
+    url : str
+        The link or path.
+    source : sequence or None
+        What tells one state of a local file from another.
+    settings : Mapping or None
+        None for a local file.
+    """
+    return fingerprint("download", VERSIONS["download"], url, source, settings)
+
+
+def of_extract(settings: Settings, sha256: str | None, version: Any = None) -> str:
+    """Return the fingerprint of the frames of a video file.
+
+    Not of its title and the like: they are copied into the table, and decode to the same frames.
+    """
+    return fingerprint("extract", version or VERSIONS["extract"], settings, sha256)
+
+
+def of_filter(
+    settings: Settings, frames: Any, seen: Sequence[str] = (), version: Any = None
+) -> str:
+    """Return the fingerprint of filtered frames.
+
+    Parameters
+    ----------
+    settings : Mapping
+        Of the filter.
+    frames : str or None
+        The fingerprint of the frames.
+    seen : sequence of str
+        Those of what models saw in them.
+    version : int, optional
+        Of the stage; the present one by default.
+    """
+    source = [frames, *seen] if seen else frames
+    return fingerprint("filter", version or VERSIONS["filter"], settings, source)
+
+
+def of_dedup(
+    settings: Settings,
+    filtered: Iterable[tuple[str, str | None]],
+    model: str | None = None,
+    version: Any = None,
+) -> str:
+    """Return the fingerprint of a project's unique frames.
+
+    Parameters
+    ----------
+    settings : Mapping
+        Of dedup.
+    filtered : iterable of tuple
+        Each video and the fingerprint of its filtered frames, sorted.
+    model : str, optional
+        Whose embeddings were compared.
+    version : int, optional
+        Of the stage; the present one by default.
+    """
+    by_model = [] if model is None else [model]
+    inputs = [list(pair) for pair in filtered]
+    return fingerprint("dedup", version or VERSIONS["dedup"], settings, inputs, *by_model)
+
+
+def of_detect(settings: Settings, weights_sha256: str, unique: str | None) -> str:
+    """Return the fingerprint of a project's annotations.
+
+    Parameters
+    ----------
+    settings : Mapping
+        Of detect.
+    weights_sha256 : str
+        The detector's.
+    unique : str or None
+        The fingerprint of the unique frames.
+    """
+    versions = (VERSIONS["detect"], VERSIONS["annotations"])
+    return fingerprint("detect", *versions, settings, weights_sha256, unique)
+
+
+def of_report(settings: Settings, annotations: str | None) -> str:
+    """Return the fingerprint of a project's report: of what it shows, and of the dataset."""
+    return fingerprint("report", VERSIONS["report"], settings, annotations)
+
+
+def of_page(page: Path) -> str | None:
+    """Return the fingerprint that a report carries, if it does."""
+    with page.open("rb") as file:
+        head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
+    found = re.search(rf'<meta name="{IN_PAGE}" content="([0-9a-f]+)"', head)
+    return found[1] if found else None
