@@ -44,6 +44,8 @@ class ErrorClass(StrEnum):
     COOKIES = "cookies"
     KILLED = "killed"
     OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+    HUNG = "hung"
     TIME_LIMIT = "time_limit"
     CANCELLED = "cancelled"
     NODE_FAIL = "node_fail"
@@ -100,6 +102,9 @@ NEXT_STEP: dict[ErrorClass, str] = {
     "runtime with --set-resources",
     ErrorClass.OUT_OF_MEMORY: "nothing yet: each attempt asks for more memory; when the last has "
     "ended so too, raise the rule's mem_mb in the profile and run snakemake again",
+    ErrorClass.CRASHED: "get the file again; if it plays elsewhere, report a bug with the log",
+    ErrorClass.HUNG: "get the file again; if work on it only takes long, raise"
+    " monitor.no_progress_minutes, then `dataminer retry --class hung`",
     ErrorClass.TIME_LIMIT: "nothing yet: each attempt asks for more time; when the last has ended "
     "so too, raise the rule's runtime in the profile and run snakemake again",
     ErrorClass.CANCELLED: "run snakemake again: somebody cancelled the cluster job",
@@ -124,6 +129,8 @@ _LOCAL = {
     ErrorClass.COOKIES,
     ErrorClass.KILLED,
     ErrorClass.OUT_OF_MEMORY,
+    ErrorClass.CRASHED,
+    ErrorClass.HUNG,
     ErrorClass.TIME_LIMIT,
     ErrorClass.CANCELLED,
     ErrorClass.NODE_FAIL,
@@ -216,7 +223,10 @@ class PermanentError(StageError):
 
 
 class TransientError(StageError):
-    """Trying again can help: the claim is given back and the job fails, to be retried."""
+    """Trying again can help: the claim is given back, and a later attempt may succeed."""
+
+    wait: float | None = None
+    """Seconds until another attempt can help, if that is known."""
 
 
 class UncheckedError(TransientError):

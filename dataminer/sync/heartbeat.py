@@ -92,18 +92,32 @@ def kept_alive(held: Claim, settings: MonitorConfig) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into :class:`Interrupted` in the main thread, for the block."""
+    """Turn SIGTERM and SIGINT into :class:`Interrupted` in the main thread, for the block.
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(signal.Signals(number).name)
-
+    Once: a second signal must not interrupt what the first one began. A block within another
+    leaves the signals to the outer one, which lasts until claims are given back.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     asked = (signal.SIGTERM, signal.SIGINT)
+    if all(isinstance(signal.getsignal(number), _InterruptOnce) for number in asked):
+        yield
+        return
+    interrupt = _InterruptOnce()
     before = {number: signal.signal(number, interrupt) for number in asked}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class _InterruptOnce:
+    def __init__(self) -> None:
+        self._done = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self._done:
+            self._done = True
+            raise Interrupted(signal.Signals(number).name)

@@ -1,0 +1,180 @@
+"""Worker processes: one that crashes, hangs or eats memory costs its own task alone."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dataminer.errors import ErrorClass
+from dataminer.sync import pool
+from dataminer.sync.heartbeat import Interrupted
+
+GENEROUS = pool.Limits(memory_bytes=10**10, blocked_seconds=60, idle_seconds=60)
+
+
+def work(task: str) -> str:
+    """Do what the task says."""
+    if task == "crash":
+        ctypes.string_at(0)
+    elif task == "block":
+        ctypes.PyDLL(None).sleep(60)  # keeps the interpreter from running
+    elif task == "hang":
+        time.sleep(60)
+    elif task == "eat":
+        held = []
+        while True:
+            held.append(b"x" * 10**7)
+            time.sleep(0.001)
+    elif task == "exit":
+        os._exit(3)
+    elif task == "raise":
+        raise RuntimeError("a bug")
+    elif task == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif task == "slow":
+        for _ in range(10):
+            time.sleep(0.8)
+            logging.getLogger("x").warning("still at it")
+    return f"{task} by {os.getpid()}"
+
+
+def settle(task: str, lost: pool.Lost) -> None:
+    """Nothing to give back here."""
+
+
+def ended(tasks: list[str], workers: int = 2, limits: pool.Limits = GENEROUS) -> dict[str, object]:
+    return dict(pool.run(tasks, work, workers=workers, limits=limits, settle=settle))
+
+
+def test_each_worker_does_many_tasks() -> None:
+    tasks = [f"task {number}" for number in range(20)]
+    done = ended(tasks)
+    assert list(map(str, done)) == sorted(done, key=tasks.index) or set(done) == set(tasks)
+    assert {str(result).split(" by ")[0] for result in done.values()} == set(tasks)
+    workers = {str(result).split(" by ")[1] for result in done.values()}
+    assert len(workers) == 2 and str(os.getpid()) not in workers
+
+
+@pytest.mark.parametrize(
+    ("task", "error_class", "how"),
+    [
+        ("crash", ErrorClass.CRASHED, "crashed by SIGSEGV"),
+        ("exit", ErrorClass.CRASHED, "ended with exit status 3"),
+        ("raise", ErrorClass.CRASHED, "ended with exit status 1"),
+        ("killed", ErrorClass.OUT_OF_MEMORY, "killed by SIGKILL"),
+        ("block", ErrorClass.HUNG, "no sign of life for 2 s"),
+        ("eat", ErrorClass.OUT_OF_MEMORY, "more than 381 MB"),
+    ],
+)
+def test_a_lost_worker_costs_its_own_task_alone(
+    task: str, error_class: ErrorClass, how: str
+) -> None:
+    limits = pool.Limits(memory_bytes=400 * 10**6, blocked_seconds=2, idle_seconds=60)
+    tasks = ["a", "b", task, "c", "d", "e"]
+    done = ended(tasks, limits=limits)
+    lost = done.pop(task)
+    assert isinstance(lost, pool.Lost)
+    assert lost.error_class is error_class
+    assert how in lost.how
+    assert {str(result).split(" by ")[0] for result in done.values()} == set("abcde")
+
+
+def test_what_makes_no_progress_is_stopped_and_what_is_slow_is_not() -> None:
+    limits = pool.Limits(memory_bytes=10**10, blocked_seconds=60, idle_seconds=5)
+    done = ended(["hang", "slow"], limits=limits)
+    assert isinstance(done["hang"], pool.Lost)
+    assert done["hang"].error_class is ErrorClass.HUNG
+    assert str(done["slow"]).startswith("slow by")
+
+
+def test_a_task_is_settled_by_another_worker_before_it_is_reported(tmp_path: Path) -> None:
+    def note(task: str, lost: pool.Lost) -> None:
+        (tmp_path / task).write_text(lost.how)
+
+    for task, lost in pool.run(["crash"], work, workers=1, limits=GENEROUS, settle=note):
+        assert isinstance(lost, pool.Lost)
+        assert (tmp_path / task).read_text() == lost.how
+
+
+def test_settling_that_fails_ends(tmp_path: Path) -> None:
+    def fail(task: str, lost: pool.Lost) -> None:
+        ctypes.string_at(0)
+
+    done = dict(pool.run(["crash", "a"], work, workers=1, limits=GENEROUS, settle=fail))
+    assert isinstance(done["crash"], pool.Lost)
+    assert str(done["a"]).startswith("a by")
+
+
+SCRIPT = r"""
+import os, sys, time
+from dataminer.sync import pool
+from dataminer.sync.heartbeat import Interrupted, interruptible
+
+def work(task):
+    try:
+        os.write(1, b"%d\n" % os.getpid())
+        time.sleep(60)
+    except Interrupted:
+        time.sleep(1)  # as a claim is given back
+        os.write(1, b"given back\n")
+        raise
+
+limits = pool.Limits(10**10, 60, 60)
+try:
+    list(pool.run(["a", "b"], work, workers=2, limits=limits, settle=print))
+except Interrupted:
+    sys.exit(143)
+"""
+
+
+def begun(tmp_path: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout
+    return process, [int(process.stdout.readline()) for _ in range(2)]
+
+
+@pytest.mark.parametrize("to_all", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_workers_give_back_what_they_hold_when_asked_to_end(
+    tmp_path: Path, number: signal.Signals, to_all: bool
+) -> None:
+    process, workers = begun(tmp_path)
+    began = time.monotonic()
+    (os.killpg if to_all else os.kill)(process.pid, number)
+    out, _ = process.communicate(timeout=20)
+    assert out.split("\n")[:2] == ["given back", "given back"]
+    assert process.returncode == 143
+    assert time.monotonic() - began < 10
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def test_workers_end_with_a_job_that_is_killed(tmp_path: Path) -> None:
+    process, workers = begun(tmp_path)
+    process.kill()
+    process.communicate()
+    until = time.monotonic() + 10
+    while [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_an_interrupt_in_this_process_ends_the_workers() -> None:
+    running = pool.run(["hang"], work, workers=1, limits=GENEROUS, settle=settle)
+    before = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    signal.setitimer(signal.ITIMER_REAL, 1)
+    try:
+        with pytest.raises(Interrupted):
+            list(running)
+    finally:
+        signal.signal(signal.SIGALRM, before)
