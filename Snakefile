@@ -16,8 +16,6 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
-include: "rules/outputs.smk"
-include: "rules/planning.smk"
 include: "rules/batches.smk"
 include: "rules/looking.smk"
 include: "rules/download.smk"
@@ -45,26 +43,31 @@ rule all:
     input:
         annotations=all_annotations,
         reports=all_reports,
+        due=begins_with("dedup", "detect", "report"),
 
 
 rule only_download:
     input:
         infos=all_infos,
+        due=begins_with(),
 
 
 rule only_extract:
     input:
         frames=all_frames,
+        due=begins_with(),
 
 
 rule only_filter:
     input:
         filtered=all_filtered,
+        due=begins_with(),
 
 
 rule only_dedup:
     input:
         unique=all_unique,
+        due=begins_with("dedup"),
 
 
 # ---- the database follows: before the first job, and after the last, however it ended ----------
@@ -72,7 +75,6 @@ rule only_dedup:
 
 onstart:
     tell_database()
-    list_batches()
 
 
 onsuccess:

@@ -64,13 +64,13 @@ def staging_dir(final: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def publish_dir(staging: Path, final: Path) -> None:
+def publish_dir(staging: Path, final: Path) -> Path | None:
     """Put a finished folder in the place of ``final``: two renames, whatever its size.
 
     Where the file system can swap names, one of the two is there at any moment.
 
-    What stood there before is left beside it, for :func:`remove_partials`. Safe to call again after
-    it was interrupted: when ``staging`` is gone and ``final`` is there, it was already published.
+    Safe to call again after it was interrupted: when ``staging`` is gone and ``final`` is there, it
+    was already published.
 
     Parameters
     ----------
@@ -78,18 +78,26 @@ def publish_dir(staging: Path, final: Path) -> None:
         A complete folder on the same file system, flushed by :func:`fsync_tree`.
     final : Path
         Where it shall appear.
+
+    Returns
+    -------
+    Path or None
+        What stood there before, left beside it under a name that :func:`remove_partials` knows.
     """
-    if not staging.exists() and final.exists():
-        return
+    there = final.exists()
+    if there and not staging.exists():
+        return None
     final.parent.mkdir(parents=True, exist_ok=True)
-    if not final.exists():
+    aside = staging_path(final) if there else None
+    if aside is None:
         os.replace(staging, final)
     elif _exchange(staging, final):
-        os.replace(staging, staging_path(final))
+        os.replace(staging, aside)
     else:
-        os.replace(final, staging_path(final))
+        os.replace(final, aside)
         os.replace(staging, final)
     fsync(final.parent)
+    return aside
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.files import link_or_copy
-from dataminer.frames import FRAMES_FILE, read_meta, read_table
+from dataminer.frames import FRAMES_FILE, meta_of, read_names, read_table
 
 FrameStore = Literal["files", "tar"]
 ARCHIVE_FILE = "frames.tar"
+_TABLES = (".parquet", ".partial", ARCHIVE_FILE)
 ARCHIVE_KEY = "archive"
 """In the frame table's metadata: the archive's path from the table's folder, and its size."""
 
@@ -156,8 +157,12 @@ class FrameReader:
     @cached_property
     def names(self) -> list[str]:
         """The images that the table names, in its order."""
-        table = read_table(self._folder / FRAMES_FILE, ["file_name"])
-        return list(table["file_name"].to_pylist())
+        return list(self._table["file_name"].to_pylist())
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """What is known about the frame table as a whole."""
+        return meta_of(self._table)
 
     def read(self, name: str) -> bytes:
         """Return an image's bytes.
@@ -250,10 +255,14 @@ class FrameReader:
         path = os.path.relpath(self.archive, folder)
         return {ARCHIVE_KEY: {**(self._entry or {}), "path": path}}
 
-    @cached_property
+    @property
     def _entry(self) -> Mapping[str, Any] | None:
-        entry: Mapping[str, Any] | None = read_meta(self._folder / FRAMES_FILE).get(ARCHIVE_KEY)
+        entry: Mapping[str, Any] | None = self.meta.get(ARCHIVE_KEY)
         return entry
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        return read_names(self._folder / FRAMES_FILE)
 
     @cached_property
     def _places(self) -> dict[str, Place]:
@@ -274,6 +283,29 @@ class FrameReader:
     def _changed(self, how: str) -> PermanentError:
         assert self.archive
         return corrupt(self.archive, how, self.archive.parent)
+
+
+def seem_whole(folder: Path, meta: Mapping[str, Any]) -> bool:
+    """Tell by their number, or their archive's size, whether all images of a table are there.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the table lies.
+    meta : mapping
+        What is known about it as a whole.
+    """
+    entry = meta.get(ARCHIVE_KEY)
+    if entry:
+        try:
+            return bool(os.stat(folder / entry["path"]).st_size == entry["bytes"])
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    count = meta.get("passed", meta.get("frames"))
+    if count is None:  # by an older version
+        return not FrameReader(folder).lost()
+    there = sum(not name.endswith(_TABLES) for name in os.listdir(folder))
+    return bool(there >= count)
 
 
 def place_columns(places: list[Place]) -> dict[str, pa.Array]:

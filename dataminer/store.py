@@ -51,10 +51,6 @@ class Store:
         files = (folder / f"{video_id}.parquet" for folder in self.of_models())
         return [path for path in files if path.is_file()]
 
-    def batch(self, digest: str) -> Path:
-        """Return the file that says that a batch of videos was looked at; its list lies beside."""
-        return self.root / "batches" / f"{digest}.json"
-
     def project(self, project: str) -> Path:
         """Return the folder of a project."""
         return self.root / "projects" / project

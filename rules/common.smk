@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import psycopg2
-from dataminer import targets
+from dataminer.batches import Listed
 from dataminer.config import load_run
 from dataminer.db.embedded import ensure_listening
 from dataminer.db.guard import Guard
@@ -13,12 +13,13 @@ from dataminer.db.refusals import last_words
 from dataminer.environment import connect_only, let_jobs_import
 from dataminer.errors import DataminerError
 from dataminer.monitor import status
-from dataminer.stages import VERSIONS, policy_mark
+from dataminer.run import RUNS as runs
+from dataminer.run import Cluster, Run, forced, upto
+from dataminer.snakemake_compat import adapt
 from dataminer.stages.weights import file_of, to_fetch, weights_path
-from dataminer.store import Store
+from dataminer.store import INFO_FILE, Store
+from dataminer.sync.claims import owner_name
 from dataminer.sync.mirror import Mirror
-from dataminer.sync.report import result_settings
-from dataminer.sync.results import judged_by
 from dataminer.sync.run import bring_up_to_date
 from snakemake.cli import get_profile_dir
 from snakemake.logging import logger
@@ -30,8 +31,11 @@ wildcard_constraints:
     weights=r"[A-Za-z0-9_.-]+",
     part=r"\d+",
     parts=r"\d+",
+    run=r"\d{8}-\d{6}-[0-9a-f]{6}",
+    batch=r"[A-Za-z0-9_-]+",
 
 
+adapt(workflow)
 let_jobs_import(workflow.basedir)
 if not workflow.is_main_process:
     connect_only()
@@ -74,8 +78,9 @@ SETTINGS = or_exit(
 STORE = Store(SETTINGS.store_path)
 MODELS = Path("models")
 PROJECTS = SETTINGS.project_names
-POLICY = policy_mark(SETTINGS.download.policy)
-MIRROR = Mirror()
+# where the jobs of a run say that they are done
+RUNS = runs / "{run}"
+MIRROR = Mirror(lambda rule, batch: run().members.get(rule, {}).get(batch, ()))
 GUARD = Guard()
 
 
@@ -91,71 +96,220 @@ def growing(amount):
 # ---- targets: asked of the database by the process that plans, when it plans ------------------
 
 
+def cluster():
+    """How large a cluster's jobs are, as its profile says; None where jobs run on this machine."""
+    limit = workflow.global_resources
+    if "job_minutes" not in limit:  # not `local_exec`, which a dry run is, too
+        return None
+    slots = limit["job_slots"].value if "job_slots" in limit else 1
+    most = min(workflow.group_settings.group_components.values(), default=200)
+    return Cluster(limit["job_minutes"].value, slots, most)
+
+
 @cache
-def wanted():
-    """What this run has to see to; Snakemake knows its own options only once this file is read."""
-    forced = workflow.dag_settings.forceall or workflow.dag_settings.forcerun
-    return targets.Targets(SETTINGS, whole=bool(forced))
+def run():
+    """What this run is to make; Snakemake knows its own options only once this file is read."""
+    asked = workflow.dag_settings
+    found = Run(
+        SETTINGS,
+        upto=upto(asked.targets),
+        forced=forced(asked.forcerun, everything=asked.forceall),
+        cores=workflow.cores or 1,
+        cluster=cluster(),
+    )
+    for line in or_exit(lambda: found.plan.reasons()):
+        logger.info(f"dataminer: {line}")
+    return found
 
 
-def tables_to_filter(wildcards):
-    """The filtered tables that must be there before dedup; a job on a node asks for none."""
+def marks(rule):
+    """What the jobs of a batch rule leave; a job on a node asks for none of it."""
     if not workflow.is_main_process:
         return []
-    return or_exit(wanted().inputs_of_dedup, wildcards.project)
+    or_exit(lambda: run().plan)
+    return run().marks(rule)
 
 
-def videos_digest(wildcards):
-    """What changes when a video joins or leaves a project."""
-    if not workflow.is_main_process:
-        return None
-    return or_exit(targets.digest, wildcards.project)
+def listed(wildcards=None):
+    """The list of this run's batches: what it is made for is due."""
+    return str(run().folder / "batches.json")
 
 
-def policy_of(wildcards):
-    """The policy that has the last word on a video: for what it refused, the present one."""
-    return judged_by(STORE.video(wildcards.video_id), POLICY)
+def unless_due(stage, project, path):
+    """A project's result that is to be made before, or is up to date."""
+    if not workflow.is_main_process or run().plan.is_due(project, stage):
+        return path
+    return ancient(path)
+
+
+def made_anew(project, stage):
+    """Whether a stage of a project is due whose result is there, so that Snakemake must be told."""
+    result = {
+        "dedup": STORE.dedup(project) / "frames.parquet",
+        "detect": STORE.detect(project) / "annotations.json",
+        "report": STORE.report(project) / "index.html",
+    }
+    plan = or_exit(lambda: run().plan)
+    return plan.is_due(project, stage) and result[stage].exists()
+
+
+def if_due(stage):
+    """What has a stage of a project run again, if it is due: a file that is new in each run."""
+
+    def mark(wildcards):
+        if not workflow.is_main_process:
+            return []
+        asked = stage in run().forced or made_anew(wildcards.project, stage)
+        return listed() if asked else []
+
+    return mark
+
+
+def adopted(wildcards):
+    """What says that rows agree with files, if they did not."""
+    if not workflow.is_main_process or not run().plan.to_adopt:
+        return []
+    return str(run().folder / "adopted")
+
+
+def workers(rule):
+    """Return the threads of a batch: it works on as many videos at once."""
+
+    def threads(wildcards):
+        named = rule.format(**wildcards)
+        if workflow.is_main_process:
+            return run().workers(named, wildcards.batch)
+        return Listed(Path(list_of_run(wildcards))).workers(named, wildcards.batch)
+
+    return threads
+
+
+def of_each_worker(amount):
+    """Return memory that grows with the videos that a batch works on at once, and attempts."""
+
+    def resource(wildcards, attempt, threads):
+        return amount * threads * attempt
+
+    return resource
+
+
+def minutes(rule):
+    """Return the run time that a batch is given."""
+
+    def resource(wildcards, attempt):
+        if not workflow.is_main_process:
+            return 1
+        return run().minutes(rule.format(**wildcards), wildcards.batch, attempt)
+
+    return resource
+
+
+def first_videos(rule):
+    """Return what names the first videos of a batch, for its message."""
+
+    def names(wildcards):
+        if not workflow.is_main_process:
+            return wildcards.batch
+        return run().listed(rule.format(**wildcards), wildcards.batch)
+
+    return names
+
+
+def list_of_run(wildcards):
+    """The list of batches that a job reads."""
+    return str(runs / wildcards.run / "batches.json")
+
+
+def after(rule):
+    """Return what must be done for a batch before, or the list of batches if nothing must.
+
+    On a node as well: of two jobs of a group it must know the order.
+    """
+
+    def mark(wildcards):
+        if workflow.is_main_process:
+            found = run().mark(rule, wildcards.batch)
+        else:
+            found = Listed(Path(list_of_run(wildcards))).mark(rule, wildcards.batch)
+        return found or list_of_run(wildcards)
+
+    return mark
+
+
+def unique_frames(wildcards):
+    """The unique frames of a project."""
+    frames = STORE.dedup(wildcards.project) / "frames.parquet"
+    return unless_due("dedup", wildcards.project, str(frames))
+
+
+def annotations(wildcards):
+    """The annotations of a project."""
+    found = STORE.detect(wildcards.project) / "annotations.json"
+    return unless_due("detect", wildcards.project, str(found))
 
 
 def all_infos(wildcards):
-    """What each video's download leaves."""
-    return or_exit(wanted().infos, PROJECTS)
+    """What the jobs leave that download videos."""
+    return marks("download")
 
 
 def all_frames(wildcards):
-    """The frame tables of all videos."""
-    return or_exit(wanted().frames, PROJECTS)
+    """What the jobs leave that take out frames."""
+    return marks("extract")
 
 
 def all_filtered(wildcards):
-    """The filtered frame tables of all videos in all projects."""
-    return or_exit(wanted().filtered, PROJECTS)
+    """What the jobs leave that filter frames, for all projects."""
+    return [mark for project in PROJECTS for mark in marks(f"filter/{project}")]
 
 
-def all_unique(wildcards):
-    """The tables of unique frames of all projects."""
-    return [str(STORE.dedup(project) / "frames.parquet") for project in PROJECTS]
+def all_of(stage, path):
+    """The results of a stage for all projects."""
+
+    def results(wildcards):
+        if not workflow.is_main_process:
+            return []
+        or_exit(lambda: run().plan)
+        return [unless_due(stage, project, str(path(project))) for project in PROJECTS]
+
+    return results
 
 
-def all_annotations(wildcards):
-    """The annotations of all projects."""
-    return [str(STORE.detect(project) / "annotations.json") for project in PROJECTS]
+def begins_with(*stages):
+    """Return the list of batches if a stage of a project is due, or rows lag behind files.
+
+    Asked for by targets, as Snakemake makes missing inputs only if something else asks for them.
+    Else return a file that is there: a target without any input always runs.
+    """
+
+    def begin(wildcards):
+        if not workflow.is_main_process:
+            return []
+        plan = or_exit(lambda: run().plan)
+        asked = [(project, stage) for project in PROJECTS for stage in stages]
+        due = plan.to_adopt or any(made_anew(*one) for one in asked)
+        return listed() if due else ancient(str(workflow.main_snakefile))
+
+    return begin
 
 
-def all_reports(wildcards):
-    """The report of each project."""
-    return [str(STORE.report(project) / "index.html") for project in PROJECTS]
-
-
-def detect_weights(wildcards):
-    """The file of the detector's weights: as given, or models/NAME, which rule weights fetches."""
-    return weights_file(SETTINGS.detect.model)
+all_unique = all_of("dedup", lambda project: STORE.dedup(project) / "frames.parquet")
+all_annotations = all_of(
+    "detect", lambda project: STORE.detect(project) / "annotations.json"
+)
+all_reports = all_of("report", lambda project: STORE.report(project) / "index.html")
 
 
 def weights_file(model):
-    """The file of a detector's weights: as given, or models/NAME, which rule weights fetches."""
+    """The file of a model's weights: as given, or models/NAME, which rule weights fetches."""
     resolve = to_fetch if workflow.is_main_process else weights_path
-    return str(file_of(or_exit(resolve, model, MODELS), model))
+    file = file_of(or_exit(resolve, model, MODELS), model)
+    return ancient(str(file)) if file.exists() else str(file)
+
+
+def detect_weights(wildcards):
+    """The file of the detector's weights."""
+    return weights_file(SETTINGS.detect.model)
 
 
 def parts_of_detect(wildcards):
@@ -174,16 +328,15 @@ def parts_of_detect(wildcards):
 def tell_database(show=False):
     """Bring the database up to date before the first job and, with `show`, after the last.
 
-    Claims of dead jobs are given back, rows take up whole files that they did not know of, counters
-    and stages follow. In between, the database is told of jobs that were killed.
+    Claims of dead jobs are given back, counters and stages follow. In between, the database is told
+    of jobs that were killed.
     """
     if show:
         GUARD.stop()
         MIRROR.stop()
-        keep_failed_due()
     elif not workflow.local_exec and (said := or_exit(ensure_listening)):
         print(f"dataminer: {said}", file=sys.stderr)
-    or_exit(bring_up_to_date, STORE, PROJECTS, SETTINGS.monitor)
+    or_exit(bring_up_to_date, PROJECTS, SETTINGS.monitor)
     if show:
         or_exit(status.show, PROJECTS, sys.stderr)
     else:

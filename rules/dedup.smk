@@ -3,8 +3,9 @@
 
 rule dedup:
     input:
-        filtered=tables_to_filter,
+        filtered=lambda wildcards: marks(f"filter/{wildcards.project}"),
         looked=looked_at_of_project,
+        due=if_due("dedup"),
     output:
         frames=update(str(STORE.dedup("{project}") / "frames.parquet")),
         clusters=update(str(STORE.dedup("{project}") / "clusters.parquet")),
@@ -17,11 +18,6 @@ rule dedup:
     resources:
         mem_mb=growing(2000),
         runtime=growing(120),
-    params:
-        settings=dedup_settings(),
-        version=VERSIONS["dedup"],
-        # stands in for the set of inputs, which leaves out what is finished
-        videos=videos_digest,
     message:
         "Looking for near-duplicates in project {wildcards.project}"
     script:

@@ -32,8 +32,9 @@ use rule weights as model_folder with:
 # one of the `detect.jobs` that share the frames of a project; what they made is kept as shards
 rule detect_shards:
     input:
-        unique=rules.dedup.output.frames,
+        unique=unique_frames,
         weights=detect_weights,
+        due=if_due("detect"),
     output:
         done=temp(str(STORE.detect_shards("{project}") / "{part}-of-{parts}.done")),
     log:
@@ -55,8 +56,9 @@ rule detect_shards:
 
 rule detect:
     input:
-        unique=rules.dedup.output.frames,
+        unique=unique_frames,
         weights=detect_weights,
+        due=if_due("detect"),
         # none unless several jobs share the frames: then they are looked at here
         shards=parts_of_detect,
     output:
@@ -80,9 +82,6 @@ rule detect:
         runtime=growing(240),
         # asked for where the settings say so; `auto` takes one that set-resources asks for
         gpu=int(SETTINGS.detect.device.startswith("cuda") and SETTINGS.detect.jobs == 1),
-    params:
-        settings=SETTINGS.detect.result_settings(),
-        version=[VERSIONS["detect"], VERSIONS["annotations"]],
     message:
         "Annotating the unique frames of project {wildcards.project}"
     script:

@@ -1,28 +1,47 @@
-# One video into the store: yt-dlp for URLs, a link or a copy for local files.
+# Videos into the store: yt-dlp for URLs, a link or a copy for local files.
 
 
 rule download:
+    input:
+        batches=rules.batches.output.listed,
+    output:
+        done=temp(str(RUNS / "download/{batch}.done")),
+    log:
+        "logs/download/{run}/{batch}.log",
+    benchmark:
+        "logs/benchmarks/download/{run}/{batch}.tsv"
+    conda:
+        "../envs/download.yaml"
+    threads: workers("download")
+    resources:
+        downloads=lambda wildcards, threads: threads,
+        mem_mb=of_each_worker(500),
+        runtime=minutes("download"),
+    params:
+        stage="download",
+        batches=list_of_run,
+        videos=first_videos("download"),
+    message:
+        "Downloading {params.videos}"
+    script:
+        "../scripts/batch.py"
+
+
+# for whoever asks for a video's file by name
+rule download_video:
     output:
         # another run may be making this very video: never deleted, replaced as a whole
-        info=update(str(STORE.video("{video_id}") / "info.json")),
+        info=update(str(STORE.video("{video_id}") / INFO_FILE)),
     log:
         "logs/download/{video_id}.log",
-    benchmark:
-        "logs/benchmarks/download/{video_id}.tsv"
-    group:
-        batch("download")
     conda:
         "../envs/download.yaml"
     resources:
         downloads=1,
         mem_mb=growing(500),
-        runtime=minutes("download"),
-        job_slots=growing(1),
     params:
-        settings=SETTINGS.download.result_settings(),
-        policy=policy_of,
-        version=VERSIONS["download"],
+        stage="download",
     message:
         "Downloading video {wildcards.video_id}"
     script:
-        "../scripts/download.py"
+        "../scripts/video.py"

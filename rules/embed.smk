@@ -3,7 +3,6 @@
 
 
 wildcard_constraints:
-    batch=r"[0-9a-f]{16}",
     model_key=r"[A-Za-z0-9_.-]+",
     digest=r"[0-9a-f]{16}",
 
@@ -22,8 +21,6 @@ rule prompts:
     resources:
         mem_mb=growing(4000),
         runtime=growing(30),
-    params:
-        version=VERSIONS["embed"],
     message:
         "Embedding the prompts of the semantic filter"
     script:
@@ -32,15 +29,16 @@ rule prompts:
 
 rule embed:
     input:
+        batches=rules.batches.output.listed,
         frames=frames_of_batch,
         models=looking_models,
     output:
         # each video has a file of its own; this one only tells filter to go on
-        done=temp(str(STORE.batch("{batch}"))),
+        done=temp(str(RUNS / "embed/{batch}.done")),
     log:
-        "logs/embed/{batch}.log",
+        "logs/embed/{run}/{batch}.log",
     benchmark:
-        "logs/benchmarks/embed/{batch}.tsv"
+        "logs/benchmarks/embed/{run}/{batch}.tsv"
     conda:
         "../envs/detect.yaml"
     threads: 4
@@ -49,8 +47,8 @@ rule embed:
         runtime=growing(240),
         gpu=int(LOOKING.on_gpu),
     params:
-        version=[VERSIONS["embed"], VERSIONS["content"]],
+        videos=first_videos("embed"),
     message:
-        "Models look at the frames of a batch of videos"
+        "Models look at the frames of {params.videos}"
     script:
         "../scripts/embed.py"

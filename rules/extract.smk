@@ -1,28 +1,47 @@
-# The frames of one video, with quality and hashes: one pass over the file.
+# The frames of videos, with quality and hashes: one pass over each file.
 
 
 rule extract:
     input:
-        info=rules.download.output.info,
+        downloaded=after("download"),
+    output:
+        done=temp(str(RUNS / "extract/{batch}.done")),
+    log:
+        "logs/extract/{run}/{batch}.log",
+    benchmark:
+        "logs/benchmarks/extract/{run}/{batch}.tsv"
+    group:
+        "batch"
+    conda:
+        "../envs/extract.yaml"
+    threads: workers("extract")
+    resources:
+        mem_mb=of_each_worker(1000),
+        runtime=minutes("extract"),
+    params:
+        stage="extract",
+        batches=list_of_run,
+        videos=first_videos("extract"),
+    message:
+        "Extracting the frames of {params.videos}"
+    script:
+        "../scripts/batch.py"
+
+
+rule extract_video:
+    input:
+        info=rules.download_video.output.info,
     output:
         frames=update(str(STORE.frames("{video_id}") / "frames.parquet")),
     log:
         "logs/extract/{video_id}.log",
-    benchmark:
-        "logs/benchmarks/extract/{video_id}.tsv"
-    group:
-        batch("frames")
     conda:
         "../envs/extract.yaml"
-    threads: 1
     resources:
         mem_mb=growing(1000),
-        runtime=minutes("extract"),
-        job_slots=growing(1),
     params:
-        settings=SETTINGS.extract.result_settings(),
-        version=VERSIONS["extract"],
+        stage="extract",
     message:
         "Extracting the frames of video {wildcards.video_id}"
     script:
-        "../scripts/extract.py"
+        "../scripts/video.py"

@@ -1,30 +1,50 @@
-# The frames of one video that are good enough for one project: judged by their columns, and by what
-# models saw in them.
+# The frames that are good enough for one project: judged by their columns, and by what models saw in
+# them.
 
 
 rule filter:
     input:
-        frames=rules.extract.output.frames,
+        extracted=after("extract"),
         looks=looked_at,
+    output:
+        done=temp(str(RUNS / "filter/{project}/{batch}.done")),
+    log:
+        "logs/filter/{project}/{run}/{batch}.log",
+    benchmark:
+        "logs/benchmarks/filter/{project}/{run}/{batch}.tsv"
+    group:
+        # extract's, unless something comes in between
+        None if LOOKING.on else "batch"
+    conda:
+        "../envs/extract.yaml"
+    threads: workers("filter/{project}")
+    resources:
+        mem_mb=of_each_worker(500),
+        runtime=minutes("filter/{project}"),
+    params:
+        stage="filter",
+        batches=list_of_run,
+        videos=first_videos("filter/{project}"),
+    message:
+        "Filtering the frames of {params.videos} for project {wildcards.project}"
+    script:
+        "../scripts/batch.py"
+
+
+rule filter_video:
+    input:
+        frames=rules.extract_video.output.frames,
     output:
         frames=update(str(STORE.filtered("{project}", "{video_id}") / "frames.parquet")),
     log:
         "logs/filter/{project}/{video_id}.log",
-    benchmark:
-        "logs/benchmarks/filter/{project}/{video_id}.tsv"
-    group:
-        # extract's group, but for what comes in between
-        batch("filter" if LOOKING.on else "frames")
     conda:
         "../envs/extract.yaml"
     resources:
         mem_mb=growing(500),
-        runtime=minutes("filter"),
-        job_slots=growing(1),
     params:
-        settings=SETTINGS.filter.result_settings(),
-        version=VERSIONS["filter"],
+        stage="filter",
     message:
         "Filtering the frames of video {wildcards.video_id} for project {wildcards.project}"
     script:
-        "../scripts/filter.py"
+        "../scripts/video.py"

@@ -3,7 +3,8 @@
 
 rule report:
     input:
-        annotations=rules.detect.output.annotations,
+        annotations=annotations,
+        due=if_due("report"),
     output:
         page=report(
             str(STORE.report("{project}") / "index.html"),
@@ -18,9 +19,6 @@ rule report:
     localrule: True
     conda:
         "../envs/extract.yaml"
-    params:
-        settings=result_settings(SETTINGS),
-        version=VERSIONS["report"],
     message:
         "Drawing the report of project {wildcards.project}"
     script:

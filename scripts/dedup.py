@@ -1,7 +1,9 @@
 """Keep one frame of each group of near-duplicates of a project."""
 
+from dataminer.batches import forced_since
 from dataminer.config import load
 from dataminer.sync import jobs
 
 with jobs.logged(snakemake.log[0]):
-    jobs.dedup(load(snakemake.config), snakemake.wildcards.project)
+    since = forced_since(snakemake.input.get("due"), "dedup")
+    jobs.dedup(load(snakemake.config), snakemake.wildcards.project, forced=since is not None)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dataminer.batches import forced_since
 from dataminer.config import load
 from dataminer.sync import jobs
 
@@ -12,4 +13,5 @@ with jobs.logged(snakemake.log[0]):
         Path(snakemake.input.weights),
         contact_sheet=Path(snakemake.output.contact_sheet),
         threads=snakemake.threads,
+        forced_since=forced_since(snakemake.input.get("due"), "detect"),
     )

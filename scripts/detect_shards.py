@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dataminer.batches import forced_since
 from dataminer.config import load
 from dataminer.sync import jobs, shards
 
@@ -12,5 +13,6 @@ with jobs.logged(snakemake.log[0]):
         Path(snakemake.input.weights),
         part=int(snakemake.wildcards.part),
         threads=snakemake.threads,
+        forced_since=forced_since(snakemake.input.get("due"), "detect"),
     )
     Path(snakemake.output.done).touch()

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dataminer.config.models import Config
+from dataminer.config.section import describe
 
 SCHEMA_FILE = "config.schema.json"
 _HEADER = f"""\
@@ -50,16 +51,19 @@ This table is generated from `dataminer/config/models.py` by `python -m datamine
 
 def schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration."""
+    describe(Config)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
 
 
 def default_yaml() -> str:
     """Return the default configuration as commented YAML."""
+    describe(Config)
     return _HEADER + "".join(_yaml_lines(Config(), indent=0))
 
 
 def reference() -> str:
     """Return the reference of all keys as Markdown."""
+    describe(Config)
     return _README + "".join(_rows(Config(), prefix=""))
 
 

@@ -290,6 +290,10 @@ class MonitorConfig(Section):
     """A claim without a heartbeat for so long may be taken over."""
     max_attempts: int = Field(3, ge=1, le=100)
     """After so many attempts that ended without a result, a video is FAILED."""
+    retry_seconds: float = Field(2.0, gt=0, le=3600)
+    """What failed in passing is tried again after so long, and once more after five times that."""
+    no_progress_minutes: float = Field(15.0, gt=0, le=1440)
+    """Work on a video that logs no progress for so long is stopped; that counts as an attempt."""
 
     @model_validator(mode="after")
     def _beats_before_stale(self) -> MonitorConfig:
@@ -309,6 +313,8 @@ class Config(Section):
     """Several projects in one run, instead of `project`."""
     store: str = Field("data", min_length=1)
     """The folder that everything lies under, relative to the working directory."""
+    batch_videos: Literal["auto"] | Annotated[int, Field(ge=1, le=100_000)] = "auto"
+    """Videos per job; `auto`: one each up to 12 on one machine, else by their estimated work."""
     input: InputConfig = InputConfig()
     download: DownloadConfig = DownloadConfig()
     extract: ExtractConfig = ExtractConfig()

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
+import textwrap
+from collections.abc import Iterator
+from functools import cache
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -11,11 +17,36 @@ class Section(BaseModel):
     """A part of the configuration; unknown keys are errors, and values never change."""
 
     # lax: what `snakemake --config 'extract={every_seconds: 2}'` gives arrives as text
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, coerce_numbers_to_str=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
     _only_how: ClassVar[frozenset[str]] = frozenset()
 
     def result_settings(self) -> dict[str, Any]:
         """Return the settings that decide what comes out, without those of only how or how fast."""
         return self.model_dump(exclude=set(self._only_how))
+
+
+@cache
+def describe(model: type[Section]) -> None:
+    """Give the fields of a section, and of those in it, what is written below each of them.
+
+    Pydantic's ``use_attribute_docstrings`` does the same as each class is made, which takes a
+    process with many modules half a second: too long for what only the documentation needs.
+    """
+    texts = dict(_attribute_docstrings(model))
+    for name, field in model.model_fields.items():
+        field.description = texts.get(name, field.description)
+        if inspect.isclass(field.annotation) and issubclass(field.annotation, Section):
+            describe(field.annotation)
+    model.model_rebuild(force=True)
+
+
+def _attribute_docstrings(model: type[Section]) -> Iterator[tuple[str, str]]:
+    (made,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(made, ast.ClassDef)
+    for field, text in itertools.pairwise(made.body):
+        match field, text:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(said))),
+            ):
+                yield name, inspect.cleandoc(said)

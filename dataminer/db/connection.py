@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import psycopg2
@@ -132,7 +133,7 @@ def limited(session: Session) -> None:
 
 
 @contextmanager
-def reading(name: str, *, snapshot: bool = True) -> Iterator[Session]:
+def reading(name: str, *, snapshot: bool = True, check: bool = True) -> Iterator[Session]:
     """Open a connection that can only read, all of it as of one moment.
 
     Parameters
@@ -141,8 +142,10 @@ def reading(name: str, *, snapshot: bool = True) -> Iterator[Session]:
         See :func:`connect`.
     snapshot : bool
         Whether all statements see the database as of the first one.
+    check : bool
+        See :func:`connect`.
     """
-    session = connect(name=name)
+    session = connect(name=name, check=check)
     try:
         level = "REPEATABLE READ" if snapshot else None
         session.set_session(readonly=True, isolation_level=level)
@@ -244,15 +247,17 @@ def transaction(
             connection.autocommit = False
             return result
 
-    if not patience:
-        return once()
-    retrying = Retrying(
+    return _retrying(patience)(once) if patience else once()
+
+
+@cache  # made anew, it takes as long as a statement
+def _retrying(patience: float) -> Retrying:
+    return Retrying(
         retry=retry_if_exception(_may_pass),
         stop=stop_after_delay(patience),
         wait=wait_random_exponential(multiplier=0.2, max=15),
         reraise=True,
     )
-    return retrying(once)
 
 
 @dataclass(frozen=True)
@@ -336,7 +341,8 @@ def _command(connection: Connection, command: str, value: str) -> None:
 
 def _place() -> tuple[str, ...]:
     """Return what tells one database from another."""
-    return (os.environ.get("DATABASE_URL") or "", str(embedded.default_home()))
+    url = os.environ.get("DATABASE_URL")
+    return (url,) if url else ("", os.environ.get("DATAMINER_PGDATA", ""), os.getcwd())
 
 
 def _may_pass(error: BaseException) -> bool:

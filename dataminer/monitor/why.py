@@ -239,15 +239,24 @@ def _count(folder: Path, video_id: str | None = None) -> int | None:
 
 
 def _logs(video_id: str, projects: list[str], root: Path) -> Iterator[Log]:
-    paths = [root / rule / f"{video_id}.log" for rule in ("download", "extract")]
-    paths += [root / "filter" / project / f"{video_id}.log" for project in projects]
-    for path in paths:
+    folders = [root / "download", root / "extract", *(root / "filter" / p for p in projects)]
+    for path in (path for folder in folders for path in _logs_of(video_id, folder)):
         try:
             written, lines = path.stat().st_mtime, _tail(path)
         except OSError:
             continue
+        if path.stem != video_id:  # a batch's
+            lines = [line for line in lines if f" {video_id}: " in line]
         failed = any(" ERROR " in line or line.startswith("Traceback") for line in lines)
         yield Log(str(path), datetime.fromtimestamp(written, UTC), failed, lines[-_LAST_LINES:])
+
+
+def _logs_of(video_id: str, folder: Path) -> list[Path]:
+    """Return the log of the last batch that names a video, and its own if it has one."""
+    shared = sorted(folder.glob("*/*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+    name = f" {video_id}: ".encode()
+    last = next((path for path in shared if name in path.read_bytes()), None)
+    return [path for path in (last, folder / f"{video_id}.log") if path and path.is_file()]
 
 
 def _tail(path: Path) -> list[str]:
@@ -295,6 +304,7 @@ def _video_facts(told: Story) -> Iterator[tuple[str, str]]:
     size = f" ({files['video_bytes']:,} bytes)" if files["video"] else ""
     yield "file", (files["video"] or "none") + size
     yield "frames", _number(files["frames"])
+    yield from _costs(video)
 
 
 def _pair_facts(pair: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -303,6 +313,13 @@ def _pair_facts(pair: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _trouble(pair, pair["next_step"])
     yield "passed", _number(pair["filtered"])
     yield "unique", _number(pair["unique"])
+    yield from _costs(pair)
+
+
+def _costs(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for stage, cost in row["costs"].items():
+        took = f"{cost['seconds']:.1f} s, {cost['cpu_seconds']:.1f} s of CPU"
+        yield f"{stage} cost", f"{took}, {cost['peak_mb']:,.0f} MB of memory"
 
 
 def _times(row: dict[str, Any]) -> Iterator[tuple[str, str]]:

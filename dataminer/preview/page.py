@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dataminer.config.models import FilterConfig
+from dataminer.config.section import describe
 from dataminer.files import atomic_write
 from dataminer.preview.histogram import histogram
 from dataminer.preview.measures import Measured, Preview
@@ -222,6 +223,7 @@ def _figure(shot: Shot) -> str:
 
 def _description(name: str) -> str:
     """Return what the settings say of a threshold."""
+    describe(FilterConfig)
     model: object = FilterConfig
     description = ""
     for part in name.split("."):

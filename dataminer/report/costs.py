@@ -1,79 +1,75 @@
-"""What each stage cost, from the benchmark files that Snakemake leaves."""
+"""What each stage cost, added up over a project."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_OWN = "report"  # else the page would tell how long it took to draw the one before it
+from dataminer.report.facts import Facts
+
 STAGES = ("weights", "download", "extract", "filter", "dedup", "detect")
+_FETCHED = "weights"  # has no row of its own: Snakemake's benchmark files tell of it
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the jobs of one rule took, each job's last run.
+    """What the results of one stage took.
 
     Parameters
     ----------
-    rule : str
-        The rule.
-    jobs : int
-        How many.
+    stage : str
+        The stage.
+    results : int
+        How many: videos, projects or jobs.
     seconds : float
-        Wall time of all jobs, one after the other.
+        Wall time of all of them, one after the other.
     slowest : float
-        Of the slowest job, in seconds.
+        Of the slowest one, in seconds.
     cpu_seconds : float
         Time on processors.
     peak_mb : float
-        Greatest memory of one job, in MB.
+        Greatest memory of one, in MB.
     """
 
-    rule: str
-    jobs: int
+    stage: str
+    results: int
     seconds: float
     slowest: float
     cpu_seconds: float
     peak_mb: float
 
 
-def costs(benchmarks: Path, project: str, video_ids: Iterable[str]) -> list[Cost]:
-    """Add up what the jobs of a project took, its videos' shared ones included.
+_One = tuple[float, float, float]  # wall seconds, processor seconds, MB
+
+
+def costs(benchmarks: Path, facts: Facts) -> list[Cost]:
+    """Add up what the results of a project took, those that it shares with others included.
 
     Parameters
     ----------
     benchmarks : Path
-        The folder with one folder a rule: ``RULE/PROJECT.tsv``, ``RULE/PROJECT/….tsv`` or
-        ``RULE/VIDEO.tsv``.
-    project : str
-        The project.
-    video_ids : iterable of str
-        Its videos.
+        The folder of Snakemake's benchmark files, with one folder per rule.
+    facts : Facts
+        What the database says.
 
     Returns
     -------
     list of Cost
-        By rule, in the order of the stages; rules that this module does not know come last, and
-        the one that draws the report is left out.
+        By stage, in their order; stages of which nothing is known are left out.
     """
-    videos = set(video_ids)
-    folders = sorted(path for path in benchmarks.glob("*") if path.is_dir() and path.name != _OWN)
-    folders.sort(key=lambda path: STAGES.index(path.name) if path.name in STAGES else len(STAGES))
-    found = (_cost(folder.name, list(_jobs(folder, project, videos))) for folder in folders)
-    return [cost for cost in found if cost]
+    found: dict[str, list[_One]] = {}
+    for of_one in (*(video.costs for video in facts.videos), facts.costs):
+        for stage, cost in of_one.items():
+            numbers = (cost.get(key) or 0.0 for key in ("seconds", "cpu_seconds", "peak_mb"))
+            found.setdefault(stage, []).append((next(numbers), next(numbers), next(numbers)))
+    files = sorted((benchmarks / _FETCHED).rglob("*.tsv"))
+    found[_FETCHED] = [one for path in files for one in _rows(path)]
+    return [_cost(stage, found[stage]) for stage in STAGES if found.get(stage)]
 
 
-def _jobs(folder: Path, project: str, videos: set[str]) -> Iterator[tuple[float, float, float]]:
-    ours = {project, *videos} if folder.name != "weights" else None
-    for path in sorted(folder.rglob("*.tsv")):
-        place = path.relative_to(folder).with_suffix("").parts[0]
-        if ours is None or place in ours:
-            yield from _rows(path)
-
-
-def _rows(path: Path) -> Iterator[tuple[float, float, float]]:
+def _rows(path: Path) -> Iterator[_One]:
     """Yield wall seconds, processor seconds and MB; of a file that is cut off, nothing."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -87,12 +83,10 @@ def _rows(path: Path) -> Iterator[tuple[float, float, float]]:
 def _number(value: str | None) -> float:
     try:
         return float(value or 0)
-    except ValueError:  # "NA" where a job was too short to be measured
+    except ValueError:  # "NA" if a job was too short to be measured
         return 0.0
 
 
-def _cost(rule: str, jobs: Sequence[tuple[float, float, float]]) -> Cost | None:
-    if not jobs:
-        return None
-    wall, cpu, memory = zip(*jobs, strict=True)
-    return Cost(rule, len(jobs), sum(wall), max(wall), sum(cpu), max(memory))
+def _cost(stage: str, found: Iterable[_One]) -> Cost:
+    wall, cpu, memory = zip(*found, strict=True)
+    return Cost(stage, len(wall), sum(wall), max(wall), sum(cpu), max(memory))

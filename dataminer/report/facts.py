@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from dataminer.urls import SourceUrl
+
+Costs = dict[str, dict[str, Any]]
 
 _LONGEST = 200  # characters of a stranger's text: a page of 200 videos shall stay small
 
@@ -29,6 +32,8 @@ class Video:
         Why it failed, with the next step after ``Next:``.
     warning : str or None
         Why it gave less than it holds.
+    costs : dict
+        What each stage's result cost, see :func:`dataminer.sync.cost.measured`.
     """
 
     video_id: str
@@ -39,6 +44,7 @@ class Video:
     error_class: str | None = None
     error: str | None = None
     warning: str | None = None
+    costs: Costs = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -62,11 +68,14 @@ class Facts:
         Its name and its stage.
     videos : tuple of Video
         All of them, in the order of their ids.
+    costs : dict
+        What the project's own stages cost.
     """
 
     project: str
     stage: str
     videos: tuple[Video, ...] = field(default=())
+    costs: Costs = field(default_factory=dict)
 
     @cached_property
     def names(self) -> dict[str, str]:

@@ -91,7 +91,7 @@ def gather(
         frames=read_frames(store, project, ids, fallback, PER_REASON),
         merged=read_merged(store.dedup(project), lookup, GROUPS, MEMBERS),
         objects=read_objects(store.detect(project), EXAMPLES),
-        costs=costs(benchmarks, project, ids),
+        costs=costs(benchmarks, facts),
         settings={section: dict(values) for section, values in settings.items()},
         versions=_versions(),
         changed=_changed(store, project),

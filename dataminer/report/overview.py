@@ -225,13 +225,13 @@ def _reason(video: Video) -> tuple[str, str]:
 
 def cost(found: Findings) -> Html:
     """Return time and memory by stage."""
-    lead = "Of each job's last run, from Snakemake's benchmark files; jobs run beside each other."
+    lead = "Of each result, measured while it was made; many are made side by side."
     if not found.costs:
-        return section("cost", "Time and cost", "No benchmark files were found.")
+        return section("cost", "Time and cost", "Nothing is known of it.")
     rows = [
         [
-            part.rule,
-            f"{part.jobs:,}",
+            part.stage,
+            f"{part.results:,}",
             duration(part.seconds),
             duration(part.cpu_seconds),
             duration(part.slowest),
@@ -240,10 +240,10 @@ def cost(found: Findings) -> Html:
         for part in found.costs
     ]
     bars = [
-        (part.rule, part.cpu_seconds, f"{duration(part.cpu_seconds)} CPU", None)
+        (part.stage, part.cpu_seconds, f"{duration(part.cpu_seconds)} CPU", None)
         for part in found.costs
     ]
-    headings = ["stage", "jobs", "wall, summed", "CPU, summed", "slowest job", "most memory"]
+    headings = ["stage", "results", "wall, summed", "CPU, summed", "slowest", "most memory"]
     return section(
         "cost",
         "Time and cost",

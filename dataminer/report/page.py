@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dataminer.files import atomic_write
+from dataminer.fingerprints import IN_PAGE
 from dataminer.report import overview, pictures
 from dataminer.report.facts import Facts
 from dataminer.report.gather import Findings, gather
@@ -35,6 +36,7 @@ def write_report(
     *,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     benchmarks: Path = Path("logs/benchmarks"),
+    fingerprint: str = "",
 ) -> int:
     """Draw a project's report, of as much as there is of it.
 
@@ -53,20 +55,23 @@ def write_report(
         By section of the configuration, what to show of it.
     benchmarks : Path
         The folder of Snakemake's benchmark files.
+    fingerprint : str
+        What the page is made from, for the next run to compare.
 
     Returns
     -------
     int
         Its size in bytes.
     """
-    drawn = page(gather(store, facts, settings or {}, benchmarks), Thumbnails(store))
+    found = gather(store, facts, settings or {}, benchmarks)
+    drawn = page(found, Thumbnails(store), fingerprint)
     data = drawn.encode()
     with atomic_write(out) as partial:
         partial.write_bytes(data)
     return len(data)
 
 
-def page(found: Findings, thumbs: Thumbnails) -> Html:
+def page(found: Findings, thumbs: Thumbnails, fingerprint: str = "") -> Html:
     """Return the page of what was gathered."""
     # first the pictures that matter most, should the bytes for them run out
     drawn = {
@@ -89,14 +94,16 @@ def page(found: Findings, thumbs: Thumbnails) -> Html:
         _footer(thumbs),
         tag("script", Html(JS)),
     )
-    return document(f"{found.facts.project}: dataminer report", body)
+    return document(f"{found.facts.project}: dataminer report", body, fingerprint)
 
 
-def document(title: str, body: Html) -> Html:
+def document(title: str, body: Html, fingerprint: str = "") -> Html:
     """Return a page of its own, with the look of the report."""
+    made = [tag("meta", name=IN_PAGE, content=fingerprint)] if fingerprint else []
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
+        *made,
         tag("meta", http_equiv="Content-Security-Policy", content=policy()),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="referrer", content="no-referrer"),

@@ -162,7 +162,7 @@ class FrameEncoder:
         }
         table = make_table(columns, FRAMES_SCHEMA)
         with _disk_errors(self._out):
-            known = {**meta, **self._writer.meta}
+            known = {**meta, **self._writer.meta, "frames": self.count}
             write_table(self._out / FRAMES_FILE, table, FRAMES_SCHEMA, known, ready=True)
 
     def _encode_together(self) -> None:

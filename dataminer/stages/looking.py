@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from dataminer.config.models import Config, FilterConfig
 from dataminer.embeddings import model_key
 from dataminer.errors import ErrorClass, TransientError
-from dataminer.files import atomic_write, fingerprint
+from dataminer.files import fingerprint
 from dataminer.frames import read_meta
-from dataminer.stages.hub import MODELS_FOLDER
+from dataminer.stages.hub import CONFIG_FILE, MODELS_FOLDER
 from dataminer.stages.todo import Todo, read_mark, todo
 from dataminer.stages.weights import weights_path
 from dataminer.store import Store
@@ -69,6 +68,13 @@ class Looking:
         return semantic or content
 
     @property
+    def files(self) -> list[Path]:
+        """The files of the models in use, there or not; what is older was made by others."""
+        checkpoint = [self.checkpoint / CONFIG_FILE] if self.embeds else []
+        content = self.settings.content
+        return [*checkpoint, *([weights_path(content.model, self.models)] if content.on else [])]
+
+    @property
     def checkpoint(self) -> Path:
         """The folder of the semantic filter's model, there or not."""
         from dataminer.stages.checkpoint import checkpoint_path
@@ -101,21 +107,12 @@ class Looking:
         content = [self.boxes(video_id)] if self.settings.content.on else []
         return semantic + content
 
-    def batches(
-        self, videos: Sequence[str], projects: Sequence[str] = ()
-    ) -> dict[str, tuple[str, ...]]:
-        """Part videos into batches, each named by a digest of its videos and the models.
-
-        Of the run's projects as well: runs of two projects at a time share no list and no mark.
-        """
+    def batches(self, videos: Sequence[str]) -> list[tuple[str, ...]]:
+        """Part videos into batches for one process each, which loads each model once."""
         size = self.settings.videos_per_job
-        parts = [tuple(videos[start : start + size]) for start in range(0, len(videos), size)]
-        return {
-            fingerprint(projects, [str(p) for v in part for p in self.results(v)]): part
-            for part in parts
-        }
+        return [tuple(videos[start : start + size]) for start in range(0, len(videos), size)]
 
-    def look_at(self, done: Path, threads: int, progress: _Progress) -> None:
+    def look_at(self, videos: Sequence[str], threads: int, progress: _Progress) -> dict[str, int]:
         """Have each model in use look at the videos of a batch that it has not seen.
 
         One process loads each model once, or not at all where it has seen every frame. Videos that
@@ -123,16 +120,18 @@ class Looking:
 
         Parameters
         ----------
-        done : Path
-            ``Store.batch(digest)``, which is written at the end; :func:`write_list` has put the
-            list of videos beside it.
+        videos : sequence of str
+            The batch.
         threads : int
             For reading and decoding images ahead of a model.
         progress : callable
             Told a line now and then.
+
+        Returns
+        -------
+        dict of str to int
+            How many videos each model looked at.
         """
-        listed = _list_of(done)
-        videos = json.loads(listed.read_text(encoding="utf-8"))
         looked = {}
         if self.embeds:
             looked["semantic"] = self._embed(videos, threads, progress)
@@ -141,9 +140,7 @@ class Looking:
         loads = sum(1 for count in looked.values() if count)
         said = ", ".join(f"{count} by {name}" for name, count in looked.items())
         progress(f"model loads: {loads} for {len(videos)} videos ({said})")
-        with atomic_write(done) as partial:
-            partial.write_text(json.dumps({"videos": len(videos), "loads": loads, **looked}))
-        listed.unlink()
+        return looked
 
     def _embed(self, videos: Sequence[str], threads: int, progress: _Progress) -> int:
         from dataminer.stages.semantic import embed
@@ -203,16 +200,6 @@ class Looking:
             _there(path, video_id, item.mark("content", content.VERSION, model))
             found.append(content.read_look(path, self.settings.content))
         return found
-
-
-def write_list(done: Path, videos: Sequence[str]) -> None:
-    """Put the list of a batch's videos beside the file that will say that they were looked at."""
-    with atomic_write(_list_of(done)) as partial:
-        partial.write_text(json.dumps(list(videos)), encoding="utf-8")
-
-
-def _list_of(done: Path) -> Path:
-    return done.with_suffix(".list")
 
 
 def _there(path: Path, video_id: str, mark: str | None = None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -61,8 +60,3 @@ def scores_schema(looks: Sequence[Look]) -> pa.Schema:
             pa.field("rejected", pa.dictionary(pa.int32(), pa.string())),
         ]
     )
-
-
-def source_mark(frames: Any, seen: Sequence[str]) -> Any:
-    """Return what filtered frames were made from: the mark of their source, and of the looks."""
-    return [frames, *seen] if seen else frames

@@ -68,6 +68,8 @@ class Plan:
         Least score, prompts, batch, device.
     shards : tuple of Shard
         In the order of video and frame.
+    forced_since : float
+        Files that were written before, in seconds since the epoch, count as absent.
     """
 
     dedup_dir: Path
@@ -75,6 +77,7 @@ class Plan:
     weights: Path
     settings: DetectConfig
     shards: tuple[Shard, ...]
+    forced_since: float = 0.0
 
     @property
     def frames(self) -> list[LabelledImage]:
@@ -177,8 +180,11 @@ def _write_all(
 
 def read(plan: Plan, shard: Shard) -> Found | None:
     """Return what a shard's file says; None where it is absent or not whole."""
+    path = plan.folder / f"{shard.key}.json"
     try:
-        said = json.loads((plan.folder / f"{shard.key}.json").read_bytes())
+        if path.stat().st_mtime < plan.forced_since:
+            return None
+        said = json.loads(path.read_bytes())
         boxes = {name: tuple(Box(*row) for row in rows) for name, rows in said["boxes"].items()}
         found = Found([str(name) for name in said["names"]], boxes)
     except FileNotFoundError:

@@ -13,7 +13,6 @@ from typing import Any
 
 import av
 import av.logging
-import cv2
 import numpy as np
 from av.container import InputContainer
 from av.stream import Discard, Disposition
@@ -54,6 +53,8 @@ class Orientation:
 
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Turn a picture, (height, width, 3), from how it is stored to how it is displayed."""
+        import cv2  # 0.2 s that downloads, which only ask how a picture is turned, need not wait
+
         if self.transpose:
             image = np.asarray(cv2.transpose(image), np.uint8)
         if self.flip_x or self.flip_y:

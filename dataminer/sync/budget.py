@@ -218,7 +218,7 @@ class FleetGate:
     def _hold(self, line: str, seconds: float, error_class: str | None = None) -> None:
         """Wait for a part of the time, unless all of it is more than this job waits."""
         if self._held + seconds > self._settings.max_wait_minutes * 60:
-            raise _paused(line, ErrorClass(error_class or ErrorClass.RATE_LIMIT))
+            raise _paused(line, ErrorClass(error_class or ErrorClass.RATE_LIMIT), seconds)
         if line != self._told:
             self._say(line)
         self._told = line
@@ -250,11 +250,13 @@ class FleetGate:
             raise TransientError(message, ErrorClass.INTERNAL) from error
 
 
-def _paused(line: str, error_class: ErrorClass) -> Paused:
+def _paused(line: str, error_class: ErrorClass, seconds: float) -> Paused:
     hint = "run snakemake again later; `dataminer budget show` tells what pauses"
     if error_class is ErrorClass.BOT_CHECK:
         hint += "; download.cookies or another address help, see docs/youtube.md"
-    return Paused(f"{line}; this job waits no longer", error_class, hint)
+    paused = Paused(f"{line}; this job waits no longer", error_class, hint)
+    paused.wait = seconds
+    return paused
 
 
 def within(settings: BudgetConfig, url: str, name: str, fetch: Callable[..., object]) -> None:
@@ -316,6 +318,8 @@ def reset(source: str | None = None) -> list[str]:
     def work(connection: Connection) -> list[str]:
         with connection.cursor() as cursor:
             cursor.execute(statements.RESET, {"source": source})
-            return sorted(row[0] for row in cursor.fetchall())
+            sources = sorted(row[0] for row in cursor.fetchall())
+            cursor.execute(statements.WAIT_NO_LONGER)
+            return sources
 
-    return transaction(work, name="budget", single=True)
+    return transaction(work, name="budget")

@@ -91,6 +91,9 @@ UPDATE breakers SET strikes = 0, open_until = NULL, probe_by = NULL, probe_until
 WHERE strikes > 0 AND (%(source)s::varchar IS NULL OR source = %(source)s) RETURNING source
 """
 
+# of another source, they are held back again by its own pause
+WAIT_NO_LONGER = "UPDATE videos SET not_before = NULL WHERE not_before > clock_timestamp()"
+
 PAUSES = """
 SELECT source, reason, strikes, opened_at, open_until,
     greatest(extract(epoch FROM open_until - clock_timestamp()), 0)::float AS seconds_left

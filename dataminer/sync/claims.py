@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
+from psycopg2.extras import Json
 
 from dataminer.db.connection import transaction
 from dataminer.errors import DataminerError
@@ -46,12 +48,16 @@ class Claim:
         The number that fences every write of this claim.
     attempts : int
         How many attempts, this one included, have begun since the last result.
+    again : bool
+        Whether an earlier attempt may have left something: the first that was killed with its whole
+        job is not counted.
     """
 
     stage: Stage
     key: Mapping[str, Any]
     lease: int
     attempts: int
+    again: bool = True
 
     def __str__(self) -> str:
         return f"{self.stage.name} of {' '.join(str(value) for value in self.key.values())}"
@@ -66,12 +72,22 @@ class RowState:
     locked_by: str | None
     error: str | None
     error_class: str | None
+    suspect: bool
+    made: str | None
 
 
 def owner_name() -> str:
     """Return who this process is: host, process id and, under Slurm, the job's id."""
     slurm = os.environ.get("SLURM_JOB_ID")
     return f"{socket.gethostname()}:{os.getpid()}" + (f":slurm-{slurm}" if slurm else "")
+
+
+def session_name(stage: Stage) -> str:
+    """Return what `pg_stat_activity` shows of a session: the stage, and the owner of its claims.
+
+    One name for all that a process does, as each change is a statement of its own.
+    """
+    return f"{stage.name} {owner_name()}"
 
 
 def is_dead(owner: str | None) -> bool:
@@ -84,13 +100,15 @@ def is_dead(owner: str | None) -> bool:
     pid = rest.partition(":")[0]
     if host != socket.gethostname() or not pid.isdigit():
         return False
+    import psutil  # which few processes need
+
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
+        # one that ended and that nobody waits for, as in a container without init, is no more
+        return psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return True
-    except PermissionError:
+    except psutil.Error:
         return False
-    return False
 
 
 def claim(
@@ -133,8 +151,7 @@ def claim(
         "stale": stale_seconds,
         "dead_lease": dead_lease,
     }
-    # what follows takes longer than a connection may idle
-    row = _execute(statements.CLAIM, stage, key, values, patience=patience, keep=False)
+    row = _execute(statements.CLAIM, stage, key, values, patience=patience)
     return Claim(stage, dict(key), *row) if row else None
 
 
@@ -186,7 +203,7 @@ def claim_batch(
             cursor.execute(query, values)
             return cursor.fetchall()
 
-    rows = transaction(work, patience=patience, name=f"{stage.name} batch", single=True)
+    rows = transaction(work, patience=patience, name=session_name(stage), single=True)
     return [
         Claim(stage, dict(zip(names, key, strict=True)), lease, attempts)
         for _, lease, attempts, *key in sorted(rows)
@@ -212,7 +229,11 @@ def is_recorded(held: Claim) -> bool:
 
 
 def finish(
-    held: Claim, status: str, columns: Mapping[str, Any], publish: Callable[[], None]
+    held: Claim,
+    status: str,
+    columns: Mapping[str, Any],
+    publish: Callable[[], object],
+    cost: Mapping[str, Any] | None = None,
 ) -> None:
     """Put a result in place and record it, while the row is locked and only if it is still ours.
 
@@ -226,6 +247,8 @@ def finish(
         What the row shall say besides, by column.
     publish : callable
         Puts the files in place; run again when the COMMIT's answer was lost, so safe to repeat.
+    cost : Mapping, optional
+        What the result cost, see :func:`dataminer.sync.cost.measured`; None leaves what is known.
 
     Raises
     ------
@@ -234,29 +257,39 @@ def finish(
     """
     if status not in held.stage.done:
         raise ValueError(f"{held.stage.name} cannot end in {status}")
-    values = {"lease": held.lease, "running": held.stage.running, "done": status}
-    assignments = [
-        sql.SQL(", {} = {}").format(sql.Identifier(name), sql.Placeholder(f"column_{name}"))
-        for name in columns
-    ]
+    values = {
+        "lease": held.lease,
+        "running": held.stage.running,
+        "done": status,
+        "cost": Json({held.stage.name: cost} if cost else {}),
+    }
     bound = {f"column_{name}": _adapt(value) for name, value in columns.items()}
 
     def work(connection: Connection) -> None:
         with connection.cursor() as cursor:
-            cursor.execute(compose(statements.HOLD, held.stage, held.key), {**held.key, **values})
+            query = compose(statements.HOLD, held.stage, held.key)
+            cursor.execute(query, {**held.key, **values})
             row = cursor.fetchone()
             if row and row[0] == status:
                 return  # recorded before; only the answer was lost
             if not row or row[0] != held.stage.running:
                 raise LeaseLost.of(held)
             publish()
-            query = compose(statements.FINISH, held.stage, held.key, sql.Composed(assignments))
+            query = compose(statements.FINISH, held.stage, held.key, tuple(columns))
             cursor.execute(query, {**held.key, **values, **bound})
 
-    transaction(work, patience=PATIENCE, name=str(held))
+    transaction(work, patience=PATIENCE, name=session_name(held.stage))
 
 
-def release(held: Claim, *, error: str | None, error_class: str | None, counts: bool) -> bool:
+def release(
+    held: Claim,
+    *,
+    error: str | None,
+    error_class: str | None,
+    counts: bool,
+    suspect: bool = False,
+    wait: float | None = None,
+) -> bool:
     """Give a claim back without a result.
 
     Parameters
@@ -267,6 +300,10 @@ def release(held: Claim, *, error: str | None, error_class: str | None, counts: 
         Why, for the row to tell; None leaves what stands there.
     counts : bool
         Whether this attempt counts against ``max_attempts``.
+    suspect : bool
+        Whether the row was worked on when its job was killed: the next attempt is made alone.
+    wait : float or None
+        Seconds before the next attempt.
 
     Returns
     -------
@@ -278,6 +315,8 @@ def release(held: Claim, *, error: str | None, error_class: str | None, counts: 
         "running": held.stage.running,
         "released": held.stage.released,
         "counts": counts,
+        "suspect": suspect,
+        "wait": wait,
         "error": error,
         "error_class": error_class,
     }
@@ -317,22 +356,46 @@ def _execute(
             cursor.execute(compose(text, stage, key), {**key, **values})
             return cursor.rowcount if count else cursor.fetchone()
 
-    name = " ".join([stage.name, *map(str, key.values())])
+    name = session_name(stage)
     return transaction(work, patience=patience, name=name, keep=keep, single=True)
 
 
 def compose(
-    text: str, stage: Stage, key: Mapping[str, Any], columns: sql.Composable = sql.SQL("")
+    text: str, stage: Stage, key: Iterable[str], columns: tuple[str, ...] = ()
 ) -> sql.Composed:
-    """Put a stage's identifiers and its rows' key into a statement; values stay bound."""
+    """Put a stage's identifiers and the columns to set into a statement; values stay bound.
+
+    Parameters
+    ----------
+    text : str
+        One of :mod:`dataminer.sync.sql`.
+    stage : Stage
+        The stage.
+    key : iterable of str
+        The columns that name its row, bound by their names.
+    columns : tuple of str
+        What else is set, bound as ``column_NAME``.
+    """
+    return _composed(text, stage, tuple(key), columns)
+
+
+@cache
+def _composed(
+    text: str, stage: Stage, key: tuple[str, ...], columns: tuple[str, ...]
+) -> sql.Composed:
     matches = [
         sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in key
+    ]
+    assignments = [
+        sql.SQL(", {} = {}").format(sql.Identifier(name), sql.Placeholder(f"column_{name}"))
+        for name in columns
     ]
     return sql.SQL(text).format(
         table=sql.Identifier(stage.table),
         status=sql.Identifier(stage.status_column),
+        made=sql.Identifier(stage.made) if stage.made else sql.SQL("NULL"),
         key=sql.SQL(" AND ").join(matches),
-        columns=columns,
+        columns=sql.Composed(assignments),
     )
 
 

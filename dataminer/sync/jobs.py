@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from dataminer import fingerprints
 from dataminer.config import Config
 from dataminer.db.connection import transaction
-from dataminer.db.enums import VideoStatus
+from dataminer.db.enums import ProjectVideoStatus, VideoStatus
 from dataminer.environment import connecting_only
 from dataminer.errors import DataminerError, ErrorClass, PermanentError
-from dataminer.files import (
-    fingerprint,
-    fsync_tree,
-    publish_dir,
-    remove_partials,
-    staging_dir,
-)
+from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
 from dataminer.frames import FRAMES_FILE, read_meta
-from dataminer.stages import VERSIONS, made_with, policy_mark
+from dataminer.stages import made_with, policy_mark
 from dataminer.stages.weights import model_of, weights_sha256
 from dataminer.store import Store
 from dataminer.sync import budget, claims, projects, results, shards, stages
 from dataminer.sync import sql as statements
-from dataminer.sync.heartbeat import Interrupted
+from dataminer.sync.heartbeat import Interrupted, interruptible
 from dataminer.sync.work import Outcome, Work, perform
 from dataminer.urls import SourceUrl, mask_text
 
@@ -38,18 +35,89 @@ _LONGEST_MESSAGE = 500
 EXIT_INTERRUPTED = 143  # 128 + SIGTERM, as a shell reports it
 
 
+_VIDEO: ContextVar[str] = ContextVar("video", default="")
+_OWN_LOGS: ContextVar[Path | None] = ContextVar("own_logs", default=None)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a stage is done for one video.
+
+    Parameters
+    ----------
+    patient : bool
+        Wait while another process does it.
+    forced : bool
+        Make the result anew, whatever there is.
+    threads : int
+        How many threads it may use.
+    """
+
+    patient: bool = True
+    forced: bool = False
+    threads: int = 1
+
+
+class NotReady(DataminerError):
+    """A video waits for what comes before this stage, which failed in passing."""
+
+
 class _Formatter(logging.Formatter):
-    """Masks URLs, which libraries put into the messages of their errors."""
+    """Names the video in a batch's log; masks URLs, which libraries put into their messages."""
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
+        super().__init__("%(asctime)s %(levelname)s %(about)s%(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
+        video_id = _VIDEO.get()
+        record.about = f"{video_id}: " if video_id else ""
         return mask_text(super().format(record))
 
 
 @contextmanager
-def logged(path: str) -> Iterator[None]:
+def about(video_id: str) -> Iterator[None]:
+    """Have what a batch logs in this block name its video; what is worth a look gets its own log.
+
+    That is ``VIDEO.log``, if anything from a warning upwards was logged; else an older one goes.
+    """
+    folder = _OWN_LOGS.get()
+    if folder is None:
+        yield
+        return
+    own = _OwnLog()
+    logging.getLogger().addHandler(own)
+    token = _VIDEO.set(video_id)
+    try:
+        yield
+    finally:
+        _VIDEO.reset(token)
+        logging.getLogger().removeHandler(own)
+        own.write(folder / f"{video_id}.log")
+
+
+class _OwnLog(logging.Handler):
+    """Keeps what is logged of one video."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(_Formatter())
+        self._lines: list[str] = []
+        self._worth = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(self.format(record))
+        self._worth |= record.levelno >= logging.WARNING
+
+    def write(self, path: Path) -> None:
+        """Write it to a file if it is worth it."""
+        if self._worth:
+            path.write_text("\n".join(self._lines) + "\n", encoding="utf-8")
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def logged(path: str, own_logs: Path | None = None) -> Iterator[None]:
     """Send the package's messages to a rule's log file; end the process on an error it can name.
 
     What runs in it connects to the database and never starts it.
@@ -58,6 +126,8 @@ def logged(path: str) -> Iterator[None]:
     ----------
     path : str
         The rule's log file.
+    own_logs : Path, optional
+        For a batch: the folder in which a video's own log goes, if it has something to tell.
 
     Raises
     ------
@@ -65,13 +135,14 @@ def logged(path: str) -> Iterator[None]:
         With the error's sentence (Snakemake shows it), or 143 when the process was asked to end.
         What no sentence is known for is in the log, with its traceback.
     """
+    _OWN_LOGS.set(own_logs)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(_Formatter())
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:
-        with connecting_only():
+        with connecting_only(), interruptible():
             yield
     except DataminerError as error:
         log.error("%s", error)
@@ -88,21 +159,21 @@ def logged(path: str) -> Iterator[None]:
         handler.close()
 
 
-def download(config: Config, video_id: str) -> None:
+def download(config: Config, video_id: str, manner: Manner = Manner()) -> None:
     """Fetch one video into the store."""
-    outcome = perform(download_work(config, video_id), config.monitor)
+    work = replace(download_work(config, video_id), forced=manner.forced)
+    outcome = perform(work, config.monitor, patient=manner.patient)
     _tell_failure(f"video {video_id}", outcome)
-    projects.refresh_of_video(video_id)
 
 
 def download_work(config: Config, video_id: str) -> Work:
     """Describe the download of one video."""
-    from dataminer.stages import download as stage
+    from dataminer.stages.download import download as fetch_video
 
     url = _url_of(video_id)
     source = _identity(url)
     settings = None if source else config.download.result_settings()
-    mark = fingerprint("download", stage.VERSION, url.reveal(), source, settings)
+    mark = fingerprints.of_download(url.reveal(), source, settings)
     final = Store(config.store_path).video(video_id)
     policy = results.judged_by(final, policy_mark(config.download.policy))
     marks = {
@@ -113,7 +184,7 @@ def download_work(config: Config, video_id: str) -> Work:
 
     def make(out: Path) -> None:
         fetch = partial(
-            stage.download,
+            fetch_video,
             url,
             out,
             video_id,
@@ -138,20 +209,30 @@ def download_work(config: Config, video_id: str) -> Work:
     )
 
 
-def extract(config: Config, video_id: str, threads: int = 1) -> None:
-    """Take the frames out of one downloaded video, or pass its failure on."""
+def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
+    """Take the frames out of one downloaded video, or pass its failure on.
+
+    Raises
+    ------
+    NotReady
+        The video is not downloaded.
+    """
     row = claims.look(stages.EXTRACT, {"video_id": video_id})
-    if row and row.status == VideoStatus.PENDING:  # it does not know of the file that is there
-        perform(download_work(config, video_id), config.monitor)
-    info = results.read_info(Store(config.store_path).video(video_id)) or {}
-    work = extract_work(config, video_id, info, threads)
+    folder = Store(config.store_path).video(video_id)
+    if row and row.status == VideoStatus.PENDING:
+        if results.read_download(folder) is None:
+            raise NotReady(f"{video_id} is not downloaded yet")
+        # the row does not know of the file that is there
+        perform(download_work(config, video_id), config.monitor, patient=manner.patient)
+    info = results.read_info(folder) or {}
+    work = extract_work(config, video_id, info, manner.threads)
+    work = replace(work, forced=manner.forced)
     try:
         results.raise_failure(info)
     except PermanentError as error:
         _pass_on(video_id, work, error)
         return
-    _tell_failure(f"video {video_id}", perform(work, config.monitor))
-    projects.refresh_of_video(video_id)
+    _tell_failure(f"video {video_id}", perform(work, config.monitor, patient=manner.patient))
 
 
 def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: int) -> Work:
@@ -172,8 +253,7 @@ def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: i
 
     store = Store(config.store_path)
     settings = config.extract.result_settings()
-    # not of titles and the like: they are copied into the table, and decode to the same frames
-    mark = fingerprint("extract", stage.VERSION, settings, info.get("sha256"))
+    mark = fingerprints.of_extract(settings, info.get("sha256"))
     marks = {"fingerprint": mark, "made_with": made_with("extract", settings)}
 
     def make(out: Path) -> None:
@@ -199,21 +279,29 @@ def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: i
     )
 
 
-def filter_frames(config: Config, project: str, video_id: str) -> None:
-    """Choose one video's frames for one project."""
+def filter_frames(config: Config, project: str, video_id: str, manner: Manner = Manner()) -> None:
+    """Choose one video's frames for one project.
+
+    Raises
+    ------
+    NotReady
+        The video has no frames.
+    """
     from dataminer.stages import filter as stage
     from dataminer.stages.looking import Looking
-    from dataminer.stages.looks import source_mark
 
     store = Store(config.store_path)
     frames_dir = store.frames(video_id)
-    source = read_meta(frames_dir / FRAMES_FILE)
+    source = _frames_or_failure(store, video_id)
     settings = config.filter.result_settings()
     looks = Looking.of(config).looks(video_id, source)
     seen = [look.mark for look in looks]
-    origin = source_mark(source.get("fingerprint"), seen)
-    mark = fingerprint("filter", stage.VERSION, settings, origin)
-    marks = {"fingerprint": mark, "made_with": made_with("filter", settings)}
+    mark = fingerprints.of_filter(settings, source.get("fingerprint"), seen)
+    marks = {
+        "fingerprint": mark,
+        "made_with": made_with("filter", settings),
+        "filtered_from": source.get("fingerprint"),
+    }
 
     def make(out: Path) -> None:
         results.raise_failure(source)
@@ -230,35 +318,58 @@ def filter_frames(config: Config, project: str, video_id: str) -> None:
         make=make,
         read=results.read_filter,
         write_failure=results.failed_frames(marks),
+        forced=manner.forced,
     )
-    perform(work, config.monitor)
-    projects.refresh([project_id], refiltered=True)
+    perform(work, config.monitor, patient=manner.patient)
 
 
-def dedup(config: Config, project: str) -> None:
-    """Keep one frame of each group of near-duplicates of a project."""
+def _frames_or_failure(store: Store, video_id: str) -> dict[str, Any]:
+    """Return what is known of a video's frames, or of its failure as a download.
+
+    Raises
+    ------
+    NotReady
+        There are none, or they are made anew at this moment.
+    """
+    row = claims.look(stages.EXTRACT, {"video_id": video_id})
+    info = results.read_info(store.video(video_id)) or {}
+    found = results.read_frames_meta(store.frames(video_id))
+    if row and row.status == VideoStatus.FAILED:
+        if "failure" in info:
+            return info | {"fingerprint": None}
+        if "failure" not in (found or {}):  # the files that told of it are gone, or older
+            return _failure_of(row)
+    if found is None or (row and row.status not in (VideoStatus.EXTRACTED, VideoStatus.FAILED)):
+        raise NotReady(f"{video_id} has no frames yet")
+    return found
+
+
+def _failure_of(row: claims.RowState) -> dict[str, Any]:
+    """Return what a row says of a failure, as files do."""
+    message, _, hint = (row.error or "").partition(". Next: ")
+    failure = {"message": message, "error_class": row.error_class, "hint": hint}
+    return {"failure": failure, "fingerprint": None}
+
+
+def dedup(config: Config, project: str, *, forced: bool = False) -> None:
+    """Keep one frame of each group of near-duplicates of a project; anew if ``forced``."""
     from dataminer.stages import dedup as stage
     from dataminer.stages.looking import Looking
 
     store = Store(config.store_path)
     final = store.dedup(project)
-    tables = _filtered_tables(store, project)
-    metas = [read_meta(table) for table in tables]
-    inputs = [
-        (table.parent.name, meta.get("fingerprint"))
-        for table, meta in zip(tables, metas, strict=True)
-    ]
+    videos = _filtered_videos(store, project)
+    inputs = [(video.video_id, video.fingerprint) for video in videos]
     looking = Looking.of(config)
-    files = {table.parent.name: looking.embeddings(table.parent.name) for table in tables}
+    files = {video_id: looking.embeddings(video_id) for video_id, _ in inputs}
     embedded = stage.Embedded.of(files) if looking.compares else None
-    by_model = [embedded.model] if embedded else []
-    mark = fingerprint("dedup", stage.VERSION, config.dedup.result_settings(), inputs, *by_model)
+    model = embedded.model if embedded else None
+    mark = fingerprints.of_dedup(config.dedup.result_settings(), inputs, model)
 
     def make(out: Path) -> None:
-        _refuse_all_failed(project, metas)
-        folders = [table.parent for table in tables]
+        _refuse_all_failed(project, videos)
         stage.dedup(
-            folders,
+            [video.folder for video in videos if not video.failed],
             out,
             config.dedup,
             previous=final,
@@ -268,16 +379,26 @@ def dedup(config: Config, project: str) -> None:
         )
 
     project_id = projects.id_of(project)
+    projects.refresh([project_id])  # whoever filtered last may have been killed before
     key = {"project_id": project_id}
-    work = Work(stages.DEDUP, key, final, mark, make, results.read_dedup)
+    work = Work(stages.DEDUP, key, final, mark, make, results.read_dedup, forced=forced)
     perform(work, config.monitor)
     projects.refresh([project_id])
 
 
 def detect(
-    config: Config, project: str, weights: Path, contact_sheet: Path, threads: int = 1
+    config: Config,
+    project: str,
+    weights: Path,
+    contact_sheet: Path,
+    threads: int = 1,
+    *,
+    forced_since: float | None = None,
 ) -> None:
-    """Annotate the unique frames of a project, and draw a sample of them as ``contact_sheet``."""
+    """Annotate the unique frames of a project, and draw a sample of them as ``contact_sheet``.
+
+    What was made before ``forced_since`` is made anew, whatever there is.
+    """
     from dataminer.export.contact_sheet import contact_sheet as draw
     from dataminer.stages import detect as stage
     from dataminer.stages import shards as kept
@@ -285,18 +406,12 @@ def detect(
     store = Store(config.store_path)
     weights = model_of(weights)
     source = read_meta(store.dedup(project) / FRAMES_FILE)
-    mark = fingerprint(
-        "detect",
-        stage.VERSION,
-        VERSIONS["annotations"],
-        config.detect.result_settings(),
-        weights_sha256(weights),
-        source.get("fingerprint"),
-    )
+    settings = config.detect.result_settings()
+    mark = fingerprints.of_detect(settings, weights_sha256(weights), source.get("fingerprint"))
     plans: list[kept.Plan] = []
 
     def make(out: Path) -> None:
-        plans.append(shards.plan(config, project, weights))
+        plans.append(shards.plan(config, project, weights, forced_since))
         result = stage.detect(
             plans[-1],
             out,
@@ -309,7 +424,9 @@ def detect(
 
     key = {"project_id": projects.id_of(project)}
     final = store.detect(project)
-    perform(Work(stages.DETECT, key, final, mark, make, results.read_detect), config.monitor)
+    anew = forced_since is not None
+    work = Work(stages.DETECT, key, final, mark, make, results.read_detect, forced=anew)
+    perform(work, config.monitor)
     for plan in plans:
         kept.prune(plan)
     draw(final, contact_sheet)
@@ -347,7 +464,7 @@ def _url_of(video_id: str) -> SourceUrl:
             cursor.execute(statements.URL_OF_VIDEO, {"video_id": video_id})
             return cursor.fetchone()
 
-    row = transaction(work, patience=claims.PATIENCE, name=f"download {video_id}")
+    row = transaction(work, patience=claims.PATIENCE, name=claims.session_name(stages.DOWNLOAD))
     if row is None:
         raise DataminerError(
             f"the database knows no video {video_id}", "add it with `dataminer add-video`"
@@ -384,34 +501,68 @@ def _pass_on(video_id: str, work: Work, error: PermanentError) -> None:
         assert work.write_failure
         work.write_failure(staging, error, error.error_class)
         fsync_tree(staging)
-        transaction(publish, patience=claims.PATIENCE, name=f"extract {video_id}")
+        transaction(publish, patience=claims.PATIENCE, name=claims.session_name(stages.EXTRACT))
     remove_partials(work.final)
     log.error("%s", error)
 
 
-def _filtered_tables(store: Store, project: str) -> list[Path]:
-    """Return the filtered tables of a project's videos, in the order of their ids.
+class _Filtered(NamedTuple):
+    """A video of a project, and what its filter left.
 
-    A video that was added since the run was planned has none yet, and waits for the next run.
+    Parameters
+    ----------
+    video_id : str
+        The video.
+    folder : Path
+        Of its filtered frames.
+    fingerprint : str or None
+        Of them, or of the failure.
+    failed : bool
+        It has no frames, whatever lies in the folder: an earlier result, or nothing any more.
     """
 
-    def ask(connection: Any) -> list[str]:
+    video_id: str
+    folder: Path
+    fingerprint: str | None
+    failed: bool
+
+
+def _filtered_videos(store: Store, project: str) -> list[_Filtered]:
+    """Return the videos of a project that are filtered or have failed, in the order of their ids.
+
+    Those that wait for their next attempt, or were added since the run was planned, have no result
+    that counts.
+    """
+
+    def ask(connection: Any) -> list[tuple[str, str, str | None]]:
         with connection.cursor() as cursor:
             cursor.execute(statements.MEMBERS, {"project": project})
-            return [row[0] for row in cursor.fetchall()]
+            return list(cursor.fetchall())
 
-    members = transaction(ask, patience=claims.PATIENCE, name=f"dedup {project}")
-    tables = [store.filtered(project, video_id) / FRAMES_FILE for video_id in members]
-    there = [table for table in tables if table.exists()]
-    if len(there) < len(tables):
-        log.warning("%d videos are not filtered yet: run snakemake again", len(tables) - len(there))
-    return there
+    members = transaction(ask, patience=claims.PATIENCE, name=claims.session_name(stages.DEDUP))
+    ended = [member for member in members if member[1] in _ENDED]
+    if len(ended) < len(members):
+        count = len(members) - len(ended)
+        log.warning("left out %d videos that are not filtered yet: run snakemake again", count)
+    return [_filtered(store.filtered(project, row[0]), *row) for row in ended]
 
 
-def _refuse_all_failed(project: str, metas: list[dict[str, Any]]) -> None:
-    if all("failure" in meta for meta in metas):
+def _filtered(folder: Path, video_id: str, status: str, made: str | None) -> _Filtered:
+    if status == ProjectVideoStatus.FAILED:
+        if made is None:  # older than the column
+            made = (results.read_frames_meta(folder) or {}).get("fingerprint")
+        return _Filtered(video_id, folder, made, failed=True)
+    meta = read_meta(folder / FRAMES_FILE)
+    return _Filtered(video_id, folder, meta.get("fingerprint"), failed="failure" in meta)
+
+
+_ENDED = (ProjectVideoStatus.FILTERED, ProjectVideoStatus.FILTERED_EMPTY, ProjectVideoStatus.FAILED)
+
+
+def _refuse_all_failed(project: str, videos: Sequence[_Filtered]) -> None:
+    if all(video.failed for video in videos):
         raise PermanentError(
-            f"all {len(metas)} videos of project {project} failed, so there is no frame to keep",
+            f"all {len(videos)} videos of project {project} failed, so there is no frame to keep",
             ErrorClass.NO_FRAMES,
             "see `dataminer status` for the reasons",
         )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from dataminer.config import MonitorConfig
@@ -119,10 +118,6 @@ def put_back(
         Whether it was done.
     """
     columns = verdict.columns or {}
-    assignments = [
-        sql.SQL(", {} = {}").format(sql.Identifier(name), sql.Placeholder(f"column_{name}"))
-        for name in columns
-    ]
     bound = {f"column_{name}": _plain(value) for name, value in columns.items()}
 
     def work(connection: Connection) -> bool:
@@ -131,7 +126,7 @@ def put_back(
             if cursor.fetchone() != before or judge() != verdict:
                 return False
             if verdict.status != before[0]:
-                query = claims.compose(_PUT_BACK, stage, key, sql.Composed(assignments))
+                query = claims.compose(_PUT_BACK, stage, key, tuple(columns))
                 cursor.execute(query, {**key, **bound, "status": verdict.status})
             for path in verdict.remove:
                 remove_output(path)

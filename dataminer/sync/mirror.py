@@ -14,11 +14,15 @@ import queue
 import re
 import subprocess
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from psycopg2.extensions import connection as Connection
+
+from dataminer.db.connection import transaction
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass
 from dataminer.sync import claims, projects
 from dataminer.sync.claims import Claim
@@ -29,6 +33,12 @@ log = logging.getLogger(__name__)
 # as the profile's slurm-logdir places them; the number is the job's, %j
 _SLURM_LOG = re.compile(r"/(?:rule|group)_[^/]+/(?:[^/]*/)*(\d+(?:_\d+)?)\.log$")
 PATIENCE = 10.0  # seconds that the end of a run waits for what is still to be told
+
+_LINGER_SECONDS = 4.0  # in which workers end whose job was killed
+# of any project: whose claim it is, is looked at for each
+_IN_STATUS = """
+SELECT video_id FROM {table} WHERE video_id = ANY(%(videos)s) AND {status} = ANY(%(statuses)s)
+"""
 
 _STATUS = re.compile(r"died with <Signals\.(\w+): \d+>|returned non-zero (exit status \d+)")
 # Slurm's words for how a job ended (`man sacct`, JOB STATE CODES). What is nobody's fault, or that
@@ -64,18 +74,22 @@ class Death:
         The job's number, where Slurm ran it.
     error_class : ErrorClass
         What kind of end that is.
+    of_job : bool
+        Whether the whole job ended: then nobody knows which of its videos was the cause.
     """
 
     how: str
     slurm_job: str | None = None
     error_class: ErrorClass = ErrorClass.KILLED
+    of_job: bool = True
 
 
 def give_back(rule: str, wildcards: Mapping[str, str], death: Death) -> bool:
     """Give back the claim that a job left when it died, and note in its row how that was.
 
-    The attempt counts where the video may have been the cause. A job that Slurm ends is warned
-    first, and gives its claim back itself; then only the note is left to make.
+    The attempt counts if the video was the cause: its worker was lost, or its whole job for the
+    second time, the first time having made it a suspect, which is tried alone. A job that Slurm
+    ends is warned first, and gives its claim back itself; then only the note is left to make.
 
     Only a claim whose holder is known to be dead: a process of this host that is no more, or that
     very Slurm job. Any other may be a retry, another run, or a process that outlived its job, and
@@ -107,8 +121,15 @@ def give_back(rule: str, wildcards: Mapping[str, str], death: Death) -> bool:
     if row is None or row.status != stage.running or not _is_of(row.locked_by, death):
         return False
     held = Claim(stage, key, row.lease, attempts=0)
-    counts = death.error_class in _COUNTS
-    return claims.release(held, error=error, error_class=death.error_class, counts=counts)
+    blamed = death.error_class in _COUNTS
+    counts = not death.of_job or (blamed and row.suspect)
+    return claims.release(
+        held,
+        error=error,
+        error_class=death.error_class,
+        counts=counts,
+        suspect=blamed and death.of_job,
+    )
 
 
 class Mirror(logging.Handler):
@@ -116,10 +137,18 @@ class Mirror(logging.Handler):
 
     Nothing here waits for the database, except :meth:`stop` for a few seconds, and no error leaves
     it: the first one is logged, as the run can do without.
+
+    Parameters
+    ----------
+    members : callable
+        The videos of a batch, by rule and batch.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, members: Callable[[str, str], Iterable[str]] = lambda rule, batch: ()
+    ) -> None:
         super().__init__()
+        self._members = members
         self._heard: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._listen, name="mirror", daemon=True)
         self._jobs: dict[int, tuple[str, dict[str, str]]] = {}
@@ -169,14 +198,33 @@ class Mirror(logging.Handler):
         said = self._errors.pop(record.thread, "")
         if record.jobid in self._jobs:
             death = _death_in_slurm(getattr(record, "log", ())) or _death(record.rule_msg or said)
-            give_back(*self._jobs[record.jobid], death)
+            self._give_back(record.jobid, death)
 
     def _on_group_error(self, record: Any) -> None:
         # its jobs' own records follow, and say less
         death = _death_in_slurm(record.aux_logs)
         for job in record.job_error_info if death else ():
             if death and job["jobid"] in self._jobs:
-                give_back(*self._jobs[job["jobid"]], death)
+                self._give_back(job["jobid"], death)
+
+    def _give_back(self, job: int, death: Death) -> None:
+        rule, wildcards = self._jobs[job]
+        if "batch" not in wildcards:
+            give_back(rule, wildcards, death)
+            return
+        project = wildcards.get("project")
+        name = f"{rule}/{project}" if project else rule
+        videos = self._members(name, wildcards["batch"])
+        left = _concerned(STAGES[rule], videos, death) if rule in STAGES else []
+        until = time.monotonic() + _LINGER_SECONDS
+        while left := [
+            video_id
+            for video_id in left
+            if not give_back(rule, {**wildcards, "video_id": video_id}, death)
+        ]:
+            if death.slurm_job or time.monotonic() > until:
+                return
+            time.sleep(_LINGER_SECONDS / 20)
 
 
 # by the `event` of Snakemake's log records
@@ -187,6 +235,21 @@ _HEARD = {
     "job_error": Mirror._on_job_error,
     "group_error": Mirror._on_group_error,
 }
+
+
+def _concerned(stage: Stage, videos: Iterable[str], death: Death) -> list[str]:
+    """Return the videos of a batch of which its end tells something: few, as a rule."""
+    values = {
+        "videos": list(videos),
+        "statuses": [stage.running, *([stage.released] if death.slurm_job else [])],
+    }
+
+    def work(connection: Connection) -> list[str]:
+        with connection.cursor() as cursor:
+            cursor.execute(claims.compose(_IN_STATUS, stage, ()), values)
+            return [video_id for (video_id,) in cursor.fetchall()]
+
+    return transaction(work, name="mirror", single=True)
 
 
 def _death(said: str) -> Death:

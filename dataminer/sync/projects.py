@@ -150,12 +150,12 @@ def refresh(project_ids: Iterable[int], *, refiltered: bool = False) -> None:
     transaction(work, patience=PATIENCE, name="refresh")
 
 
-def refresh_of_video(video_id: str) -> None:
-    """Recount all projects that a video belongs to."""
+def refresh_of_videos(video_ids: Iterable[str]) -> None:
+    """Recount all projects that videos belong to."""
 
     def work(connection: Connection) -> None:
         with connection.cursor() as cursor:
-            cursor.execute(statements.PROJECTS_OF_VIDEO, {"video_id": video_id})
+            cursor.execute(statements.PROJECTS_OF_VIDEOS, {"video_ids": list(video_ids)})
             _refresh(cursor, [row[0] for row in cursor.fetchall()], refiltered=False)
 
     transaction(work, patience=PATIENCE, name="refresh")

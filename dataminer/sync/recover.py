@@ -17,9 +17,9 @@ from dataminer.sync.stages import STAGES
 
 # ---- statements: identifiers in braces, values bound -------------------------------------------
 
-# The lease stays: whoever held it finds the row no longer running, and writes nothing. Attempts
-# stay too, so that a video that kills its jobs ends as FAILED. A row that somebody else has locked
-# at this moment is alive, or is being taken over.
+# The lease stays: whoever held it finds the row no longer running, and writes nothing. The attempt
+# counts only for a suspect, so that a video that kills its jobs ends as FAILED. A row that somebody
+# else has locked at this moment is alive, or is being taken over.
 _RECOVER = """
 WITH stale AS (
     SELECT {id} AS id, {status} AS was, locked_by,
@@ -32,6 +32,7 @@ WITH stale AS (
 UPDATE {table} t SET
     {status} = (%(released)s::text[])[array_position(%(running)s::text[], s.was::text)],
     locked_by = NULL, locked_at = NULL, heartbeat_at = NULL, error_class = %(error_class)s,
+    attempts = CASE WHEN suspect THEN attempts ELSE greatest(attempts - 1, 0) END, suspect = true,
     error = 'job died without a word (last heartbeat ' || round(s.age) || ' s ago on '
         || split_part(s.locked_by, ':', 1) || '). Next: run snakemake again'
 FROM stale s WHERE t.{id} = s.id

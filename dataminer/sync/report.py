@@ -7,17 +7,19 @@ from typing import Any
 
 from psycopg2.extras import RealDictCursor
 
+from dataminer import fingerprints
 from dataminer.config import Config
 from dataminer.db.connection import reading
 from dataminer.errors import DataminerError
 from dataminer.report.facts import Facts, Video
 from dataminer.store import Store
+from dataminer.sync import results
 from dataminer.urls import public_row
 
 _FACTS = """
 SELECT p.project_stage, v.video_id, v.url, v.title, v.status, pv.status AS member_status,
     coalesce(v.error_class, pv.error_class) AS error_class, coalesce(v.error, pv.error) AS error,
-    v.warning
+    v.warning, v.costs || pv.costs AS costs, p.costs AS project_costs
 FROM projects p LEFT JOIN project_videos pv USING (project_id) LEFT JOIN videos v USING (video_id)
 WHERE p.name = %(project)s ORDER BY v.video_id COLLATE "C"
 """
@@ -49,8 +51,10 @@ def facts(project: str) -> Facts:
             f"there is no project {project}", "`dataminer status` lists all projects"
         )
     stage = str(rows[0]["project_stage"])
-    told = [{k: v for k, v in row.items() if k != "project_stage"} for row in rows]
-    return Facts(project, stage, tuple(Video(**row) for row in told if row["video_id"]))
+    costs = rows[0]["project_costs"]
+    ours = ("project_stage", "project_costs")
+    told = [{k: v for k, v in row.items() if k not in ours} for row in rows]
+    return Facts(project, stage, tuple(Video(**row) for row in told if row["video_id"]), costs)
 
 
 def report(config: Config, project: str, out: Path) -> int:
@@ -77,5 +81,7 @@ def report(config: Config, project: str, out: Path) -> int:
     """
     from dataminer.report.page import write_report  # the Snakefile needs only the settings
 
-    settings = result_settings(config)
-    return write_report(Store(config.store_path), facts(project), out, settings=settings)
+    settings, store = result_settings(config), Store(config.store_path)
+    annotated = results.read_detect(store.detect(project))
+    made = fingerprints.of_report(settings, annotated.fingerprint if annotated else None)
+    return write_report(store, facts(project), out, settings=settings, fingerprint=made)

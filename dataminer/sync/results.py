@@ -25,6 +25,8 @@ from dataminer.sync.work import Outcome
 
 Meta = dict[str, Any]
 
+_NO_TABLE = (FileNotFoundError, NotADirectoryError, pa.ArrowInvalid)
+
 
 def read_info(folder: Path) -> Meta | None:
     """Return the contents of a video's ``info.json``, or None where there is none."""
@@ -39,15 +41,18 @@ def read_frames_meta(folder: Path) -> Meta | None:
     """Return what is known about a folder's frame table, or None where there is none."""
     try:
         return read_meta(folder / FRAMES_FILE)
-    except (FileNotFoundError, NotADirectoryError, pa.ArrowInvalid):
+    except _NO_TABLE:
         return None
 
 
 def read_download(folder: Path) -> Outcome | None:
     """Tell what a video's folder says."""
     info = read_info(folder)
-    if info is None:
-        return None
+    return None if info is None else of_info(folder, info)
+
+
+def of_info(folder: Path, info: Meta) -> Outcome | None:
+    """Tell what a video's folder says, by what its ``info.json`` holds."""
     if "failure" in info:
         return _failed(VideoStatus.FAILED, info, _downloaded_with(info))
     video = folder / str(info.get("video"))
@@ -67,19 +72,19 @@ def read_download(folder: Path) -> Outcome | None:
 
 def read_extract(folder: Path) -> Outcome | None:
     """Tell what a folder of extracted frames says."""
-    meta = read_frames_meta(folder)
-    if meta is None:
+    reader = _reader(folder)
+    if reader is None:
         return None
+    meta = reader.meta
     if "failure" in meta:
-        return _failed(VideoStatus.FAILED, meta, {"extracted_with": meta.get("made_with")})
-    names = _whole(folder)
-    if not names:
+        return _failed(VideoStatus.FAILED, meta, _extracted_with(meta))
+    if reader.lost() or not reader.names:
         return None
     columns = {
         "frames_dir": folder,
-        "frame_count": len(names),
+        "frame_count": len(reader.names),
         "warning": meta.get("warning"),
-        "extracted_with": meta.get("made_with"),
+        **_extracted_with(meta),
         **_NO_ERROR,
     }
     return Outcome(VideoStatus.EXTRACTED, columns, str(meta.get("fingerprint")))
@@ -87,19 +92,19 @@ def read_extract(folder: Path) -> Outcome | None:
 
 def read_filter(folder: Path) -> Outcome | None:
     """Tell what a folder of filtered frames says."""
-    meta = read_frames_meta(folder)
-    if meta is None:
+    reader = _reader(folder)
+    if reader is None:
         return None
+    meta = reader.meta
     if "failure" in meta:
-        return _failed(ProjectVideoStatus.FAILED, meta, {"filtered_with": meta.get("made_with")})
-    names = _whole(folder)
-    if names is None:
+        return _failed(ProjectVideoStatus.FAILED, meta, _filtered_with(meta))
+    if reader.lost():
         return None
-    status = ProjectVideoStatus.FILTERED if names else ProjectVideoStatus.FILTERED_EMPTY
+    status = ProjectVideoStatus.FILTERED if reader.names else ProjectVideoStatus.FILTERED_EMPTY
     columns = {
         "filtered_dir": folder,
-        "passed_frames": len(names),
-        "filtered_with": meta.get("made_with"),
+        "passed_frames": len(reader.names),
+        **_filtered_with(meta),
         **_NO_ERROR,
     }
     return Outcome(status, columns, str(meta.get("fingerprint")))
@@ -107,12 +112,17 @@ def read_filter(folder: Path) -> Outcome | None:
 
 def read_dedup(folder: Path) -> Outcome | None:
     """Tell what a project's folder of unique frames says."""
-    meta = read_frames_meta(folder)
-    names = _whole(folder) if meta is not None else None
-    if meta is None or names is None or not (folder / CLUSTERS_FILE).is_file():
+    reader = _reader(folder)
+    if reader is None or reader.lost() or not (folder / CLUSTERS_FILE).is_file():
         return None
-    columns = {"dedup_dir": folder, "unique_frames": len(names), **_NO_ERROR}
-    return Outcome(ProjectStatus.DETECT_READY, columns, str(meta.get("fingerprint")))
+    made = str(reader.meta.get("fingerprint"))
+    columns = {
+        "dedup_dir": folder,
+        "unique_frames": len(reader.names),
+        "dedup_fingerprint": made,
+        **_NO_ERROR,
+    }
+    return Outcome(ProjectStatus.DETECT_READY, columns, made)
 
 
 def read_detect(folder: Path) -> Outcome | None:
@@ -125,8 +135,14 @@ def read_detect(folder: Path) -> Outcome | None:
     labels = folder / "labels"
     if names - _listing(folder / "images") or len(_listing(labels)) != len(names):
         return None
-    columns = {"detect_dir": folder, "annotations": len(coco["annotations"]), **_NO_ERROR}
-    return Outcome(ProjectStatus.COMPLETE, columns, str(coco["info"].get("fingerprint")))
+    made = str(coco["info"].get("fingerprint"))
+    columns = {
+        "detect_dir": folder,
+        "annotations": len(coco["annotations"]),
+        "detect_fingerprint": made,
+        **_NO_ERROR,
+    }
+    return Outcome(ProjectStatus.COMPLETE, columns, made)
 
 
 def raise_failure(meta: Meta | None) -> None:
@@ -205,7 +221,24 @@ def _downloaded_with(info: Meta) -> Meta:
     made_with = info.get("made_with")
     if _is_refused(info):  # another policy may let it in
         made_with = f"{made_with} {info.get('policy')}"
-    return {"downloaded_with": made_with, "extracted_with": None}
+    return {"downloaded_with": made_with, "extracted_with": None, "extract_fingerprint": None}
+
+
+def _extracted_with(meta: Meta) -> Meta:
+    """Say which frames there are: what is made of them can tell whether it was made of these."""
+    return {
+        "extracted_with": meta.get("made_with"),
+        "extract_fingerprint": meta.get("fingerprint"),
+    }
+
+
+def _filtered_with(meta: Meta) -> Meta:
+    """Say what frames were filtered with, and from which; older tables do not tell the latter."""
+    return {
+        "filtered_with": meta.get("made_with"),
+        "filtered_from": meta.get("filtered_from"),
+        "filter_fingerprint": meta.get("fingerprint"),
+    }
 
 
 def _failed(status: str, meta: Meta, made_with: Meta) -> Outcome:
@@ -223,10 +256,14 @@ def _failure_meta(marks: Meta, error: DataminerError, error_class: ErrorClass) -
     return {"failure": failure, **marks}
 
 
-def _whole(folder: Path) -> list[str] | None:
-    """Return the images that the folder's table names, or None when one of them is missing."""
+def _reader(folder: Path) -> FrameReader | None:
+    """Return the reader of a folder's images, or None where there is no frame table."""
     reader = FrameReader(folder)
-    return None if reader.lost() else reader.names
+    try:
+        _ = reader.meta
+    except _NO_TABLE:
+        return None
+    return reader
 
 
 def _listing(folder: Path) -> set[str]:

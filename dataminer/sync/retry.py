@@ -54,13 +54,15 @@ ORDER BY p.project_id, pv.id FOR NO KEY UPDATE
 _PROJECTS_OF = "SELECT DISTINCT project_id FROM project_videos WHERE video_id = ANY(%(videos)s)"
 
 _RESET_VIDEOS = """
-UPDATE videos v SET status = m.becomes, attempts = 0, error = NULL, error_class = NULL
+UPDATE videos v SET status = m.becomes, attempts = 0, not_before = NULL,
+    error = NULL, error_class = NULL
 FROM unnest(%(videos)s::text[], %(becomes)s::text[]) AS m (video_id, becomes)
 WHERE v.video_id = m.video_id AND v.locked_by IS NULL
 """
 
 _RESET_PAIRS = """
-UPDATE project_videos pv SET status = m.becomes, attempts = 0, error = NULL, error_class = NULL
+UPDATE project_videos pv SET status = m.becomes, attempts = 0, not_before = NULL,
+    error = NULL, error_class = NULL
 FROM unnest(%(pairs)s::int[], %(becomes)s::text[]) AS m (id, becomes)
 WHERE pv.id = m.id AND pv.locked_by IS NULL
 """

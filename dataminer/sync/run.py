@@ -7,31 +7,23 @@ from collections.abc import Iterable
 
 from dataminer.config import MonitorConfig
 from dataminer.db import schema
-from dataminer.store import Store
 from dataminer.sync import projects as project_rows
-from dataminer.sync.reconcile import reconcile
 from dataminer.sync.recover import recover_stale
 
 
-def bring_up_to_date(store: Store, projects: Iterable[str], settings: MonitorConfig) -> None:
-    """Give back what dead jobs held, take up whole files, recount; say on stderr what was mended.
+def bring_up_to_date(projects: Iterable[str], settings: MonitorConfig) -> None:
+    """Give back what dead jobs held, and recount; say on stderr what was mended.
 
     Tables of an older version are brought up to date first.
 
     Parameters
     ----------
-    store : Store
-        The store.
     projects : iterable of str
         The projects of the run.
     settings : MonitorConfig
         When a claim is stale.
     """
-    names = list(projects)
     schema.upgrade()
     for recovered in recover_stale(settings):
         print(f"dataminer: {recovered}", file=sys.stderr)
-    mends = reconcile(store, names, settings, adopt_only=True).mends
-    if mends:
-        print(f"dataminer: {len(mends)} rows took up what their files say", file=sys.stderr)
-    project_rows.refresh_named(names)
+    project_rows.refresh_named(projects)

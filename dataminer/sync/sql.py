@@ -6,11 +6,15 @@
 
 # A claim: exactly one row, skipped when somebody else has it locked at this moment. The lease
 # rises with each claim and fences every later write; a FAILED row that is tried anew counts anew.
+# An attempt that ended with its whole job is counted only if the row is a suspect already.
 CLAIM = """
 UPDATE {table} AS t SET
     {status} = %(running)s, locked_by = %(owner)s, lease = lease + 1,
     locked_at = clock_timestamp(), heartbeat_at = clock_timestamp(),
-    attempts = CASE WHEN {status} = 'FAILED' THEN 1 ELSE attempts + 1 END
+    attempts = CASE WHEN {status} = 'FAILED' THEN 1
+        WHEN {status} = ANY(%(held)s) AND NOT suspect THEN greatest(attempts, 1)
+        ELSE attempts + 1 END,
+    suspect = suspect OR {status} = ANY(%(held)s)
 WHERE {key} AND lease = (
     SELECT lease FROM {table}
     WHERE {key} AND (
@@ -19,7 +23,7 @@ WHERE {key} AND lease = (
             lease = %(dead_lease)s
             OR heartbeat_at < clock_timestamp() - make_interval(secs => %(stale)s))))
     FOR UPDATE SKIP LOCKED)
-RETURNING lease, attempts
+RETURNING lease, attempts, attempts > 1 OR suspect
 """
 
 # Claims of the oldest rows that are ready, passing over those that somebody has locked at this
@@ -47,7 +51,9 @@ WANTED = {
         SELECT FROM videos v WHERE v.video_id = r.video_id AND v.status = 'EXTRACTED')""",
 }
 
-LOOK = "SELECT {status}, lease, locked_by, error, error_class FROM {table} WHERE {key}"
+LOOK = """
+SELECT {status}, lease, locked_by, error, error_class, suspect, {made} FROM {table} WHERE {key}
+"""
 
 BEAT = """
 UPDATE {table} SET heartbeat_at = clock_timestamp()
@@ -62,7 +68,8 @@ SELECT {status} FROM {table} WHERE {key} AND lease = %(lease)s FOR UPDATE
 FINISH = """
 UPDATE {table} SET
     {status} = %(done)s, locked_by = NULL, locked_at = NULL, heartbeat_at = NULL,
-    attempts = CASE WHEN %(done)s = 'FAILED' THEN attempts ELSE 0 END{columns}
+    attempts = CASE WHEN %(done)s = 'FAILED' THEN attempts ELSE 0 END,
+    not_before = NULL, suspect = false, costs = costs || %(cost)s{columns}
 WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
 """
 
@@ -70,6 +77,8 @@ RELEASE = """
 UPDATE {table} SET
     {status} = %(released)s, locked_by = NULL, locked_at = NULL, heartbeat_at = NULL,
     attempts = CASE WHEN %(counts)s THEN attempts ELSE greatest(attempts - 1, 0) END,
+    suspect = suspect OR %(suspect)s,
+    not_before = clock_timestamp() + make_interval(secs => %(wait)s),
     error = coalesce(%(error)s, error), error_class = coalesce(%(error_class)s, error_class)
 WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
 """
@@ -87,7 +96,9 @@ SELECT project_id FROM projects
 WHERE project_id = ANY(%(projects)s) ORDER BY project_id FOR UPDATE
 """
 
-PROJECTS_OF_VIDEO = "SELECT project_id FROM project_videos WHERE video_id = %(video_id)s"
+PROJECTS_OF_VIDEOS = """
+SELECT DISTINCT project_id FROM project_videos WHERE video_id = ANY(%(video_ids)s)
+"""
 
 # Counters and stage of projects from their videos' rows; writes only what changed. Run after
 # LOCK_PROJECTS in the same transaction: a count taken before the lock could overwrite a newer one.
@@ -156,7 +167,8 @@ ON CONFLICT (project_id, video_id) DO NOTHING RETURNING video_id
 """
 
 MEMBERS = """
-SELECT pv.video_id FROM project_videos pv JOIN projects p USING (project_id)
+SELECT pv.video_id, pv.status, pv.filter_fingerprint
+FROM project_videos pv JOIN projects p USING (project_id)
 WHERE p.name = %(project)s ORDER BY pv.video_id COLLATE "C"
 """
 

@@ -28,6 +28,8 @@ class Stage:
         The statuses that a result can lead to.
     past : tuple of str
         The statuses of rows that have this stage's result, or more.
+    made : str or None
+        The column that says what this stage's result was made from, if there is one.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Stage:
     released: str
     done: tuple[str, ...]
     past: tuple[str, ...]
+    made: str | None = None
 
 
 _V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
@@ -61,6 +64,7 @@ EXTRACT = Stage(
     released=_V.DOWNLOADED,
     done=(_V.EXTRACTED, _V.FAILED),
     past=(_V.EXTRACTED,),
+    made="extract_fingerprint",
 )
 FILTER = Stage(
     name="filter",
@@ -71,6 +75,7 @@ FILTER = Stage(
     released=_PV.PENDING,
     done=(_PV.FILTERED, _PV.FILTERED_EMPTY, _PV.FAILED),
     past=(_PV.FILTERED, _PV.FILTERED_EMPTY),
+    made="filter_fingerprint",
 )
 DEDUP = Stage(
     name="dedup",
@@ -81,6 +86,7 @@ DEDUP = Stage(
     released=_P.DEDUP_READY,
     done=(_P.DETECT_READY,),
     past=(_P.DETECT_READY, _P.DETECTING, _P.COMPLETE),
+    made="dedup_fingerprint",
 )
 DETECT = Stage(
     name="detect",
@@ -93,6 +99,7 @@ DETECT = Stage(
     released=_P.DETECT_READY,
     done=(_P.COMPLETE,),
     past=(_P.COMPLETE,),
+    made="detect_fingerprint",
 )
 # what names a row of each table
 KEYS = {

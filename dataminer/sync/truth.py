@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from dataminer import fingerprints
 from dataminer.config.models import ExtractConfig, FilterConfig, Section
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import ErrorClass, TransientError
-from dataminer.files import fingerprint
 from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE
 from dataminer.images import FrameReader
-from dataminer.stages.looks import source_mark
 from dataminer.store import ANNOTATIONS_FILE, INFO_FILE, Store
 from dataminer.sync import results
 from dataminer.sync.work import Outcome
@@ -166,7 +165,8 @@ class Files:
         if _is_newer(frames_dir / FRAMES_FILE, folder / INFO_FILE):
             return True
         source = (results.read_info(folder) or {}).get("sha256")
-        return _marked(frames_dir, "extract", ExtractConfig, source)
+        made = partial(fingerprints.of_extract, sha256=source)
+        return _marked(frames_dir, ExtractConfig, made)
 
     def _filtered_is_of(self, folder: Path, video_id: str) -> bool:
         frames_dir = self.store.frames(video_id)
@@ -174,7 +174,8 @@ class Files:
             return True
         source = (results.read_frames_meta(frames_dir) or {}).get("fingerprint")
         seen = (results.read_frames_meta(folder) or {}).get("seen", ())
-        return _marked(folder, "filter", FilterConfig, source_mark(source, seen))
+        made = partial(fingerprints.of_filter, frames=source, seen=seen)
+        return _marked(folder, FilterConfig, made)
 
     def _dedup_is_of(self, project: str, videos: Iterable[str]) -> bool:
         meta = results.read_frames_meta(self.store.dedup(project)) or {}
@@ -183,8 +184,9 @@ class Files:
             for name in sorted(videos)
         ]
         marks = [(name, table.get("fingerprint")) for name, table in inputs]
-        by_model = [meta["model"]] if "model" in meta else []
-        made = fingerprint("dedup", meta.get("version"), meta.get("settings"), marks, *by_model)
+        made = fingerprints.of_dedup(
+            meta.get("settings"), marks, meta.get("model"), meta.get("version")
+        )
         return bool(meta.get("fingerprint") == made)
 
 
@@ -265,14 +267,14 @@ def _is_newer(output: Path, source: Path) -> bool:
         return output.exists()
 
 
-def _marked(folder: Path, stage: str, settings: type[Section], source: Any) -> bool:
-    """Tell whether a table carries the fingerprint of ``source`` and of its own settings."""
+def _marked(folder: Path, settings: type[Section], made: Callable[..., str]) -> bool:
+    """Tell whether a table carries the fingerprint of its input and of its own settings."""
     meta = results.read_frames_meta(folder) or {}
     try:
         used = settings.model_validate(meta.get("settings")).result_settings()
     except ValueError:  # of another version: then the time decides alone
         return False
-    return bool(meta.get("fingerprint") == fingerprint(stage, meta.get("version"), used, source))
+    return bool(meta.get("fingerprint") == made(used, version=meta.get("version")))
 
 
 def _detect_is_of(folder: Path, dedup: Path) -> bool:

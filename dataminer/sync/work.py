@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
+import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dataminer.errors import (
     DataminerError,
     ErrorClass,
     PermanentError,
+    StageError,
     TransientError,
     UncheckedError,
     os_error_class,
@@ -22,6 +24,7 @@ from dataminer.errors import (
 from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
 from dataminer.sync import claims
 from dataminer.sync.claims import Claim, LeaseLost
+from dataminer.sync.cost import measured
 from dataminer.sync.heartbeat import Interrupted, kept_alive
 from dataminer.sync.stages import Stage
 
@@ -70,6 +73,8 @@ class Work:
     write_failure : callable or None
         Writes, into the folder it is given, the result of a video that failed. None where a
         failure is not data (project stages).
+    forced : bool
+        Make the result anew, whatever there is.
     """
 
     stage: Stage
@@ -79,12 +84,17 @@ class Work:
     make: Callable[[Path], None]
     read: Callable[[Path], Outcome | None]
     write_failure: Callable[[Path, DataminerError, ErrorClass], None] | None = field(default=None)
+    forced: bool = False
 
 
-def perform(work: Work, settings: MonitorConfig) -> Outcome:
+class Busy(DataminerError):
+    """Another process works on the row at this moment."""
+
+
+def perform(work: Work, settings: MonitorConfig, *, patient: bool = True) -> Outcome:
     """See to it that the result of ``work`` is there, making it unless it is.
 
-    Waits while another process makes it. A failure for good is a result like any other.
+    A failure for good is a result like any other.
 
     Parameters
     ----------
@@ -92,6 +102,8 @@ def perform(work: Work, settings: MonitorConfig) -> Outcome:
         What to do.
     settings : MonitorConfig
         Heartbeat, staleness and the number of attempts.
+    patient : bool
+        Wait while another process makes it.
 
     Returns
     -------
@@ -100,15 +112,18 @@ def perform(work: Work, settings: MonitorConfig) -> Outcome:
 
     Raises
     ------
+    Busy
+        When another process makes it, unless ``patient``.
     TransientError, DataminerError
         When it failed in a way that another attempt may mend.
     LeaseLost
         When another process took over.
     """
-    held, outcome = _acquire(work, settings)
+    held, outcome = _acquire(work, settings, patient=patient)
     if held is None:
         return outcome  # type: ignore[return-value]
-    remove_partials(work.final)
+    if held.again:
+        remove_partials(work.final)
     try:
         with kept_alive(held, settings):
             return _make(work, held, settings)
@@ -119,13 +134,19 @@ def perform(work: Work, settings: MonitorConfig) -> Outcome:
         counts = isinstance(error, UncheckedError) or not isinstance(error, TransientError)
         error_class = getattr(error, "error_class", ErrorClass.INTERNAL)
         if not claims.release(
-            held, error=_described(error), error_class=error_class, counts=counts
+            held,
+            error=_described(error),
+            error_class=error_class,
+            counts=counts,
+            wait=error.wait if isinstance(error, TransientError) else None,
         ):
             raise LeaseLost.of(held) from error
         raise
 
 
-def _acquire(work: Work, settings: MonitorConfig) -> tuple[Claim | None, Outcome | None]:
+def _acquire(
+    work: Work, settings: MonitorConfig, *, patient: bool
+) -> tuple[Claim | None, Outcome | None]:
     """Claim the row, or return the result that is there or that another process finished."""
     wait, waited = FIRST_WAIT, False
     while True:
@@ -137,7 +158,8 @@ def _acquire(work: Work, settings: MonitorConfig) -> tuple[Claim | None, Outcome
                 f"the database knows no {' '.join(map(str, work.key.values()))}",
                 "add it with `dataminer add-video` or `dataminer populate`",
             )
-        if outcome and row.status in (*work.stage.past, outcome.status):
+        known = work.stage.made is None or (outcome and row.made == outcome.fingerprint)
+        if outcome and known and row.status in (*work.stage.past, outcome.status):
             log.info("%s: already %s, nothing to do", work.final, outcome.status)
             return None, outcome
         held = claims.claim(
@@ -155,6 +177,8 @@ def _acquire(work: Work, settings: MonitorConfig) -> tuple[Claim | None, Outcome
                 f"{work.stage.name} cannot begin on {work.final}: the database says {row.status}",
                 "run snakemake again, which makes what comes before it",
             )
+        if not patient:
+            raise Busy(f"{work.final} is {row.status} by {row.locked_by}")
         log.info("%s is %s by %s; waiting %.1f s", work.final, row.status, row.locked_by, wait)
         time.sleep(wait * random.uniform(0.5, 1.0))
         wait, waited = min(wait * 2, LONGEST_WAIT), True
@@ -163,7 +187,8 @@ def _acquire(work: Work, settings: MonitorConfig) -> tuple[Claim | None, Outcome
 def _usable(work: Work, *, also_failed: bool) -> Outcome | None:
     """Return what is in place if it was made from the same input with the same settings."""
     outcome = work.read(work.final)
-    if outcome is None or outcome.fingerprint != work.fingerprint:
+    anew = work.forced and not also_failed
+    if outcome is None or anew or outcome.fingerprint != work.fingerprint:
         return None
     return outcome if also_failed or outcome.status != "FAILED" else None
 
@@ -174,11 +199,13 @@ def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
         there = _placed(there, work.final, work.final)
         claims.finish(held, there.status, there.columns, lambda: None)
         return there
+    cost: dict[str, Any] = {}
     with staging_dir(work.final) as staging:
         try:
             if work.write_failure and held.attempts > settings.max_attempts:
                 raise _gave_up(held, settings)
-            work.make(staging)
+            with measured(staging) as cost:
+                work.make(staging)
         except UncheckedError as error:
             if not work.write_failure or held.attempts < settings.max_attempts:
                 raise
@@ -187,6 +214,8 @@ def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
             raise
         except PermanentError as error:
             _write_failure(work, staging, error, error.error_class)
+        except MemoryError as error:
+            raise StageError(f"the {held} ran out of memory", ErrorClass.OUT_OF_MEMORY) from error
         except OSError as error:
             error_class = os_error_class(error)
             if error_class is ErrorClass.INTERNAL:
@@ -202,12 +231,22 @@ def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
             raise DataminerError(f"the {held} left no whole result in {staging}", "report this bug")
         outcome = _placed(outcome, staging, work.final)
         fsync_tree(staging)
+        replaced: list[Path | None] = []
         claims.finish(
-            held, outcome.status, outcome.columns, lambda: publish_dir(staging, work.final)
+            held,
+            outcome.status,
+            outcome.columns,
+            lambda: replaced.append(publish_dir(staging, work.final)),
+            cost,
         )
-    remove_partials(work.final)
+    _remove(replaced)
     log.info("%s: %s", work.final, outcome.status)
     return outcome
+
+
+def _remove(folders: Iterable[Path | None]) -> None:
+    for folder in filter(None, folders):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _placed(outcome: Outcome, staging: Path, final: Path) -> Outcome:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg2
 import pytest
 
@@ -90,7 +91,7 @@ def test_a_job_killed_at_any_moment_is_done_again_by_the_same_run(
             gate.open()
         kill_the_job_that_speaks(stage, "records")
     assert run.end() == 0, run.said
-    assert run.said.count("died with <Signals.SIGKILL: 9>") == 2 * len(STAGES) + len(at_work)
+    assert run.said.count("died with <Signals.SIGKILL: 9>") == 2 * len(STAGES)
     assert site.rows("SELECT project_stage, attempts, error FROM projects") == [
         ("COMPLETE", 0, None)
     ]
@@ -113,17 +114,17 @@ def test_what_a_run_could_not_do_is_still_due(new_site, start, http, clips):
     half = clip.stat().st_size // 2
     link = http.add("/half.mp4", [clip, File(clip, '"1"', stop_after=half), File(clip, '"1"')])
     small_blocks = {"min_bytes_per_second": 1}
-    populate(site, {"urls": [link]}, download=small_blocks)
+    populate(site, {"urls": [link]}, download=small_blocks, monitor={"retry_seconds": 0.1})
     run = start(site, "only_download", "--retries", "0")
 
     def there() -> int:
         return sum(part.stat().st_size for part in site.folder.rglob(".*.resume/*.part"))
 
     until(lambda: there() > half - 10_000, run)
-    os.kill(pid_of(held(site, "DOWNLOADING")), signal.SIGKILL)
+    os.kill(job_of(run, "download"), signal.SIGKILL)
     assert run.end() == 1
     status, attempts, owner, error, error_class = story(site)
-    assert (status, attempts, owner, error_class) == ("PENDING", 1, None, "killed")
+    assert (status, attempts, owner, error_class) == ("PENDING", 0, None, "killed")
     assert error.startswith("the job died: SIGKILL. Next: run snakemake again")
     assert "the job died: SIGKILL" in run.said  # in the table that ends the run
     came = there()
@@ -137,11 +138,12 @@ def test_what_a_run_could_not_do_is_still_due(new_site, start, http, clips):
     good = contents(site)
     site.configure(**{**site.config(), "download": {**small_blocks, "max_height": 720}})
     http.add("/half.mp4", Reply(status=503))
-    assert start(site, "only_download", "--retries", "0").end() == 1
+    assert start(site, "only_download", "--retries", "0").end() == 0
     assert contents(site) == good
     http.add("/half.mp4", clip)
     assert jobs(site.mine("only_download")) == {"download": 1, "only_download": 1}
-    assert jobs(site.mine("only_download", "-n")) == {}
+    again = site.mine("only_download", "-n")
+    assert jobs(again) == {}, again.stderr + again.stdout
     assert story(site) == ("DOWNLOADED", 0, None, None, None)
 
 
@@ -289,7 +291,9 @@ def test_jobs_that_wake_up_too_late_change_nothing(new_site, start, http, clips,
     again = ("only_download", "--retries", "0", "--forcerun", "download")
     late = start(one, *again)
     until(lambda: all(gate.asked.is_set() for gate in gates.values()), late)
-    sleepers = [pid_of(owner) for _, _, owner, *_ in one.rows(STORY)]
+    workers = [pid_of(owner) for _, _, owner, *_ in one.rows(STORY)]
+    # with what watches over them, as when a machine is suspended
+    sleepers = {*workers, *(psutil.Process(pid).ppid() for pid in workers)}
     for pid in sleepers:
         os.kill(pid, signal.SIGSTOP)
     second = start(two, *again)
@@ -300,12 +304,10 @@ def test_jobs_that_wake_up_too_late_change_nothing(new_site, start, http, clips,
         os.kill(pid, signal.SIGCONT)
     for gate in gates.values():
         gate.open()
-    assert late.end() == 1, late.said
+    assert late.end() == 0, late.said
     stopped = "was taken over by another job, so this one stopped and changed nothing"
-    for (video_id,) in one.rows("SELECT video_id FROM videos"):
-        log = (one.folder / "logs" / "download" / f"{video_id}.log").read_text()
-        assert stopped in log, log
-    assert stopped in late.said
+    logs = [log.read_text() for log in one.folder.glob("logs/download/*/*.log")]
+    assert len(logs) == 2 and all(stopped in log for log in logs), logs
     assert store.listing("store") == before
     assert one.dump()["videos"] == rows["videos"]
 
@@ -322,7 +324,7 @@ def test_two_runs_share_their_videos(new_site, start, http, clips, tmp_path):
     runs = [start(site, "only_extract") for site in (one, two)]
 
     def waiting() -> int:
-        logs = [log for site in (one, two) for log in site.folder.glob("logs/download/*.log")]
+        logs = [log for site in (one, two) for log in site.folder.glob("logs/download/*/*.log")]
         return sum("waiting" in log.read_text() for log in logs)
 
     until(lambda: waiting() == len(gates), runs[0], "a job of the other run that waits")

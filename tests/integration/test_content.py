@@ -20,7 +20,7 @@ from dataminer.frames import (
 )
 from dataminer.stages import content
 from dataminer.stages.filter import filter_frames
-from dataminer.stages.looking import Looking, write_list
+from dataminer.stages.looking import Looking
 from dataminer.store import Store
 from demo.shapes import Shape, draw, photographs
 from tests.support.frame_rows import frame_row
@@ -72,15 +72,12 @@ def test_frames_pass_by_what_is_in_them_and_other_classes_need_no_model(
     frames(what.store, "v", FRAMES)
     frames(what.store, "upright", {0: [DISC], 1: []}, size=(360, 640))
     said: list[str] = []
-    done = what.store.batch("0" * 16)
-    write_list(done, ["v", "upright"])
-    what.look_at(done, 2, said.append)
+    what.look_at(["v", "upright"], 2, said.append)
     assert sum("loaded the content model" in line for line in said) == 1
     assert said[-1] == "model loads: 1 for 2 videos (2 by content)"
 
     monkeypatch.setattr(content, "opened", None)  # to call it would fail
-    write_list(done, ["v", "upright"])
-    what.look_at(done, 2, said.append)
+    what.look_at(["v", "upright"], 2, said.append)
     assert said[-1] == "model loads: 0 for 2 videos (0 by content)"
 
     asked = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from dataminer.embeddings import model_key, write_embeddings
 from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE, read_meta, read_table
 from dataminer.store import Store
 from dataminer.sync import jobs, maintenance, projects, work
-from tests.support.rows import Given
+from tests.support.rows import Given, force
 from tests.support.stores import make_video, stage, sync
 
 COUNTED = ("frames", "unique", "pinned", "carried", "judged")
@@ -84,6 +85,19 @@ def test_a_video_that_was_deleted_leaves_its_frames_to_others(project: Project) 
     maintenance.carry_out(plan, project.config.monitor)
     assert project.dedup() == (3, 1, 0, 0, 3)
     assert {row["kept_video_id"] for row in project.clusters} == {"v1"}
+
+
+def test_a_video_that_failed_has_no_frames_whatever_lies_there(project: Project) -> None:
+    """An older dump came back, or the folder that told of the failure is gone."""
+    project.add("v1", 0, 1, 2)
+    error = "error = 'no bytes', error_class = 'empty'"
+    force(
+        project.url, f"UPDATE project_videos SET status = 'FAILED', {error} WHERE video_id = 'v1'"
+    )
+    assert project.dedup() == (2, 1, 1, 1, 0)
+    shutil.rmtree(project.store.filtered("p", "v1"))
+    maintenance.force(project.store, "p", "dedup")
+    assert project.dedup() == (2, 1, 1, 1, 0)
 
 
 def test_embeddings_of_the_semantic_filters_model_are_compared(

@@ -197,6 +197,7 @@ def test_the_table_tells_what_is_in_the_folder(tmp_path: Path) -> None:
         },
         "decoding": "planned",
         "source_frames": 50,
+        "frames": 2,
         "decode_errors": 0,
         "truncated": False,
         "warning": None,

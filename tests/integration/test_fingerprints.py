@@ -15,24 +15,14 @@ import pytest
 from dataminer.config import load
 from dataminer.embeddings import model_key, write_embeddings
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
-from dataminer.stages import dedup as dedup_stage
-from dataminer.stages import detect as detect_stage
-from dataminer.stages import download as download_stage
-from dataminer.stages import extract as extract_stage
-from dataminer.stages import filter as filter_stage
+from dataminer.stages import VERSIONS
 from dataminer.stages.looking import Looking
 from dataminer.store import Store
 from dataminer.sync import jobs
 from dataminer.sync.work import Work
 from tests.support import rows
 
-STAGES = {
-    "download": download_stage,
-    "extract": extract_stage,
-    "filter": filter_stage,
-    "dedup": dedup_stage,
-    "detect": detect_stage,
-}
+STAGES = ("download", "extract", "filter", "dedup", "detect")
 Change = Callable[["World"], object]
 
 
@@ -80,7 +70,7 @@ class World:
 
     def newer(self, stage: str) -> None:
         """Raise the version of a stage."""
-        self.patch.setattr(STAGES[stage], "VERSION", STAGES[stage].VERSION + 1)
+        self.patch.setitem(VERSIONS, stage, VERSIONS[stage] + 1)
 
     def fingerprint(self, stage: str) -> str:
         config = load({"project": "p", "store": str(self.store.root), **self.config})
@@ -100,12 +90,14 @@ class World:
 
 @pytest.fixture
 def world(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    def described(work: Work, _: Any) -> None:
+    def described(work: Work, _: Any, **how: Any) -> None:
         raise Described(work)
 
     monkeypatch.setattr(jobs, "perform", described)
     (tmp_path / "v.mp4").write_bytes(b"abc")
-    rows.add("p", "v", url=str(tmp_path / "v.mp4"))
+    project = rows.add("p", "v", url=str(tmp_path / "v.mp4"))
+    rows.extracted("v")
+    rows.filtered("v", project)
     made = World(tmp_path, {}, {"sha256": "s", "title": "t", "video": "v.mp4"}, [], monkeypatch)
     looks = lambda *_: [SimpleNamespace(mark=mark) for mark in made.looks]  # noqa: E731
     monkeypatch.setattr(Looking, "looks", looks)
@@ -136,6 +128,13 @@ def remote(world: World, name: str = "x") -> None:
     world.downloaded = name
 
 
+def one_more(world: World) -> None:
+    project = rows.add("p", "w")
+    rows.extracted("w")
+    rows.filtered("w", project)
+    world.table(world.store.filtered("p", "w"), "f")
+
+
 COUNTS: dict[str, dict[str, Change]] = {
     "download": {
         "version": lambda w: w.newer("download"),
@@ -160,7 +159,7 @@ COUNTS: dict[str, dict[str, Change]] = {
     "dedup": {
         "version": lambda w: w.newer("dedup"),
         "frames": lambda w: w.table(w.store.filtered("p", "v"), "another"),
-        "one video more": lambda w: (rows.add("p", "w"), w.table(w.store.filtered("p", "w"), "f")),
+        "one video more": one_more,
         "threshold": lambda w: w.settings("dedup", threshold=7),
         "a model": lambda w: w.embeddings("m1"),
         "another model": lambda w: w.embeddings("m2"),

@@ -23,7 +23,6 @@ from dataminer.config import MonitorConfig
 from dataminer.db import connection, schema, tables
 from dataminer.db.connection import transaction
 from dataminer.errors import DatabaseError
-from dataminer.store import Store
 from dataminer.sync import claims, projects, run, stages
 from tests.support.postgres import dump, execute, fresh_database, superuser_of
 from tests.support.rows import Given, held
@@ -144,7 +143,7 @@ def test_another_programs_tables_stay_as_they_are(
         dry = CliRunner().invoke(app, ["populate", "--config", "config.yaml", "--dry-run"])
         assert "another program's" in dry.output
         with pytest.raises(DatabaseError, match="another program's"):
-            run.bring_up_to_date(Store(folder / "data"), ["birds"], MonitorConfig())
+            run.bring_up_to_date(["birds"], MonitorConfig())
         assert dump(url) == before
 
 
@@ -312,7 +311,7 @@ def test_another_programs_version_table_in_a_schema_before_ours(
 @pytest.mark.parametrize(
     ("revision", "words"),
     [
-        ("0006", "newer dataminer"),
+        ("0007", "newer dataminer"),
         ("10000", "newer dataminer"),
         ("0004", "older dataminer.*dataminer db upgrade"),
     ],

@@ -23,7 +23,7 @@ from dataminer.frames import (
 )
 from dataminer.images import ARCHIVE_FILE, FrameReader, FrameWriter
 from dataminer.store import Store
-from dataminer.sync import claims, mend, projects, run, stages
+from dataminer.sync import claims, mend, projects, reconcile, stages
 from dataminer.sync.reconcile import Report
 from dataminer.sync.truth import Verdict
 from tests.support.postgres import execute
@@ -238,7 +238,7 @@ def test_what_a_run_takes_up_of_itself_costs_no_file(whole, spoil, forgotten, af
     for table in forgotten:
         execute(database, FORGOTTEN[table])
     before = listing(store)
-    run.bring_up_to_date(store, ["p"], MonitorConfig())
+    reconcile.reconcile(store, ["p"], MonitorConfig(), adopt_only=True)
     assert listing(store) == before
     assert (*statuses(database)["v1"], stage(database)) == after_a_run
     removed = [path for mend in sync(store).mends for path in mend.removed]

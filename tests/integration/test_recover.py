@@ -50,9 +50,9 @@ def test_every_stage_falls_back_to_where_it_began(database):
     assert found["a"].owner == claims.owner_name()
     assert 590 < found["a"].age < 700
     assert locks(database, "videos") == [
-        ("DOWNLOADED", None, None, None, 2, 1),
+        ("DOWNLOADED", None, None, None, 2, 0),
         ("EXTRACTED", None, None, None, 2, 0),
-        ("PENDING", None, None, None, 1, 1),
+        ("PENDING", None, None, None, 1, 0),
     ]
     ((error, error_class),) = execute(
         database, "SELECT error, error_class FROM videos WHERE video_id = 'a'"
@@ -129,15 +129,29 @@ def test_whoever_was_taken_for_dead_writes_nothing(database):
     with pytest.raises(LeaseLost):
         claims.finish(late, "DOWNLOADED", {"video_path": "x"}, never)
     assert not claims.release(late, error="e", error_class="c", counts=True)
-    assert locks(database, "videos") == [("PENDING", None, None, None, 1, 1)]
+    assert locks(database, "videos") == [("PENDING", None, None, None, 1, 0)]
 
 
-def test_attempts_count_on_over_recoveries(database):
+def test_attempts_count_on_over_recoveries_of_a_suspect(database):
+    """The first job that dies makes it one: it may have died of another video."""
     add("p", "a")
-    for attempt in (1, 2, 3):
-        assert held(stages.DOWNLOAD, video_id="a").attempts == attempt
+    for begun, counted in ((1, 0), (1, 1), (2, 2), (3, 3)):
+        assert held(stages.DOWNLOAD, video_id="a").attempts == begun
         silence(database, "videos")
-        assert [claim.attempts for claim in recover.recover_stale(CALM)] == [attempt]
+        assert [claim.attempts for claim in recover.recover_stale(CALM)] == [counted]
+
+
+@pytest.mark.parametrize("suspect", [False, True])
+def test_whoever_takes_over_makes_a_suspect_of_it(database, suspect):
+    add("p", "a")
+    execute(database, f"UPDATE videos SET suspect = {suspect}")
+    held(stages.DOWNLOAD, video_id="a")
+    silence(database, "videos")
+    taken = held(stages.DOWNLOAD, video_id="a")
+    assert taken.attempts == (2 if suspect else 1)
+    assert execute(database, "SELECT suspect FROM videos") == [(True,)]
+    claims.finish(taken, "DOWNLOADED", {"video_path": "x"}, lambda: None)
+    assert execute(database, "SELECT suspect FROM videos") == [(False,)]
 
 
 def test_counters_follow_what_was_given_back(database):

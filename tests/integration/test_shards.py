@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import filecmp
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -198,6 +200,24 @@ def test_what_is_not_used_any_more_is_deleted(planned: Callable[..., shards.Plan
     shards.prune(new)
     wanted = {f"{shard.key}.json" for shard in new.shards} | {marker.name}
     assert {path.name for path in new.folder.iterdir()} == wanted
+
+
+def test_what_was_made_before_a_run_that_makes_it_anew_counts_as_absent(
+    planned: Callable[..., shards.Plan],
+) -> None:
+    plan = planned()
+    shards.make(plan)
+    files = {shard: plan.folder / f"{shard.key}.json" for shard in plan.shards}
+    for file in files.values():
+        os.utime(file, (1000, 1000))
+    forced = replace(plan, forced_since=2000.0)
+    assert all(shards.read(plan, shard) for shard in files)
+    assert not any(shards.read(forced, shard) for shard in files)
+    shards.make(forced)
+    made = [file.stat().st_mtime_ns for file in files.values()]
+    assert min(made) > 2000 * 10**9
+    shards.make(forced)  # by a job of the same run: they are there
+    assert [file.stat().st_mtime_ns for file in files.values()] == made
 
 
 def test_frames_are_all_there_once(planned: Callable[..., shards.Plan]) -> None:

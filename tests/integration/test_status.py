@@ -1,4 +1,4 @@
-"""What `dataminer status` shows, and what the Snakefile is told, on a real PostgreSQL."""
+"""What `dataminer status` shows, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from dataminer import targets
+from dataminer import planning
+from dataminer.config import load
 from dataminer.errors import DatabaseError, DataminerError
 from dataminer.monitor import status
 from dataminer.sync import claims, projects, stages
@@ -16,33 +17,17 @@ from tests.support.postgres import fresh_database
 from tests.support.rows import Given
 
 
-@pytest.fixture(autouse=True)
-def fresh():
-    targets.members.cache_clear()
-
-
 def shown(*names: str) -> str:
     out = io.StringIO()
     status.show(names, out)
     return out.getvalue()
 
 
-def test_targets_are_sorted_bytewise_and_keep_failed_videos(database):
-    projects.add_videos("p", [Given(name) for name in ("b", "A", "_x", "-y", "a")])
-    rows.failed("a")
-    assert targets.video_ids("p") == ("-y", "A", "_x", "a", "b")
-
-
-def test_a_project_without_videos_is_an_error_with_the_next_step(database):
-    with pytest.raises(DataminerError, match="project void has no videos yet"):
-        targets.video_ids("void")
-
-
 def test_a_database_without_tables_is_no_traceback(server, monkeypatch):
     with fresh_database(server, prefix="bare") as url:
         monkeypatch.setenv("DATABASE_URL", url)
         with pytest.raises(DataminerError, match="has no videos yet"):
-            targets.video_ids("p")
+            planning.plan(load({}), ["p"])
         with pytest.raises(DatabaseError, match="no tables yet"):
             status.snapshot()
 

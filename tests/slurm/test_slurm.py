@@ -36,7 +36,9 @@ COUNT = 8
 BEATS = 10
 GPU = ("gpu=1", "slurm_partition=gpu")
 RUN_SECONDS = 560
-_SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: \S*?/(?:rule|group)_([^/]+)/")
+_SUBMITTED = re.compile(
+    r"submitted with SLURM jobid (\d+) \(log: \S*?/(?:rule|group)_([^/]+(?:/[^/]+)?)/\d+\.log"
+)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,7 @@ class Run:
 
     @property
     def submitted(self) -> dict[str, str]:
-        """The kind of each Slurm job so far, by its number."""
+        """The kind of each Slurm job so far and, if it has any, its wildcards; by its number."""
         return dict(_SUBMITTED.findall(self.said))
 
     def until(self, condition: Callable[[], Any], seconds: float = 400) -> None:
@@ -190,13 +192,13 @@ def test_a_whole_project_and_an_outage_of_the_database(
 
     assert "Error in" not in run.said
     assert "Trying to restart" not in run.said
-    jobs = {kind.partition("-")[0]: number for number, kind in run.submitted.items()}
+    jobs = {kind.partition("/")[0]: number for number, kind in run.submitted.items()}
     assert {told(number, "State")[0] for number in run.submitted} == {"COMPLETED"}
     # however many videos
-    kinds = ("download", "frames", "prompts", "embed", "filter", "dedup", "detect")
+    kinds = ("download", "batch_extract", "prompts", "embed", "filter", "dedup", "detect")
     assert sorted(jobs) == sorted(kinds)
     assert len(run.submitted) == len(kinds)
-    (log,) = (cluster.folder / "logs" / "embed").glob("*.log")
+    (log,) = (cluster.folder / "logs" / "embed").glob("*/*.log")
     assert re.findall(r"model loads: (\d+)", log.read_text()) == ["1"]
     assert states() == ({"EXTRACTED"}, {"FILTERED"}, "COMPLETE")
     assert rows("SELECT count(*) FROM videos") == [(COUNT,)]
@@ -208,12 +210,12 @@ def test_a_whole_project_and_an_outage_of_the_database(
     }
     assert {kind for kind in kinds if asked[kind].get("gres/gpu") == "1"} == {"embed", "detect"}
     assert {kind for kind in kinds if "gres/gpu" in asked[kind]} == {"embed", "detect"}
-    assert (asked["frames"]["cpu"], asked["frames"]["mem"]) == ("4", "4000M")
+    assert (asked["batch_extract"]["cpu"], asked["batch_extract"]["mem"]) == ("4", "4000M")
     assert (asked["download"]["cpu"], asked["download"]["mem"]) == ("4", "2000M")
     assert asked["dedup"]["mem"] == "1234M"
     assert told(jobs["detect"], "Partition", "Timelimit") == ["gpu", "04:00:00"]
     assert told(jobs["embed"], "Partition") == ["gpu"]
-    assert told(jobs["frames"], "Partition") == ["cpu"]
+    assert told(jobs["batch_extract"], "Partition") == ["cpu"]
 
     again = cluster.run("snakemake", "--profile", "slurm")
     assert again.returncode == 0, again.stderr
@@ -255,7 +257,7 @@ def held(run: Run) -> Iterator[Callable[[], bool]]:
 
 def failed_beats(site: Site) -> int:
     """How often the job that holds a video found no database to say so."""
-    logs = (site.folder / "logs" / "extract").glob("*.log")
+    logs = (site.folder / "logs" / "extract").glob("*/*.log")
     return max(path.read_text().count("heartbeat failed") for path in logs)
 
 
@@ -276,7 +278,7 @@ def test_what_slurm_ends_is_done_again(cluster, start):
         (slow, other) = (
             video_id for (video_id,) in rows("SELECT video_id FROM videos ORDER BY url DESC")
         )
-        little = f"100 if attempt == 1 and wildcards.video_id == '{slow}' else 1500"
+        little = f"100 if attempt == 1 and wildcards.batch == '{slow}' else 1500"
         run = start(
             "only_filter",
             *("--resources", "job_minutes=1", "job_slots=1", "downloads=4"),
@@ -285,13 +287,16 @@ def test_what_slurm_ends_is_done_again(cluster, start):
 
         # a download runs out of time, and then, with its frames, out of memory; a job that finds
         # its video locked and waits for it is cancelled
-        def job(kind: str, video_id: str) -> str:
-            """The newest Slurm job of a video."""
+        def job(kind: str, video_id: str = "") -> str:
+            """The newest Slurm job of a kind, of a video."""
 
             def newest() -> str | None:
-                name = f"{kind}-{sorted([slow, other]).index(video_id):05d}"
                 submitted = run.submitted.items()
-                numbers = [number for number, full in submitted if full.startswith(name)]
+                numbers = [
+                    number
+                    for number, full in submitted
+                    if full.startswith(kind) and video_id in full
+                ]
                 return max(numbers, key=int, default=None)
 
             run.until(newest)
@@ -301,15 +306,15 @@ def test_what_slurm_ends_is_done_again(cluster, start):
             run.until(lambda: http.requests["/slow.mp4"] >= 2)
             late = job("download", slow)
             subprocess.run(["scontrol", "update", f"JobId={late}", "EndTime=now"], check=True)
-            waits = cluster.folder / "logs" / "extract" / f"{other}.log"
-            run.until(lambda: waits.exists() and "waiting" in waits.read_text())
-            cancelled = job("frames", other)
+            logs = cluster.folder / "logs" / "extract"
+            run.until(lambda: any("waiting" in log.read_text() for log in logs.glob("*/*.log")))
+            cancelled = job("batch_extract")
             subprocess.run(["scancel", cancelled], check=True)
             run.until(lambda: told(cancelled, "State")[0].startswith("CANCELLED"))
         run.until(lambda: told(late, "State") == ["TIMEOUT"])
         gate.open()
         assert run.process.wait(RUN_SECONDS) == 0, run.said
-    assert states() == ({"EXTRACTED"}, {"FILTERED"}, "DEDUP_READY")
+    assert states() == ({"EXTRACTED"}, {"FILTERED"}, "DEDUP_READY"), run.said
     ends = {error_class for (error_class,) in rows("SELECT error_class FROM ends")}
     assert ends >= {"out_of_memory", "time_limit", "cancelled"}
     assert not list((cluster.folder / "data").rglob("*.partial"))

@@ -6,9 +6,12 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from dataminer import fingerprints
 from dataminer.config import Config
 from dataminer.stages import made_with
+from dataminer.stages.weights import weights_sha256
 from dataminer.store import Store
+from dataminer.sync.report import result_settings
 from tests.support.postgres import execute
 from tests.support.rows import force
 
@@ -40,16 +43,45 @@ def finish(url: str, root: Path, config: Config, project: str, videos: Iterable[
     force(
         url,
         "UPDATE videos SET status = 'EXTRACTED', video_path = 'x', frames_dir = 'x',"
-        f" frame_count = 9, downloaded_with = '{with_download}', extracted_with = '{with_extract}'",
+        f" frame_count = 9, downloaded_with = '{with_download}', extracted_with = '{with_extract}',"
+        " extract_fingerprint = 'frames of ' || video_id",
     )
     force(
         url,
         "UPDATE project_videos SET status = 'FILTERED', filtered_dir = 'x', passed_frames = 7,"
-        f" filtered_with = '{with_filter}'",
+        f" filtered_with = '{with_filter}', filtered_from = 'frames of ' || video_id,"
+        " filter_fingerprint = 'filtered frames of ' || video_id",
     )
     for number, video in enumerate(videos):
-        for step, file in enumerate(results(root, project, video)):
+        files = results(root, project, video)
+        for step, file in enumerate([files[0].with_name("x"), *files]):
             make(file, BEGAN + 10 * number + step)
+
+
+def finish_project(url: str, root: Path, config: Config, project: str) -> None:
+    """Have the row and the files of a project of such videos say that its dataset is there."""
+    ids = "SELECT video_id FROM project_videos JOIN projects USING (project_id)"
+    videos = sorted(video for (video,) in execute(url, f"{ids} WHERE name = '{project}'"))
+    filtered = [(video, f"filtered frames of {video}") for video in videos]
+    unique = fingerprints.of_dedup(config.dedup.result_settings(), filtered)
+    weights = weights_sha256(root.parent / config.detect.model)
+    annotated = fingerprints.of_detect(config.detect.result_settings(), weights, unique)
+    force(
+        url,
+        "UPDATE projects SET project_stage = 'COMPLETE', dedup_dir = 'x', detect_dir = 'x',"
+        f" dedup_fingerprint = '{unique}', detect_fingerprint = '{annotated}'"
+        f" WHERE name = '{project}'",
+    )
+    store = Store(root)
+    for file in (
+        *(store.dedup(project) / name for name in ("frames.parquet", "clusters.parquet")),
+        *(store.detect(project) / name for name in ("annotations.json", "data.yaml")),
+        *(store.report(project) / name for name in ("contact_sheet.jpg", "index.html")),
+    ):
+        make(file, BEGAN)
+    page = fingerprints.of_report(result_settings(config), annotated)
+    mark = f'<meta name="{fingerprints.IN_PAGE}" content="{page}">'
+    (store.report(project) / "index.html").write_text(mark)
 
 
 def results(root: Path, project: str, video: str) -> tuple[Path, Path, Path]:

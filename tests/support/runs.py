@@ -25,7 +25,8 @@ from tests.support.site import Site
 from tests.support.waiting import wait_for
 
 FILTER = {"min_sharpness": 0}
-PASSING = ("lease", "created_at", "updated_at", "locked_at", "heartbeat_at")  # columns that differ
+# columns that differ
+PASSING = ("lease", "created_at", "updated_at", "locked_at", "heartbeat_at", "costs")
 _FETCHED = re.compile(rb'"downloaded_at": "[^"]+"')
 PATIENCE = 120.0  # seconds until what a test waits for must have come, on a busy machine
 _PAUSE = """
@@ -92,8 +93,12 @@ class Run:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
-    def end(self) -> int:
-        return self.process.wait(2 * PATIENCE)
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def end(self, patience: float = 2 * PATIENCE) -> int:
+        return self.process.wait(patience)
 
     @property
     def said(self) -> str:
@@ -187,12 +192,14 @@ def pid_of(owner: str | None) -> int:
 
 
 def job_of(run: Run, rule: str) -> int:
-    """Return the process of a rule's script that a run has started."""
-    (pid,) = [
-        process.pid
+    """Return the process of a rule's script that a run has started, and not those it forked."""
+    script = "batch" if rule in ("download", "extract", "filter") else rule
+    found = {
+        process.pid: process.ppid()
         for process in psutil.Process(run.process.pid).children(recursive=True)
-        if _last_argument(process).endswith(f".{rule}.py") and "python" in process.name()
-    ]
+        if _last_argument(process).endswith(f".{script}.py") and "python" in process.name()
+    }
+    (pid,) = [pid for pid, parent in found.items() if parent not in found]
     return pid
 
 

@@ -34,7 +34,7 @@ SETTINGS = {
         "others": {"requests_per_minute": 60_000, "downloads_per_hour": 1_000_000},
     },
 }
-ATTEMPTS = 2
+ATTEMPTS = 3
 REMOVED = "Video unavailable. This video has been removed by the uploader"
 BOT = "Sign in to confirm you’re not a bot"
 COPYRIGHT = "This video is no longer available due to a copyright claim by Someone"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from dataminer import targets
+from dataminer import planning
 from dataminer.cli.ingest import DEFAULT_CONFIG
 from dataminer.config import load_file
 from dataminer.store import Store
@@ -21,7 +21,7 @@ def main(last: str) -> None:
     config = load_file(DEFAULT_CONFIG)
     stages = list(STAGES)[: list(STAGES).index(last) + 1]
     for project in config.project_names:
-        for video_id in targets.video_ids(project):
+        for video_id in sorted(planning.plan(config, [project]).members[project]):
             if "download" in stages:
                 jobs.download(config, video_id)
             if "extract" in stages:

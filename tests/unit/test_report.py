@@ -106,28 +106,35 @@ class TestCharts:
 
 
 class TestCosts:
-    HEADER = "s\th:m:s\tmax_rss\tcpu_time\n"
+    def test_adds_up_the_results_of_one_project(self, tmp_path: Path) -> None:
+        def cost(seconds: float, cpu: float, peak: float) -> dict[str, float]:
+            return {"seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak, "bytes": 1}
 
-    def test_adds_up_the_jobs_of_one_project(self, tmp_path: Path) -> None:
+        def video(name: str, **of_stages: dict[str, float]) -> Video:
+            url = SourceUrl(f"/{name}.mp4")
+            return Video(name, url, None, "EXTRACTED", "FILTERED", costs=of_stages)
+
+        videos = (
+            video("v1", download=cost(2.5, 1.5, 100), filter=cost(1.0, 0, 50)),
+            video("v2", filter=cost(3.0, 2, 70)),
+            video("v3"),
+        )
         for name, row in {
-            "download/v1.tsv": "2.5\t0:00:02\t100.0\t1.5",
-            "download/other.tsv": "99\t0\t99\t99",
-            "filter/p/v1.tsv": "1.0\t0\t50\tNA",
-            "filter/q/v1.tsv": "99\t0\t99\t99",
-            "filter/p/v2.tsv": "3.0\t0\t70\t2",
-            "dedup/p.tsv": "4\t0\t1\t1",
-            "new_stage/p.tsv": "1\t0\t1\t1",
-            "report/p.tsv": "99\t0\t99\t99",
+            "weights/m.pt.tsv": "4\t0\t1\tNA",
+            "weights/n.pt.tsv": "",
+            "dedup/p.tsv": "99\t0\t99\t99",
         }.items():
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self.HEADER + row + "\n")
-        (tmp_path / "dedup/p.tsv").write_bytes(b"\xff\xfe")
-        download, filtered, new = costs(tmp_path, "p", ["v1", "v2"])
-        assert (download.rule, download.jobs, download.seconds) == ("download", 1, 2.5)
-        assert (filtered.jobs, filtered.seconds, filtered.slowest) == (2, 4.0, 3.0)
+            path.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{row}\n")
+        (tmp_path / "weights/o.pt.tsv").write_bytes(b"\xff\xfe")
+        facts = Facts("p", "COMPLETE", videos, {"detect": cost(7, 8, 9)})
+        weights, download, filtered, detect = costs(tmp_path, facts)
+        assert (weights.stage, weights.seconds, weights.cpu_seconds) == ("weights", 4.0, 0.0)
+        assert (download.stage, download.results, download.seconds) == ("download", 1, 2.5)
+        assert (filtered.results, filtered.seconds, filtered.slowest) == (2, 4.0, 3.0)
         assert (filtered.cpu_seconds, filtered.peak_mb) == (2.0, 70.0)
-        assert new.rule == "new_stage"
+        assert (detect.stage, detect.peak_mb) == ("detect", 9)
 
 
 class TestPage:

@@ -1,4 +1,4 @@
-"""What `snakemake -n` plans of a project of more videos than are planned whole."""
+"""What `snakemake -n` plans of a project of many videos."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from dataminer.config import load
-from dataminer.store import Store
-from dataminer.targets import PLANNED_WHOLE
 from tests.support import finished_videos
+from tests.support.paths import ROOT
 from tests.support.postgres import execute, fresh_database
 from tests.support.site import Site, jobs
 
-VIDEOS = [f"v{number:03d}" for number in range(PLANNED_WHOLE + 1)]
+VIDEOS = [f"v{number:03d}" for number in range(600)]
 NEW = "new"
 PROJECT_JOBS = {"all": 1, "dedup": 1, "detect": 1, "report": 1}
 
@@ -25,20 +24,10 @@ def large(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) 
         site = Site(tmp_path_factory.mktemp("large"), url)
         site.configure(project="p", detect={"model": "weights.pt"})
         finished_videos.make(site.folder / "weights.pt", 0)
-        root = site.folder / "data"
+        root, config = site.folder / "data", load(site.config())
         finished_videos.add(site.database, "p", VIDEOS)
-        finished_videos.finish(site.database, root, load(site.config()), "p", VIDEOS)
-        store = Store(root)
-        for file in (
-            *(store.dedup("p") / name for name in ("frames.parquet", "clusters.parquet")),
-            *(store.detect("p") / name for name in ("annotations.json", "data.yaml")),
-            *(store.report("p") / name for name in ("contact_sheet.jpg", "index.html")),
-        ):
-            finished_videos.make(
-                file, finished_videos.BEGAN - 1
-            )  # too old: Snakemake touches it and takes notes
-        touched = site.snakemake("-c2", "--touch", "--no-hooks")
-        assert jobs(touched) == PROJECT_JOBS, touched.stderr
+        finished_videos.finish(site.database, root, config, "p", VIDEOS)
+        finished_videos.finish_project(site.database, root, config, "p")
         yield site
 
 
@@ -62,26 +51,51 @@ def test_a_finished_project_has_nothing_left(large: Site):
 
 
 @pytest.mark.parametrize(
-    ("options", "stages"),
+    ("options", "rules"),
     [
-        (("-R", "filter"), {"download": 1, "extract": 1, "filter": len(VIDEOS) + 1}),
-        (("--forceall",), dict.fromkeys(("download", "extract", "filter"), len(VIDEOS) + 1)),
+        (("-R", "filter"), ("download", "extract", "filter")),
+        (("--forceall",), ("download", "extract", "filter")),
     ],
     ids=["-R filter", "--forceall"],
 )
-def test_every_video_is_planned_when_asked_for(joined: Site, options, stages):
-    assert planned(joined, *options) == {**PROJECT_JOBS, **stages}
+def test_every_video_is_planned_when_asked_for(
+    joined: Site, options: tuple[str, ...], rules: tuple[str, ...]
+) -> None:
+    done = joined.snakemake("-n", "-c2", *options)
+    planned = jobs(done)
+    assert PROJECT_JOBS.items() <= planned.items()
+    assert set(planned) == {*PROJECT_JOBS, *rules}
+    assert f"filter for project p: {len(VIDEOS) + 1} due" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "jobs_of_filter"),
+    [
+        ((), 7),  # 601 videos of an unknown length, which counts as ten minutes: 152 s of work
+        (("--resources", "job_minutes=30", "job_slots=4"), 13),
+        (("--resources", "job_minutes=60", "job_slots=1"), 26),
+        # as in the profiles of earlier versions
+        (("--group-components", "download=50", "frames=50", "filter=50"), 13),
+        (("--config", "batch_videos=40"), 16),
+    ],
+)
+def test_a_profile_says_how_large_the_jobs_of_a_cluster_are(
+    joined: Site, options: tuple[str, ...], jobs_of_filter: int
+) -> None:
+    profile = ROOT / "profiles" / "slurm"
+    done = joined.snakemake("-n", "--profile", str(profile), "-R", "filter", *options)
+    assert done.returncode == 0, done.stderr
+    assert jobs(done)["filter"] == jobs_of_filter
 
 
 def test_a_new_video_and_a_filtered_table_that_is_gone_are_all_that_is_planned(joined: Site):
     table = finished_videos.results(joined.folder / "data", "p", VIDEOS[7])[2]
-    changed = table.stat().st_mtime
     table.unlink()
     try:
         stages = {"download": 1, "extract": 1, "filter": 2}
         assert planned(joined) == {**PROJECT_JOBS, **stages}
     finally:
-        finished_videos.make(table, changed)
+        table.touch()
 
 
 def test_a_video_that_left_is_taken_out_of_the_dataset(large: Site):

@@ -49,11 +49,17 @@ def test_an_older_folder_and_its_database_go_on_working(older: Site) -> None:
     assert dict(rows)["broken-6c289ec894"] == dict(rows)["gone-38bac442c5"] == "FAILED"
 
     done = older.dataminer_here("status")
-    assert done.returncode == 0 and "lakes" in done.stdout, done.stderr
+    assert done.returncode == 1 and "Next: bring them up to date with `dataminer db upgrade`" in (
+        done.stderr
+    )
+    planned = older.snakemake("-n")
+    assert jobs(planned) == {"all": 1, "adopt": 1, "detect": 1, "report": 1}, planned.stderr
     done = older.mine()
+    assert "lakes" in older.dataminer_here("status").stdout
     assert older.rows("SELECT to_regclass('alembic_version')") == [(None,)]
     assert older.rows("SELECT version_num FROM dataminer_version") != []
-    assert jobs(done) == {"all": 1, "detect": 1, "report": 1}  # they held what must not leave
+    # annotations and report held what must not leave
+    assert jobs(done) == {"all": 1, "adopt": 1, "detect": 1, "report": 1}
     assert results(older) == before
     assert statuses(older) == rows
     assert stage(older, "lakes") == "COMPLETE"
@@ -78,6 +84,7 @@ def test_an_older_folder_and_its_database_go_on_working(older: Site) -> None:
 def test_an_older_project_is_finished_and_grows(older: Site) -> None:
     before = results(older)
     roads = ("--configfile", "config/roads.yaml")
+    assert older.dataminer_here("db", "upgrade").returncode == 0
     done = older.dataminer_here("delete-videos", "later-cc97739733", "--yes")
     assert done.returncode == 0, done.stderr
     videos.make_video(older.folder / "new.mp4", frames=50, size=(96, 64))
@@ -87,7 +94,7 @@ def test_an_older_project_is_finished_and_grows(older: Site) -> None:
     done = older.dataminer_here("populate", "--config", "config/roads.yaml")
     assert done.returncode == 0, done.stderr
     done = older.mine(*roads)
-    rules = ("all", "download", "extract", "filter", "dedup", "detect", "report")
+    rules = ("all", "adopt", "download", "extract", "filter", "dedup", "detect", "report")
     assert jobs(done) == dict.fromkeys(rules, 1), done.stderr
     assert stage(older, "roads") == "COMPLETE"
     assert {name: it for name, it in results(older).items() if name in before} == before

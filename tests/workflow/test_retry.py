@@ -42,7 +42,7 @@ def test_failures_that_are_tried_again_and_a_video_that_came_later(mined: Site, 
     done = mined.dataminer_here("retry", "--class", "empty")
     assert f"{late}: FAILED -> PENDING [empty]" in done.stdout
     assert "[empty] permanent: replace the file: it has no bytes" in done.stdout
-    assert jobs(mined.mine()) == {"download": 1, "extract": 2, "filter": 2, **PROJECT}
+    assert jobs(mined.mine()) == {"download": 1, "extract": 1, "filter": 2, **PROJECT}
 
     after = {**mined.listing("data/videos"), **mined.listing("data/frames")}
     untouched = {

@@ -8,12 +8,11 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dataminer.config import load
-from dataminer.stages import VERSIONS
+from dataminer import batches
+from dataminer.run import RUNS
 from tests.support.paths import BIN, ROOT
 from tests.support.site import Site, jobs
 
@@ -61,7 +60,7 @@ def test_a_plan_for_slurm_leaves_database_and_store_unchanged(mined: Site):
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"Using profiles? slurm", done.stderr), done.stderr
-    assert jobs(done) == EVERYTHING
+    assert jobs(done) == {**EVERYTHING, "download": 1, "extract": 1, "filter": 1}
     assert (mined.dump(), mined.listing()) == before
 
 
@@ -131,60 +130,43 @@ def test_a_dry_run_without_any_database_makes_none(site: Site, shapes_weights):
     assert not home.exists()
 
 
-# every rule as Snakemake reads it: parameters, and whether a GPU is asked for
+# every rule as Snakemake reads it: whether a GPU is asked for
 TELL = """
 include: "{root}/Snakefile"
 import json
 gpu = {{r.name: r.resources["gpu"].value for r in workflow.rules if "gpu" in r.resources}}
-params = {{r.name: dict(r.params.items()) for r in workflow.rules}}
-print("told:", json.dumps([params, gpu], default=str), file=sys.stderr)
+print("told:", json.dumps(gpu), file=sys.stderr)
 sys.exit()
 """
-DECIDING = ("download", "extract", "filter", "dedup", "detect")
-# what tells results of a rule from those of an older version
-RULES: dict[str, Any] = {
-    **{stage: VERSIONS[stage] for stage in (*DECIDING, "report")},
-    "prompts": VERSIONS["embed"],
-    "embed": [VERSIONS["embed"], VERSIONS["content"]],
-    "detect_shards": None,  # each shard's name has it
-    "detect": [VERSIONS["detect"], VERSIONS["annotations"]],
-    **dict.fromkeys(("weights", "model_folder")),  # fetched, not made
-    **dict.fromkeys(("all", "only_download", "only_extract", "only_filter", "only_dedup")),
-}
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
-def test_each_rule_has_its_version_its_settings_and_a_gpu_where_one_is_used(tmp_path: Path, device):
-    """A rule without its version would keep what an older one made. Read once: it is a process."""
-    given: dict[str, dict[str, Any]] = {
-        "download": {"max_height": 720},
-        "extract": {"strategy": "scene", "max_output_gb": 1.5},
-        "filter": {"min_contrast": 0.03, "content": {"exclude": ["car"], "device": device}},
-        "dedup": {"threshold": 7},
-        "detect": {"confidence": 0.4, "prompts": ["a disc"], "device": device},
-    }
+def test_a_rule_asks_for_a_gpu_where_the_settings_name_one(tmp_path: Path, device: str) -> None:
     site = Site(tmp_path, "postgresql://nobody@127.0.0.1:1/none")  # planning alone asks it
-    site.configure(**given)
+    site.configure(
+        filter={"content": {"exclude": ["car"], "device": device}},
+        detect={"prompts": ["a disc"], "device": device},
+    )
     (tmp_path / "tell.smk").write_text(TELL.format(root=ROOT))
     done = site.run("snakemake", "--snakefile", "tell.smk", "-n")
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("told: ")]
-    params, gpu = json.loads(line.removeprefix("told: "))
-    assert {name: rule.get("version") for name, rule in params.items()} == RULES
-    decide = {stage: getattr(load(given), stage).result_settings() for stage in DECIDING}
-    assert {stage: params[stage]["settings"] for stage in DECIDING} == decide
-    assert params["report"]["settings"] == decide
-    assert params["download"].keys() == {"settings", "policy", "version"}
-    assert params["dedup"].keys() == {"settings", "version", "videos"}
-    assert gpu == dict.fromkeys(("embed", "detect", "detect_shards"), int(device == "cuda"))
+    expected = dict.fromkeys(("embed", "detect", "detect_shards"), int(device == "cuda"))
+    assert json.loads(line.removeprefix("told: ")) == expected
 
 
 def test_jobs_on_a_node_plan_without_the_database(mined: Site):
     """As Snakemake starts them there: each reads the Snakefile again, 10,000 of them at once."""
     video = next(mined.folder.glob("data/videos/cars-*")).name
+    name = "20261129-120000-0123ab"
+    listed = mined.folder / RUNS / name / "batches.json"
+    members = {rule: {video: [video]} for rule in ("download", "extract", "filter/birds")}
+    batches.write(listed, members, owner="me", slots=2)
     keys = {
-        "download": f"video_id={video}",
-        "extract": f"video_id={video}",
-        "filter": f"project=birds,video_id={video}",
+        "download": f"run={name},batch={video}",
+        "extract": f"run={name},batch={video}",
+        "filter": f"project=birds,run={name},batch={video}",
+        "download_video": f"video_id={video}",
+        "filter_video": f"project=birds,video_id={video}",
         "dedup": "project=birds",
         "detect": "project=birds",
     }

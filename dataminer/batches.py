@@ -1,0 +1,194 @@
+"""Which videos share a job: parts of a plan of about the same work, and the list that jobs read."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dataminer.errors import DataminerError
+from dataminer.files import atomic_write, fingerprint
+from dataminer.sync.claims import is_dead
+
+SHOWN_BY_ITSELF = 12
+"""Up to so many videos are a batch each on one machine: a dry run and the DAG show every video."""
+
+_NAMED = 5  # videos that a batch's message lists
+_KEEP_SECONDS = 30 * 24 * 3600  # of a run on another machine, of which nothing else is known
+_UNKNOWN_SECONDS = 600.0  # of a video whose length nobody told
+# Work on a video, in seconds: at least, and per second of the video. Extraction was measured at 8
+# (1080p) and 2 (4K) times playing speed on one old core.
+_LEAST, _EACH = 2.0, 0.25
+
+Members = Mapping[str, Sequence[str]]
+
+
+def estimate(seconds: float | None) -> float:
+    """Return about how many seconds all stages work on a video of this length."""
+    return _LEAST + _EACH * (_UNKNOWN_SECONDS if seconds is None else seconds)
+
+
+def name_of(videos: Sequence[str]) -> str:
+    """Return the name of a batch: the id of its only video, or a digest."""
+    return videos[0] if len(videos) == 1 else fingerprint("batch", list(videos))
+
+
+def listed(videos: Sequence[str]) -> str:
+    """Name the first videos of a batch, for its message."""
+    more = len(videos) - _NAMED
+    return ", ".join(videos[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def mark_of(folder: Path, rule: str, batch: str) -> str:
+    """Return what a job leaves in the folder of its run to say that it is done."""
+    return str(folder / rule / f"{batch}.done")
+
+
+def part(
+    videos: Iterable[str],
+    work: Mapping[str, float],
+    *,
+    count: int,
+    most: int | None = None,
+    alone: Iterable[str] = (),
+) -> list[tuple[str, ...]]:
+    """Part videos into batches of about the same work.
+
+    Parameters
+    ----------
+    videos : iterable of str
+        What to part; the result does not depend on their order.
+    work : mapping of str to float
+        Seconds that each video takes.
+    count : int
+        How many batches there shall be, at least 1.
+    most : int, optional
+        No batch holds more videos.
+    alone : iterable of str
+        Videos that were in work when a job was killed: each is a batch by itself.
+
+    Returns
+    -------
+    list of tuple of str
+        The batches, sorted, each with the longest video first: it must not be begun last.
+    """
+    by_themselves = sorted(set(alone))
+    rest = sorted(set(videos) - set(by_themselves), key=lambda v: (-work[v], v))
+    if most:
+        count = max(count, math.ceil(len(rest) / most))
+    # the longest first, each to the batch with the least work so far
+    piles: list[tuple[float, int, int]] = [(0.0, 0, number) for number in range(count)]
+    parts: list[list[str]] = [[] for _ in piles]
+    for video in rest:
+        filled, size, number = heapq.heappop(piles)
+        parts[number].append(video)
+        if most is None or size + 1 < most:
+            heapq.heappush(piles, (filled + work[video], size + 1, number))
+    batches = [tuple(videos) for videos in parts if videos]
+    return sorted([*batches, *((video,) for video in by_themselves)])
+
+
+def write(
+    path: Path,
+    members: Mapping[str, Members],
+    *,
+    owner: str,
+    slots: int,
+    forced: Iterable[str] = (),
+) -> None:
+    """Write down what the jobs of a run need to know.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    members : mapping
+        The videos of each batch, by rule and batch.
+    owner : str
+        Whose run it is, see :func:`dataminer.sync.claims.owner_name`.
+    slots : int
+        How many videos a job works on at once, if it has so many.
+    forced : iterable of str
+        Stages whose results are made anew.
+    """
+    told = {"owner": owner, "slots": slots, "forced": sorted(forced), "members": members}
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(told), encoding="utf-8")
+
+
+def remove_old(folder: Path) -> None:
+    """Remove what runs left that have ended.
+
+    Parameters
+    ----------
+    folder : Path
+        The parent of the folders of all runs.
+    """
+    for listed in folder.glob("*/*.json"):
+        owner = json.loads(listed.read_text("utf-8"))["owner"]
+        old = time.time() - listed.stat().st_mtime > _KEEP_SECONDS
+        if is_dead(owner) or old:
+            shutil.rmtree(listed.parent, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The list that :func:`write` made, as a job reads it."""
+
+    path: Path
+
+    def videos(self, rule: str, batch: str) -> list[str]:
+        """Return the videos of a batch.
+
+        Raises
+        ------
+        DataminerError
+            When there is no such batch.
+        """
+        try:
+            videos: list[str] = self._read()["members"][rule][batch]
+        except KeyError as error:
+            raise DataminerError(
+                f"{self.path} lists no batch {batch} of {rule}", "run snakemake again"
+            ) from error
+        return videos
+
+    def mark(self, rule: str, batch: str) -> list[str]:
+        """Return what the job of a rule leaves for one batch, if there is such a job."""
+        found = batch in self._read()["members"].get(rule, {})
+        return [mark_of(self.path.parent, rule, batch)] if found else []
+
+    def workers(self, rule: str, batch: str) -> int:
+        """Return how many videos of a batch are worked on at once."""
+        slots: int = self._read()["slots"]
+        return min(slots, len(self.videos(rule, batch)))
+
+    def forces(self, stage: str) -> bool:
+        """Tell whether the results of a stage are made anew."""
+        return stage in self._read()["forced"]
+
+    def _read(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.path.read_text("utf-8"))
+        return told
+
+
+def forced_since(listed: str | Sequence[str] | None, stage: str) -> float | None:
+    """Return since when a run makes results anew; None if it does not.
+
+    Parameters
+    ----------
+    listed : str or None
+        The list of batches, an input that few jobs have.
+    stage : str
+        The stage.
+    """
+    if not listed:
+        return None
+    told = Listed(Path(str(listed)))
+    return told.path.stat().st_mtime if told.forces(stage) else None

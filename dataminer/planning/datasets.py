@@ -1,0 +1,164 @@
+"""Where the dataset of each project stands: dedup, detect and report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from dataminer import fingerprints
+from dataminer.config import Config
+from dataminer.db.enums import ProjectStatus, ProjectVideoStatus
+from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE
+from dataminer.planning.looks import exist
+from dataminer.planning.marks import Marks
+from dataminer.planning.rows import Project, Rows
+from dataminer.planning.verdicts import (
+    BEGUN,
+    DONE,
+    FORCED,
+    LOST,
+    NEW,
+    UNRECORDED,
+    UPTO,
+    State,
+    Verdict,
+    in_state,
+)
+from dataminer.stages.hub import MODELS_FOLDER
+from dataminer.stages.looking import Looking
+from dataminer.stages.weights import is_there, weights_path, weights_sha256
+from dataminer.store import ANNOTATIONS_FILE, Store
+from dataminer.sync import results
+from dataminer.sync.report import result_settings
+
+_PV, _P = ProjectVideoStatus, ProjectStatus
+
+
+class Datasets:
+    """Judges projects, once their videos are.
+
+    Parameters
+    ----------
+    config : Config
+        The settings.
+    rows : Rows
+        What the database knows.
+    filters : mapping
+        For each project, the verdict on the filter of each of its videos.
+    upto : str
+        The last stage that is wanted.
+    forced : set of str
+        Stages whose results are made anew.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        rows: Rows,
+        filters: Mapping[str, Mapping[str, Verdict]],
+        upto: str,
+        forced: frozenset[str],
+    ) -> None:
+        self._config, self._rows, self._forced = config, rows, forced
+        self._filters, self._last = filters, UPTO.index(upto)
+        self._store = Store(config.store_path)
+        self._marks = Marks(config)
+        self._annotated: dict[str, str] = {}
+
+    def judge(self) -> dict[str, dict[str, Verdict]]:
+        """Return the verdicts on the stages of each project; the first reason counts."""
+        if self._last < UPTO.index("dedup"):
+            return {}
+        return {name: self._project(name, row) for name, row in self._rows.projects.items()}
+
+    def _project(self, project: str, row: Project) -> dict[str, Verdict]:
+        judged: dict[str, Verdict] = {}
+        judged["dedup"] = next(self._dedup(project, row), DONE)
+        if self._last < UPTO.index("report"):
+            return judged
+        judged["detect"] = next(self._detect(project, row, judged["dedup"]), DONE)
+        judged["report"] = next(self._report(project, judged["detect"]), DONE)
+        return judged
+
+    def _dedup(self, project: str, row: Project) -> Iterator[Verdict]:
+        if "dedup" in self._forced:
+            yield Verdict(State.DUE, FORCED)
+        if in_state(self._filters[project], State.DUE):
+            yield Verdict(State.DUE, "videos are filtered before")
+        if row.stage == _P.DEDUPING:
+            yield Verdict(State.DUE, BEGUN)
+        folder, expected = self._store.dedup(project), self._unique_fingerprint(project)
+        meta = results.read_frames_meta(folder)  # the row may be of an older dump
+        if meta is not None and meta.get("fingerprint") != expected:
+            yield Verdict(State.DUE, self._marks.change_since("dedup", meta))
+        if meta is None and row.dedup_fingerprint != expected:
+            yield Verdict(State.DUE, NEW)
+        if not all(exist([folder / FRAMES_FILE, folder / CLUSTERS_FILE])):
+            yield Verdict(State.DUE, LOST)
+        if row.stage == _P.DEDUP_READY:
+            yield Verdict(State.DUE, UNRECORDED)
+        if row.dedup_fingerprint != expected:
+            yield Verdict(State.DONE, adopt=True)
+
+    def _unique_fingerprint(self, project: str) -> str:
+        """Return what the unique frames of a project should be made from."""
+        ended = [
+            (video_id, self._filter_fingerprint(project, video_id))
+            for video_id, verdict in sorted(self._filters[project].items())
+            if verdict.state is not State.WAITING
+        ]
+        model = self._model(video_id for video_id, _ in ended)
+        return fingerprints.of_dedup(self._marks.settings["dedup"], ended, model)
+
+    def _filter_fingerprint(self, project: str, video_id: str) -> str | None:
+        row = self._rows.members[project][video_id]
+        if row.filter_fingerprint is not None and row.status != _PV.PENDING:
+            return row.filter_fingerprint
+        meta = results.read_frames_meta(self._store.filtered(project, video_id)) or {}
+        return meta.get("fingerprint")
+
+    def _model(self, videos: Iterable[str]) -> str | None:
+        """Return whose embeddings dedup compares, if it compares embeddings."""
+        looking = Looking.of(self._config)
+        if not looking.compares:
+            return None
+        from dataminer.stages.dedup import Embedded
+
+        return Embedded.of({video_id: looking.embeddings(video_id) for video_id in videos}).model
+
+    def _detect(self, project: str, row: Project, dedup: Verdict) -> Iterator[Verdict]:
+        if "detect" in self._forced:
+            yield Verdict(State.DUE, FORCED)
+        if dedup.state is State.DUE:
+            yield Verdict(State.DUE, "unique frames are made before")
+        if row.stage == _P.DETECTING:
+            yield Verdict(State.DUE, BEGUN)
+        weights = weights_path(self._config.detect.model, MODELS_FOLDER)
+        if not is_there(weights):
+            yield Verdict(State.DUE, "its model is fetched before")
+        folder, settings = self._store.detect(project), self._marks.settings["detect"]
+        unique = self._unique_fingerprint(project)
+        expected = fingerprints.of_detect(settings, weights_sha256(weights), unique)
+        self._annotated[project] = expected
+        if row.detect_fingerprint != expected:
+            outcome = results.read_detect(folder)
+            if outcome is None or outcome.fingerprint != expected:
+                yield Verdict(State.DUE, "settings or input changed" if outcome else NEW)
+        if not all(exist([folder / ANNOTATIONS_FILE, folder / "data.yaml"])):
+            yield Verdict(State.DUE, LOST)
+        if row.stage == _P.DETECT_READY:
+            yield Verdict(State.DUE, UNRECORDED)
+        if row.detect_fingerprint != expected:
+            yield Verdict(State.DONE, adopt=True)
+
+    def _report(self, project: str, detect: Verdict) -> Iterator[Verdict]:
+        if "report" in self._forced:
+            yield Verdict(State.DUE, FORCED)
+        if detect.state is State.DUE:
+            yield Verdict(State.DUE, "annotations are made before")
+        page = self._store.report(project) / "index.html"
+        if not page.exists():
+            yield Verdict(State.DUE, NEW)
+        annotated = self._annotated[project]
+        expected = fingerprints.of_report(result_settings(self._config), annotated)
+        if fingerprints.of_page(page) != expected:
+            yield Verdict(State.DUE, "settings or input changed")

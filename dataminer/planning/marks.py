@@ -1,0 +1,75 @@
+"""What results carry that say how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dataminer import fingerprints
+from dataminer.config import Config
+from dataminer.planning.verdicts import INPUT
+from dataminer.stages import VERSIONS, made_with, policy_mark
+from dataminer.sync import results
+
+
+class Marks:
+    """What results carry that were made by this version with these settings."""
+
+    def __init__(self, config: Config) -> None:
+        sections = ("download", "extract", "filter", "dedup", "detect")
+        self.settings = {name: getattr(config, name).result_settings() for name in sections}
+        downloaded = made_with("download", self.settings["download"])
+        self._fit = {
+            # a local file is taken as it is, whatever the settings; a refusal is by one policy
+            "download": {
+                made_with("download", None),
+                downloaded,
+                f"{downloaded} {policy_mark(config.download.policy)}",
+            },
+            "extract": {made_with("extract", self.settings["extract"])},
+            "filter": {made_with("filter", self.settings["filter"])},
+        }
+        self._changes: dict[tuple[str, str], str] = {}
+
+    def fits(self, stage: str, made: str | None) -> bool:
+        """Tell whether a result would be made the same way now."""
+        return made in self._fit[stage]
+
+    def of_extract(self, sha256: str | None) -> str:
+        """Return what frames of a video file should carry."""
+        return fingerprints.of_extract(self.settings["extract"], sha256)
+
+    def of_filter(self, frames: str | None, seen: Sequence[str]) -> str:
+        """Return what filtered frames should carry."""
+        return fingerprints.of_filter(self.settings["filter"], frames, seen)
+
+    def change(self, stage: str, made: str, folder: Path) -> str:
+        """Say what has changed since results were made; one of them tells for all."""
+        key = (stage, made)
+        if key not in self._changes:
+            read = results.read_info if stage == "download" else results.read_frames_meta
+            self._changes[key] = self.change_since(stage, read(folder) or {})
+        return self._changes[key]
+
+    def change_since(self, stage: str, meta: Mapping[str, Any]) -> str:
+        """Say what has changed since a result was made, by what it carries."""
+        if meta.get("version") not in (None, VERSIONS[stage]):
+            return "made by another version"
+        before, now = _flat(meta.get("settings") or {}), _flat(self.settings[stage])
+        changed = [
+            f"{stage}.{key} {before[key]} -> {now[key]}"
+            for key in sorted(before.keys() & now.keys())
+            if before[key] != now[key]
+        ]
+        if changed:
+            return f"settings changed: {', '.join(changed)}"
+        return INPUT if before == now else "settings changed"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        nested = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,133 @@
+"""What the database knows of the videos and datasets of some projects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dataminer.db import tables
+from dataminer.db.connection import reading
+from dataminer.db.tables import NoTables
+from dataminer.errors import DataminerError
+
+# ---- statements: values bound ------------------------------------------------------------------
+
+_MEMBERS = """
+SELECT p.name, v.video_id, v.url, v.duration, v.status, v.error_class, v.downloaded_with,
+    v.extracted_with, v.extract_fingerprint, v.video_path,
+    CASE WHEN v.not_before > clock_timestamp() THEN to_char(v.not_before, 'HH24:MI') END,
+    extract(epoch FROM v.updated_at)::float,
+    pv.status, pv.error_class, pv.filtered_with, pv.filtered_from, pv.filter_fingerprint,
+    pv.suspect OR v.suspect, extract(epoch FROM pv.updated_at)::float
+FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id)
+WHERE p.name = ANY(%(names)s) ORDER BY p.name, v.video_id COLLATE "C"
+"""
+
+_PROJECTS = """
+SELECT name, project_stage, dedup_fingerprint, detect_fingerprint
+FROM projects WHERE name = ANY(%(names)s)
+"""
+
+# of tables that the run is about to bring up to date: older rows know none of it
+_SINCE_0006 = {
+    "v.extract_fingerprint": "NULL",
+    "v.not_before": "NULL::timestamptz",
+    "pv.filtered_from": "NULL",
+    "pv.filter_fingerprint": "NULL",
+    "pv.suspect OR v.suspect": "false",
+    "dedup_fingerprint": "NULL",
+    "detect_fingerprint": "NULL",
+}
+
+_POPULATE = "add some with `dataminer populate --config FILE` or `dataminer add-video URL --project"
+
+
+class Video(NamedTuple):
+    """The row of a video."""
+
+    video_id: str
+    url: str
+    duration: float | None
+    status: str
+    error_class: str | None
+    downloaded_with: str | None
+    extracted_with: str | None
+    extract_fingerprint: str | None
+    video_path: str | None
+    waits_until: str | None
+    updated: float
+
+
+class Member(NamedTuple):
+    """The row of a video in a project."""
+
+    status: str
+    error_class: str | None
+    filtered_with: str | None
+    filtered_from: str | None
+    filter_fingerprint: str | None
+    suspect: bool
+    updated: float
+
+
+class Project(NamedTuple):
+    """The row of a project."""
+
+    stage: str
+    dedup_fingerprint: str | None
+    detect_fingerprint: str | None
+
+
+@dataclass
+class Rows:
+    """Rows by their names; those of members by project and video."""
+
+    videos: dict[str, Video] = field(default_factory=dict)
+    members: dict[str, dict[str, Member]] = field(default_factory=dict)
+    projects: dict[str, Project] = field(default_factory=dict)
+
+    @property
+    def suspects(self) -> frozenset[str]:
+        """Videos that were worked on when a job was killed."""
+        return frozenset(v for m in self.members.values() for v, row in m.items() if row.suspect)
+
+
+def load(names: list[str]) -> Rows:
+    """Read the rows of projects, in one snapshot.
+
+    Raises
+    ------
+    DataminerError
+        When a project has no videos, or the database no tables yet.
+    """
+    rows = Rows()
+    try:
+        # a run brings older tables up to date once it begins
+        with reading("plan", check=False) as session, session.cursor() as cursor:
+            found = tables.look(session)
+            tables.check(found)
+            if found.revision is None:
+                raise NoTables
+            older = found.revision < "0006"
+            members, projects = (
+                _without(text) if older else text for text in (_MEMBERS, _PROJECTS)
+            )
+            cursor.execute(members, {"names": names})
+            for project, video_id, *columns in cursor.fetchall():
+                rows.videos.setdefault(video_id, Video(video_id, *columns[:10]))
+                of_project = rows.members.setdefault(project, {})
+                of_project[video_id] = Member(*columns[10:])
+            cursor.execute(projects, {"names": names})
+            rows.projects = {name: Project(*columns) for name, *columns in cursor.fetchall()}
+    except NoTables:
+        pass
+    for name in names:
+        if name not in rows.members:
+            raise DataminerError(f"project {name} has no videos yet", f"{_POPULATE} {name}`")
+    return rows
+
+
+def _without(statement: str) -> str:
+    for column, instead in _SINCE_0006.items():
+        statement = statement.replace(column, instead)
+    return statement

@@ -1,0 +1,119 @@
+"""Where videos and projects stand, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+UPTO = ("download", "extract", "filter", "dedup", "report")
+"""The last stage that a run can want."""
+
+
+class State(StrEnum):
+    """Where a video stands in a stage."""
+
+    DONE = "done"
+    DUE = "due"
+    WAITING = "waiting"
+    FAILED = "failed"
+
+
+class Verdict(NamedTuple):
+    """Where a video or a project stands in a stage, and why.
+
+    Parameters
+    ----------
+    state : State
+        Where it stands.
+    reason : str
+        Why it is due or has failed; until when it waits. Videos with the same reason are counted
+        together.
+    adopt : bool
+        Its files say so, and its row does not yet.
+    """
+
+    state: State
+    reason: str = ""
+    adopt: bool = False
+
+
+DONE = Verdict(State.DONE)
+NEW, LOST, RETRIED = "new", "lost", "tried again"
+BEGUN, INPUT, BEFORE, FORCED = "begun before", "input changed", "failed before", "forced"
+UNRECORDED, REPLACED = "not recorded yet", "replaced since its row was written"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is left of some projects.
+
+    Parameters
+    ----------
+    videos : dict of str to dict
+        For ``download`` and ``extract``, the verdict on each video that was judged.
+    members : dict of str to dict
+        For each project, the verdict on the filter of each of its videos.
+    projects : dict of str to dict
+        For each project, the verdict on ``dedup``, ``detect`` and ``report``.
+    lengths : dict of str to float
+        Seconds of each video with something due, if its source tells, or by the size of its file.
+    frames : dict of str to str
+        The fingerprint of each video's frames, if there are any.
+    suspects : set of str
+        Videos that were worked on when a job was killed: they are tried alone.
+    """
+
+    videos: Mapping[str, Mapping[str, Verdict]]
+    members: Mapping[str, Mapping[str, Verdict]]
+    projects: Mapping[str, Mapping[str, Verdict]]
+    lengths: Mapping[str, float]
+    frames: Mapping[str, str]
+    suspects: frozenset[str]
+
+    def due(self, stage: str, project: str | None = None) -> list[str]:
+        """Return the videos with something to do in a stage, sorted."""
+        judged = self.members.get(project, {}) if project else self.videos.get(stage, {})
+        return sorted(in_state(judged, State.DUE))
+
+    def is_due(self, project: str, stage: str) -> bool:
+        """Tell whether ``dedup``, ``detect`` or ``report`` of a project has something to do."""
+        return self.projects[project][stage].state is State.DUE
+
+    @property
+    def to_adopt(self) -> bool:
+        """Whether rows lag behind files."""
+        judged = [*self.videos.values(), *self.members.values(), *self.projects.values()]
+        return any(verdict.adopt for verdicts in judged for verdict in verdicts.values())
+
+    @property
+    def failed(self) -> set[str]:
+        """The videos that have no frames, and no prospect of any."""
+        judged = self.videos.values()
+        return {v for verdicts in judged for v in in_state(verdicts, State.FAILED)}
+
+    def reasons(self) -> list[str]:
+        """Say, a line per stage, what is due and why, what waits and what has failed."""
+        lines = [*_lines(self.videos, "")]
+        for project, verdicts in self.members.items():
+            lines += _lines({"filter": verdicts}, f" for project {project}")
+        for project, stages in self.projects.items():
+            due = ((name, v.reason) for name, v in stages.items() if v.state is State.DUE)
+            lines += [f"{name} of project {project}: due ({reason})" for name, reason in due]
+        return lines
+
+
+def in_state(verdicts: Mapping[str, Verdict], state: State) -> list[str]:
+    """Return the names of those that stand so."""
+    return [name for name, verdict in verdicts.items() if verdict.state is state]
+
+
+def _lines(judged: Mapping[str, Mapping[str, Verdict]], whose: str) -> Iterator[str]:
+    for stage, verdicts in judged.items():
+        for state in (State.DUE, State.WAITING, State.FAILED):
+            counts = Counter(v.reason for v in verdicts.values() if v.state is state)
+            if counts:
+                why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+                yield f"{stage}{whose}: {counts.total()} {state} ({why})"

@@ -1,0 +1,210 @@
+"""One run of Snakemake: what it is to make, in which batches, and how its jobs say so."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from dataminer import batches, planning
+from dataminer.config import Config
+from dataminer.frames import FRAMES_FILE
+from dataminer.planning import UPTO, Plan
+from dataminer.stages.looking import Looking
+from dataminer.store import Store
+
+RUNS = Path(".snakemake", "dataminer")
+"""Beside Snakemake's own notes: what the jobs of each run leave to say that they are done."""
+_LOCAL_BATCH_SECONDS = 1800.0  # about as long as a batch is on one machine, at our slow estimate
+_STARTUP_MINUTES = 10  # what a cluster job is given besides the work of its videos
+_SLOWEST = 2.0  # how many times the estimate a cluster job may take
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """How long and how large the jobs of a cluster's profile are.
+
+    Parameters
+    ----------
+    minutes : float
+        About how long a job works.
+    slots : int
+        How many videos it works on at once.
+    most : int
+        How many videos it holds at most.
+    """
+
+    minutes: float
+    slots: int
+    most: int
+
+
+def new_name() -> str:
+    """Return a name that no other run has."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def upto(targets: Iterable[str]) -> str:
+    """Return the last stage that these target rules want."""
+    wanted = {f"only_{stage}": stage for stage in UPTO}
+    found = [wanted.get(target, "report") for target in targets]
+    return max(found, key=UPTO.index, default="report")
+
+
+def forced(rules: Iterable[str], *, everything: bool) -> frozenset[str]:
+    """Return the stages whose results are made anew, if these rules are forced.
+
+    What is filtered is made anew with its frames, as it shares their files.
+    """
+    asked = {rule.removesuffix("_shards") for rule in rules}
+    of_videos = ("download", "extract", "filter")
+    first = next((place for place, stage in enumerate(of_videos) if stage in asked), 3)
+    every = (*of_videos, "dedup", "detect", "report")
+    return frozenset(every if everything else {*asked, *of_videos[first:]} & {*every})
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of Snakemake is to make.
+
+    Parameters
+    ----------
+    config : Config
+        The settings.
+    name : str
+        Of the run, in the paths of what its jobs leave.
+    upto : str
+        The last stage that is wanted, see :func:`upto`.
+    forced : set of str
+        Rules whose results are made anew.
+    cores : int
+        Of this machine, for this run.
+    cluster : Cluster, optional
+        Where jobs run, unless on this machine.
+    """
+
+    config: Config
+    name: str = field(default_factory=new_name)
+    upto: str = "report"
+    forced: frozenset[str] = frozenset()
+    cores: int = 1
+    cluster: Cluster | None = None
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What is left to do; asked of the database once."""
+        projects = self.config.project_names
+        return planning.plan(self.config, projects, upto=self.upto, forced=self.forced)
+
+    @property
+    def folder(self) -> Path:
+        """Where the jobs of this run say that they are done."""
+        return RUNS / self.name
+
+    @property
+    def slots(self) -> int:
+        """How many videos a job works on at once, if it has so many."""
+        return self.cluster.slots if self.cluster else self.cores
+
+    @cached_property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """The batches, by name: every video with something due is in one, for all its stages."""
+        due = {v for stage in ("download", "extract") for v in self.plan.due(stage)}
+        due |= {v for project in self.plan.members for v in self.plan.due("filter", project)}
+        work = {v: batches.estimate(self.plan.lengths.get(v)) for v in due}
+        alone = self.plan.suspects & due
+        count, most = self._count(len(due), sum(work.values()))
+        parts = batches.part(due, work, count=count, most=most, alone=alone)
+        return {batches.name_of(part): part for part in parts}
+
+    def _count(self, videos: int, work: float) -> tuple[int, int | None]:
+        """Return how many batches there shall be, and how many videos one may hold."""
+        if isinstance(self.config.batch_videos, int):
+            most = self.config.batch_videos
+            return max(1, math.ceil(videos / most)), most
+        if self.cluster:
+            seconds = self.cluster.minutes * 60 * self.slots
+            return max(1, math.ceil(work / seconds)), self.cluster.most
+        if videos <= batches.SHOWN_BY_ITSELF:
+            return max(1, videos), 1
+        return max(1, math.ceil(work / (_LOCAL_BATCH_SECONDS * self.slots))), None
+
+    @cached_property
+    def members(self) -> dict[str, dict[str, list[str]]]:
+        """The videos of each batch with something due, by rule and batch."""
+        due = {stage: set(self.plan.due(stage)) for stage in ("download", "extract")}
+        due |= {f"filter/{p}": set(self.plan.due("filter", p)) for p in self.plan.members}
+        found = {rule: self._in_batches(videos) for rule, videos in due.items()}
+        looking = Looking.of(self.config)
+        if looking.on and self.plan.members:
+            parts = looking.batches(self._unseen(looking))
+            found["embed"] = {batches.name_of(part): list(part) for part in parts}
+        return found
+
+    def _unseen(self, looking: Looking) -> list[str]:
+        """Return the videos that models have still to look at before they are filtered."""
+        plan = self.plan
+        wanted = {v for project in plan.members for v in plan.due("filter", project)}
+        if looking.compares:  # dedup needs what the models see
+            wanted |= {v for verdicts in plan.members.values() for v in verdicts}
+        extracted = set(plan.due("extract"))
+        videos = sorted(wanted - plan.failed)
+        store = Store(self.config.store_path)
+        frames = planning.times([store.frames(video_id) / FRAMES_FILE for video_id in videos])
+        newest = max((time or math.inf for time in planning.times(looking.files)), default=0.0)
+
+        def seen(video_id: str, made: float | None) -> bool:
+            looks = planning.times(looking.results(video_id))
+            return min(time or 0.0 for time in looks) >= max(made or 0.0, newest)
+
+        each = zip(videos, frames, strict=True)
+        return [v for v, made in each if v in extracted or not seen(v, made)]
+
+    def _in_batches(self, videos: set[str]) -> dict[str, list[str]]:
+        found = {name: [v for v in part if v in videos] for name, part in self.parts.items()}
+        return {name: part for name, part in found.items() if part}
+
+    def looks(self, project: str, batch: str | None = None) -> list[str]:
+        """Return what must be there before videos are filtered, or a project's are compared."""
+        rule = f"filter/{project}"
+        mine = self.members[rule][batch] if batch else self.plan.members[project]
+        asked = set(mine)
+        seen = self.members.get("embed", {}).items()
+        return [self._mark("embed", name) for name, part in seen if not asked.isdisjoint(part)]
+
+    def extracted(self, batch: str) -> list[str]:
+        """Return what must be done before models look at a batch."""
+        asked = set(self.members["embed"][batch])
+        parts = self.members["extract"].items()
+        return [self._mark("extract", name) for name, part in parts if not asked.isdisjoint(part)]
+
+    def marks(self, rule: str) -> list[str]:
+        """Return what the jobs of a rule leave, one file per batch."""
+        return [self._mark(rule, batch) for batch in self.members.get(rule, ())]
+
+    def mark(self, rule: str, batch: str) -> list[str]:
+        """Return what the job of a rule leaves for one batch, if there is such a job."""
+        return [self._mark(rule, batch)] if batch in self.members.get(rule, {}) else []
+
+    def _mark(self, rule: str, batch: str) -> str:
+        return batches.mark_of(self.folder, rule, batch)
+
+    def listed(self, rule: str, batch: str) -> str:
+        """Name the first videos of a batch."""
+        return batches.listed(self.members[rule][batch])
+
+    def workers(self, rule: str, batch: str) -> int:
+        """Return how many videos of a batch are worked on at once."""
+        return min(self.slots, len(self.members[rule][batch]))
+
+    def minutes(self, rule: str, batch: str, attempt: int) -> int:
+        """Return the run time to ask a cluster for."""
+        videos: Sequence[str] = self.members[rule][batch]
+        work = sum(batches.estimate(self.plan.lengths.get(video)) for video in videos)
+        longest = max(batches.estimate(self.plan.lengths.get(video)) for video in videos)
+        seconds = max(work / self.slots, longest) * _SLOWEST
+        return attempt * math.ceil(_STARTUP_MINUTES + seconds / 60)

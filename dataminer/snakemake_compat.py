@@ -1,0 +1,84 @@
+"""What Snakemake and its Slurm plugin have no setting for: every change to them, and nothing else.
+
+Each one checks that what it replaces looks as it did when it was written, so that a new version of
+theirs ends in a sentence and not in silence.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import snakemake_executor_plugin_slurm as slurm
+from snakemake.persistence import FileBackupMixin
+
+from dataminer.errors import DataminerError
+
+
+def adapt(workflow: Any) -> None:
+    """Make all changes, for one workflow.
+
+    Raises
+    ------
+    DataminerError
+        When something is not as it was when its change was written.
+    """
+    keep_outputs()
+    tell_lost_jobs()
+    if "job_minutes" in workflow.global_resources:
+        # `cores: all` of the default profile is about the machine that this runs on, a login node
+        workflow.global_resources["_cores"] = sys.maxsize
+
+
+def keep_outputs() -> None:
+    """Leave outputs of failed jobs as they are.
+
+    When a job fails, Snakemake puts its ``update`` outputs back as they were, or deletes them. Here
+    they appear whole or not at all, and may be what another run has published meanwhile: they stay.
+    """
+
+    def backup_output(persistence: Any, path: Path) -> None:
+        return None
+
+    def restore_output(persistence: Any, path: Path) -> bool:
+        return path.exists()
+
+    _replace(FileBackupMixin, "backup_output", backup_output, ["self", "path"])
+    _replace(FileBackupMixin, "restore_output", restore_output, ["self", "path"])
+
+
+def tell_lost_jobs() -> None:
+    """Have jobs that Slurm ended by a preemption or a dead node, and does not requeue, fail.
+
+    The plugin leaves these states to Slurm, and waits for ever; so it does on a state with an
+    addition, such as "CANCELLED by 1000".
+    """
+    lost: Counter[str] = Counter()
+    ask = slurm.query_job_status
+
+    async def plain(command: str, logger: Any) -> tuple[dict[str, str] | None, float]:
+        states, seconds = await ask(command, logger)
+        found = {job: state.partition(" ")[0] for job, state in (states or {}).items()}
+        for job, state in found.items():
+            lost[job] = lost[job] + 1 if state in ("PREEMPTED", "NODE_FAIL") else 0
+            if lost[job] > 3:
+                found[job] = "CANCELLED"
+        return (None if states is None else found), seconds
+
+    _replace(slurm, "query_job_status", plain, ["command", "logger"])
+
+
+def _replace(owner: Any, name: str, function: Callable[..., Any], parameters: list[str]) -> None:
+    found = getattr(owner, name, None)
+    if getattr(found, "__module__", None) == __name__:
+        return  # by another workflow in this process
+    if found is None or list(inspect.signature(found).parameters) != parameters:
+        raise DataminerError(
+            f"this version of {getattr(owner, '__name__', owner)} has another {name}",
+            "install the versions that dataminer was made for: make install",
+        )
+    setattr(owner, name, function)

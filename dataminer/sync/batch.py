@@ -1,0 +1,339 @@
+"""A job's batch: the videos of one stage, done one after the other in warm worker processes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from dataminer.batches import Listed
+from dataminer.config import Config
+from dataminer.errors import (
+    DataminerError,
+    ErrorClass,
+    Kind,
+    StageError,
+    TransientError,
+    UncheckedError,
+    kind_of,
+)
+from dataminer.files import remove_partials
+from dataminer.store import Store
+from dataminer.sync import jobs, mirror, pool, projects
+from dataminer.sync.claims import LeaseLost
+from dataminer.sync.work import Busy
+
+log = logging.getLogger(__name__)
+
+# How many times `monitor.retry_seconds` a batch waits before it tries again what failed in passing;
+# then the next run takes it up.
+_PAUSES = (1, 5)
+_REFRESH_SECONDS = 5.0  # between two recounts of a project, per worker
+_STAGE_MODULES = {
+    "download": "dataminer.stages.download",
+    "extract": "dataminer.stages.extract",
+    "filter": "dataminer.stages.filter",
+}
+
+
+class Ending(StrEnum):
+    """How one attempt at one video ended, for the batch."""
+
+    DONE = "done"  # recorded, a failure for good included
+    NOT_READY = "not_ready"  # what comes before it waits for its next attempt
+    BUSY = "busy"  # another run works on it
+    PASSING = "passing"  # the network and the like: no attempt was counted
+    PAUSED = "paused"  # the same, and it is known until when
+    COUNTED = "counted"  # an attempt was counted, and there may be more
+    MEMORY = "memory"
+    LOCAL = "local"  # this machine must change first
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What became of one attempt."""
+
+    ending: Ending
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a job of a stage works through.
+
+    Parameters
+    ----------
+    stage : str
+        ``download``, ``extract`` or ``filter``.
+    videos : sequence of str
+        Which videos.
+    project : str or None
+        For which project they are filtered.
+    forced : bool
+        Make results anew, whatever there is.
+    """
+
+    stage: str
+    videos: Sequence[str]
+    project: str | None = None
+    forced: bool = False
+
+
+def of_job(
+    stage: str,
+    config: Config,
+    listed: Path,
+    wildcards: Mapping[str, str],
+    *,
+    workers: int,
+    memory_mb: int,
+) -> None:
+    """Do what a job of a batch rule is for.
+
+    Parameters
+    ----------
+    stage : str
+        ``download``, ``extract`` or ``filter``.
+    config : Config
+        The settings.
+    listed : Path
+        The list of the run's batches.
+    wildcards : Mapping
+        The job's: ``batch`` and, for ``filter``, ``project``.
+    workers, memory_mb : int
+        As for :func:`perform`.
+
+    Raises
+    ------
+    DataminerError
+        As for :func:`perform`.
+    """
+    project = wildcards.get("project")
+    rule = f"{stage}/{project}" if project else stage
+    told = Listed(listed)
+    batch = Batch(stage, told.videos(rule, wildcards["batch"]), project, told.forces(stage))
+    perform(batch, config, workers=workers, memory_mb=memory_mb)
+
+
+def perform(batch: Batch, config: Config, *, workers: int, memory_mb: int) -> None:
+    """Do a stage for each video of a batch, and let none of them stop the others.
+
+    A worker takes one video at a time. One that crashes, hangs or exceeds its share of the memory
+    costs its own video an attempt; the others go on. What failed is tried again at the end: what
+    another run worked on, after waiting for it; what failed in passing, after a pause; what cost an
+    attempt, until it has a result or no attempts left; what ran out of memory, alone and with all
+    the memory of the job.
+
+    Parameters
+    ----------
+    batch : Batch
+        What to do.
+    config : Config
+        The settings.
+    workers : int
+        How many videos at once.
+    memory_mb : int
+        The job's memory; each worker may use its share.
+
+    Raises
+    ------
+    DataminerError
+        When videos are left that another attempt of this job may mend, or whoever runs it: with
+        more memory, or with what this machine lacks.
+    """
+    _Run(batch, config, workers, memory_mb).all()
+
+
+@dataclass
+class _Run:
+    batch: Batch
+    config: Config
+    workers: int
+    memory_mb: int
+
+    def all(self) -> None:
+        import_module(_STAGE_MODULES[self.batch.stage])  # once, before the workers are forked
+        try:
+            left = self._round(self.batch.videos)
+            for again in (self._busy, self._passing, self._counted, self._memory):
+                left = again(left)
+        finally:
+            _recount(self.batch, self.batch.videos)
+        self._tell(left)
+
+    # ---- rounds: each takes what is left, and returns what is left after it
+
+    def _round(
+        self,
+        videos: Sequence[str],
+        workers: int | None = None,
+        *,
+        patient: bool = False,
+        forced: bool = True,
+    ) -> dict[str, Attempt]:
+        """Try each video once."""
+        workers = min(workers or self.workers, len(videos))
+        if not videos:
+            return {}
+        monitor = self.config.monitor
+        limits = pool.Limits(
+            memory_bytes=self.memory_mb * 10**6 // workers,
+            blocked_seconds=monitor.stale_threshold_minutes * 60 / 2,
+            idle_seconds=monitor.no_progress_minutes * 60,
+        )
+        batch = replace(self.batch, forced=self.batch.forced and forced)
+        worker = _Worker(batch, self.config, patient, self.workers // workers)
+        ended = pool.run(
+            videos, worker.attempt, workers=workers, limits=limits, settle=worker.settle
+        )
+        left = {}
+        with closing(ended):  # type: ignore[type-var]
+            for video_id, result in ended:
+                attempt = _of_lost(result) if isinstance(result, pool.Lost) else result
+                if attempt.ending is not Ending.DONE:
+                    left[video_id] = attempt
+        return left
+
+    def _again(self, left: dict[str, Attempt], ending: Ending, **how: Any) -> dict[str, Attempt]:
+        videos = [video for video, attempt in left.items() if attempt.ending is ending]
+        return {**{v: a for v, a in left.items() if v not in videos}, **self._round(videos, **how)}
+
+    def _busy(self, left: dict[str, Attempt]) -> dict[str, Attempt]:
+        # what another run has made meanwhile is new, if results were to be made anew
+        return self._again(left, Ending.BUSY, patient=True, forced=False)
+
+    def _passing(self, left: dict[str, Attempt]) -> dict[str, Attempt]:
+        for pause in _PAUSES:
+            if any(attempt.ending is Ending.PASSING for attempt in left.values()):
+                time.sleep(pause * self.config.monitor.retry_seconds)
+                left = self._again(left, Ending.PASSING, patient=True)
+        return left
+
+    def _counted(self, left: dict[str, Attempt]) -> dict[str, Attempt]:
+        # after the last attempt, one more claim records that it was given up
+        for _ in range(self.config.monitor.max_attempts):
+            left = self._again(left, Ending.COUNTED, patient=True)
+        return left
+
+    def _memory(self, left: dict[str, Attempt]) -> dict[str, Attempt]:
+        if self.workers == 1:
+            return left  # they had all of it
+        return self._again(left, Ending.MEMORY, workers=1, patient=True)
+
+    # ---- the end
+
+    def _tell(self, left: dict[str, Attempt]) -> None:
+        by_ending: dict[Ending, list[str]] = {}
+        for video_id, attempt in left.items():
+            by_ending.setdefault(attempt.ending, []).append(f"{video_id}: {attempt.said}")
+        for ending in (Ending.PASSING, Ending.PAUSED, Ending.NOT_READY):
+            for line in by_ending.pop(ending, ()):
+                print(f"dataminer: waits for the next run: {line}", file=sys.stderr)
+        lines = [line for lines in by_ending.values() for line in lines]
+        if lines:
+            more = f" (and {len(lines) - 1} more, see the log)" if len(lines) > 1 else ""
+            raise DataminerError(f"{lines[0]}{more}")
+
+
+def _recount(batch: Batch, videos: Sequence[str]) -> None:
+    if batch.project:
+        projects.refresh([projects.id_of(batch.project)], refiltered=True)
+    else:
+        projects.refresh_of_videos(videos)
+
+
+def _of_lost(lost: pool.Lost) -> Attempt:
+    memory = lost.error_class is ErrorClass.OUT_OF_MEMORY
+    return Attempt(Ending.MEMORY if memory else Ending.COUNTED, lost.how)
+
+
+@dataclass
+class _Worker:
+    """What a worker process does."""
+
+    batch: Batch
+    config: Config
+    patient: bool
+    threads: int
+    _recounted: float = 0.0
+
+    def attempt(self, video_id: str) -> Attempt:
+        """Try one video."""
+        with jobs.about(video_id):
+            try:
+                self._job(video_id)()
+            except Exception as error:
+                return _after(error)
+            self._recount(video_id)
+        return Attempt(Ending.DONE)
+
+    def settle(self, video_id: str, lost: pool.Lost) -> None:
+        """Give back the claim of a worker that was lost: it counts as an attempt."""
+        with jobs.about(video_id):
+            remove_partials(self._final(video_id))  # before anybody else can work on it
+            death = mirror.Death(lost.how, error_class=lost.error_class, of_job=False)
+            mirror.give_back(self.batch.stage, self._wildcards(video_id), death)
+
+    def _job(self, video_id: str) -> Callable[[], None]:
+        manner = jobs.Manner(self.patient, self.batch.forced, self.threads)
+        if self.batch.project:
+            return partial(jobs.filter_frames, self.config, self.batch.project, video_id, manner)
+        job = {"download": jobs.download, "extract": jobs.extract}[self.batch.stage]
+        return partial(job, self.config, video_id, manner)
+
+    def _final(self, video_id: str) -> Path:
+        store = Store(self.config.store_path)
+        if self.batch.project:
+            return store.filtered(self.batch.project, video_id)
+        return {"download": store.video, "extract": store.frames}[self.batch.stage](video_id)
+
+    def _wildcards(self, video_id: str) -> dict[str, str]:
+        of_project = {"project": self.batch.project} if self.batch.project else {}
+        return {"video_id": video_id, **of_project}
+
+    def _recount(self, video_id: str) -> None:
+        now = time.monotonic()
+        if now - self._recounted > _REFRESH_SECONDS:
+            self._recounted = now
+            _recount(self.batch, [video_id])
+
+
+def _after(error: Exception) -> Attempt:
+    ending = _ending(error)
+    if ending in (Ending.BUSY, Ending.NOT_READY):
+        log.info("%s", error)
+    elif isinstance(error, DataminerError):
+        log.error("%s", error)
+    else:
+        log.exception("failed")
+    named = isinstance(error, DataminerError)
+    return Attempt(ending, str(error) if named else f"{type(error).__name__}: {error}")
+
+
+def _ending(error: Exception) -> Ending:
+    match error:
+        case Busy() | LeaseLost():  # whoever took over makes the result
+            ending = Ending.BUSY
+        case jobs.NotReady():
+            ending = Ending.NOT_READY
+        case StageError(error_class=ErrorClass.OUT_OF_MEMORY):
+            ending = Ending.MEMORY
+        case TransientError(wait=float()):
+            ending = Ending.PAUSED
+        case UncheckedError() | StageError(error_class=ErrorClass.INTERNAL):
+            ending = Ending.COUNTED
+        case StageError() if kind_of(error.error_class) is Kind.TRANSIENT:
+            ending = Ending.PASSING
+        case DataminerError():
+            ending = Ending.LOCAL
+        case _:
+            ending = Ending.COUNTED
+    return ending

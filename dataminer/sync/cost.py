@@ -1,0 +1,65 @@
+"""What work on one video or project costs, measured by the process that does it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_KIB = 1024
+# ru_maxrss: KiB on Linux, bytes on macOS (getrusage(2))
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else _KIB
+
+
+@contextmanager
+def measured(folder: Path) -> Iterator[dict[str, Any]]:
+    """Measure a block that fills a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Its files are counted at the end.
+
+    Yields
+    ------
+    dict
+        Filled at the end: ``seconds`` (wall), ``cpu_seconds`` (of this process and of those that
+        it started and that have ended), ``peak_mb`` (resident), ``bytes``.
+    """
+    cost: dict[str, Any] = {}
+    _forget_peak()
+    began, cpu = time.monotonic(), _cpu_seconds()
+    yield cost
+    cost["seconds"] = round(time.monotonic() - began, 3)
+    cost["cpu_seconds"] = round(_cpu_seconds() - cpu, 3)
+    cost["peak_mb"] = round(_peak_bytes() / 1e6, 1)
+    cost["bytes"] = sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _forget_peak() -> None:
+    """Have the system measure the peak of the memory from here on: proc(5), clear_refs."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        return
+
+
+def _peak_bytes() -> float:
+    """Return the peak since :func:`_forget_peak`, or of the whole process if nobody knows."""
+    try:
+        with open("/proc/self/status") as file:
+            peak = next(line for line in file if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
+    return float(peak.split()[1]) * _KIB

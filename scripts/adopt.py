@@ -1,0 +1,12 @@
+"""Have rows take up what their files say."""
+
+from pathlib import Path
+
+from dataminer.config import load_job
+from dataminer.db import schema
+from dataminer.sync import adopt, jobs
+
+with jobs.logged(snakemake.log[0]):
+    schema.upgrade()
+    adopt.take_up(load_job(snakemake.config))
+    Path(snakemake.output.done).touch()

@@ -1,0 +1,330 @@
+"""A batch of videos: what befalls one of them is no matter of the others."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataminer import planning
+from dataminer.config import Config, load
+from dataminer.errors import DataminerError, ErrorClass, PermanentError, TransientError
+from dataminer.stages import extract as stage
+from dataminer.stages.gate import place_of
+from dataminer.sync import batch, budget, mirror, projects
+from dataminer.sync.batch import Batch
+from tests.support import videos
+from tests.support.http_server import serve
+from tests.support.postgres import execute
+from tests.support.rows import Given
+from tests.support.waiting import wait_until
+
+COUNT = 8
+Fault = Callable[[], None]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def config(folder: Path, database: str) -> Config:
+    """The settings of a project of a few videos that are downloaded."""
+    made = load(
+        {
+            "project": "p",
+            "filter": {"min_sharpness": 0},
+            "monitor": {
+                "heartbeat_seconds": 1,
+                "stale_threshold_minutes": 0.1,
+                "no_progress_minutes": 0.05,
+                "retry_seconds": 0.1,
+            },
+        }
+    )
+    videos.make_video(folder / "clip.mp4", frames=30, size=(96, 64))
+    for number in range(COUNT):
+        shutil.copy(folder / "clip.mp4", folder / f"{number}.mp4")
+    sources = [Given(f"v{number}", url=str(folder / f"{number}.mp4")) for number in range(COUNT)]
+    projects.add_videos("p", sources)
+    return made
+
+
+@pytest.fixture
+def patient(config: Config) -> Config:
+    """The same, where progress may take long: on a busy machine, memory fills slowly."""
+    monitor = config.monitor.model_copy(update={"no_progress_minutes": 5.0})
+    return config.model_copy(update={"monitor": monitor})
+
+
+def ids() -> list[str]:
+    return [f"v{number}" for number in range(COUNT)]
+
+
+def perform(config: Config, name: str, *, workers: int = 2, memory_mb: int = 4000) -> None:
+    project = "p" if name == "filter" else None
+    batch.perform(Batch(name, ids(), project), config, workers=workers, memory_mb=memory_mb)
+
+
+def statuses(database: str, table: str = "videos") -> dict[str, str]:
+    return dict(execute(database, f"SELECT video_id, status FROM {table}"))
+
+
+def inject(monkeypatch: pytest.MonkeyPatch, faults: dict[str, Fault]) -> None:
+    """Have the extraction of some videos come to a fault in the middle."""
+    real = stage.extract
+
+    def extract(video: Path, out: Path, video_id: str, *rest: Any, **more: Any) -> Any:
+        if video_id in faults:
+            (out / "half.jpg").write_bytes(b"half a picture")
+            faults[video_id]()
+        made = real(video, out, video_id, *rest, **more)
+        while started:
+            started.pop().join()
+        return made
+
+    monkeypatch.setattr(stage, "extract", extract)
+
+
+def test_a_batch_goes_through_the_stages(config: Config, database: str) -> None:
+    for name, table, status in (
+        ("download", "videos", "DOWNLOADED"),
+        ("extract", "videos", "EXTRACTED"),
+        ("filter", "project_videos", "FILTERED"),
+    ):
+        perform(config, name)
+        assert set(statuses(database, table).values()) == {status}
+    ((row),) = execute(
+        database, "SELECT videos_extracted, filtered_frames, project_stage FROM projects"
+    )
+    assert row[0] == COUNT and row[1] > 0 and row[2] == "DEDUP_READY"
+    workers = {owner for (owner,) in execute(database, "SELECT locked_by FROM videos")}
+    assert workers == {None}
+    for costs in execute(database, "SELECT costs FROM videos"):
+        assert costs[0].keys() == {"download", "extract"}
+        assert costs[0]["extract"].keys() == {"seconds", "cpu_seconds", "peak_mb", "bytes"}
+        assert costs[0]["extract"]["bytes"] > 100
+    perform(config, "extract")  # again: nothing to do
+    assert execute(database, "SELECT DISTINCT lease FROM videos") == [(2,)]
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+def block() -> None:
+    ctypes.PyDLL(None).sleep(120)
+
+
+def hang() -> None:
+    time.sleep(120)
+
+
+def eat() -> None:
+    held = []
+    while True:
+        held.append(b"x" * 10**7)
+        time.sleep(0.0005)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error_class", "said"),
+    [
+        (segfault, ErrorClass.CRASHED, "SIGSEGV"),
+        (block, ErrorClass.HUNG, "no sign of life"),
+        (hang, ErrorClass.HUNG, "no progress"),
+    ],
+)
+def test_what_crashes_or_hangs_costs_its_own_video_alone(
+    config: Config,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    error_class: ErrorClass,
+    said: str,
+) -> None:
+    perform(config, "download")
+    inject(monkeypatch, {"v3": fault})
+    perform(config, "extract")
+    assert statuses(database) == {**dict.fromkeys(ids(), "EXTRACTED"), "v3": "FAILED"}
+    ((reason, kind, attempts),) = execute(
+        database, "SELECT error, error_class, attempts FROM videos WHERE video_id = 'v3'"
+    )
+    assert said in reason
+    assert kind == error_class
+    assert attempts == config.monitor.max_attempts + 1
+    assert sorted(path.name for path in Path("data/frames/v3").iterdir()) == ["frames.parquet"]
+    assert not list(Path("data/frames").glob(".*"))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_faults_at_random_places_of_fifty_videos(
+    patient: Config, database: str, monkeypatch: pytest.MonkeyPatch, folder: Path, seed: int
+) -> None:
+    """A crash, a loop that keeps the interpreter to itself, and memory without end."""
+    drawn = random.Random(seed)
+    names = [f"v{number}" for number in range(50)]
+    for number in range(COUNT, 50):
+        shutil.copy(folder / "clip.mp4", folder / f"{number}.mp4")
+    projects.add_videos("p", [Given(v, url=str(folder / f"{v[1:]}.mp4")) for v in names[COUNT:]])
+    batch.perform(Batch("download", names), patient, workers=2, memory_mb=4000)
+    faults = dict(zip(drawn.sample(names, 3), (segfault, block, eat), strict=True))
+    crashes, hangs, eats = faults
+    inject(monkeypatch, {video: soon(drawn.uniform(0, 0.03), faults[video]) for video in faults})
+    with pytest.raises(DataminerError, match=f"{eats}: stopped: it used more than"):
+        batch.perform(Batch("extract", names), patient, workers=2, memory_mb=1500)
+    expected = {crashes: "FAILED", hangs: "FAILED", eats: "DOWNLOADED"}
+    assert statuses(database) == {**dict.fromkeys(names, "EXTRACTED"), **expected}
+    reasons = dict(execute(database, "SELECT video_id, error_class FROM videos WHERE error <> ''"))
+    assert reasons == {crashes: "crashed", hangs: "hung", eats: "out_of_memory"}
+    assert {path.name for path in Path("data/frames").iterdir()} == {*names} - {eats}
+
+
+def soon(seconds: float, fault: Fault) -> Fault:
+    """Have a fault happen on another thread, somewhere in what is done meanwhile."""
+
+    def begin() -> None:
+        thread = threading.Timer(seconds, fault)
+        thread.start()
+        started.append(thread)
+
+    return begin
+
+
+started: list[threading.Timer] = []
+"""Of a worker's present video, whose end waits for them."""
+
+
+def test_what_runs_out_of_memory_is_tried_alone_and_then_asks_for_more(
+    patient: Config, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    perform(patient, "download")
+    tries = tmp_path / "tries"
+
+    def note_and_eat() -> None:
+        with tries.open("a") as file:
+            print(os.getpid(), file=file)
+        eat()
+
+    inject(monkeypatch, {"v2": note_and_eat})
+    with pytest.raises(DataminerError, match=r"v2: stopped: it used more than 9.. MB of memory"):
+        perform(patient, "extract", memory_mb=1000)
+    assert statuses(database) == {**dict.fromkeys(ids(), "EXTRACTED"), "v2": "DOWNLOADED"}
+    assert len(tries.read_text().splitlines()) == 2
+    assert execute(database, "SELECT attempts FROM videos WHERE video_id = 'v2'") == [(2,)]
+
+
+def test_what_fails_in_passing_is_tried_again_and_then_waits(
+    config: Config,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    perform(config, "download")
+
+    def passing() -> None:
+        raise TransientError("the server is away", ErrorClass.SERVER)
+
+    def once() -> None:
+        if not (tmp_path / "once").exists():
+            (tmp_path / "once").touch()
+            passing()
+
+    def for_good() -> None:
+        raise PermanentError("no picture in it", ErrorClass.CORRUPT)
+
+    inject(monkeypatch, {"v1": passing, "v2": once, "v5": for_good})
+    perform(config, "extract")
+    expected = {**dict.fromkeys(ids(), "EXTRACTED"), "v1": "DOWNLOADED", "v5": "FAILED"}
+    assert statuses(database) == expected
+    assert "waits for the next run: v1: the server is away" in capfd.readouterr().err
+    assert execute(database, "SELECT attempts FROM videos WHERE video_id = 'v1'") == [(0,)]
+    perform(config, "filter")
+    filtered = {**dict.fromkeys(ids(), "FILTERED"), "v1": "PENDING", "v5": "FAILED"}
+    assert statuses(database, "project_videos") == filtered
+    assert "v1: v1 has no frames yet" in capfd.readouterr().err
+
+
+def test_what_a_source_holds_back_waits_until_then(
+    config: Config, database: str, capfd: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    """No attempt is counted, nobody waits in the batch, and the plan says until when."""
+    with serve() as http:
+        url = http.add("/clip.mp4", folder / "clip.mp4")
+        projects.add_videos("p", [Given("w", url=url)])
+        host = place_of(url).source
+        execute(
+            database,
+            "INSERT INTO breakers (source, reason, error_class, strikes, opened_at, open_until)"
+            f" VALUES ('{host}', '429', 'rate_limit', 1, now(), now() + interval '2 hours')",
+        )
+        batch.perform(Batch("download", [*ids(), "w"]), config, workers=2, memory_mb=4000)
+        assert statuses(database) == {**dict.fromkeys(ids(), "DOWNLOADED"), "w": "PENDING"}
+        assert "waits for the next run: w: " in capfd.readouterr().err
+        ((attempts, waits, error_class),) = execute(
+            database,
+            "SELECT attempts, not_before > now() + interval '1 hour', error_class FROM videos"
+            " WHERE video_id = 'w'",
+        )
+        assert (attempts, waits, error_class) == (0, True, "rate_limit")
+        planned = planning.plan(config, ["p"], upto="extract")
+        assert planned.videos["download"]["w"].state is planning.State.WAITING
+        assert re.search(r"download: 1 waiting \(1 until \d\d:\d\d\)", planned.reasons()[0])
+        assert planned.due("extract") == sorted(ids())
+
+        budget.reset(host)
+        assert planning.plan(config, ["p"], upto="download").due("download") == ["w"]
+        batch.perform(Batch("download", ["w"]), config, workers=1, memory_mb=4000)
+    assert statuses(database)["w"] == "DOWNLOADED"
+
+
+def test_what_this_machine_lacks_ends_the_batch_after_the_others(
+    config: Config, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perform(config, "download")
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    inject(monkeypatch, {"v0": full})
+    with pytest.raises(DataminerError, match=r"v0: OSError: .*No space left"):
+        perform(config, "extract")
+    assert statuses(database) == {**dict.fromkeys(ids(), "EXTRACTED"), "v0": "DOWNLOADED"}
+
+
+def test_a_batch_that_is_killed_loses_what_was_in_progress_alone(
+    config: Config, database: str
+) -> None:
+    """No attempt is counted, and what was in progress is a suspect."""
+    perform(config, "download")
+    with pytest.MonkeyPatch.context() as patch:
+        inject(patch, {"v6": hang})
+        pid = os.fork()
+        if pid == 0:
+            perform(config, "extract")
+            os._exit(0)
+        wait_until(lambda: list(statuses(database).values()).count("EXTRACTED") == COUNT - 1, 60)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert statuses(database)["v6"] == "EXTRACTING"
+    leases = execute(database, "SELECT lease FROM videos WHERE video_id <> 'v6'")
+    killed = mirror.Death("SIGKILL")
+    wait_until(lambda: mirror.give_back("extract", {"video_id": "v6"}, killed), 10)
+    row = "SELECT status, attempts, suspect FROM videos WHERE video_id = 'v6'"
+    assert execute(database, row) == [("DOWNLOADED", 0, True)]
+    perform(config, "extract")
+    assert execute(database, row) == [("EXTRACTED", 0, False)]
+    assert execute(database, "SELECT lease FROM videos WHERE video_id <> 'v6'") == leases

@@ -1,0 +1,135 @@
+"""What is changed in Snakemake and its plugins, and that all of it is in one place."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import snakemake_executor_plugin_slurm as slurm
+from snakemake.persistence import FileBackupMixin
+
+from dataminer import snakemake_compat
+from dataminer.errors import DataminerError
+from tests.support.paths import ROOT
+
+THE_PLACE = Path(snakemake_compat.__file__)
+_IN_RULES = re.compile(r"^\s*(?:workflow|snakemake\w*)[.\[][^=(]*(?<![=!<>])=(?!=)|\bsetattr\(")
+
+
+@pytest.fixture
+def restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the changes back after the test."""
+    for name in ("backup_output", "restore_output"):
+        monkeypatch.setattr(FileBackupMixin, name, getattr(FileBackupMixin, name))
+    monkeypatch.setattr(slurm, "query_job_status", slurm.query_job_status)
+
+
+def changes(source: str) -> Iterator[int]:
+    """Give the lines in which something of a Snakemake module is changed."""
+    tree = ast.parse(source)
+    names = {"workflow"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("snakemake"):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found = [alias for alias in node.names if alias.name.startswith("snakemake")]
+            names |= {alias.asname or alias.name.partition(".")[0] for alias in found}
+    for node in ast.walk(tree):
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign | ast.Delete):
+            targets = node.targets
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+            targets = [node.target]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "delattr"):
+            targets = [ast.Attribute(node.args[0], "any", ast.Store())]
+        yield from (node.lineno for target in targets if root_of(target) in names)  # type: ignore[attr-defined]
+
+
+def root_of(target: ast.expr) -> str | None:
+    """Return the name whose attribute or item is a target; None if a name itself is."""
+    inner = target
+    while isinstance(inner, ast.Attribute | ast.Subscript):
+        inner = inner.value
+    return inner.id if isinstance(inner, ast.Name) and inner is not target else None
+
+
+def test_nothing_else_changes_snakemake() -> None:
+    places = [*ROOT.glob("dataminer/**/*.py"), *ROOT.glob("scripts/*.py")]
+    found = {str(path): [*changes(path.read_text("utf-8"))] for path in places}
+    assert {path for path, lines in found.items() if lines} == {str(THE_PLACE)}
+    for path in [ROOT / "Snakefile", *ROOT.glob("rules/*.smk")]:
+        lines = [line for line in path.read_text("utf-8").splitlines() if _IN_RULES.search(line)]
+        assert lines == [], path
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import snakemake.x as s; s.y = 1",
+        "from snakemake.x import Y; Y.z.w = 1",
+        "import snakemake_executor_plugin_slurm; del snakemake_executor_plugin_slurm.x",
+        "from snakemake import x; setattr(x, 'y', 1)",
+        "def f(workflow): workflow.x['y'] = 1",
+    ],
+)
+def test_a_change_is_seen(source: str) -> None:
+    assert list(changes(source)) == [1]
+    assert not list(changes("from snakemake import x; y = x; y = x.z(a=1)"))
+
+
+def test_what_is_changed_must_look_as_it_did(
+    restored: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "query_job_status", lambda command, log, more: None)
+    with pytest.raises(DataminerError, match=r"another query_job_status.*make install"):
+        snakemake_compat.tell_lost_jobs()
+    monkeypatch.delattr(FileBackupMixin, "restore_output")
+    with pytest.raises(DataminerError, match="FileBackupMixin has another restore_output"):
+        snakemake_compat.keep_outputs()
+
+
+def test_outputs_of_a_failed_job_stay(restored: None, tmp_path: Path) -> None:
+    snakemake_compat.keep_outputs()
+    result = tmp_path / "frames.parquet"
+    result.write_text("whole")
+    notes = FileBackupMixin()
+    notes.backup_output(result)
+    result.write_text("published by another run")
+    assert notes.restore_output(result)
+    assert result.read_text() == "published by another run"
+    assert not notes.restore_output(tmp_path / "none")
+
+
+def test_jobs_that_slurm_lost_fail(restored: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, str] | None = {"1": "RUNNING", "2": "CANCELLED by 1000", "3": "NODE_FAIL"}
+
+    async def ask(command: str, logger: object) -> tuple[dict[str, str] | None, float]:
+        return told, 0.5
+
+    monkeypatch.setattr(slurm, "query_job_status", ask)
+    snakemake_compat.tell_lost_jobs()
+
+    def states() -> dict[str, str] | None:
+        found, seconds = asyncio.run(slurm.query_job_status("sacct", None))
+        assert seconds == 0.5
+        return found
+
+    for _ in range(3):  # a requeued job passes through such a state
+        assert states() == {"1": "RUNNING", "2": "CANCELLED", "3": "NODE_FAIL"}
+    assert states() == {"1": "RUNNING", "2": "CANCELLED", "3": "CANCELLED"}
+    told = None
+    assert states() is None
+
+
+def test_the_cores_of_a_login_node_limit_no_cluster(restored: None) -> None:
+    here = SimpleNamespace(global_resources={"_cores": 2})
+    snakemake_compat.adapt(here)
+    assert here.global_resources == {"_cores": 2}
+    there = SimpleNamespace(global_resources={"_cores": 2, "job_minutes": 60})
+    snakemake_compat.adapt(there)
+    assert there.global_resources["_cores"] > 10**6
