@@ -107,7 +107,7 @@ def fresh_database(count: int) -> Iterator[Connection]:
 def server() -> Iterator[str]:
     """Give the URL of the server that DATABASE_URL names, or of an embedded one for the time."""
     if os.environ.get("DATABASE_URL"):
-        yield database.database_url()
+        yield database.database_url().reveal()
         return
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "postgres"

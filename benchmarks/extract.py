@@ -76,7 +76,7 @@ def make_clips(folder: Path, only: str) -> dict[str, Path]:
             path = clips[name] = folder / f"{name}.{suffix}"
             if not path.exists():
                 print(f"making {path.name}", file=sys.stderr)
-                _make_clip(path, codec, SIZES[size], _pictures(SIZES[size]))
+                make_clip(path, codec, SIZES[size], moving_pictures(SIZES[size]))
     return clips
 
 
@@ -87,7 +87,7 @@ def make_tiny(path: Path) -> None:
     rng = np.random.default_rng(0)
     size = 96, 64
     pictures = (rng.integers(0, 256, (*size[::-1], 3), np.uint8) for _ in range(2 * RATE))
-    _make_clip(path, "h264", size, pictures)
+    make_clip(path, "h264", size, pictures)
 
 
 def footage(folder: Path | None, only: str) -> dict[str, Path]:
@@ -99,7 +99,8 @@ def footage(folder: Path | None, only: str) -> dict[str, Path]:
     return {name: path for name, path in named.items() if name.startswith(only)}
 
 
-def _make_clip(path: Path, codec: str, size: tuple[int, int], pictures: Iterable[Any]) -> None:
+def make_clip(path: Path, codec: str, size: tuple[int, int], pictures: Iterable[Any]) -> None:
+    """Encode pictures, 25 a second."""
     import av
 
     encoder, _, options = CODECS[codec]
@@ -115,7 +116,7 @@ def _make_clip(path: Path, codec: str, size: tuple[int, int], pictures: Iterable
     partial.replace(path)
 
 
-def _pictures(size: tuple[int, int]) -> Iterator[Any]:
+def moving_pictures(size: tuple[int, int]) -> Iterator[Any]:
     """Move a camera over photographs, one a shot, with a little noise as of a sensor."""
     import cv2
     import numpy as np

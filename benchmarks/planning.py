@@ -1,11 +1,22 @@
-"""`snakemake -n` of large projects: time and memory, fresh, half done, and all done but one.
+"""`snakemake -n` of large projects: time and memory, whatever is there already.
 
 Ours is `snakemake -n` with the default profile, in a folder and with a database of its own. Bare is
-a workflow of three shell rules a video and one that takes all results, as anyone would write it, of
-the same job count; each round plans both, one after the other, and medians count. Finished videos
-are rows and empty files in the right order; finished projects, what `snakemake --touch` records. A
-plan whose jobs are not the right ones ends the benchmark. Times are of the processor, unless they
-are named wall: the machine may have other work. With --slurm also the plan of `--profile slurm`.
+a workflow of three shell rules per video and one that takes all results, as anyone would write it,
+with nothing done yet. Each round plans both, one after the other, and medians count. A plan that
+has not the right jobs, or not the right number of videos in each stage, ends the benchmark. Times
+are of the processor, unless they are named wall: the machine may have other work. With --slurm also
+the plan of `--profile slurm`.
+
+The states of a project of N videos:
+
+  fresh              no video was begun
+  half               half of the videos are finished
+  finished_plus_one  all are finished, and so was their dataset when the last video was added
+  moved_store        the same, and the store was renamed, with `store:` set to its new name
+  restored_dump      the same, and the rows are older than all files: each file has to be read
+
+A finished video has its rows, a video file of no bytes, and frame tables of nine images that carry
+the fingerprints of the settings. All videos share one content, so that one table serves them all.
 """
 
 from __future__ import annotations
@@ -15,23 +26,27 @@ import itertools
 import json
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from claims import fresh_database
 
+from dataminer import batches, fingerprints
 from dataminer.config import Config, load
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, make_table, write_table
 from dataminer.stages import made_with
-from dataminer.store import Store
+from dataminer.store import INFO_FILE, Store
 
 EXAMPLES = """
 examples:
@@ -76,20 +91,43 @@ rule filter:
         "touch {output}"
 """
 # lengths as they are on YouTube: most of some minutes, some of an hour
-LENGTHS = "UPDATE videos SET duration = 60 + 20 * (substr(video_id, 2)::int % 30)"
-FINISHED = {
+SHORTEST, STEP, LENGTHS = 60, 20, 30
+LENGTH = (
+    f"UPDATE videos SET duration = {SHORTEST} + {STEP} * (substr(video_id, 2)::int % {LENGTHS})"
+)
+FINISH = {
     "videos": """
         UPDATE videos SET status = 'EXTRACTED', video_path = 'x', frames_dir = 'x',
-            frame_count = 9, downloaded_with = %(download)s, extracted_with = %(extract)s
+            frame_count = %(images)s, downloaded_with = %(download)s, extracted_with = %(extract)s,
+            extract_fingerprint = %(frames)s
         WHERE substr(video_id, 2)::int <= %(finished)s
         """,
     "project_videos": """
-        UPDATE project_videos SET status = 'FILTERED', filtered_dir = 'x', passed_frames = 7,
-            filtered_with = %(filter)s
+        UPDATE project_videos SET status = 'FILTERED', filtered_dir = 'x',
+            passed_frames = %(images)s, filtered_with = %(filter)s, filtered_from = %(frames)s,
+            filter_fingerprint = %(filtered)s
         WHERE substr(video_id, 2)::int <= %(finished)s
         """,
 }
-STATES = ("fresh", "half", "finished_plus_one")
+FORGET = {
+    "videos": """
+        UPDATE videos SET status = 'PENDING', video_path = NULL, frames_dir = NULL,
+            frame_count = NULL, downloaded_with = NULL, extracted_with = NULL,
+            extract_fingerprint = NULL
+        """,
+    "project_videos": """
+        UPDATE project_videos SET status = 'PENDING', filtered_dir = NULL, passed_frames = NULL,
+            filtered_with = NULL, filtered_from = NULL, filter_fingerprint = NULL
+        """,
+}
+STATES = ("fresh", "half", "finished_plus_one", "moved_store", "restored_dump")
+STAGES = ("download", "extract", "filter")
+IMAGES = [f"{place:06d}.jpg" for place in range(9)]
+SHA256 = "0" * 64
+CORES = 2
+BATCH_SECONDS = 1800  # of a job on this machine, by our estimate; see dataminer/run.py
+MOST_VIDEOS = 200  # of a job on a cluster
+SLURM = ROOT / "profiles" / "slurm"
 
 
 @dataclass(frozen=True)
@@ -106,118 +144,178 @@ class Site:
 
     def __init__(self, folder: Path, kept: Any, videos: int) -> None:
         self.folder, self.kept, self.videos = folder, kept, videos
-        self.began, self.finished = time.time() - 10 * videos, 0
-        self.store = Store(folder / "data")
-        # weights that are there: a rule that fetches them would be a job more
-        make(folder / "weights.pt", 0)
-        values = {"project": PROJECT, "detect": {"model": "weights.pt"}}
+        self.finished = 0
+        (folder / "weights.pt").touch()  # a rule that fetches them would be a job more
         (folder / "config").mkdir()
-        (folder / "config" / "config.yaml").write_text(yaml.safe_dump(values))
-        self.config = load(values)
-        kept.cursor().execute(LENGTHS)
+        self.config = self.configure("data")
+        kept.cursor().execute(LENGTH)
+
+    def configure(self, store: str) -> Config:
+        """Write the configuration, which names the store."""
+        values = {"project": PROJECT, "store": store, "detect": {"model": "weights.pt"}}
+        (self.folder / "config" / "config.yaml").write_text(yaml.safe_dump(values))
+        return load(values)
+
+    @property
+    def store(self) -> Store:
+        """The store, wherever it is now."""
+        return Store(self.folder / self.config.store)
 
     def reach(self, state: str) -> None:
-        """Have as many videos finished as a state says; states come in their order."""
+        """Have the project in a state; states come in their order."""
         if state == "half":
             self.finish(self.videos // 2)
-        elif state == "finished_plus_one":
+        elif state != "fresh":
             self.finish(self.videos - 1)
             self.finish_project()
+            self.move("moved" if state == "moved_store" else "data")
+        if state == "restored_dump":
+            self.change_rows(FORGET)
 
     def finish(self, count: int) -> None:
         """Have the first so many videos finished, in the database and in the store."""
-        marks = {"finished": count, **marks_of(self.config)}
-        for table, statement in FINISHED.items():
-            with self.kept.cursor() as cursor:
-                cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER transition")
-                cursor.execute(statement, marks)
-                cursor.execute(f"ALTER TABLE {table} ENABLE TRIGGER transition")
-                cursor.execute(f"VACUUM ANALYZE {table}")
+        if count == self.finished:
+            return
+        self.change_rows(FINISH, {"finished": count, "images": len(IMAGES), **marks(self.config)})
+        files = Files(self.store, self.config)
         for number in range(self.finished + 1, count + 1):
-            for step, file in enumerate(results_of(self.store, f"v{number}")):
-                make(file, self.began + 3 * number + step)
+            files.make(f"v{number}")
         self.finished = count
 
     def finish_project(self) -> None:
-        """Have the project finished as it was before its last video joined it."""
-        for file in results_of_project(self.store):
-            make(file, self.began)  # too old, so that Snakemake touches them, and takes notes
-        last = f"v{self.videos}"
-        cursor = self.kept.cursor()
-        cursor.execute("DELETE FROM project_videos WHERE video_id = %s", (last,))
-        subprocess.run(
-            [*ours(self)[:-1], "--touch", "--no-hooks", "-q", "all"], cwd=self.folder, check=True
-        )
-        cursor.execute(
-            "INSERT INTO project_videos (project_id, video_id) SELECT project_id, %s FROM projects",
-            (last,),
-        )
+        """Have the dataset there, as it was before the last video was added."""
+        store = self.store
+        for file in (
+            *(store.dedup(PROJECT) / name for name in ("frames.parquet", "clusters.parquet")),
+            *(store.detect(PROJECT) / name for name in ("annotations.json", "data.yaml")),
+            *(store.report(PROJECT) / name for name in ("contact_sheet.jpg", "index.html")),
+        ):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
 
-    def expected(self) -> dict[str, int]:
-        """Return the jobs that a right plan has, by rule."""
-        left = self.videos - self.finished
-        stages = dict.fromkeys(("download", "extract", "filter"), left)
-        return {"all": 1, "dedup": 1, "detect": 1, "report": 1, **stages}
+    def move(self, store: str) -> None:
+        """Rename the store, and say so in the configuration."""
+        before = self.store.root
+        self.config = self.configure(store)
+        before.rename(self.store.root)
 
+    def change_rows(self, statements: dict[str, str], values: dict[str, Any] | None = None) -> None:
+        """Change rows in a way that no stage does."""
+        with self.kept.cursor() as cursor:
+            for table, statement in statements.items():
+                cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER transition")
+                cursor.execute(statement, values)
+                cursor.execute(f"ALTER TABLE {table} ENABLE TRIGGER transition")
+                cursor.execute(f"VACUUM ANALYZE {table}")
 
-def marks_of(config: Config) -> dict[str, str]:
-    """Return what rows of finished videos carry."""
-    return {
-        "download": made_with("download", config.download.result_settings()),
-        "extract": made_with("extract", config.extract.result_settings()),
-        "filter": made_with("filter", config.filter.result_settings()),
-    }
-
-
-def results_of(store: Store, video: str) -> Iterator[Path]:
-    """Give the files that a finished video has."""
-    yield store.video(video) / "info.json"
-    yield store.frames(video) / "frames.parquet"
-    yield store.filtered(PROJECT, video) / "frames.parquet"
+    def expected(self, state: str, cluster: bool = False) -> dict[str, int]:
+        """Return what a right plan has: the jobs of each rule, and the videos of each stage."""
+        left = range(self.finished + 1, self.videos + 1)
+        count = (batches_on_cluster if cluster else batches_here)(left)
+        stages = dict.fromkeys(STAGES, count)
+        stages |= {f"videos to {stage}": len(left) for stage in STAGES}
+        adopt = {"adopt": 1} if state == "restored_dump" else {}
+        return {"all": 1, "batches": 1, "dedup": 1, "detect": 1, "report": 1, **stages, **adopt}
 
 
-def results_of_project(store: Store) -> Iterator[Path]:
-    """Give the files that a finished project has."""
-    yield store.dedup(PROJECT) / "frames.parquet"
-    yield store.dedup(PROJECT) / "clusters.parquet"
-    yield store.detect(PROJECT) / "annotations.json"
-    yield store.detect(PROJECT) / "data.yaml"
-    yield store.report(PROJECT) / "contact_sheet.jpg"
-    yield store.report(PROJECT) / "index.html"
+class Files:
+    """What finished videos have in a store."""
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self.store, self.marks = store, marks(config)
+        info = {"video": "x", "size_bytes": 0, "sha256": SHA256, "title": "Title", "duration": 60.0}
+        info |= {"made_with": self.marks["download"], "fingerprint": "download"}
+        self.info = json.dumps(info)
+        self.frames = self.table("extract", "frames")
+        of_frames = {"filtered_from": self.marks["frames"]}
+        self.filtered = self.table("filter", "filtered", **of_frames)
+
+    def table(self, stage: str, made: str, **more: str) -> bytes:
+        """Return the bytes of a frame table that carries what rows carry."""
+        rows = len(IMAGES)
+        columns: dict[str, Any] = {
+            field.name: [None] * rows if field.nullable else np.zeros(rows)
+            for field in FRAMES_SCHEMA
+        }
+        columns |= {"video_id": ["v1"] * rows, "file_name": IMAGES, "frame_index": np.arange(rows)}
+        about = {"fingerprint": self.marks[made], "made_with": self.marks[stage], **more}
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / FRAMES_FILE
+            write_table(file, make_table(columns, FRAMES_SCHEMA), FRAMES_SCHEMA, about, ready=True)
+            return file.read_bytes()
+
+    def make(self, video: str) -> None:
+        """Make the files of a finished video."""
+        folders = self.store.video(video), self.store.frames(video)
+        passed = self.store.filtered(PROJECT, video)
+        for folder in (*folders, passed):
+            folder.mkdir(parents=True)
+        (folders[0] / "x").touch()
+        (folders[0] / INFO_FILE).write_text(self.info)
+        for folder, table in ((folders[1], self.frames), (passed, self.filtered)):
+            (folder / FRAMES_FILE).write_bytes(table)
+        for image in IMAGES:
+            (folders[1] / image).touch()
+            os.link(folders[1] / image, passed / image)
 
 
-def make(file: Path, when: float) -> None:
-    """Make an empty file that is so old."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch()
-    os.utime(file, (when, when))
+def marks(config: Config) -> dict[str, str]:
+    """Return what rows and files of finished videos carry."""
+    settings = {stage: getattr(config, stage).result_settings() for stage in STAGES}
+    frames = fingerprints.of_extract(settings["extract"], SHA256)
+    filtered = fingerprints.of_filter(settings["filter"], frames)
+    made = {stage: made_with(stage, used) for stage, used in settings.items()}
+    return {**made, "frames": frames, "filtered": filtered}
+
+
+def batches_here(videos: range) -> int:
+    """Return how many batches these videos are on this machine: a few are a batch each."""
+    if len(videos) <= batches.SHOWN_BY_ITSELF:
+        return len(videos)
+    return math.ceil(work(videos) / (BATCH_SECONDS * CORES))
+
+
+def batches_on_cluster(videos: range) -> int:
+    """Return how many batches these videos are with the profile's cluster."""
+    profile = yaml.safe_load((SLURM / "config.yaml").read_text())
+    limits = dict(limit.split("=") for limit in profile["resources"])
+    seconds = 60 * int(limits["job_minutes"]) * int(limits["job_slots"])
+    return max(math.ceil(work(videos) / seconds), math.ceil(len(videos) / MOST_VIDEOS))
+
+
+def work(videos: range) -> float:
+    """Return the seconds that we estimate for these videos."""
+    return sum(batches.estimate(SHORTEST + STEP * (number % LENGTHS)) for number in videos)
 
 
 def ours(site: Site, *options: str) -> list[str]:
     """Return the command that plans a site."""
     where = ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(site.folder)]
-    return [str(SNAKEMAKE), *where, *options, "-n"]
+    return [str(SNAKEMAKE), *where, f"-c{CORES}", *options, "-n"]
 
 
 def bare(folder: Path, videos: int) -> list[str]:
     """Return the command that plans the bare workflow, which is written first."""
     (folder / "Snakefile").write_text(BARE)
     where = ["--snakefile", str(folder / "Snakefile"), "--directory", str(folder)]
-    return [str(SNAKEMAKE), *where, "-c2", "--config", f"videos={videos}", "-n"]
+    return [str(SNAKEMAKE), *where, f"-c{CORES}", "--config", f"videos={videos}", "-n"]
 
 
 def cost(command: list[str], expected: dict[str, int]) -> Cost:
     """Plan once, see that the plan is the right one, and say what it took."""
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=output, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
-        found = jobs(output.read())
-    if process.returncode or found != expected:
-        raise SystemExit(f"{' '.join(command)}: the plan is {found} instead of {expected}")
+        errors.seek(0)
+        shown = output.read()
+        found = jobs(shown) | due(shown)
+        if process.returncode or found != expected:
+            told = f"{' '.join(command)}: the plan is {found} instead of {expected}"
+            raise SystemExit(f"{errors.read()[-2000:]}\n{told}")
     return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024)
 
 
@@ -227,6 +325,12 @@ def jobs(output: str) -> dict[str, int]:
     counts = {name: int(count) for name, count in (line.split() for line in table)}
     counts.pop("total", None)
     return counts
+
+
+def due(output: str) -> dict[str, int]:
+    """Count the videos of a plan by stage, from what we say of it."""
+    found = re.findall(r"^dataminer: (\w+)[\w ]*: (\d+) due", output, re.MULTILINE)
+    return {f"videos to {stage}": int(count) for stage, count in found}
 
 
 def median(costs: Iterable[Cost]) -> Cost:
@@ -242,19 +346,40 @@ def project(videos: int) -> Iterator[Site]:
         yield Site(Path(folder), kept, videos)
 
 
-def measure(videos: int, states: list[str], rounds: int, slurm: bool) -> dict[str, Cost]:
-    """Plan a project of so many videos in each state, and the bare workflow beside it."""
+def measure(
+    videos: int, states: Sequence[str], rounds: int, *, slurm: bool = False, beside: bool = True
+) -> dict[str, Cost]:
+    """Plan a project of so many videos in each state.
+
+    Parameters
+    ----------
+    videos : int
+        How many.
+    states : sequence of str
+        Of :data:`STATES`, in their order.
+    rounds : int
+        How often each plan is made.
+    slurm : bool
+        Plan for the cluster's profile as well.
+    beside : bool
+        Plan the bare workflow as well, in turns with the first state.
+
+    Returns
+    -------
+    dict of str to Cost
+        The medians of each state, of ``STATE_slurm``, and of ``bare``.
+    """
     costs: dict[str, Cost] = {}
-    stages = dict.fromkeys(("download", "extract", "filter"), videos)
-    with project(videos) as site, tempfile.TemporaryDirectory() as beside:
+    stages = dict.fromkeys(STAGES, videos)
+    with project(videos) as site, tempfile.TemporaryDirectory() as folder:
         for state in states:
             site.reach(state)
-            plans = {state: (ours(site), site.expected())}
+            plans = {state: (ours(site), site.expected(state))}
             if slurm:
-                profile = ("--profile", str(ROOT / "profiles" / "slurm"))
-                plans[f"{state}_slurm"] = (ours(site, *profile), site.expected())
-            if state == states[0]:
-                plans["bare"] = (bare(Path(beside), videos), {"all": 1, **stages})
+                command = ours(site, "--profile", str(SLURM))
+                plans[f"{state}_slurm"] = (command, site.expected(state, cluster=True))
+            if beside and state == states[0]:
+                plans["bare"] = (bare(Path(folder), videos), {"all": 1, **stages})
             turns = [{name: cost(*plan) for name, plan in plans.items()} for _ in range(rounds)]
             costs |= {name: median(turn[name] for turn in turns) for name in plans}
     return costs
@@ -266,9 +391,10 @@ def short(videos: int) -> str:
 
 
 def ratios(found: dict[int, dict[str, Cost]]) -> dict[str, float]:
-    """Return each state against another, and how the cost grows with the videos."""
+    """Return each state against bare and fresh, and how the cost grows with the videos."""
     table: dict[str, float] = {}
-    pairs = [("fresh", "bare"), *((state, "fresh") for state in STATES[1:])]
+    pairs = [(state, "bare") for state in STATES]
+    pairs += [(state, "fresh") for state in STATES[1:]]
     pairs += [(f"{state}_slurm", state) for state in STATES]
     for videos, costs in found.items():
         for one, other in pairs:
@@ -307,7 +433,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, no table")
     parser.add_argument("--videos", type=int, nargs="+", default=[1000, 10_000, 30_000])
-    parser.add_argument("--states", nargs="+", choices=STATES, default=list(STATES))
+    parser.add_argument(
+        "--states", nargs="+", choices=STATES, default=list(STATES), metavar="STATE"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often each plan is made")
     parser.add_argument("--slurm", action="store_true", help="also with --profile slurm")
     return parser.parse_args()
@@ -318,7 +446,7 @@ def main() -> None:
     options = arguments()
     states = [state for state in STATES if state in options.states]
     found = {
-        videos: measure(videos, states, options.rounds, options.slurm)
+        videos: measure(videos, states, options.rounds, slurm=options.slurm)
         for videos in sorted(options.videos)
     }
     compared = ratios(found)

@@ -1,0 +1,465 @@
+"""What a run costs beside its work: processor time, wall time, plans of large projects, files.
+
+A run is `snakemake -c2 only_filter` of a fresh project of local clips, after `dataminer populate`,
+which is not counted. Its CPU is user and system time of all processes: Snakemake, its jobs, their
+workers, and the embedded PostgreSQL with all its children. The functions are `probe`, `extract` and
+`filter_frames` of dataminer.stages, called in a loop for the same clips by one process with one
+thread, after one clip that is not counted: no database, no workflow, nothing imported meanwhile. A
+run that does not finish every clip ends the benchmark. Both sides take turns, and each figure is
+the ratio of the medians of all rounds.
+
+The keys, by part:
+
+  short   cpu_per_video_vs_work      CPU of a run over 500 clips of 5 s at 640x360
+                                     / CPU of the functions for the same clips
+          cpu_per_video_vs_work_100  the same for 100 clips
+          cpu_per_video_vs_work_20   the same for 20 clips
+  long    long_cpu_vs_work           CPU of a run over 16 clips of 5 minutes
+                                     / CPU of the functions for the same clips
+  mixed   mixed_wall_vs_two_workers  wall time of a run over 400 clips of 5 s and one of 20 minutes,
+                                     less that of `snakemake -c2` in a workflow with nothing to do
+                                     / wall time of the functions for the same clips in two
+                                     processes, the longest clip first
+  plans   plan_10000_vs_bare_STATE   CPU of `snakemake -n` with 10,000 videos in a state
+                                     / CPU of `snakemake -n` for the bare workflow of 30,000 jobs;
+                                     planning.py tells of both, and of the states
+          plan_100000_vs_bare_10000  CPU of `snakemake -n` with 100,000 fresh videos
+                                     / the same bare workflow of 30,000 jobs
+  files   files_per_video            files and folders in the store, logs and .snakemake, without
+                                     images and archives of frames, after a run over 24 clips, or
+                                     after another with a changed filter: the greater
+                                     / 24
+
+The clips are made on the way (pans and zooms over photographs with noise, x264). Eight are encoded;
+the others are copies that differ in a few bytes, and long ones are the eight in a row. --clips
+keeps the eight for the next time. --scale 0.1 has a tenth of the clips and of the planned videos,
+and long clips of a tenth of the length. Of short clips there are at least 13, of which no job has
+only one; of long clips at least 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+import psycopg2
+import yaml
+from claims import rounded, server
+from extract import RATE, Measured, clocked, make_clip, moving_pictures
+from planning import CORES, PROJECT, ROOT, SNAKEMAKE, due, measure
+from populate import fresh_database
+
+EXAMPLES = """
+examples:
+  python benchmarks/pipeline.py --clips /tmp/clips
+  python benchmarks/pipeline.py --json
+  python benchmarks/pipeline.py --parts short files --scale 0.1 --rounds 1
+
+An embedded server of its own is made in a temporary folder, whatever DATABASE_URL names.
+"""
+PARTS = ("short", "long", "mixed", "plans", "files")
+SIZE = (640, 360)
+SECONDS = 5
+ENCODED = 8
+COUNTS = {"": 500, "_100": 100, "_20": 20}
+LONG, LONG_SECONDS = 16, 5 * 60
+MIXED, LONGEST_SECONDS = 400, 20 * 60
+FILES = 100
+LEAST = 13  # short clips: fewer are a batch each, which is another case
+STATES = ("fresh", "finished_plus_one", "moved_store", "restored_dump")
+PLANNED, MANY = 10_000, 100_000
+# what synthetic pictures have of sharpness says nothing
+FILTER = {"min_sharpness": 0}
+OTHER_FILTER = {**FILTER, "min_contrast": 0.021}
+OF_FRAMES = {".jpg", ".png", ".webp", ".tar"}
+DONE = "SELECT count(*) FROM project_videos WHERE status IN ('FILTERED', 'FILTERED_EMPTY')"
+NOTHING_TO_DO = 'rule made:\n    output:\n        "made"\n    shell:\n        "touch {output}"\n'
+
+
+@dataclass(frozen=True)
+class Took:
+    """What a command took, in seconds."""
+
+    cpu: float
+    wall: float
+
+
+# ------------------------------------------------------------------------------------ the clips
+
+
+class Clips:
+    """Makes clips, in a folder that is new."""
+
+    def __init__(self, folder: Path, encoded: Path) -> None:
+        self._folder, self._kept = folder, encoded
+
+    @cached_property
+    def _encoded(self) -> list[Path]:
+        return encode(self._kept)
+
+    def short(self, count: int) -> list[Path]:
+        """Make so many clips of a few seconds."""
+        return self._copies("short", self._encoded, count)
+
+    def long(self, name: str, count: int, seconds: float) -> list[Path]:
+        """Make so many clips that are so long."""
+        joined = self._folder / f"{name}.mp4"
+        join(self._encoded, joined, seconds)
+        return self._copies(name, [joined], count)
+
+    def _copies(self, name: str, sources: list[Path], count: int) -> list[Path]:
+        copies = [self._folder / f"{name}-{number:04d}.mp4" for number in range(count)]
+        for number, (path, source) in enumerate(zip(copies, itertools.cycle(sources))):
+            # a box that every reader skips makes each file another
+            box = struct.pack(">I4sQ", 16, b"free", number)
+            path.write_bytes(source.read_bytes() + box)
+        return copies
+
+
+def encode(folder: Path) -> list[Path]:
+    """Encode the clips that are not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clips = [folder / f"short-{number}.mp4" for number in range(ENCODED)]
+    if not all(clip.exists() for clip in clips):
+        pictures = moving_pictures(SIZE)
+        for clip in clips:
+            tell(f"making {clip.name}")
+            make_clip(clip, "h264", SIZE, itertools.islice(pictures, SECONDS * RATE))
+    return clips
+
+
+def join(clips: list[Path], path: Path, seconds: float) -> None:
+    """Put clips in a row, again and again, until they are so long."""
+    row = itertools.islice(itertools.cycle(clips), max(1, round(seconds / SECONDS)))
+    listed = path.with_suffix(".txt")
+    listed.write_text("".join(f"file '{clip.absolute()}'\n" for clip in row))
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-f", "concat", "-safe", "0"]
+    subprocess.run([*command, "-i", str(listed), "-c", "copy", str(path)], check=True)
+
+
+# ----------------------------------------------------------------------------------- the runs
+
+
+class Site:
+    """A working directory with a fresh project of clips."""
+
+    def __init__(self, folder: Path, clips: list[Path]) -> None:
+        self.folder, self.clips = folder, clips
+        self.log = folder / "output"
+        self.configure(FILTER)
+        dataminer = [str(SNAKEMAKE.with_name("dataminer")), "populate"]
+        self._done(command(dataminer, folder, self.log))
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Write the configuration."""
+        listed = {"files": [str(clip) for clip in self.clips]}
+        values = {"project": PROJECT, "input": listed, "filter": settings}
+        (self.folder / "config").mkdir(exist_ok=True)
+        (self.folder / "config" / "config.yaml").write_text(yaml.safe_dump(values))
+
+    def run(self) -> Took:
+        """Have all clips filtered, and see that they are; return what that took."""
+        snakemake = [str(SNAKEMAKE), "--snakefile", str(ROOT / "Snakefile"), f"-c{CORES}"]
+        with closing(psycopg2.connect(os.environ["DATABASE_URL"])) as connection:
+            database = Server(connection)
+            before = database.cpu()
+            took = self._done(command([*snakemake, "only_filter"], self.folder, self.log))
+            of_server = database.cpu() - before
+            finished = database.count(DONE)
+        planned = due(self.log.read_text()).get("videos to filter")
+        if not finished == planned == len(self.clips):
+            self._stop(
+                f"{planned} clips were planned, {finished} of {len(self.clips)} are filtered"
+            )
+        return Took(took.cpu + of_server, took.wall)
+
+    def left(self) -> int:
+        """Count what runs have left, without the images and archives of frames."""
+        roots = (self.folder / name for name in ("data", "logs", ".snakemake"))
+        found = (path for root in roots for path in root.rglob("*"))
+        return sum(path.is_dir() or path.suffix not in OF_FRAMES for path in found)
+
+    def _done(self, took: Took | None) -> Took:
+        if took is None:
+            self._stop("the command failed")
+        return took
+
+    def _stop(self, why: str) -> NoReturn:
+        raise SystemExit(f"{self.log.read_text()[-3000:]}\n{why}")
+
+
+class Server:
+    """The server behind a connection."""
+
+    def __init__(self, connection: Any) -> None:
+        connection.autocommit = True
+        self._cursor = connection.cursor()
+        parent = psutil.Process(self.count("SELECT pg_backend_pid()")).parent()
+        assert parent
+        self._postmaster = parent
+
+    def count(self, query: str) -> int:
+        """Return the number that a query asks for."""
+        self._cursor.execute(query)
+        return int(self._cursor.fetchone()[0])
+
+    def cpu(self) -> float:
+        """Return the CPU seconds of the server so far, with children that have ended."""
+        live = [child.cpu_times() for child in self._postmaster.children()]
+        own = self._postmaster.cpu_times()
+        ended = own.children_user + own.children_system
+        return float(ended + sum(times.user + times.system for times in (own, *live)))
+
+
+@contextmanager
+def site(clips: list[Path]) -> Iterator[Site]:
+    """Make a fresh project of clips, with a database of its own."""
+    with tempfile.TemporaryDirectory() as folder, fresh_database():
+        yield Site(Path(folder), clips)
+
+
+def command(words: list[str], folder: Path, log: Path) -> Took | None:
+    """Run a command to its end, as after `source .venv/bin/activate`; None if it failed."""
+    path = f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"
+    with log.open("w") as output:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            words, cwd=folder, env={**os.environ, "PATH": path}, stdout=output, stderr=output
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return None if process.returncode else Took(usage.ru_utime + usage.ru_stime, wall)
+
+
+def run(clips: list[Path]) -> Took:
+    """Run a fresh project of clips."""
+    with site(clips) as made:
+        return made.run()
+
+
+def empty_start() -> Took:
+    """Run Snakemake where there is nothing to do."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "Snakefile").write_text(NOTHING_TO_DO)
+        (folder / "made").touch()
+        took = command([str(SNAKEMAKE), f"-c{CORES}"], folder, folder / "output")
+    if not took:
+        raise SystemExit("snakemake failed with nothing to do")
+    return took
+
+
+# ------------------------------------------------------------------------------ the functions
+
+
+def functions(clips: list[Path], processes: int = 1) -> Took:
+    """Call the functions for clips, in so many new processes."""
+    request = json.dumps([[str(clip) for clip in clips], processes])
+    command = [sys.executable, __file__, "--worker", request]
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    return Took(**json.loads(result.stdout))
+
+
+def worker(request: str) -> None:
+    """Call the functions for clips, and print what that took."""
+    names, processes = json.loads(request)
+    clips = [Path(name) for name in names]
+    with tempfile.TemporaryDirectory() as out:
+        took = one_by_one(clips, out) if processes == 1 else shared(clips, out, processes)
+    print(json.dumps(took))
+
+
+def one_by_one(clips: list[Path], out: str) -> Measured:
+    """Call the functions for one clip after the other."""
+    warm_up(clips[0])
+    took: Measured = {}
+    with clocked(took):
+        for clip in clips:
+            call(clip, out)
+    return took
+
+
+def shared(clips: list[Path], out: str, processes: int) -> Measured:
+    """Call the functions in processes that take one clip at a time; the wall time counts."""
+    ready = multiprocessing.Barrier(processes + 1)
+    largest_first = sorted(clips, key=lambda clip: -clip.stat().st_size)
+    work = [(clip, out) for clip in largest_first]
+    took: Measured = {}
+    with multiprocessing.Pool(processes, warm_up, (largest_first[-1], ready)) as pool:
+        ready.wait()
+        with clocked(took):
+            pool.starmap(call, work, chunksize=1)
+    return took
+
+
+def warm_up(clip: Path, ready: Barrier | None = None) -> None:
+    """Have libraries loaded and set up."""
+    with tempfile.TemporaryDirectory() as out:
+        call(clip, out)
+    if ready:
+        ready.wait()
+
+
+def call(clip: Path, out: str) -> None:
+    """Take frames out of a clip and filter them, and do nothing else."""
+    from dataminer.config.models import ExtractConfig, FilterConfig
+    from dataminer.stages.extract import extract
+    from dataminer.stages.filter import filter_frames
+    from dataminer.stages.video import probe
+
+    frames, passed = Path(out, clip.stem), Path(out, f"{clip.stem}-passed")
+    frames.mkdir()
+    passed.mkdir()
+    probe(clip)
+    extract(clip, frames, clip.stem, ExtractConfig(), progress=lambda line: None)
+    filter_frames(frames, passed, FilterConfig.model_validate(FILTER))
+
+
+# ---------------------------------------------------------------------------------- the parts
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Measures part by part.
+
+    Parameters
+    ----------
+    clips : Clips
+        Where clips come from.
+    scale : float
+        How large everything is; 1 as the keys say.
+    rounds : int
+        How often both sides of a ratio are measured.
+    """
+
+    clips: Clips
+    scale: float
+    rounds: int
+
+    def short(self) -> dict[str, float]:
+        """Compare runs over short clips with the functions, by CPU."""
+        counts = {mark: max(LEAST, self._count(count)) for mark, count in COUNTS.items()}
+        clips = self.clips.short(max(counts.values()))
+        return {
+            f"cpu_per_video_vs_work{mark}": self._cpu_vs_work(clips[:count])
+            for mark, count in counts.items()
+        }
+
+    def long(self) -> dict[str, float]:
+        """Compare a run over long clips with the functions, by CPU."""
+        clips = self.clips.long("long", self._count(LONG), LONG_SECONDS * self.scale)
+        return {"long_cpu_vs_work": self._cpu_vs_work(clips)}
+
+    def mixed(self) -> dict[str, float]:
+        """Compare a run over many short clips and a long one with two processes, by wall time."""
+        clips = self.clips.short(max(LEAST, self._count(MIXED)))
+        clips += self.clips.long("longest", 1, LONGEST_SECONDS * self.scale)
+        turns = []
+        for number in range(self.rounds):
+            tell(f"round {number + 1}: {len(clips)} clips, one of them long")
+            turns.append((run(clips).wall, empty_start().wall, functions(clips, CORES).wall))
+        ours, empty, theirs = medians(turns)
+        tell(f"  wall s: run {ours:.1f}, empty start {empty:.1f}, two processes {theirs:.1f}")
+        return {"mixed_wall_vs_two_workers": (ours - empty) / theirs}
+
+    def plans(self) -> dict[str, float]:
+        """Compare plans with the bare workflow's."""
+        planned, many = self._count(PLANNED), self._count(MANY)
+        tell(f"plans of {planned} videos")
+        costs = measure(planned, STATES, self.rounds)
+        bare = costs["bare"].cpu
+        found = {f"plan_10000_vs_bare_{state}": costs[state].cpu / bare for state in STATES}
+        tell(f"plans of {many} videos")
+        large = measure(many, ["fresh"], self.rounds, beside=False)["fresh"]
+        return {**found, "plan_100000_vs_bare_10000": large.cpu / bare}
+
+    def files(self) -> dict[str, float]:
+        """Count what runs leave for each video."""
+        tell(f"files of {FILES} clips")
+        with site(self.clips.short(FILES)) as made:
+            made.run()
+            first = made.left()
+            made.configure(OTHER_FILTER)
+            made.run()
+            return {"files_per_video": max(first, made.left()) / FILES}
+
+    def _count(self, count: int) -> int:
+        return max(2, round(count * self.scale))
+
+    def _cpu_vs_work(self, clips: list[Path]) -> float:
+        turns = []
+        for number in range(self.rounds):
+            tell(f"round {number + 1}: {len(clips)} clips")
+            turns.append((run(clips).cpu, functions(clips).cpu))
+        ours, theirs = medians(turns)
+        tell(f"  CPU s: run {ours:.1f}, functions {theirs:.1f}")
+        return ours / theirs
+
+
+def medians(turns: Sequence[tuple[float, ...]]) -> list[float]:
+    """Return the median of each figure."""
+    return [statistics.median(figures) for figures in zip(*turns, strict=True)]
+
+
+def tell(line: str) -> None:
+    """Say how far it is."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, no table")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each side is measured")
+    parser.add_argument("--scale", type=float, default=1.0, help="less than 1 for a trial")
+    parser.add_argument("--clips", type=Path, help="keep the encoded clips in this folder")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, and print the figures."""
+    options = arguments()
+    if options.worker:
+        worker(options.worker)
+        return
+    os.environ.pop("DATABASE_URL", None)
+    found: dict[str, float] = {"scale": options.scale}
+    with tempfile.TemporaryDirectory() as folder, server() as url:
+        os.environ["DATABASE_URL"] = url
+        clips = Clips(Path(folder), options.clips or Path(folder, "encoded"))
+        benchmark = Benchmark(clips, options.scale, options.rounds)
+        for part in PARTS:
+            if part in options.parts:
+                found |= getattr(benchmark, part)()
+    if options.json:
+        json.dump(rounded(found), sys.stdout, indent=2)
+        print()
+    else:
+        for key, value in rounded(found).items():
+            print(f"{key:40} {value:10.3g}")
+
+
+if __name__ == "__main__":
+    main()
