@@ -95,7 +95,7 @@ def test_a_new_video_and_a_filtered_table_that_is_gone_are_all_that_is_planned(j
         stages = {"download": 1, "extract": 1, "filter": 2}
         assert planned(joined) == {**PROJECT_JOBS, **stages}
     finally:
-        table.touch()
+        finished_videos.make(table, finished_videos.BEGAN)
 
 
 def test_a_video_that_left_is_taken_out_of_the_dataset(large: Site):
