@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from dataminer.config import Config
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
 from dataminer.frames import FRAMES_FILE
-from dataminer.images import seem_whole
+from dataminer.images import ARCHIVE_FILE, seem_whole
 from dataminer.planning.looks import stats, times
 from dataminer.planning.marks import Marks
 from dataminer.planning.rows import Member, Rows, Video
@@ -145,6 +145,13 @@ class Videos:
             {video_id: row.updated for video_id, row in self._rows.members[project].items()},
         )
 
+    @property
+    def _archives(self) -> bool:
+        return self._config.extract.frame_store == "tar"
+
+    def _archive(self, video_id: str) -> Path:
+        return self._store.frames(video_id) / ARCHIVE_FILE
+
     # ---- videos, by rows: the first reason counts
 
     def _download(self, row: Video) -> Iterator[Verdict]:
@@ -270,10 +277,15 @@ class Videos:
     def _look_for_losses(self) -> None:
         needed: set[str] | None = None  # all that are done
         for project, verdicts in self.filters.items():
-            self._lose(verdicts, self._files_of(project), None, (State.DONE, State.FAILED))
+            files = self._files_of(project)
+            self._lose(verdicts, files, None, (State.DONE, State.FAILED))
+            if self._archives:  # filtered tables point into them
+                self._lose(verdicts, files._replace(path=self._archive), None)
             needed = (needed or set()) | set(in_state(verdicts, State.DUE))
         if self._extracts:
             self._lose(self._extracts, self._extracted, needed)
+            if self._archives:
+                self._lose(self._extracts, self._extracted._replace(path=self._archive), needed)
             needed = set(in_state(self._extracts, State.DUE))
         self._lose(self._downloads, self._downloaded, needed)
         self._lose(self._downloads, self._downloaded._replace(path=self._media), needed)

@@ -116,8 +116,8 @@ def reconcile(
     dry_run : bool
         Only say what would be done.
     adopt_only : bool
-        Put nothing back and remove nothing: what each run does of itself, since somebody may have
-        deleted frames on purpose, to save space.
+        Add no rows, put nothing back and remove nothing: what each run does of itself, since its
+        plan knows of no more videos, and somebody may have deleted frames to save space.
 
     Returns
     -------
@@ -170,7 +170,8 @@ class _Reconciler:
     def run(self) -> None:
         if self._store_is_away():
             return
-        self._recreate()
+        if not self.adopt_only:
+            self._recreate()
         for video_id, video in self.tables.videos.items():
             if video.mine and self._mend(self._video(video_id, video)):
                 self.touched.add(video_id)

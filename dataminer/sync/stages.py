@@ -29,7 +29,7 @@ class Stage:
     past : tuple of str
         The statuses of rows that have this stage's result, or more.
     made : str or None
-        The column that says what this stage's result was made from, if there is one.
+        The column that says what this stage's result was made from or with, if there is one.
     """
 
     name: str
@@ -54,6 +54,7 @@ DOWNLOAD = Stage(
     released=_V.PENDING,
     done=(_V.DOWNLOADED, _V.FAILED),
     past=(_V.DOWNLOADED, _V.EXTRACTING, _V.EXTRACTED),
+    made="downloaded_with",
 )
 EXTRACT = Stage(
     name="extract",

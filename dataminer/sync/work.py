@@ -158,8 +158,11 @@ def _acquire(
                 f"the database knows no {' '.join(map(str, work.key.values()))}",
                 "add it with `dataminer add-video` or `dataminer populate`",
             )
-        known = work.stage.made is None or (outcome and row.made == outcome.fingerprint)
-        if outcome and known and row.status in (*work.stage.past, outcome.status):
+        if (
+            outcome
+            and row.made == _made(work, outcome)
+            and row.status in (*work.stage.past, outcome.status)
+        ):
             log.info("%s: already %s, nothing to do", work.final, outcome.status)
             return None, outcome
         held = claims.claim(
@@ -182,6 +185,12 @@ def _acquire(
         log.info("%s is %s by %s; waiting %.1f s", work.final, row.status, row.locked_by, wait)
         time.sleep(wait * random.uniform(0.5, 1.0))
         wait, waited = min(wait * 2, LONGEST_WAIT), True
+
+
+def _made(work: Work, outcome: Outcome) -> Any:
+    """Return what the row says if it knows of a result."""
+    column = work.stage.made
+    return outcome.columns.get(column, outcome.fingerprint) if column else None
 
 
 def _usable(work: Work, *, also_failed: bool) -> Outcome | None:

@@ -20,7 +20,7 @@ pytestmark = [
 
 @pytest.mark.parametrize(
     ("runs", "seed", "legs"),
-    [(SNAKEMAKE, 12, 5), (PLANNED, 102, 10)],
+    [(SNAKEMAKE, 12, 3), (PLANNED, 609, 8)],
     ids=["snakemake", "its plan"],
 )
 def test_a_plain_run_leaves_what_mining_without_faults_leaves(

@@ -294,3 +294,13 @@ def test_suspects_are_named(project: Project) -> None:
 def test_a_project_without_videos_says_what_to_do(project: Project) -> None:
     with pytest.raises(DataminerError, match="project q has no videos yet"):
         planning.plan(project.config(), ["p", "q"])
+
+
+def test_an_archive_that_is_gone_is_needed(project: Project) -> None:
+    """Filtered tables point into it, and dedup reads from there."""
+    tar = {"extract": {"frame_store": "tar"}}
+    finished_videos.finish(project.url, project.root, project.config(**tar), "p", VIDEOS)
+    for video in VIDEOS[1:]:
+        archive = project.result("extract", video).with_name("frames.tar")
+        finished_videos.make(archive, finished_videos.BEGAN)
+    assert project.due(**tar) == stages("", "a", "a")

@@ -445,6 +445,14 @@ def test_rows_that_were_deleted_are_made_again(whole):
     assert sync(store).mends == []
 
 
+def test_a_run_makes_no_rows_of_videos_that_its_plan_does_not_know(whole):
+    database, store = whole
+    execute(database, "DELETE FROM project_videos WHERE video_id = 'v1'")
+    execute(database, "DELETE FROM videos WHERE video_id = 'v1'")
+    sync(store, adopt_only=True)
+    assert "v1" not in statuses(database)
+
+
 def test_a_place_in_a_project_alone_is_made_again(whole):
     database, store = whole
     execute(database, "DELETE FROM project_videos WHERE video_id = 'bad'")

@@ -307,6 +307,8 @@ class Walk:
         self.unknown |= self.rows.members - rows.members
         self.unknown -= rows.members
         self.rows = deepcopy(rows)
+        if "broken" in rows.failed:  # what tells of the failure may have been deleted since
+            self.gone.add("broken")
 
     def _delete(self) -> None:
         name = self.chance.choice(sorted(self.rows.members))
