@@ -12,10 +12,8 @@ from pathlib import Path
 
 from dataminer import batches, planning
 from dataminer.config import Config
-from dataminer.frames import FRAMES_FILE
 from dataminer.planning import UPTO, Plan
 from dataminer.stages.looking import Looking
-from dataminer.store import Store
 
 RUNS = Path(".snakemake", "dataminer")
 """Beside Snakemake's own notes: what the jobs of each run leave to say that they are done."""
@@ -106,6 +104,21 @@ class Run:
         return RUNS / self.name
 
     @property
+    def listed(self) -> Path:
+        """The list of the batches."""
+        return self.folder / "batches.json"
+
+    @property
+    def adopted(self) -> Path:
+        """What says that rows agree with files."""
+        return self.folder / "adopted"
+
+    def left(self) -> list[str]:
+        """Return all that no other run will ask for."""
+        marks = [mark for rule in self.members for mark in self.marks(rule)]
+        return [str(self.listed), str(self.adopted), *marks]
+
+    @property
     def slots(self) -> int:
         """How many videos a job works on at once, if it has so many."""
         return self.cluster.slots if self.cluster else self.cores
@@ -149,20 +162,12 @@ class Run:
         """Return the videos that models have still to look at before they are filtered."""
         plan = self.plan
         wanted = {v for project in plan.members for v in plan.due("filter", project)}
-        if looking.compares:  # dedup needs what the models see
-            wanted |= {v for verdicts in plan.members.values() for v in verdicts}
-        extracted = set(plan.due("extract"))
-        videos = sorted(wanted - plan.failed)
-        store = Store(self.config.store_path)
-        frames = planning.times([store.frames(video_id) / FRAMES_FILE for video_id in videos])
-        newest = max((time or math.inf for time in planning.times(looking.files)), default=0.0)
-
-        def seen(video_id: str, made: float | None) -> bool:
-            looks = planning.times(looking.results(video_id))
-            return min(time or 0.0 for time in looks) >= max(made or 0.0, newest)
-
-        each = zip(videos, frames, strict=True)
-        return [v for v, made in each if v in extracted or not seen(v, made)]
+        if looking.compares:  # dedup needs what models see
+            comparing = (project for project in plan.projects if plan.is_due(project, "dedup"))
+            wanted |= {v for project in comparing for v in plan.members[project]}
+        new = wanted & set(plan.due("extract"))
+        frames = {v: plan.frames[v] for v in wanted - new if v in plan.frames}
+        return sorted(({*looking.unseen(frames)} | new) - plan.failed)
 
     def _in_batches(self, videos: set[str]) -> dict[str, list[str]]:
         found = {name: [v for v in part if v in videos] for name, part in self.parts.items()}
@@ -193,7 +198,7 @@ class Run:
     def _mark(self, rule: str, batch: str) -> str:
         return batches.mark_of(self.folder, rule, batch)
 
-    def listed(self, rule: str, batch: str) -> str:
+    def first_videos(self, rule: str, batch: str) -> str:
         """Name the first videos of a batch."""
         return batches.listed(self.members[rule][batch])
 

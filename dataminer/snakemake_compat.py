@@ -1,4 +1,4 @@
-"""What Snakemake and its Slurm plugin have no setting for: every change to them, and nothing else.
+"""What Snakemake and its Slurm plugin have no setting for: every change to them is here.
 
 Each one checks that what it replaces looks as it did when it was written, so that a new version of
 theirs ends in a sentence and not in silence.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import snakemake_executor_plugin_slurm as slurm
+from snakemake.io import IOFile
 from snakemake.persistence import FileBackupMixin
 
 from dataminer.errors import DataminerError
@@ -70,6 +71,15 @@ def tell_lost_jobs() -> None:
         return (None if states is None else found), seconds
 
     _replace(slurm, "query_job_status", plain, ["command", "logger"])
+
+
+def forget(workflow: Any, paths: Iterable[str]) -> None:
+    """Have Snakemake forget files that it will never be asked for again.
+
+    It keeps a note of each output, also of those that it deletes: one file per job and run.
+    """
+    for path in paths:
+        workflow.persistence.cleanup_metadata(IOFile(path))
 
 
 def _replace(owner: Any, name: str, function: Callable[..., Any], parameters: list[str]) -> None:

@@ -15,7 +15,7 @@ from dataminer.errors import DataminerError
 from dataminer.monitor import status
 from dataminer.run import RUNS as runs
 from dataminer.run import Cluster, Run, forced, upto
-from dataminer.snakemake_compat import adapt
+from dataminer.snakemake_compat import adapt, forget
 from dataminer.stages.weights import file_of, to_fetch, weights_path
 from dataminer.store import INFO_FILE, Store
 from dataminer.sync.claims import owner_name
@@ -132,7 +132,7 @@ def marks(rule):
 
 def listed(wildcards=None):
     """The list of this run's batches: what it is made for is due."""
-    return str(run().folder / "batches.json")
+    return str(run().listed)
 
 
 def unless_due(stage, project, path):
@@ -169,7 +169,7 @@ def adopted(wildcards):
     """What says that rows agree with files, if they did not."""
     if not workflow.is_main_process or not run().plan.to_adopt:
         return []
-    return str(run().folder / "adopted")
+    return str(run().adopted)
 
 
 def workers(rule):
@@ -210,7 +210,7 @@ def first_videos(rule):
     def names(wildcards):
         if not workflow.is_main_process:
             return wildcards.batch
-        return run().listed(rule.format(**wildcards), wildcards.batch)
+        return run().first_videos(rule.format(**wildcards), wildcards.batch)
 
     return names
 
@@ -334,6 +334,7 @@ def tell_database(show=False):
     if show:
         GUARD.stop()
         MIRROR.stop()
+        forget(workflow, run().left())
     elif not workflow.local_exec and (said := or_exit(ensure_listening)):
         print(f"dataminer: {said}", file=sys.stderr)
     or_exit(bring_up_to_date, PROJECTS, SETTINGS.monitor)

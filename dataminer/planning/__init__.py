@@ -11,11 +11,10 @@ from collections.abc import Collection, Iterable
 from dataminer.config import Config
 from dataminer.planning import rows
 from dataminer.planning.datasets import Datasets
-from dataminer.planning.looks import times
 from dataminer.planning.verdicts import UPTO, Plan, State, Verdict
 from dataminer.planning.videos import Videos
 
-__all__ = ["UPTO", "Plan", "State", "Verdict", "plan", "times"]
+__all__ = ["UPTO", "Plan", "State", "Verdict", "plan"]
 
 
 def plan(

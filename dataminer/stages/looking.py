@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,14 @@ from dataminer.errors import ErrorClass, TransientError
 from dataminer.files import fingerprint
 from dataminer.frames import read_meta
 from dataminer.stages.hub import CONFIG_FILE, MODELS_FOLDER
-from dataminer.stages.todo import Todo, read_mark, todo
+from dataminer.stages.todo import Todo, changed, has_seen, read_mark, todo
 from dataminer.stages.weights import weights_path
 from dataminer.store import Store
 
 if TYPE_CHECKING:
     from dataminer.stages.looks import Look
 
+_READS_AT_ONCE = 32  # on a network file system a read is mostly waiting
 _Progress = Callable[[str], None]
 
 
@@ -68,13 +70,6 @@ class Looking:
         return semantic or content
 
     @property
-    def files(self) -> list[Path]:
-        """The files of the models in use, there or not; what is older was made by others."""
-        checkpoint = [self.checkpoint / CONFIG_FILE] if self.embeds else []
-        content = self.settings.content
-        return [*checkpoint, *([weights_path(content.model, self.models)] if content.on else [])]
-
-    @property
     def checkpoint(self) -> Path:
         """The folder of the semantic filter's model, there or not."""
         from dataminer.stages.checkpoint import checkpoint_path
@@ -101,11 +96,33 @@ class Looking:
         key = model_key(content.model, content.image_size)
         return self.store.content(key, video_id)
 
-    def results(self, video_id: str) -> list[Path]:
-        """Return the files that the models in use make of a video."""
-        semantic = [self.embeddings(video_id)] if self.embeds else []
-        content = [self.boxes(video_id)] if self.settings.content.on else []
-        return semantic + content
+    def unseen(self, frames: Mapping[str, str]) -> list[str]:
+        """Return the videos that a model in use has not seen as their frames are now.
+
+        What is older than the model's file was seen by another model.
+
+        Parameters
+        ----------
+        frames : mapping of str to str
+            The fingerprint of each video's frames.
+        """
+        eyes: list[tuple[str, Callable[[str], Path], Path]] = []
+        if self.embeds:
+            eyes.append(("embed", self.embeddings, self.checkpoint / CONFIG_FILE))
+        if self.settings.content.on:
+            weights = weights_path(self.settings.content.model, self.models)
+            eyes.append(("content", self.boxes, weights))
+        fetched = [(stage, path, changed(file)) for stage, path, file in eyes]
+
+        def seen(video_id: str) -> bool:
+            return all(
+                has_seen(stage, path(video_id), frames[video_id], since)
+                for stage, path, since in fetched
+            )
+
+        with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
+            found = zip(frames, pool.map(seen, frames), strict=True)
+            return [video_id for video_id, was_seen in found if not was_seen]
 
     def batches(self, videos: Sequence[str]) -> list[tuple[str, ...]]:
         """Part videos into batches for one process each, which loads each model once."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from dataminer.files import fingerprint
 from dataminer.frames import FRAMES_FILE, read_meta
+from dataminer.stages import VERSIONS
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,33 @@ def read_mark(path: Path) -> str | None:
     """Return the mark of a file; None where there is none, or it is damaged."""
     mark = (_meta(path) or {}).get("mark")
     return None if mark is None else str(mark)
+
+
+def has_seen(stage: str, out: Path, source: str, since: float | None) -> bool:
+    """Tell whether a file is of these frames, and by the model that is here now.
+
+    Parameters
+    ----------
+    stage : str
+        ``embed`` or ``content``.
+    out : Path
+        The file.
+    source : str
+        The fingerprint of the frame table.
+    since : float or None
+        When the model's file was last changed; None if it is not here.
+    """
+    made, meta = changed(out), _meta(out) or {}
+    mark = Todo("", Path(), out, source).mark(stage, VERSIONS[stage], str(meta.get("model")))
+    return made is not None and since is not None and made >= since and meta.get("mark") == mark
+
+
+def changed(path: Path) -> float | None:
+    """Return when a file was last changed; None if there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
 
 
 def _meta(path: Path) -> dict[str, Any] | None:

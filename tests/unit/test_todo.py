@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from dataminer.embeddings import Embeddings
 from dataminer.files import sha256_file
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.stages import content, semantic
-from dataminer.stages.todo import Todo, todo
+from dataminer.stages.todo import Todo, changed, has_seen, todo
 from dataminer.stages.weights import weights_sha256
 
 
@@ -116,6 +118,24 @@ def test_a_model_looks_again_when_what_it_sees_would_be_another(
     change(model)
     assert model.looks() == {name: int(name in again) for name in ("content", "semantic")}
     assert model.looks() == {"content": 0, "semantic": 0}
+
+
+def test_it_shows_without_a_model_whether_it_has_seen_frames(model: Model) -> None:
+    out = model.folder / "c.parquet"
+    fetched = changed(model.weights)
+
+    def seen(source: str = "f", since: float | None = fetched) -> bool:
+        return has_seen("content", out, source, since)
+
+    os.utime(model.folder / "frames" / FRAMES_FILE)  # as a copy of the store may have it
+    assert seen()
+    assert not seen("other frames")
+    assert not seen(since=None)
+    assert fetched is not None and not seen(since=time.time() + 60)
+    out.write_bytes(b"cut off")
+    assert not seen()
+    out.unlink()
+    assert not seen()
 
 
 def test_a_look_is_of_embeddings_and_prompts() -> None:

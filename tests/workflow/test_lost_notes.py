@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.support import videos
+from tests.support.paths import ROOT
 from tests.support.postgres import create, drop, name_of
 from tests.support.site import Site, jobs
 
@@ -49,6 +51,9 @@ def goes_on(site: Site, expected: dict[str, int]) -> None:
     assert site.rows("SELECT count(*) FROM project_videos WHERE status <> 'FILTERED'") == [(0,)]
     again = site.snakemake("-n", "only_dedup")
     assert "Nothing to be done" in again.stdout + again.stderr, again.stderr
+    notes = (site.folder / ".snakemake" / "metadata").rglob("*")
+    kept = [base64.urlsafe_b64decode(note.name) for note in notes if note.is_file()]
+    assert not [path for path in kept if path.startswith(b".snakemake")], "never asked for again"
 
 
 def test_snakemakes_notes_are_lost(small: Site) -> None:
@@ -122,3 +127,33 @@ def test_results_are_made_anew_when_asked_for(small: Site) -> None:
     assert (leases("videos"), leases("project_videos")) == ({3}, {2}) != before
     again = small.snakemake("-n", "only_dedup")
     assert "Nothing to be done" in again.stdout + again.stderr
+
+
+MODULE = """
+configfile: "config/config.yaml"
+
+module dataminer:
+    snakefile: "{root}/Snakefile"
+    config: config
+
+use rule * from dataminer as dataminer_*
+
+rule all:
+    default_target: True
+    input: rules.dataminer_only_dedup.input
+"""
+
+
+def test_without_hooks_and_as_a_module_of_another_workflow_it_is_the_same(small: Site) -> None:
+    add(small, "late")
+    assert jobs(small.mine("only_dedup", "--no-hooks")) == ONE_VIDEO
+    add(small, "later")
+    (small.folder / "Snakefile").write_text(MODULE.format(root=ROOT))
+    options = ("--workflow-profile", str(ROOT / "profiles" / "default"))
+    done = small.run("snakemake", "-c2", *options)
+    assert done.returncode == 0, done.stderr
+    made = ("download", "extract", "filter", "dedup")
+    assert jobs(done) == {f"dataminer_{rule}": 1 for rule in (*made, "batches")} | {"all": 1}
+    assert small.rows("SELECT count(*) FROM project_videos WHERE status <> 'FILTERED'") == [(0,)]
+    for again in (small.run("snakemake", "-n", *options), small.snakemake("-n", "only_dedup")):
+        assert "Nothing to be done" in again.stdout + again.stderr, again.stderr
