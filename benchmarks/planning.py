@@ -176,10 +176,11 @@ class Site:
         """Have the first so many videos finished, in the database and in the store."""
         if count == self.finished:
             return
-        self.change_rows(FINISH, {"finished": count, "images": len(IMAGES), **marks(self.config)})
         files = Files(self.store, self.config)
         for number in range(self.finished + 1, count + 1):
             files.make(f"v{number}")
+        # after the files, as a stage does: what is newer than its row is read again
+        self.change_rows(FINISH, {"finished": count, "images": len(IMAGES), **marks(self.config)})
         self.finished = count
 
     def finish_project(self) -> None:
@@ -226,11 +227,11 @@ class Files:
         info = {"video": "x", "size_bytes": 0, "sha256": SHA256, "title": "Title", "duration": 60.0}
         info |= {"made_with": self.marks["download"], "fingerprint": "download"}
         self.info = json.dumps(info)
-        self.frames = self.table("extract", "frames")
-        of_frames = {"filtered_from": self.marks["frames"]}
+        self.frames = self.table("extract", "frames", frames=len(IMAGES))
+        of_frames = {"filtered_from": self.marks["frames"], "passed": len(IMAGES)}
         self.filtered = self.table("filter", "filtered", **of_frames)
 
-    def table(self, stage: str, made: str, **more: str) -> bytes:
+    def table(self, stage: str, made: str, **more: Any) -> bytes:
         """Return the bytes of a frame table that carries what rows carry."""
         rows = len(IMAGES)
         columns: dict[str, Any] = {

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dataminer.files import atomic_write
+from dataminer.files import StrPath, atomic_write
 from dataminer.urls import SourceUrl
 
 FRAMES_FILE = "frames.parquet"
@@ -26,6 +26,7 @@ STILL = 0.02
 _META_KEY = b"dataminer"
 # a key and the beginning of its value, in Thrift's compact protocol: two binaries, fields 1 and 2
 _KEY_IN_FOOTER = b"\x18" + bytes([len(_META_KEY)]) + _META_KEY + b"\x18"
+_TAIL = 2**14  # footers of our tables are a few thousand bytes
 _AFTER_FOOTER = 8  # bytes: the footer's size, and "PAR1"
 
 FRAMES_SCHEMA = pa.schema(
@@ -96,16 +97,22 @@ def make_table(columns: Mapping[str, Sequence[Any] | NDArray[Any]], schema: pa.S
     schema : pa.Schema
         Texts, dictionaries of texts and numbers.
     """
-    arrays = [_array(columns[field.name], field.type) for field in schema]
+    arrays = [make_array(columns[field.name], field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _array(values: Sequence[Any] | NDArray[Any], kind: pa.DataType) -> pa.Array:
+def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return a column of numbers, without nulls; ``to_numpy`` would load pandas."""
+    return np.from_dlpack(column.combine_chunks())
+
+
+def make_array(values: Sequence[Any] | NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """Make one column of a table, as :func:`make_table` does."""
     if pa.types.is_dictionary(kind):  # not dictionary_encode, which loads pyarrow.compute
         texts = [value for value in dict.fromkeys(values) if value is not None]
         places = [None if value is None else texts.index(value) for value in values]
         return pa.DictionaryArray.from_arrays(
-            _array(places, kind.index_type), _array(texts, kind.value_type)
+            make_array(places, kind.index_type), make_array(texts, kind.value_type)
         )
     if isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and _is_number(kind):
         data = [pa.py_buffer(values.astype(kind.to_pandas_dtype()))]
@@ -178,7 +185,7 @@ def read_names(path: Path) -> pa.Table:
         return file.read(["file_name"], use_threads=False)
 
 
-def read_meta(path: Path) -> dict[str, Any]:
+def read_meta(path: StrPath) -> dict[str, Any]:
     """Read what is known about a table as a whole, without its rows.
 
     Returns
@@ -201,26 +208,28 @@ def meta_of(table: pa.Table) -> dict[str, Any]:
 
 def _loaded(text: bytes) -> dict[str, Any]:
     try:
-        loaded: dict[str, Any] = json.loads(text)
+        loaded: dict[str, Any] = json.loads(str(text, "utf-8"))
     except ValueError as error:
         raise pa.ArrowInvalid(f"its metadata is damaged: {error}") from error
     return loaded
 
 
-def _footer(path: Path) -> bytes:
+def _footer(path: StrPath) -> bytes:
     """Read the end of a Parquet file, where its metadata are.
 
     By hand, as https://parquet.apache.org/docs/file-format/ has it: plans read the metadata of
     thousands of tables, and pyarrow takes ten times as long, to build their schemas as well.
     """
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END) - _AFTER_FOOTER
-        file.seek(max(end, 0))
-        size, magic = int.from_bytes(file.read(4), "little"), file.read(4)
-        if magic != b"PAR1" or size > end:
+    with open(path, "rb", buffering=0) as file:
+        length = file.seek(0, os.SEEK_END)
+        tail = os.pread(file.fileno(), _TAIL, max(length - _TAIL, 0))
+        size, magic = int.from_bytes(tail[-_AFTER_FOOTER:-4], "little"), tail[-4:]
+        if magic != b"PAR1" or size > length - _AFTER_FOOTER:
             raise pa.ArrowInvalid(f"{path} is no Parquet file, or was cut off")
-        file.seek(end - size)
-        return file.read(size)
+        whole = size + _AFTER_FOOTER
+        if whole > len(tail):
+            tail = os.pread(file.fileno(), whole, length - whole)
+        return tail[-whole:-_AFTER_FOOTER]
 
 
 def _varint(data: bytes, start: int) -> tuple[int, int]:

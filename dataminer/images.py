@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple, Self
 import pyarrow as pa
 
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.files import link_or_copy
+from dataminer.files import StrPath, link_or_copy
 from dataminer.frames import FRAMES_FILE, meta_of, read_names, read_table
 
 FrameStore = Literal["files", "tar"]
@@ -285,12 +285,12 @@ class FrameReader:
         return corrupt(self.archive, how, self.archive.parent)
 
 
-def seem_whole(folder: Path, meta: Mapping[str, Any]) -> bool:
+def seem_whole(folder: StrPath, meta: Mapping[str, Any]) -> bool:
     """Tell by their number, or their archive's size, whether all images of a table are there.
 
     Parameters
     ----------
-    folder : Path
+    folder : path
         Where the table lies.
     meta : mapping
         What is known about it as a whole.
@@ -298,14 +298,15 @@ def seem_whole(folder: Path, meta: Mapping[str, Any]) -> bool:
     entry = meta.get(ARCHIVE_KEY)
     if entry:
         try:
-            return bool(os.stat(folder / entry["path"]).st_size == entry["bytes"])
+            return bool(os.stat(os.path.join(folder, entry["path"])).st_size == entry["bytes"])
         except (FileNotFoundError, NotADirectoryError):
             return False
     count = meta.get("passed", meta.get("frames"))
     if count is None:  # by an older version
-        return not FrameReader(folder).lost()
-    there = sum(not name.endswith(_TABLES) for name in os.listdir(folder))
-    return bool(there >= count)
+        return not FrameReader(Path(folder)).lost()
+    found = os.listdir(folder)
+    others = [name for name in found if name.endswith(_TABLES)]
+    return bool(len(found) - len(others) >= count)
 
 
 def place_columns(places: list[Place]) -> dict[str, pa.Array]:

@@ -23,11 +23,11 @@ class Store:
 
     def video(self, video_id: str) -> Path:
         """Return the folder of the downloaded file and its ``info.json``."""
-        return self.root / "videos" / video_id
+        return self.root.joinpath("videos", video_id)
 
     def frames(self, video_id: str) -> Path:
         """Return the folder of a video's frames."""
-        return self.root / "frames" / video_id
+        return self.root.joinpath("frames", video_id)
 
     def embeddings(self, model_key: str, video_id: str) -> Path:
         """Return the file of a model's embeddings of a video's frames."""
@@ -57,7 +57,7 @@ class Store:
 
     def filtered(self, project: str, video_id: str) -> Path:
         """Return the folder of a video's frames that passed the project's filter."""
-        return self.project(project) / "filtered" / video_id
+        return self.root.joinpath("projects", project, "filtered", video_id)
 
     def dedup(self, project: str) -> Path:
         """Return the folder of a project's unique frames."""

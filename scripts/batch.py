@@ -1,9 +1,12 @@
 """Do a stage for each video of a batch."""
 
+import gc
 from pathlib import Path
 
-from dataminer.config import load_job
-from dataminer.sync import batch, jobs
+gc.disable()  # in vain while much is loaded; the batch goes on with it
+
+from dataminer.config import load_job  # noqa: E402
+from dataminer.sync import batch, jobs  # noqa: E402
 
 log = Path(snakemake.log[0])
 with jobs.logged(str(log), own_logs=log.parents[1]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -51,7 +52,7 @@ class _Files(NamedTuple):
         When the row was written that should say the same, in seconds since 1970.
     """
 
-    path: Callable[[str], Path]
+    path: Callable[[str], str]
     read: Callable[[str], Verdict | None]
     written: Mapping[str, float]
 
@@ -125,7 +126,7 @@ class Videos:
     @cached_property
     def _downloaded(self) -> _Files:
         return _Files(
-            lambda video_id: self._store.video(video_id) / INFO_FILE,
+            _named(self._store.video, INFO_FILE),
             self._downloaded_file,
             {video_id: row.updated for video_id, row in self._rows.videos.items()},
         )
@@ -133,15 +134,16 @@ class Videos:
     @cached_property
     def _extracted(self) -> _Files:
         return _Files(
-            lambda video_id: self._store.frames(video_id) / FRAMES_FILE,
+            _named(self._store.frames, FRAMES_FILE),
             self._extracted_file,
             {video_id: row.updated for video_id, row in self._rows.videos.items()},
         )
 
     def _files_of(self, project: str) -> _Files:
+        table = _named(partial(self._store.filtered, project), FRAMES_FILE)
         return _Files(
-            lambda video_id: self._store.filtered(project, video_id) / FRAMES_FILE,
-            partial(self._filtered_file, project),
+            table,
+            partial(self._filtered_file, table),
             {video_id: row.updated for video_id, row in self._rows.members[project].items()},
         )
 
@@ -149,8 +151,9 @@ class Videos:
     def _archives(self) -> bool:
         return self._config.extract.frame_store == "tar"
 
-    def _archive(self, video_id: str) -> Path:
-        return self._store.frames(video_id) / ARCHIVE_FILE
+    @cached_property
+    def _archive(self) -> Callable[[str], str]:
+        return _named(self._store.frames, ARCHIVE_FILE)
 
     # ---- videos, by rows: the first reason counts
 
@@ -163,7 +166,7 @@ class Videos:
             yield Verdict(State.DUE, BEGUN)
         if row.status == _V.PENDING or row.downloaded_with is None:
             yield Verdict(State.DUE, RETRIED if row.downloaded_with else NEW)
-        yield from self._changed("download", row.downloaded_with, self._store.video(row.video_id))
+        yield from self._changed("download", row.downloaded_with, self._store.video, row.video_id)
         if row.status == _V.FAILED and row.extracted_with is None:
             yield Verdict(State.FAILED, str(row.error_class))
 
@@ -181,7 +184,7 @@ class Videos:
             yield Verdict(State.DUE, RETRIED if row.extracted_with else NEW)
         if row.extracted_with is None or row.extract_fingerprint is None:  # older than the columns
             yield Verdict(State.DUE, NEW)
-        yield from self._changed("extract", row.extracted_with, self._store.frames(row.video_id))
+        yield from self._changed("extract", row.extracted_with, self._store.frames, row.video_id)
         if row.status == _V.FAILED:
             yield Verdict(State.FAILED, str(row.error_class))
 
@@ -197,16 +200,18 @@ class Videos:
             yield Verdict(State.DUE, BEGUN)
         if row.status == _PV.PENDING or row.filtered_with is None or row.filtered_from is None:
             yield Verdict(State.DUE, RETRIED if row.filtered_with else NEW)
-        folder = self._store.filtered(project, video_id)
-        yield from self._changed("filter", row.filtered_with, folder)
+        folder = partial(self._store.filtered, project)
+        yield from self._changed("filter", row.filtered_with, folder, video_id)
         if row.filtered_from != self._frames_made[video_id]:
             yield Verdict(State.DUE, INPUT)
         if row.status == _PV.FAILED:
             yield Verdict(State.FAILED, str(row.error_class))
 
-    def _changed(self, stage: str, made: str | None, folder: Path) -> Iterator[Verdict]:
+    def _changed(
+        self, stage: str, made: str | None, folder: Callable[[str], Path], video_id: str
+    ) -> Iterator[Verdict]:
         if made and not self._marks.fits(stage, made):
-            yield Verdict(State.DUE, self._marks.change(stage, made, folder))
+            yield Verdict(State.DUE, self._marks.change(stage, made, folder(video_id)))
 
     # ---- videos, by files
 
@@ -236,7 +241,7 @@ class Videos:
     def _extracted_file(self, video_id: str) -> Verdict | None:
         if self._downloads[video_id].state is not State.DONE:
             return None
-        meta = self._whole(self._store.frames(video_id))
+        meta = self._whole(self._extracted.path(video_id))
         if meta is None or not self._marks.fits("extract", meta.get("made_with")):
             return None
         status = _V.FAILED if "failure" in meta else _V.EXTRACTED
@@ -254,17 +259,18 @@ class Videos:
             self._sha256[video_id] = info.get("sha256")
         return self._sha256[video_id]
 
-    def _whole(self, folder: Path) -> Mapping[str, Any] | None:
-        """Return what is known about a folder of frames, if they seem to be all there."""
+    def _whole(self, table: str) -> Mapping[str, Any] | None:
+        """Return what is known about a table of frames, if they seem to be all there."""
+        folder = os.path.dirname(table)
         meta = results.read_frames_meta(folder)
         if meta is None or not ("failure" in meta or seem_whole(folder, meta)):
             return None
         return meta
 
-    def _filtered_file(self, project: str, video_id: str) -> Verdict | None:
+    def _filtered_file(self, table: Callable[[str], str], video_id: str) -> Verdict | None:
         if self._extracts[video_id].state is not State.DONE:
             return None
-        meta = self._whole(self._store.filtered(project, video_id))
+        meta = self._whole(table(video_id))
         frames = self._frames_made[video_id]
         if meta is None:
             return None
@@ -311,10 +317,16 @@ class Videos:
                 if found is None or found.state is not State.DONE:
                     verdicts[video_id] = Verdict(State.DUE, REPLACED)
 
-    def _media(self, video_id: str) -> Path:
+    def _media(self, video_id: str) -> str:
         path = self._rows.videos[video_id].video_path
         info = self._downloaded.path(video_id)
-        return info.with_name(Path(path).name) if path else info
+        return os.path.join(os.path.dirname(info), os.path.basename(path)) if path else info
+
+
+def _named(folder: Callable[[str], Path], name: str) -> Callable[[str], str]:
+    """Return what names a file of each video, as text: paths would take a third of a plan."""
+    before, after = str(folder("\0") / name).split("\0")
+    return lambda video_id: f"{before}{video_id}{after}"
 
 
 def _of_file(meta: Mapping[str, Any]) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dataminer.config.models import FilterConfig
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, STILL, write_table
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, STILL, make_array, numbers, write_table
 from dataminer.images import FrameReader, corrupt, missing
 from dataminer.stages import VERSIONS
 from dataminer.stages.looks import SCORES_FILE, Look, scores_schema
@@ -30,6 +31,7 @@ _JUDGED = {
 }
 THRESHOLDS = tuple(_JUDGED)
 METRICS = tuple(dict.fromkeys(_JUDGED.values()))
+_NAN = make_array([math.nan], pa.float32())[0]
 _REPEATS = "min_change"  # the last one: of what stands still, the first good frame stays
 
 
@@ -89,10 +91,11 @@ def filter_frames(
     """
     table = load_frames(frames_dir)
     names = (*THRESHOLDS, *(name for look in looks for name in look.passes))
-    looks = [look.of(table["frame_index"].to_numpy()) for look in looks]
+    looks = [look.of(numbers(table["frame_index"])) for look in looks]
     failed = _first_failed_of(table, settings, looks)
     rejected = {name: int((failed == place).sum()) for place, name in enumerate(names)}
-    kept = table.filter(pa.array(failed < 0)).sort_by("frame_index")
+    passed = make_array(np.flatnonzero(failed < 0), pa.int64())
+    kept = table.take(passed).sort_by("frame_index")
     reader = FrameReader(frames_dir)
     if reader.kind == "files":
         for name in kept["file_name"].to_pylist():
@@ -105,7 +108,7 @@ def filter_frames(
         "frames": table.num_rows,
         "passed": kept.num_rows,
         "rejected": rejected,
-        "unmeasured": {metric: int(np.isnan(table[metric]).sum()) for metric in METRICS},
+        "unmeasured": {metric: int(np.isnan(numbers(table[metric])).sum()) for metric in METRICS},
     }
     if looks:
         _write_scores(out / SCORES_FILE, looks, failed, names)
@@ -178,7 +181,7 @@ def first_failed(table: pa.Table, settings: FilterConfig) -> NDArray[np.int8]:
     """
     failed = np.full(table.num_rows, -1, np.int8)
     for place, (name, metric) in enumerate(_JUDGED.items()):
-        limit, values = getattr(settings, name), table[metric].to_numpy()
+        limit, values = getattr(settings, name), numbers(table[metric])
         # float32 like the column, so that a value equal to the limit is equal in the table too;
         # a comparison with NaN is false, so what was not measured does not pass
         if name == _REPEATS:
@@ -197,8 +200,8 @@ def _repeats(table: pa.Table, passes: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
     So a still picture is kept once, also where the first frame of it is too bad to be kept.
     """
-    order = np.argsort(table["frame_index"].to_numpy(), kind="stable")
-    run = np.cumsum(table["change"].to_numpy()[order] >= np.float32(STILL))
+    order = np.argsort(numbers(table["frame_index"]), kind="stable")
+    run = np.cumsum(numbers(table["change"])[order] >= np.float32(STILL))
     good = passes[order]
     earlier: NDArray[np.int64] = np.cumsum(good) - good  # frames that pass, before each
     first = np.searchsorted(run, run)  # where each one's run begins
@@ -250,5 +253,5 @@ def load_frames(folder: Path) -> pa.Table:
         raise corrupt(path, "it names a file twice", folder)
     for metric in METRICS:
         place = table.schema.get_field_index(metric)
-        table = table.set_column(place, metric, pc.fill_null(table[metric], np.nan))
+        table = table.set_column(place, metric, pc.fill_null(table[metric], _NAN))
     return table.cast(FRAMES_SCHEMA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import time
@@ -161,6 +162,8 @@ class _Run:
 
     def all(self) -> None:
         import_module(_STAGE_MODULES[self.batch.stage])  # once, before the workers are forked
+        gc.freeze()  # they share what is loaded, which a collection would copy
+        gc.enable()
         try:
             left = self._round(self.batch.videos)
             for again in (self._busy, self._passing, self._counted, self._memory):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pyarrow as pa
 
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import DataminerError, ErrorClass, PermanentError
-from dataminer.files import atomic_write
+from dataminer.files import StrPath, atomic_write
 from dataminer.frames import (
     CLUSTERS_FILE,
     FRAMES_FILE,
@@ -28,19 +30,20 @@ Meta = dict[str, Any]
 _NO_TABLE = (FileNotFoundError, NotADirectoryError, pa.ArrowInvalid)
 
 
-def read_info(folder: Path) -> Meta | None:
+def read_info(folder: StrPath) -> Meta | None:
     """Return the contents of a video's ``info.json``, or None where there is none."""
     try:
-        loaded: Meta = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
+        with open(os.path.join(folder, INFO_FILE), "rb", buffering=0) as file:
+            loaded: Meta = json.loads(str(file.read(), "utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return loaded
 
 
-def read_frames_meta(folder: Path) -> Meta | None:
+def read_frames_meta(folder: StrPath) -> Meta | None:
     """Return what is known about a folder's frame table, or None where there is none."""
     try:
-        return read_meta(folder / FRAMES_FILE)
+        return read_meta(os.path.join(folder, FRAMES_FILE))
     except _NO_TABLE:
         return None
 
@@ -56,7 +59,11 @@ def of_info(folder: Path, info: Meta) -> Outcome | None:
     if "failure" in info:
         return _failed(VideoStatus.FAILED, info, _downloaded_with(info))
     video = folder / str(info.get("video"))
-    if not video.is_file() or video.stat().st_size != info.get("size_bytes"):
+    try:
+        found = os.stat(video)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(found.st_mode) or found.st_size != info.get("size_bytes"):
         return None
     columns = {
         "video_path": video,
