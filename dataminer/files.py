@@ -36,7 +36,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Parameters
     ----------
     path : Path
-        The file to make; its folder is created.
+        The file to make; its folder is created. In one of :func:`staging_dir` it is not flushed to
+        the disk: the whole folder is, by :func:`fsync_tree`.
 
     Yields
     ------
@@ -47,9 +48,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}{path.suffix}")
     try:
         yield partial
-        fsync(partial)
+        staged = path.parent.suffix == STAGING_SUFFIX
+        if not staged:
+            fsync(partial)
         os.replace(partial, path)
-        fsync(path.parent)
+        if not staged:
+            fsync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -176,13 +176,14 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     return pq.read_table(path, columns=columns, partitioning=None)
 
 
-def read_names(path: Path) -> pa.Table:
-    """Read the column ``file_name`` of a frame table, with what is known about the whole.
+def read_names(path: Path) -> list[str]:
+    """Read the column ``file_name`` of a frame table.
 
     As a file, not as a data set of one file, which takes twice as long.
     """
     with pq.ParquetFile(path) as file:
-        return file.read(["file_name"], use_threads=False)
+        names: list[str] = file.read(["file_name"], use_threads=False)["file_name"].to_pylist()
+    return names
 
 
 def read_meta(path: StrPath) -> dict[str, Any]:
@@ -199,11 +200,6 @@ def read_meta(path: StrPath) -> dict[str, Any]:
         return {}
     size, start = _varint(footer, found + len(_KEY_IN_FOOTER))
     return _loaded(footer[start : start + size])
-
-
-def meta_of(table: pa.Table) -> dict[str, Any]:
-    """Return what :func:`write_table` was given, of a table that was read."""
-    return _loaded((table.schema.metadata or {}).get(_META_KEY, b"{}"))
 
 
 def _loaded(text: bytes) -> dict[str, Any]:

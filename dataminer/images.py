@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.files import StrPath, link_or_copy
-from dataminer.frames import FRAMES_FILE, meta_of, read_names, read_table
+from dataminer.frames import FRAMES_FILE, read_meta, read_names, read_table
 
 FrameStore = Literal["files", "tar"]
 ARCHIVE_FILE = "frames.tar"
@@ -157,12 +157,12 @@ class FrameReader:
     @cached_property
     def names(self) -> list[str]:
         """The images that the table names, in its order."""
-        return list(self._table["file_name"].to_pylist())
+        return read_names(self._folder / FRAMES_FILE)
 
     @cached_property
     def meta(self) -> dict[str, Any]:
         """What is known about the frame table as a whole."""
-        return meta_of(self._table)
+        return read_meta(self._folder / FRAMES_FILE)
 
     def read(self, name: str) -> bytes:
         """Return an image's bytes.
@@ -259,10 +259,6 @@ class FrameReader:
     def _entry(self) -> Mapping[str, Any] | None:
         entry: Mapping[str, Any] | None = self.meta.get(ARCHIVE_KEY)
         return entry
-
-    @cached_property
-    def _table(self) -> pa.Table:
-        return read_names(self._folder / FRAMES_FILE)
 
     @cached_property
     def _places(self) -> dict[str, Place]:

@@ -8,8 +8,6 @@ rule download:
         done=temp(str(RUNS / "download/{batch}.done")),
     log:
         "logs/download/{run}/{batch}.log",
-    benchmark:
-        "logs/benchmarks/download/{run}/{batch}.tsv"
     conda:
         "../envs/download.yaml"
     threads: workers("download")

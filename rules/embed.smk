@@ -37,8 +37,6 @@ rule embed:
         done=temp(str(RUNS / "embed/{batch}.done")),
     log:
         "logs/embed/{run}/{batch}.log",
-    benchmark:
-        "logs/benchmarks/embed/{run}/{batch}.tsv"
     conda:
         "../envs/detect.yaml"
     threads: 4

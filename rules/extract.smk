@@ -8,8 +8,6 @@ rule extract:
         done=temp(str(RUNS / "extract/{batch}.done")),
     log:
         "logs/extract/{run}/{batch}.log",
-    benchmark:
-        "logs/benchmarks/extract/{run}/{batch}.tsv"
     group:
         "batch"
     conda:

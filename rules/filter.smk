@@ -10,8 +10,6 @@ rule filter:
         done=temp(str(RUNS / "filter/{project}/{batch}.done")),
     log:
         "logs/filter/{project}/{run}/{batch}.log",
-    benchmark:
-        "logs/benchmarks/filter/{project}/{run}/{batch}.tsv"
     group:
         # extract's, unless something comes in between
         None if LOOKING.on else "batch"

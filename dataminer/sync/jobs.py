@@ -309,7 +309,7 @@ def filter_frames(config: Config, project: str, video_id: str, manner: Manner = 
         result = stage.filter_frames(frames_dir, out, config.filter, meta=meta, looks=looks)
         log.info("%d frames passed, rejected: %s", result.passed, result.rejected or "none")
 
-    project_id = projects.id_of(project)
+    project_id = projects.id_of(project, session=claims.session_name(stages.FILTER))
     work = Work(
         stage=stages.FILTER,
         key={"project_id": project_id, "video_id": video_id},

@@ -111,8 +111,15 @@ def known(project: str, video_ids: Iterable[str]) -> dict[str, bool]:
         return {}
 
 
-def id_of(project: str) -> int:
+def id_of(project: str, *, session: str = "dataminer") -> int:
     """Return a project's id.
+
+    Parameters
+    ----------
+    project : str
+        By name.
+    session : str
+        The name of the session that asks, see :func:`dataminer.db.connection.connect`.
 
     Raises
     ------
@@ -124,7 +131,7 @@ def id_of(project: str) -> int:
         with connection.cursor() as cursor:
             return _ids(cursor, [project])
 
-    found = transaction(work, patience=PATIENCE)
+    found = transaction(work, patience=PATIENCE, name=session)
     if project not in found:
         raise DataminerError(
             f"there is no project {project}", "make it with `dataminer populate --config FILE`"

@@ -267,7 +267,7 @@ def _reader(folder: Path) -> FrameReader | None:
     """Return the reader of a folder's images, or None where there is no frame table."""
     reader = FrameReader(folder)
     try:
-        _ = reader.meta
+        _ = reader.meta, reader.names
     except _NO_TABLE:
         return None
     return reader
