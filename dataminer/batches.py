@@ -39,12 +39,6 @@ def name_of(videos: Sequence[str]) -> str:
     return videos[0] if len(videos) == 1 else fingerprint("batch", list(videos))
 
 
-def listed(videos: Sequence[str]) -> str:
-    """Name the first videos of a batch, for its message."""
-    more = len(videos) - _NAMED
-    return ", ".join(videos[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
 def mark_of(folder: Path, rule: str, batch: str) -> str:
     """Return what a job leaves in the folder of its run to say that it is done."""
     return str(folder / rule / f"{batch}.done")
@@ -94,34 +88,6 @@ def part(
     return sorted([*batches, *((video,) for video in by_themselves)])
 
 
-def write(
-    path: Path,
-    members: Mapping[str, Members],
-    *,
-    owner: str,
-    slots: int,
-    forced: Iterable[str] = (),
-) -> None:
-    """Write down what the jobs of a run need to know.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    members : mapping
-        The videos of each batch, by rule and batch.
-    owner : str
-        Whose run it is, see :func:`dataminer.sync.claims.owner_name`.
-    slots : int
-        How many videos a job works on at once, if it has so many.
-    forced : iterable of str
-        Stages whose results are made anew.
-    """
-    told = {"owner": owner, "slots": slots, "forced": sorted(forced), "members": members}
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(told), encoding="utf-8")
-
-
 def remove_old(folder: Path) -> None:
     """Remove what runs left that have ended.
 
@@ -139,11 +105,48 @@ def remove_old(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Listed:
-    """The list that :func:`write` made, as a job reads it."""
+    """The batches of a run: as it planned them, and as its jobs read them.
 
-    path: Path
+    Parameters
+    ----------
+    folder : Path
+        Of the run: where its jobs say that they are done.
+    members : mapping
+        The videos of each batch, by rule and batch.
+    owner : str
+        Whose run it is, see :func:`dataminer.sync.claims.owner_name`.
+    slots : int
+        How many videos a job works on at once, if it has so many.
+    forced : sequence of str
+        Stages whose results are made anew.
+    """
 
-    def videos(self, rule: str, batch: str) -> list[str]:
+    folder: Path
+    members: Mapping[str, Members]
+    owner: str
+    slots: int
+    forced: Sequence[str] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Listed:
+        """Read what :meth:`write` wrote."""
+        return cls(path.parent, **json.loads(path.read_text("utf-8")))
+
+    def write(self) -> None:
+        """Write it down for the jobs."""
+        with atomic_write(self.path) as partial:
+            partial.write_text(json.dumps(self.told()), encoding="utf-8")
+
+    @property
+    def path(self) -> Path:
+        """Where it is written down."""
+        return self.folder / "batches.json"
+
+    def told(self) -> dict[str, Any]:
+        """Return what is written down."""
+        return {name: value for name, value in vars(self).items() if name != "folder"}
+
+    def videos(self, rule: str, batch: str) -> Sequence[str]:
         """Return the videos of a batch.
 
         Raises
@@ -152,30 +155,30 @@ class Listed:
             When there is no such batch.
         """
         try:
-            videos: list[str] = self._read()["members"][rule][batch]
+            return self.members[rule][batch]
         except KeyError as error:
             raise DataminerError(
                 f"{self.path} lists no batch {batch} of {rule}", "run snakemake again"
             ) from error
-        return videos
+
+    def marks(self, rule: str) -> list[str]:
+        """Return what the jobs of a rule leave, one file per batch."""
+        return [mark_of(self.folder, rule, batch) for batch in self.members.get(rule, ())]
 
     def mark(self, rule: str, batch: str) -> list[str]:
         """Return what the job of a rule leaves for one batch, if there is such a job."""
-        found = batch in self._read()["members"].get(rule, {})
-        return [mark_of(self.path.parent, rule, batch)] if found else []
+        found = batch in self.members.get(rule, {})
+        return [mark_of(self.folder, rule, batch)] if found else []
+
+    def first_videos(self, rule: str, batch: str) -> str:
+        """Name the first videos of a batch, for its message."""
+        videos = self.videos(rule, batch)
+        more = len(videos) - _NAMED
+        return ", ".join(videos[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
     def workers(self, rule: str, batch: str) -> int:
         """Return how many videos of a batch are worked on at once."""
-        slots: int = self._read()["slots"]
-        return min(slots, len(self.videos(rule, batch)))
-
-    def forces(self, stage: str) -> bool:
-        """Tell whether the results of a stage are made anew."""
-        return stage in self._read()["forced"]
-
-    def _read(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.path.read_text("utf-8"))
-        return told
+        return min(self.slots, len(self.videos(rule, batch)))
 
 
 def forced_since(listed: str | Sequence[str] | None, stage: str) -> float | None:
@@ -190,5 +193,5 @@ def forced_since(listed: str | Sequence[str] | None, stage: str) -> float | None
     """
     if not listed:
         return None
-    told = Listed(Path(str(listed)))
-    return told.path.stat().st_mtime if told.forces(stage) else None
+    told = Listed.read(Path(str(listed)))
+    return told.path.stat().st_mtime if stage in told.forced else None

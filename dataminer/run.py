@@ -11,9 +11,11 @@ from functools import cached_property
 from pathlib import Path
 
 from dataminer import batches, planning
+from dataminer.batches import Listed
 from dataminer.config import Config
 from dataminer.planning import UPTO, Plan
 from dataminer.stages.looking import Looking
+from dataminer.sync.claims import owner_name
 
 RUNS = Path(".snakemake", "dataminer")
 """Beside Snakemake's own notes: what the jobs of each run leave to say that they are done."""
@@ -103,10 +105,10 @@ class Run:
         """Where the jobs of this run say that they are done."""
         return RUNS / self.name
 
-    @property
-    def listed(self) -> Path:
-        """The list of the batches."""
-        return self.folder / "batches.json"
+    @cached_property
+    def listed(self) -> Listed:
+        """The batches, as the jobs are told of them."""
+        return Listed(self.folder, self.members, owner_name(), self.slots, sorted(self.forced))
 
     @property
     def adopted(self) -> Path:
@@ -115,8 +117,8 @@ class Run:
 
     def left(self) -> list[str]:
         """Return all that no other run will ask for."""
-        marks = [mark for rule in self.members for mark in self.marks(rule)]
-        return [str(self.listed), str(self.adopted), *marks]
+        marks = [mark for rule in self.members for mark in self.listed.marks(rule)]
+        return [str(self.listed.path), str(self.adopted), *marks]
 
     @property
     def slots(self) -> int:
@@ -187,24 +189,8 @@ class Run:
         parts = self.members["extract"].items()
         return [self._mark("extract", name) for name, part in parts if not asked.isdisjoint(part)]
 
-    def marks(self, rule: str) -> list[str]:
-        """Return what the jobs of a rule leave, one file per batch."""
-        return [self._mark(rule, batch) for batch in self.members.get(rule, ())]
-
-    def mark(self, rule: str, batch: str) -> list[str]:
-        """Return what the job of a rule leaves for one batch, if there is such a job."""
-        return [self._mark(rule, batch)] if batch in self.members.get(rule, {}) else []
-
     def _mark(self, rule: str, batch: str) -> str:
         return batches.mark_of(self.folder, rule, batch)
-
-    def first_videos(self, rule: str, batch: str) -> str:
-        """Name the first videos of a batch."""
-        return batches.listed(self.members[rule][batch])
-
-    def workers(self, rule: str, batch: str) -> int:
-        """Return how many videos of a batch are worked on at once."""
-        return min(self.slots, len(self.members[rule][batch]))
 
     def minutes(self, rule: str, batch: str, attempt: int) -> int:
         """Return the run time to ask a cluster for."""

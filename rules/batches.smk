@@ -27,13 +27,12 @@ rule batches:
     conda:
         "../envs/extract.yaml"
     params:
-        members=lambda wildcards: run().members if workflow.is_main_process else None,
+        listed=lambda wildcards: (
+            run().listed.told() if workflow.is_main_process else None
+        ),
         reasons=lambda wildcards: (
             run().plan.reasons() if workflow.is_main_process else None
         ),
-        owner=owner_name() if workflow.is_main_process else None,
-        slots=lambda wildcards: run().slots if workflow.is_main_process else None,
-        forced=lambda wildcards: run().forced if workflow.is_main_process else None,
     message:
         "Listing the batches of this run"
     script:

@@ -18,7 +18,6 @@ from dataminer.run import Cluster, Run, forced, upto
 from dataminer.snakemake_compat import adapt, forget
 from dataminer.stages.weights import file_of, to_fetch, weights_path
 from dataminer.store import INFO_FILE, Store
-from dataminer.sync.claims import owner_name
 from dataminer.sync.mirror import Mirror
 from dataminer.sync.run import bring_up_to_date
 from snakemake.cli import get_profile_dir
@@ -124,15 +123,12 @@ def run():
 
 def marks(rule):
     """What the jobs of a batch rule leave; a job on a node asks for none of it."""
-    if not workflow.is_main_process:
-        return []
-    or_exit(lambda: run().plan)
-    return run().marks(rule)
+    return run().listed.marks(rule) if workflow.is_main_process else []
 
 
 def listed(wildcards=None):
     """The list of this run's batches: what it is made for is due."""
-    return str(run().listed)
+    return str(run().listed.path)
 
 
 def unless_due(stage, project, path):
@@ -149,8 +145,7 @@ def made_anew(project, stage):
         "detect": STORE.detect(project) / "annotations.json",
         "report": STORE.report(project) / "index.html",
     }
-    plan = or_exit(lambda: run().plan)
-    return plan.is_due(project, stage) and result[stage].exists()
+    return run().plan.is_due(project, stage) and result[stage].exists()
 
 
 def if_due(stage):
@@ -172,16 +167,32 @@ def adopted(wildcards):
     return str(run().adopted)
 
 
+def list_of_run(wildcards):
+    """The list of batches that a job reads."""
+    return str(runs / wildcards.run / "batches.json")
+
+
+def of_batch(tell, rule):
+    """Return what tells something of a batch: as it was planned or, on a node, as it is listed."""
+
+    def told(wildcards):
+        if workflow.is_main_process:
+            batches = run().listed
+        else:
+            batches = Listed.read(Path(list_of_run(wildcards)))
+        return tell(batches, rule.format(**wildcards), wildcards.batch)
+
+    return told
+
+
 def workers(rule):
     """Return the threads of a batch: it works on as many videos at once."""
+    return of_batch(Listed.workers, rule)
 
-    def threads(wildcards):
-        named = rule.format(**wildcards)
-        if workflow.is_main_process:
-            return run().workers(named, wildcards.batch)
-        return Listed(Path(list_of_run(wildcards))).workers(named, wildcards.batch)
 
-    return threads
+def first_videos(rule):
+    """Return what names the first videos of a batch, for its message."""
+    return of_batch(Listed.first_videos, rule)
 
 
 def of_each_worker(amount):
@@ -204,36 +215,14 @@ def minutes(rule):
     return resource
 
 
-def first_videos(rule):
-    """Return what names the first videos of a batch, for its message."""
-
-    def names(wildcards):
-        if not workflow.is_main_process:
-            return wildcards.batch
-        return run().first_videos(rule.format(**wildcards), wildcards.batch)
-
-    return names
-
-
-def list_of_run(wildcards):
-    """The list of batches that a job reads."""
-    return str(runs / wildcards.run / "batches.json")
-
-
 def after(rule):
     """Return what must be done for a batch before, or the list of batches if nothing must.
 
     On a node as well: of two jobs of a group it must know the order.
     """
 
-    def mark(wildcards):
-        if workflow.is_main_process:
-            found = run().mark(rule, wildcards.batch)
-        else:
-            found = Listed(Path(list_of_run(wildcards))).mark(rule, wildcards.batch)
-        return found or list_of_run(wildcards)
-
-    return mark
+    mark = of_batch(Listed.mark, rule)
+    return lambda wildcards: mark(wildcards) or list_of_run(wildcards)
 
 
 def unique_frames(wildcards):
@@ -269,7 +258,6 @@ def all_of(stage, path):
     def results(wildcards):
         if not workflow.is_main_process:
             return []
-        or_exit(lambda: run().plan)
         return [unless_due(stage, project, str(path(project))) for project in PROJECTS]
 
     return results
@@ -285,9 +273,8 @@ def begins_with(*stages):
     def begin(wildcards):
         if not workflow.is_main_process:
             return []
-        plan = or_exit(lambda: run().plan)
         asked = [(project, stage) for project in PROJECTS for stage in stages]
-        due = plan.to_adopt or any(made_anew(*one) for one in asked)
+        due = run().plan.to_adopt or any(made_anew(*one) for one in asked)
         return listed() if due else ancient(str(workflow.main_snakefile))
 
     return begin

@@ -9,6 +9,6 @@ from dataminer.sync import jobs, looked
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are there, or fetched before
 with jobs.logged(snakemake.log[0]):
-    videos = Listed(Path(snakemake.input.batches)).videos("embed", snakemake.wildcards.batch)
+    videos = Listed.read(Path(snakemake.input.batches)).videos("embed", snakemake.wildcards.batch)
     looked.look_at(load(snakemake.config), videos, threads=snakemake.threads)
     Path(snakemake.output.done).touch()

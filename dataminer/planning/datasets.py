@@ -62,6 +62,7 @@ class Datasets:
         self._filters, self._last = filters, UPTO.index(upto)
         self._store = Store(config.store_path)
         self._marks = Marks(config)
+        self._unique: dict[str, str] = {}
         self._annotated: dict[str, str] = {}
 
     def judge(self) -> dict[str, dict[str, Verdict]]:
@@ -101,6 +102,11 @@ class Datasets:
 
     def _unique_fingerprint(self, project: str) -> str:
         """Return what the unique frames of a project should be made from."""
+        if project not in self._unique:
+            self._unique[project] = self._of_filtered(project)
+        return self._unique[project]
+
+    def _of_filtered(self, project: str) -> str:
         ended = [
             (video_id, self._filter_fingerprint(project, video_id))
             for video_id, verdict in sorted(self._filters[project].items())

@@ -103,7 +103,7 @@ class Videos:
                 verdicts = {
                     v: next(self._filter(project, v, row), DONE) for v, row in members.items()
                 }
-                self._by_files(verdicts, self._files_of(project))
+                self._by_files(verdicts, self._filtered[project])
                 self.filters[project] = verdicts
         self._look_for_losses()
 
@@ -124,11 +124,15 @@ class Videos:
     # ---- paths
 
     @cached_property
+    def _written(self) -> dict[str, float]:
+        return {video_id: row.updated for video_id, row in self._rows.videos.items()}
+
+    @cached_property
     def _downloaded(self) -> _Files:
         return _Files(
             _named(self._store.video, INFO_FILE),
             self._downloaded_file,
-            {video_id: row.updated for video_id, row in self._rows.videos.items()},
+            self._written,
         )
 
     @cached_property
@@ -136,8 +140,12 @@ class Videos:
         return _Files(
             _named(self._store.frames, FRAMES_FILE),
             self._extracted_file,
-            {video_id: row.updated for video_id, row in self._rows.videos.items()},
+            self._written,
         )
+
+    @cached_property
+    def _filtered(self) -> dict[str, _Files]:
+        return {project: self._files_of(project) for project in self._rows.members}
 
     def _files_of(self, project: str) -> _Files:
         table = _named(partial(self._store.filtered, project), FRAMES_FILE)
@@ -283,7 +291,7 @@ class Videos:
     def _look_for_losses(self) -> None:
         needed: set[str] | None = None  # all that are done
         for project, verdicts in self.filters.items():
-            files = self._files_of(project)
+            files = self._filtered[project]
             self._lose(verdicts, files, None, (State.DONE, State.FAILED))
             if self._archives:  # filtered tables point into them
                 self._lose(verdicts, files._replace(path=self._archive), None)

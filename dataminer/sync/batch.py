@@ -119,8 +119,8 @@ def of_job(
     """
     project = wildcards.get("project")
     rule = f"{stage}/{project}" if project else stage
-    told = Listed(listed)
-    batch = Batch(stage, told.videos(rule, wildcards["batch"]), project, told.forces(stage))
+    told = Listed.read(listed)
+    batch = Batch(stage, told.videos(rule, wildcards["batch"]), project, stage in told.forced)
     perform(batch, config, workers=workers, memory_mb=memory_mb)
 
 

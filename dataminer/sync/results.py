@@ -172,8 +172,7 @@ def judged_by(folder: Path, policy: str) -> str:
 
     A video that is there, or that failed for another reason, was judged for good by the policy of
     its day: a new one changes nothing. One that was refused, or is not there yet, is judged by
-    ``policy``, the present one. As a param of rule download, this has Snakemake look again at what
-    an older policy refused, and at nothing else.
+    ``policy``, the present one: what an older policy refused is looked at again, and nothing else.
     """
     try:
         info = read_info(folder)

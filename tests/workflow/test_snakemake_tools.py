@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dataminer import batches
+from dataminer.batches import Listed
 from dataminer.run import RUNS
 from tests.support.paths import BIN, ROOT
 from tests.support.site import Site, jobs
@@ -158,9 +158,8 @@ def test_jobs_on_a_node_plan_without_the_database(mined: Site):
     """As Snakemake starts them there: each reads the Snakefile again, 10,000 of them at once."""
     video = next(mined.folder.glob("data/videos/cars-*")).name
     name = "20261129-120000-0123ab"
-    listed = mined.folder / RUNS / name / "batches.json"
     members = {rule: {video: [video]} for rule in ("download", "extract", "filter/birds")}
-    batches.write(listed, members, owner="me", slots=2)
+    Listed(mined.folder / RUNS / name, members, owner="me", slots=2).write()
     keys = {
         "download": f"run={name},batch={video}",
         "extract": f"run={name},batch={video}",
