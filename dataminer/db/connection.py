@@ -247,7 +247,12 @@ def transaction(
             connection.autocommit = False
             return result
 
-    return _retrying(patience)(once) if patience else once()
+    try:
+        return once()
+    except Exception as error:
+        if not patience or not _may_pass(error):
+            raise
+    return _retrying(patience)(once)
 
 
 @cache  # made anew, it takes as long as a statement

@@ -142,8 +142,9 @@ def download(
 
 
 def _clear(out: Path, video_id: str) -> None:
-    for path in [*out.glob(f"{video_id}.*"), out / INFO_FILE]:
-        path.unlink(missing_ok=True)
+    for path in out.iterdir():
+        if path.name.startswith(f"{video_id}.") or path.name == INFO_FILE:
+            path.unlink(missing_ok=True)
 
 
 def _take(order: _Order) -> _Taken:

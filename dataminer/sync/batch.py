@@ -267,6 +267,7 @@ class _Worker:
     patient: bool
     threads: int
     _recounted: float = 0.0
+    _project_id: int | None = None
 
     def attempt(self, video_id: str) -> Attempt:
         """Try one video."""
@@ -287,8 +288,11 @@ class _Worker:
 
     def _job(self, video_id: str) -> Callable[[], None]:
         manner = jobs.Manner(self.patient, self.batch.forced, self.threads)
-        if self.batch.project:
-            return partial(jobs.filter_frames, self.config, self.batch.project, video_id, manner)
+        if project := self.batch.project:
+            if self._project_id is None:
+                self._project_id = projects.id_of(project)
+            asked = (self.config, project, video_id, manner)
+            return partial(jobs.filter_frames, *asked, project_id=self._project_id)
         job = {"download": jobs.download, "extract": jobs.extract}[self.batch.stage]
         return partial(job, self.config, video_id, manner)
 

@@ -7,11 +7,11 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
 from dataminer.db.connection import transaction
@@ -267,7 +267,7 @@ def finish(
 
     def work(connection: Connection) -> None:
         with connection.cursor() as cursor:
-            query = compose(statements.HOLD, held.stage, held.key)
+            query = compose(cursor, statements.HOLD, held.stage, held.key)
             cursor.execute(query, {**held.key, **values})
             row = cursor.fetchone()
             if row and row[0] == status:
@@ -275,7 +275,7 @@ def finish(
             if not row or row[0] != held.stage.running:
                 raise LeaseLost.of(held)
             publish()
-            query = compose(statements.FINISH, held.stage, held.key, tuple(columns))
+            query = compose(cursor, statements.FINISH, held.stage, held.key, columns)
             cursor.execute(query, {**held.key, **values, **bound})
 
     transaction(work, patience=PATIENCE, name=session_name(held.stage))
@@ -353,7 +353,7 @@ def _execute(
 ) -> Any:
     def work(connection: Connection) -> Any:
         with connection.cursor() as cursor:
-            cursor.execute(compose(text, stage, key), {**key, **values})
+            cursor.execute(compose(cursor, text, stage, key), {**key, **values})
             return cursor.rowcount if count else cursor.fetchone()
 
     name = session_name(stage)
@@ -361,26 +361,33 @@ def _execute(
 
 
 def compose(
-    text: str, stage: Stage, key: Iterable[str], columns: tuple[str, ...] = ()
-) -> sql.Composed:
+    cursor: Cursor, text: str, stage: Stage, key: Iterable[str], columns: Iterable[str] = ()
+) -> str:
     """Put a stage's identifiers and the columns to set into a statement; values stay bound.
 
     Parameters
     ----------
+    cursor : Cursor
+        What will execute it.
     text : str
         One of :mod:`dataminer.sync.sql`.
     stage : Stage
         The stage.
     key : iterable of str
         The columns that name its row, bound by their names.
-    columns : tuple of str
+    columns : iterable of str
         What else is set, bound as ``column_NAME``.
     """
-    return _composed(text, stage, tuple(key), columns)
+    asked = (text, stage, tuple(key), tuple(columns))
+    if asked not in _composed:
+        _composed[asked] = _compose(*asked).as_string(cursor)
+    return _composed[asked]
 
 
-@cache
-def _composed(
+_composed: dict[tuple[Any, ...], str] = {}  # which takes as long as to execute it
+
+
+def _compose(
     text: str, stage: Stage, key: tuple[str, ...], columns: tuple[str, ...]
 ) -> sql.Composed:
     matches = [

@@ -279,8 +279,15 @@ def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: i
     )
 
 
-def filter_frames(config: Config, project: str, video_id: str, manner: Manner = Manner()) -> None:
-    """Choose one video's frames for one project.
+def filter_frames(
+    config: Config,
+    project: str,
+    video_id: str,
+    manner: Manner = Manner(),
+    *,
+    project_id: int | None = None,
+) -> None:
+    """Choose one video's frames for one project, whose id may be known.
 
     Raises
     ------
@@ -309,7 +316,8 @@ def filter_frames(config: Config, project: str, video_id: str, manner: Manner = 
         result = stage.filter_frames(frames_dir, out, config.filter, meta=meta, looks=looks)
         log.info("%d frames passed, rejected: %s", result.passed, result.rejected or "none")
 
-    project_id = projects.id_of(project, session=claims.session_name(stages.FILTER))
+    if project_id is None:
+        project_id = projects.id_of(project, session=claims.session_name(stages.FILTER))
     work = Work(
         stage=stages.FILTER,
         key={"project_id": project_id, "video_id": video_id},
@@ -332,9 +340,9 @@ def _frames_or_failure(store: Store, video_id: str) -> dict[str, Any]:
         There are none, or they are made anew at this moment.
     """
     row = claims.look(stages.EXTRACT, {"video_id": video_id})
-    info = results.read_info(store.video(video_id)) or {}
     found = results.read_frames_meta(store.frames(video_id))
     if row and row.status == VideoStatus.FAILED:
+        info = results.read_info(store.video(video_id)) or {}
         if "failure" in info:
             return info | {"fingerprint": None}
         if "failure" not in (found or {}):  # the files that told of it are gone, or older
@@ -464,7 +472,8 @@ def _url_of(video_id: str) -> SourceUrl:
             cursor.execute(statements.URL_OF_VIDEO, {"video_id": video_id})
             return cursor.fetchone()
 
-    row = transaction(work, patience=claims.PATIENCE, name=claims.session_name(stages.DOWNLOAD))
+    name = claims.session_name(stages.DOWNLOAD)
+    row = transaction(work, patience=claims.PATIENCE, name=name, single=True)
     if row is None:
         raise DataminerError(
             f"the database knows no video {video_id}", "add it with `dataminer add-video`"

@@ -122,11 +122,11 @@ def put_back(
 
     def work(connection: Connection) -> bool:
         with connection.cursor() as cursor:
-            cursor.execute(claims.compose(_HOLD, stage, key), key)
+            cursor.execute(claims.compose(cursor, _HOLD, stage, key), key)
             if cursor.fetchone() != before or judge() != verdict:
                 return False
             if verdict.status != before[0]:
-                query = claims.compose(_PUT_BACK, stage, key, tuple(columns))
+                query = claims.compose(cursor, _PUT_BACK, stage, key, columns)
                 cursor.execute(query, {**key, **bound, "status": verdict.status})
             for path in verdict.remove:
                 remove_output(path)

@@ -246,7 +246,7 @@ def _concerned(stage: Stage, videos: Iterable[str], death: Death) -> list[str]:
 
     def work(connection: Connection) -> list[str]:
         with connection.cursor() as cursor:
-            cursor.execute(claims.compose(_IN_STATUS, stage, ()), values)
+            cursor.execute(claims.compose(cursor, _IN_STATUS, stage, ()), values)
             return [video_id for (video_id,) in cursor.fetchall()]
 
     return transaction(work, name="mirror", single=True)

@@ -131,7 +131,7 @@ def id_of(project: str, *, session: str = "dataminer") -> int:
         with connection.cursor() as cursor:
             return _ids(cursor, [project])
 
-    found = transaction(work, patience=PATIENCE, name=session)
+    found = transaction(work, patience=PATIENCE, name=session, single=True)
     if project not in found:
         raise DataminerError(
             f"there is no project {project}", "make it with `dataminer populate --config FILE`"

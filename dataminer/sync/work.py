@@ -149,6 +149,10 @@ def _acquire(
 ) -> tuple[Claim | None, Outcome | None]:
     """Claim the row, or return the result that is there or that another process finished."""
     wait, waited = FIRST_WAIT, False
+    if work.read(work.final) is None:  # as a rule: there is nothing but a row that waits
+        held = _claim(work, settings, seen=work.stage.released)
+        if held:
+            return held, None
     while True:
         # the row first: what it says is done is in place by then
         row = claims.look(work.stage, work.key)
@@ -165,15 +169,9 @@ def _acquire(
         ):
             log.info("%s: already %s, nothing to do", work.final, outcome.status)
             return None, outcome
-        held = claims.claim(
-            work.stage,
-            work.key,
-            stale_seconds=settings.stale_threshold_minutes * 60,
-            dead_lease=row.lease if claims.is_dead(row.locked_by) else None,
-            seen=row.status,
-        )
+        dead_lease = row.lease if claims.is_dead(row.locked_by) else None
+        held = _claim(work, settings, seen=row.status, dead_lease=dead_lease)
         if held:
-            log.info("claimed the %s (lease %d, attempt %d)", held, held.lease, held.attempts)
             return held, None
         if row.locked_by is None and row.status not in work.stage.idle:
             raise DataminerError(
@@ -185,6 +183,21 @@ def _acquire(
         log.info("%s is %s by %s; waiting %.1f s", work.final, row.status, row.locked_by, wait)
         time.sleep(wait * random.uniform(0.5, 1.0))
         wait, waited = min(wait * 2, LONGEST_WAIT), True
+
+
+def _claim(
+    work: Work, settings: MonitorConfig, *, seen: str, dead_lease: int | None = None
+) -> Claim | None:
+    held = claims.claim(
+        work.stage,
+        work.key,
+        stale_seconds=settings.stale_threshold_minutes * 60,
+        dead_lease=dead_lease,
+        seen=seen,
+    )
+    if held:
+        log.info("claimed the %s (lease %d, attempt %d)", held, held.lease, held.attempts)
+    return held
 
 
 def _made(work: Work, outcome: Outcome) -> Any:

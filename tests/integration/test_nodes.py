@@ -335,9 +335,9 @@ def test_no_job_fails_for_an_outage(
         before = outages.count
         with jobs.logged(str(tmp_path / "log")):
             job(config, *arguments)
-        # questions (where from; whether there are frames, which project; which videos), look,
-        # claim, finish; dedup refreshes the project before and after
-        expected = {jobs.download: 4, jobs.extract: 4, jobs.filter_frames: 5, jobs.dedup: 7}
+        # questions (where from; whether there are frames, which project; which videos), claim,
+        # finish; dedup refreshes the project before and after
+        expected = {jobs.download: 3, jobs.extract: 3, jobs.filter_frames: 4, jobs.dedup: 6}
         assert outages.count - before == expected[job]
         projects.refresh_named(["birds"])
         connection._spares.clear()  # the next job is another process
