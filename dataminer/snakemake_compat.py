@@ -73,6 +73,24 @@ def tell_lost_jobs() -> None:
     _replace(slurm, "query_job_status", plain, ["command", "logger"])
 
 
+def end_with_last_job(workflow: Any) -> None:
+    """Let a run on one machine end when its last job does.
+
+    Snakemake limits how many jobs it starts per second: after each start it looks again a second
+    later, and stays for that look. Local jobs are limited by cores.
+
+    Raises
+    ------
+    DataminerError
+        When the scheduler has no such limit any more.
+    """
+    if not workflow.local_exec:
+        return
+    if not hasattr(workflow.scheduler, "job_rate_limiter"):
+        raise _other_version(workflow.scheduler, "job_rate_limiter")
+    workflow.scheduler.job_rate_limiter = None
+
+
 def forget(workflow: Any, paths: Iterable[str]) -> None:
     """Have Snakemake forget files that it will never be asked for again.
 
@@ -87,8 +105,12 @@ def _replace(owner: Any, name: str, function: Callable[..., Any], parameters: li
     if getattr(found, "__module__", None) == __name__:
         return  # by another workflow in this process
     if found is None or list(inspect.signature(found).parameters) != parameters:
-        raise DataminerError(
-            f"this version of {getattr(owner, '__name__', owner)} has another {name}",
-            "install the versions that dataminer was made for: make install",
-        )
+        raise _other_version(owner, name)
     setattr(owner, name, function)
+
+
+def _other_version(owner: Any, name: str) -> DataminerError:
+    return DataminerError(
+        f"this version of {getattr(owner, '__name__', type(owner).__name__)} has another {name}",
+        "install the versions that dataminer was made for: make install",
+    )

@@ -15,7 +15,7 @@ from dataminer.errors import DataminerError
 from dataminer.monitor import status
 from dataminer.run import RUNS as runs
 from dataminer.run import Cluster, Run, forced, upto
-from dataminer.snakemake_compat import adapt, forget
+from dataminer.snakemake_compat import adapt, end_with_last_job, forget
 from dataminer.stages.weights import file_of, to_fetch, weights_path
 from dataminer.store import INFO_FILE, Store
 from dataminer.sync.mirror import Mirror
@@ -328,5 +328,6 @@ def tell_database(show=False):
     if show:
         or_exit(status.show, PROJECTS, sys.stderr)
     else:
+        or_exit(end_with_last_job, workflow)
         GUARD.watch()
         MIRROR.watch(logger)

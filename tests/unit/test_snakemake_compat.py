@@ -105,6 +105,17 @@ def test_outputs_of_a_failed_job_stay(restored: None, tmp_path: Path) -> None:
     assert not notes.restore_output(tmp_path / "none")
 
 
+def test_a_local_run_waits_for_no_second_look() -> None:
+    limit = object()
+    for local, left in ((True, None), (False, limit)):
+        scheduler = SimpleNamespace(job_rate_limiter=limit)
+        snakemake_compat.end_with_last_job(SimpleNamespace(scheduler=scheduler, local_exec=local))
+        assert scheduler.job_rate_limiter is left
+    other = SimpleNamespace(scheduler=SimpleNamespace(), local_exec=True)
+    with pytest.raises(DataminerError, match="has another job_rate_limiter"):
+        snakemake_compat.end_with_last_job(other)
+
+
 def test_jobs_that_slurm_lost_fail(restored: None, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, str] | None = {"1": "RUNNING", "2": "CANCELLED by 1000", "3": "NODE_FAIL"}
 
