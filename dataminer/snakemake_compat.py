@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import snakemake_executor_plugin_slurm as slurm
 from snakemake.io import IOFile
 from snakemake.persistence import FileBackupMixin
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from dataminer.errors import DataminerError
 
@@ -30,6 +32,7 @@ def adapt(workflow: Any) -> None:
     """
     keep_outputs()
     tell_lost_jobs()
+    end_when_asked()
     if "job_minutes" in workflow.global_resources:
         # `cores: all` of the default profile is about the machine that this runs on, a login node
         workflow.global_resources["_cores"] = sys.maxsize
@@ -71,6 +74,21 @@ def tell_lost_jobs() -> None:
         return (None if states is None else found), seconds
 
     _replace(slurm, "query_job_status", plain, ["command", "logger"])
+
+
+def end_when_asked() -> None:
+    """Have SIGTERM end Snakemake whatever it is doing.
+
+    Its handler waits for a lock that the interrupted code may hold, as it does when a job has just
+    ended: then the process waits for itself, for ever. ``scancel`` ends the job of a process and
+    asks the process to end in the same moment.
+    """
+    exit_gracefully = JobScheduler.exit_gracefully
+
+    def ask(scheduler: Any, *signal: Any) -> None:
+        threading.Thread(target=exit_gracefully, args=(scheduler,), daemon=True).start()
+
+    _replace(JobScheduler, "exit_gracefully", ask, ["self", "args"])
 
 
 def end_with_last_job(workflow: Any) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import os
 import re
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 import snakemake_executor_plugin_slurm as slurm
 from snakemake.persistence import FileBackupMixin
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from dataminer import snakemake_compat
 from dataminer.errors import DataminerError
@@ -27,6 +31,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("backup_output", "restore_output"):
         monkeypatch.setattr(FileBackupMixin, name, getattr(FileBackupMixin, name))
     monkeypatch.setattr(slurm, "query_job_status", slurm.query_job_status)
+    monkeypatch.setattr(JobScheduler, "exit_gracefully", JobScheduler.exit_gracefully)
 
 
 def changes(source: str) -> Iterator[int]:
@@ -144,3 +149,23 @@ def test_the_cores_of_a_login_node_limit_no_cluster(restored: None) -> None:
     there = SimpleNamespace(global_resources={"_cores": 2, "job_minutes": 60})
     snakemake_compat.adapt(there)
     assert there.global_resources["_cores"] > 10**6
+
+
+@pytest.mark.timeout(60)
+def test_a_signal_ends_snakemake_while_it_does_what_no_other_thread_may(
+    restored: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snakemake_compat.end_when_asked()
+    scheduler = object.__new__(JobScheduler)
+    lock, asked = threading.Lock(), threading.Semaphore(0)
+    parts = {"_lock": lock, "_open_jobs": asked, "_user_kill": None}
+    for name, value in parts.items():
+        monkeypatch.setattr(scheduler, name, value, raising=False)
+    before = signal.signal(signal.SIGTERM, scheduler.exit_gracefully)
+    try:
+        with lock:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.acquire(timeout=10)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert scheduler._user_kill == "graceful"
