@@ -5,9 +5,11 @@ from __future__ import annotations
 import heapq
 import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from dataminer.sync.claims import is_dead
 SHOWN_BY_ITSELF = 12
 """Up to so many videos are a batch each on one machine: a dry run and the DAG show every video."""
 
+_RUN = "[0-9]" * 8 + "-" + "[0-9]" * 6 + "-*"  # the name of a run
+_VIDEO = re.compile(rb"^\S+ \S+ [A-Z]+ ([A-Za-z0-9_-]+): ", re.M)  # as a batch's log names it
 _NAMED = 5  # videos that a batch's message lists
 _KEEP_SECONDS = 30 * 24 * 3600  # of a run on another machine, of which nothing else is known
 _UNKNOWN_SECONDS = 600.0  # of a video whose length nobody told
@@ -88,19 +92,69 @@ def part(
     return sorted([*batches, *((video,) for video in by_themselves)])
 
 
-def remove_old(folder: Path) -> None:
-    """Remove what runs left that have ended.
+def logs_of(folder: Path) -> list[Path]:
+    """Return the logs of a stage's batches, the newest first.
 
     Parameters
     ----------
     folder : Path
-        The parent of the folders of all runs.
+        Of the stage's logs, for filter those of one project.
     """
-    for listed in folder.glob("*/*.json"):
+    written = {}
+    for path in folder.glob(f"{_RUN}/*.log"):
+        with suppress(OSError):  # another run removes it
+            written[path] = path.stat().st_mtime
+    return sorted(written, key=written.__getitem__, reverse=True)
+
+
+def remove_old(runs: Path, logs: Path) -> None:
+    """Remove what runs left that have ended, but for logs that are still of use.
+
+    These are the logs of the last run, and the last log of each video at each stage.
+
+    Parameters
+    ----------
+    runs : Path
+        The parent of the folders of all runs.
+    logs : Path
+        The parent of the folders of all rules' logs.
+    """
+    for listed in runs.glob("*/*.json"):
         owner = json.loads(listed.read_text("utf-8"))["owner"]
         old = time.time() - listed.stat().st_mtime > _KEEP_SECONDS
         if is_dead(owner) or old:
             shutil.rmtree(listed.parent, ignore_errors=True)
+    _remove_logs(logs, {folder.name for folder in runs.glob("*")})
+
+
+def _remove_logs(logs: Path, at_work: set[str]) -> None:
+    of_runs = [path for rule in ("adopt", "batches") for path in logs.glob(f"{rule}/{_RUN}.log")]
+    last = max((path.stem for path in of_runs if path.stem not in at_work), default="")
+    kept = {*at_work, last}
+    stages = (logs / "download", logs / "extract", logs / "embed", *logs.glob("filter/*"))
+    for folder in stages:
+        kept |= _remove_older(folder, {*at_work, last})
+    for path in of_runs:
+        if path.stem not in kept:
+            path.unlink(missing_ok=True)
+
+
+def _remove_older(folder: Path, kept: set[str]) -> set[str]:
+    """Remove logs whose videos all have newer ones; return the runs of which some are left."""
+    named: set[bytes] = set()
+    left = set()
+    for path in logs_of(folder):
+        with suppress(OSError):
+            videos = {*_VIDEO.findall(path.read_bytes())}
+            if path.parent.name in kept or not videos <= named:
+                left.add(path.parent.name)
+            else:
+                path.unlink()
+            named |= videos
+    for run in folder.glob(_RUN):
+        with suppress(OSError):  # not empty
+            run.rmdir()
+    return left
 
 
 @dataclass(frozen=True)

@@ -9,5 +9,5 @@ schema.upgrade()
 with open(snakemake.log[0], "w") as log:
     print(*snakemake.params.reasons, sep="\n", file=log)
 folder = Path(snakemake.output.listed).parent
-remove_old(folder.parent)
+remove_old(folder.parent, logs=Path(snakemake.log[0]).parents[1])
 Listed(folder, **snakemake.params.listed).write()

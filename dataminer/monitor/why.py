@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from psycopg2.extras import RealDictCursor
 
+from dataminer.batches import logs_of
 from dataminer.db.connection import reading
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, kind_of
 from dataminer.frames import FRAMES_FILE, read_table
@@ -253,9 +254,8 @@ def _logs(video_id: str, projects: list[str], root: Path) -> Iterator[Log]:
 
 def _logs_of(video_id: str, folder: Path) -> list[Path]:
     """Return the log of the last batch that names a video, and its own if it has one."""
-    shared = sorted(folder.glob("*/*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
     name = f" {video_id}: ".encode()
-    last = next((path for path in shared if name in path.read_bytes()), None)
+    last = next((path for path in logs_of(folder) if name in path.read_bytes()), None)
     return [path for path in (last, folder / f"{video_id}.log") if path and path.is_file()]
 
 
