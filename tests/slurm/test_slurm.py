@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg2
 import pytest
 
@@ -262,14 +264,16 @@ def failed_beats(site: Site) -> int:
 
 
 def test_what_slurm_ends_is_done_again(cluster, start):
-    clip = cluster.folder / "clip.mp4"
+    clip, longer = cluster.folder / "clip.mp4", cluster.folder / "longer.mp4"
     videos.make_video(clip, frames=60, size=(160, 120))
+    videos.make_video(longer, frames=600, size=(160, 120))
     gate = Gate(clip)
     with serve() as http:
-        urls = [http.add("/slow.mp4", [clip, gate]), http.add("/other.mp4", clip)]
+        urls = [http.add("/slow.mp4", [clip, gate]), http.add("/other.mp4", longer)]
         cluster.configure(
             project="birds",
             download={"socket_timeout": 600},
+            extract={"every_seconds": 0.04},
             input={"urls": urls},
             filter={"min_sharpness": 0},
         )
@@ -311,6 +315,22 @@ def test_what_slurm_ends_is_done_again(cluster, start):
             cancelled = job("batch_extract")
             subprocess.run(["scancel", cancelled], check=True)
             run.until(lambda: told(cancelled, "State")[0].startswith("CANCELLED"))
+
+        # its next job is cancelled in the midst of its work
+        owner = stopped_at_work(run, other)
+        in_the_midst = owner.rpartition("-")[2]
+        asked = time.time()
+        subprocess.run(["scancel", in_the_midst], check=True)
+        columns = "extract(epoch FROM at), status, attempts, error"
+        freed = f"SELECT {columns} FROM freed WHERE owner = '{owner}'"
+        run.until(lambda: rows(freed), seconds=60)
+        ((at, *found, error),) = rows(freed)
+        assert float(at) - asked <= 5
+        assert found == ["DOWNLOADED", 0]
+        # by the job, and not by the run that heard of its end
+        assert f"job {in_the_midst} " not in (error or "")
+        run.until(lambda: not processes_of(in_the_midst), seconds=60)
+
         run.until(lambda: told(late, "State") == ["TIMEOUT"])
         gate.open()
         assert run.process.wait(RUN_SECONDS) == 0, run.said
@@ -329,7 +349,39 @@ CREATE FUNCTION keep_end() RETURNS trigger LANGUAGE plpgsql
     AS $$ BEGIN INSERT INTO ends VALUES (NEW.error_class); RETURN NULL; END $$;
 CREATE TRIGGER keep_end AFTER UPDATE OF error_class ON videos FOR EACH ROW
     WHEN (NEW.error_class IS NOT NULL) EXECUTE FUNCTION keep_end();
+CREATE TABLE freed (owner text, at timestamptz, status text, attempts int, error text);
+CREATE FUNCTION keep_freed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO freed
+        VALUES (OLD.locked_by, clock_timestamp(), NEW.status, NEW.attempts, NEW.error);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER keep_freed AFTER UPDATE OF locked_by ON videos FOR EACH ROW
+    WHEN (OLD.locked_by <> '' AND NEW.locked_by IS NULL) EXECUTE FUNCTION keep_freed();
 """
+
+
+def stopped_at_work(run: Run, video_id: str) -> str:
+    """Stop the worker that takes the frames out of a video; return how its claim names it.
+
+    Slurm has stopped processes go on before it ends them.
+    """
+    holder = f"SELECT locked_by FROM videos WHERE video_id = '{video_id}' AND status = 'EXTRACTING'"
+    run.until(lambda: rows(holder))
+    ((owner,),) = rows(holder)
+    os.kill(int(owner.split(":")[1]), signal.SIGSTOP)
+    assert rows(holder) == [(owner,)]
+    return owner
+
+
+def processes_of(job: str) -> list[psutil.Process]:
+    """Return the processes of a Slurm job, wherever they have gone."""
+
+    def is_of(process: psutil.Process) -> bool:
+        with suppress(psutil.Error):
+            return process.environ().get("SLURM_JOB_ID") == job
+        return False
+
+    return [process for process in psutil.process_iter() if is_of(process)]
 
 
 @contextmanager
