@@ -222,6 +222,10 @@ class PermanentError(StageError):
     """Trying again gives the same end: the video becomes FAILED, the project goes on."""
 
 
+class FailedBefore(PermanentError):
+    """The video failed in a stage before, which has told of it."""
+
+
 class TransientError(StageError):
     """Trying again can help: the claim is given back, and a later attempt may succeed."""
 

@@ -1,8 +1,10 @@
 """Do a stage for each video of a batch."""
 
 import gc
+import signal
 from pathlib import Path
 
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to give back
 gc.disable()  # in vain while much is loaded; the batch goes on with it
 
 from dataminer.config import load_job  # noqa: E402

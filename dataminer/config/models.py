@@ -12,6 +12,8 @@ from pydantic import (
     BeforeValidator,
     Field,
     StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -322,6 +324,14 @@ class Config(Section):
     dedup: DedupConfig = DedupConfig()
     detect: DetectConfig = DetectConfig()
     monitor: MonitorConfig = MonitorConfig()
+
+    @field_validator("batch_videos", mode="wrap")
+    @classmethod
+    def _counts_videos(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(value)
+        except ValidationError as error:
+            raise ValueError(f"must be `auto` or a whole number from 1 to 100000, got {value!r}") from error
 
     @model_validator(mode="after")
     def _names_a_project(self) -> Config:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from dataminer import fingerprints
 from dataminer.config import Config
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus
 from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE
 from dataminer.planning.looks import exist
-from dataminer.planning.marks import Marks
+from dataminer.planning.marks import Marks, changes
 from dataminer.planning.rows import Project, Rows
 from dataminer.planning.verdicts import (
     BEGUN,
@@ -17,6 +18,7 @@ from dataminer.planning.verdicts import (
     FORCED,
     LOST,
     NEW,
+    SETTINGS,
     UNRECORDED,
     UPTO,
     State,
@@ -31,6 +33,8 @@ from dataminer.sync import results
 from dataminer.sync.report import result_settings
 
 _PV, _P = ProjectVideoStatus, ProjectStatus
+
+_CHANGED = f"{SETTINGS} or from other input"
 
 
 class Datasets:
@@ -84,7 +88,7 @@ class Datasets:
         if "dedup" in self._forced:
             yield Verdict(State.DUE, FORCED)
         if in_state(self._filters[project], State.DUE):
-            yield Verdict(State.DUE, "videos are filtered before")
+            yield Verdict(State.DUE, _after("filter", self._dedup_change(project)))
         if row.stage == _P.DEDUPING:
             yield Verdict(State.DUE, BEGUN)
         folder, expected = self._store.dedup(project), self._unique_fingerprint(project)
@@ -135,12 +139,12 @@ class Datasets:
         if "detect" in self._forced:
             yield Verdict(State.DUE, FORCED)
         if dedup.state is State.DUE:
-            yield Verdict(State.DUE, "unique frames are made before")
+            yield Verdict(State.DUE, _after("dedup", self._detect_change(project)))
         if row.stage == _P.DETECTING:
             yield Verdict(State.DUE, BEGUN)
         weights = weights_path(self._config.detect.model, MODELS_FOLDER)
         if not is_there(weights):
-            yield Verdict(State.DUE, "its model is fetched before")
+            yield Verdict(State.DUE, "after its model is fetched")
         folder, settings = self._store.detect(project), self._marks.settings["detect"]
         unique = self._unique_fingerprint(project)
         expected = fingerprints.of_detect(settings, weights_sha256(weights), unique)
@@ -148,7 +152,8 @@ class Datasets:
         if row.detect_fingerprint != expected:
             outcome = results.read_detect(folder)
             if outcome is None or outcome.fingerprint != expected:
-                yield Verdict(State.DUE, "settings or input changed" if outcome else NEW)
+                change = self._detect_change(project) or _CHANGED
+                yield Verdict(State.DUE, change if outcome else NEW)
         if not all(exist([folder / ANNOTATIONS_FILE, folder / "data.yaml"])):
             yield Verdict(State.DUE, LOST)
         if row.stage == _P.DETECT_READY:
@@ -156,15 +161,29 @@ class Datasets:
         if row.detect_fingerprint != expected:
             yield Verdict(State.DONE, adopt=True)
 
+    def _dedup_change(self, project: str) -> str:
+        meta = results.read_frames_meta(self._store.dedup(project)) or {}
+        return changes("dedup", meta.get("settings") or {}, self._marks.settings["dedup"])
+
+    def _detect_change(self, project: str) -> str:
+        before = results.read_annotations_info(self._store.detect(project))
+        settings = self._marks.settings["detect"]
+        return changes("detect", before, {**settings, "model": Path(settings["model"]).name})
+
     def _report(self, project: str, detect: Verdict) -> Iterator[Verdict]:
         if "report" in self._forced:
             yield Verdict(State.DUE, FORCED)
         if detect.state is State.DUE:
-            yield Verdict(State.DUE, "annotations are made before")
+            yield Verdict(State.DUE, "after detect")
         page = self._store.report(project) / "index.html"
         if not page.exists():
             yield Verdict(State.DUE, NEW)
         annotated = self._annotated[project]
         expected = fingerprints.of_report(result_settings(self._config), annotated)
         if fingerprints.of_page(page) != expected:
-            yield Verdict(State.DUE, "settings or input changed")
+            yield Verdict(State.DUE, _CHANGED)
+
+
+def _after(stage: str, change: str) -> str:
+    """Say that a dataset follows another stage, and what has changed besides."""
+    return f"after {stage}, {change}" if change else f"after {stage}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from dataminer import fingerprints
 from dataminer.config import Config
-from dataminer.planning.verdicts import INPUT
+from dataminer.planning.verdicts import INPUT, SETTINGS
 from dataminer.stages import VERSIONS, made_with, policy_mark
 from dataminer.sync import results
 
@@ -57,14 +57,17 @@ class Marks:
         if meta.get("version") not in (None, VERSIONS[stage]):
             return "made by another version"
         before, now = _flat(meta.get("settings") or {}), _flat(self.settings[stage])
-        changed = [
-            f"{stage}.{key} {before[key]} -> {now[key]}"
-            for key in sorted(before.keys() & now.keys())
-            if before[key] != now[key]
-        ]
-        if changed:
-            return f"settings changed: {', '.join(changed)}"
-        return INPUT if before == now else "settings changed"
+        return changes(stage, before, now) or (INPUT if before == now else SETTINGS)
+
+
+def changes(stage: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say which of a stage's settings have changed, and how; nothing if none has."""
+    changed = [
+        f"{stage}.{key} {before[key]} -> {now[key]}"
+        for key in sorted(before.keys() & now.keys())
+        if before[key] != now[key]
+    ]
+    return f"{SETTINGS}: {', '.join(changed)}" if changed else ""
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -41,8 +41,9 @@ class Verdict(NamedTuple):
 
 
 DONE = Verdict(State.DONE)
-NEW, LOST, RETRIED = "new", "lost", "tried again"
-BEGUN, INPUT, BEFORE, FORCED = "begun before", "input changed", "failed before", "forced"
+NEW, LOST, RETRIED = "new", "lost", "to be tried again"
+BEGUN, BEFORE, FORCED = "begun before", "failed before", "forced"
+INPUT, SETTINGS = "made from other input", "made with other settings"
 UNRECORDED, REPLACED = "not recorded yet", "replaced since its row was written"
 
 
@@ -95,14 +96,21 @@ class Plan:
         return {v for verdicts in judged for v in in_state(verdicts, State.FAILED)}
 
     def reasons(self) -> list[str]:
-        """Say, a line per stage, what is due and why, what waits and what has failed."""
-        lines = [*_lines(self.videos, "")]
-        for project, verdicts in self.members.items():
-            lines += _lines({"filter": verdicts}, f" for project {project}")
+        """Say, a line per stage, what is due and why, what waits, and last what failed there."""
+        judged = dict(self.videos)
+        judged |= {f"filter for project {name}": each for name, each in self.members.items()}
+        states = State.DUE, State.WAITING
+        lines = [_line(stage, each, state) for stage, each in judged.items() for state in states]
         for project, stages in self.projects.items():
             due = ((name, v.reason) for name, v in stages.items() if v.state is State.DUE)
             lines += [f"{name} of project {project}: due ({reason})" for name, reason in due]
-        return lines
+        failed: set[str] = set()
+        for stage, each in judged.items():
+            own = {video_id: each[video_id] for video_id in each.keys() - failed}
+            lines.append(_line(stage, own, State.FAILED))
+            if stage in self.videos:
+                failed |= {*in_state(own, State.FAILED)}
+        return [line for line in lines if line]
 
 
 def in_state(verdicts: Mapping[str, Verdict], state: State) -> list[str]:
@@ -110,10 +118,8 @@ def in_state(verdicts: Mapping[str, Verdict], state: State) -> list[str]:
     return [name for name, verdict in verdicts.items() if verdict.state is state]
 
 
-def _lines(judged: Mapping[str, Mapping[str, Verdict]], whose: str) -> Iterator[str]:
-    for stage, verdicts in judged.items():
-        for state in (State.DUE, State.WAITING, State.FAILED):
-            counts = Counter(v.reason for v in verdicts.values() if v.state is state)
-            if counts:
-                why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-                yield f"{stage}{whose}: {counts.total()} {state} ({why})"
+def _line(stage: str, verdicts: Mapping[str, Verdict], state: State) -> str:
+    """Return what is told of the videos in a state; nothing of none."""
+    counts = Counter(v.reason for v in verdicts.values() if v.state is state)
+    why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    return f"{stage}: {counts.total()} {state} ({why})" if counts else ""

@@ -30,6 +30,7 @@ from dataminer.files import remove_partials
 from dataminer.store import Store
 from dataminer.sync import jobs, mirror, pool, projects
 from dataminer.sync.claims import LeaseLost
+from dataminer.sync.heartbeat import Interrupted
 from dataminer.sync.work import Busy
 
 log = logging.getLogger(__name__)
@@ -274,6 +275,9 @@ class _Worker:
         with jobs.about(video_id):
             try:
                 self._job(video_id)()
+            except Interrupted as asked:
+                log.info("stopped (%s): the next run takes it up", asked)
+                raise
             except Exception as error:
                 return _after(error)
             self._recount(video_id)

@@ -17,7 +17,7 @@ from dataminer.config import Config
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
 from dataminer.environment import connecting_only
-from dataminer.errors import DataminerError, ErrorClass, PermanentError
+from dataminer.errors import DataminerError, ErrorClass, FailedBefore, PermanentError
 from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
 from dataminer.frames import FRAMES_FILE, read_meta
 from dataminer.stages import made_with, policy_mark
@@ -148,7 +148,7 @@ def logged(path: str, own_logs: Path | None = None) -> Iterator[None]:
         log.error("%s", error)
         sys.exit(f"dataminer: {error}")
     except Interrupted as signal:
-        log.warning("asked to end (%s): the claim was given back", signal)
+        log.warning("asked to end (%s): what was in progress was given back", signal)
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         log.exception("failed")
@@ -229,7 +229,7 @@ def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
     work = replace(work, forced=manner.forced)
     try:
         results.raise_failure(info)
-    except PermanentError as error:
+    except FailedBefore as error:
         _pass_on(video_id, work, error)
         return
     _tell_failure(f"video {video_id}", perform(work, config.monitor, patient=manner.patient))
@@ -493,7 +493,7 @@ def _identity(url: SourceUrl) -> list[Any] | None:
     return [path, stat.st_size, stat.st_mtime_ns]
 
 
-def _pass_on(video_id: str, work: Work, error: PermanentError) -> None:
+def _pass_on(video_id: str, work: Work, error: FailedBefore) -> None:
     """Write a failed video's empty frame table while its row is locked and says FAILED."""
 
     def publish(connection: Any) -> None:
@@ -512,7 +512,7 @@ def _pass_on(video_id: str, work: Work, error: PermanentError) -> None:
         fsync_tree(staging)
         transaction(publish, patience=claims.PATIENCE, name=claims.session_name(stages.EXTRACT))
     remove_partials(work.final)
-    log.error("%s", error)
+    log.info("%s", error)
 
 
 class _Filtered(NamedTuple):

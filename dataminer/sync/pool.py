@@ -335,8 +335,7 @@ def _serve(
         try:
             with interruptible():
                 done = work(task) if lost is None else settle(task, lost)
-        except Interrupted as asked:
-            log.warning("asked to end (%s): the claim was given back", asked)
+        except Interrupted:
             os._exit(128 + signal.SIGTERM)
         except BaseException:
             log.exception("the worker ends")

@@ -6,13 +6,14 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
-from dataminer.errors import DataminerError, ErrorClass, PermanentError
+from dataminer.errors import DataminerError, ErrorClass, FailedBefore
 from dataminer.files import StrPath, atomic_write
 from dataminer.frames import (
     CLUSTERS_FILE,
@@ -132,6 +133,17 @@ def read_dedup(folder: Path) -> Outcome | None:
     return Outcome(ProjectStatus.DETECT_READY, columns, made)
 
 
+def read_annotations_info(folder: Path) -> Meta:
+    """Return what a project's annotations say of themselves, in the second line; none if unread."""
+    try:
+        with (folder / ANNOTATIONS_FILE).open(encoding="utf-8") as file:
+            line = list(islice(file, 2))[-1]
+        info: Meta = json.loads(f"{{{line.rstrip().rstrip(',')}}}")["info"]
+    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError):
+        return {}
+    return info
+
+
 def read_detect(folder: Path) -> Outcome | None:
     """Tell what a project's folder of annotations says."""
     try:
@@ -157,14 +169,12 @@ def raise_failure(meta: Meta | None) -> None:
 
     Raises
     ------
-    PermanentError
+    FailedBefore
         When ``meta`` tells of one.
     """
     failure = (meta or {}).get("failure")
     if failure:
-        raise PermanentError(
-            failure["message"], ErrorClass(failure["error_class"]), failure["hint"]
-        )
+        raise FailedBefore(failure["message"], ErrorClass(failure["error_class"]), failure["hint"])
 
 
 def judged_by(folder: Path, policy: str) -> str:

@@ -15,6 +15,7 @@ from dataminer.config import MonitorConfig
 from dataminer.errors import (
     DataminerError,
     ErrorClass,
+    FailedBefore,
     PermanentError,
     StageError,
     TransientError,
@@ -288,7 +289,7 @@ def _write_failure(
 ) -> None:
     if work.write_failure is None:
         raise error
-    log.error("%s", error)
+    log.log(logging.INFO if isinstance(error, FailedBefore) else logging.ERROR, "%s", error)
     for entry in staging.iterdir():
         entry.unlink()
     work.write_failure(staging, error, error_class)

@@ -137,7 +137,7 @@ def test_changed_settings_bring_back_what_they_touch(
 ) -> None:
     plan = project.plan(**settings)
     assert due(plan) == left
-    assert all("4 settings changed" in line for line in plan.reasons())
+    assert all("4 made with other settings" in line for line in plan.reasons())
 
 
 @pytest.mark.parametrize(
