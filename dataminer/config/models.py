@@ -331,7 +331,8 @@ class Config(Section):
         try:
             return check(value)
         except ValidationError as error:
-            raise ValueError(f"must be `auto` or a whole number from 1 to 100000, got {value!r}") from error
+            expected = "`auto` or a whole number from 1 to 100000"
+            raise ValueError(f"must be {expected}, got {value!r}") from error
 
     @model_validator(mode="after")
     def _names_a_project(self) -> Config:

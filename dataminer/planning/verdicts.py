@@ -96,20 +96,19 @@ class Plan:
         return {v for verdicts in judged for v in in_state(verdicts, State.FAILED)}
 
     def reasons(self) -> list[str]:
-        """Say, a line per stage, what is due and why, what waits, and last what failed there."""
+        """Say, a line per stage, what is due and why; then what waits or failed there."""
         judged = dict(self.videos)
         judged |= {f"filter for project {name}": each for name, each in self.members.items()}
-        states = State.DUE, State.WAITING
-        lines = [_line(stage, each, state) for stage, each in judged.items() for state in states]
+        lines = [_line(stage, each, State.DUE) for stage, each in judged.items()]
         for project, stages in self.projects.items():
             due = ((name, v.reason) for name, v in stages.items() if v.state is State.DUE)
             lines += [f"{name} of project {project}: due ({reason})" for name, reason in due]
-        failed: set[str] = set()
+        told: set[str] = set()  # of the stages after as well
         for stage, each in judged.items():
-            own = {video_id: each[video_id] for video_id in each.keys() - failed}
-            lines.append(_line(stage, own, State.FAILED))
-            if stage in self.videos:
-                failed |= {*in_state(own, State.FAILED)}
+            own = {video_id: each[video_id] for video_id in each.keys() - told}
+            for state in (State.WAITING, State.FAILED):
+                lines.append(_line(stage, own, state))
+                told |= {*in_state(own, state)} if stage in self.videos else set()
         return [line for line in lines if line]
 
 

@@ -266,12 +266,28 @@ def test_rows_say_what_is_finished_and_failed_is(
     assert project.due() == left
 
 
+def test_what_failed_is_told_of_once_and_last(project: Project) -> None:
+    finished_videos.add(project.url, "p", ["bb"])
+    for table in ("videos", "project_videos"):
+        project.set(f"UPDATE {table} SET status = 'FAILED', {ERROR} WHERE video_id = 'b'")
+    project.set(f"UPDATE project_videos SET status = 'FAILED', {ERROR} WHERE video_id = 'c'")
+    assert project.plan(upto="dedup").reasons() == [
+        "download: 1 due (1 new)",
+        "extract: 1 due (1 new)",
+        "filter for project p: 1 due (1 new)",
+        "dedup of project p: due (after filter)",
+        "extract: 1 failed (1 empty)",
+        "filter for project p: 1 failed (1 empty)",
+    ]
+
+
 def test_what_waits_is_not_due_and_nothing_that_follows(project: Project) -> None:
     later = "not_before = clock_timestamp() + interval '1 hour'"
     project.set(f"UPDATE videos SET status = 'PENDING', {later} WHERE video_id = 'b'")
     plan = project.plan()
     assert due(plan) == stages()
-    assert plan.reasons()[0].startswith("download: 1 waiting (1 until ")
+    (told,) = plan.reasons()
+    assert told.startswith("download: 1 waiting (1 until ")
     project.set("UPDATE videos SET not_before = clock_timestamp()")
     assert project.due() == stages("b", "b", "b")
 

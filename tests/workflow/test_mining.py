@@ -113,11 +113,19 @@ def test_another_project_of_the_same_run_downloads_and_extracts_nothing_again(mi
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("changes", "expected", "said"),
     [
-        ({"dedup": {"threshold": 2}}, PROJECT),
-        ({"detect": {"confidence": 0.9}}, {"detect": 1, "report": 1, "all": 1}),
-        ({"extract": {"every_seconds": 2.0}}, {"extract": 3, "filter": 3, **PROJECT}),
+        ({"dedup": {"threshold": 2}}, PROJECT, "dedup of project birds: due (made with other"),
+        (
+            {"detect": {"confidence": 0.9}},
+            {"detect": 1, "report": 1, "all": 1},
+            "detect of project birds: due (made with other settings: detect.confidence 0.",
+        ),
+        (
+            {"extract": {"every_seconds": 2.0}, "dedup": {"threshold": 2}},
+            {"extract": 3, "filter": 3, **PROJECT},
+            "dedup of project birds: due (after filter, made with other settings: dedup.thresh",
+        ),
         # what decides no result
         (
             {
@@ -126,16 +134,19 @@ def test_another_project_of_the_same_run_downloads_and_extracts_nothing_again(mi
                 "extract": {"every_frames": 7},
             },
             {},
+            "failed",
         ),
     ],
     ids=["dedup", "detect", "extract", "none"],
 )
-def test_a_changed_setting_reruns_what_it_touches(mined: Site, changes, expected):
+def test_a_changed_setting_reruns_what_it_touches(mined: Site, changes, expected, said):
     config = mined.config()
     for section, values in changes.items():
         config[section] = {**config.get(section, {}), **values}
     mined.configure(**config)
-    assert jobs(mined.snakemake("-n")) == expected
+    planned = mined.snakemake("-n")
+    assert jobs(planned) == expected
+    assert said in planned.stdout
 
 
 def test_a_stricter_filter_passes_fewer_frames_and_leaves_the_videos_alone(mined: Site):
