@@ -297,7 +297,7 @@ def seem_whole(folder: StrPath, meta: Mapping[str, Any]) -> bool:
             return bool(os.stat(os.path.join(folder, entry["path"])).st_size == entry["bytes"])
         except (FileNotFoundError, NotADirectoryError):
             return False
-    count = meta.get("passed", meta.get("frames"))
+    count = meta.get("unique", meta.get("passed", meta.get("frames")))
     if count is None:  # by an older version
         return not FrameReader(Path(folder)).lost()
     found = os.listdir(folder)

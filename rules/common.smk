@@ -319,15 +319,17 @@ def tell_database(show=False):
     of jobs that were killed.
     """
     if show:
-        GUARD.stop()
         MIRROR.stop()
-        forget(workflow, run().left())
+        if run.cache_info().currsize:  # not if files were asked for by name
+            forget(workflow, run().left())
     elif not workflow.local_exec and (said := or_exit(ensure_listening)):
         print(f"dataminer: {said}", file=sys.stderr)
     or_exit(bring_up_to_date, PROJECTS, SETTINGS.monitor)
     if show:
         or_exit(status.show, PROJECTS, sys.stderr)
+        GUARD.stop()
     else:
         or_exit(end_with_last_job, workflow)
+        connect_only()  # what is stopped from now on stays so
         GUARD.watch()
         MIRROR.watch(logger)

@@ -8,8 +8,7 @@ from pathlib import Path
 from dataminer import fingerprints
 from dataminer.config import Config
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus
-from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE
-from dataminer.planning.looks import exist
+from dataminer.images import seem_whole
 from dataminer.planning.marks import Marks, changes
 from dataminer.planning.rows import Project, Rows
 from dataminer.planning.verdicts import (
@@ -28,7 +27,7 @@ from dataminer.planning.verdicts import (
 from dataminer.stages.hub import MODELS_FOLDER
 from dataminer.stages.looking import Looking
 from dataminer.stages.weights import is_there, weights_path, weights_sha256
-from dataminer.store import ANNOTATIONS_FILE, Store
+from dataminer.store import Store
 from dataminer.sync import results
 from dataminer.sync.report import result_settings
 
@@ -97,7 +96,7 @@ class Datasets:
             yield Verdict(State.DUE, self._marks.change_since("dedup", meta))
         if meta is None and row.dedup_fingerprint != expected:
             yield Verdict(State.DUE, NEW)
-        if not all(exist([folder / FRAMES_FILE, folder / CLUSTERS_FILE])):
+        if meta is None or not (seem_whole(folder, meta) and results.has_clusters(folder)):
             yield Verdict(State.DUE, LOST)
         if row.stage == _P.DEDUP_READY:
             yield Verdict(State.DUE, UNRECORDED)
@@ -154,7 +153,7 @@ class Datasets:
             if outcome is None or outcome.fingerprint != expected:
                 change = self._detect_change(project) or _CHANGED
                 yield Verdict(State.DUE, change if outcome else NEW)
-        if not all(exist([folder / ANNOTATIONS_FILE, folder / "data.yaml"])):
+        if not results.annotations_seem_whole(folder):
             yield Verdict(State.DUE, LOST)
         if row.stage == _P.DETECT_READY:
             yield Verdict(State.DUE, UNRECORDED)

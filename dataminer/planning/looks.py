@@ -18,11 +18,6 @@ def times(paths: Sequence[StrPath]) -> list[float | None]:
     return [found.st_mtime if found else None for found in stats(paths)]
 
 
-def exist(paths: Sequence[StrPath]) -> list[bool]:
-    """Tell which files are there."""
-    return [found is not None for found in stats(paths)]
-
-
 def stats(paths: Sequence[StrPath]) -> list[os.stat_result | None]:
     """Look at files."""
     began = time.perf_counter()

@@ -293,6 +293,7 @@ class Videos:
         for project, verdicts in self.filters.items():
             files = self._filtered[project]
             self._lose(verdicts, files, None, (State.DONE, State.FAILED))
+            self._retry_without_frames(verdicts)
             if self._archives:  # filtered tables point into them
                 self._lose(verdicts, files._replace(path=self._archive), None)
             needed = (needed or set()) | set(in_state(verdicts, State.DUE))
@@ -303,6 +304,15 @@ class Videos:
             needed = set(in_state(self._extracts, State.DUE))
         self._lose(self._downloads, self._downloaded, needed)
         self._lose(self._downloads, self._downloaded._replace(path=self._media), needed)
+
+    def _retry_without_frames(self, verdicts: dict[str, Verdict]) -> None:
+        """Call a filter due that failed on frames that somebody has removed since."""
+        failed = [
+            v for v in in_state(verdicts, State.FAILED) if self._extracts[v].state is State.DONE
+        ]
+        found = times([self._extracted.path(v) for v in failed])
+        lost = (v for v, made in zip(failed, found, strict=True) if made is None)
+        verdicts.update(dict.fromkeys(lost, Verdict(State.DUE, LOST)))
 
     def _lose(
         self,

@@ -7,17 +7,20 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import psycopg2
+
 from dataminer.batches import Listed
 from dataminer.config import Config
 from dataminer.errors import (
+    DatabaseError,
     DataminerError,
     ErrorClass,
     Kind,
@@ -28,9 +31,10 @@ from dataminer.errors import (
 )
 from dataminer.files import remove_partials
 from dataminer.store import Store
-from dataminer.sync import jobs, mirror, pool, projects
+from dataminer.sync import claims, jobs, mirror, pool, projects
 from dataminer.sync.claims import LeaseLost
 from dataminer.sync.heartbeat import Interrupted
+from dataminer.sync.stages import STAGES
 from dataminer.sync.work import Busy
 
 log = logging.getLogger(__name__)
@@ -132,7 +136,8 @@ def perform(batch: Batch, config: Config, *, workers: int, memory_mb: int) -> No
     costs its own video an attempt; the others go on. What failed is tried again at the end: what
     another run worked on, after waiting for it; what failed in passing, after a pause; what cost an
     attempt, until it has a result or no attempts left; what ran out of memory, alone and with all
-    the memory of the job.
+    the memory of the job. What was worked on when an earlier job was killed is tried alone, after
+    the others.
 
     Parameters
     ----------
@@ -160,8 +165,11 @@ class _Run:
     config: Config
     workers: int
     memory_mb: int
+    suspects: set[str] = field(default_factory=set)
 
     def all(self) -> None:
+        if min(self.workers, len(self.batch.videos)) > 1:
+            self.suspects = claims.suspects(STAGES[self.batch.stage], self.batch.videos)
         import_module(_STAGE_MODULES[self.batch.stage])  # once, before the workers are forked
         gc.freeze()  # they share what is loaded, which a collection would copy
         gc.enable()
@@ -170,7 +178,8 @@ class _Run:
             for again in (self._busy, self._passing, self._counted, self._memory):
                 left = again(left)
         finally:
-            _recount(self.batch, self.batch.videos)
+            with suppress(DatabaseError, psycopg2.Error):  # the end of the run counts, too
+                _recount(self.batch, self.batch.videos, patience=0)
         self._tell(left)
 
     # ---- rounds: each takes what is left, and returns what is left after it
@@ -184,7 +193,12 @@ class _Run:
         forced: bool = True,
     ) -> dict[str, Attempt]:
         """Try each video once."""
-        workers = min(workers or self.workers, len(videos))
+        alone = [video_id for video_id in videos if video_id in self.suspects]
+        if 0 < len(alone) < len(videos):
+            others = [video_id for video_id in videos if video_id not in self.suspects]
+            left = self._round(others, workers, patient=patient, forced=forced)
+            return {**left, **self._round(alone, patient=patient, forced=forced)}
+        workers = 1 if alone else min(workers or self.workers, len(videos))
         if not videos:
             return {}
         monitor = self.config.monitor
@@ -247,11 +261,11 @@ class _Run:
             raise DataminerError(f"{lines[0]}{more}")
 
 
-def _recount(batch: Batch, videos: Sequence[str]) -> None:
+def _recount(batch: Batch, videos: Sequence[str], patience: float = claims.PATIENCE) -> None:
     if batch.project:
-        projects.refresh([projects.id_of(batch.project)], refiltered=True)
+        projects.refresh_named([batch.project], refiltered=True, patience=patience)
     else:
-        projects.refresh_of_videos(videos)
+        projects.refresh_of_videos(videos, patience=patience)
 
 
 def _of_lost(lost: pool.Lost) -> Attempt:

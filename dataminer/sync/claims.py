@@ -210,6 +210,19 @@ def claim_batch(
     ]
 
 
+def suspects(stage: Stage, videos: Iterable[str]) -> set[str]:
+    """Return those of some videos that were worked on when a job was killed, or still are."""
+    values = {"videos": list(videos), "running": stage.running}
+
+    def work(connection: Connection) -> set[str]:
+        with connection.cursor() as cursor:
+            cursor.execute(compose(cursor, statements.SUSPECTS, stage, ()), values)
+            return {video_id for (video_id,) in cursor.fetchall()}
+
+    name = session_name(stage)
+    return transaction(work, patience=PATIENCE, name=name, keep=False, single=True)
+
+
 def look(stage: Stage, key: Mapping[str, Any]) -> RowState | None:
     """Return what the row says, or None when there is no such row."""
     row = _execute(statements.LOOK, stage, key, {}, patience=PATIENCE)
@@ -323,6 +336,12 @@ def release(
     return bool(
         _execute(statements.RELEASE, held.stage, held.key, values, count=True, patience=PATIENCE)
     )
+
+
+def lose_result(stage: Stage, key: Mapping[str, Any]) -> None:
+    """Have a row wait for a stage again whose result is not whole."""
+    values = {"past": list(stage.past), "released": stage.released}
+    _execute(statements.LOSE, stage, key, values, count=True, patience=PATIENCE)
 
 
 def note(stage: Stage, key: Mapping[str, Any], lease: int, *, error: str, error_class: str) -> None:

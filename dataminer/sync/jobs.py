@@ -17,7 +17,13 @@ from dataminer.config import Config
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
 from dataminer.environment import connecting_only
-from dataminer.errors import DataminerError, ErrorClass, FailedBefore, PermanentError
+from dataminer.errors import (
+    DataminerError,
+    ErrorClass,
+    FailedBefore,
+    PermanentError,
+    TransientError,
+)
 from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
 from dataminer.frames import FRAMES_FILE, read_meta
 from dataminer.stages import made_with, policy_mark
@@ -60,6 +66,10 @@ class Manner:
 
 class NotReady(DataminerError):
     """A video waits for what comes before this stage, which failed in passing."""
+
+
+class FramesLost(TransientError, NotReady):
+    """Some of a video's frames are gone: they are taken out again by the next run."""
 
 
 class _Formatter(logging.Formatter):
@@ -313,7 +323,12 @@ def filter_frames(
     def make(out: Path) -> None:
         results.raise_failure(source)
         meta = marks | ({"seen": seen} if seen else {})
-        result = stage.filter_frames(frames_dir, out, config.filter, meta=meta, looks=looks)
+        try:
+            result = stage.filter_frames(frames_dir, out, config.filter, meta=meta, looks=looks)
+        except PermanentError as error:
+            if results.read_download(store.video(video_id)) is None:
+                raise  # there is nothing to take them out of
+            raise _lost(video_id, error) from error
         log.info("%d frames passed, rejected: %s", result.passed, result.rejected or "none")
 
     if project_id is None:
@@ -350,6 +365,13 @@ def _frames_or_failure(store: Store, video_id: str) -> dict[str, Any]:
     if found is None or (row and row.status not in (VideoStatus.EXTRACTED, VideoStatus.FAILED)):
         raise NotReady(f"{video_id} has no frames yet")
     return found
+
+
+def _lost(video_id: str, error: PermanentError) -> FramesLost:
+    """Have the frames of a video taken out again, some of which cannot be read."""
+    claims.lose_result(stages.EXTRACT, {"video_id": video_id})
+    message = f"frames of {video_id} are lost: {error.message}"
+    return FramesLost(message, error.error_class, "run snakemake again: they are made anew")
 
 
 def _failure_of(row: claims.RowState) -> dict[str, Any]:
@@ -413,7 +435,10 @@ def detect(
 
     store = Store(config.store_path)
     weights = model_of(weights)
-    source = read_meta(store.dedup(project) / FRAMES_FILE)
+    source = results.read_frames_meta(store.dedup(project))
+    if source is None:
+        table = store.dedup(project) / FRAMES_FILE
+        raise DataminerError(f"{table} cannot be read", "run snakemake again: it is made anew")
     settings = config.detect.result_settings()
     mark = fingerprints.of_detect(settings, weights_sha256(weights), source.get("fingerprint"))
     plans: list[kept.Plan] = []

@@ -157,25 +157,27 @@ def refresh(project_ids: Iterable[int], *, refiltered: bool = False) -> None:
     transaction(work, patience=PATIENCE, name="refresh")
 
 
-def refresh_of_videos(video_ids: Iterable[str]) -> None:
-    """Recount all projects that videos belong to."""
+def refresh_of_videos(video_ids: Iterable[str], *, patience: float = PATIENCE) -> None:
+    """Recount all projects that videos belong to; ``patience`` as for a transaction."""
 
     def work(connection: Connection) -> None:
         with connection.cursor() as cursor:
             cursor.execute(statements.PROJECTS_OF_VIDEOS, {"video_ids": list(video_ids)})
             _refresh(cursor, [row[0] for row in cursor.fetchall()], refiltered=False)
 
-    transaction(work, patience=PATIENCE, name="refresh")
+    transaction(work, patience=patience, name="refresh")
 
 
-def refresh_named(names: Iterable[str]) -> None:
-    """Recount projects by name; names that the database does not know are passed over."""
+def refresh_named(
+    names: Iterable[str], *, refiltered: bool = False, patience: float = PATIENCE
+) -> None:
+    """Recount projects by name, as :func:`refresh`; names that are not known are passed over."""
 
     def work(connection: Connection) -> None:
         with connection.cursor() as cursor:
-            _refresh(cursor, list(_ids(cursor, list(names)).values()), refiltered=False)
+            _refresh(cursor, list(_ids(cursor, list(names)).values()), refiltered=refiltered)
 
-    transaction(work, patience=PATIENCE, name="refresh")
+    transaction(work, patience=patience, name="refresh")
 
 
 def _refresh(cursor: Any, project_ids: list[int], *, refiltered: bool) -> None:

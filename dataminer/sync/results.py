@@ -28,6 +28,7 @@ from dataminer.sync.work import Outcome
 
 Meta = dict[str, Any]
 
+_END = 64  # bytes of a file's end that are looked at
 _NO_TABLE = (FileNotFoundError, NotADirectoryError, pa.ArrowInvalid)
 
 
@@ -131,6 +132,27 @@ def read_dedup(folder: Path) -> Outcome | None:
         **_NO_ERROR,
     }
     return Outcome(ProjectStatus.DETECT_READY, columns, made)
+
+
+def has_clusters(folder: Path) -> bool:
+    """Tell whether a project's table of what stands for what can be read."""
+    try:
+        read_meta(folder / CLUSTERS_FILE)
+    except _NO_TABLE:
+        return False
+    return True
+
+
+def annotations_seem_whole(folder: Path) -> bool:
+    """Tell by their ends and their number whether a project's annotations are all there."""
+    try:
+        with (folder / ANNOTATIONS_FILE).open("rb") as file:
+            file.seek(-_END, os.SEEK_END)
+            ends = file.read().rstrip().endswith(b"}")
+        images, labels = os.listdir(folder / "images"), os.listdir(folder / "labels")
+        return ends and len(images) == len(labels) and (folder / "data.yaml").is_file()
+    except OSError:
+        return False
 
 
 def read_annotations_info(folder: Path) -> Meta:

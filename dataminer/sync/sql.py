@@ -55,6 +55,11 @@ LOOK = """
 SELECT {status}, lease, locked_by, error, error_class, suspect, {made} FROM {table} WHERE {key}
 """
 
+SUSPECTS = """
+SELECT video_id FROM {table}
+WHERE video_id = ANY(%(videos)s) AND (suspect OR {status} = %(running)s)
+"""
+
 BEAT = """
 UPDATE {table} SET heartbeat_at = clock_timestamp()
 WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
@@ -81,6 +86,10 @@ UPDATE {table} SET
     not_before = clock_timestamp() + make_interval(secs => %(wait)s),
     error = coalesce(%(error)s, error), error_class = coalesce(%(error_class)s, error_class)
 WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
+"""
+
+LOSE = """
+UPDATE {table} SET {status} = %(released)s WHERE {key} AND {status} = ANY(%(past)s)
 """
 
 # on a row that waits, at the lease that was looked at

@@ -282,7 +282,7 @@ def test_what_a_source_holds_back_waits_until_then(
         assert (attempts, waits, error_class) == (0, True, "rate_limit")
         planned = planning.plan(config, ["p"], upto="extract")
         assert planned.videos["download"]["w"].state is planning.State.WAITING
-        assert re.search(r"download: 1 waiting \(1 until \d\d:\d\d\)", planned.reasons()[0])
+        assert re.search(r"download: 1 waiting \(1 until \d\d:\d\d\)", planned.reasons()[-1])
         assert planned.due("extract") == sorted(ids())
 
         budget.reset(host)
@@ -328,3 +328,59 @@ def test_a_batch_that_is_killed_loses_what_was_in_progress_alone(
     perform(config, "extract")
     assert execute(database, row) == [("EXTRACTED", 0, False)]
     assert execute(database, "SELECT lease FROM videos WHERE video_id <> 'v6'") == leases
+
+
+def test_suspects_are_tried_alone_within_a_job_too(
+    config: Config, database: str, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    """Snakemake's own retries have the same batch as the job that was killed."""
+    perform(config, "download")
+    suspects = {"v1", "v4"}
+    execute(database, "UPDATE videos SET suspect = true WHERE video_id IN ('v1', 'v4')")
+    real = stage.extract
+
+    def extract(video: Path, out: Path, video_id: str, *rest: Any, **more: Any) -> Any:
+        began = time.monotonic()
+        made = real(video, out, video_id, *rest, **more)
+        time.sleep(0.1)
+        with (folder / "spans").open("a") as spans:
+            spans.write(f"{began} {time.monotonic()} {video_id}\n")
+        return made
+
+    monkeypatch.setattr(stage, "extract", extract)
+    perform(config, "extract")
+    lines = [line.split() for line in (folder / "spans").read_text().splitlines()]
+    spans = sorted((float(began), float(ended), video) for began, ended, video in lines)
+    assert [video for _, _, video in spans[-2:]] == sorted(suspects)
+    ends = [ended for _, ended, _ in spans]
+    assert all(began >= max(ends[:place]) for place, (began, *_) in enumerate(spans) if place > 5)
+    assert spans[1][0] < spans[0][1], "the others are done side by side"
+
+
+def test_frames_that_are_lost_are_taken_out_again(
+    config: Config, database: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("download", "extract"):
+        perform(config, name)
+    for video in ("v2", "v3"):
+        min(Path("data/frames", video).glob("*.jpg")).unlink()
+    Path("data/videos/v3/v3.mp4").unlink()
+    perform(config, "filter")
+    expected = dict.fromkeys(ids(), "FILTERED")
+    found = statuses(database, "project_videos")
+    assert found == {**expected, "v2": "PENDING", "v3": "FAILED"}
+    said = capfd.readouterr().err
+    assert "waits for the next run: v2: frames of v2 are lost: data/frames/v2/" in said
+    assert execute(database, "SELECT attempts FROM project_videos WHERE video_id = 'v2'") == [(0,)]
+
+    def due() -> tuple[list[str], list[str]]:
+        plan = planning.plan(config, ["p"], upto="filter")
+        return plan.due("extract"), plan.due("filter", "p")
+
+    assert due() == (["v2"], ["v2"])
+    for name, project in (("extract", None), ("filter", "p")):
+        batch.perform(Batch(name, ["v2"], project), config, workers=1, memory_mb=4000)
+    assert statuses(database, "project_videos") == {**expected, "v3": "FAILED"}
+    assert due() == ([], [])
+    shutil.rmtree("data/frames/v3")  # as its next step says
+    assert due() == (["v3"], ["v3"])

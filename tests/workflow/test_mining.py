@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from dataminer.config import load
+from dataminer.planning import plan
 from tests.support import videos
 from tests.support.site import Site, counters, jobs, recount, stage
 
@@ -147,6 +151,39 @@ def test_a_changed_setting_reruns_what_it_touches(mined: Site, changes, expected
     planned = mined.snakemake("-n")
     assert jobs(planned) == expected
     assert said in planned.stdout
+
+
+def cut(path: Path, share: float) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+
+
+DAMAGED: list[tuple[str, Callable[[Path], object]]] = [
+    ("dedup", lambda folder: cut(folder / "frames.parquet", 0.9)),
+    ("dedup", lambda folder: cut(folder / "clusters.parquet", 0)),
+    ("dedup", lambda folder: min(folder.glob("*.jpg")).unlink()),
+    ("detect", lambda folder: cut(folder / "annotations.json", 0.01)),
+    ("detect", lambda folder: cut(folder / "annotations.json", 0.5)),
+    ("detect", lambda folder: shutil.rmtree(folder / "labels")),
+    ("detect", lambda folder: min((folder / "images").iterdir()).unlink()),
+    ("detect", lambda folder: (folder / "data.yaml").unlink()),
+]
+
+
+def test_a_damaged_dataset_is_made_again(mined: Site, tmp_path: Path):
+    project = mined.folder / "data" / "projects" / "birds"
+    with mined.inside():
+        config = load(mined.config())
+        assert plan(config, ["birds"]).reasons()[0].startswith("download: 1 failed")
+        for name, damage in DAMAGED:
+            whole = tmp_path / "whole"
+            shutil.copytree(project / name, whole)
+            damage(project / name)
+            assert plan(config, ["birds"]).reasons()[0] == f"{name} of project birds: due (lost)"
+            shutil.rmtree(project / name)
+            whole.rename(project / name)
+    cut(project / "dedup" / "frames.parquet", 0.9)
+    assert jobs(mined.mine()) == PROJECT
 
 
 def test_a_stricter_filter_passes_fewer_frames_and_leaves_the_videos_alone(mined: Site):
