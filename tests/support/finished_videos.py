@@ -8,6 +8,14 @@ from pathlib import Path
 
 from dataminer import fingerprints
 from dataminer.config import Config
+from dataminer.export.coco import coco_dataset, write_coco
+from dataminer.frames import (
+    CLUSTERS_FILE,
+    CLUSTERS_SCHEMA,
+    FRAMES_FILE,
+    FRAMES_SCHEMA,
+    write_table,
+)
 from dataminer.stages import made_with
 from dataminer.stages.weights import weights_sha256
 from dataminer.store import Store
@@ -73,12 +81,16 @@ def finish_project(url: str, root: Path, config: Config, project: str) -> None:
         f" WHERE name = '{project}'",
     )
     store = Store(root)
-    for file in (
-        *(store.dedup(project) / name for name in ("frames.parquet", "clusters.parquet")),
-        *(store.detect(project) / name for name in ("annotations.json", "data.yaml")),
-        *(store.report(project) / name for name in ("contact_sheet.jpg", "index.html")),
-    ):
-        make(file, BEGAN)
+    make(store.detect(project) / "data.yaml", BEGAN)
+    make(store.report(project) / "contact_sheet.jpg", BEGAN)
+    store.dedup(project).mkdir()
+    for name, schema in ((FRAMES_FILE, FRAMES_SCHEMA), (CLUSTERS_FILE, CLUSTERS_SCHEMA)):
+        meta = {"fingerprint": unique, "unique": 0}
+        write_table(store.dedup(project) / name, schema.empty_table(), schema, meta)
+    for folder in ("images", "labels"):
+        (store.detect(project) / folder).mkdir()
+    dataset = coco_dataset([], ["bird"], info={"fingerprint": annotated})
+    write_coco(store.detect(project) / "annotations.json", dataset)
     page = fingerprints.of_report(result_settings(config), annotated)
     mark = f'<meta name="{fingerprints.IN_PAGE}" content="{page}">'
     (store.report(project) / "index.html").write_text(mark)

@@ -170,7 +170,7 @@ DAMAGED: list[tuple[str, Callable[[Path], object]]] = [
 ]
 
 
-def test_a_damaged_dataset_is_made_again(mined: Site, tmp_path: Path):
+def test_a_damaged_dataset_is_due(mined: Site, tmp_path: Path):
     project = mined.folder / "data" / "projects" / "birds"
     with mined.inside():
         config = load(mined.config())
@@ -183,7 +183,7 @@ def test_a_damaged_dataset_is_made_again(mined: Site, tmp_path: Path):
             shutil.rmtree(project / name)
             whole.rename(project / name)
     cut(project / "dedup" / "frames.parquet", 0.9)
-    assert jobs(mined.mine()) == PROJECT
+    assert jobs(mined.snakemake("-n")) == PROJECT
 
 
 def test_a_stricter_filter_passes_fewer_frames_and_leaves_the_videos_alone(mined: Site):
