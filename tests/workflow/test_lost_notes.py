@@ -4,29 +4,43 @@ from __future__ import annotations
 
 import base64
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import videos
 from tests.support.paths import ROOT
-from tests.support.postgres import create, drop, name_of
+from tests.support.postgres import create, drop, fresh_database, name_of
 from tests.support.site import Site, jobs
 
 DATASET = {"dedup": 1, "only_dedup": 1}
 ONE_VIDEO = {"download": 1, "extract": 1, "filter": 1, **DATASET}
 
 
-@pytest.fixture
-def small(site: Site) -> Site:
+@pytest.fixture(scope="module")
+def once_mined(
+    server: str, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """A project of three short videos that is mined up to its unique frames."""
-    (site.folder / "clips").mkdir()
-    for number in range(3):
-        videos.make_video(site.folder / "clips" / f"c{number}.mp4", frames=30, size=(96, 64))
-    site.configure(project="p", input={"files": ["clips"]}, filter={"min_sharpness": 0})
-    assert site.dataminer("populate").returncode == 0
-    site.mine("only_dedup")
-    return site
+    with fresh_database(server, template, "small") as url:
+        site = Site(tmp_path_factory.mktemp("small"), url)
+        (site.folder / "clips").mkdir()
+        for number in range(3):
+            videos.make_video(site.folder / "clips" / f"c{number}.mp4", frames=30, size=(96, 64))
+        site.configure(project="p", input={"files": ["clips"]}, filter={"min_sharpness": 0})
+        assert site.dataminer("populate").returncode == 0
+        site.mine("only_dedup")
+        yield site
+
+
+@pytest.fixture
+def small(server: str, once_mined: Site, tmp_path: Path) -> Iterator[Site]:
+    """A copy of it; its sources stay where they are."""
+    folder = tmp_path / "site"
+    shutil.copytree(once_mined.folder, folder, symlinks=True)
+    with fresh_database(server, name_of(once_mined.database), "copy") as url:
+        yield Site(folder, url)
 
 
 def add(site: Site, name: str) -> str:
