@@ -280,16 +280,16 @@ def finish(
 
     def work(connection: Connection) -> None:
         with connection.cursor() as cursor:
-            query = compose(cursor, statements.HOLD, held.stage, held.key)
-            cursor.execute(query, {**held.key, **values})
-            row = cursor.fetchone()
-            if row and row[0] == status:
-                return  # recorded before; only the answer was lost
-            if not row or row[0] != held.stage.running:
-                raise LeaseLost.of(held)
-            publish()
             query = compose(cursor, statements.FINISH, held.stage, held.key, columns)
             cursor.execute(query, {**held.key, **values, **bound})
+            if cursor.rowcount:  # and locked: nobody can take it over before the COMMIT
+                publish()
+                return
+            cursor.execute(compose(cursor, statements.LOOK, held.stage, held.key), held.key)
+            row = cursor.fetchone()
+            if not row or row[:2] != (status, held.lease):
+                raise LeaseLost.of(held)
+            # recorded before; only the answer was lost
 
     transaction(work, patience=PATIENCE, name=session_name(held.stage))
 

@@ -65,11 +65,7 @@ UPDATE {table} SET heartbeat_at = clock_timestamp()
 WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
 """
 
-# held while a result is put in place, so that nobody can take the row over in between
-HOLD = """
-SELECT {status} FROM {table} WHERE {key} AND lease = %(lease)s FOR UPDATE
-"""
-
+# before a result is put in place: until the COMMIT nobody can take the row over
 FINISH = """
 UPDATE {table} SET
     {status} = %(done)s, locked_by = NULL, locked_at = NULL, heartbeat_at = NULL,
