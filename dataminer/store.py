@@ -7,6 +7,7 @@ from pathlib import Path
 
 INFO_FILE = "info.json"
 ANNOTATIONS_FILE = "annotations.json"
+DATA_FILE = "data.yaml"  # YOLO's
 
 
 @dataclass(frozen=True)

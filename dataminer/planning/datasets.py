@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from dataminer import fingerprints
 from dataminer.config import Config
@@ -153,16 +154,20 @@ class Datasets:
             if outcome is None or outcome.fingerprint != expected:
                 change = self._detect_change(project) or _CHANGED
                 yield Verdict(State.DUE, change if outcome else NEW)
-        if not results.annotations_seem_whole(folder):
+        count = self._about_unique(project).get("unique", 0)  # older tables do not say
+        if not results.annotations_seem_whole(folder, count):
             yield Verdict(State.DUE, LOST)
         if row.stage == _P.DETECT_READY:
             yield Verdict(State.DUE, UNRECORDED)
         if row.detect_fingerprint != expected:
             yield Verdict(State.DONE, adopt=True)
 
+    def _about_unique(self, project: str) -> Mapping[str, Any]:
+        return results.read_frames_meta(self._store.dedup(project)) or {}
+
     def _dedup_change(self, project: str) -> str:
-        meta = results.read_frames_meta(self._store.dedup(project)) or {}
-        return changes("dedup", meta.get("settings") or {}, self._marks.settings["dedup"])
+        before = self._about_unique(project).get("settings") or {}
+        return changes("dedup", before, self._marks.settings["dedup"])
 
     def _detect_change(self, project: str) -> str:
         before = results.read_annotations_info(self._store.detect(project))

@@ -14,7 +14,7 @@ from dataminer.export.yolo import write_data_yaml, write_labels
 from dataminer.images import FrameReader
 from dataminer.stages import VERSIONS, shards
 from dataminer.stages.detectors import describe
-from dataminer.store import ANNOTATIONS_FILE
+from dataminer.store import ANNOTATIONS_FILE, DATA_FILE
 
 VERSION = VERSIONS["detect"]
 IMAGES_FOLDER = "images"
@@ -80,7 +80,7 @@ def detect(
     }
     write_coco(out / ANNOTATIONS_FILE, coco_dataset(images, names, info=info, videos=videos))
     write_labels(out / "labels", images)
-    write_data_yaml(out / "data.yaml", names)
+    write_data_yaml(out / DATA_FILE, names)
     counts = Counter(names[box.category] for image in images for box in image.boxes)
     return DetectResult(len(images), counts.total(), {name: counts[name] for name in names})
 

@@ -23,7 +23,7 @@ from dataminer.frames import (
     write_table,
 )
 from dataminer.images import FrameReader
-from dataminer.store import ANNOTATIONS_FILE, INFO_FILE
+from dataminer.store import ANNOTATIONS_FILE, DATA_FILE, INFO_FILE
 from dataminer.sync.work import Outcome
 
 Meta = dict[str, Any]
@@ -122,7 +122,7 @@ def read_filter(folder: Path) -> Outcome | None:
 def read_dedup(folder: Path) -> Outcome | None:
     """Tell what a project's folder of unique frames says."""
     reader = _reader(folder)
-    if reader is None or reader.lost() or not (folder / CLUSTERS_FILE).is_file():
+    if reader is None or reader.lost() or not has_clusters(folder):
         return None
     made = str(reader.meta.get("fingerprint"))
     columns = {
@@ -143,14 +143,14 @@ def has_clusters(folder: Path) -> bool:
     return True
 
 
-def annotations_seem_whole(folder: Path) -> bool:
-    """Tell by their ends and their number whether a project's annotations are all there."""
+def annotations_seem_whole(folder: Path, images: int) -> bool:
+    """Tell by their end and their number whether the annotations of so many images are there."""
     try:
         with (folder / ANNOTATIONS_FILE).open("rb") as file:
             file.seek(-_END, os.SEEK_END)
             ends = file.read().rstrip().endswith(b"}")
-        images, labels = os.listdir(folder / "images"), os.listdir(folder / "labels")
-        return ends and len(images) == len(labels) and (folder / "data.yaml").is_file()
+        counts = [len(os.listdir(folder / name)) for name in ("images", "labels")]
+        return ends and min(counts) >= images and (folder / DATA_FILE).is_file()
     except OSError:
         return False
 
@@ -175,6 +175,8 @@ def read_detect(folder: Path) -> Outcome | None:
     names = {image["file_name"] for image in coco["images"]}
     labels = folder / "labels"
     if names - _listing(folder / "images") or len(_listing(labels)) != len(names):
+        return None
+    if not (folder / DATA_FILE).is_file():
         return None
     made = str(coco["info"].get("fingerprint"))
     columns = {

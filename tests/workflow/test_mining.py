@@ -12,6 +12,7 @@ import pytest
 
 from dataminer.config import load
 from dataminer.planning import plan
+from dataminer.sync import results
 from tests.support import videos
 from tests.support.site import Site, counters, jobs, recount, stage
 
@@ -126,9 +127,9 @@ def test_another_project_of_the_same_run_downloads_and_extracts_nothing_again(mi
             "detect of project birds: due (made with other settings: detect.confidence 0.",
         ),
         (
-            {"extract": {"every_seconds": 2.0}, "dedup": {"threshold": 2}},
+            {"extract": {"every_seconds": 2.0}},
             {"extract": 3, "filter": 3, **PROJECT},
-            "dedup of project birds: due (after filter, made with other settings: dedup.thresh",
+            "dedup of project birds: due (after filter)",
         ),
         # what decides no result
         (
@@ -158,6 +159,7 @@ def cut(path: Path, share: float) -> None:
     path.write_bytes(whole[: int(len(whole) * share)])
 
 
+READ = {"dedup": results.read_dedup, "detect": results.read_detect}
 DAMAGED: list[tuple[str, Callable[[Path], object]]] = [
     ("dedup", lambda folder: cut(folder / "frames.parquet", 0.9)),
     ("dedup", lambda folder: cut(folder / "clusters.parquet", 0)),
@@ -175,11 +177,16 @@ def test_a_damaged_dataset_is_due(mined: Site, tmp_path: Path):
     with mined.inside():
         config = load(mined.config())
         assert plan(config, ["birds"]).reasons()[0].startswith("download: 1 failed")
+        changed = {"extract": {"every_seconds": 2.0}, "dedup": {"threshold": 2}}
+        said = plan(load({**mined.config(), **changed}), ["birds"]).reasons()
+        after = "dedup of project birds: due (after filter, made with other settings: dedup.thresh"
+        assert any(line.startswith(after) for line in said)
         for name, damage in DAMAGED:
             whole = tmp_path / "whole"
             shutil.copytree(project / name, whole)
             damage(project / name)
             assert plan(config, ["birds"]).reasons()[0] == f"{name} of project birds: due (lost)"
+            assert READ[name](project / name) is None, "its job would have nothing to do"
             shutil.rmtree(project / name)
             whole.rename(project / name)
     cut(project / "dedup" / "frames.parquet", 0.9)
