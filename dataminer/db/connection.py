@@ -247,7 +247,7 @@ def transaction(
             connection.autocommit = False
             return result
 
-    try:
+    try:  # which nearly always does, without what tenacity takes
         return once()
     except Exception as error:
         if not patience or not _may_pass(error):

@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import partial
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -165,11 +165,15 @@ class _Run:
     config: Config
     workers: int
     memory_mb: int
-    suspects: set[str] = field(default_factory=set)
+
+    @cached_property
+    def suspects(self) -> set[str]:
+        """The videos that are tried alone."""
+        if min(self.workers, len(self.batch.videos)) == 1:
+            return set()
+        return claims.suspects(STAGES[self.batch.stage], self.batch.videos)
 
     def all(self) -> None:
-        if min(self.workers, len(self.batch.videos)) > 1:
-            self.suspects = claims.suspects(STAGES[self.batch.stage], self.batch.videos)
         import_module(_STAGE_MODULES[self.batch.stage])  # once, before the workers are forked
         gc.freeze()  # they share what is loaded, which a collection would copy
         gc.enable()
@@ -192,15 +196,18 @@ class _Run:
         patient: bool = False,
         forced: bool = True,
     ) -> dict[str, Attempt]:
-        """Try each video once."""
+        """Try each video once, suspects last and alone."""
+        together = [video_id for video_id in videos if video_id not in self.suspects]
         alone = [video_id for video_id in videos if video_id in self.suspects]
-        if 0 < len(alone) < len(videos):
-            others = [video_id for video_id in videos if video_id not in self.suspects]
-            left = self._round(others, workers, patient=patient, forced=forced)
-            return {**left, **self._round(alone, patient=patient, forced=forced)}
-        workers = 1 if alone else min(workers or self.workers, len(videos))
+        left = self._try(together, workers or self.workers, patient, forced)
+        return left | self._try(alone, 1, patient, forced)
+
+    def _try(
+        self, videos: Sequence[str], workers: int, patient: bool, forced: bool
+    ) -> dict[str, Attempt]:
         if not videos:
             return {}
+        workers = min(workers, len(videos))
         monitor = self.config.monitor
         limits = pool.Limits(
             memory_bytes=self.memory_mb * 10**6 // workers,
@@ -282,7 +289,6 @@ class _Worker:
     patient: bool
     threads: int
     _recounted: float = 0.0
-    _project_id: int | None = None
 
     def attempt(self, video_id: str) -> Attempt:
         """Try one video."""
@@ -307,12 +313,14 @@ class _Worker:
     def _job(self, video_id: str) -> Callable[[], None]:
         manner = jobs.Manner(self.patient, self.batch.forced, self.threads)
         if project := self.batch.project:
-            if self._project_id is None:
-                self._project_id = projects.id_of(project)
             asked = (self.config, project, video_id, manner)
             return partial(jobs.filter_frames, *asked, project_id=self._project_id)
         job = {"download": jobs.download, "extract": jobs.extract}[self.batch.stage]
         return partial(job, self.config, video_id, manner)
+
+    @cached_property
+    def _project_id(self) -> int | None:
+        return projects.id_of(self.batch.project) if self.batch.project else None
 
     def _final(self, video_id: str) -> Path:
         store = Store(self.config.store_path)

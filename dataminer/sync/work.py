@@ -150,7 +150,7 @@ def _acquire(
 ) -> tuple[Claim | None, Outcome | None]:
     """Claim the row, or return the result that is there or that another process finished."""
     wait, waited = FIRST_WAIT, False
-    if work.read(work.final) is None:  # as a rule: there is nothing but a row that waits
+    if not work.final.exists():  # as a rule: there is nothing but a row that waits
         held = _claim(work, settings, seen=work.stage.released)
         if held:
             return held, None
