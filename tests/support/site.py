@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ import yaml
 from dataminer.cli.main import main
 from dataminer.frames import read_meta
 from tests.support.paths import BIN, ROOT
-from tests.support.postgres import execute
+from tests.support.postgres import execute, fresh_database, name_of
 
 _DUMP = "SELECT to_jsonb(t)::text FROM {table} t ORDER BY 1"
 
@@ -132,6 +133,14 @@ class Site:
             size = stat.st_size if path.is_file() else 0
             found[str(path.relative_to(self.folder))] = (size, stat.st_mtime_ns, stat.st_ino)
         return found
+
+
+@contextmanager
+def copied(server: str, folder: Path, database: str, to: Path) -> Iterator[Site]:
+    """Give a copy of a site, files and database, to go on from."""
+    shutil.copytree(folder, to, symlinks=True)
+    with fresh_database(server, name_of(database), "copy") as url:
+        yield Site(to, url)
 
 
 def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, int]:

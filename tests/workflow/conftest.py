@@ -15,7 +15,7 @@ from tests.support import videos
 from tests.support.http_server import serve
 from tests.support.once import once
 from tests.support.postgres import create, fresh_database, name_of
-from tests.support.site import Site
+from tests.support.site import Site, copied
 
 
 @pytest.fixture(scope="session")
@@ -86,10 +86,8 @@ def first_run(server: str, mined_once: Mined) -> Iterator[tuple[Site, CompletedP
 @pytest.fixture
 def mined(server: str, mined_once: Mined, tmp_path: Path) -> Iterator[Site]:
     """A copy of the mined project, files and database, to go on from."""
-    folder = tmp_path / "site"
-    shutil.copytree(mined_once.folder, folder, symlinks=True)
-    with fresh_database(server, name_of(mined_once.database), "copy") as url:
-        yield Site(folder, url)
+    with copied(server, mined_once.folder, mined_once.database, tmp_path / "site") as site:
+        yield site
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from tests.support import videos
 from tests.support.paths import ROOT
 from tests.support.postgres import create, drop, fresh_database, name_of
-from tests.support.site import Site, jobs
+from tests.support.site import Site, copied, jobs
 
 DATASET = {"dedup": 1, "only_dedup": 1}
 ONE_VIDEO = {"download": 1, "extract": 1, "filter": 1, **DATASET}
@@ -37,10 +37,8 @@ def once_mined(
 @pytest.fixture
 def small(server: str, once_mined: Site, tmp_path: Path) -> Iterator[Site]:
     """A copy of it; its sources stay where they are."""
-    folder = tmp_path / "site"
-    shutil.copytree(once_mined.folder, folder, symlinks=True)
-    with fresh_database(server, name_of(once_mined.database), "copy") as url:
-        yield Site(folder, url)
+    with copied(server, once_mined.folder, once_mined.database, tmp_path / "site") as site:
+        yield site
 
 
 def add(site: Site, name: str) -> str:
