@@ -36,6 +36,7 @@ class ErrorClass(StrEnum):
     BLOCKED = "blocked"
     TIMEOUT = "timeout"
     UNCHECKED = "unchecked"
+    CHANGED = "changed"
     # local: this machine must change first
     DISK_FULL = "disk_full"
     DISK = "disk"
@@ -93,6 +94,7 @@ NEXT_STEP: dict[ErrorClass, str] = {
     ErrorClass.TIMEOUT: f"{_AGAIN}: it goes on where it stopped",
     ErrorClass.UNCHECKED: "change download.policy, which asks for what the source does not say, and"
     " run snakemake",
+    ErrorClass.CHANGED: f"{_AGAIN}: it is made from what there is now",
     ErrorClass.DISK_FULL: "free space under the store, then run snakemake again",
     ErrorClass.DISK: f"{_AGAIN}; the file system under the store had an error",
     ErrorClass.PERMISSION: "make the path readable and writable, then run snakemake again",
@@ -120,6 +122,7 @@ _TRANSIENT = {
     ErrorClass.BLOCKED,
     ErrorClass.TIMEOUT,
     ErrorClass.UNCHECKED,
+    ErrorClass.CHANGED,
 }
 _LOCAL = {
     ErrorClass.DISK_FULL,

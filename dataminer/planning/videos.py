@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from dataminer.config import Config
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
+from dataminer.filestats import stats, times
 from dataminer.frames import FRAMES_FILE
 from dataminer.images import ARCHIVE_FILE, seem_whole
-from dataminer.planning.looks import stats, times
 from dataminer.planning.marks import Marks
 from dataminer.planning.rows import Member, Rows, Video
 from dataminer.planning.verdicts import (

@@ -96,6 +96,12 @@ class Looking:
         key = model_key(content.model, content.image_size)
         return self.store.content(key, video_id)
 
+    def marks(self, video_id: str) -> list[str | None]:
+        """Return the marks of what the models saw in a video that is filtered; None of no file."""
+        semantic = [self.embeddings(video_id)] if self.settings.semantic.on else []
+        content = [self.boxes(video_id)] if self.settings.content.on else []
+        return [read_mark(path) for path in (*semantic, *content)]
+
     def unseen(self, frames: Mapping[str, str]) -> list[str]:
         """Return the videos that a model in use has not seen as their frames are now.
 

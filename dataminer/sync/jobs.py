@@ -25,14 +25,15 @@ from dataminer.errors import (
     TransientError,
 )
 from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
+from dataminer.filestats import states
 from dataminer.frames import FRAMES_FILE, read_meta
 from dataminer.stages import made_with, policy_mark
 from dataminer.stages.weights import model_of, weights_sha256
-from dataminer.store import Store
+from dataminer.store import INFO_FILE, Store
 from dataminer.sync import budget, claims, projects, results, shards, stages
 from dataminer.sync import sql as statements
 from dataminer.sync.heartbeat import Interrupted, interruptible
-from dataminer.sync.work import Outcome, Work, perform
+from dataminer.sync.work import Outcome, Work, perform_described
 from dataminer.urls import SourceUrl, mask_text
 
 log = logging.getLogger("dataminer")
@@ -171,8 +172,11 @@ def logged(path: str, own_logs: Path | None = None) -> Iterator[None]:
 
 def download(config: Config, video_id: str, manner: Manner = Manner()) -> None:
     """Fetch one video into the store."""
-    work = replace(download_work(config, video_id), forced=manner.forced)
-    outcome = perform(work, config.monitor, patient=manner.patient)
+
+    def describe() -> Work:
+        return replace(download_work(config, video_id), forced=manner.forced)
+
+    outcome = perform_described(describe, config.monitor, patient=manner.patient)
     _tell_failure(f"video {video_id}", outcome)
 
 
@@ -216,6 +220,8 @@ def download_work(config: Config, video_id: str) -> Work:
         make=make,
         read=partial(results.read_judged, policy=policy),
         write_failure=results.failed_info(marks),
+        inputs=partial(_identity, url),
+        input_state=source,
     )
 
 
@@ -233,16 +239,24 @@ def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
         if results.read_download(folder) is None:
             raise NotReady(f"{video_id} is not downloaded yet")
         # the row does not know of the file that is there
-        perform(download_work(config, video_id), config.monitor, patient=manner.patient)
-    info = results.read_info(folder) or {}
-    work = extract_work(config, video_id, info, manner.threads)
-    work = replace(work, forced=manner.forced)
-    try:
+        download(config, video_id, Manner(manner.patient))
+
+    def describe() -> Work:
+        inputs = partial(states, [folder / INFO_FILE])
+        state = inputs()
+        info = results.read_info(folder)
         results.raise_failure(info)
+        if info is None:
+            raise NotReady(f"{video_id} is not downloaded yet")
+        work = extract_work(config, video_id, info, manner.threads)
+        return replace(work, forced=manner.forced, inputs=inputs, input_state=state)
+
+    try:
+        outcome = perform_described(describe, config.monitor, patient=manner.patient)
     except FailedBefore as error:
-        _pass_on(video_id, work, error)
+        _pass_on(video_id, extract_work(config, video_id, {}, manner.threads), error)
         return
-    _tell_failure(f"video {video_id}", perform(work, config.monitor, patient=manner.patient))
+    _tell_failure(f"video {video_id}", outcome)
 
 
 def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: int) -> Work:
@@ -304,14 +318,32 @@ def filter_frames(
     NotReady
         The video has no frames.
     """
+    if project_id is None:
+        project_id = projects.id_of(project, session=claims.session_name(stages.FILTER))
+    key = {"project_id": project_id, "video_id": video_id}
+
+    def describe() -> Work:
+        return replace(_filter_work(config, project, key), forced=manner.forced)
+
+    perform_described(describe, config.monitor, patient=manner.patient)
+
+
+def _filter_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
+    """Describe the filtering of one video's frames."""
     from dataminer.stages import filter as stage
     from dataminer.stages.looking import Looking
 
-    store = Store(config.store_path)
+    store, video_id = Store(config.store_path), key["video_id"]
     frames_dir = store.frames(video_id)
+    looking = Looking.of(config)
+
+    def inputs() -> object:
+        return states([frames_dir / FRAMES_FILE]), looking.marks(video_id)
+
+    state = inputs()
     source = _frames_or_failure(store, video_id)
     settings = config.filter.result_settings()
-    looks = Looking.of(config).looks(video_id, source)
+    looks = looking.looks(video_id, source)
     seen = [look.mark for look in looks]
     mark = fingerprints.of_filter(settings, source.get("fingerprint"), seen)
     marks = {
@@ -326,24 +358,23 @@ def filter_frames(
         try:
             result = stage.filter_frames(frames_dir, out, config.filter, meta=meta, looks=looks)
         except PermanentError as error:
-            if results.read_download(store.video(video_id)) is None:
-                raise  # there is nothing to take them out of
+            replaced = inputs() != state
+            if replaced or results.read_download(store.video(video_id)) is None:
+                raise  # nothing is lost, or there is nothing to take it out of
             raise _lost(video_id, error) from error
         log.info("%d frames passed, rejected: %s", result.passed, result.rejected or "none")
 
-    if project_id is None:
-        project_id = projects.id_of(project, session=claims.session_name(stages.FILTER))
-    work = Work(
+    return Work(
         stage=stages.FILTER,
-        key={"project_id": project_id, "video_id": video_id},
+        key=key,
         final=store.filtered(project, video_id),
         fingerprint=mark,
         make=make,
         read=results.read_filter,
         write_failure=results.failed_frames(marks),
-        forced=manner.forced,
+        inputs=inputs,
+        input_state=state,
     )
-    perform(work, config.monitor, patient=manner.patient)
 
 
 def _frames_or_failure(store: Store, video_id: str) -> dict[str, Any]:
@@ -383,18 +414,39 @@ def _failure_of(row: claims.RowState) -> dict[str, Any]:
 
 def dedup(config: Config, project: str, *, forced: bool = False) -> None:
     """Keep one frame of each group of near-duplicates of a project; anew if ``forced``."""
+    project_id = projects.id_of(project)
+    projects.refresh([project_id])  # whoever filtered last may have been killed before
+
+    def describe() -> Work:
+        work = _dedup_work(config, project, {"project_id": project_id})
+        return replace(work, forced=forced)
+
+    perform_described(describe, config.monitor)
+    projects.refresh([project_id])
+
+
+def _dedup_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
+    """Describe the choice of a project's unique frames."""
     from dataminer.stages import dedup as stage
     from dataminer.stages.looking import Looking
 
     store = Store(config.store_path)
     final = store.dedup(project)
-    videos = _filtered_videos(store, project)
-    inputs = [(video.video_id, video.fingerprint) for video in videos]
+    members = _ended_members(project)
     looking = Looking.of(config)
-    files = {video_id: looking.embeddings(video_id) for video_id, _ in inputs}
+    files = {row[0]: looking.embeddings(row[0]) for row in members} if looking.compares else {}
+
+    def inputs() -> object:
+        tables = states(store.filtered(project, row[0]) / FRAMES_FILE for row in members)
+        # not their times, which are touched
+        return tables, [found and found[:2] for found in states(files.values())]
+
+    state = inputs()
+    videos = [_filtered(store.filtered(project, row[0]), *row) for row in members]
+    made_from = [(video.video_id, video.fingerprint) for video in videos]
     embedded = stage.Embedded.of(files) if looking.compares else None
     model = embedded.model if embedded else None
-    mark = fingerprints.of_dedup(config.dedup.result_settings(), inputs, model)
+    mark = fingerprints.of_dedup(config.dedup.result_settings(), made_from, model)
 
     def make(out: Path) -> None:
         _refuse_all_failed(project, videos)
@@ -408,12 +460,8 @@ def dedup(config: Config, project: str, *, forced: bool = False) -> None:
             progress=log.info,
         )
 
-    project_id = projects.id_of(project)
-    projects.refresh([project_id])  # whoever filtered last may have been killed before
-    key = {"project_id": project_id}
-    work = Work(stages.DEDUP, key, final, mark, make, results.read_dedup, forced=forced)
-    perform(work, config.monitor)
-    projects.refresh([project_id])
+    read = results.read_dedup
+    return Work(stages.DEDUP, key, final, mark, make, read, inputs=inputs, input_state=state)
 
 
 def detect(
@@ -433,36 +481,48 @@ def detect(
     from dataminer.stages import detect as stage
     from dataminer.stages import shards as kept
 
-    store = Store(config.store_path)
-    weights = model_of(weights)
-    source = results.read_frames_meta(store.dedup(project))
-    if source is None:
-        table = store.dedup(project) / FRAMES_FILE
-        raise DataminerError(f"{table} cannot be read", "run snakemake again: it is made anew")
-    settings = config.detect.result_settings()
-    mark = fingerprints.of_detect(settings, weights_sha256(weights), source.get("fingerprint"))
+    store, weights = Store(config.store_path), model_of(weights)
+    key = {"project_id": projects.id_of(project)}
+    table = store.dedup(project) / FRAMES_FILE
     plans: list[kept.Plan] = []
 
-    def make(out: Path) -> None:
-        plans.append(shards.plan(config, project, weights, forced_since))
-        result = stage.detect(
-            plans[-1],
-            out,
-            meta={"fingerprint": mark, "project": project},
-            videos=_Provenance(store),
-            threads=threads,
-            progress=log.info,
-        )
-        log.info("%d objects in %d images: %s", result.annotations, result.images, result.per_class)
+    def describe() -> Work:
+        inputs = partial(states, [table])
+        state = inputs()
+        source = results.read_frames_meta(table.parent)
+        if source is None:
+            raise DataminerError(f"{table} cannot be read", "run snakemake again: it is made anew")
+        settings = config.detect.result_settings()
+        mark = fingerprints.of_detect(settings, weights_sha256(weights), source.get("fingerprint"))
 
-    key = {"project_id": projects.id_of(project)}
-    final = store.detect(project)
-    anew = forced_since is not None
-    work = Work(stages.DETECT, key, final, mark, make, results.read_detect, forced=anew)
-    perform(work, config.monitor)
+        def make(out: Path) -> None:
+            plans[:] = [shards.plan(config, project, weights, forced_since)]
+            made = stage.detect(
+                plans[0],
+                out,
+                meta={"fingerprint": mark, "project": project},
+                videos=_Provenance(store),
+                threads=threads,
+                progress=log.info,
+            )
+            log.info("%d objects in %d images: %s", made.annotations, made.images, made.per_class)
+
+        return Work(
+            stage=stages.DETECT,
+            key=key,
+            final=store.detect(project),
+            fingerprint=mark,
+            make=make,
+            read=results.read_detect,
+            forced=forced_since is not None,
+            inputs=inputs,
+            input_state=state,
+        )
+
+    perform_described(describe, config.monitor)
     for plan in plans:
         kept.prune(plan)
-    draw(final, contact_sheet)
+    draw(store.detect(project), contact_sheet)
     projects.refresh([key["project_id"]])
 
 
@@ -561,11 +621,11 @@ class _Filtered(NamedTuple):
     failed: bool
 
 
-def _filtered_videos(store: Store, project: str) -> list[_Filtered]:
+def _ended_members(project: str) -> list[tuple[str, str, str | None]]:
     """Return the videos of a project that are filtered or have failed, in the order of their ids.
 
-    Those that wait for their next attempt, or were added since the run was planned, have no result
-    that counts.
+    Each with its status and the fingerprint of its filtered frames. Those that wait
+    for their next attempt, or were added since the run was planned, have no result that counts.
     """
 
     def ask(connection: Any) -> list[tuple[str, str, str | None]]:
@@ -578,7 +638,7 @@ def _filtered_videos(store: Store, project: str) -> list[_Filtered]:
     if len(ended) < len(members):
         count = len(members) - len(ended)
         log.warning("left out %d videos that are not filtered yet: run snakemake again", count)
-    return [_filtered(store.filtered(project, row[0]), *row) for row in ended]
+    return ended
 
 
 def _filtered(folder: Path, video_id: str, status: str, made: str | None) -> _Filtered:

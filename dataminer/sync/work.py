@@ -32,6 +32,7 @@ from dataminer.sync.stages import Stage
 log = logging.getLogger(__name__)
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 15.0  # seconds between two looks at a row that is busy
+_TIMES = 5  # that a result is begun again because its input changed, before the next run does
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,10 @@ class Work:
         failure is not data (project stages).
     forced : bool
         Make the result anew, whatever there is.
+    inputs : callable
+        Tells in which state its input is, as something that can be compared.
+    input_state : object
+        What ``inputs`` told before anything was read of it, the fingerprint included.
     """
 
     stage: Stage
@@ -86,10 +91,57 @@ class Work:
     read: Callable[[Path], Outcome | None]
     write_failure: Callable[[Path, DataminerError, ErrorClass], None] | None = field(default=None)
     forced: bool = False
+    inputs: Callable[[], object] = lambda: None
+    input_state: object = None
+
+    def refuse_change(self) -> None:
+        """Stop if the input is no longer what the fingerprint was taken of.
+
+        Raises
+        ------
+        InputChanged
+            When it was replaced, changed or removed.
+        """
+        if self.inputs() != self.input_state:
+            raise InputChanged.of(self)
+
+
+class InputChanged(TransientError):
+    """What a result is made from was replaced meanwhile: nothing of it was kept or counted."""
+
+    @classmethod
+    def of(cls, work: Work) -> InputChanged:
+        """Return the error for a result whose input has changed."""
+        return cls(f"what {work.final} is made from has changed meanwhile", ErrorClass.CHANGED)
 
 
 class Busy(DataminerError):
     """Another process works on the row at this moment."""
+
+
+def perform_described(
+    describe: Callable[[], Work], settings: MonitorConfig, *, patient: bool = True
+) -> Outcome:
+    """Do :func:`perform` for what ``describe`` returns, once more if its input changes meanwhile.
+
+    Parameters
+    ----------
+    describe : callable
+        Describes the work, by the input as it is at that moment.
+    settings, patient : MonitorConfig, bool
+        As for :func:`perform`.
+
+    Raises
+    ------
+    InputChanged
+        When it changed again each time.
+    """
+    for _ in range(_TIMES):
+        try:
+            return perform(describe(), settings, patient=patient)
+        except InputChanged as error:
+            log.warning("%s: begun again", error.message)
+    return perform(describe(), settings, patient=patient)
 
 
 def perform(work: Work, settings: MonitorConfig, *, patient: bool = True) -> Outcome:
@@ -117,6 +169,8 @@ def perform(work: Work, settings: MonitorConfig, *, patient: bool = True) -> Out
         When another process makes it, unless ``patient``.
     TransientError, DataminerError
         When it failed in a way that another attempt may mend.
+    InputChanged
+        When its input is not what its fingerprint was taken of: then nothing counts.
     LeaseLost
         When another process took over.
     """
@@ -128,7 +182,7 @@ def perform(work: Work, settings: MonitorConfig, *, patient: bool = True) -> Out
     try:
         with kept_alive(held, settings):
             return _make(work, held, settings)
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt, InputChanged):
         claims.release(held, error=None, error_class=None, counts=False)
         raise
     except BaseException as error:
@@ -217,6 +271,7 @@ def _usable(work: Work, *, also_failed: bool) -> Outcome | None:
 
 
 def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
+    work.refuse_change()
     there = _usable(work, also_failed=False)
     if there:  # made before, but the row did not know
         there = _placed(there, work.final, work.final)
@@ -228,7 +283,7 @@ def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
             if work.write_failure and held.attempts > settings.max_attempts:
                 raise _gave_up(held, settings)
             with measured(staging) as cost:
-                work.make(staging)
+                _make_in(work, staging)
         except UncheckedError as error:
             if not work.write_failure or held.attempts < settings.max_attempts:
                 raise
@@ -255,16 +310,26 @@ def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
         outcome = _placed(outcome, staging, work.final)
         fsync_tree(staging)
         replaced: list[Path | None] = []
-        claims.finish(
-            held,
-            outcome.status,
-            outcome.columns,
-            lambda: replaced.append(publish_dir(staging, work.final)),
-            cost,
-        )
+
+        def publish() -> None:
+            work.refuse_change()
+            replaced.append(publish_dir(staging, work.final))
+
+        claims.finish(held, outcome.status, outcome.columns, publish, cost)
     _remove(replaced)
     log.info("%s: %s", work.final, outcome.status)
     return outcome
+
+
+def _make_in(work: Work, staging: Path) -> None:
+    """Make the result; whatever goes wrong while its input changes says nothing of the video."""
+    try:
+        work.make(staging)
+    except (Interrupted, LeaseLost):
+        raise
+    except Exception:
+        work.refuse_change()
+        raise
 
 
 def _remove(folders: Iterable[Path | None]) -> None:

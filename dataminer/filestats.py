@@ -1,0 +1,68 @@
+"""Looks at many files, several at a time where that pays."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from dataminer.files import StrPath
+
+_LOOKS_AT_ONCE = 32  # a look at a file on a network file system is mostly waiting
+_TRIED, _QUICK_SECONDS = 32, 0.0001  # a local one answers sooner than threads take turns
+
+Found = os.stat_result | None
+State = tuple[int, int, int] | None
+"""What tells a file from what was there before or will be: inode, size and time; None: no file."""
+
+
+def times(paths: Sequence[StrPath]) -> list[float | None]:
+    """Return when each file was last changed; None if there is none."""
+    return [found.st_mtime if found else None for found in stats(paths)]
+
+
+def stats(paths: Sequence[StrPath]) -> list[Found]:
+    """Look at files."""
+    return _each(paths, _stat)
+
+
+def states(paths: Iterable[StrPath]) -> list[State]:
+    """Return the state that each file is in: another one once it is replaced or written to.
+
+    Each is opened, as only that makes a network file system ask its server.
+
+    Raises
+    ------
+    OSError
+        When a file is there and cannot be opened.
+    """
+    found = _each(list(paths), _open)
+    return [file and (file.st_ino, file.st_size, file.st_mtime_ns) for file in found]
+
+
+def _each(paths: Sequence[StrPath], look: Callable[[StrPath], Found]) -> list[Found]:
+    began = time.perf_counter()
+    first, rest = [look(path) for path in paths[:_TRIED]], paths[_TRIED:]
+    if time.perf_counter() - began < len(first) * _QUICK_SECONDS:
+        return first + [look(path) for path in rest]
+    share = -(-len(rest) // _LOOKS_AT_ONCE) or 1
+    shares = [rest[start : start + share] for start in range(0, len(rest), share)]
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+        looks = pool.map(lambda some: [look(path) for path in some], shares)
+        return first + [result for found in looks for result in found]
+
+
+def _stat(path: StrPath) -> Found:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def _open(path: StrPath) -> Found:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return os.fstat(file.fileno())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
