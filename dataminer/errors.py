@@ -236,6 +236,14 @@ class TransientError(StageError):
     """Seconds until another attempt can help, if that is known."""
 
 
+class InputChanged(TransientError):
+    """What a result is made from was replaced meanwhile: nothing of it was kept or counted."""
+
+    def __init__(self, result: object) -> None:
+        message = f"what {result} is made from has changed meanwhile"
+        super().__init__(message, ErrorClass.CHANGED)
+
+
 class UncheckedError(TransientError):
     """A check could not be made; unlike other transient ones, this counts as an attempt."""
 

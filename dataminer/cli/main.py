@@ -99,6 +99,7 @@ def add_video(
 def status(
     project: ProjectOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    config: monitor.ConfigFile = None,
 ) -> None:
     """Show where the projects stand; reads only.
 
@@ -106,10 +107,11 @@ def status(
     """
     from dataminer.monitor import status as view
 
+    settings = monitor.settings_of(config)
     if as_json:
-        print(json.dumps(view.snapshot(project or []).as_json(), indent=2))
+        print(json.dumps(view.snapshot(project or [], settings).as_json(), indent=2))
     else:
-        view.show(project or [], sys.stdout)
+        view.show(project or [], sys.stdout, settings)
 
 
 maintain.register(app)

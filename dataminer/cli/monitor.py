@@ -103,6 +103,7 @@ def why(
 
 
 def retry(
+    *,
     project: Projects = None,
     video: Annotated[
         Optional[list[str]],
@@ -111,6 +112,14 @@ def retry(
     error_class: Annotated[
         Optional[list[ErrorClass]],
         typer.Option("--class", help="Only failures of this class; may be given several times."),
+    ] = None,
+    download: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            metavar="VIDEO",
+            help="Fetch this video again (id, or its beginning), failed or not: after a change of"
+            " download.*, which fetches nothing again by itself; may be given several times.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Only tell what would be tried again.")
@@ -122,10 +131,22 @@ def retry(
     What somebody works on at this moment is left alone.
 
     Example: dataminer retry --project birds --class network
+
+    Example: dataminer retry --download aqz-KE-bpKQ
     """
     from dataminer.monitor.why import find
+    from dataminer.sync.retry import fetch_again
     from dataminer.sync.retry import retry as send_back
 
+    if download:
+        if project or video or error_class:
+            raise typer.BadParameter("--download goes with none of --project, --video and --class")
+        fetched = fetch_again([find(text) for text in download], dry_run=dry_run)
+        for video_id, was in fetched.items():
+            held = "left alone, somebody works on it"
+            print(f"{video_id}: {f'{was} -> PENDING, to be fetched again' if was else held}")
+        _say_next(any(fetched.values()), dry_run, [], config)
+        return
     rows = send_back(
         project or [],
         [find(text) for text in video or []],
@@ -135,7 +156,11 @@ def retry(
     )
     for line in (*_told(rows), *_before_that(rows)):
         print(line)
-    _say_next(rows, dry_run, project or [], config)
+    remade = {row.project for row in rows if ANNOTATIONS_FILE in {f.name for f in row.removed}}
+    if remade:
+        print(f"With them, dedup and detect run again: {', '.join(sorted(map(str, remade)))}")
+    moved = any(row.held_by is None for row in rows)
+    _say_next(moved, dry_run, project or [], config)
 
 
 def _told(rows: list[Retried]) -> list[str]:
@@ -164,13 +189,10 @@ def _before_that(rows: list[Retried]) -> Iterator[str]:
             yield f"[{error_class}] {kind_of(error_class)}: {step}"
 
 
-def _say_next(rows: list[Retried], dry_run: bool, projects: list[str], config: Path | None) -> None:
-    if not any(row.held_by is None for row in rows):
+def _say_next(moved: bool, dry_run: bool, projects: list[str], config: Path | None) -> None:
+    if not moved:
         print("Nothing to try again.")
         return
-    remade = {row.project for row in rows if ANNOTATIONS_FILE in {f.name for f in row.removed}}
-    if remade:
-        print(f"With them, dedup and detect run again: {', '.join(sorted(map(str, remade)))}")
     if dry_run:
         print("Nothing was changed. Next: the same without --dry-run")
         return

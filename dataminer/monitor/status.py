@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,10 +13,13 @@ from psycopg2.extras import RealDictCursor
 from dataminer.db.connection import reading
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, kind_of
 from dataminer.sync.budget_sql import PAUSES
+from dataminer.sync.stages import FETCH_AGAIN
 from dataminer.urls import MaskedUrl, masked_row
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from dataminer.config import Config
 
 _PROJECTS = """
 SELECT p.name, p.project_stage AS stage, p.total_videos, p.videos_pending, p.videos_downloaded,
@@ -55,6 +58,21 @@ FROM projects p WHERE p.error IS NOT NULL AND (%(all)s OR p.name = ANY(%(names)s
 ORDER BY 1, 2 NULLS FIRST
 """
 
+_MADE_WITH = """
+SELECT p.name AS project, m.stage, m.made, count(*) AS videos
+FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id),
+    LATERAL (VALUES (1, 'download', v.downloaded_with), (2, 'extract', v.extracted_with),
+        (3, 'filter', pv.filtered_with)) AS m (place, stage, made)
+WHERE m.made IS NOT NULL AND v.status <> 'FAILED' AND p.name = ANY(%(names)s)
+GROUP BY m.place, 1, 2, 3 ORDER BY 1, m.place
+"""
+_REMADE = {
+    "download": "it stays; to fetch one again: `dataminer retry --download VIDEO`, all:"
+    " `snakemake -R download`",
+    "extract": "the next `snakemake` makes it anew",
+    "filter": "the next `snakemake` makes it anew",
+}
+
 _CLAIMS = """
 SELECT status AS doing, video_id AS what, locked_by,
     extract(epoch FROM clock_timestamp() - heartbeat_at)::float AS heartbeat_age
@@ -91,6 +109,9 @@ class Snapshot:
         What is being worked on: by whom, and the heartbeat's age in seconds.
     pauses : list of dict
         Sources that refuse for now: why, until when, and the seconds left.
+    other_settings : list of dict
+        By project and stage, how many videos were made with other settings than those of the
+        configuration; of its projects alone.
     """
 
     projects: list[dict[str, Any]]
@@ -99,6 +120,7 @@ class Snapshot:
     warnings: list[dict[str, Any]]
     claims: list[dict[str, Any]]
     pauses: list[dict[str, Any]]
+    other_settings: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return the snapshot as JSON can hold it; times in ISO 8601, UTC."""
@@ -117,13 +139,15 @@ def as_json(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def snapshot(names: Iterable[str] = ()) -> Snapshot:
+def snapshot(names: Iterable[str] = (), config: Config | None = None) -> Snapshot:
     """Read where projects stand, without writing anything.
 
     Parameters
     ----------
     names : iterable of str
         Which projects; none for all.
+    config : Config, optional
+        The settings that videos of its projects are held against.
 
     Raises
     ------
@@ -137,22 +161,38 @@ def snapshot(names: Iterable[str] = ()) -> Snapshot:
         for query in (_PROJECTS, _FAILURES, _TO_RETRY, _WARNINGS, _CLAIMS, PAUSES):
             cursor.execute(query, values)
             parts.append([masked_row(row) for row in cursor.fetchall()])
+        others = _made_otherwise(cursor, wanted, config) if config else []
     missing = sorted(set(wanted) - {project["name"] for project in parts[0]})
     if missing:
         raise DataminerError(
             f"there is no project {', '.join(missing)}", "`dataminer status` lists all projects"
         )
-    return Snapshot(*parts)
+    return replace(Snapshot(*parts), other_settings=others)
 
 
-def show(names: Iterable[str], file: IO[str]) -> None:
+def _made_otherwise(cursor: Any, names: list[str], config: Config) -> list[dict[str, Any]]:
+    from dataminer.planning.marks import Marks
+
+    configured = [name for name in config.project_names if name in names or not names]
+    cursor.execute(_MADE_WITH, {"names": configured})
+    fits, counts = Marks(config).fits, Counter[tuple[str, str]]()
+    for row in cursor.fetchall():
+        if not fits(row["stage"], row["made"]) and row["made"] != FETCH_AGAIN:
+            counts[row["project"], row["stage"]] += row["videos"]
+    return [
+        {"project": project, "stage": stage, "videos": videos}
+        for (project, stage), videos in counts.items()
+    ]
+
+
+def show(names: Iterable[str], file: IO[str], config: Config | None = None) -> None:
     """Print where projects stand, as a table."""
     from rich.console import Console
 
     console = Console(file=file)
     if not console.is_terminal and console.width < 120:
         console = Console(file=file, width=120)
-    for part in _tables(snapshot(names)):
+    for part in _tables(snapshot(names, config)):
         console.print(part)
 
 
@@ -167,6 +207,7 @@ def _tables(seen: Snapshot) -> list[RenderableType]:
         _reasons_table("Failed videos", seen.failures),
         _reasons_table("To be tried again", seen.to_retry),
         _warning_table(seen),
+        _other_settings_table(seen),
     ]
     return [part for part in parts if part is not None]
 
@@ -240,6 +281,15 @@ def _reasons_table(title: str, failures: list[dict[str, Any]]) -> RenderableType
 def _warning_table(seen: Snapshot) -> RenderableType | None:
     rows = [[row["project"], row["video_id"], row["warning"]] for row in seen.warnings]
     return _table("Videos with a warning", ["project", "video", "warning"], rows)
+
+
+def _other_settings_table(seen: Snapshot) -> RenderableType | None:
+    rows = [
+        [row["project"], row["stage"], f"{row['videos']:,}", _REMADE[row["stage"]]]
+        for row in seen.other_settings
+    ]
+    headings = ["project", "stage", "videos", "what becomes of them"]
+    return _table("Made with other settings than those of the configuration", headings, rows)
 
 
 def _table(

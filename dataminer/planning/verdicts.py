@@ -41,7 +41,7 @@ class Verdict(NamedTuple):
 
 
 DONE = Verdict(State.DONE)
-NEW, LOST, RETRIED = "new", "lost", "to be tried again"
+NEW, LOST, RETRIED, FETCH_AGAIN = "new", "lost", "to be tried again", "to be fetched again"
 BEGUN, BEFORE, FORCED = "begun before", "failed before", "forced"
 INPUT, SETTINGS = "made from other input", "made with other settings"
 UNRECORDED, REPLACED = "not recorded yet", "replaced since its row was written"

@@ -19,6 +19,7 @@ from dataminer.planning.verdicts import (
     BEFORE,
     BEGUN,
     DONE,
+    FETCH_AGAIN,
     FORCED,
     INPUT,
     LOST,
@@ -31,7 +32,7 @@ from dataminer.planning.verdicts import (
     in_state,
 )
 from dataminer.store import INFO_FILE, Store
-from dataminer.sync import results
+from dataminer.sync import results, stages
 from dataminer.urls import SourceUrl
 
 _V, _PV = VideoStatus, ProjectVideoStatus
@@ -173,9 +174,11 @@ class Videos:
         if row.status == _V.DOWNLOADING:
             yield Verdict(State.DUE, BEGUN)
         if row.status == _V.PENDING or row.downloaded_with is None:
-            yield Verdict(State.DUE, RETRIED if row.downloaded_with else NEW)
-        yield from self._changed("download", row.downloaded_with, self._store.video, row.video_id)
-        if row.status == _V.FAILED and row.extracted_with is None:
+            asked = FETCH_AGAIN if row.downloaded_with == stages.FETCH_AGAIN else RETRIED
+            yield Verdict(State.DUE, asked if row.downloaded_with else NEW)
+        if row.status == _V.FAILED and row.extracted_with is None:  # what is there stays
+            folder = self._store.video
+            yield from self._changed("download", row.downloaded_with, folder, row.video_id)
             yield Verdict(State.FAILED, str(row.error_class))
 
     def _extract(self, row: Video) -> Iterator[Verdict]:
@@ -241,7 +244,8 @@ class Videos:
         outcome = results.of_info(folder, info)
         if outcome is None:
             return None
-        if not self._marks.fits("download", outcome.columns["downloaded_with"]):
+        failed = outcome.status == _V.FAILED
+        if failed and not self._marks.fits("download", outcome.columns["downloaded_with"]):
             return None
         self._sha256[video_id] = info.get("sha256")
         return _of_file(info)

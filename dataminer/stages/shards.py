@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from dataminer.config.models import DetectConfig
-from dataminer.errors import ErrorClass, PermanentError
+from dataminer.errors import ErrorClass, InputChanged, PermanentError
 from dataminer.export.coco import Box, LabelledImage
 from dataminer.files import STAGING_SUFFIX, atomic_write, fingerprint
+from dataminer.filestats import State, states
 from dataminer.frames import FRAMES_FILE, read_table
 from dataminer.images import FrameReader, missing
 from dataminer.stages import VERSIONS
@@ -68,6 +69,8 @@ class Plan:
         Least score, prompts, batch, device.
     shards : tuple of Shard
         In the order of video and frame.
+    table : State
+        In which state the table of frames was.
     forced_since : float
         Files that were written before, in seconds since the epoch, count as absent.
     """
@@ -77,6 +80,7 @@ class Plan:
     weights: Path
     settings: DetectConfig
     shards: tuple[Shard, ...]
+    table: State
     forced_since: float = 0.0
 
     @property
@@ -93,6 +97,7 @@ def plan(dedup_dir: Path, folder: Path, weights: Path, settings: DetectConfig) -
     PermanentError
         The table or a frame is missing.
     """
+    (table,) = states([dedup_dir / FRAMES_FILE])
     made_with = [VERSIONS["detect"], settings.result_settings(), weights_sha256(weights)]
     shards = tuple(
         Shard(
@@ -101,7 +106,7 @@ def plan(dedup_dir: Path, folder: Path, weights: Path, settings: DetectConfig) -
         )
         for run in _runs(_read(dedup_dir), settings.shard_images)
     )
-    return Plan(dedup_dir, folder, weights, settings, shards)
+    return Plan(dedup_dir, folder, weights, settings, shards, table)
 
 
 def make(
@@ -136,6 +141,8 @@ def make(
         The weights cannot be loaded, or a frame cannot be read.
     TransientError
         This machine lacks the device or a library that is asked for.
+    InputChanged
+        The frames were replaced meanwhile.
     """
     todo = [shard for shard in plan.shards[part::parts] if read(plan, shard) is None]
     if not todo and (plan.shards or parts > 1):
@@ -173,6 +180,8 @@ def _write_all(
     for shard, group in zip(todo, groups, strict=True):
         boxes = {frame.file_name: next(found) for frame in itertools.chain(*group)}
         in_order = {frame.file_name: boxes[frame.file_name] for frame in shard.frames}
+        if states([plan.dedup_dir / FRAMES_FILE]) != [plan.table]:
+            raise InputChanged(plan.folder)  # these may be boxes of other pictures
         _write(plan.folder / f"{shard.key}.json", names, in_order)
         done += len(shard.frames)
         progress(f"detect: {done} of {frames} frames")

@@ -69,6 +69,10 @@ class NotReady(DataminerError):
     """A video waits for what comes before this stage, which failed in passing."""
 
 
+class SourceChanged(TransientError, NotReady):
+    """A video's file was written to by others since it was taken: it is taken again."""
+
+
 class FramesLost(TransientError, NotReady):
     """Some of a video's frames are gone: they are taken out again by the next run."""
 
@@ -174,7 +178,8 @@ def download(config: Config, video_id: str, manner: Manner = Manner()) -> None:
     """Fetch one video into the store."""
 
     def describe() -> Work:
-        return replace(download_work(config, video_id), forced=manner.forced)
+        work = download_work(config, video_id)
+        return replace(work, forced=work.forced or manner.forced)
 
     outcome = perform_described(describe, config.monitor, patient=manner.patient)
     _tell_failure(f"video {video_id}", outcome)
@@ -184,11 +189,14 @@ def download_work(config: Config, video_id: str) -> Work:
     """Describe the download of one video."""
     from dataminer.stages.download import download as fetch_video
 
-    url = _url_of(video_id)
+    url, again = _source_of(video_id)
     source = _identity(url)
     settings = None if source else config.download.result_settings()
     mark = fingerprints.of_download(url.reveal(), source, settings)
     final = Store(config.store_path).video(video_id)
+    fetched = None if source else results.read_download(final)
+    # a video that was fetched is of its source, whatever the settings are now
+    is_there = fetched is not None and fetched.status == VideoStatus.DOWNLOADED
     policy = results.judged_by(final, policy_mark(config.download.policy))
     marks = {
         "fingerprint": mark,
@@ -216,10 +224,11 @@ def download_work(config: Config, video_id: str) -> Work:
         stage=stages.DOWNLOAD,
         key={"video_id": video_id},
         final=final,
-        fingerprint=mark,
+        fingerprint=fetched.fingerprint if fetched and is_there else mark,
         make=make,
         read=partial(results.read_judged, policy=policy),
         write_failure=results.failed_info(marks),
+        forced=again,
         inputs=partial(_identity, url),
         input_state=source,
     )
@@ -242,17 +251,33 @@ def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
         download(config, video_id, Manner(manner.patient))
 
     def describe() -> Work:
-        inputs = partial(states, [folder / INFO_FILE])
-        state = inputs()
+        (before,) = states([folder / INFO_FILE])
         info = results.read_info(folder)
         results.raise_failure(info)
         if info is None:
             raise NotReady(f"{video_id} is not downloaded yet")
+        media = folder / str(info.get("video"))
+        (at_first,) = states([media])
+
+        def inputs() -> object:
+            now, file = states([folder / INFO_FILE, media])
+            return now, file or at_first  # once it was read, it may go
+
         work = extract_work(config, video_id, info, manner.threads)
+        state = (before, at_first)
         return replace(work, forced=manner.forced, inputs=inputs, input_state=state)
 
+    def once() -> Outcome:
+        return perform_described(describe, config.monitor, patient=manner.patient)
+
     try:
-        outcome = perform_described(describe, config.monitor, patient=manner.patient)
+        try:
+            outcome = once()
+        except SourceChanged as error:
+            log.warning("%s", error.message)
+            claims.lose_result(stages.DOWNLOAD, {"video_id": video_id})
+            download(config, video_id, Manner(manner.patient))
+            outcome = once()
     except FailedBefore as error:
         _pass_on(video_id, extract_work(config, video_id, {}, manner.threads), error)
         return
@@ -274,6 +299,7 @@ def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: i
         How many threads it may use.
     """
     from dataminer.stages import extract as stage
+    from dataminer.stages.download import is_changed_link
 
     store = Store(config.store_path)
     settings = config.extract.result_settings()
@@ -281,8 +307,13 @@ def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: i
     marks = {"fingerprint": mark, "made_with": made_with("extract", settings)}
 
     def make(out: Path) -> None:
+        media = store.video(video_id) / info["video"]
+        if is_changed_link(media, info):
+            (media.parent / INFO_FILE).unlink()  # it is not whole any more
+            said = f"{media} was written to since it was taken: it is a hard link to its source"
+            raise SourceChanged(said, ErrorClass.CHANGED)
         stage.extract(
-            store.video(video_id) / info["video"],
+            media,
             out,
             video_id,
             config.extract,
@@ -551,10 +582,12 @@ def _tell_failure(what: str, outcome: Outcome) -> None:
         print(f"dataminer: {what} FAILED: {outcome.columns['error']}", file=sys.stderr)
 
 
-def _url_of(video_id: str) -> SourceUrl:
+def _source_of(video_id: str) -> tuple[SourceUrl, bool]:
+    """Return a video's link or path, and whether it is to be fetched again."""
+
     def work(connection: Any) -> Any:
         with connection.cursor() as cursor:
-            cursor.execute(statements.URL_OF_VIDEO, {"video_id": video_id})
+            cursor.execute(statements.SOURCE_OF_VIDEO, {"video_id": video_id})
             return cursor.fetchone()
 
     name = claims.session_name(stages.DOWNLOAD)
@@ -563,7 +596,7 @@ def _url_of(video_id: str) -> SourceUrl:
         raise DataminerError(
             f"the database knows no video {video_id}", "add it with `dataminer add-video`"
         )
-    return SourceUrl(row[0])
+    return SourceUrl(row[0]), row[1] == stages.FETCH_AGAIN
 
 
 def _identity(url: SourceUrl) -> list[Any] | None:

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from psycopg2.extensions import connection as Connection
@@ -129,7 +129,7 @@ class _Entry:
         The video or project that it is named after; for staging, the folder that it became.
     kind : str
         ``videos``, ``frames``, ``projects`` or ``filtered``; ``seen`` for what a model saw in a
-        video; ``stage`` for folders of a project.
+        video; ``stage`` for folders of a project; ``shared`` for what no row stands for.
     project : str
         The project that it lies in, or an empty string.
     partial : bool
@@ -161,6 +161,8 @@ class _Entry:
         if self.kind == "filtered":
             member = tables.members.get(self.project, {}).get(self.name)
             return member is not None and member.status in stages.running_statuses("project_videos")
+        if self.kind == "shared":
+            return False
         project = tables.projects.get(self.project or self.name)
         return project is not None and project.status in stages.running_statuses("projects")
 
@@ -168,14 +170,21 @@ class _Entry:
 def _entries(store: Store) -> Iterator[_Entry]:
     for kind in ("videos", "frames"):
         yield from _of(store.root / kind, VIDEO_ID, kind)
+    for video_id in sorted(filter(VIDEO_ID.fullmatch, names_in(store.root / "videos"))):
+        yield from _staged(store.video(video_id), "videos", video_id)
     for folder in store.of_models():
         yield from _of(folder, _SEEN, "seen")
+    # of no row, so that only their age tells; "batches" are an older version's
+    for folder in (*sorted(store.root.glob("prompts/*/")), store.root / "batches"):
+        yield from _staged(folder, "shared", "")
     projects = store.project("x").parent
     yield from _of(projects, PROJECT_NAME, "projects")
     for project in sorted(filter(PROJECT_NAME.fullmatch, names_in(projects))):
         if store.project(project).is_symlink():
             continue
         yield from _of(store.project(project), None, "stage", project)
+        for folder in (store.report(project), store.detect_shards(project)):
+            yield from _staged(folder, "stage", "", project)
         filtered = store.filtered(project, "x").parent
         if not filtered.is_symlink():
             yield from _of(filtered, VIDEO_ID, "filtered", project)
@@ -190,6 +199,13 @@ def _of(
             yield _Entry(folder / name, partial["name"] or "", kind, project, partial=True)
         elif pattern and pattern.fullmatch(name):
             yield _Entry(folder / name, name.removesuffix(_TABLE), kind, project)
+
+
+def _staged(folder: Path, kind: str, name: str, project: str = "") -> Iterator[_Entry]:
+    """Yield what is left of files that were written into a folder that stays."""
+    if not folder.is_symlink():
+        for entry in _of(folder, None, kind, project):
+            yield replace(entry, name=name)
 
 
 def _age(path: Path) -> float:

@@ -173,7 +173,7 @@ class _Reconciler:
         if not self.adopt_only:
             self._recreate()
         for video_id, video in self.tables.videos.items():
-            if video.mine and self._mend(self._video(video_id, video)):
+            if video.mine and not video.again and self._mend(self._video(video_id, video)):
                 self.touched.add(video_id)
         for project, members in self.tables.members.items():
             for video_id, member in members.items():

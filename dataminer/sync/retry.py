@@ -17,6 +17,7 @@ from dataminer.frames import FRAMES_FILE
 from dataminer.store import ANNOTATIONS_FILE, INFO_FILE, Store
 from dataminer.sync import projects as project_rows
 from dataminer.sync import results
+from dataminer.sync.stages import FETCH_AGAIN
 from dataminer.urls import SourceUrl
 
 Row = dict[str, Any]
@@ -65,6 +66,15 @@ UPDATE project_videos pv SET status = m.becomes, attempts = 0, not_before = NULL
     error = NULL, error_class = NULL
 FROM unnest(%(pairs)s::int[], %(becomes)s::text[]) AS m (id, becomes)
 WHERE pv.id = m.id AND pv.locked_by IS NULL
+"""
+
+
+_FETCH_AGAIN = """
+UPDATE videos v SET status = 'PENDING', downloaded_with = %(again)s, attempts = 0,
+    not_before = NULL, error = NULL, error_class = NULL
+FROM (SELECT video_id, status FROM videos WHERE video_id = ANY(%(videos)s) FOR NO KEY UPDATE) was
+WHERE v.video_id = was.video_id AND v.locked_by IS NULL
+RETURNING v.video_id, was.status
 """
 
 
@@ -168,6 +178,39 @@ def retry(
     if affected and not dry_run:
         project_rows.refresh(sorted(affected))
     return retried
+
+
+def fetch_again(videos: Iterable[str], *, dry_run: bool = False) -> dict[str, str | None]:
+    """Have videos fetched anew by the next run of snakemake, whatever there is of them.
+
+    What there is stays until then. What somebody works on is left alone.
+
+    Parameters
+    ----------
+    videos : iterable of str
+        Which.
+    dry_run : bool
+        Only tell; change nothing.
+
+    Returns
+    -------
+    dict of str to str or None
+        For each video its status before; None where somebody works on it.
+    """
+    wanted = sorted(set(videos))
+
+    def work(connection: Connection) -> dict[str, str]:
+        with connection.cursor() as cursor:
+            cursor.execute(_FETCH_AGAIN, {"videos": wanted, "again": FETCH_AGAIN})
+            found = dict(cursor.fetchall())
+        if dry_run:
+            connection.rollback()
+        return found
+
+    found = transaction(work, name="retry")
+    if found and not dry_run:
+        project_rows.refresh_of_videos(sorted(found))
+    return {video_id: found.get(video_id) for video_id in wanted}
 
 
 def _candidates(connection: Connection, choice: _Choice) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dataminer.db.connection import reading
+from dataminer.sync.stages import FETCH_AGAIN
 from dataminer.urls import SourceUrl
 
 # ---- statements: values bound ------------------------------------------------------------------
@@ -28,7 +29,8 @@ _VIDEOS = """
 SELECT v.video_id, v.url, v.status, v.lease,
     %(all)s OR EXISTS (
         SELECT FROM project_videos pv JOIN projects p USING (project_id)
-        WHERE pv.video_id = v.video_id AND p.name = ANY(%(names)s))
+        WHERE pv.video_id = v.video_id AND p.name = ANY(%(names)s)),
+    coalesce(v.downloaded_with = %(again)s, false)
 FROM videos v ORDER BY v.video_id
 """
 
@@ -66,10 +68,21 @@ class MemberRow(Row):
 
 @dataclass
 class VideoRow(Row):
-    """A video's row; ``mine`` when it belongs to the projects that were asked for."""
+    """A video's row.
+
+    Parameters
+    ----------
+    url : SourceUrl
+        Its source.
+    mine : bool
+        Whether it belongs to the projects that were asked for.
+    again : bool
+        Whether it is to be fetched again, whatever is there.
+    """
 
     url: SourceUrl
     mine: bool
+    again: bool = False
 
 
 @dataclass
@@ -99,7 +112,7 @@ def load(names: list[str] | None) -> Tables:
     DatabaseError
         When the database has no tables yet.
     """
-    values = {"names": names or [], "all": names is None}
+    values = {"names": names or [], "all": names is None, "again": FETCH_AGAIN}
     with reading("sync") as session, session.cursor() as cursor:
         return _load(cursor, values)
 
@@ -116,7 +129,7 @@ def _load(cursor: Any, values: dict[str, Any]) -> Tables:
         members[name][video_id] = MemberRow(status, lease, project_id)
     cursor.execute(_VIDEOS, values)
     videos = {
-        video_id: VideoRow(status, lease, SourceUrl(url), mine)
-        for video_id, url, status, lease, mine in cursor.fetchall()
+        video_id: VideoRow(status, lease, SourceUrl(url), mine, again)
+        for video_id, url, status, lease, mine, again in cursor.fetchall()
     }
     return Tables(projects, members, videos)

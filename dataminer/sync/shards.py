@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dataminer.config import Config
 from dataminer.stages.weights import model_of
 from dataminer.store import Store
+from dataminer.sync.work import undisturbed
 
 if TYPE_CHECKING:
     from dataminer.stages.shards import Plan
@@ -54,5 +55,8 @@ def detect_shards(
     """
     from dataminer.stages import shards
 
-    made = plan(config, project, model_of(weights), forced_since)
-    shards.make(made, part=part, parts=config.detect.jobs, threads=threads, progress=log.info)
+    def make() -> None:
+        made = plan(config, project, model_of(weights), forced_since)
+        shards.make(made, part=part, parts=config.detect.jobs, threads=threads, progress=log.info)
+
+    undisturbed(make)

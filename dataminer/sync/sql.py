@@ -177,4 +177,4 @@ FROM project_videos pv JOIN projects p USING (project_id)
 WHERE p.name = %(project)s ORDER BY pv.video_id COLLATE "C"
 """
 
-URL_OF_VIDEO = "SELECT url FROM videos WHERE video_id = %(video_id)s"
+SOURCE_OF_VIDEO = "SELECT url, downloaded_with FROM videos WHERE video_id = %(video_id)s"

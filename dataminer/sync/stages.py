@@ -43,6 +43,9 @@ class Stage:
     made: str | None = None
 
 
+FETCH_AGAIN = "again"
+"""What ``downloaded_with`` says of a video that is to be fetched again, whatever is there."""
+
 _V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
 
 DOWNLOAD = Stage(

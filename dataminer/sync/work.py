@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import (
     DataminerError,
     ErrorClass,
     FailedBefore,
+    InputChanged,
     PermanentError,
     StageError,
     TransientError,
@@ -30,6 +31,8 @@ from dataminer.sync.heartbeat import Interrupted, kept_alive
 from dataminer.sync.stages import Stage
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 15.0  # seconds between two looks at a row that is busy
 _TIMES = 5  # that a result is begun again because its input changed, before the next run does
@@ -103,16 +106,7 @@ class Work:
             When it was replaced, changed or removed.
         """
         if self.inputs() != self.input_state:
-            raise InputChanged.of(self)
-
-
-class InputChanged(TransientError):
-    """What a result is made from was replaced meanwhile: nothing of it was kept or counted."""
-
-    @classmethod
-    def of(cls, work: Work) -> InputChanged:
-        """Return the error for a result whose input has changed."""
-        return cls(f"what {work.final} is made from has changed meanwhile", ErrorClass.CHANGED)
+            raise InputChanged(self.final)
 
 
 class Busy(DataminerError):
@@ -122,7 +116,7 @@ class Busy(DataminerError):
 def perform_described(
     describe: Callable[[], Work], settings: MonitorConfig, *, patient: bool = True
 ) -> Outcome:
-    """Do :func:`perform` for what ``describe`` returns, once more if its input changes meanwhile.
+    """Do :func:`perform` for what ``describe`` returns, anew if its input changes meanwhile.
 
     Parameters
     ----------
@@ -134,14 +128,25 @@ def perform_described(
     Raises
     ------
     InputChanged
-        When it changed again each time.
+        When it changed each time.
+    """
+    return undisturbed(lambda: perform(describe(), settings, patient=patient))
+
+
+def undisturbed(make: Callable[[], T]) -> T:
+    """Call what makes something from files, again if they are replaced meanwhile.
+
+    Raises
+    ------
+    InputChanged
+        When they were each time.
     """
     for _ in range(_TIMES):
         try:
-            return perform(describe(), settings, patient=patient)
+            return make()
         except InputChanged as error:
             log.warning("%s: begun again", error.message)
-    return perform(describe(), settings, patient=patient)
+    return make()
 
 
 def perform(work: Work, settings: MonitorConfig, *, patient: bool = True) -> Outcome:

@@ -90,10 +90,10 @@ class World:
 
 @pytest.fixture
 def world(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    def described(work: Work, _: Any, **how: Any) -> None:
-        raise Described(work)
+    def described(describe: Callable[[], Work], _: Any, **how: Any) -> None:
+        raise Described(describe())
 
-    monkeypatch.setattr(jobs, "perform", described)
+    monkeypatch.setattr(jobs, "perform_described", described)
     (tmp_path / "v.mp4").write_bytes(b"abc")
     project = rows.add("p", "v", url=str(tmp_path / "v.mp4"))
     rows.extracted("v")

@@ -297,6 +297,34 @@ def test_staging_of_a_held_row_stays_however_old(whole, suffix):
     assert orphans.find(store).partials == ()
 
 
+def test_staging_inside_folders_that_stay_is_found(whole):
+    """A job that was killed left it beside what it was about to become."""
+    _, store = whole
+    project = store.project("p")
+    folders = {
+        "a video's": store.video("v1"),
+        "a report's": project / "report",
+        "a shard's": project / "detect_shards",
+        "prompts'": store.root / "prompts" / "siglip-0123",
+        "an older version's": store.root / "batches",
+    }
+    left = [folder / f".{'0' * 12}.partial.json" for folder in folders.values()]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        age(path, 25)
+        path.with_name("whole.json").touch()
+        path.with_name(f".{'1' * 12}.partial.json").touch()
+    found = orphans.find(store)
+    assert set(found.partials) == set(left)
+    assert len(orphans.delete_files(found)) == len(left)
+    assert all(path.with_name("whole.json").exists() for path in left)
+    claims.claim(stages.DOWNLOAD, {"video_id": "v1"}, stale_seconds=60)
+    left[0].touch()
+    age(left[0], 25)
+    assert orphans.find(store).partials == ()
+
+
 def test_an_orphan_that_got_a_row_meanwhile_stays(whole):
     _, store = whole
     make_download(store, "lost")

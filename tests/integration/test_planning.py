@@ -15,6 +15,7 @@ from dataminer.db import tables as our_tables
 from dataminer.errors import DataminerError
 from dataminer.planning import Plan
 from dataminer.stages import made_with, policy_mark
+from dataminer.sync import retry
 from tests.support import finished_videos
 from tests.support.postgres import execute, fresh_database
 from tests.support.rows import force
@@ -125,12 +126,11 @@ def test_a_target_asks_for_its_own_stages_only(project: Project) -> None:
 @pytest.mark.parametrize(
     ("settings", "left"),
     [
-        ({"download": {"max_height": 720}}, stages("abcd", "abcd", "abcd")),
         ({"extract": {"quality": 80}}, stages("", "abcd", "abcd")),
         ({"filter": {"min_contrast": 0.5}}, stages("", "", "abcd")),
-        ({"dedup": {"threshold": 2}, "download": {"retries": 1}}, stages()),
+        ({"dedup": {"threshold": 2}, "download": {"retries": 1, "max_height": 720}}, stages()),
     ],
-    ids=["download", "extract", "filter", "no video's result"],
+    ids=["extract", "filter", "no video's result"],
 )
 def test_changed_settings_bring_back_what_they_touch(
     project: Project, settings: dict[str, Any], left: dict[str, str]
@@ -154,10 +154,24 @@ def test_what_is_forced_is_made_anew_and_what_follows(
     assert project.due(forced=(forced,)) == left
 
 
-def test_local_files_do_not_mind_the_download_settings(project: Project) -> None:
+def test_only_a_download_that_failed_is_tried_again_with_other_settings(project: Project) -> None:
+    """A local file never is: it is taken as it is."""
+    failed = f"status = 'FAILED', extracted_with = NULL, {ERROR}"
+    project.set(f"UPDATE videos SET {failed} WHERE video_id IN ('a', 'b')")
+    project.set(f"UPDATE project_videos SET status = 'FAILED', {ERROR} WHERE video_id < 'c'")
     mark = made_with("download", None)
     project.set(f"UPDATE videos SET downloaded_with = '{mark}' WHERE video_id IN ('a', 'c')")
-    assert project.due(download={"max_height": 720}) == stages("bd", "bd", "bd")
+    assert project.due(download={"max_height": 720}) == stages("b", "b", "b")
+    assert project.due() == stages()
+
+
+def test_a_video_is_fetched_again_if_that_is_asked_for(project: Project) -> None:
+    assert retry.fetch_again(["b"], dry_run=True) == {"b": "EXTRACTED"}
+    assert project.due() == stages()
+    assert retry.fetch_again(["b", "c"]) == {"b": "EXTRACTED", "c": "EXTRACTED"}
+    plan = project.plan()
+    assert due(plan) == stages("bc", "bc", "bc")
+    assert "download: 2 due (2 to be fetched again)" in plan.reasons()
 
 
 def test_a_refusal_is_finished_for_the_policy_that_refused(project: Project) -> None:

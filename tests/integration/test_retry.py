@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.errors import DataminerError, ErrorClass
+from dataminer.config import load
+from dataminer.errors import DataminerError, ErrorClass, TransientError
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.monitor import status
 from dataminer.store import INFO_FILE, Store
-from dataminer.sync import claims, projects, results, stages
-from dataminer.sync.retry import retry
+from dataminer.sync import claims, jobs, projects, results, stages
+from dataminer.sync.reconcile import reconcile
+from dataminer.sync.retry import fetch_again, retry
+from tests.support.http_server import Reply, serve
 from tests.support.postgres import execute
 from tests.support.rows import (
     EMPTY,
@@ -24,6 +28,7 @@ from tests.support.rows import (
     held,
 )
 from tests.support.stores import media
+from tests.support.videos import make_video
 
 ERROR = DataminerError("x.mp4 has no bytes", "replace the file")
 PV_COLUMNS = {"error": "no frame", "error_class": "no_frames"}
@@ -239,3 +244,44 @@ def test_more_than_a_page_is_retried(database, store, monkeypatch):
     assert [row.video_id for row in retry(store=store)] == names
     assert {row[0] for row in statuses(database).values()} == {"PENDING"}
     assert retry(store=store) == []
+
+
+def test_a_video_is_fetched_again_only_if_that_is_asked_for(database, store, tmp_path):
+    """Whatever the settings are, and whatever is there; what is there stays until then."""
+    clip = make_video(tmp_path / "clip.mp4", frames=10, size=(96, 64))
+    config = load({"project": "p", "store": str(store.root)})
+    other = load({"project": "p", "store": str(store.root), "download": {"max_height": 720}})
+    with serve() as http:
+        add("p", "v", url=http.add("/clip.mp4", clip))
+        jobs.download(config, "v")
+        asked, before = http.requests["/clip.mp4"], store.video("v").stat().st_ino
+        jobs.download(other, "v")
+        assert http.requests["/clip.mp4"] == asked
+        (kept,) = status.snapshot(config=other).other_settings
+        assert kept == {"project": "p", "stage": "download", "videos": 1}
+        assert status.snapshot(config=config).other_settings == []
+
+        assert fetch_again(["v"], dry_run=True) == {"v": "DOWNLOADED"}
+        assert statuses(database)["v"][0] == "DOWNLOADED"
+        assert fetch_again(["v"]) == {"v": "DOWNLOADED"}
+        assert reconcile(store, ["p"], other.monitor, deep=True).mends == []
+        assert statuses(database)["v"] == ("PENDING", 0, None, None)
+        http.add("/clip.mp4", Reply(503))
+        with pytest.raises(TransientError):
+            jobs.download(other, "v")
+        assert store.video("v").stat().st_ino == before, "what there is stays until then"
+        http.add("/clip.mp4", clip)
+        jobs.download(other, "v")
+        assert store.video("v").stat().st_ino != before
+        assert statuses(database)["v"] == ("DOWNLOADED", 0, None, None)
+        assert status.snapshot(config=other).other_settings == []
+        asked = http.requests["/clip.mp4"]
+        jobs.download(config, "v")
+        assert http.requests["/clip.mp4"] == asked
+
+
+def test_what_somebody_works_on_is_not_fetched_again(database, store):
+    add("p", "v", "w")
+    held(stages.DOWNLOAD, video_id="v")
+    assert fetch_again(["w", "v"]) == {"v": None, "w": "PENDING"}
+    assert statuses(database)["v"][0] == "DOWNLOADING"
