@@ -29,10 +29,11 @@ Another file goes on top of it with `snakemake --configfile my.yaml`; single key
 `--config project=birds` or `--config 'extract={every_seconds: 2}'`.
 
 A changed value re-runs the stages it touches and what follows them, nothing else: `filter.*`
-re-runs filter, dedup and detect; `dedup.*` dedup and detect; `detect.*` detect. `extract.*` is shared
-by all projects of a store: a change makes the video's frames anew for all. A change of `download.*`
-counts for what is yet to be fetched, or failed: `dataminer status` counts the videos that were fetched
-otherwise, `dataminer retry --download VIDEO` fetches one again, `snakemake -R download` all.
+re-runs filter, dedup and detect; `dedup.*` dedup and detect; `detect.*` detect. `extract.*` is
+shared by all projects of a store: a change makes the video's frames anew for all. A change of
+`download.*` counts for what is yet to be fetched, or failed. `dataminer status` counts the videos
+that were fetched otherwise, `dataminer retry --download VIDEO` fetches one again, and
+`snakemake -R download` all.
 `input.*` is only read by `dataminer populate`, `monitor.*` changes no result.
 
 `input.filters` holds for searches, playlists and channels, by what YouTube's lists tell without a
