@@ -155,15 +155,25 @@ def make(
         groups = [list(_batches(shard, plan.settings.batch)) for shard in todo]
         wanted = ([frame.file_name for frame in batch] for batch in itertools.chain(*groups))
         with closing(detector.predict(batches(reader, wanted, threads=threads))) as found:
-            _write_all(
-                plan,
-                todo=todo,
-                groups=groups,
-                names=names,
-                found=found,
-                progress=progress or (lambda _: None),
-            )
+            try:
+                _write_all(
+                    plan,
+                    todo=todo,
+                    groups=groups,
+                    names=names,
+                    found=found,
+                    progress=progress or (lambda _: None),
+                )
+            except PermanentError:
+                _refuse_change(plan)
+                raise
     return names
+
+
+def _refuse_change(plan: Plan) -> None:
+    """Stop if the frames are no longer those that were planned: boxes may be of other pictures."""
+    if states([plan.dedup_dir / FRAMES_FILE]) != [plan.table]:
+        raise InputChanged(plan.folder)
 
 
 def _write_all(
@@ -180,8 +190,7 @@ def _write_all(
     for shard, group in zip(todo, groups, strict=True):
         boxes = {frame.file_name: next(found) for frame in itertools.chain(*group)}
         in_order = {frame.file_name: boxes[frame.file_name] for frame in shard.frames}
-        if states([plan.dedup_dir / FRAMES_FILE]) != [plan.table]:
-            raise InputChanged(plan.folder)  # these may be boxes of other pictures
+        _refuse_change(plan)
         _write(plan.folder / f"{shard.key}.json", names, in_order)
         done += len(shard.frames)
         progress(f"detect: {done} of {frames} frames")

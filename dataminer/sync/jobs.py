@@ -275,8 +275,7 @@ def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
             outcome = once()
         except SourceChanged as error:
             log.warning("%s", error.message)
-            claims.lose_result(stages.DOWNLOAD, {"video_id": video_id})
-            download(config, video_id, Manner(manner.patient))
+            download(config, video_id, Manner(manner.patient, forced=True))
             outcome = once()
     except FailedBefore as error:
         _pass_on(video_id, extract_work(config, video_id, {}, manner.threads), error)
@@ -309,7 +308,6 @@ def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: i
     def make(out: Path) -> None:
         media = store.video(video_id) / info["video"]
         if is_changed_link(media, info):
-            (media.parent / INFO_FILE).unlink()  # it is not whole any more
             said = f"{media} was written to since it was taken: it is a hard link to its source"
             raise SourceChanged(said, ErrorClass.CHANGED)
         stage.extract(

@@ -311,6 +311,7 @@ def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
             _write_failure(work, staging, _as_internal(error), ErrorClass.INTERNAL)
         outcome = work.read(staging)
         if outcome is None:
+            work.refuse_change()
             raise DataminerError(f"the {held} left no whole result in {staging}", "report this bug")
         outcome = _placed(outcome, staging, work.final)
         fsync_tree(staging)

@@ -19,7 +19,7 @@ from dataminer.frames import FRAMES_FILE, read_meta, read_table
 from dataminer.stages import dedup, detect, extract, shards
 from dataminer.stages import filter as filter_stage
 from dataminer.store import ANNOTATIONS_FILE, INFO_FILE, Store
-from dataminer.sync import jobs, stages
+from dataminer.sync import jobs, projects, stages
 from dataminer.sync import shards as shards_job
 from tests.support import rows, stores, videos
 from tests.support.postgres import execute
@@ -160,10 +160,13 @@ def test_frames_that_vanish_under_the_filter_are_waited_for(
 def test_frames_that_never_stand_still_are_left_to_the_next_run(
     config: Config, store: Store, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never_still(*_: Any) -> None:
-        replace(store.frames("v"), frames("v", NEW, "blue"))
+    original = filter_stage.write_table
 
-    monkeypatch.setattr(images.FrameReader, "link", never_still)
+    def never_still(*arguments: Any) -> None:
+        replace(store.frames("v"), frames("v", NEW, "blue"))
+        original(*arguments)
+
+    monkeypatch.setattr(filter_stage, "write_table", never_still)
     with pytest.raises(InputChanged):
         jobs.filter_frames(config, "p", "v")
     assert states(database, "project_videos") == [("PENDING", 0, None)]
@@ -228,8 +231,10 @@ def unique(config: Config, store: Store) -> None:
     project_id = rows.add("p", "v")
     rows.extracted("v")
     rows.filtered("v", project_id)
+    projects.refresh([project_id])
     columns = {"dedup_dir": "d", "unique_frames": 3}
     rows.finished(stages.DEDUP, "DETECT_READY", columns, project_id=project_id)
+    stores.make_download(store, "v")
     replace(store.dedup("p"), frames("v", OLD, "red"))
 
 
