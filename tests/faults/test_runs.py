@@ -137,6 +137,9 @@ def test_what_a_run_could_not_do_is_still_due(new_site, start, http, clips):
 
     good = contents(site)
     site.configure(**{**site.config(), "download": {**small_blocks, "max_height": 720}})
+    assert jobs(site.snakemake("-n", "only_download")) == {}, "what was fetched stays"
+    ((video_id,),) = site.rows("SELECT video_id FROM videos")
+    assert site.dataminer_here("retry", "--download", video_id).returncode == 0
     http.add("/half.mp4", Reply(status=503))
     assert start(site, "only_download", "--retries", "0").end() == 0
     assert contents(site) == good
