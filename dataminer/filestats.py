@@ -30,12 +30,8 @@ def stats(paths: Sequence[StrPath]) -> list[Found]:
 def states(paths: Iterable[StrPath]) -> list[State]:
     """Return the state that each file is in: another one once it is replaced or written to.
 
-    Each is opened, as only that makes a network file system ask its server.
-
-    Raises
-    ------
-    OSError
-        When a file is there and cannot be opened.
+    Each is opened, as only that makes a network file system ask its server; one that cannot be
+    opened is in no state, and whoever reads it says why.
     """
     found = _each(list(paths), _open)
     return [file and (file.st_ino, file.st_size, file.st_mtime_ns) for file in found]
@@ -64,5 +60,5 @@ def _open(path: StrPath) -> Found:
     try:
         with open(path, "rb", buffering=0) as file:
             return os.fstat(file.fileno())
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return None
