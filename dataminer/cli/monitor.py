@@ -70,7 +70,8 @@ def monitor(
     from dataminer.monitor import live
 
     settings = settings_of(config)
-    watch = live.Watch(project or [], settings.monitor, read_only=read_only or web)
+    only_look = read_only or web
+    watch = live.Watch(project or [], settings.monitor, read_only=only_look, config=settings)
     if web:
         from dataminer.monitor.web import Site, run
 

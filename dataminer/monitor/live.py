@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import psycopg2
 
-from dataminer.config import MonitorConfig
+from dataminer.config import Config, MonitorConfig
 from dataminer.db.tables import NoTables
 from dataminer.errors import DataminerError
 from dataminer.monitor import status
@@ -73,12 +73,20 @@ class Watch:
         When a claim is stale.
     read_only : bool
         Change nothing.
+    config : Config, optional
+        What videos of its projects are held against, see :func:`dataminer.monitor.status.snapshot`.
     """
 
     def __init__(
-        self, names: Iterable[str], settings: MonitorConfig, *, read_only: bool = False
+        self,
+        names: Iterable[str],
+        settings: MonitorConfig,
+        *,
+        read_only: bool = False,
+        config: Config | None = None,
     ) -> None:
         self._names = list(names)
+        self._config = config
         self._settings = settings
         self._read_only = read_only
         self._pace = Pace()
@@ -94,7 +102,7 @@ class Watch:
             When the database cannot be asked, or has no such project.
         """
         self._heal()
-        seen = status.snapshot(self._names)
+        seen = status.snapshot(self._names, self._config)
         totals = {project["name"]: project["total_videos"] for project in seen.projects}
         return View(
             seen,

@@ -189,6 +189,7 @@ def test_json_has_the_status_and_the_rates(busy):
         "warnings",
         "claims",
         "pauses",
+        "other_settings",
         "rates",
         "recovered",
     } == set(told)
