@@ -237,10 +237,10 @@ class TransientError(StageError):
 
 
 class InputChanged(TransientError):
-    """What a result is made from was replaced meanwhile: nothing of it was kept or counted."""
+    """The input of a result was replaced while it was made: nothing of it was kept or counted."""
 
     def __init__(self, result: object) -> None:
-        message = f"what {result} is made from has changed meanwhile"
+        message = f"the input of {result} changed while it was being made"
         super().__init__(message, ErrorClass.CHANGED)
 
 

@@ -31,8 +31,8 @@ Another file goes on top of it with `snakemake --configfile my.yaml`; single key
 A changed value re-runs the stages it touches and what follows them, nothing else: `filter.*`
 re-runs filter, dedup and detect; `dedup.*` dedup and detect; `detect.*` detect. `extract.*` is
 shared by all projects of a store: a change makes the video's frames anew for all. A change of
-`download.*` counts for what is yet to be fetched, or failed. `dataminer status` counts the videos
-that were fetched otherwise, `dataminer retry --download VIDEO` fetches one again, and
+`download.*` applies to videos that are not fetched yet, or failed. `dataminer status` counts those
+that were fetched with other settings, `dataminer retry --download VIDEO` fetches one again, and
 `snakemake -R download` all.
 `input.*` is only read by `dataminer populate`, `monitor.*` changes no result.
 
