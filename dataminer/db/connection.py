@@ -247,7 +247,7 @@ def transaction(
             connection.autocommit = False
             return result
 
-    try:  # which nearly always does, without what tenacity takes
+    try:  # nearly always enough, and cheaper than tenacity
         return once()
     except Exception as error:
         if not patience or not _may_pass(error):

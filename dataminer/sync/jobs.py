@@ -196,7 +196,7 @@ def download_work(config: Config, video_id: str) -> Work:
     final = Store(config.store_path).video(video_id)
     fetched = None if source else results.read_download(final)
     # a video that was fetched is of its source, whatever the settings are now
-    is_there = fetched is not None and fetched.status == VideoStatus.DOWNLOADED
+    made = fetched.fingerprint if fetched and fetched.status == VideoStatus.DOWNLOADED else None
     policy = results.judged_by(final, policy_mark(config.download.policy))
     marks = {
         "fingerprint": mark,
@@ -224,7 +224,7 @@ def download_work(config: Config, video_id: str) -> Work:
         stage=stages.DOWNLOAD,
         key={"video_id": video_id},
         final=final,
-        fingerprint=fetched.fingerprint if fetched and is_there else mark,
+        fingerprint=made or mark,
         make=make,
         read=partial(results.read_judged, policy=policy),
         write_failure=results.failed_info(marks),
@@ -267,16 +267,16 @@ def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
         state = (before, at_first)
         return replace(work, forced=manner.forced, inputs=inputs, input_state=state)
 
-    def once() -> Outcome:
-        return perform_described(describe, config.monitor, patient=manner.patient)
-
-    try:
+    def attempt() -> Outcome:
         try:
-            outcome = once()
+            return perform_described(describe, config.monitor, patient=manner.patient)
         except SourceChanged as error:
             log.warning("%s", error.message)
             download(config, video_id, Manner(manner.patient, forced=True))
-            outcome = once()
+            return perform_described(describe, config.monitor, patient=manner.patient)
+
+    try:
+        outcome = attempt()
     except FailedBefore as error:
         _pass_on(video_id, extract_work(config, video_id, {}, manner.threads), error)
         return
@@ -655,8 +655,8 @@ class _Filtered(NamedTuple):
 def _ended_members(project: str) -> list[tuple[str, str, str | None]]:
     """Return the videos of a project that are filtered or have failed, in the order of their ids.
 
-    Each with its status and the fingerprint of its filtered frames. Those that wait
-    for their next attempt, or were added since the run was planned, have no result that counts.
+    Each with its status and the fingerprint of its filtered frames. Those that wait for their next
+    attempt, or were added since the run was planned, have no result that counts.
     """
 
     def ask(connection: Any) -> list[tuple[str, str, str | None]]:

@@ -129,7 +129,7 @@ class _Entry:
         The video or project that it is named after; for staging, the folder that it became.
     kind : str
         ``videos``, ``frames``, ``projects`` or ``filtered``; ``seen`` for what a model saw in a
-        video; ``stage`` for folders of a project; ``shared`` for what no row stands for.
+        video; ``stage`` for folders of a project, or of none.
     project : str
         The project that it lies in, or an empty string.
     partial : bool
@@ -161,8 +161,6 @@ class _Entry:
         if self.kind == "filtered":
             member = tables.members.get(self.project, {}).get(self.name)
             return member is not None and member.status in stages.running_statuses("project_videos")
-        if self.kind == "shared":
-            return False
         project = tables.projects.get(self.project or self.name)
         return project is not None and project.status in stages.running_statuses("projects")
 
@@ -176,7 +174,7 @@ def _entries(store: Store) -> Iterator[_Entry]:
         yield from _of(folder, _SEEN, "seen")
     # of no row, so that only their age tells; "batches" are an older version's
     for folder in (*sorted(store.root.glob("prompts/*/")), store.root / "batches"):
-        yield from _staged(folder, "shared", "")
+        yield from _staged(folder, "stage", "")
     projects = store.project("x").parent
     yield from _of(projects, PROJECT_NAME, "projects")
     for project in sorted(filter(PROJECT_NAME.fullmatch, names_in(projects))):

@@ -68,7 +68,6 @@ FROM unnest(%(pairs)s::int[], %(becomes)s::text[]) AS m (id, becomes)
 WHERE pv.id = m.id AND pv.locked_by IS NULL
 """
 
-
 _FETCH_AGAIN = """
 UPDATE videos v SET status = 'PENDING', downloaded_with = %(again)s, attempts = 0,
     not_before = NULL, error = NULL, error_class = NULL

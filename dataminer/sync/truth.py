@@ -17,7 +17,7 @@ from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE
 from dataminer.images import FrameReader
-from dataminer.store import ANNOTATIONS_FILE, INFO_FILE, Store
+from dataminer.store import ANNOTATIONS_FILE, DATA_FILE, INFO_FILE, Store
 from dataminer.sync import results
 from dataminer.sync.work import Outcome
 
@@ -131,7 +131,7 @@ class Files:
         """
         detect = self.store.detect(project)
         dedup = self.store.dedup(project)
-        outputs = (detect / ANNOTATIONS_FILE, detect / "data.yaml")
+        outputs = (detect / ANNOTATIONS_FILE, detect / DATA_FILE)
         if stage == "dedup":
             return dedup / FRAMES_FILE, *outputs
         return outputs

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 15.0  # seconds between two looks at a row that is busy
-_TIMES = 5  # that a result is begun again because its input changed, before the next run does
+_TIMES = 5  # that a result starts over because its input changed; then it is for the next run
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def undisturbed(make: Callable[[], T]) -> T:
         try:
             return make()
         except InputChanged as error:
-            log.warning("%s: begun again", error.message)
+            log.warning("%s: starting over", error.message)
     return make()
 
 
@@ -331,7 +331,7 @@ def _make_in(work: Work, staging: Path) -> None:
     """Make the result; whatever goes wrong while its input changes says nothing of the video."""
     try:
         work.make(staging)
-    except (Interrupted, LeaseLost):
+    except LeaseLost:
         raise
     except Exception:
         work.refuse_change()
