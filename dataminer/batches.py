@@ -152,8 +152,9 @@ def _remove_older(folder: Path, kept: set[str]) -> set[str]:
                 path.unlink()
             named |= videos
     for run in folder.glob(_RUN):
-        with suppress(OSError):  # not empty
-            run.rmdir()
+        if run.name not in kept:  # else a job may be about to write there
+            with suppress(OSError):  # not empty
+                run.rmdir()
     return left
 
 

@@ -55,6 +55,16 @@ def test_only_runs_at_work_keep_their_folders(runs: Path, logs: Path) -> None:
     assert {folder.name for folder in runs.iterdir()} == {SECOND, NOW}
 
 
+def test_a_run_at_work_keeps_the_folders_that_its_jobs_are_about_to_write_to(
+    runs: Path, logs: Path
+) -> None:
+    Listed(runs / SECOND, {}, owner_name(), 1).write()
+    for name in (FIRST, SECOND):
+        (logs / "download" / name).mkdir(parents=True)
+    remove_old(runs, logs)
+    assert [folder.name for folder in (logs / "download").iterdir()] == [SECOND]
+
+
 @pytest.mark.parametrize("stage", ["download", "extract", "embed", "filter/birds"])
 def test_a_log_goes_once_each_of_its_videos_has_a_newer_one(
     runs: Path, logs: Path, stage: str
