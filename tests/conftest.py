@@ -12,13 +12,11 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from dataminer.db import schema
-
 pytest.register_assert_rewrite("tests.support")  # its assertions tell as much as those of tests
 
 from tests.support.embedded import shared_server  # noqa: E402
 from tests.support.once import once  # noqa: E402
-from tests.support.postgres import create, fresh_database, name_of  # noqa: E402
+from tests.support.postgres import fresh_database, template_of  # noqa: E402
 
 pytest_plugins = [
     "tests.support.fixtures_browser",
@@ -106,15 +104,7 @@ def server(run_folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template(server: str, run_folder: Path) -> str:
     """The name of a database with the tables in it, to make others from."""
-
-    def make() -> str:
-        url = create(server, prefix="template")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("DATABASE_URL", url)
-            schema.upgrade()
-        return name_of(url)
-
-    return once(run_folder / "template", make)
+    return once(run_folder / "template", lambda: template_of(server))
 
 
 @pytest.fixture

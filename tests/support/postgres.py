@@ -11,6 +11,9 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
+import pytest
+
+from dataminer.db import schema
 
 
 def named(url: str, name: str) -> str:
@@ -45,6 +48,15 @@ def create(server: str, template: str | None = None, prefix: str = "test") -> st
     name = f"{prefix}_{uuid.uuid4().hex[:12]}"
     execute(server, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
     return named(server, name)
+
+
+def template_of(server: str) -> str:
+    """Make a database with the tables in it, to make others from; return its name."""
+    url = create(server, prefix="template")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", url)
+        schema.upgrade()
+    return name_of(url)
 
 
 def drop(url: str, name: str) -> None:
