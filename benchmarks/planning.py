@@ -99,7 +99,7 @@ FINISH = {
     "videos": """
         UPDATE videos SET status = 'EXTRACTED', video_path = 'x', frames_dir = 'x',
             frame_count = %(images)s, downloaded_with = %(download)s, extracted_with = %(extract)s,
-            extract_fingerprint = %(frames)s
+            extract_fingerprint = %(frames)s, sha256 = %(sha256)s
         WHERE substr(video_id, 2)::int <= %(finished)s
         """,
     "project_videos": """
@@ -113,7 +113,7 @@ FORGET = {
     "videos": """
         UPDATE videos SET status = 'PENDING', video_path = NULL, frames_dir = NULL,
             frame_count = NULL, downloaded_with = NULL, extracted_with = NULL,
-            extract_fingerprint = NULL
+            extract_fingerprint = NULL, sha256 = NULL
         """,
     "project_videos": """
         UPDATE project_videos SET status = 'PENDING', filtered_dir = NULL, passed_frames = NULL,
@@ -247,7 +247,7 @@ class Files:
 
     def make(self, video: str) -> None:
         """Make the files of a finished video."""
-        folders = self.store.video(video), self.store.frames(video)
+        folders = self.store.video(video), self.store.recipe(video, self.marks["frames"])
         passed = self.store.filtered(PROJECT, video)
         for folder in (*folders, passed):
             folder.mkdir(parents=True)
@@ -266,7 +266,7 @@ def marks(config: Config) -> dict[str, str]:
     frames = fingerprints.of_extract(settings["extract"], SHA256)
     filtered = fingerprints.of_filter(settings["filter"], frames)
     made = {stage: made_with(stage, used) for stage, used in settings.items()}
-    return {**made, "frames": frames, "filtered": filtered}
+    return {**made, "frames": frames, "filtered": filtered, "sha256": SHA256}
 
 
 def batches_here(videos: range) -> int:

@@ -58,6 +58,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def lead_to(target: str, link: Path) -> None:
+    """Have a symbolic link lead somewhere else, in one step."""
+    new = link.with_name(f".{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}")
+    new.symlink_to(target)
+    os.replace(new, link)
+
+
 @contextmanager
 def staging_dir(final: Path) -> Iterator[Path]:
     """Yield a fresh folder beside ``final``, removed at the end unless it was published."""

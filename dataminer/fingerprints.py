@@ -6,7 +6,7 @@ A result whose fingerprint is that of the present settings, version and input is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,25 @@ def of_extract(settings: Settings, sha256: str | None, version: Any = None) -> s
     Not of its title and the like: they are copied into the table, and decode to the same frames.
     """
     return fingerprint("extract", version or VERSIONS["extract"], settings, sha256)
+
+
+def recipe(
+    settings: Settings, newest: str | None, fits: bool, sha256: Callable[[], str | None]
+) -> str:
+    """Return which frames of a video are those that these settings make.
+
+    Parameters
+    ----------
+    settings : Mapping
+        Of extract.
+    newest : str or None
+        The fingerprint of the newest frames, as the video's row says.
+    fits : bool
+        Whether these were made with the settings.
+    sha256 : callable
+        Returns that of the video file; not called if it is not needed.
+    """
+    return newest if newest and fits else of_extract(settings, sha256())
 
 
 def of_filter(

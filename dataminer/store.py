@@ -27,16 +27,20 @@ class Store:
         return self.root.joinpath("videos", video_id)
 
     def frames(self, video_id: str) -> Path:
-        """Return the folder of a video's frames."""
+        """Return the folder of all frames of a video, in a folder for each recipe."""
         return self.root.joinpath("frames", video_id)
 
-    def embeddings(self, model_key: str, video_id: str) -> Path:
-        """Return the file of a model's embeddings of a video's frames."""
-        return self.root / "embeddings" / model_key / f"{video_id}.parquet"
+    def recipe(self, video_id: str, recipe: str) -> Path:
+        """Return the folder of the frames of a video that were made by one recipe."""
+        return self.root.joinpath("frames", video_id, recipe)
 
-    def content(self, model_key: str, video_id: str) -> Path:
-        """Return the file of the objects that a model found in a video's frames."""
-        return self.root / "content" / model_key / f"{video_id}.parquet"
+    def embeddings(self, model_key: str, video_id: str, recipe: str) -> Path:
+        """Return the file of a model's embeddings of the frames of one recipe."""
+        return self.root / "embeddings" / model_key / video_id / f"{recipe}.parquet"
+
+    def content(self, model_key: str, video_id: str, recipe: str) -> Path:
+        """Return the file of the objects that a model found in the frames of one recipe."""
+        return self.root / "content" / model_key / video_id / f"{recipe}.parquet"
 
     def prompts(self, model_key: str, digest: str) -> Path:
         """Return the file of a model's embeddings of prompts."""
@@ -48,9 +52,9 @@ class Store:
         return sorted(path for kind in kinds for path in self.root.glob(f"{kind}/*/"))
 
     def seen(self, video_id: str) -> list[Path]:
-        """Return the files of what models saw in a video's frames that are there."""
-        files = (folder / f"{video_id}.parquet" for folder in self.of_models())
-        return [path for path in files if path.is_file()]
+        """Return where what models saw in a video's frames is: folders, and files of older runs."""
+        found = (folder / name for folder in self.of_models() for name in _seen(video_id))
+        return [path for path in found if path.exists()]
 
     def project(self, project: str) -> Path:
         """Return the folder of a project."""
@@ -75,3 +79,7 @@ class Store:
     def report(self, project: str) -> Path:
         """Return the folder of a project's pictures and tables for people."""
         return self.project(project) / "report"
+
+
+def _seen(video_id: str) -> tuple[str, str]:
+    return video_id, f"{video_id}.parquet"

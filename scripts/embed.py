@@ -5,10 +5,11 @@ from pathlib import Path
 
 from dataminer.batches import Listed
 from dataminer.config import load
-from dataminer.sync import jobs, looked
+from dataminer.sync import chosen, jobs, looked
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are there, or fetched before
 with jobs.logged(snakemake.log[0]):
     videos = Listed.read(Path(snakemake.input.batches)).videos("embed", snakemake.wildcards.batch)
-    looked.look_at(load(snakemake.config), videos, threads=snakemake.threads)
+    config = load(snakemake.config)
+    looked.look_at(config, chosen.folders_of(config, videos), threads=snakemake.threads)
     Path(snakemake.output.done).touch()

@@ -5,10 +5,12 @@ from dataminer.sync import jobs
 from dataminer.sync.batch import Batch, perform
 
 with jobs.logged(snakemake.log[0]):
-    wildcards = dict(snakemake.wildcards.items())
+    config, wildcards = load_job(snakemake.config), dict(snakemake.wildcards.items())
     perform(
         Batch(snakemake.params.stage, [wildcards["video_id"]], wildcards.get("project")),
-        load_job(snakemake.config),
+        config,
         workers=1,
         memory_mb=snakemake.resources.mem_mb,
     )
+    if snakemake.params.stage == "extract":
+        jobs.lead_to_frames(config, wildcards["video_id"])

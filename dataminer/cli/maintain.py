@@ -141,7 +141,10 @@ def delete_videos(
 def cleanup_orphans(
     *,
     files: Annotated[
-        bool, typer.Option("--files", help="Delete the folders that no row knows.")
+        bool,
+        typer.Option(
+            "--files", help="Delete the folders that no row knows, and frames that no project uses."
+        ),
     ] = False,
     rows: Annotated[
         bool,
@@ -154,8 +157,9 @@ def cleanup_orphans(
 ) -> None:
     """List what no row knows of and what no project uses; delete it with --files and --rows.
 
-    Folders of unknown videos and projects, staging folders that were left more than a day ago,
-    and, with --rows, videos that belong to no project. `dataminer sync --project NAME` makes rows
+    Folders of unknown videos and projects, frames of settings that no project uses any more,
+    staging folders that were left more than a day ago, and, with --rows, videos that belong to no
+    project. `dataminer sync --project NAME` makes rows
     for a project's files instead.
 
     Example: dataminer cleanup-orphans --files
@@ -165,13 +169,22 @@ def cleanup_orphans(
     settings = _settings(config)
     found = orphans.find(Store(settings.store_path))
     plan = orphans.deletion_of_rows(found, files=files)
-    paths = [*found.folders, *found.partials]
-    _show(_sized(paths))
+    paths = [*found.folders, *found.partials, *found.unused]
+    _show(_sized([*found.folders, *found.partials]))
+    _show([f"{line}, used by no project" for line in _sized(list(found.unused))])
+    if found.young:
+        print(
+            f"{len(found.young)} more that no project uses were made less than a day ago: a run may"
+            " be about to use them"
+        )
     _show([f"video {video_id}: in no project" for video_id in found.videos])
     if not paths and not found.videos:
         print("no orphans")
     elif not (files and paths) and not (rows and found.videos):
-        print("Next: --files deletes the folders, --rows the videos of no project")
+        print(
+            "Next: `dataminer cleanup-orphans --files` deletes the folders, `--rows` the videos of"
+            " no project"
+        )
     elif _agreed(yes):
         gone = orphans.delete_files(found) if files else []
         if rows and plan.videos:

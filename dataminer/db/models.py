@@ -173,6 +173,7 @@ class Video(_Claimable, table=True):
     frame_count: int | None = Field(default=None, ge=0)
     warning: str | None = None
     downloaded_with: str | None = None
+    sha256: str | None = None
     extracted_with: str | None = None
     extract_fingerprint: str | None = None
     status: VideoStatus = Field(
@@ -224,6 +225,7 @@ class ProjectVideo(_Claimable, table=True):
     filtered_with: str | None = None
     filtered_from: str | None = None
     filter_fingerprint: str | None = None
+    source_frames: int | None = Field(default=None, ge=0)
     status: ProjectVideoStatus = Field(
         default=ProjectVideoStatus.PENDING,
         sa_type=_enum(ProjectVideoStatus, "ck_project_videos_status"),

@@ -10,7 +10,7 @@ from psycopg2.extensions import connection as Connection
 from dataminer.db.refusals import no_usage, quoted
 from dataminer.errors import DatabaseError
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "dataminer_version"
 OLD_VERSION_TABLE = "alembic_version"  # up to November 2026; any program that uses Alembic has one

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from psycopg2.extras import RealDictCursor
 
+from dataminer import fingerprints
 from dataminer.db.connection import reading
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, kind_of
 from dataminer.sync.budget_sql import PAUSES
@@ -32,7 +33,8 @@ _FAILURES = """
 SELECT p.name AS project, pv.video_id, v.url,
     coalesce(v.error_class, pv.error_class) AS error_class, coalesce(v.error, pv.error) AS error
 FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id)
-WHERE (v.status = 'FAILED' OR pv.status = 'FAILED') AND (%(all)s OR p.name = ANY(%(names)s))
+WHERE (%(all)s OR p.name = ANY(%(names)s)) AND (
+    pv.status = 'FAILED' OR v.status = 'FAILED' AND pv.status NOT IN ('FILTERED', 'FILTERED_EMPTY'))
 ORDER BY greatest(v.updated_at, pv.updated_at) DESC, p.name, pv.video_id
 """
 
@@ -47,7 +49,8 @@ ORDER BY p.name, v.video_id
 _TO_RETRY = """
 SELECT p.name AS project, v.video_id, v.error_class, v.error
 FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id)
-WHERE v.error IS NOT NULL AND v.status <> 'FAILED' AND (%(all)s OR p.name = ANY(%(names)s))
+WHERE v.error IS NOT NULL AND v.status NOT IN ('FAILED', 'EXTRACTED')
+    AND (%(all)s OR p.name = ANY(%(names)s))
 UNION ALL
 SELECT p.name, pv.video_id, pv.error_class, pv.error
 FROM project_videos pv JOIN projects p USING (project_id)
@@ -61,10 +64,22 @@ ORDER BY 1, 2 NULLS FIRST
 _MADE_WITH = """
 SELECT p.name AS project, m.stage, m.made, count(*) AS videos
 FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id),
-    LATERAL (VALUES (1, 'download', v.downloaded_with), (2, 'extract', v.extracted_with),
+    LATERAL (VALUES (1, 'download', v.downloaded_with),
+        (2, 'extract', CASE WHEN v.error IS NULL THEN v.extracted_with END),
         (3, 'filter', pv.filtered_with)) AS m (place, stage, made)
-WHERE m.made IS NOT NULL AND v.status <> 'FAILED' AND p.name = ANY(%(names)s)
+WHERE (stage <> 'extract' OR coalesce(pv.filtered_from = v.extract_fingerprint, true))
+    AND m.made IS NOT NULL AND v.status <> 'FAILED' AND p.name = ANY(%(names)s)
 GROUP BY m.place, 1, 2, 3 ORDER BY 1, m.place
+"""
+# those that have chosen from other frames than the newest, or whose source is gone
+_CHOSEN = """
+SELECT p.name AS project, v.video_id, v.sha256, pv.filtered_from, v.extracted_with,
+    pv.filtered_from = v.extract_fingerprint AS newest,
+    CASE v.status WHEN 'EXTRACTED' THEN v.error END AS error
+FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id)
+WHERE p.name = ANY(%(names)s) AND (
+    pv.filtered_from <> v.extract_fingerprint OR v.status = 'EXTRACTED' AND v.error IS NOT NULL)
+ORDER BY p.name, v.video_id
 """
 _REMADE = {
     "download": "it stays; to fetch one again: `dataminer retry --download VIDEO`, all:"
@@ -161,28 +176,45 @@ def snapshot(names: Iterable[str] = (), config: Config | None = None) -> Snapsho
         for query in (_PROJECTS, _FAILURES, _TO_RETRY, _WARNINGS, _CLAIMS, PAUSES):
             cursor.execute(query, values)
             parts.append([masked_row(row) for row in cursor.fetchall()])
-        others = _made_otherwise(cursor, wanted, config) if config else []
+        others, stay = _made_otherwise(cursor, wanted, config) if config else ([], [])
     missing = sorted(set(wanted) - {project["name"] for project in parts[0]})
     if missing:
         raise DataminerError(
             f"there is no project {', '.join(missing)}", "`dataminer status` lists all projects"
         )
-    return replace(Snapshot(*parts), other_settings=others)
+    found = Snapshot(*parts)
+    return replace(found, other_settings=others, warnings=[*found.warnings, *stay])
 
 
-def _made_otherwise(cursor: Any, names: list[str], config: Config) -> list[dict[str, Any]]:
+def _made_otherwise(
+    cursor: Any, names: list[str], config: Config
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Count the videos that were made with other settings; tell which of them stay so, and why."""
     from dataminer.planning.marks import Marks
 
     configured = [name for name in config.project_names if name in names or not names]
     cursor.execute(_MADE_WITH, {"names": configured})
-    fits, counts = Marks(config).fits, Counter[tuple[str, str]]()
+    marks, counts = Marks(config), Counter[tuple[str, str]]()
     for row in cursor.fetchall():
-        if not fits(row["stage"], row["made"]) and row["made"] != FETCH_AGAIN:
+        if not marks.fits(row["stage"], row["made"]) and row["made"] != FETCH_AGAIN:
             counts[row["project"], row["stage"]] += row["videos"]
-    return [
+    cursor.execute(_CHOSEN, {"names": configured})
+    stay = []
+    for row in map(masked_row, cursor.fetchall()):
+        own = fingerprints.of_extract(marks.settings["extract"], row["sha256"])
+        fits = row["newest"] and marks.fits("extract", row["extracted_with"])
+        if fits or row["filtered_from"] == own:
+            continue
+        if row["error"]:
+            told = f"keeps its frames of other settings: {row['error']}"
+            stay.append({"project": row["project"], "video_id": row["video_id"], "warning": told})
+        elif not row["newest"]:
+            counts[row["project"], "extract"] += 1
+    others = [
         {"project": project, "stage": stage, "videos": videos}
-        for (project, stage), videos in counts.items()
+        for (project, stage), videos in sorted(counts.items())
     ]
+    return others, stay
 
 
 def show(names: Iterable[str], file: IO[str], config: Config | None = None) -> None:

@@ -16,6 +16,7 @@ WITH listed AS (
         v.frame_count, pv.passed_frames, coalesce(v.error_class, pv.error_class) AS error_class,
         greatest(v.updated_at, pv.updated_at) AS updated_at,
         CASE
+            WHEN pv.status IN ('FILTERED', 'FILTERED_EMPTY') AND v.status = 'FAILED' THEN 'done'
             WHEN v.status = 'FAILED' OR pv.status = 'FAILED' THEN 'failed'
             WHEN v.status IN ('DOWNLOADING', 'EXTRACTING') OR pv.status = 'FILTERING'
                 THEN 'working'

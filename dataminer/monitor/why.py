@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from psycopg2.extras import RealDictCursor
 
+from dataminer import recipes
 from dataminer.batches import logs_of
 from dataminer.db.connection import reading
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, kind_of
@@ -84,7 +85,8 @@ class Story:
         Its row in each project, with the project's stage, the next step, and what is there of its
         frames: ``filtered`` and ``unique`` (None where there is no such table).
     files : dict
-        ``video`` and ``video_bytes``, ``frames``: what is there (None where nothing is).
+        ``video`` and ``video_bytes``: what is there (None where nothing is); ``frames``: how many
+        each folder of them has, the newest first.
     logs : list of Log
         The rules' logs of it, in the order of the stages.
     pause : dict or None
@@ -227,7 +229,11 @@ def _files(video_id: str, store: Store) -> dict[str, Any]:
     return {
         "video": str(media) if there else None,
         "video_bytes": media.stat().st_size if there else None,
-        "frames": _count(store.frames(video_id)),
+        "frames": {
+            str(folder): _count(folder)
+            for recipe in recipes.of_video(store, video_id)
+            if (folder := store.recipe(video_id, recipe))
+        },
     }
 
 
@@ -303,7 +309,8 @@ def _video_facts(told: Story) -> Iterator[tuple[str, str]]:
     yield "warning", video["warning"] or ""
     size = f" ({files['video_bytes']:,} bytes)" if files["video"] else ""
     yield "file", (files["video"] or "none") + size
-    yield "frames", _number(files["frames"])
+    counts = [f"{count:,} in {folder}" for folder, count in files["frames"].items()]
+    yield "frames", ", ".join(counts) or _number(None)
     yield from _costs(video)
 
 
@@ -311,6 +318,8 @@ def _pair_facts(pair: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "status", f"{pair['status']} (the project: {pair['project_stage']})"
     yield from _times(pair)
     yield from _trouble(pair, pair["next_step"])
+    if pair["filtered_from"]:
+        yield "frames", f"{_number(pair['source_frames'])}, of recipe {pair['filtered_from']}"
     yield "passed", _number(pair["filtered"])
     yield "unique", _number(pair["unique"])
     yield from _costs(pair)

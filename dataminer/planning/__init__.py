@@ -57,8 +57,9 @@ def plan(
     return Plan(
         videos.stages,
         videos.filters,
-        Datasets(config, known, videos.filters, upto, anew).judge(),
+        Datasets(config, known, videos, upto, anew).judge(),
         videos.lengths(),
         videos.frames(),
         known.suspects,
+        videos.second(),
     )

@@ -25,6 +25,7 @@ from dataminer.planning.verdicts import (
     Verdict,
     in_state,
 )
+from dataminer.planning.videos import Videos
 from dataminer.stages.hub import MODELS_FOLDER
 from dataminer.stages.looking import Looking
 from dataminer.stages.weights import is_there, weights_path, weights_sha256
@@ -46,8 +47,8 @@ class Datasets:
         The settings.
     rows : Rows
         What the database knows.
-    filters : mapping
-        For each project, the verdict on the filter of each of its videos.
+    videos : Videos
+        Judged.
     upto : str
         The last stage that is wanted.
     forced : set of str
@@ -58,12 +59,13 @@ class Datasets:
         self,
         config: Config,
         rows: Rows,
-        filters: Mapping[str, Mapping[str, Verdict]],
+        videos: Videos,
         upto: str,
         forced: frozenset[str],
     ) -> None:
         self._config, self._rows, self._forced = config, rows, forced
-        self._filters, self._last = filters, UPTO.index(upto)
+        self._frames = videos.frames()
+        self._filters, self._last = videos.filters, UPTO.index(upto)
         self._store = Store(config.store_path)
         self._marks = Marks(config)
         self._unique: dict[str, str] = {}
@@ -116,7 +118,7 @@ class Datasets:
             for video_id, verdict in sorted(self._filters[project].items())
             if verdict.state is not State.WAITING
         ]
-        model = self._model(video_id for video_id, _ in ended)
+        model = self._model(project, (video_id for video_id, _ in ended))
         return fingerprints.of_dedup(self._marks.settings["dedup"], ended, model)
 
     def _filter_fingerprint(self, project: str, video_id: str) -> str | None:
@@ -126,14 +128,19 @@ class Datasets:
         meta = results.read_frames_meta(self._store.filtered(project, video_id)) or {}
         return meta.get("fingerprint")
 
-    def _model(self, videos: Iterable[str]) -> str | None:
+    def _model(self, project: str, videos: Iterable[str]) -> str | None:
         """Return whose embeddings dedup compares, if it compares embeddings."""
         looking = Looking.of(self._config)
         if not looking.compares:
             return None
         from dataminer.stages.dedup import Embedded
 
-        return Embedded.of({video_id: looking.embeddings(video_id) for video_id in videos}).model
+        rows = self._rows.members[project]
+        recipes = {
+            v: rows[v].filtered_from or next(iter(self._frames.get(v, ())), "") for v in videos
+        }
+        files = {v: looking.embedded(v, recipe) for v, recipe in recipes.items() if recipe}
+        return Embedded.of(files).model
 
     def _detect(self, project: str, row: Project, dedup: Verdict) -> Iterator[Verdict]:
         if "detect" in self._forced:

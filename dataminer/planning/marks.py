@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dataminer import fingerprints
 from dataminer.config import Config
+from dataminer.planning.rows import Video
 from dataminer.planning.verdicts import INPUT, SETTINGS
 from dataminer.stages import VERSIONS, made_with, policy_mark
 from dataminer.sync import results
@@ -36,9 +37,10 @@ class Marks:
         """Tell whether a result would be made the same way now."""
         return made in self._fit[stage]
 
-    def of_extract(self, sha256: str | None) -> str:
-        """Return what frames of a video file should carry."""
-        return fingerprints.of_extract(self.settings["extract"], sha256)
+    def recipe(self, row: Video, sha256: Callable[[], str | None]) -> str:
+        """Return which frames of a video are those that the settings make."""
+        fits = self.fits("extract", row.extracted_with)
+        return fingerprints.recipe(self.settings["extract"], row.extract_fingerprint, fits, sha256)
 
     def of_filter(self, frames: str | None, seen: Sequence[str]) -> str:
         """Return what filtered frames should carry."""

@@ -14,7 +14,7 @@ from dataminer.errors import DataminerError
 
 _MEMBERS = """
 SELECT p.name, v.video_id, v.url, v.duration, v.status, v.error_class, v.downloaded_with,
-    v.extracted_with, v.extract_fingerprint, v.video_path,
+    v.extracted_with, v.extract_fingerprint, v.sha256, v.video_path,
     CASE WHEN v.not_before > clock_timestamp() THEN to_char(v.not_before, 'HH24:MI') END,
     extract(epoch FROM v.updated_at)::float,
     pv.status, pv.error_class, pv.filtered_with, pv.filtered_from, pv.filter_fingerprint,
@@ -29,14 +29,17 @@ FROM projects WHERE name = ANY(%(names)s)
 """
 
 # of tables that the run is about to bring up to date: older rows know none of it
-_SINCE_0006 = {
-    "v.extract_fingerprint": "NULL",
-    "v.not_before": "NULL::timestamptz",
-    "pv.filtered_from": "NULL",
-    "pv.filter_fingerprint": "NULL",
-    "pv.suspect OR v.suspect": "false",
-    "dedup_fingerprint": "NULL",
-    "detect_fingerprint": "NULL",
+_SINCE = {
+    "0006": {
+        "v.extract_fingerprint": "NULL",
+        "v.not_before": "NULL::timestamptz",
+        "pv.filtered_from": "NULL",
+        "pv.filter_fingerprint": "NULL",
+        "pv.suspect OR v.suspect": "false",
+        "dedup_fingerprint": "NULL",
+        "detect_fingerprint": "NULL",
+    },
+    "0007": {"v.sha256": "NULL"},
 }
 
 _POPULATE = "add some with `dataminer populate --config FILE` or `dataminer add-video URL --project"
@@ -53,6 +56,7 @@ class Video(NamedTuple):
     downloaded_with: str | None
     extracted_with: str | None
     extract_fingerprint: str | None
+    sha256: str | None
     video_path: str | None
     waits_until: str | None
     updated: float
@@ -108,15 +112,12 @@ def load(names: list[str]) -> Rows:
             tables.check(found)
             if found.revision is None:
                 raise NoTables
-            older = found.revision < "0006"
-            members, projects = (
-                _without(text) if older else text for text in (_MEMBERS, _PROJECTS)
-            )
+            members, projects = (_known(text, found.revision) for text in (_MEMBERS, _PROJECTS))
             cursor.execute(members, {"names": names})
             for project, video_id, *columns in cursor.fetchall():
-                rows.videos.setdefault(video_id, Video(video_id, *columns[:10]))
+                rows.videos.setdefault(video_id, Video(video_id, *columns[:11]))
                 of_project = rows.members.setdefault(project, {})
-                of_project[video_id] = Member(*columns[10:])
+                of_project[video_id] = Member(*columns[11:])
             cursor.execute(projects, {"names": names})
             rows.projects = {name: Project(*columns) for name, *columns in cursor.fetchall()}
     except NoTables:
@@ -127,7 +128,8 @@ def load(names: list[str]) -> Rows:
     return rows
 
 
-def _without(statement: str) -> str:
-    for column, instead in _SINCE_0006.items():
-        statement = statement.replace(column, instead)
+def _known(statement: str, revision: str) -> str:
+    for since, columns in _SINCE.items():
+        for column, instead in columns.items() if revision < since else ():
+            statement = statement.replace(column, instead)
     return statement

@@ -45,6 +45,22 @@ NEW, LOST, RETRIED, FETCH_AGAIN = "new", "lost", "to be tried again", "to be fet
 BEGUN, BEFORE, FORCED = "begun before", "failed before", "forced"
 INPUT, SETTINGS = "made from other input", "made with other settings"
 UNRECORDED, REPLACED = "not recorded yet", "replaced since its row was written"
+KEPT = "cannot be made anew"
+
+
+class Second(NamedTuple):
+    """Videos whose frames stay although frames of other settings are made.
+
+    Parameters
+    ----------
+    videos : int
+        How many.
+    bytes : int
+        About how large the frames are that stay.
+    """
+
+    videos: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -61,18 +77,21 @@ class Plan:
         For each project, the verdict on ``dedup``, ``detect`` and ``report``.
     lengths : dict of str to float
         Seconds of each video with something due, if its source tells, or by the size of its file.
-    frames : dict of str to str
-        The fingerprint of each video's frames, if there are any.
+    frames : dict of str to tuple of str
+        From the frames of which recipes of a video the projects choose, if there are any.
     suspects : set of str
         Videos that were worked on when a job was killed: they are tried alone.
+    second : Second
+        The videos that will have frames of two recipes.
     """
 
     videos: Mapping[str, Mapping[str, Verdict]]
     members: Mapping[str, Mapping[str, Verdict]]
     projects: Mapping[str, Mapping[str, Verdict]]
     lengths: Mapping[str, float]
-    frames: Mapping[str, str]
+    frames: Mapping[str, tuple[str, ...]]
     suspects: frozenset[str]
+    second: Second
 
     def due(self, stage: str, project: str | None = None) -> list[str]:
         """Return the videos with something to do in a stage, sorted."""
@@ -109,6 +128,18 @@ class Plan:
             for state in (State.WAITING, State.FAILED):
                 lines.append(_line(stage, own, state))
                 told |= {*in_state(own, state)} if stage in self.videos else set()
+        kept = sum(v.reason == KEPT for v in self.videos.get("extract", {}).values())
+        if kept:
+            lines.append(
+                f"extract: {kept} done with the frames that there are: new settings would need the"
+                " source, which is gone (`dataminer status` says why)"
+            )
+        if self.second.videos:
+            size = f"about {self.second.bytes / 1e6:,.1f} MB"
+            lines.append(
+                f"extract: {self.second.videos} due beside frames of other settings, which stay"
+                f" ({size}; `dataminer cleanup-orphans` lists those that no project uses)"
+            )
         return [line for line in lines if line]
 
 

@@ -21,22 +21,27 @@ from dataminer.planning.verdicts import (
     DONE,
     FETCH_AGAIN,
     FORCED,
-    INPUT,
+    KEPT,
     LOST,
     NEW,
     REPLACED,
     RETRIED,
     UPTO,
+    Second,
     State,
     Verdict,
     in_state,
 )
+from dataminer.recipes import older_tables
 from dataminer.store import INFO_FILE, Store
 from dataminer.sync import results, stages
+from dataminer.sync.discard import measure
 from dataminer.urls import SourceUrl
 
 _V, _PV = VideoStatus, ProjectVideoStatus
 
+_CHOSEN = (_PV.FILTERED, _PV.FILTERED_EMPTY)
+_MEASURED = 20  # videos whose frames are looked at to tell how large those of all are
 _BYTES_PER_SECOND = 500_000.0  # of a file whose length nobody told: 4 Mbit/s, usual for 1080p
 
 
@@ -51,11 +56,18 @@ class _Files(NamedTuple):
         Judges by the file; None if it does not count.
     written : mapping of str to float
         When the row was written that should say the same, in seconds since 1970.
+    reasons : collection of str or None
+        Of what is to do and may be there all the same; None for all but what is forced.
     """
 
     path: Callable[[str], str]
     read: Callable[[str], Verdict | None]
     written: Mapping[str, float]
+    reasons: Collection[str] | None = None
+
+    def may_have(self, reason: str) -> bool:
+        """Tell whether what is to do for this reason may be there."""
+        return reason != FORCED if self.reasons is None else reason in self.reasons
 
 
 class Videos:
@@ -83,7 +95,8 @@ class Videos:
         self.filters: dict[str, dict[str, Verdict]] = {}
         """For each project, the verdict on the filter of each of its videos."""
         self._sha256: dict[str, str | None] = {}
-        self._frames_made = {v: row.extract_fingerprint for v, row in rows.videos.items()}
+        self._recipes: dict[str, str] = {}
+        self._unseen: set[str] = set()  # videos whose frames no row says are there
 
     @property
     def stages(self) -> dict[str, dict[str, Verdict]]:
@@ -99,6 +112,8 @@ class Videos:
         if self._last >= UPTO.index("extract"):
             self._extracts = {v: next(self._extract(row), DONE) for v, row in rows.videos.items()}
             self._by_files(self._extracts, self._extracted)
+            self._unhindered()
+            self._extracts |= {v: self._extracts[v]._replace(adopt=True) for v in self._older}
         if self._last >= UPTO.index("filter"):
             for project, members in rows.members.items():
                 verdicts = {
@@ -108,9 +123,30 @@ class Videos:
                 self.filters[project] = verdicts
         self._look_for_losses()
 
-    def frames(self) -> dict[str, str]:
-        """Return the fingerprint of each video's frames, if there are any."""
-        return {video_id: made for video_id, made in self._frames_made.items() if made}
+    def frames(self) -> dict[str, tuple[str, ...]]:
+        """Return from the frames of which recipes the projects choose, if there are any."""
+        found: dict[str, tuple[str, ...]] = {}
+        for v in in_state(self._extracts, State.DONE):
+            kept = self._extracts[v].reason == KEPT
+            found[v] = tuple(sorted(self._kept(v))) if kept else (self._recipe(v),)
+        return found
+
+    def second(self) -> Second:
+        """Return which videos will have frames of two recipes, and about how large the older are.
+
+        Measured on a sample: to look at each image of 10,000 videos would take minutes.
+        """
+        if "extract" in self._forced:
+            return Second(0, 0)
+        due = (self._rows.videos[v] for v in in_state(self._extracts, State.DUE))
+        both = [
+            row
+            for row in due
+            if row.status == _V.EXTRACTED and row.extract_fingerprint != self._recipe(row.video_id)
+        ]
+        sample = both[:: -(-len(both) // _MEASURED) or 1]
+        size = measure(map(self._newest, sample)).bytes
+        return Second(len(both), size * len(both) // max(len(sample), 1))
 
     def lengths(self) -> dict[str, float]:
         """Return the seconds of each video with something due, as far as anything tells."""
@@ -134,12 +170,13 @@ class Videos:
             _named(self._store.video, INFO_FILE),
             self._downloaded_file,
             self._written,
+            (NEW, RETRIED),
         )
 
     @cached_property
     def _extracted(self) -> _Files:
         return _Files(
-            _named(self._store.frames, FRAMES_FILE),
+            self._in_frames(FRAMES_FILE),
             self._extracted_file,
             self._written,
         )
@@ -154,6 +191,7 @@ class Videos:
             table,
             partial(self._filtered_file, table),
             {video_id: row.updated for video_id, row in self._rows.members[project].items()},
+            (NEW, RETRIED),
         )
 
     @property
@@ -162,7 +200,85 @@ class Videos:
 
     @cached_property
     def _archive(self) -> Callable[[str], str]:
-        return _named(self._store.frames, ARCHIVE_FILE)
+        return self._in_frames(ARCHIVE_FILE)
+
+    def _in_frames(self, name: str) -> Callable[[str], str]:
+        """Return what names a file among the frames of the settings, for each video."""
+        whole, older = _named(self._store.frames, "\1"), self._older
+
+        def path(video_id: str) -> str:
+            if video_id in older:
+                return f"{older[video_id]}/{name}"
+            kept = self._extracts.get(video_id, DONE).reason == KEPT
+            recipe = next(iter(self._kept(video_id))) if kept else self._recipe(video_id)
+            return whole(video_id).replace("\1", f"{recipe}/{name}")
+
+        return path
+
+    @cached_property
+    def _older(self) -> dict[str, str]:
+        """The folders of frames that lie as they did before there were recipes, by video."""
+        rows = self._rows.videos.items()
+        asked = [v for v, row in rows if row.sha256 is None and row.downloaded_with]
+        tables = [(v, path) for v in asked for path in older_tables(self._store, v)]
+        there = zip(tables, times([path for _, path in tables]), strict=True)
+        return {v: str(path.parent) for (v, path), made in there if made and not path.is_symlink()}
+
+    def _recipe(self, video_id: str) -> str:
+        """Return the recipe of the frames that the settings make."""
+        if video_id not in self._recipes:
+            row = self._rows.videos[video_id]
+            self._recipes[video_id] = self._marks.recipe(row, partial(self._sha256_of, row))
+        return self._recipes[video_id]
+
+    def _kept(self, video_id: str) -> dict[str, None]:
+        """Return the recipes that projects go on with if none can be made any more."""
+        chosen = [members[video_id].filtered_from for members in self._members_of(video_id)]
+        newest = self._rows.videos[video_id].extract_fingerprint
+        there = [recipe for recipe in chosen if recipe and self._is_there(video_id, recipe)]
+        missing = newest and (len(there) < len(chosen) or not there)
+        return dict.fromkeys([*there, newest] if missing else there)  # type: ignore[list-item]
+
+    def _members_of(self, video_id: str) -> Iterator[Mapping[str, Member]]:
+        return (rows for rows in self._rows.members.values() if video_id in rows)
+
+    def _is_there(self, video_id: str, recipe: str) -> bool:
+        return results.read_frames_meta(self._store.recipe(video_id, recipe)) is not None
+
+    def _before(self, video_id: str) -> str | None:
+        """Return from which frames a project of these has chosen before."""
+        newest = self._rows.videos[video_id].extract_fingerprint
+        rows = (members[video_id] for members in self._members_of(video_id))
+        return next((row.filtered_from or newest for row in rows if row.filtered_with), None)
+
+    @cached_property
+    def _used(self) -> set[tuple[str, str | None]]:
+        """Each video and recipe from which one of these projects has chosen."""
+        rows = (row for members in self._rows.members.values() for row in members.items())
+        return {(v, row.filtered_from) for v, row in rows if row.status in _CHOSEN}
+
+    def _has_chosen(self, row: Video) -> bool:
+        """Tell whether the frames of the settings were made, and other ones after them."""
+        if row.sha256 is None or not self._used:
+            return False
+        recipe = self._recipe(row.video_id)
+        if recipe == row.extract_fingerprint or (row.video_id, recipe) not in self._used:
+            return False
+        self._unseen.add(row.video_id)
+        return True
+
+    def _sha256_of(self, row: Video) -> str | None:
+        """Return the SHA-256 of a video file; rows of older versions do not know it."""
+        if row.sha256 is None and row.status != _V.PENDING and row.video_id not in self._sha256:
+            info = results.read_info(self._store.video(row.video_id)) or {}
+            self._sha256[row.video_id] = info.get("sha256")
+        return self._sha256.get(row.video_id, row.sha256)
+
+    def _newest(self, row: Video) -> Path:
+        """Return the folder of the frames that were made last, whatever the settings."""
+        if row.extract_fingerprint is None or row.video_id in self._older:
+            return self._store.frames(row.video_id)
+        return self._store.recipe(row.video_id, row.extract_fingerprint)
 
     # ---- videos, by rows: the first reason counts
 
@@ -177,8 +293,8 @@ class Videos:
             asked = FETCH_AGAIN if row.downloaded_with == stages.FETCH_AGAIN else RETRIED
             yield Verdict(State.DUE, asked if row.downloaded_with else NEW)
         if row.status == _V.FAILED and row.extracted_with is None:  # what is there stays
-            folder = self._store.video
-            yield from self._changed("download", row.downloaded_with, folder, row.video_id)
+            folder = partial(self._store.video, row.video_id)
+            yield from self._changed("download", row.downloaded_with, folder)
             yield Verdict(State.FAILED, str(row.error_class))
 
     def _extract(self, row: Video) -> Iterator[Verdict]:
@@ -187,6 +303,8 @@ class Videos:
             yield before._replace(adopt=False)
         if "extract" in self._forced:
             yield Verdict(State.DUE, FORCED)
+        if self._has_chosen(row):
+            yield DONE
         if row.status == _V.DOWNLOADED and row.waits_until:
             yield Verdict(State.WAITING, f"until {row.waits_until}")
         if row.status == _V.EXTRACTING:
@@ -195,7 +313,13 @@ class Videos:
             yield Verdict(State.DUE, RETRIED if row.extracted_with else NEW)
         if row.extracted_with is None or row.extract_fingerprint is None:  # older than the columns
             yield Verdict(State.DUE, NEW)
-        yield from self._changed("extract", row.extracted_with, self._store.frames, row.video_id)
+        if not self._marks.fits("extract", row.extracted_with):
+            own = _is_kept(row) and self._is_there(row.video_id, self._recipe(row.video_id))
+            if _is_kept(row):
+                yield DONE if own else Verdict(State.DONE, KEPT)
+            earlier = self._before(row.video_id)
+            changed = self._change_of_frames(row, earlier) if earlier else NEW
+            yield Verdict(State.DUE, changed)
         if row.status == _V.FAILED:
             yield Verdict(State.FAILED, str(row.error_class))
 
@@ -211,26 +335,37 @@ class Videos:
             yield Verdict(State.DUE, BEGUN)
         if row.status == _PV.PENDING or row.filtered_with is None or row.filtered_from is None:
             yield Verdict(State.DUE, RETRIED if row.filtered_with else NEW)
-        folder = partial(self._store.filtered, project)
-        yield from self._changed("filter", row.filtered_with, folder, video_id)
-        if row.filtered_from != self._frames_made[video_id]:
-            yield Verdict(State.DUE, INPUT)
+        folder = partial(self._store.filtered, project, video_id)
+        yield from self._changed("filter", row.filtered_with, folder)
+        if row.filtered_from != self._recipe(video_id) and before.reason != KEPT:
+            video = self._rows.videos[video_id]
+            yield Verdict(State.DUE, self._change_of_frames(video, row.filtered_from))
         if row.status == _PV.FAILED:
             yield Verdict(State.FAILED, str(row.error_class))
 
     def _changed(
-        self, stage: str, made: str | None, folder: Callable[[str], Path], video_id: str
+        self, stage: str, made: str | None, folder: Callable[[], Path]
     ) -> Iterator[Verdict]:
         if made and not self._marks.fits(stage, made):
-            yield Verdict(State.DUE, self._marks.change(stage, made, folder(video_id)))
+            yield Verdict(State.DUE, self._marks.change(stage, made, folder()))
+
+    def _change_of_frames(self, row: Video, recipe: str | None) -> str:
+        """Say what has changed since frames of a video were made."""
+        newest = recipe is None or recipe == row.extract_fingerprint
+        folder = self._newest(row) if newest else self._store.recipe(row.video_id, str(recipe))
+        made = row.extracted_with if newest else recipe
+        return self._marks.change("extract", str(made), folder)
 
     # ---- videos, by files
 
     def _by_files(self, verdicts: dict[str, Verdict], files: _Files) -> None:
-        """Judge by files what rows call new, or what failed before its file was made."""
+        """Judge by files what rows call new, or what failed before its file was made.
+
+        Of frames a row knows the newest, so that all may be there that it calls due.
+        """
         failed = set(in_state(verdicts, State.FAILED))
-        new = [v for v, verdict in verdicts.items() if verdict.reason in (NEW, RETRIED)]
-        asked = [*new, *failed]
+        to_do = [v for state in (State.DUE, State.WAITING) for v in in_state(verdicts, state)]
+        asked = [*(v for v in to_do if files.may_have(verdicts[v].reason)), *failed]
         for video_id, made in zip(asked, times([files.path(v) for v in asked]), strict=True):
             if made is None or (video_id in failed and made <= files.written[video_id]):
                 continue
@@ -256,20 +391,30 @@ class Videos:
         meta = self._whole(self._extracted.path(video_id))
         if meta is None or not self._marks.fits("extract", meta.get("made_with")):
             return None
-        status = _V.FAILED if "failure" in meta else _V.EXTRACTED
-        made = meta.get("fingerprint")
-        # else the row says that the frames are of this video file
-        differs = status != self._rows.videos[video_id].status
-        if differs and made != self._marks.of_extract(self._sha256_of(video_id)):
+        row = self._rows.videos[video_id]
+        if meta.get("fingerprint") != self._recipe(video_id):
             return None
-        self._frames_made[video_id] = made
-        return _of_file(meta)
+        known = row.extract_fingerprint is not None and row.status != _V.DOWNLOADED
+        return _of_file(meta)._replace(adopt=not known)
 
-    def _sha256_of(self, video_id: str) -> str | None:
-        if video_id not in self._sha256:
-            info = results.read_info(self._store.video(video_id)) or {}
-            self._sha256[video_id] = info.get("sha256")
-        return self._sha256[video_id]
+    def _unhindered(self) -> None:
+        """Call done what has its frames, while its source is fetched for frames of others."""
+        held = {
+            v: verdict
+            for v, verdict in self._downloads.items()
+            if verdict.state is not State.DONE
+            and verdict.reason not in (NEW, FETCH_AGAIN, FORCED)
+            and self._rows.videos[v].sha256
+        }
+        made = times([self._extracted.path(v) for v in held])
+        for video_id, there in zip(held, made, strict=True):
+            self._downloads[video_id] = DONE
+            chosen = self._has_chosen(self._rows.videos[video_id])
+            found = self._extracted_file(video_id) if there and not chosen else None
+            if chosen or (found and found.state is State.DONE):
+                self._extracts[video_id] = DONE
+            else:
+                self._downloads[video_id] = held[video_id]
 
     def _whole(self, table: str) -> Mapping[str, Any] | None:
         """Return what is known about a table of frames, if they seem to be all there."""
@@ -283,9 +428,10 @@ class Videos:
         if self._extracts[video_id].state is not State.DONE:
             return None
         meta = self._whole(table(video_id))
-        frames = self._frames_made[video_id]
         if meta is None:
             return None
+        kept = self._extracts[video_id].reason == KEPT
+        frames = meta.get("filtered_from") if kept else self._recipe(video_id)
         if meta.get("fingerprint") != self._marks.of_filter(frames, meta.get("seen", ())):
             return None
         return _of_file(meta)
@@ -334,7 +480,10 @@ class Videos:
         for video_id, made in zip(asked, times([files.path(v) for v in asked]), strict=True):
             if made is None:
                 verdicts[video_id] = Verdict(State.DUE, LOST)
-            elif verdicts[video_id] == DONE and made > files.written[video_id]:
+            elif verdicts[video_id] == DONE and (
+                made > files.written[video_id]
+                or (files is self._extracted and video_id in self._unseen)
+            ):
                 found = files.read(video_id)
                 if found is None or found.state is not State.DONE:
                     verdicts[video_id] = Verdict(State.DUE, REPLACED)
@@ -349,6 +498,11 @@ def _named(folder: Callable[[str], Path], name: str) -> Callable[[str], str]:
     """Return what names a file of each video, as text: paths would take a third of a plan."""
     before, after = str(folder("\0") / name).split("\0")
     return lambda video_id: f"{before}{video_id}{after}"
+
+
+def _is_kept(row: Video) -> bool:
+    """Tell whether a video's source is gone for good, so that there will be no other frames."""
+    return row.status == _V.EXTRACTED and None not in (row.error_class, row.extract_fingerprint)
 
 
 def _of_file(meta: Mapping[str, Any]) -> Verdict:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dataminer import recipes
 from dataminer.config.models import FilterConfig
 from dataminer.errors import DataminerError, ErrorClass, PermanentError
 from dataminer.export.contact_sheet import spread
@@ -214,7 +215,7 @@ def _filtered_videos(store: Store, project: str) -> list[str]:
 
 def _read(store: Store, project: str, video_ids: Sequence[str]) -> Iterator[Video]:
     for video_id in video_ids:
-        folder = store.frames(video_id)
+        folder = recipes.of_project(store, project, video_id)
         try:
             frames = load_frames(folder)
         except PermanentError as error:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from dataminer import recipes
 from dataminer.config.models import FilterConfig
 from dataminer.export.contact_sheet import spread
 from dataminer.frames import FRAMES_FILE, read_meta, read_table
@@ -82,6 +83,8 @@ class Frames:
         Examples, by reason.
     unreadable : list of str
         Videos whose tables could not be read.
+    other_settings : Counter
+        Videos whose frames were taken out with other settings, by those that differ.
     """
 
     extracted: dict[str, int] = field(default_factory=dict)
@@ -90,10 +93,17 @@ class Frames:
     columns: dict[str, Values] = field(default_factory=dict)
     dropped: dict[str, list[Shot]] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
+    other_settings: Counter[str] = field(default_factory=Counter)
 
 
 def read_frames(
-    store: Store, project: str, video_ids: Iterable[str], settings: FilterConfig, most: int
+    store: Store,
+    project: str,
+    video_ids: Iterable[str],
+    settings: FilterConfig,
+    most: int,
+    *,
+    extract: Mapping[str, Any] = {},
 ) -> Frames:
     """Read what extract measured and what filter decided, of every video of a project.
 
@@ -109,14 +119,20 @@ def read_frames(
         For results that do not say with what they were made.
     most : int
         So many examples at most for each reason, spread evenly over the videos.
+    extract : mapping
+        The settings of the configuration.
     """
     frames, pieces = Frames(), _Pieces()
-    extracted = [v for v in video_ids if (store.frames(v) / FRAMES_FILE).is_file()]
+    folders = {v: recipes.of_project(store, project, v) for v in video_ids}
+    extracted = [v for v, folder in folders.items() if (folder / FRAMES_FILE).is_file()]
     share = min(most, max(_PER_VIDEO, _CANDIDATES // max(len(extracted), 1)))
     for video_id in extracted:
-        folders = store.frames(video_id), store.filtered(project, video_id)
+        both = folders[video_id], store.filtered(project, video_id)
         try:
-            _read_video(video_id, folders, settings, frames, pieces, share=share)
+            _read_video(video_id, both, settings, frames, pieces, share=share)
+            used = read_meta(both[0] / FRAMES_FILE).get("settings") or {}
+            differ = [f"{k} {v}" for k, v in sorted(used.items()) if extract.get(k, v) != v]
+            frames.other_settings.update([", ".join(differ)] if differ else [])
         except (OSError, KeyError, ValueError, pa.ArrowException):
             frames.unreadable.append(video_id)
     frames.columns = pieces.columns()
@@ -243,10 +259,10 @@ def _shot(video_id: str, table: pa.Table, row: int, note: str = "") -> Shot:
 
 
 class Lookup:
-    """Finds frames by video and index."""
+    """Finds frames of a project's videos by video and index."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, project: str) -> None:
+        self._store, self._project = store, project
         self._rows = lru_cache(maxsize=64)(self._read)
 
     def shot(self, video_id: str, frame_index: int, note: str = "") -> Shot | None:
@@ -255,7 +271,7 @@ class Lookup:
         return Shot(video_id, row[0], frame_index, row[1], note) if row else None
 
     def _read(self, video_id: str) -> dict[int, tuple[str, float]]:
-        path = self._store.frames(video_id) / FRAMES_FILE
+        path = recipes.of_project(self._store, self._project, video_id) / FRAMES_FILE
         try:
             table = read_table(path, ["frame_index", "file_name", "pts_time"])
         except (OSError, KeyError, ValueError, pa.ArrowException):

@@ -84,11 +84,13 @@ def gather(
     """
     project = facts.project
     ids = [video.video_id for video in facts.videos]
-    lookup = Lookup(store)
+    lookup = Lookup(store, project)
     fallback = FilterConfig.model_validate(settings.get("filter", {}))
     return Findings(
         facts=facts,
-        frames=read_frames(store, project, ids, fallback, PER_REASON),
+        frames=read_frames(
+            store, project, ids, fallback, PER_REASON, extract=settings.get("extract", {})
+        ),
         merged=read_merged(store.dedup(project), lookup, GROUPS, MEMBERS),
         objects=read_objects(store.detect(project), EXAMPLES),
         costs=costs(benchmarks, facts),

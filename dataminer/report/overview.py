@@ -109,6 +109,10 @@ def _unfinished(found: Findings) -> Html | None:
     if found.frames.unreadable:
         count = len(found.frames.unreadable)
         notes.append(f"The frame tables of {count:,} videos cannot be read. Next: dataminer sync")
+    notes += [
+        f"The frames of {count:,} videos were taken out with other settings: {differ}."
+        for differ, count in sorted(found.frames.other_settings.items())
+    ]
     return join(tag("p", note, class_="warn") for note in notes) if notes else None
 
 

@@ -64,7 +64,7 @@ def write_report(
         Its size in bytes.
     """
     found = gather(store, facts, settings or {}, benchmarks)
-    drawn = page(found, Thumbnails(store), fingerprint)
+    drawn = page(found, Thumbnails(store, facts.project), fingerprint)
     data = drawn.encode()
     with atomic_write(out) as partial:
         partial.write_bytes(data)

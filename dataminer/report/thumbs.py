@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
+from dataminer import recipes
 from dataminer.errors import DataminerError
 from dataminer.images import FrameReader
 from dataminer.report.frames import Shot
@@ -25,12 +26,14 @@ class Thumbnails:
     ----------
     store : Store
         Where the frames are.
+    project : str
+        Whose frames are shown.
     budget : int
         Bytes at most, as base64.
     """
 
-    def __init__(self, store: Store, budget: int = BUDGET) -> None:
-        self._store = store
+    def __init__(self, store: Store, project: str, budget: int = BUDGET) -> None:
+        self._store, self._project = store, project
         self.left = budget
         self.missing = 0
 
@@ -38,7 +41,8 @@ class Thumbnails:
         """Return a frame out of its video's folder; see :meth:`of`."""
 
         def read() -> bytes:
-            with FrameReader(self._store.frames(shot.video_id)) as reader:
+            folder = recipes.of_project(self._store, self._project, shot.video_id)
+            with FrameReader(folder) as reader:
                 return reader.read(shot.file_name)
 
         return self.of(read, width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _READS_AT_ONCE = 32  # on a network file system a read is mostly waiting
 _Progress = Callable[[str], None]
+_File = Callable[[str, str], Path]
+_Folders = Mapping[str, Collection[Path]]
 
 
 @dataclass(frozen=True)
@@ -86,33 +88,39 @@ class Looking:
         """What tells embeddings of the semantic filter's model from those of another."""
         return model_key(self.settings.semantic.model)
 
-    def embeddings(self, video_id: str) -> Path:
-        """Return the file of the embeddings of a video's frames."""
-        return self.store.embeddings(self.key, video_id)
+    def embeddings(self, video_id: str, recipe: str) -> Path:
+        """Return the file of the embeddings of a video's frames of one recipe."""
+        return self.store.embeddings(self.key, video_id, recipe)
 
-    def boxes(self, video_id: str) -> Path:
-        """Return the file of the objects in a video's frames."""
+    def embedded(self, video_id: str, recipe: str) -> Path:
+        """Return where embeddings are: those of an older version lie beside the video's folder."""
+        path = self.embeddings(video_id, recipe)
+        older = path.parent.with_name(f"{video_id}{path.suffix}")
+        return older if older.is_file() and not path.exists() else path
+
+    def boxes(self, video_id: str, recipe: str) -> Path:
+        """Return the file of the objects in a video's frames of one recipe."""
         content = self.settings.content
         key = model_key(content.model, content.image_size)
-        return self.store.content(key, video_id)
+        return self.store.content(key, video_id, recipe)
 
-    def marks(self, video_id: str) -> list[str | None]:
-        """Return the marks of what the models saw in a video that is filtered; None of no file."""
-        semantic = [self.embeddings(video_id)] if self.settings.semantic.on else []
-        content = [self.boxes(video_id)] if self.settings.content.on else []
+    def marks(self, video_id: str, recipe: str) -> list[str | None]:
+        """Return the marks of what the models saw in frames that are filtered; None of no file."""
+        semantic = [self.embeddings(video_id, recipe)] if self.settings.semantic.on else []
+        content = [self.boxes(video_id, recipe)] if self.settings.content.on else []
         return [read_mark(path) for path in (*semantic, *content)]
 
-    def unseen(self, frames: Mapping[str, str]) -> list[str]:
+    def unseen(self, frames: Mapping[str, Collection[str]]) -> list[str]:
         """Return the videos that a model in use has not seen as their frames are now.
 
         What is older than the model's file was seen by another model.
 
         Parameters
         ----------
-        frames : mapping of str to str
-            The fingerprint of each video's frames.
+        frames : mapping of str to collection of str
+            The recipes of the frames of each video that are chosen from.
         """
-        eyes: list[tuple[str, Callable[[str], Path], Path]] = []
+        eyes: list[tuple[str, _File, Path]] = []
         if self.embeds:
             eyes.append(("embed", self.embeddings, self.checkpoint / CONFIG_FILE))
         if self.settings.content.on:
@@ -122,8 +130,9 @@ class Looking:
 
         def seen(video_id: str) -> bool:
             return all(
-                has_seen(stage, path(video_id), frames[video_id], since)
+                has_seen(stage, path(video_id, recipe), recipe, since)
                 for stage, path, since in fetched
+                for recipe in frames[video_id]
             )
 
         with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
@@ -135,7 +144,7 @@ class Looking:
         size = self.settings.videos_per_job
         return [tuple(videos[start : start + size]) for start in range(0, len(videos), size)]
 
-    def look_at(self, videos: Sequence[str], threads: int, progress: _Progress) -> dict[str, int]:
+    def look_at(self, frames: _Folders, threads: int, progress: _Progress) -> dict[str, int]:
         """Have each model in use look at the videos of a batch that it has not seen.
 
         One process loads each model once, or not at all where it has seen every frame. Videos that
@@ -143,8 +152,8 @@ class Looking:
 
         Parameters
         ----------
-        videos : sequence of str
-            The batch.
+        frames : mapping of str to collection of Path
+            The folders of the frames of each video of the batch.
         threads : int
             For reading and decoding images ahead of a model.
         progress : callable
@@ -157,32 +166,33 @@ class Looking:
         """
         looked = {}
         if self.embeds:
-            looked["semantic"] = self._embed(videos, threads, progress)
+            looked["semantic"] = self._embed(frames, threads, progress)
         if self.settings.content.on:
-            looked["content"] = self._find_boxes(videos, threads, progress)
+            looked["content"] = self._find_boxes(frames, threads, progress)
         loads = sum(1 for count in looked.values() if count)
         said = ", ".join(f"{count} by {name}" for name, count in looked.items())
-        progress(f"model loads: {loads} for {len(videos)} videos ({said})")
+        progress(f"model loads: {loads} for {len(frames)} videos ({said})")
         return looked
 
-    def _embed(self, videos: Sequence[str], threads: int, progress: _Progress) -> int:
+    def _embed(self, frames: _Folders, threads: int, progress: _Progress) -> int:
         from dataminer.stages.semantic import embed
 
-        todos = self._todos(videos, self.embeddings)
+        todos = self._todos(frames, self.embeddings)
         return embed(
             todos, self.settings.semantic, self.checkpoint, threads=threads, progress=progress
         )
 
-    def _find_boxes(self, videos: Sequence[str], threads: int, progress: _Progress) -> int:
+    def _find_boxes(self, frames: _Folders, threads: int, progress: _Progress) -> int:
         from dataminer.stages.content import find_boxes
 
         content = self.settings.content
         weights = weights_path(content.model, self.models)
-        todos = self._todos(videos, self.boxes)
+        todos = self._todos(frames, self.boxes)
         return find_boxes(todos, content, weights, threads=threads, progress=progress)
 
-    def _todos(self, videos: Sequence[str], out: Callable[[str], Path]) -> list[Todo]:
-        found = [todo(video_id, self.store.frames(video_id), out(video_id)) for video_id in videos]
+    def _todos(self, frames: _Folders, out: _File) -> list[Todo]:
+        pairs = ((v, folder) for v, folders in frames.items() for folder in folders)
+        found = [todo(v, folder, out(v, folder.name)) for v, folder in pairs]
         return [item for item in found if item]
 
     def looks(self, video_id: str, source: Mapping[str, Any]) -> list[Look]:
@@ -209,16 +219,16 @@ class Looking:
 
             _there(self.prompts, video_id)
             prompts = semantic.read_prompts(self.prompts)
-            path = self.embeddings(video_id)
-            item = Todo(video_id, self.store.frames(video_id), path, mark)
+            path = self.embeddings(video_id, mark)
+            item = Todo(video_id, self.store.recipe(video_id, mark), path, mark)
             _there(path, video_id, item.mark("embed", semantic.VERSION, prompts.model))
             found.append(semantic.read_look(path, prompts, self.settings.semantic))
         if self.settings.content.on:
             from dataminer.stages import content
 
-            path = self.boxes(video_id)
+            path = self.boxes(video_id, mark)
             _there(path, video_id)
-            item = Todo(video_id, self.store.frames(video_id), path, mark)
+            item = Todo(video_id, self.store.recipe(video_id, mark), path, mark)
             model = str(read_meta(path).get("model"))
             _there(path, video_id, item.mark("content", content.VERSION, model))
             found.append(content.read_look(path, self.settings.content))

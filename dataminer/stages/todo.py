@@ -39,8 +39,16 @@ class Todo:
         return fingerprint(stage, version, model, self.source)
 
     def lacks(self, stage: str, version: int, model: str) -> bool:
-        """Tell whether the file has to be made; one that need not be is given the present time."""
-        if read_mark(self.out) != self.mark(stage, version, model):
+        """Tell whether the file has to be made; one that need not be is given the present time.
+
+        One of an older version, which lay beside the folder of the video's, is moved into it.
+        """
+        mark = self.mark(stage, version, model)
+        older = self.out.parent.with_suffix(self.out.suffix)
+        if not self.out.exists() and read_mark(older) == mark:
+            self.out.parent.mkdir(exist_ok=True)
+            older.replace(self.out)
+        if read_mark(self.out) != mark:
             return True
         self.out.touch()  # newer than its frames again, where those were written anew
         return False

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import execute_batch
 
-from dataminer import planning
+from dataminer import planning, recipes
 from dataminer.config import Config
 from dataminer.db.connection import transaction
 from dataminer.planning import Plan
 from dataminer.store import Store
-from dataminer.sync import results
+from dataminer.sync import chosen, results
 from dataminer.sync.claims import PATIENCE
 from dataminer.sync.reconcile import reconcile
 
@@ -24,14 +24,16 @@ log = logging.getLogger(__name__)
 
 _FRAMES = """
 UPDATE videos SET
-    extract_fingerprint = %(made)s, extracted_with = coalesce(extracted_with, %(with)s)
-WHERE video_id = %(video_id)s AND extract_fingerprint IS NULL AND locked_by IS NULL
-    AND status IN ('EXTRACTED', 'FAILED')
+    extract_fingerprint = %(made)s, extracted_with = coalesce(extracted_with, %(with)s),
+    sha256 = coalesce(sha256, %(sha256)s),
+    frames_dir = CASE status WHEN 'EXTRACTED' THEN %(folder)s ELSE frames_dir END
+WHERE video_id = %(video_id)s AND coalesce(extract_fingerprint, %(made)s) = %(made)s
+    AND locked_by IS NULL AND (status = 'EXTRACTED' OR status = 'FAILED' AND extracted_with <> '')
 """
 
 _FILTERED = """
 UPDATE project_videos pv SET filtered_from = %(frames)s, filter_fingerprint = %(made)s,
-    filtered_with = coalesce(filtered_with, %(with)s)
+    source_frames = %(count)s, filtered_with = coalesce(filtered_with, %(with)s)
 FROM projects p
 WHERE p.project_id = pv.project_id AND p.name = %(project)s AND pv.video_id = %(video_id)s
     AND pv.filtered_from IS NULL AND pv.locked_by IS NULL
@@ -58,14 +60,18 @@ def take_up(config: Config) -> None:
         The settings. Files that were made with others are for their stages to make anew.
     """
     projects, store = config.project_names, Store(config.store_path)
+    older = recipes.older_videos(store)
+    for video_id in older:
+        chosen.take_over(store, video_id)
     report = reconcile(store, projects, config.monitor, adopt_only=True)
     for line in [*map(str, report.mends), *report.notes]:
         log.info("%s", line)
     found = planning.plan(config, projects)
+    behind = [v for v, verdict in found.videos["extract"].items() if verdict.adopt]
 
     def work(connection: Connection) -> None:
         with connection.cursor() as cursor:
-            execute_batch(cursor, _FRAMES, list(_frames(store, found)))
+            execute_batch(cursor, _FRAMES, list(_frames(store, {*older, *behind})))
             execute_batch(cursor, _FILTERED, list(_filtered(store, found)))
             execute_batch(cursor, _UNIQUE, list(_unique(store, found)))
             execute_batch(cursor, _ANNOTATED, list(_annotated(store, found)))
@@ -73,14 +79,17 @@ def take_up(config: Config) -> None:
     transaction(work, patience=PATIENCE, name="adopt")
 
 
-def _frames(store: Store, found: Plan) -> Iterator[dict[str, Any]]:
-    for video_id, verdict in found.videos["extract"].items():
-        if verdict.adopt:
-            meta = results.read_frames_meta(store.frames(video_id)) or {}
+def _frames(store: Store, videos: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for video_id in videos:
+        for recipe in recipes.of_video(store, video_id)[:1]:
+            meta = results.read_frames_meta(store.recipe(video_id, recipe)) or {}
+            info = results.read_info(store.video(video_id)) or {}
             yield {
                 "video_id": video_id,
-                "made": meta.get("fingerprint"),
+                "made": recipe,
                 "with": meta.get("made_with"),
+                "sha256": info.get("sha256"),
+                "folder": str(store.recipe(video_id, recipe)),
             }
 
 
@@ -92,9 +101,10 @@ def _filtered(store: Store, found: Plan) -> Iterator[dict[str, Any]]:
                 yield {
                     "project": project,
                     "video_id": video_id,
-                    "frames": found.frames.get(video_id),
+                    "frames": next(iter(found.frames.get(video_id, ())), None),
                     "made": meta.get("fingerprint"),
                     "with": meta.get("made_with"),
+                    "count": meta.get("frames"),
                 }
 
 

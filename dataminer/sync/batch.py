@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg2
 
+from dataminer import recipes
 from dataminer.batches import Listed
 from dataminer.config import Config
 from dataminer.errors import (
@@ -306,7 +307,7 @@ class _Worker:
     def settle(self, video_id: str, lost: pool.Lost) -> None:
         """Give back the claim of a worker that was lost: it counts as an attempt."""
         with jobs.about(video_id):
-            remove_partials(self._final(video_id))  # before anybody else can work on it
+            self._remove_partials(video_id)  # before anybody else can work on it
             death = mirror.Death(lost.how, error_class=lost.error_class, of_job=False)
             mirror.give_back(self.batch.stage, self._wildcards(video_id), death)
 
@@ -322,11 +323,14 @@ class _Worker:
     def _project_id(self) -> int | None:
         return projects.id_of(self.batch.project) if self.batch.project else None
 
-    def _final(self, video_id: str) -> Path:
+    def _remove_partials(self, video_id: str) -> None:
         store = Store(self.config.store_path)
-        if self.batch.project:
-            return store.filtered(self.batch.project, video_id)
-        return {"download": store.video, "extract": store.frames}[self.batch.stage](video_id)
+        if self.batch.stage == "extract":
+            recipes.remove_partials(store, video_id)
+        elif self.batch.project:
+            remove_partials(store.filtered(self.batch.project, video_id))
+        else:
+            remove_partials(store.video(video_id))
 
     def _wildcards(self, video_id: str) -> dict[str, str]:
         of_project = {"project": self.batch.project} if self.batch.project else {}

@@ -338,12 +338,6 @@ def release(
     )
 
 
-def lose_result(stage: Stage, key: Mapping[str, Any]) -> None:
-    """Have a row wait for a stage again whose result is not whole."""
-    values = {"past": list(stage.past), "released": stage.released}
-    _execute(statements.LOSE, stage, key, values, count=True, patience=PATIENCE)
-
-
 def note(stage: Stage, key: Mapping[str, Any], lease: int, *, error: str, error_class: str) -> None:
     """Have a row that waits for its next attempt say how the last one ended.
 

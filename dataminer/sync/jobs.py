@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dataminer import fingerprints
+from dataminer import fingerprints, recipes
 from dataminer.config import Config
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
@@ -21,6 +21,7 @@ from dataminer.errors import (
     DataminerError,
     ErrorClass,
     FailedBefore,
+    InputChanged,
     PermanentError,
     TransientError,
 )
@@ -30,7 +31,7 @@ from dataminer.frames import FRAMES_FILE, read_meta
 from dataminer.stages import made_with, policy_mark
 from dataminer.stages.weights import model_of, weights_sha256
 from dataminer.store import INFO_FILE, Store
-from dataminer.sync import budget, claims, projects, results, shards, stages
+from dataminer.sync import budget, chosen, claims, projects, results, shards, stages
 from dataminer.sync import sql as statements
 from dataminer.sync.heartbeat import Interrupted, interruptible
 from dataminer.sync.work import Outcome, Work, perform_described
@@ -75,6 +76,9 @@ class SourceChanged(TransientError, NotReady):
 
 class FramesLost(TransientError, NotReady):
     """Some of a video's frames are gone: they are taken out again by the next run."""
+
+    folder: Path
+    """Where they were."""
 
 
 class _Formatter(logging.Formatter):
@@ -220,6 +224,10 @@ def download_work(config: Config, video_id: str) -> Work:
         else:
             budget.within(config.download.budget, url.reveal(), f"download {video_id}", fetch)
 
+    def kept(error: DataminerError, error_class: ErrorClass) -> Outcome | None:
+        chosen.take_over(Store(config.store_path), video_id)
+        return results.kept(Store(config.store_path), video_id, error, error_class)
+
     return Work(
         stage=stages.DOWNLOAD,
         key={"video_id": video_id},
@@ -228,6 +236,7 @@ def download_work(config: Config, video_id: str) -> Work:
         make=make,
         read=partial(results.read_judged, policy=policy),
         write_failure=results.failed_info(marks),
+        instead=kept,
         forced=again,
         inputs=partial(_identity, url),
         input_state=source,
@@ -242,8 +251,13 @@ def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
     NotReady
         The video is not downloaded.
     """
-    row = claims.look(stages.EXTRACT, {"video_id": video_id})
-    folder = Store(config.store_path).video(video_id)
+    store = Store(config.store_path)
+    chosen.take_over(store, video_id)
+    row = chosen.look(video_id, session=claims.session_name(stages.EXTRACT))
+    folder = store.video(video_id)
+    if row and row.kept and chosen.frames_of(config, video_id, row)[1]:
+        log.info("its frames stay as they are: %s", row.error)
+        return
     if row and row.status == VideoStatus.PENDING:
         if results.read_download(folder) is None:
             raise NotReady(f"{video_id} is not downloaded yet")
@@ -283,6 +297,14 @@ def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
     _tell_failure(f"video {video_id}", outcome)
 
 
+def lead_to_frames(config: Config, video_id: str) -> None:
+    """Have ``frames/VIDEO/frames.parquet`` lead to the frames that the settings choose."""
+    row = chosen.look(video_id, session=claims.session_name(stages.EXTRACT))
+    if row:
+        folder, _ = chosen.frames_of(config, video_id, row)
+        recipes.lead(Store(config.store_path), video_id, folder.name, asked=True)
+
+
 def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: int) -> Work:
     """Describe the extraction of one video's frames.
 
@@ -303,6 +325,7 @@ def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: i
     store = Store(config.store_path)
     settings = config.extract.result_settings()
     mark = fingerprints.of_extract(settings, info.get("sha256"))
+    final = store.recipe(video_id, mark)
     marks = {"fingerprint": mark, "made_with": made_with("extract", settings)}
 
     def make(out: Path) -> None:
@@ -324,11 +347,13 @@ def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: i
     return Work(
         stage=stages.EXTRACT,
         key={"video_id": video_id},
-        final=store.frames(video_id),
+        final=final,
         fingerprint=mark,
         make=make,
         read=results.read_extract,
         write_failure=results.failed_frames(marks),
+        instead=partial(results.kept_frames, final, video_id),
+        lead=partial(recipes.lead, store, video_id, mark),
     )
 
 
@@ -354,7 +379,11 @@ def filter_frames(
     def describe() -> Work:
         return replace(_filter_work(config, project, key), forced=manner.forced)
 
-    perform_described(describe, config.monitor, patient=manner.patient)
+    try:
+        perform_described(describe, config.monitor, patient=manner.patient)
+    except FramesLost as error:
+        chosen.lose(video_id, error.folder)
+        raise
 
 
 def _filter_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
@@ -363,14 +392,16 @@ def _filter_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
     from dataminer.stages.looking import Looking
 
     store, video_id = Store(config.store_path), key["video_id"]
-    frames_dir = store.frames(video_id)
+    frames_dir, source = _frames_or_failure(config, project, video_id)
     looking = Looking.of(config)
 
     def inputs() -> object:
-        return states([frames_dir / FRAMES_FILE]), looking.marks(video_id)
+        table = frames_dir / FRAMES_FILE
+        return states([table]), looking.marks(video_id, frames_dir.name)
 
     state = inputs()
-    source = _frames_or_failure(store, video_id)
+    if "failure" not in source and results.read_frames_meta(frames_dir) != source:
+        raise InputChanged(frames_dir)
     settings = config.filter.result_settings()
     looks = looking.looks(video_id, source)
     seen = [look.mark for look in looks]
@@ -390,7 +421,7 @@ def _filter_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
             replaced = inputs() != state
             if replaced or results.read_download(store.video(video_id)) is None:
                 raise  # nothing is lost, or there is nothing to take it out of
-            raise _lost(video_id, error) from error
+            raise _lost(video_id, error, frames_dir) from error
         log.info("%d frames passed, rejected: %s", result.passed, result.rejected or "none")
 
     return Work(
@@ -406,35 +437,44 @@ def _filter_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
     )
 
 
-def _frames_or_failure(store: Store, video_id: str) -> dict[str, Any]:
-    """Return what is known of a video's frames, or of its failure as a download.
+def _frames_or_failure(config: Config, project: str, video_id: str) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a video's frames, and what is known of them or of why there are none.
 
     Raises
     ------
     NotReady
-        There are none, or they are made anew at this moment.
+        There are none yet.
     """
-    row = claims.look(stages.EXTRACT, {"video_id": video_id})
-    found = results.read_frames_meta(store.frames(video_id))
-    if row and row.status == VideoStatus.FAILED:
-        info = results.read_info(store.video(video_id)) or {}
+    row = chosen.look(video_id, session=claims.session_name(stages.FILTER), project=project)
+    if row is None:
+        raise NotReady(f"{video_id} has no row")
+    folder, found = chosen.frames_of(config, video_id, row)
+    whole = found is not None and "failure" not in found
+    failed = row.status == VideoStatus.FAILED
+    if failed and row.extract_fingerprint is None and not whole:  # as a download
+        info = results.read_info(Store(config.store_path).video(video_id)) or {}
         if "failure" in info:
-            return info | {"fingerprint": None}
-        if "failure" not in (found or {}):  # the files that told of it are gone, or older
-            return _failure_of(row)
-    if found is None or (row and row.status not in (VideoStatus.EXTRACTED, VideoStatus.FAILED)):
+            return folder, info | {"fingerprint": None}
+        if found is None:
+            return folder, _failure_of(row)
+    if failed and row.extract_fingerprint == folder.name and (whole or found is None):
+        return folder, _failure_of(row)  # the files that told of it are gone, or older
+    if found is None:
+        if (folder / FRAMES_FILE).exists():  # damaged
+            chosen.lose(video_id, folder)
         raise NotReady(f"{video_id} has no frames yet")
-    return found
+    return folder, found
 
 
-def _lost(video_id: str, error: PermanentError) -> FramesLost:
-    """Have the frames of a video taken out again, some of which cannot be read."""
-    claims.lose_result(stages.EXTRACT, {"video_id": video_id})
+def _lost(video_id: str, error: PermanentError, folder: Path) -> FramesLost:
+    """Return what tells that frames of a video cannot be read, and are taken out again."""
     message = f"frames of {video_id} are lost: {error.message}"
-    return FramesLost(message, error.error_class, "run snakemake again: they are made anew")
+    lost = FramesLost(message, error.error_class, "run snakemake again: they are made anew")
+    lost.folder = folder
+    return lost
 
 
-def _failure_of(row: claims.RowState) -> dict[str, Any]:
+def _failure_of(row: chosen.Source) -> dict[str, Any]:
     """Return what a row says of a failure, as files do."""
     message, _, hint = (row.error or "").partition(". Next: ")
     failure = {"message": message, "error_class": row.error_class, "hint": hint}
@@ -463,7 +503,8 @@ def _dedup_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
     final = store.dedup(project)
     members = _ended_members(project)
     looking = Looking.of(config)
-    files = {row[0]: looking.embeddings(row[0]) for row in members} if looking.compares else {}
+    compared = members if looking.compares else []
+    files = {row[0]: looking.embedded(row[0], row[3]) for row in compared if row[3]}
 
     def inputs() -> object:
         tables = states(store.filtered(project, row[0]) / FRAMES_FILE for row in members)
@@ -471,7 +512,7 @@ def _dedup_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
         return tables, [found and found[:2] for found in states(files.values())]
 
     state = inputs()
-    videos = [_filtered(store.filtered(project, row[0]), *row) for row in members]
+    videos = [_filtered(store.filtered(project, row[0]), *row[:3]) for row in members]
     made_from = [(video.video_id, video.fingerprint) for video in videos]
     embedded = stage.Embedded.of(files) if looking.compares else None
     model = embedded.model if embedded else None
@@ -576,8 +617,11 @@ class _Provenance(Mapping[str, Mapping[str, Any]]):
 
 def _tell_failure(what: str, outcome: Outcome) -> None:
     """Let the run's own output name a failure that does not stop it."""
+    error = outcome.columns.get("error")
     if outcome.status == VideoStatus.FAILED:
-        print(f"dataminer: {what} FAILED: {outcome.columns['error']}", file=sys.stderr)
+        print(f"dataminer: {what} FAILED: {error}", file=sys.stderr)
+    elif error:
+        print(f"dataminer: {what} keeps the frames that it has: {error}", file=sys.stderr)
 
 
 def _source_of(video_id: str) -> tuple[SourceUrl, bool]:
@@ -652,14 +696,14 @@ class _Filtered(NamedTuple):
     failed: bool
 
 
-def _ended_members(project: str) -> list[tuple[str, str, str | None]]:
+def _ended_members(project: str) -> list[tuple[str, str, str | None, str | None]]:
     """Return the videos of a project that are filtered or have failed, in the order of their ids.
 
-    Each with its status and the fingerprint of its filtered frames. Those that wait for their next
-    attempt, or were added since the run was planned, have no result that counts.
+    Each with its status and the fingerprints of its filtered frames and of all of them. Those that
+    wait for their next attempt, or were added since the run was planned, have none that counts.
     """
 
-    def ask(connection: Any) -> list[tuple[str, str, str | None]]:
+    def ask(connection: Any) -> list[tuple[str, str, str | None, str | None]]:
         with connection.cursor() as cursor:
             cursor.execute(statements.MEMBERS, {"project": project})
             return list(cursor.fetchall())

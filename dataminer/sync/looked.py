@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from dataminer.config import Config
 from dataminer.errors import DataminerError
@@ -18,7 +19,7 @@ log = logging.getLogger("dataminer")
 _HOPELESS = 3  # videos that failed in a row, one by one: it is the machine or the model
 
 
-def look_at(config: Config, videos: Sequence[str], *, threads: int) -> None:
+def look_at(config: Config, frames: Mapping[str, Collection[Path]], *, threads: int) -> None:
     """Have the models in use look at videos that they have not seen, all in one process.
 
     It loads each model once and fills its batches across videos. If it fails, crashes or hangs, the
@@ -28,8 +29,8 @@ def look_at(config: Config, videos: Sequence[str], *, threads: int) -> None:
     ----------
     config : Config
         The settings.
-    videos : sequence of str
-        The batch.
+    frames : mapping of str to collection of Path
+        The folders of the frames of each video of the batch.
     threads : int
         For reading and decoding images ahead of a model.
 
@@ -38,11 +39,11 @@ def look_at(config: Config, videos: Sequence[str], *, threads: int) -> None:
     DataminerError
         When videos are left that the models have not seen.
     """
-    eyes = _Eyes(config, threads)
-    failed = eyes.try_each([tuple(videos)])
-    if failed and len(videos) > 1:
+    eyes = _Eyes(config, frames, threads)
+    failed = eyes.try_each([tuple(frames)])
+    if failed and len(frames) > 1:
         log.warning("%s; the videos are looked at one by one", failed[0])
-        failed = eyes.try_each((video_id,) for video_id in videos)
+        failed = eyes.try_each((video_id,) for video_id in frames)
     if failed:
         more = f" (and {len(failed) - 1} more, see the log)" if len(failed) > 1 else ""
         raise DataminerError(f"{failed[0]}{more}")
@@ -51,6 +52,7 @@ def look_at(config: Config, videos: Sequence[str], *, threads: int) -> None:
 @dataclass(frozen=True)
 class _Eyes:
     config: Config
+    frames: Mapping[str, Collection[Path]]
     threads: int
 
     def try_each(self, parts: Iterable[tuple[str, ...]]) -> list[str]:
@@ -76,7 +78,8 @@ class _Eyes:
     def _look(self, videos: tuple[str, ...]) -> str | None:
         """Look at some videos, in the worker; return why that failed."""
         try:
-            Looking.of(self.config).look_at(videos, self.threads, log.info)
+            frames = {video_id: self.frames[video_id] for video_id in videos}
+            Looking.of(self.config).look_at(frames, self.threads, log.info)
         except DataminerError as error:
             log.error("%s", error)
             return str(error)

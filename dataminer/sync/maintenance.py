@@ -10,6 +10,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from dataminer import recipes
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectStatus
@@ -144,7 +145,7 @@ def plan_project(store: Store, name: str, *, files: bool, videos: bool) -> Delet
     project_id = projects.id_of(checked(name, PROJECT_NAME))
     members = _ask(_MEMBERS, projects=[project_id], videos=[])
     own = [row[0] for row in _ask(_ONLY_HERE, project=project_id)] if videos else []
-    folders = [store.project(name), *_central(store, own)] if files else []
+    folders = [store.project(name), *of_videos(store, own)] if files else []
     return Deletion(
         f"project {name}",
         store,
@@ -189,7 +190,7 @@ def plan_videos(
     members = _ask(_MEMBERS, projects=[], videos=wanted)
     _refuse_shared(members, all_projects)
     filtered = [store.filtered(project, video_id) for _, video_id, _, project in members]
-    central = _central(store, wanted) if files else []
+    central = of_videos(store, wanted) if files else []
     return Deletion(
         f"video{'s'[: len(wanted) != 1]} {', '.join(wanted)}",
         store,
@@ -308,12 +309,12 @@ def force(store: Store, project: str, stage: str, *, rebuild: bool = False) -> N
         )
 
 
-def _central(store: Store, video_ids: Iterable[str]) -> list[Path]:
+def of_videos(store: Store, video_ids: Iterable[str]) -> list[Path]:
     """Return what is kept of videos for all projects; some of it may not be there."""
     return [
         path
         for name in video_ids
-        for path in (store.video(name), store.frames(name), *store.seen(name))
+        for path in (store.video(name), *recipes.folders(store, name), *store.seen(name))
     ]
 
 

@@ -27,6 +27,9 @@ UPDATE {table} SET {status} = %(status)s, error = NULL, error_class = NULL{colum
 """
 
 
+_RENAME = "UPDATE {table} SET {status} = %(status)s{columns} WHERE {key}"
+
+
 @dataclass(frozen=True)
 class Step:
     """One stage's result, to be recorded if it is whole.
@@ -125,8 +128,9 @@ def put_back(
             cursor.execute(claims.compose(cursor, _HOLD, stage, key), key)
             if cursor.fetchone() != before or judge() != verdict:
                 return False
-            if verdict.status != before[0]:
-                query = claims.compose(cursor, _PUT_BACK, stage, key, columns)
+            if verdict.status != before[0] or verdict.renamed:
+                text = _RENAME if verdict.renamed else _PUT_BACK
+                query = claims.compose(cursor, text, stage, key, columns)
                 cursor.execute(query, {**key, **bound, "status": verdict.status})
             for path in verdict.remove:
                 remove_output(path)

@@ -11,16 +11,18 @@ from pathlib import Path
 
 from psycopg2.extensions import connection as Connection
 
+from dataminer import recipes
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
+from dataminer.db.enums import ProjectVideoStatus
 from dataminer.errors import DataminerError
 from dataminer.files import RESUME_SUFFIX, STAGING_SUFFIX
 from dataminer.store import Store
 from dataminer.sync import rows, stages
 from dataminer.sync.discard import PROJECT_NAME, VIDEO_ID, refuse_outside, set_aside
-from dataminer.sync.maintenance import Deletion, carry_out
+from dataminer.sync.maintenance import Deletion, carry_out, of_videos
 from dataminer.sync.rows import Tables
-from dataminer.sync.truth import names_in
+from dataminer.sync.truth import Files, names_in
 
 # ---- statements: values bound ------------------------------------------------------------------
 
@@ -29,8 +31,15 @@ SELECT video_id FROM videos v
 WHERE NOT EXISTS (SELECT FROM project_videos pv WHERE pv.video_id = v.video_id) ORDER BY 1
 """
 
+_NAME_NEWEST = """
+UPDATE videos SET frames_dir = %(frames_dir)s, frame_count = %(frame_count)s,
+    extracted_with = %(extracted_with)s, extract_fingerprint = %(extract_fingerprint)s
+WHERE video_id = %(video_id)s AND extract_fingerprint = %(gone)s AND status = 'EXTRACTED'
+"""
+
 _TABLE = ".parquet"
-_SEEN = re.compile(rf"(?:{VIDEO_ID.pattern}){re.escape(_TABLE)}")
+_SEEN = re.compile(rf"(?:{VIDEO_ID.pattern})(?:{re.escape(_TABLE)})?")
+_CHOSEN = (ProjectVideoStatus.FILTERED, ProjectVideoStatus.FILTERED_EMPTY)
 _OF_VIDEOS = ("videos", "frames", "seen")
 OLD_SECONDS = 24 * 3600.0  # younger ones may belong to a job that only looks dead, or be resumed
 _PARTIAL = re.compile(
@@ -53,12 +62,19 @@ class Orphans:
         What attempts left that ended long ago: staging, and transfers that broke off.
     videos : tuple of str
         Rows of videos that belong to no project.
+    unused : tuple of Path
+        Frames of other settings than those that any project has chosen from, and what models saw in
+        them.
+    young : tuple of Path
+        The same, made less than a day ago: a run may be about to choose from them.
     """
 
     store: Store
     folders: tuple[Path, ...]
     partials: tuple[Path, ...]
     videos: tuple[str, ...]
+    unused: tuple[Path, ...] = ()
+    young: tuple[Path, ...] = ()
 
 
 def find(store: Store) -> Orphans:
@@ -80,7 +96,16 @@ def find(store: Store) -> Orphans:
         )
     folders = [entry.path for entry in found if not entry.partial and not entry.known(tables)]
     partials = [entry.path for entry in found if entry.partial and entry.left(tables)]
-    return Orphans(store, tuple(folders), tuple(partials), tuple(_unused()))
+    unused = [
+        path for video_id in tables.videos for path in _unused_frames(store, tables, video_id)
+    ]
+    old: list[Path] = []
+    young: list[Path] = []
+    for path in unused:  # a run may be about to choose from the young ones
+        (old if _age(path) > OLD_SECONDS else young).append(path)
+    return Orphans(
+        store, tuple(folders), tuple(partials), tuple(_unused()), tuple(old), tuple(young)
+    )
 
 
 def delete_files(orphans: Orphans) -> list[Path]:
@@ -92,21 +117,24 @@ def delete_files(orphans: Orphans) -> list[Path]:
         What was deleted.
     """
     again = find(orphans.store)
-    wanted = {*orphans.folders, *orphans.partials}
-    gone = [path for path in (*again.folders, *again.partials) if path in wanted]
+    wanted = {*orphans.folders, *orphans.partials, *orphans.unused}
+    every = (*again.folders, *again.partials, *again.unused)
+    gone = [path for path in every if path in wanted]
     refuse_outside(orphans.store, gone)
     for path in gone:
         with set_aside([path]):
             pass
+    for path in again.unused:
+        if path in gone and path.parent.parent == orphans.store.frames("x").parent:
+            recipes.mend_links(orphans.store, path.parent.name)
+            _name_newest(orphans.store, path.parent.name, path.name)
     return gone
 
 
 def deletion_of_rows(orphans: Orphans, *, files: bool) -> Deletion:
     """Plan the deletion of the videos that belong to no project."""
     store = orphans.store
-    folders = [f(name) for name in orphans.videos for f in (store.video, store.frames)]
-    seen = [path for name in orphans.videos for path in store.seen(name)]
-    there = tuple(path for path in (*folders, *seen) if os.path.lexists(path))
+    there = tuple(path for path in of_videos(store, orphans.videos) if os.path.lexists(path))
     return Deletion(
         "videos of no project", store, videos=orphans.videos, folders=there if files else ()
     )
@@ -168,8 +196,13 @@ class _Entry:
 def _entries(store: Store) -> Iterator[_Entry]:
     for kind in ("videos", "frames"):
         yield from _of(store.root / kind, VIDEO_ID, kind)
+    for name in sorted(names_in(store.root / "frames")):
+        if moving := re.fullmatch(rf"\.({VIDEO_ID.pattern})\.moving", name):
+            yield _Entry(store.root / "frames" / name, moving[1], "frames")
     for video_id in sorted(filter(VIDEO_ID.fullmatch, names_in(store.root / "videos"))):
         yield from _staged(store.video(video_id), "videos", video_id)
+    for video_id in sorted(filter(VIDEO_ID.fullmatch, names_in(store.root / "frames"))):
+        yield from _staged(store.frames(video_id), "frames", video_id)
     for folder in store.of_models():
         yield from _of(folder, _SEEN, "seen")
     # of no row, so that only their age tells; "batches" are an older version's
@@ -214,6 +247,37 @@ def _age(path: Path) -> float:
             times = [entry.stat(follow_symlinks=False).st_mtime for entry in entries]
         newest = max([newest, *times])
     return time.time() - newest
+
+
+def _unused_frames(store: Store, tables: Tables, video_id: str) -> Iterator[Path]:
+    """Yield the frames of a video that no project has chosen from, once all have chosen."""
+    members = {name: rows[video_id] for name, rows in tables.members.items() if video_id in rows}
+    there = [name for name in names_in(store.frames(video_id)) if recipes.NAME.fullmatch(name)]
+    held = tables.videos[video_id].status in stages.running_statuses("videos")
+    if held or not members or any(row.status not in _CHOSEN for row in members.values()):
+        return
+    # by rows, which may have come back with an older dump, and by files
+    unused = {*there} - {row.recipe for row in members.values()}
+    if unused:
+        unused -= {recipes.of_project(store, name, video_id).name for name in members}
+    for recipe in sorted(unused):
+        yield store.recipe(video_id, recipe)
+        seen = (model / video_id / f"{recipe}{_TABLE}" for model in store.of_models())
+        yield from (path for path in seen if path.exists())
+
+
+def _name_newest(store: Store, video_id: str, gone: str) -> None:
+    """Have the row of a video name its newest frames again, if it named those that are gone."""
+    found = Files(store).frames(video_id, None).outcome
+    if found is None:
+        return
+    row = {**found.columns, "frames_dir": str(found.columns["frames_dir"])}
+
+    def work(connection: Connection) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(_NAME_NEWEST, {**row, "video_id": video_id, "gone": gone})
+
+    transaction(work, name="orphans")
 
 
 def _unused() -> list[str]:

@@ -11,7 +11,6 @@ from psycopg2.extensions import connection as Connection
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, SourceType, VideoStatus
-from dataminer.frames import FRAMES_FILE
 from dataminer.store import Store
 from dataminer.sync import mend, results, rows, stages
 from dataminer.sync import projects as project_rows
@@ -19,7 +18,7 @@ from dataminer.sync.discard import PROJECT_NAME, VIDEO_ID
 from dataminer.sync.mend import Step
 from dataminer.sync.rows import MemberRow, ProjectRow, Row, Tables, VideoRow
 from dataminer.sync.stages import Stage
-from dataminer.sync.truth import Files, Unreadable, Verdict, existing, names_in, read
+from dataminer.sync.truth import Files, Unreadable, Verdict, names_in, read
 from dataminer.urls import SourceUrl
 
 # ---- statements: values bound ------------------------------------------------------------------
@@ -257,9 +256,10 @@ class _Reconciler:
     def _video(self, video_id: str, row: VideoRow) -> _Subject:
         folder = self.store.video(video_id)
         download = Step(stages.DOWNLOAD, folder, results.read_download)
-        extract = Step(stages.EXTRACT, self.store.frames(video_id), results.read_extract)
 
         def steps(status: str) -> list[Step]:
+            frames = self.files.frames(video_id, row.recipe).folder
+            extract = Step(stages.EXTRACT, frames, results.read_extract)
             failed = "failure" in (results.read_info(folder) or {})
             if failed or status == _V.DOWNLOADED:
                 return [download]
@@ -267,7 +267,7 @@ class _Reconciler:
             return [extract] if known else [download, extract]
 
         def judge() -> Verdict:
-            return self.files.video(video_id, row.status)
+            return self.files.video(video_id, row.status, row.recipe)
 
         return _Subject(video_id, stages.DOWNLOAD, {"video_id": video_id}, row, judge, steps)
 
@@ -285,11 +285,9 @@ class _Reconciler:
         )
 
     def _frames_are_gone(self, video_id: str) -> bool:
-        status = self.tables.videos[video_id].status
-        if status not in (_V.PENDING, _V.DOWNLOADED):
-            return False
-        removed = self.report.dry_run and video_id in self.touched
-        return removed or not existing(self.store.frames(video_id) / FRAMES_FILE)
+        row = self.tables.videos[video_id]
+        waits = row.status in (_V.PENDING, _V.DOWNLOADED)
+        return waits and self.files.frames(video_id, row.recipe).outcome is None
 
     def _project(self, project: str, row: ProjectRow) -> _Subject:
         dedup = Step(stages.DEDUP, self.store.dedup(project), results.read_dedup)
@@ -311,7 +309,7 @@ class _Reconciler:
             return False  # held, or waiting for what comes before
         try:
             verdict = subject.judge()
-            if verdict.status == before and not verdict.remove:
+            if verdict.status == before and not verdict.remove and not verdict.renamed:
                 return False
             if self.adopt_only and (verdict.remove or _RANK[verdict.status] < _RANK[before]):
                 return False
@@ -322,7 +320,8 @@ class _Reconciler:
         if done:
             row.status = verdict.status
             removed = tuple(str(path) for path in verdict.remove)
-            self._say(subject.stage.table, subject.name, before, verdict.status, removed)
+            after = f"{verdict.status} with other frames" if verdict.renamed else verdict.status
+            self._say(subject.stage.table, subject.name, before, after, removed)
         return done
 
     def _apply(self, subject: _Subject, verdict: Verdict) -> bool:

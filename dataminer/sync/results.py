@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dataminer import recipes
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import DataminerError, ErrorClass, FailedBefore
 from dataminer.files import StrPath, atomic_write
@@ -23,7 +24,8 @@ from dataminer.frames import (
     write_table,
 )
 from dataminer.images import FrameReader
-from dataminer.store import ANNOTATIONS_FILE, DATA_FILE, INFO_FILE
+from dataminer.stages import made_with
+from dataminer.store import ANNOTATIONS_FILE, DATA_FILE, INFO_FILE, Store
 from dataminer.sync.work import Outcome
 
 Meta = dict[str, Any]
@@ -73,6 +75,7 @@ def of_info(folder: Path, info: Meta) -> Outcome | None:
         "uploader": info.get("uploader"),
         "licence": info.get("licence"),
         "duration": info.get("duration"),
+        "sha256": info.get("sha256"),
         **_downloaded_with(info),
         **_NO_ERROR,
     }
@@ -97,6 +100,59 @@ def read_extract(folder: Path) -> Outcome | None:
         **_NO_ERROR,
     }
     return Outcome(VideoStatus.EXTRACTED, columns, str(meta.get("fingerprint")))
+
+
+def kept(
+    store: Store, video_id: str, error: DataminerError, error_class: ErrorClass
+) -> Outcome | None:
+    """Tell what is left of a video whose source is gone for good: its file, or else its frames.
+
+    None if nothing is, or if it was refused.
+    """
+    if error_class in _REFUSALS:
+        return None
+    fetched = read_download(store.video(video_id))
+    if fetched and fetched.status == VideoStatus.DOWNLOADED:
+        path = str(fetched.columns["video_path"])
+        return Outcome(fetched.status, fetched.columns | {"video_path": path}, fetched.fingerprint)
+    folders = (store.recipe(video_id, recipe) for recipe in recipes.of_video(store, video_id))
+    found = next((o for o in map(read_extract, folders) if o and not _is_failure(o)), None)
+    if found is None:
+        return None
+    info = read_info(store.video(video_id)) or {}
+    about = {
+        "video_path": str(store.video(video_id) / str(info.get("video"))),
+        "downloaded_with": info.get("made_with", made_with("download", None)),
+    }
+    return _as_they_are(found, video_id, error, error_class, about)
+
+
+def kept_frames(
+    folder: Path, video_id: str, error: DataminerError, error_class: ErrorClass
+) -> Outcome | None:
+    """Tell what is left of frames that were to be made anew, which failed: those that there are."""
+    found = read_extract(folder)
+    if found is None or _is_failure(found):
+        return None
+    return _as_they_are(found, video_id, error, error_class, {})
+
+
+def _as_they_are(
+    found: Outcome, video_id: str, error: DataminerError, error_class: ErrorClass, about: Meta
+) -> Outcome:
+    hint = f"once that is mended, `dataminer retry --video {video_id}`, then snakemake"
+    columns = {
+        **found.columns,
+        "frames_dir": str(found.columns["frames_dir"]),
+        "error": str(DataminerError(error.message, hint)),
+        "error_class": str(error_class),
+        **about,
+    }
+    return Outcome(found.status, columns, found.fingerprint)
+
+
+def _is_failure(outcome: Outcome) -> bool:
+    return outcome.status == VideoStatus.FAILED
 
 
 def read_filter(folder: Path) -> Outcome | None:
@@ -278,6 +334,7 @@ def _filtered_with(meta: Meta) -> Meta:
         "filtered_with": meta.get("made_with"),
         "filtered_from": meta.get("filtered_from"),
         "filter_fingerprint": meta.get("fingerprint"),
+        "source_frames": meta.get("frames"),
     }
 
 

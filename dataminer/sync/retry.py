@@ -10,6 +10,7 @@ from typing import Any
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import RealDictCursor
 
+from dataminer import recipes
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
 from dataminer.errors import DataminerError
@@ -325,7 +326,10 @@ class _Plan:
         info = self.store.video(self.video["video_id"]) / INFO_FILE
         if self.video["status"] == VideoStatus.FAILED and not self.reusable and info.exists():
             yield info
-        yield from _failed_table(self.store.frames(self.video["video_id"]))
+        video_id = self.video["video_id"]
+        for recipe in recipes.of_video(self.store, video_id):
+            yield from _failed_table(self.store.recipe(video_id, recipe))
+        yield from _failed_table(self.store.frames(video_id))  # of before there were recipes
 
     def _pair_files(self, project: str) -> Iterator[Path]:
         removed = list(_failed_table(self.store.filtered(project, self.video["video_id"])))

@@ -18,7 +18,7 @@ FROM projects WHERE %(all)s OR name = ANY(%(names)s) ORDER BY name
 """
 
 _MEMBERS = """
-SELECT p.name, p.project_id, pv.video_id, pv.status, pv.lease
+SELECT p.name, p.project_id, pv.video_id, pv.status, pv.lease, pv.filtered_from
 FROM project_videos pv JOIN projects p USING (project_id)
 WHERE %(all)s OR p.name = ANY(%(names)s) ORDER BY p.name, pv.video_id
 """
@@ -26,7 +26,7 @@ WHERE %(all)s OR p.name = ANY(%(names)s) ORDER BY p.name, pv.video_id
 # every video's row, where only those of some projects are mended: which rows are missing must be
 # known of all
 _VIDEOS = """
-SELECT v.video_id, v.url, v.status, v.lease,
+SELECT v.video_id, v.url, v.status, v.lease, v.extract_fingerprint,
     %(all)s OR EXISTS (
         SELECT FROM project_videos pv JOIN projects p USING (project_id)
         WHERE pv.video_id = v.video_id AND p.name = ANY(%(names)s)),
@@ -61,9 +61,10 @@ class ProjectRow(Row):
 
 @dataclass
 class MemberRow(Row):
-    """A video's row in a project."""
+    """A video's row in a project; ``recipe`` of the frames that it chose from."""
 
     project_id: int
+    recipe: str | None = None
 
 
 @dataclass
@@ -78,11 +79,14 @@ class VideoRow(Row):
         Whether it belongs to the projects that were asked for.
     again : bool
         Whether it is to be fetched again, whatever is there.
+    recipe : str or None
+        That of its newest frames.
     """
 
     url: SourceUrl
     mine: bool
     again: bool = False
+    recipe: str | None = None
 
 
 @dataclass
@@ -125,11 +129,11 @@ def _load(cursor: Any, values: dict[str, Any]) -> Tables:
     }
     members: dict[str, dict[str, MemberRow]] = {name: {} for name in projects}
     cursor.execute(_MEMBERS, values)
-    for name, project_id, video_id, status, lease in cursor.fetchall():
-        members[name][video_id] = MemberRow(status, lease, project_id)
+    for name, project_id, video_id, status, lease, recipe in cursor.fetchall():
+        members[name][video_id] = MemberRow(status, lease, project_id, recipe)
     cursor.execute(_VIDEOS, values)
     videos = {
-        video_id: VideoRow(status, lease, SourceUrl(url), mine, again)
-        for video_id, url, status, lease, mine, again in cursor.fetchall()
+        video_id: VideoRow(status, lease, SourceUrl(url), mine, again, recipe)
+        for video_id, url, status, lease, recipe, mine, again in cursor.fetchall()
     }
     return Tables(projects, members, videos)

@@ -84,10 +84,6 @@ UPDATE {table} SET
 WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
 """
 
-LOSE = """
-UPDATE {table} SET {status} = %(released)s WHERE {key} AND {status} = ANY(%(past)s)
-"""
-
 # on a row that waits, at the lease that was looked at
 NOTE = """
 UPDATE {table} SET error = %(error)s, error_class = %(error_class)s
@@ -111,12 +107,12 @@ REFRESH_PROJECTS = """
 WITH counted AS (
     SELECT p.project_id,
         count(pv.id) AS total,
-        count(*) FILTER (WHERE v.status IN ('PENDING', 'DOWNLOADING')) AS pending,
-        count(*) FILTER (WHERE v.status IN ('DOWNLOADED', 'EXTRACTING', 'EXTRACTED'))
+        count(*) FILTER (WHERE s.video IN ('PENDING', 'DOWNLOADING')) AS pending,
+        count(*) FILTER (WHERE s.video IN ('DOWNLOADED', 'EXTRACTING', 'EXTRACTED'))
             AS downloaded,
-        count(*) FILTER (WHERE v.status = 'EXTRACTED') AS extracted,
-        count(*) FILTER (WHERE v.status = 'FAILED' OR pv.status = 'FAILED') AS failed,
-        coalesce(sum(v.frame_count) FILTER (WHERE v.status = 'EXTRACTED'), 0) AS frames,
+        count(*) FILTER (WHERE s.video = 'EXTRACTED') AS extracted,
+        count(*) FILTER (WHERE s.video = 'FAILED' OR pv.status = 'FAILED') AS failed,
+        coalesce(sum(s.frames) FILTER (WHERE s.video = 'EXTRACTED'), 0) AS frames,
         coalesce(sum(pv.passed_frames)
             FILTER (WHERE pv.status IN ('FILTERED', 'FILTERED_EMPTY')), 0) AS passed,
         count(*) FILTER (WHERE pv.status IN ('PENDING', 'FILTERING')) AS unfiltered,
@@ -125,6 +121,13 @@ WITH counted AS (
     FROM projects p
     LEFT JOIN project_videos pv USING (project_id)
     LEFT JOIN videos v USING (video_id)
+    LEFT JOIN LATERAL (  -- as the project has it: others may make other frames of it meanwhile
+        SELECT coalesce(pv.source_frames, v.frame_count) AS frames, CASE
+            WHEN pv.status IN ('FILTERED', 'FILTERED_EMPTY') AND pv.source_frames > 0
+            THEN 'EXTRACTED'
+            WHEN pv.status = 'FAILED' AND pv.filtered_from <> v.extract_fingerprint THEN 'FAILED'
+            ELSE v.status END AS video
+    ) s ON true
     WHERE p.project_id = ANY(%(projects)s)
     GROUP BY p.project_id
 ), staged AS (
@@ -172,9 +175,18 @@ ON CONFLICT (project_id, video_id) DO NOTHING RETURNING video_id
 """
 
 MEMBERS = """
-SELECT pv.video_id, pv.status, pv.filter_fingerprint
+SELECT pv.video_id, pv.status, pv.filter_fingerprint, pv.filtered_from
 FROM project_videos pv JOIN projects p USING (project_id)
 WHERE p.name = %(project)s ORDER BY pv.video_id COLLATE "C"
 """
+
+FRAMES_OF_VIDEO = """
+SELECT status, error, error_class, extracted_with, extract_fingerprint, sha256, (
+    SELECT filtered_from FROM project_videos pv JOIN projects p USING (project_id)
+    WHERE pv.video_id = v.video_id AND p.name = %(project)s)
+FROM videos v WHERE video_id = %(video_id)s
+"""
+
+HOLD_VIDEO = "SELECT FROM videos WHERE video_id = %(video_id)s FOR UPDATE"
 
 SOURCE_OF_VIDEO = "SELECT url, downloaded_with FROM videos WHERE video_id = %(video_id)s"

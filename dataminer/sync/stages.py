@@ -30,6 +30,9 @@ class Stage:
         The statuses of rows that have this stage's result, or more.
     made : str or None
         The column that says what this stage's result was made from or with, if there is one.
+    shared : bool
+        Whether a row may have several results, each with a place of its own: then one that is there
+        counts, whichever the row names.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Stage:
     done: tuple[str, ...]
     past: tuple[str, ...]
     made: str | None = None
+    shared: bool = False
 
 
 FETCH_AGAIN = "again"
@@ -55,7 +59,7 @@ DOWNLOAD = Stage(
     idle=(_V.PENDING, _V.DOWNLOADED, _V.EXTRACTED, _V.FAILED),
     running=_V.DOWNLOADING,
     released=_V.PENDING,
-    done=(_V.DOWNLOADED, _V.FAILED),
+    done=(_V.DOWNLOADED, _V.EXTRACTED, _V.FAILED),  # its source is gone, and its frames stay
     past=(_V.DOWNLOADED, _V.EXTRACTING, _V.EXTRACTED),
     made="downloaded_with",
 )
@@ -69,6 +73,7 @@ EXTRACT = Stage(
     done=(_V.EXTRACTED, _V.FAILED),
     past=(_V.EXTRACTED,),
     made="extract_fingerprint",
+    shared=True,
 )
 FILTER = Stage(
     name="filter",

@@ -20,6 +20,7 @@ MAY_FOLLOW: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         _V.PENDING: (_V.DOWNLOADING,),
         _V.DOWNLOADING: (
             *(_V.DOWNLOADED, _V.FAILED),  # a result
+            _V.EXTRACTED,  # its source is gone, and its frames stay
             _V.PENDING,  # given back
             _V.EXTRACTING,  # taken over
         ),

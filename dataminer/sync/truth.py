@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from dataminer import fingerprints
+from dataminer import fingerprints, recipes
 from dataminer.config.models import ExtractConfig, FilterConfig, Section
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE
 from dataminer.images import FrameReader
+from dataminer.recipes import is_file
 from dataminer.store import ANNOTATIONS_FILE, DATA_FILE, INFO_FILE, Store
 from dataminer.sync import results
 from dataminer.sync.work import Outcome
@@ -40,11 +41,32 @@ class Verdict:
         Declared outputs that are in place and do not belong to that status.
     columns : dict
         What the row should say besides, where it is put back.
+    renamed : bool
+        The frames that the row names are gone, and it should name others.
     """
 
     status: str
     remove: tuple[Path, ...] = ()
     columns: Mapping[str, Any] | None = None
+    renamed: bool = False
+
+
+class Frames(NamedTuple):
+    """The frames of a video that count.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are, or would be.
+    outcome : Outcome or None
+        What they say, if they are whole.
+    spoilt : tuple of Path
+        Tables of other frames that are not whole.
+    """
+
+    folder: Path
+    outcome: Outcome | None
+    spoilt: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -67,29 +89,48 @@ class Files:
         """The names under ``videos/``."""
         return names_in(self.store.video("x").parent)
 
-    @cached_property
-    def extracted(self) -> frozenset[str]:
-        """The names under ``frames/``."""
-        return names_in(self.store.frames("x").parent)
+    def frames(self, video_id: str, recipe: str | None) -> Frames:
+        """Look at the frames of a video: those that its row names, else the newest that are whole.
 
-    def video(self, video_id: str, status: str) -> Verdict:
+        Of several recipes, those that failed come last.
+        """
+        folders = [self.store.recipe(video_id, r) for r in recipes.of_video(self.store, video_id)]
+        folders += [t.parent for t in recipes.older_tables(self.store, video_id) if is_file(t)]
+        found = {folder: read(results.read_extract, folder) for folder in folders}
+
+        def rank(folder: Path) -> tuple[bool, bool]:
+            outcome = found[folder]
+            assert outcome
+            return outcome.fingerprint != recipe, outcome.status == _V.FAILED
+
+        whole = sorted((folder for folder, outcome in found.items() if outcome), key=rank)
+        spoilt = tuple(folder / FRAMES_FILE for folder in folders if folder not in whole)
+        best = whole[0] if whole else self.store.frames(video_id)
+        return Frames(best, found.get(best), spoilt)
+
+    def video(self, video_id: str, status: str, recipe: str | None = None) -> Verdict:
         """Tell what a video's folders support, given what its row says now."""
-        folder, frames_dir = self.store.video(video_id), self.store.frames(video_id)
-        if status == _V.EXTRACTED and not self.deep and _there(frames_dir / FRAMES_FILE):
+        folder = self.store.video(video_id)
+        known = recipe and self.store.recipe(video_id, recipe) / FRAMES_FILE
+        if status == _V.EXTRACTED and not self.deep and known and _there(known):
             return Verdict(status)
         if status == _V.PENDING and video_id not in self.downloaded:
             return Verdict(status)  # what frames there are wait for the download
         download = read(results.read_download, folder)
-        frames = read(results.read_extract, frames_dir)
+        frames_dir, frames, spoilt = self.frames(video_id, recipe)
         supported = _video_status(status, download, frames, self._frames_are_of(folder, frames_dir))
         if supported == _V.PENDING:
-            spoilt = existing(folder / INFO_FILE, frames_dir / FRAMES_FILE)
             # whole frames are too dear to go for a file that was deleted to save space
-            return Verdict(supported, () if frames else spoilt, _NO_VIDEO)
+            spoilt = () if frames else (*existing(folder / INFO_FILE), *spoilt)
+            return Verdict(supported, spoilt, _NO_VIDEO)
         if supported == _V.DOWNLOADED and download:
             kept = {**_NO_FRAMES, "video_path": download.columns["video_path"]}
-            return Verdict(supported, existing(frames_dir / FRAMES_FILE), kept)
-        return Verdict(supported)
+            return Verdict(supported, spoilt, kept)
+        others = recipe and frames and frames.fingerprint != recipe
+        if frames and others and supported == status == _V.EXTRACTED:
+            columns = {k: v for k, v in frames.columns.items() if not k.startswith("error")}
+            return Verdict(supported, spoilt, columns, renamed=True)
+        return Verdict(supported, spoilt)
 
     def member(
         self, project: str, video_id: str, status: str, *, source_gone: bool = False
@@ -169,11 +210,14 @@ class Files:
         return _marked(frames_dir, ExtractConfig, made)
 
     def _filtered_is_of(self, folder: Path, video_id: str) -> bool:
-        frames_dir = self.store.frames(video_id)
+        meta = results.read_frames_meta(folder) or {}
+        if meta.get("filtered_from"):
+            return True  # whether these frames are wanted is for a plan to tell
+        frames_dir = self.frames(video_id, None).folder
         if _is_newer(folder / FRAMES_FILE, frames_dir / FRAMES_FILE):
             return True
         source = (results.read_frames_meta(frames_dir) or {}).get("fingerprint")
-        seen = (results.read_frames_meta(folder) or {}).get("seen", ())
+        seen = meta.get("seen", ())
         made = partial(fingerprints.of_filter, frames=source, seen=seen)
         return _marked(folder, FilterConfig, made)
 

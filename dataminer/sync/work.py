@@ -78,6 +78,10 @@ class Work:
     write_failure : callable or None
         Writes, into the folder it is given, the result of a video that failed. None where a
         failure is not data (project stages).
+    instead : callable or None
+        Tells what is there to go on with after a failure for good; None if nothing is.
+    lead : callable
+        Has what leads people to the result lead to this one, once it is in place.
     forced : bool
         Make the result anew, whatever there is.
     inputs : callable
@@ -93,6 +97,8 @@ class Work:
     make: Callable[[Path], None]
     read: Callable[[Path], Outcome | None]
     write_failure: Callable[[Path, DataminerError, ErrorClass], None] | None = field(default=None)
+    instead: Callable[[DataminerError, ErrorClass], Outcome | None] = lambda *_: None
+    lead: Callable[[], None] = lambda: None
     forced: bool = False
     inputs: Callable[[], object] = lambda: None
     input_state: object = None
@@ -224,7 +230,7 @@ def _acquire(
             )
         if (
             outcome
-            and row.made == _made(work, outcome)
+            and (work.stage.shared or row.made == _made(work, outcome))
             and row.status in (*work.stage.past, outcome.status)
         ):
             log.info("%s: already %s, nothing to do", work.final, outcome.status)
@@ -282,33 +288,15 @@ def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
         there = _placed(there, work.final, work.final)
         claims.finish(held, there.status, there.columns, lambda: None)
         return there
-    cost: dict[str, Any] = {}
     with staging_dir(work.final) as staging:
-        try:
-            if work.write_failure and held.attempts > settings.max_attempts:
-                raise _gave_up(held, settings)
-            with measured(staging) as cost:
-                _make_in(work, staging)
-        except UncheckedError as error:
-            if not work.write_failure or held.attempts < settings.max_attempts:
-                raise
-            _write_failure(work, staging, error, error.error_class)
-        except TransientError:
-            raise
-        except PermanentError as error:
-            _write_failure(work, staging, error, error.error_class)
-        except MemoryError as error:
-            raise StageError(f"the {held} ran out of memory", ErrorClass.OUT_OF_MEMORY) from error
-        except OSError as error:
-            error_class = os_error_class(error)
-            if error_class is ErrorClass.INTERNAL:
-                raise
-            raise TransientError(_described(error), error_class) from error
-        except Exception as error:
-            if not work.write_failure or held.attempts < settings.max_attempts:
-                raise
-            log.exception("attempt %d of %d failed", held.attempts, settings.max_attempts)
-            _write_failure(work, staging, _as_internal(error), ErrorClass.INTERNAL)
+        cost, failure = _try(work, held, settings, staging)
+        if failure:
+            kept = work.instead(failure, failure.error_class)
+            if kept:
+                log.warning("%s; what there is of it is kept", failure)
+                claims.finish(held, kept.status, kept.columns, work.refuse_change, cost)
+                return kept
+            _write_failure(work, staging, failure)
         outcome = work.read(staging)
         if outcome is None:
             work.refuse_change()
@@ -320,11 +308,47 @@ def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
         def publish() -> None:
             work.refuse_change()
             replaced.append(publish_dir(staging, work.final))
+            if outcome.status != "FAILED":
+                work.lead()
 
         claims.finish(held, outcome.status, outcome.columns, publish, cost)
     _remove(replaced)
     log.info("%s: %s", work.final, outcome.status)
     return outcome
+
+
+def _try(
+    work: Work, held: Claim, settings: MonitorConfig, staging: Path
+) -> tuple[dict[str, Any], StageError | None]:
+    """Make the result; return what that cost, and the failure for good that it ended in."""
+    cost: dict[str, Any] = {}
+    last = work.write_failure and held.attempts >= settings.max_attempts
+    try:
+        if work.write_failure and held.attempts > settings.max_attempts:
+            raise _gave_up(held, settings)
+        with measured(staging) as cost:
+            _make_in(work, staging)
+    except UncheckedError as error:
+        if not last:
+            raise
+        return cost, error
+    except TransientError:
+        raise
+    except PermanentError as error:
+        return cost, error
+    except MemoryError as error:
+        raise StageError(f"the {held} ran out of memory", ErrorClass.OUT_OF_MEMORY) from error
+    except OSError as error:
+        error_class = os_error_class(error)
+        if error_class is ErrorClass.INTERNAL:
+            raise
+        raise TransientError(_described(error), error_class) from error
+    except Exception as error:
+        if not last:
+            raise
+        log.exception("attempt %d of %d failed", held.attempts, settings.max_attempts)
+        return cost, PermanentError(_described(error), ErrorClass.INTERNAL)
+    return cost, None
 
 
 def _make_in(work: Work, staging: Path) -> None:
@@ -355,15 +379,13 @@ def _placed(outcome: Outcome, staging: Path, final: Path) -> Outcome:
     return Outcome(outcome.status, columns, outcome.fingerprint)
 
 
-def _write_failure(
-    work: Work, staging: Path, error: DataminerError, error_class: ErrorClass
-) -> None:
+def _write_failure(work: Work, staging: Path, error: StageError) -> None:
     if work.write_failure is None:
         raise error
     log.log(logging.INFO if isinstance(error, FailedBefore) else logging.ERROR, "%s", error)
     for entry in staging.iterdir():
         entry.unlink()
-    work.write_failure(staging, error, error_class)
+    work.write_failure(staging, error, error.error_class)
 
 
 def _gave_up(held: Claim, settings: MonitorConfig) -> PermanentError:
@@ -373,10 +395,6 @@ def _gave_up(held: Claim, settings: MonitorConfig) -> PermanentError:
         return PermanentError(said, ErrorClass.INTERNAL)
     hint = f"mend the cause, then `dataminer retry`; the last attempt: {row.error}"
     return PermanentError(said, ErrorClass(row.error_class), hint)
-
-
-def _as_internal(error: Exception) -> PermanentError:
-    return PermanentError(_described(error), ErrorClass.INTERNAL)
 
 
 def _described(error: BaseException) -> str:

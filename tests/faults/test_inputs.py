@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dataminer import images
+from dataminer import fingerprints, images
 from dataminer.config import Config, load
 from dataminer.errors import InputChanged
 from dataminer.files import publish_dir, staging_dir
@@ -19,7 +19,7 @@ from dataminer.frames import FRAMES_FILE, read_meta, read_table
 from dataminer.stages import dedup, detect, extract, shards
 from dataminer.stages import filter as filter_stage
 from dataminer.store import ANNOTATIONS_FILE, INFO_FILE, Store
-from dataminer.sync import jobs, projects, stages
+from dataminer.sync import jobs, projects, results, stages
 from dataminer.sync import shards as shards_job
 from tests.support import rows, stores, videos
 from tests.support.postgres import execute
@@ -98,6 +98,12 @@ def of_new(folder: Path, names: list[str]) -> None:
     assert blue > red
 
 
+def own(config: Config, store: Store) -> Path:
+    """Return the folder of the frames that the settings choose."""
+    sha256 = (results.read_info(store.video("v")) or {}).get("sha256")
+    return store.recipe("v", fingerprints.of_extract(config.extract.result_settings(), sha256))
+
+
 def states(url: str, table: str) -> list[tuple]:
     status = "project_stage" if table == "projects" else "status"
     return execute(url, f"SELECT {status}, attempts, error FROM {table}")
@@ -114,7 +120,7 @@ def row_of(url: str, table: str, *columns: str) -> tuple:
 def extracted(config: Config, store: Store) -> None:
     rows.add("p", "v")
     rows.extracted("v")
-    replace(store.frames("v"), frames("v", OLD, "red"))
+    replace(own(config, store), frames("v", OLD, "red"))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +137,7 @@ def test_filter(
     config: Config, store: Store, database: str, monkeypatch: pytest.MonkeyPatch, moment: Moment
 ) -> None:
     new = frames("v", NEW, "blue")
-    once(monkeypatch, moment, lambda: replace(store.frames("v"), new))
+    once(monkeypatch, moment, lambda: replace(own(config, store), new))
     jobs.filter_frames(config, "p", "v")
     folder = store.filtered("p", "v")
     of_new(folder, read_table(folder / FRAMES_FILE)["file_name"].to_pylist())
@@ -147,11 +153,11 @@ def test_frames_that_vanish_under_the_filter_are_waited_for(
     config: Config, store: Store, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moment = (images.FrameReader, "link")
-    once(monkeypatch, moment, lambda: shutil.rmtree(store.frames("v")))
+    once(monkeypatch, moment, lambda: shutil.rmtree(own(config, store)))
     with pytest.raises(jobs.NotReady):
         jobs.filter_frames(config, "p", "v")
     assert states(database, "project_videos") == [("PENDING", 0, None)]
-    replace(store.frames("v"), frames("v", NEW, "blue"))
+    replace(own(config, store), frames("v", NEW, "blue"))
     jobs.filter_frames(config, "p", "v")
     assert states(database, "project_videos") == [("FILTERED", 0, None)]
 
@@ -163,7 +169,7 @@ def test_frames_that_never_stand_still_are_left_to_the_next_run(
     original = filter_stage.write_table
 
     def never_still(*arguments: Any) -> None:
-        replace(store.frames("v"), frames("v", NEW, "blue"))
+        replace(own(config, store), frames("v", NEW, "blue"))
         original(*arguments)
 
     monkeypatch.setattr(filter_stage, "write_table", never_still)
@@ -287,8 +293,8 @@ def source(config: Config, store: Store) -> Path:
     return clip
 
 
-def width(store: Store) -> list[int]:
-    return read_table(store.frames("v") / FRAMES_FILE)["width"].unique().to_pylist()
+def width(config: Config, store: Store) -> list[int]:
+    return read_table(own(config, store) / FRAMES_FILE)["width"].unique().to_pylist()
 
 
 def linked(store: Store) -> dict[str, Any]:
@@ -320,7 +326,7 @@ def test_a_video_that_is_replaced_while_its_frames_are_taken_out(
     calls = once(monkeypatch, (extract, "extract"), act, after=True)
     jobs.extract(config, "v")
     assert len(calls) == 2
-    assert width(store) == [64]
+    assert width(config, store) == [64]
     assert states(database, "videos") == [("EXTRACTED", 0, None)]
 
 
@@ -332,7 +338,7 @@ def test_a_source_that_is_written_to_is_taken_again(
     jobs.extract(config, "v")
     after = json.loads((store.video("v") / INFO_FILE).read_text())
     assert after["sha256"] != before["sha256"]
-    assert width(store) == [64]
+    assert width(config, store) == [64]
     assert states(database, "videos") == [("EXTRACTED", 0, None)]
 
 
@@ -342,7 +348,7 @@ def test_a_source_that_is_written_to_while_its_frames_are_taken_out(
     linked(store)
     once(monkeypatch, (extract, "extract"), lambda: write_into(source), after=True)
     jobs.extract(config, "v")
-    assert width(store) == [64]
+    assert width(config, store) == [64]
     assert states(database, "videos") == [("EXTRACTED", 0, None)]
 
 

@@ -16,6 +16,7 @@ from dataminer.sync import looked
 
 CONFIG = load({"project": "p"})
 VIDEOS = ("a", "b", "c", "d")
+FRAMES = {video: [Path()] for video in VIDEOS}
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def names(folder: Path) -> set[str]:
 
 
 def test_all_are_seen_in_one_go(seen: Path) -> None:
-    looked.look_at(CONFIG, VIDEOS, threads=1)
+    looked.look_at(CONFIG, FRAMES, threads=1)
     assert names(seen) == {*VIDEOS}
 
 
@@ -50,7 +51,7 @@ def test_all_are_seen_in_one_go(seen: Path) -> None:
 def test_a_video_that_brings_it_down_fails_alone(seen: Path, fault: str, said: str) -> None:
     (seen / f"b.{fault}").touch()
     with pytest.raises(DataminerError, match=said):
-        looked.look_at(CONFIG, VIDEOS, threads=1)
+        looked.look_at(CONFIG, FRAMES, threads=1)
     assert names(seen) == {"a", "c", "d"}
 
 
@@ -58,4 +59,4 @@ def test_a_machine_that_cannot_look_is_not_asked_for_each_video(seen: Path) -> N
     for video in VIDEOS:
         (seen / f"{video}.error").touch()
     with pytest.raises(DataminerError, match=r"a: a is damaged.*\(and 2 more, see the log\)"):
-        looked.look_at(CONFIG, VIDEOS, threads=1)
+        looked.look_at(CONFIG, FRAMES, threads=1)

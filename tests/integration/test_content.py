@@ -36,7 +36,7 @@ FRAMES = {0: [DISC], 10: [DISC, BOX], 20: [BOX], 30: [], 40: [DISC, SMALL]}
 
 def frames(store: Store, video_id: str, shapes: dict[int, list[Shape]], size=(640, 360)) -> None:
     """Write a video's frames with shapes on a photograph."""
-    folder = store.frames(video_id)
+    folder = store.recipe(video_id, video_id)
     folder.mkdir(parents=True)
     rows = []
     for place, planted in shapes.items():
@@ -59,7 +59,7 @@ def looking(folder: Path, weights: Path, **asked: object) -> Looking:
 
 def kept(what: Looking, video_id: str, out: Path) -> list[int]:
     out.mkdir()
-    folder = what.store.frames(video_id)
+    folder = what.store.recipe(video_id, video_id)
     looks = what.looks(video_id, read_meta(folder / FRAMES_FILE))
     filter_frames(folder, out, what.settings, looks=looks)
     return read_table(out / FRAMES_FILE)["frame_index"].to_pylist()
@@ -72,12 +72,12 @@ def test_frames_pass_by_what_is_in_them_and_other_classes_need_no_model(
     frames(what.store, "v", FRAMES)
     frames(what.store, "upright", {0: [DISC], 1: []}, size=(360, 640))
     said: list[str] = []
-    what.look_at(["v", "upright"], 2, said.append)
+    what.look_at({v: [what.store.recipe(v, v)] for v in ("v", "upright")}, 2, said.append)
     assert sum("loaded the content model" in line for line in said) == 1
     assert said[-1] == "model loads: 1 for 2 videos (2 by content)"
 
     monkeypatch.setattr(content, "opened", None)  # to call it would fail
-    what.look_at(["v", "upright"], 2, said.append)
+    what.look_at({v: [what.store.recipe(v, v)] for v in ("v", "upright")}, 2, said.append)
     assert said[-1] == "model loads: 0 for 2 videos (0 by content)"
 
     asked = [

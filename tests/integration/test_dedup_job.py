@@ -13,6 +13,7 @@ from dataminer.embeddings import model_key, write_embeddings
 from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE, read_meta, read_table
 from dataminer.store import Store
 from dataminer.sync import jobs, maintenance, projects, work
+from tests.support.postgres import execute
 from tests.support.rows import Given, force
 from tests.support.stores import make_video, stage, sync
 
@@ -108,7 +109,8 @@ def test_embeddings_of_the_semantic_filters_model_are_compared(
         database, tmp_path, filter={"semantic": semantic}, dedup={"method": "embedding"}
     )
     project.add("v1", 0, 1, 2)
-    path = project.store.embeddings(model_key("models/siglip"), "v1")
+    execute(database, "UPDATE project_videos SET filtered_from = 'r'")
+    path = project.store.embeddings(model_key("models/siglip"), "v1", "r")
     vectors = np.array([[1, 0], [0, 1], [0.01, 1]], np.float16)
     write_embeddings(path, "v1", np.arange(3, dtype=np.int32), vectors, {"model": "m"})
     assert project.dedup() == (3, 2, 0, 0, 3)

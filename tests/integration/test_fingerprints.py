@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dataminer import fingerprints
 from dataminer.config import load
 from dataminer.embeddings import model_key, write_embeddings
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
@@ -50,6 +51,11 @@ class World:
         return Store(self.folder / "data")
 
     @property
+    def frames(self) -> Path:
+        extract = load({"project": "p"}).extract.result_settings()
+        return self.store.recipe("v", fingerprints.of_extract(extract, None))
+
+    @property
     def weights(self) -> Path:
         return self.folder / "model.pt"
 
@@ -61,7 +67,7 @@ class World:
     def embeddings(self, model: str) -> None:
         """Have the pictures compared by what this model made of them."""
         self.settings("dedup", method="embedding")
-        path = self.store.embeddings(model_key("google/siglip2-base-patch16-224"), "v")
+        path = self.store.embeddings(model_key("google/siglip2-base-patch16-224"), "v", "r")
         none = np.zeros((0, 2), np.float16)
         write_embeddings(path, "v", np.zeros(0, np.int32), none, {"model": model})
 
@@ -97,12 +103,12 @@ def world(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
     (tmp_path / "v.mp4").write_bytes(b"abc")
     project = rows.add("p", "v", url=str(tmp_path / "v.mp4"))
     rows.extracted("v")
-    rows.filtered("v", project)
+    rows.filtered("v", project, recipe="r")
     made = World(tmp_path, {}, {"sha256": "s", "title": "t", "video": "v.mp4"}, [], monkeypatch)
     looks = lambda *_: [SimpleNamespace(mark=mark) for mark in made.looks]  # noqa: E731
     monkeypatch.setattr(Looking, "looks", looks)
     made.weights.write_bytes(b"weights")
-    for folder in (made.store.frames("v"), made.store.filtered("p", "v"), made.store.dedup("p")):
+    for folder in (made.frames, made.store.filtered("p", "v"), made.store.dedup("p")):
         made.table(folder, "of its source")
     return made
 
@@ -151,7 +157,7 @@ COUNTS: dict[str, dict[str, Change]] = {
     },
     "filter": {
         "version": lambda w: w.newer("filter"),
-        "frames": lambda w: w.table(w.store.frames("v"), "another"),
+        "frames": lambda w: w.table(w.frames, "another"),
         "what a model saw": lambda w: w.looks.append("look"),
         "what two models saw": lambda w: w.looks.extend(["look", "other"]),
         "threshold": lambda w: w.settings("filter", min_contrast=0.03),
@@ -190,7 +196,7 @@ DOES_NOT: dict[str, list[Change]] = {
     "dedup": [
         lambda w: w.settings("dedup", similarity=0.9),
         lambda w: rows.add("p", "late"),
-        lambda w: w.table(w.store.frames("v"), "another"),
+        lambda w: w.table(w.frames, "another"),
     ],
     "detect": [
         lambda w: earlier(w.weights),

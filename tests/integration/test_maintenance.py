@@ -223,7 +223,7 @@ def test_a_link_out_of_the_store_is_not_followed(whole, tmp_path):
     store.frames("v1").symlink_to(outside)
     carry_out(plan_videos(store, ["v1"], files=True, all_projects=False), CALM)
     assert not store.frames("v1").is_symlink()
-    assert len(list(outside.iterdir())) == 4
+    assert len(list(outside.rglob("*.*"))) == 4
     (store.root / "projects").rename(tmp_path / "projects")
     (store.root / "projects").symlink_to(tmp_path / "projects")
     with pytest.raises(DataminerError, match="outside of the store"):
@@ -244,10 +244,12 @@ def test_what_no_row_knows_is_found_and_deleted(whole):
     database, store = whole
     make_video(store, "lost")
     make_filtered(store, "gone", "v1", (0,))
-    seen, known = (store.embeddings("siglip-0123", name) for name in ("lost", "v1"))
-    seen.parent.mkdir(parents=True)
-    for path in (seen, known):
-        path.touch()
+    models = store.embeddings("siglip-0123", "lost", "r").parents[1]
+    seen, older, known = (models / name for name in ("lost", "lost.parquet", "v1"))
+    for folder in (seen, known):
+        folder.mkdir(parents=True)
+        (folder / "e-v1.parquet").touch()
+    older.touch()
     (store.root / "videos" / ".gitkeep").touch()
     left = store.frames("v1").with_name(".v1.0123456789ab.partial")
     young = store.frames("v1").with_name(".v1.ba9876543210.partial")
@@ -256,12 +258,12 @@ def test_what_no_row_knows_is_found_and_deleted(whole):
         (folder / "x").touch()
         age(folder, hours)
     found = orphans.find(store)
-    lost = {store.video("lost"), store.frames("lost"), store.filtered("p", "lost"), seen}
+    lost = {store.video("lost"), store.frames("lost"), store.filtered("p", "lost"), seen, older}
     assert set(found.folders) == {*lost, store.project("gone")}
     assert found.partials == (left,)
     assert found.videos == ()
     before = dump(database)
-    assert len(orphans.delete_files(found)) == 6
+    assert len(orphans.delete_files(found)) == 7
     assert dump(database) == before
     assert young.exists() and known.exists()
     assert (store.root / "videos" / ".gitkeep").exists()
@@ -338,7 +340,7 @@ def test_videos_of_no_project(whole):
     database, store = whole
     carry_out(plan_project(store, "p", files=True, videos=False), CALM)
     projects.add_videos("q", [Given("v1")])
-    seen = store.content("yolo-0123", "none")
+    seen = store.content("yolo-0123", "none", "r")
     seen.parent.mkdir(parents=True)
     seen.touch()
     found = orphans.find(store)

@@ -15,6 +15,7 @@ from dataminer.db import tables as our_tables
 from dataminer.errors import DataminerError
 from dataminer.planning import Plan
 from dataminer.stages import made_with, policy_mark
+from dataminer.stages.looking import Looking
 from dataminer.sync import retry
 from tests.support import finished_videos
 from tests.support.postgres import execute, fresh_database
@@ -137,7 +138,8 @@ def test_changed_settings_bring_back_what_they_touch(
 ) -> None:
     plan = project.plan(**settings)
     assert due(plan) == left
-    assert all("4 made with other settings" in line for line in plan.reasons())
+    of_stages = [line for line in plan.reasons() if " due (" in line]
+    assert all("4 made with other settings" in line for line in of_stages)
 
 
 @pytest.mark.parametrize(
@@ -228,6 +230,20 @@ def test_files_that_are_newer_than_their_rows_are_looked_at(project: Project) ->
     ]
 
 
+def test_a_video_that_failed_is_compared_by_no_embeddings(project: Project) -> None:
+    """Those of another time may be there."""
+    by_model = {"dedup": {"method": "embedding"}}
+    (project.root / "embeddings" / Looking.of(project.config(**by_model)).key / "b").mkdir(
+        parents=True
+    )
+    project.set(f"UPDATE videos SET status = 'FAILED', {ERROR} WHERE video_id = 'b'")
+    project.set(
+        f"UPDATE project_videos SET status = 'FAILED', filtered_from = NULL, {ERROR}"
+        " WHERE video_id = 'b'"
+    )
+    assert project.plan("dedup", **by_model).is_due("p", "dedup")
+
+
 @pytest.mark.parametrize(("upto", "stage"), [("download", "download"), ("extract", "extract")])
 def test_a_target_looks_for_its_own_results(project: Project, upto: str, stage: str) -> None:
     project.result(stage, "b").unlink()
@@ -264,7 +280,7 @@ def test_a_media_file_that_is_gone_is_fetched_again_if_frames_are_due(project: P
         (("project_videos SET status = 'PENDING'",), stages("", "", "b")),
         (("project_videos SET filtered_with = NULL",), stages("", "", "b")),
         (("project_videos SET filtered_from = 'other'",), stages("", "", "b")),
-        (("videos SET extract_fingerprint = 'other'",), stages("", "", "b")),
+        (("videos SET extract_fingerprint = 'other'",), stages("", "b", "b")),
         (("videos SET extracted_with = NULL",), stages("", "b", "b")),
         (("videos SET status = 'DOWNLOADED'",), stages("", "b", "b")),
         (("videos SET status = 'PENDING'",), stages("b", "b", "b")),

@@ -31,6 +31,7 @@ from tests.support.rows import Given
 from tests.support.stores import (
     VIDEOS,
     dump,
+    frames_of,
     listing,
     make_dataset,
     make_download,
@@ -109,24 +110,24 @@ def test_a_video_of_another_size_than_was_recorded_is_not_taken_up(database, tmp
     assert not (store.video("v1") / "info.json").exists()
 
 
-def test_frames_of_another_download_are_not_taken_up_but_made_again(database, tmp_path):
+def test_frames_of_another_download_are_not_taken_up_and_stay(database, tmp_path):
     store = Store(tmp_path / "data")
     make_video(store, "v1")
     make_newer(store.video("v1") / "info.json")
-    make_newer(store.frames("v1") / FRAMES_FILE)
+    make_newer(frames_of(store, "v1") / FRAMES_FILE)
     make_newer(store.video("v1") / "info.json")
     projects.add_videos("p", [Given("v1")])
     report = sync(store)
     assert told(report)[:1] == [("v1", "PENDING", "DOWNLOADED")]
-    assert report.mends[0].removed == (str(store.frames("v1") / FRAMES_FILE),)
-    assert statuses(database)["v1"] == ("DOWNLOADED", "PENDING")
-    assert not (store.filtered("p", "v1") / FRAMES_FILE).exists()
+    assert not any(mend.removed for mend in report.mends)
+    assert (frames_of(store, "v1") / FRAMES_FILE).exists()
+    assert statuses(database)["v1"] == ("DOWNLOADED", "FILTERED"), "a plan tells that it is due"
     assert sync(store).mends == []
 
 
 def test_an_output_that_is_older_but_of_this_very_input_is_taken_up(database, files):
     for name in VIDEOS:  # as when frames were made again, byte for byte
-        make_newer(files.frames(name) / FRAMES_FILE)
+        make_newer(frames_of(files, name) / FRAMES_FILE)
     make_newer(files.filtered("p", "v1") / FRAMES_FILE)
     make_newer(files.dedup("p") / FRAMES_FILE)
     projects.add_videos("p", [Given(name) for name in ("none", "v1")])
@@ -196,7 +197,7 @@ def older_frames(store: Store) -> None:
 
 def other_frames(store: Store) -> None:
     """Frames that are newer than those that were filtered out of them, and not their source."""
-    frames = store.frames("v1")
+    frames = frames_of(store, "v1")
     meta = {**read_meta(frames / FRAMES_FILE), "fingerprint": "another"}
     write_table(frames / FRAMES_FILE, read_table(frames / FRAMES_FILE), FRAMES_SCHEMA, meta)
     make_newer(frames / FRAMES_FILE)
@@ -223,7 +224,7 @@ FORGOTTEN = {
     ("spoil", "forgotten", "after_a_run"),
     [
         # rows that would say more, beside files that would have to go
-        (older_frames, ["videos"], ("PENDING", "FILTERED", "COMPLETE")),
+        (older_frames, ["videos"], ("DOWNLOADED", "FILTERED", "COMPLETE")),
         (other_frames, ["members"], ("EXTRACTED", "PENDING", "FILTERING")),
         (a_lost_image, ["members"], ("EXTRACTED", "PENDING", "FILTERING")),
         (another_video, ["projects"], ("EXTRACTED", "FILTERED", "DEDUP_READY")),
@@ -242,7 +243,9 @@ def test_what_a_run_takes_up_of_itself_costs_no_file(whole, spoil, forgotten, af
     assert listing(store) == before
     assert (*statuses(database)["v1"], stage(database)) == after_a_run
     removed = [path for mend in sync(store).mends for path in mend.removed]
-    assert bool(removed) is bool(spoil), "what is asked for by name removes them"
+    assert bool(removed) is (spoil not in {None, older_frames}), (
+        "what is asked for by name removes them"
+    )
 
 
 def test_frames_that_are_gone_while_the_project_is_worked_on(whole):
@@ -272,7 +275,11 @@ def image(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("spoil", "table", "after"),
     [
-        (lambda s: image(s.frames("v1")), lambda s: s.frames("v1") / FRAMES_FILE, "DOWNLOADED"),
+        (
+            lambda s: image(frames_of(s, "v1")),
+            lambda s: s.recipe("v1", "e-v1") / FRAMES_FILE,
+            "DOWNLOADED",
+        ),
         (
             lambda s: image(s.filtered("p", "v1")),
             lambda s: s.filtered("p", "v1") / FRAMES_FILE,
@@ -324,14 +331,14 @@ def replace_images(folder: Path, places: dict[str, dict], archive: dict) -> None
 @pytest.mark.parametrize(
     ("spoil", "after"),
     [
-        (lambda s: s.frames("v1") / ARCHIVE_FILE, "DOWNLOADED"),
+        (lambda s: frames_of(s, "v1") / ARCHIVE_FILE, "DOWNLOADED"),
         (lambda s: s.dedup("p") / ARCHIVE_FILE, "DEDUP_READY"),
     ],
 )
 @pytest.mark.parametrize("cut", [True, False])
 def test_archives_are_taken_up_and_missed_by_a_deep_look(database, files, spoil, after, cut):
-    pack(files.frames("v1"))
-    point(files.filtered("p", "v1"), files.frames("v1"))
+    pack(frames_of(files, "v1"))
+    point(files.filtered("p", "v1"), frames_of(files, "v1"))
     pack(files.dedup("p"))
     projects.add_videos("p", [Given(name) for name in VIDEOS])
     sync(files)
@@ -403,7 +410,7 @@ def test_an_info_that_is_no_info(database, tmp_path, text):
 
 def test_a_table_that_is_cut_off(whole):
     _, store = whole
-    table = store.frames("v1") / FRAMES_FILE
+    table = frames_of(store, "v1") / FRAMES_FILE
     table.write_bytes(table.read_bytes()[:100])
     assert told(sync(store, deep=True))[0] == ("v1", "EXTRACTED", "DOWNLOADED")
 
@@ -551,7 +558,7 @@ def test_a_row_is_judged_again_while_it_is_locked(whole):
     database, store = whole
     key, ask = {"video_id": "v1"}, "FROM videos WHERE video_id = 'v1'"
     ((lease,),) = execute(database, f"SELECT lease {ask}")
-    table, before = store.frames("v1") / FRAMES_FILE, dump(database)
+    table, before = frames_of(store, "v1") / FRAMES_FILE, dump(database)
     found = Verdict("DOWNLOADED", (table,))
 
     def put_back(status: str, lease: int, again: Verdict) -> bool:

@@ -25,7 +25,7 @@ def test_the_page_stays_small_at_100_000_frames(store: Store) -> None:
     found = gather(store, facts, {}, store.root)
     assert sum(found.frames.extracted.values()) == 100_000
     assert draw_pictures(store, found) > 60
-    drawn = page(found, Thumbnails(store))
+    drawn = page(found, Thumbnails(store, "birds"))
     assert drawn.count("<img") > 60
     assert len(drawn.encode()) < 3_000_000
 
@@ -42,7 +42,7 @@ def test_the_page_stays_small_with_many_objects_failures_and_long_texts(store: S
     facts = Facts("birds", "COMPLETE", (*made.videos, *failed))
     found = gather(store, facts, {}, store.root)
     draw_pictures(store, found)
-    drawn = page(found, Thumbnails(store))
+    drawn = page(found, Thumbnails(store, "birds"))
     assert "40 of 300 objects" in drawn
     assert "200 of 1,001 are listed" in drawn
     assert len(drawn.encode()) < 3_000_000

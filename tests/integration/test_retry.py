@@ -46,7 +46,7 @@ def statuses(url: str, table: str = "videos") -> dict[str, tuple]:
 
 def failure_files(store: Store, video_id: str, *names: str, info: bool = True) -> list[Path]:
     """Write what a failed video leaves: in the store, and in the projects that are named."""
-    folders = [store.frames(video_id), *(store.filtered(name, video_id) for name in names)]
+    folders = [store.recipe(video_id, "m"), *(store.filtered(name, video_id) for name in names)]
     for folder in (store.video(video_id), *folders):
         folder.mkdir(parents=True, exist_ok=True)
     if info:
@@ -69,7 +69,7 @@ def test_a_failed_download_goes_back_to_pending_with_its_files(database, store):
     extracted("good")
     files = failure_files(store, "bad", "p")
     kept = [media(store, "good")]
-    for folder in (store.frames("good"), store.filtered("p", "good")):
+    for folder in (store.recipe("good", "m"), store.filtered("p", "good")):
         folder.mkdir(parents=True)
         write_table(folder / FRAMES_FILE, FRAMES_SCHEMA.empty_table(), FRAMES_SCHEMA, {})
         kept.append(folder / FRAMES_FILE)

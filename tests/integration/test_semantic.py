@@ -27,6 +27,7 @@ from dataminer.stages.weights import weights_sha256
 from dataminer.store import Store
 from tests.support.frame_rows import frame_row
 from tests.support.siglip_model import COLOURS, SIZES, WORDS, colour_picture, tokenizer
+from tests.support.stores import frames_of
 
 PROMPTS = {
     "positive": ["A picture of RED"],
@@ -37,8 +38,9 @@ PROMPTS = {
 
 def frames(store: Store, video_id: str, colours: list[str], source: str = "f") -> Path:
     """Write a video's frames, one of each colour, as extract leaves them."""
-    folder = store.frames(video_id)
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(store.frames(video_id), ignore_errors=True)
+    folder = store.recipe(video_id, source)
+    folder.mkdir(parents=True)
     rng = np.random.default_rng(len(colours))
     rows = [
         frame_row(video_id, 10 * place, file_name=f"{video_id}_{10 * place:06d}.png")
@@ -61,7 +63,12 @@ def looking(folder: Path, model: Path, **settings: object) -> Looking:
 def look_at(what: Looking, *videos: str) -> tuple[list[str], dict[str, int]]:
     """Run a batch; return what was said, and how many videos each model looked at."""
     said: list[str] = []
-    return said, what.look_at(videos, 2, said.append)
+    frames = {video_id: [frames_of(what.store, video_id)] for video_id in videos}
+    return said, what.look_at(frames, 2, said.append)
+
+
+def embeddings(what: Looking, video_id: str) -> Path:
+    return what.embeddings(video_id, frames_of(what.store, video_id).name)
 
 
 def embed_prompts(what: Looking) -> list[str]:
@@ -73,11 +80,12 @@ def embed_prompts(what: Looking) -> list[str]:
 
 
 def filtered(what: Looking, video_id: str, out: Path) -> dict[str, int]:
-    source = read_meta(what.store.frames(video_id) / FRAMES_FILE)
+    frames = frames_of(what.store, video_id)
+    source = read_meta(frames / FRAMES_FILE)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     looks = what.looks(video_id, source)
-    result = filter_frames(what.store.frames(video_id), out, what.settings, looks=looks)
+    result = filter_frames(frames, out, what.settings, looks=looks)
     return {name: count for name, count in result.rejected.items() if count}
 
 
@@ -160,7 +168,7 @@ def test_many_videos_load_the_model_once_and_a_second_look_loads_none(
     assert counts == {"semantic": 20}
     assert sum("vision tower" in line for line in said) == 1
     assert said[-1] == "model loads: 1 for 21 videos (20 by semantic)"
-    before = {name: what.embeddings(name).read_bytes() for name in names}
+    before = {name: embeddings(what, name).read_bytes() for name in names}
 
     said, counts = look_at(what, *names)
     assert counts == {"semantic": 0}
@@ -169,9 +177,9 @@ def test_many_videos_load_the_model_once_and_a_second_look_loads_none(
 
     frames(what.store, "v03", ["blue"], source="taken out again")
     assert look_at(what, *names)[1]["semantic"] == 1
-    after = {name: what.embeddings(name).read_bytes() for name in names}
+    after = {name: embeddings(what, name).read_bytes() for name in names}
     assert [name for name in names if after[name] != before[name]] == ["v03"]
-    assert len(read_embeddings(what.embeddings("v03"))) == 1
+    assert len(read_embeddings(embeddings(what, "v03"))) == 1
 
 
 def test_new_prompts_are_scored_from_what_is_kept_and_give_what_a_fresh_run_gives(
@@ -226,7 +234,7 @@ def test_frames_in_an_archive_and_videos_that_failed(tiny_siglip: Path, tmp_path
     plain = frames(what.store, "v", [*COLOURS] * 4)
     rows = read_table(plain / FRAMES_FILE)
     look_at(what, "v")
-    loose = read_embeddings(what.embeddings("v"))
+    loose = read_embeddings(embeddings(what, "v"))
     places = []
     with FrameWriter(plain, "tar") as writer:
         for name in rows["file_name"].to_pylist():
@@ -235,14 +243,14 @@ def test_frames_in_an_archive_and_videos_that_failed(tiny_siglip: Path, tmp_path
     for name, column in place_columns(places).items():
         rows = rows.set_column(rows.schema.get_field_index(name), name, column)
     write_table(plain / FRAMES_FILE, rows, FRAMES_SCHEMA, {"fingerprint": "tar", **writer.meta})
-    failed = what.store.frames("bad")
+    failed = what.store.recipe("bad", "m")
     failure = {"failure": {"message": "m", "error_class": "corrupt", "hint": ""}}
     write_table(failed / FRAMES_FILE, FRAMES_SCHEMA.empty_table(), FRAMES_SCHEMA, failure)
     assert look_at(what, "bad", "v")[1] == {"semantic": 1}
-    packed = read_embeddings(what.embeddings("v"))
+    packed = read_embeddings(embeddings(what, "v"))
     assert (packed.vectors == loose.vectors).all()
     assert what.looks("bad", failure) == []
-    assert not what.embeddings("bad").exists()
+    assert not embeddings(what, "bad").exists()
 
 
 def test_what_is_out_of_date_is_not_judged_by(tiny_siglip: Path, tmp_path: Path) -> None:
@@ -283,7 +291,7 @@ def test_clip_scores_are_shares_of_the_softmax(shims: str, tmp_path: Path) -> No
     folder = frames(what.store, "v", [*COLOURS])
     look_at(what, "v")
     embed_prompts(what)
-    assert read_embeddings(what.embeddings("v")).vectors.shape == (3, 24)
+    assert read_embeddings(embeddings(what, "v")).vectors.shape == (3, 24)
     filtered(what, "v", tmp_path / "out")
     scores = read_table(tmp_path / "out" / "scores.parquet")
 

@@ -88,11 +88,15 @@ def test_the_files_that_are_there_are_counted(database, store):
     extracted("vid", frames=3)
     filtered("vid", project, passed=2)
     file = media(store, "vid")
-    table(store.frames("vid"), "vid", "vid", "vid")
+    table(store.recipe("vid", "m"), "vid", "vid", "vid")
     table(store.filtered("q", "vid"), "vid", "vid")
     table(store.dedup("q"), "other", "vid")
     told = why.story("vid", store)
-    assert told.files == {"video": str(file), "video_bytes": 3, "frames": 3}
+    assert told.files == {
+        "video": str(file),
+        "video_bytes": 3,
+        "frames": {str(store.recipe("vid", "m")): 3},
+    }
     assert [(row["project"], row["filtered"], row["unique"]) for row in told.projects] == [
         ("p", None, None),
         ("q", 2, 1),
@@ -112,7 +116,7 @@ def test_who_holds_it_is_told(database, store):
 def test_programs_get_everything(database, store):
     add("p", "vid")
     failed("vid", {**EMPTY, "error": "bare"})
-    results_folder = store.frames("vid")
+    results_folder = store.recipe("vid", "m")
     results_folder.mkdir(parents=True)
     results.failed_frames({"fingerprint": "m"})(
         results_folder, DataminerError("e"), ErrorClass.EMPTY
@@ -122,7 +126,7 @@ def test_programs_get_everything(database, store):
     assert told["video"]["created_at"].startswith("20")
     assert told["next_step"] == "replace the file: it has no bytes"
     assert told["projects"][0]["project"] == "p"
-    assert told["files"]["frames"] == 0
+    assert told["files"]["frames"] == {str(results_folder): 0}
     assert "next replace the file: it has no bytes" in words(why.story("vid", store))
 
 

@@ -52,12 +52,12 @@ def finish(url: str, root: Path, config: Config, project: str, videos: Iterable[
         url,
         "UPDATE videos SET status = 'EXTRACTED', video_path = 'x', frames_dir = 'x',"
         f" frame_count = 9, downloaded_with = '{with_download}', extracted_with = '{with_extract}',"
-        " extract_fingerprint = 'frames of ' || video_id",
+        " sha256 = video_id, extract_fingerprint = 'frames-of-' || video_id",
     )
     force(
         url,
         "UPDATE project_videos SET status = 'FILTERED', filtered_dir = 'x', passed_frames = 7,"
-        f" filtered_with = '{with_filter}', filtered_from = 'frames of ' || video_id,"
+        f" filtered_with = '{with_filter}', filtered_from = 'frames-of-' || video_id,"
         " filter_fingerprint = 'filtered frames of ' || video_id",
     )
     for number, video in enumerate(videos):
@@ -101,7 +101,7 @@ def results(root: Path, project: str, video: str) -> tuple[Path, Path, Path]:
     store = Store(root)
     return (
         store.video(video) / "info.json",
-        store.frames(video) / "frames.parquet",
+        store.recipe(video, f"frames-of-{video}") / "frames.parquet",
         store.filtered(project, video) / "frames.parquet",
     )
 

@@ -22,6 +22,7 @@ from dataminer.sync import jobs
 from tests.support import videos
 from tests.support.postgres import execute
 from tests.support.site import Site
+from tests.support.stores import frames_of
 
 Settings = Mapping[str, Mapping[str, Any]]
 Version = Literal["good", "broken"]
@@ -146,9 +147,9 @@ class Fresh:
             jobs.extract(config, video_id)
             jobs.filter_frames(config, "p", video_id)
         store = Store(site.folder / "data")
-        failure = read_meta(store.frames(video_id) / FRAMES_FILE).get("failure", {})
+        failure = read_meta(frames_of(store, video_id) / FRAMES_FILE).get("failure", {})
         filtered = store.filtered("p", video_id)
-        return Mined(video_id, store.frames(video_id), filtered, failure.get("error_class"))
+        return Mined(video_id, frames_of(store, video_id), filtered, failure.get("error_class"))
 
 
 class Unique:

@@ -18,7 +18,7 @@ TITLE = "<script>alert(1)</script> \" onerror='x'"
 
 def add_video(store: Store, video_id: str, rows: list[dict[str, Any]], images: bool = True) -> None:
     """Add a video's frames to the store, as extract and filter leave them."""
-    folder, filtered = store.frames(video_id), store.filtered(PROJECT, video_id)
+    folder, filtered = store.recipe(video_id, "r"), store.filtered(PROJECT, video_id)
     folder.mkdir(parents=True)
     filtered.mkdir(parents=True)
     table = pa.Table.from_pylist(rows, schema=FRAMES_SCHEMA)

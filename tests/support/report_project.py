@@ -81,7 +81,7 @@ def _video(
         **{name: list(range(frames)) for name in ("phash", "dhash")},
     }
     table, settings = make_table(columns, FRAMES_SCHEMA), FilterConfig()
-    write_table(store.frames(video_id) / FRAMES_FILE, table, FRAMES_SCHEMA, {}, ready=True)
+    write_table(store.recipe(video_id, "r") / FRAMES_FILE, table, FRAMES_SCHEMA, {}, ready=True)
     good = [int(index) for index in np.flatnonzero(first_failed(table, settings) < 0)]
     meta = {"settings": settings.model_dump(mode="json"), "passed": len(good)}
     folder = store.filtered(project, video_id)
@@ -137,6 +137,6 @@ def _shown(store: Store, found: Findings) -> Iterator[Path]:
     groups = [*found.merged.largest, *found.merged.boldest]
     shots = [shot for group in groups for shot in (group.kept, *group.merged)]
     shots += [shot for strip in found.frames.dropped.values() for shot in strip]
-    yield from (store.frames(shot.video_id) / shot.file_name for shot in shots)
+    yield from (store.recipe(shot.video_id, "r") / shot.file_name for shot in shots)
     for example in found.objects.examples:
         yield store.detect(found.facts.project) / "images" / example.shot.file_name

@@ -67,8 +67,8 @@ def extracted(video_id: str, frames: int = 7) -> None:
     finished(stages.EXTRACT, "EXTRACTED", columns, video_id=video_id)
 
 
-def filtered(video_id: str, project_id: int, passed: int = 4) -> None:
-    columns = {"filtered_dir": "z", "passed_frames": passed}
+def filtered(video_id: str, project_id: int, passed: int = 4, recipe: str | None = None) -> None:
+    columns = {"filtered_dir": "z", "passed_frames": passed, "filtered_from": recipe}
     key = {"project_id": project_id, "video_id": video_id}
     finished(stages.FILTER, "FILTERED", columns, **key)
 

@@ -211,7 +211,7 @@ def _last_argument(process: psutil.Process) -> str:
 
 def half_written(site: Site, video_id: str) -> bool:
     """Tell whether some frames of a video lie there that are not in place yet."""
-    return any((site.folder / "data" / "frames").glob(f".{video_id}.*.partial/*.jpg"))
+    return any((site.folder / "data" / "frames" / video_id).glob(".*.partial/*.jpg"))
 
 
 def states(site: Site, stage: Stage) -> set[str]:

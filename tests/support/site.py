@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from dataminer import recipes
 from dataminer.cli.main import main
 from dataminer.frames import read_meta
+from dataminer.store import Store
 from tests.support.paths import BIN, ROOT
 from tests.support.postgres import execute, fresh_database, name_of
 
@@ -165,7 +167,8 @@ def recount(site: Site, project: str) -> tuple[int, ...]:
     filtered = sorted((store / "projects" / project / "filtered").glob("*/frames.parquet"))
     names = [table.parent.name for table in filtered]
     infos = [json.loads((store / "videos" / name / "info.json").read_text()) for name in names]
-    tables = [store / "frames" / name / "frames.parquet" for name in names]
+    folders = [recipes.of_project(Store(store), project, name) for name in names]
+    tables = [folder / "frames.parquet" for folder in folders]
     good = [table for table in tables if table.exists() and "failure" not in read_meta(table)]
     coco = json.loads((store / "projects" / project / "detect" / "annotations.json").read_text())
     dedup = store / "projects" / project / "dedup"

@@ -53,8 +53,15 @@ def make_frames(folder: Path, video_id: str, indexes: tuple[int, ...], meta: dic
     )
 
 
+def frames_of(store: Store, video_id: str) -> Path:
+    """The folder of a video's frames, which are of one recipe."""
+    folder = store.frames(video_id)
+    (found,) = [path.parent for path in folder.glob("[!.]*/frames.parquet")] or [folder / "none"]
+    return found
+
+
 def make_filtered(store: Store, project: str, video_id: str, passed: tuple[int, ...]) -> None:
-    source = results.read_frames_meta(store.frames(video_id)) or {}
+    source = results.read_frames_meta(frames_of(store, video_id)) or {}
     mark = fingerprint("filter", 1, SETTINGS.result_settings(), source.get("fingerprint"))
     meta = {"fingerprint": mark, "version": 1, "settings": SETTINGS.model_dump(mode="json")}
     make_frames(store.filtered(project, video_id), video_id, passed, meta)
@@ -62,17 +69,19 @@ def make_filtered(store: Store, project: str, video_id: str, passed: tuple[int, 
 
 def make_video(store: Store, video_id: str, passed: tuple[int, ...] = (1, 2)) -> None:
     make_download(store, video_id)
-    make_frames(store.frames(video_id), video_id, (0, 1, 2), {"fingerprint": f"e-{video_id}"})
+    folder = store.recipe(video_id, f"e-{video_id}")
+    make_frames(folder, video_id, (0, 1, 2), {"fingerprint": folder.name})
     make_filtered(store, "p", video_id, passed)
 
 
 def make_failed(store: Store, video_id: str) -> None:
     """A video that could not be downloaded, and what passes that on."""
     error = PermanentError("gone", ErrorClass.REMOVED)
-    for folder in (store.video(video_id), store.frames(video_id), store.filtered("p", video_id)):
+    frames = store.recipe(video_id, "e")
+    for folder in (store.video(video_id), frames, store.filtered("p", video_id)):
         folder.mkdir(parents=True)
     results.failed_info({"fingerprint": "d"})(store.video(video_id), error, error.error_class)
-    results.failed_frames({"fingerprint": "e"})(store.frames(video_id), error, error.error_class)
+    results.failed_frames({"fingerprint": "e"})(frames, error, error.error_class)
     results.failed_frames({"fingerprint": "f"})(
         store.filtered("p", video_id), error, error.error_class
     )

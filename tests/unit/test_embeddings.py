@@ -19,7 +19,7 @@ def _unit(count: int, dimension: int, seed: int = 0) -> np.ndarray:
 
 
 def test_what_was_written_is_read_and_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
-    path = Store(tmp_path).embeddings("m", "vid")
+    path = Store(tmp_path).embeddings("m", "vid", "r")
     vectors, places = _unit(5, 8), np.arange(0, 50, 10, dtype=np.int32)
     write_embeddings(path, "vid", places, vectors, {"model": "x"})
     before = path.read_bytes()

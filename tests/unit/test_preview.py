@@ -21,6 +21,7 @@ from dataminer.preview.strips import FRAMES, Cutter
 from dataminer.stages.filter import judge, load_frames
 from dataminer.store import Store
 from tests.support.preview_project import PROJECT, add_video, rows_of
+from tests.support.stores import frames_of
 
 NOW = FilterConfig(min_sharpness=0.2)
 
@@ -57,7 +58,7 @@ class TestCounts:
         first = np.where(fails.any(axis=0), fails.argmax(axis=0), -1)
         passes, rejected = 0, dict.fromkeys((each.threshold.name for each in preview.measured), 0)
         for video_id in ("-a", "b", "c"):
-            good, why = judge(load_frames(store.frames(video_id)), settings)
+            good, why = judge(load_frames(frames_of(store, video_id)), settings)
             passes += int(good.sum())
             rejected = {name: count + why[name] for name, count in rejected.items()}
         assert (first < 0).sum() == passes > 0
@@ -227,8 +228,8 @@ class TestNothingToSee:
             gather(Store(tmp_path), PROJECT, NOW, NOW)
 
     def test_one_video_without_frames_is_counted(self, store: Store, tmp_path: Path) -> None:
-        (store.frames("b") / FRAMES_FILE).unlink()
-        (store.frames("c") / FRAMES_FILE).write_bytes(b"PAR1")
+        (frames_of(store, "b") / FRAMES_FILE).unlink()
+        (frames_of(store, "c") / FRAMES_FILE).write_bytes(b"PAR1")
         preview = gather(store, PROJECT, NOW, NOW)
         assert (preview.frames, preview.unread) == (40, 2)
         write_page(tmp_path / "index.html", preview)

@@ -155,7 +155,7 @@ class TestPage:
         assert len(sharp.kept) == good
         assert sharp.limits == {"min_sharpness": 0.06}
         assert {len(shots) for shots in frames.dropped.values()} <= set(range(1, PER_REASON + 1))
-        drawn = page(found, Thumbnails(store))
+        drawn = page(found, Thumbnails(store, "birds"))
         assert f"{good:,} good enough" in drawn
         assert f"{len(objects.boxes):,} objects in" in drawn
 
@@ -200,7 +200,7 @@ class TestPage:
         facts = make_project(store, "birds", videos=2, frames=60)
         found = gather(store, facts, {}, store.root)
         draw_pictures(store, found)
-        thumbs = Thumbnails(store, budget=60_000)
+        thumbs = Thumbnails(store, "birds", budget=60_000)
         drawn = page(found, thumbs)
         uris = re.findall(r'src="(data:image[^"]+)"', drawn)
         assert 0 < sum(map(len, uris)) <= 60_000

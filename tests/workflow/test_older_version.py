@@ -8,6 +8,7 @@ not answer. Made with that version's own commands; its source files are gone.
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,10 @@ def older(tmp_path: Path, server: str) -> Iterator[Site]:
 
 
 def results(site: Site) -> dict[str, tuple[int, int, int]]:
-    return {name: it for part in RESULTS for name, it in site.listing(f"data/{part}").items()}
+    """Return the files of the store; of frames, whichever folder of their video they are in."""
+    found = {name: it for part in RESULTS for name, it in site.listing(f"data/{part}").items()}
+    files = {name: it for name, it in found.items() if (site.folder / name).is_file()}
+    return {re.sub("(/frames/[^/]+)/[0-9a-f]{16}/", r"\1/", name): it for name, it in files.items()}
 
 
 def statuses(site: Site) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from tests.support.site import Site, counters, jobs, recount, stage
 
 
 def frames_of(site: Site, name: str) -> Path:
-    (folder,) = (site.folder / "data" / "frames").glob(f"{name}-*")
+    (folder,) = (site.folder / "data" / "frames").glob(f"{name}-*/*/")
     return folder
 
 
