@@ -15,11 +15,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import pytest  # noqa: E402
-
-from dataminer.db import embedded, schema  # noqa: E402
+from dataminer.db import embedded  # noqa: E402
 from tests.support.embedded import own_server  # noqa: E402
-from tests.support.postgres import create, name_of  # noqa: E402
+from tests.support.postgres import template_of  # noqa: E402
 from tests.support.walk import PLANNED, SNAKEMAKE, begun, go  # noqa: E402
 
 EXAMPLES = """
@@ -32,22 +30,13 @@ carried out in one process per run, in a fraction of the time: rules are not tes
 """
 
 
-def template(server: str) -> str:
-    """Return the name of a database with the tables in it."""
-    url = create(server, prefix="template")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATABASE_URL", url)
-        schema.upgrade()
-    return name_of(url)
-
-
 def walked(folder: Path, chosen: argparse.Namespace) -> list[dict[str, object]]:
     """Walk, and tell of each walk whether all was right."""
     found: list[dict[str, object]] = []
     runs = PLANNED if chosen.without_snakemake else replace(SNAKEMAKE, asks_each_time=True)
     with own_server(folder) as home:
         server = embedded.url(home)
-        tables = template(server)
+        tables = template_of(server)
         for seed in range(chosen.seed, chosen.seed + chosen.walks):
             place = folder / f"walk-{seed}"
             place.mkdir()

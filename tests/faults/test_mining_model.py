@@ -20,7 +20,7 @@ pytestmark = [
 
 @pytest.mark.parametrize(
     ("runs", "seed", "legs"),
-    [(SNAKEMAKE, 12, 3), (PLANNED, 609, 8)],
+    [(SNAKEMAKE, 3, 3), (PLANNED, 602, 8)],
     ids=["snakemake", "its plan"],
 )
 def test_a_plain_run_leaves_what_mining_without_faults_leaves(

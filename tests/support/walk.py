@@ -44,7 +44,7 @@ CHOICES: dict[str, list[dict[str, Any]]] = {
 }
 FIRST = {section: choices[0] for section, choices in CHOICES.items()}
 LOST = {
-    "frames/{}/frames.parquet": "frames",
+    "frames/{}/*/frames.parquet": "frames",
     "frames/{}": "frames",
     "videos/{}/info.json": "",
     "videos/{}": "",
@@ -57,9 +57,10 @@ _PATIENCE = 1500.0  # for the end of a run, on a machine that is loaded many tim
 BROKEN = "empty"  # the class of its failure
 _PAUSES_GO = "DROP FUNCTION IF EXISTS pause() CASCADE; DROP TABLE IF EXISTS pauses"
 _VIDEOS = """
-SELECT video_id, v.status, v.error_class, v.locked_by, frame_count,
+SELECT video_id, v.status, v.error_class, v.locked_by, source_frames,
     pv.status, pv.error_class, pv.locked_by, passed_frames
-FROM project_videos pv JOIN videos v USING (video_id) ORDER BY 1
+FROM project_videos pv JOIN videos v USING (video_id) JOIN projects p USING (project_id)
+WHERE p.name = '{}' ORDER BY 1
 """
 
 
@@ -158,6 +159,8 @@ class Walk:
         Whether the source of the broken clip is good by now.
     gone : set of str
         Clips whose files were deleted that nothing needs since; sync alone would have them made.
+    spared : set of str
+        Clips whose frames were deleted: if there are others, not even sync has them made.
     unknown : set of str
         Clips of the project that the database forgot with an older dump.
     dump : tuple, optional
@@ -179,6 +182,7 @@ class Walk:
     store: str = "data"
     mended: bool = False
     gone: set[str] = field(default_factory=set)
+    spared: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
     dump: tuple[str, Rows] | None = None
     run: Begun | None = None
@@ -211,6 +215,7 @@ class Walk:
             (self._mend, 1),
             (self._retry, 1),
             (self._change, 4),
+            (self._visit, 3),
             (self._lose_notes, 1),
             (self._move, 1),
             (self._save, 2),
@@ -249,7 +254,8 @@ class Walk:
             return  # a project of failures alone has no unique frames
         files = self.chance.random() < 0.5
         self._say(f"remove {name}{' and its files' if files else ''}")
-        self._dataminer("delete-videos", self.ids[name], "--yes", *["--files"][: int(files)])
+        options = ("--yes", "--all-projects", *["--files"][: int(files)])
+        self._dataminer("delete-videos", self.ids[name], *options)
         self.rows.members.remove(name)
         self.unknown.discard(name)
 
@@ -274,6 +280,28 @@ class Walk:
 
     def _configure(self) -> None:
         self.site.configure(project="p", store=self.store, **self.settings)
+
+    def _visit(self) -> None:
+        """Have another project of other settings mine the same videos, and look at what it has."""
+        settings = {name: self.chance.choice(CHOICES[name]) for name in ("extract", "filter")}
+        self._say(f"project q mines with {settings}")
+        names = sorted(self.rows.members - {"broken"})
+        for name in names:
+            self._dataminer("add-video", self.clips[name].source, "--project", "q")
+        self.site.configure(project="q", store=self.store, **{**self.settings, **settings})
+        run = self._begin()
+        assert run.end(_PATIENCE) == 0, run.said
+        self.rows.held = False
+        rows = {row[0]: row[1:] for row in self.site.rows(_VIDEOS.format("q"))}
+        for name in names:
+            one = self.fresh.mined(self.clips[name], "good", {**self.settings, **settings})
+            found = digests(self._store.filtered("q", one.video_id))
+            assert found == digests(one.filtered), f"q's filtered frames of {name}: {run.said}"
+            counts = tuple(_count(folder) for folder in (one.frames, one.filtered))
+            row = rows[one.video_id]
+            assert (row[3], row[7]) == counts, f"q's row of {name}: {row}, not {counts}"
+        self.runs.nothing_left(self.site)
+        self._configure()
 
     def _lose_notes(self) -> None:
         self._say("lose .snakemake")
@@ -314,7 +342,8 @@ class Walk:
         name = self.chance.choice(sorted(self.rows.members))
         pattern = self.chance.choice(sorted([*LOST, "the video file"]))
         store = Store(self.site.folder / self.store)
-        path = store.root / pattern.format(self.ids[name])
+        found = sorted(store.root.glob(pattern.format(self.ids[name])))
+        path = self.chance.choice(found or [store.root / pattern.format(self.ids[name])])
         if pattern == "the video file":
             files = store.video(self.ids[name]).glob(f"{self.ids[name]}.*")
             path = next(files, path)
@@ -326,6 +355,7 @@ class Walk:
         told_by_one = name == "broken" and not pattern.startswith("projects")
         if LOST.get(pattern) == "frames" or told_by_one:
             self.gone.add(name)
+            self.spared.add(name)
         elif LOST.get(pattern) == "dedup":
             self.unique.forget()
 
@@ -333,11 +363,13 @@ class Walk:
         """Delete an image, and look for every image, as is to be done then."""
         store = Store(self.site.folder / self.store)
         name = self.chance.choice(sorted(self.rows.members))
-        places = [store.frames(self.ids[name]), store.filtered("p", self.ids[name])]
+        recipes = sorted(store.frames(self.ids[name]).glob("[!.]*/"))
+        places = [*recipes, store.filtered("p", self.ids[name])]
         images = sorted(self.chance.choice(places).glob("*.[jt][pa][gr]"))
         if images:
             image = self.chance.choice(images)
             self._say(f"delete {image.relative_to(store.root)} and sync --deep")
+            self.spared.add(name)
             image.unlink()
             self._synced("--deep")
 
@@ -348,7 +380,10 @@ class Walk:
     def _synced(self, *options: str) -> None:
         self._dataminer("sync", *options)
         self.gone.clear()
-        known = {video_id for (video_id,) in self.site.rows("SELECT video_id FROM project_videos")}
+        store = Store(self.site.folder / self.store)
+        tables = {name: store.frames(self.ids[name]).glob("[!.]*/*.parquet") for name in self.ids}
+        self.spared = {name for name in self.spared if any(tables[name])}
+        known = {row[0] for row in self.site.rows(_VIDEOS.format("p"))}
         back = {name for name in self.unknown if self.ids[name] in known}
         self.rows.members |= back
         if "broken" in back:
@@ -436,14 +471,15 @@ class Walk:
             self.runs.nothing_left(self.site)
 
     def _check_frames(self, name: str, one: Mined) -> None:
-        folder = self._store.frames(one.video_id)
-        if name in self.gone and not (folder / FRAMES_FILE).exists():
+        folder = self._store.recipe(one.video_id, one.frames.name)
+        if name in self.gone | self.spared and not (folder / FRAMES_FILE).exists():
             return  # nothing needed them since they were deleted
         self.gone.discard(name)
+        self.spared.discard(name)
         assert digests(folder) == digests(one.frames), f"the frames of {name}"
 
     def _check_rows(self, mined: dict[str, Mined]) -> None:
-        rows = {row[0]: row[1:] for row in self.site.rows(_VIDEOS)}
+        rows = {row[0]: row[1:] for row in self.site.rows(_VIDEOS.format("p"))}
         assert set(rows) == {one.video_id for one in mined.values()}, "the videos of the project"
         for name, one in mined.items():
             expected: tuple[Any, ...]
@@ -458,10 +494,15 @@ class Walk:
             assert rows[one.video_id] == expected, f"the rows of {name}"
 
     def _check_sync(self) -> None:
-        report = json.loads(self._dataminer("sync", "-n", "--json"))
+        done = self.site.dataminer_here("sync", "-n", "--json", "--project", "p")
+        report = json.loads(done.stdout)
         ids = [self.ids[name] for name in self.gone | self.unknown]
         known = {*ids, *(f"p/{video_id}" for video_id in ids), *["p"][: len(ids)]}
-        left = [mend for mend in report["mends"] if mend["row"] not in known]
+        left = [
+            mend
+            for mend in report["mends"]  # frames that no project needs may be gone
+            if mend["row"] not in known and not mend["after"].endswith("with other frames")
+        ]
         assert not left, f"sync would mend {left}"
 
 
