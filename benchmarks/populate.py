@@ -131,13 +131,13 @@ def measure(links: int, folder: Path) -> dict[str, float]:
     found: dict[str, float] = {}
     config = configure(folder, "a", links)
     with counted() as sent:
-        found["seconds"] = seconds_of(lambda: populate_from(config))
+        found["seconds"] = seconds_of(lambda: populate_from([config]))
         found["statements"] = len(sent)
         sent.clear()
-        found["again_seconds"] = seconds_of(lambda: populate_from(config))
+        found["again_seconds"] = seconds_of(lambda: populate_from([config]))
         found["again_statements"] = len(sent)
         sent.clear()
-        found["dry_run_seconds"] = seconds_of(lambda: populate_from(config, dry_run=True))
+        found["dry_run_seconds"] = seconds_of(lambda: populate_from([config], dry_run=True))
         found["dry_run_statements"] = len(sent)
     command = [sys.executable, "-m", "dataminer.cli.main", "populate", "--config"]
     other = [*command, str(configure(folder, "b", links))]

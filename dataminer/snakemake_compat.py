@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import snakemake_executor_plugin_slurm as slurm
+from snakemake.common.configfile import load_configfile
 from snakemake.io import IOFile
 from snakemake.persistence import FileBackupMixin
 from snakemake.scheduling.job_scheduler import JobScheduler
+from snakemake.utils import update_config
 
+from dataminer.config import names_in
 from dataminer.errors import DataminerError
+from dataminer.sync.configfiles import files_of
 
 
 def adapt(workflow: Any) -> None:
@@ -107,6 +111,25 @@ def end_with_last_job(workflow: Any) -> None:
     if not hasattr(workflow.scheduler, "job_rate_limiter"):
         raise _other_version(workflow.scheduler, "job_rate_limiter")
     workflow.scheduler.job_rate_limiter = None
+
+
+def read_last(workflow: Any, config: dict[str, Any], logger: Any) -> None:
+    """Read the files that a run's projects were last run with, as if ``--configfile`` named them.
+
+    Raises
+    ------
+    ConfigError
+        When the projects were last run with different ones, or one is not there any more, or names
+        other projects.
+    """
+    arguments = workflow.config_settings.config_args
+    names = names_in(config, arguments)
+    for file in files_of(names, typed=bool(names_in({}, arguments))):
+        logger.info(f"dataminer: reads {file}, as the last run of project {' and '.join(names)}")
+        update_config(config, load_configfile(file))
+        update_config(config, workflow.config_settings.overwrite_config)
+        for files in (workflow.configfiles, workflow.config_settings.configfiles):
+            files.append(file.absolute())
 
 
 def forget(workflow: Any, paths: Iterable[str]) -> None:

@@ -15,9 +15,10 @@ from dataminer.errors import DataminerError
 from dataminer.monitor import status
 from dataminer.run import RUNS as runs
 from dataminer.run import Cluster, Run, forced, upto
-from dataminer.snakemake_compat import adapt, end_with_last_job, forget
+from dataminer.snakemake_compat import adapt, end_with_last_job, forget, read_last
 from dataminer.stages.weights import file_of, to_fetch, weights_path
 from dataminer.store import INFO_FILE, Store
+from dataminer.sync.configfiles import remember
 from dataminer.sync.mirror import Mirror
 from dataminer.sync.run import bring_up_to_date
 from snakemake.cli import get_profile_dir
@@ -66,10 +67,16 @@ if set("{}") & set(str(workflow.basedir)):
         " Next: move dataminer to a folder without braces in its path"
     )
 
+NOT_READ = None
+if workflow.is_main_process and not workflow.config_settings.configfiles:
+    try:
+        read_last(workflow, config, logger)
+    except (DataminerError, psycopg2.Error) as error:
+        NOT_READ = error  # told by a run: --unlock and --lint go on
+# those of the command line lie over the Snakefile's own, and come before it in Snakemake's list
 SETTINGS = or_exit(
     load_run,
     config,
-    # those of the command line lie over the Snakefile's own, and come before it in this list
     sorted(workflow.configfiles, key=workflow.config_settings.configfiles.__contains__),
     workflow.config_settings.config_args,
     profiles(),
@@ -92,6 +99,12 @@ def growing(amount):
     return resource
 
 
+def all_is_read():
+    """Raise what kept the files of the last run from being read."""
+    if NOT_READ:
+        raise NOT_READ
+
+
 # ---- targets: asked of the database by the process that plans, when it plans ------------------
 
 
@@ -108,6 +121,7 @@ def cluster():
 @cache
 def run():
     """What this run is to make; Snakemake knows its own options only once this file is read."""
+    or_exit(all_is_read)
     asked = workflow.dag_settings
     found = Run(
         SETTINGS,
@@ -329,6 +343,8 @@ def tell_database(show=False):
         or_exit(status.show, PROJECTS, sys.stderr)
         GUARD.stop()
     else:
+        or_exit(all_is_read)
+        or_exit(remember, PROJECTS, workflow.config_settings.configfiles)
         or_exit(end_with_last_job, workflow)
         connect_only()  # what is stopped from now on stays so
         GUARD.watch()

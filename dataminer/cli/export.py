@@ -6,11 +6,11 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dataminer.cli.monitor import DEFAULT_CONFIG, settings_of
+from dataminer.cli.options import ConfigFiles, settings_of
 from dataminer.store import Store
 
 if TYPE_CHECKING:
@@ -71,15 +71,7 @@ def export(
     force: Annotated[
         bool, typer.Option("--force", help="Delete what lies in the way, whatever it is.")
     ] = False,
-    config: Annotated[
-        Optional[Path],
-        typer.Option(
-            "--config",
-            "-c",
-            help="The configuration file, which names the store.",
-            show_default=f"{DEFAULT_CONFIG}, if any",
-        ),
-    ] = None,
+    config: ConfigFiles = None,
 ) -> None:
     """Write a project's dataset for training: COCO, YOLO, WebDataset, imagefolder, CSV, Parquet.
 
@@ -99,7 +91,7 @@ def export(
 
     options = Options(Shares(val_share, test_share, seed), copy, shard_mb * 10**6, force)
     load = load_unlabelled if frames_only else load_labelled
-    dataset = load(Store(settings_of(config).store_path), project)
+    dataset = load(Store(settings_of(config, [project], database=False).store_path), project)
     notes: dict[str, None] = {}
     for each in dict.fromkeys(kind):
         exported = make(dataset, each, to, options, progress=_Told(each))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 import typer
 
-from dataminer.config import Config, DownloadConfig, InputConfig, load_file
+from dataminer import commands
+from dataminer.cli.options import settings_of
+from dataminer.config import DEFAULT_FILE, Config, DownloadConfig, InputConfig, load_files
 from dataminer.config.load import load
 from dataminer.config.models import ListFilters
-from dataminer.db import embedded, schema
+from dataminer.db import schema
+from dataminer.db.connection import no_database
 from dataminer.db.enums import SourceType
 from dataminer.errors import ConfigError, DatabaseError, DataminerError, TransientError
 from dataminer.ingest.parse import inert, printable
@@ -24,32 +26,34 @@ from dataminer.ingest.sources import Collected, LookUp, Source, collect
 from dataminer.stages.gate import YOUTUBE, Paused
 from dataminer.sync import projects
 from dataminer.sync.budget import FleetGate, is_refusal
+from dataminer.sync.configfiles import files_of, remember
 
-DEFAULT_CONFIG = Path("config/config.yaml")
 _INTERRUPTED = 128 + 2  # as a shell has it for a program that SIGINT ended
 
 
-def populate_from(config_file: Path, *, dry_run: bool = False) -> None:
+def populate_from(files: Sequence[Path] = (), *, dry_run: bool = False) -> None:
     """Add everything under ``input`` of a configuration to its projects, and say what was done.
 
     Parameters
     ----------
-    config_file : Path
-        The configuration.
+    files : list of Path
+        The configuration files, see :func:`dataminer.config.load_files`.
     dry_run : bool
         Only show what would be added; nothing is written, and no database is made.
 
     Raises
     ------
     ConfigError
-        When the configuration is wrong or names no sources.
+        When the configuration is wrong or names no sources, or the last run of its projects read
+        files that name others.
     DataminerError
         When nothing that it names can be used.
     """
-    config = load_file(config_file)
+    config, used = _to_populate(files, dry_run=dry_run)
     if config.input.names_nothing:
         raise ConfigError(
-            f"{config_file} names no videos: all lists under `input` are empty",
+            f"no videos are named in {' and '.join(map(str, used))}: all lists under `input` are"
+            " empty",
             "fill input.files, input.urls, input.url_files, input.searches or input.query_files",
         )
     found = collect(
@@ -59,12 +63,25 @@ def populate_from(config_file: Path, *, dry_run: bool = False) -> None:
         progress=_say,
         skip=config.store_path,
     )
-    with_file = "" if config_file == DEFAULT_CONFIG else f" --configfile {config_file}"
-    _take(config.project_names, found, with_file, dry_run=dry_run)
+    run = commands.snakemake((), files, dry_run=True)
+    _take(config.project_names, found, run, files, dry_run=dry_run)
+
+
+def _to_populate(files: Sequence[Path], *, dry_run: bool) -> tuple[Config, list[Path]]:
+    """Return the settings, and the files that they come from."""
+    used = list(files) or [DEFAULT_FILE]
+    config = load_files(used)
+    try:
+        last = [] if files else files_of(config.project_names, typed=False)
+    except DatabaseError:
+        if not dry_run:
+            raise
+        last = []
+    return (load_files(last), [*used, *last]) if last else (config, used)
 
 
 def add_source(
-    text: str, project: str, *, config_file: Path = DEFAULT_CONFIG, dry_run: bool = False
+    text: str, project: str, *, files: Sequence[Path] = (), dry_run: bool = False
 ) -> None:
     """Add what one link or path stands for to a project, and say what was done.
 
@@ -74,9 +91,9 @@ def add_source(
         A video, a folder of them, or a YouTube playlist or channel.
     project : str
         The project's name.
-    config_file : Path
-        Its bounds and filters count for a list, and how it reaches YouTube; the default one may
-        be missing.
+    files : list of Path
+        Whose bounds and filters count for a list, and how YouTube is reached; those of the
+        project's last run if there are none.
     dry_run : bool
         See :func:`populate_from`.
 
@@ -86,8 +103,7 @@ def add_source(
         When it cannot be used.
     """
     load({"project": project})  # checks the name
-    named = config_file != DEFAULT_CONFIG or config_file.exists()
-    config = load_file(config_file) if named else Config()
+    config = settings_of(files, [project], database=not dry_run)
     bounds = config.input.model_dump(include={"max_videos_per_playlist", "filters"})
     only = InputConfig.model_validate({**bounds, "urls": [text]})
     found = collect(
@@ -100,12 +116,13 @@ def add_source(
     if not found.sources and len(found.rejected) == 1:
         raise DataminerError(f"{found.rejected[0].text}: {found.rejected[0].reason}")
     manual = [replace(source, source_type=SourceType.MANUAL) for source in found.sources]
-    _take(
-        [project], replace(found, sources=manual), f" --config project={project}", dry_run=dry_run
-    )
+    run = commands.snakemake([project], files, dry_run=True)
+    _take([project], replace(found, sources=manual), run, files, dry_run=dry_run)
 
 
-def _take(names: list[str], found: Collected, options: str, *, dry_run: bool) -> None:
+def _take(
+    names: list[str], found: Collected, run: str, files: Sequence[Path], *, dry_run: bool
+) -> None:
     for rejected in found.rejected:
         _say(f"not used: {rejected.origin}: {rejected.text}: {rejected.reason}")
     if found.interrupted:
@@ -123,7 +140,8 @@ def _take(names: list[str], found: Collected, options: str, *, dry_run: bool) ->
         else:
             _add(project, found)
     if not dry_run:
-        print(f"Next: `snakemake -n{options}` shows what would be done, without -n it is done")
+        remember(names, files, only_first=not files)
+        print(f"Next: `{run}` shows what would be done, without -n it is done")
     if found.interrupted:
         raise typer.Exit(_INTERRUPTED)
 
@@ -194,7 +212,7 @@ def _preview(project: str, found: Collected) -> None:
 
 def _ask(project: str, sources: list[Source]) -> _Known:
     """Ask which videos are known, without making a database where there is none."""
-    if not os.environ.get("DATABASE_URL") and embedded.status().state == "absent":
+    if no_database():
         return _Known({}, "; there is no database yet, so all are new")
     try:
         return _Known(projects.known(project, [source.video_id for source in sources]))

@@ -11,6 +11,8 @@ import typer
 
 from dataminer import __version__
 from dataminer.cli import budget, db, export, maintain, models, monitor, preview, report
+from dataminer.cli.options import AsJson, ConfigFiles, Projects, readings
+from dataminer.config import DEFAULT_FILE
 from dataminer.errors import DataminerError
 
 app = typer.Typer(
@@ -26,15 +28,6 @@ app.add_typer(db.app, name="db")
 app.add_typer(models.app, name="models")
 app.add_typer(budget.app, name="budget")
 
-ProjectOption = Annotated[
-    Optional[list[str]],
-    typer.Option("--project", "-p", help="Only this project; may be given several times."),
-]
-
-
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="The configuration file.", show_default=True)
-]
 DryRunOption = Annotated[
     bool,
     typer.Option(
@@ -45,22 +38,35 @@ DryRunOption = Annotated[
 
 @app.command()
 def populate(
-    config: ConfigOption = Path("config/config.yaml"), dry_run: DryRunOption = False
+    config: Annotated[
+        Optional[list[Path]],
+        typer.Option(
+            "--config",
+            "--configfile",
+            "-c",
+            metavar="FILE",
+            help=f"A configuration file that lies over {DEFAULT_FILE}, as with `snakemake"
+            " --configfile`; may be given several times, each over those before it.",
+            show_default=f"{DEFAULT_FILE} alone",
+        ),
+    ] = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Add everything under `input` of a configuration to its project.
 
     Searches, playlists and channels are listed on YouTube, the rest is only read. What is known
     already changes nothing, so that it can be run again at any time; what cannot be used is
     reported with its place, and the rest is added. Ctrl-C ends the listing and adds what was found
-    until then; a second one adds nothing.
+    until then; a second one adds nothing. The project remembers the files, so that later commands
+    need only its name.
 
-    Example: dataminer populate --config config/config.yaml
+    Example: dataminer populate --config config/birds.yaml
 
     Example: dataminer populate --dry-run
     """
     from dataminer.cli.ingest import populate_from
 
-    populate_from(config, dry_run=dry_run)
+    populate_from(config or [], dry_run=dry_run)
 
 
 @app.command("add-video")
@@ -72,19 +78,13 @@ def add_video(
         ),
     ],
     project: Annotated[str, typer.Option("--project", "-p", help="The project to add it to.")],
-    config: Annotated[
-        Path,
-        typer.Option(
-            "--config",
-            "-c",
-            help="Its input.filters, input.max_videos_per_playlist and download.* count for a"
-            " playlist or channel; the default one may be missing.",
-            show_default=True,
-        ),
-    ] = Path("config/config.yaml"),
+    config: ConfigFiles = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Add one video to a project, or all of a folder, a playlist or a channel.
+
+    Of a playlist or channel, the configuration's input.filters, input.max_videos_per_playlist and
+    download.* count.
 
     Example: dataminer add-video https://youtu.be/aqz-KE-bpKQ --project birds
 
@@ -92,14 +92,14 @@ def add_video(
     """
     from dataminer.cli.ingest import add_source
 
-    add_source(source, project, config_file=config, dry_run=dry_run)
+    add_source(source, project, files=config or [], dry_run=dry_run)
 
 
 @app.command()
 def status(
-    project: ProjectOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
-    config: monitor.ConfigFile = None,
+    project: Projects = None,
+    as_json: AsJson = False,
+    config: ConfigFiles = None,
 ) -> None:
     """Show where the projects stand; reads only.
 
@@ -107,7 +107,7 @@ def status(
     """
     from dataminer.monitor import status as view
 
-    settings = monitor.settings_of(config)
+    settings = readings(config, project)
     if as_json:
         print(json.dumps(view.snapshot(project or [], settings).as_json(), indent=2))
     else:

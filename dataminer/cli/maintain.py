@@ -9,25 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from dataminer.config import Config, load_file
+from dataminer import commands
+from dataminer.cli.options import ConfigFiles, settings_of, store_of
+from dataminer.config import Config
 from dataminer.errors import DataminerError
 from dataminer.store import Store
 
 if TYPE_CHECKING:
     from dataminer.sync.maintenance import Deletion
 
-DEFAULT_CONFIG = Path("config/config.yaml")
 _SHOWN = 20  # rows and folders that are named; --json has all
 
-ConfigFile = Annotated[
-    Optional[Path],
-    typer.Option(
-        "--config",
-        "-c",
-        help="The configuration file, which names the store.",
-        show_default=f"{DEFAULT_CONFIG}, if any",
-    ),
-]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 ProjectArgument = Annotated[str, typer.Argument(help="The project.", metavar="PROJECT")]
 
@@ -48,7 +40,7 @@ def sync(
         Optional[list[str]],
         typer.Option("--project", "-p", help="Only this project; may be given several times."),
     ] = None,
-    config: ConfigFile = None,
+    config: ConfigFiles = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Look for every single image of finished folders.")
     ] = False,
@@ -68,7 +60,7 @@ def sync(
     """
     from dataminer.sync.reconcile import reconcile
 
-    settings = _settings(config)
+    settings = settings_of(config, project)
     store = Store(settings.store_path)
     report = reconcile(store, project, settings.monitor, deep=deep, dry_run=dry_run)
     if as_json:
@@ -96,7 +88,7 @@ def delete_project(
         ),
     ] = False,
     yes: Yes = False,
-    config: ConfigFile = None,
+    config: ConfigFiles = None,
 ) -> None:
     """Delete a project; its videos stay for others and for later, unless --videos is said.
 
@@ -106,7 +98,7 @@ def delete_project(
     """
     from dataminer.sync.maintenance import plan_project
 
-    settings = _settings(config)
+    settings = settings_of(config, [name])
     store = Store(settings.store_path)
     _delete(plan_project(store, name, files=files, videos=videos), settings, yes)
 
@@ -121,7 +113,7 @@ def delete_videos(
         bool, typer.Option("--all-projects", help="Also videos that several projects use.")
     ] = False,
     yes: Yes = False,
-    config: ConfigFile = None,
+    config: ConfigFiles = None,
 ) -> None:
     """Delete videos, and take them out of the projects that use them.
 
@@ -132,7 +124,7 @@ def delete_videos(
     """
     from dataminer.sync.maintenance import plan_videos
 
-    settings = _settings(config)
+    settings = settings_of(config)
     store = Store(settings.store_path)
     plan = plan_videos(store, video_id, files=files, all_projects=all_projects)
     _delete(plan, settings, yes)
@@ -153,7 +145,7 @@ def cleanup_orphans(
         ),
     ] = False,
     yes: Yes = False,
-    config: ConfigFile = None,
+    config: ConfigFiles = None,
 ) -> None:
     """List what no row knows of and what no project uses; delete it with --files and --rows.
 
@@ -166,7 +158,7 @@ def cleanup_orphans(
     """
     from dataminer.sync import orphans
 
-    settings = _settings(config)
+    settings = settings_of(config)
     found = orphans.find(Store(settings.store_path))
     plan = orphans.deletion_of_rows(found, files=files)
     paths = [*found.folders, *found.partials, *found.unused]
@@ -181,10 +173,8 @@ def cleanup_orphans(
     if not paths and not found.videos:
         print("no orphans")
     elif not (files and paths) and not (rows and found.videos):
-        print(
-            "Next: `dataminer cleanup-orphans --files` deletes the folders, `--rows` the videos of"
-            " no project"
-        )
+        command = commands.dataminer("cleanup-orphans", "--files", files=config)
+        print(f"Next: `{command}` deletes the folders, with --rows also the videos of no project")
     elif _agreed(yes):
         gone = orphans.delete_files(found) if files else []
         if rows and plan.videos:
@@ -200,7 +190,7 @@ def force_dedup(
         bool, typer.Option("--rebuild", help="Judge all frames anew, also those kept before.")
     ] = False,
     yes: Yes = False,
-    config: ConfigFile = None,
+    config: ConfigFiles = None,
 ) -> None:
     """Have the next snakemake run dedup of a project again, and detect after it.
 
@@ -217,7 +207,7 @@ def force_detect(
     *,
     files: Annotated[bool, typer.Option("--files", help="Implied: its annotations go.")] = True,
     yes: Yes = False,
-    config: ConfigFile = None,
+    config: ConfigFiles = None,
 ) -> None:
     """Have the next snakemake run detect of a project again.
 
@@ -227,18 +217,18 @@ def force_detect(
 
 
 def _force(
-    project: str, stage: str, yes: bool, config: Path | None, *, rebuild: bool = False
+    project: str, stage: str, yes: bool, config: list[Path] | None, *, rebuild: bool = False
 ) -> None:
     from dataminer.sync import maintenance, projects
 
-    store = Store(_settings(config).store_path)
+    store = store_of(config, [project])
     outputs = maintenance.outputs_of(store, project, stage, rebuild=rebuild)
     projects.id_of(project)
     print(f"{stage} of project {project} will be made again; these go:")
     _show(_sized(list(outputs)))
     if _agreed(yes):
         maintenance.force(store, project, stage, rebuild=rebuild)
-        print(f"Next: `snakemake --config project={project}`")
+        print(f"Next: `{commands.snakemake([project], config)}`")
 
 
 def _delete(plan: Deletion, settings: Config, yes: bool) -> None:
@@ -261,12 +251,6 @@ def _agreed(yes: bool) -> bool:
         return True
     print("nothing was deleted")
     return False
-
-
-def _settings(config: Path | None) -> Config:
-    if config is None and not DEFAULT_CONFIG.exists():
-        return Config()
-    return load_file(config or DEFAULT_CONFIG)
 
 
 def _sized(paths: list[Path]) -> list[str]:

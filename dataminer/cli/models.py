@@ -9,7 +9,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from dataminer.config import Config, load_file
+from dataminer.cli.options import ConfigFiles
+from dataminer.config import DEFAULT_FILE, Config, load_files
 from dataminer.stages.hub import MODELS_FOLDER, is_model_folder
 from dataminer.stages.weights import fetch, is_there, weights_path, weights_sha256
 
@@ -35,9 +36,7 @@ def fetch_weights(
         ),
     ] = None,
     models: ModelsFolder = MODELS_FOLDER,
-    config: Annotated[
-        Path, typer.Option("--config", "-c", help="The configuration file.", show_default=True)
-    ] = Path("config/config.yaml"),
+    config: ConfigFiles = None,
 ) -> None:
     """Download weights before a run, and print their paths; what is there is left alone.
 
@@ -48,7 +47,7 @@ def fetch_weights(
 
     Example: dataminer models fetch yolo26n.pt google/owlv2-base-patch16-ensemble
     """
-    for model in name or _named(load_file(config)):
+    for model in name or _named(load_files(config or [DEFAULT_FILE])):
         there = is_there(weights_path(model, models))
         path = fetch(model, models, progress=True)
         if there:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,26 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from dataminer.config import Config, load_file
+from dataminer.cli.options import (
+    AsJson,
+    ConfigFiles,
+    Projects,
+    readings,
+    settings_of,
+    store_of,
+)
 from dataminer.errors import NEXT_STEP, ErrorClass, Kind, kind_of
 from dataminer.store import ANNOTATIONS_FILE, Store
 
 if TYPE_CHECKING:
     from dataminer.sync.retry import Retried
-
-DEFAULT_CONFIG = Path("config/config.yaml")
-
-Projects = Annotated[
-    Optional[list[str]],
-    typer.Option("--project", "-p", help="Only this project; may be given several times."),
-]
-ConfigFile = Annotated[
-    Optional[Path],
-    typer.Option(
-        "--config", "-c", help="The configuration file.", show_default=f"{DEFAULT_CONFIG}, if any"
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +48,7 @@ def monitor(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="For --web; 0 takes one that is free.")
     ] = 0,
-    config: ConfigFile = None,
+    config: ConfigFiles = None,
 ) -> None:
     """Watch the projects live; Ctrl-C ends it.
 
@@ -69,9 +61,11 @@ def monitor(
     """
     from dataminer.monitor import live
 
-    settings = settings_of(config)
+    settings = settings_of(config, project)
     only_look = read_only or web
-    watch = live.Watch(project or [], settings.monitor, read_only=only_look, config=settings)
+    watch = live.Watch(
+        project or [], settings.monitor, read_only=only_look, configs=readings(config, project)
+    )
     if web:
         from dataminer.monitor.web import Site, run
 
@@ -88,7 +82,7 @@ def monitor(
 def why(
     video: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")],
     as_json: AsJson = False,
-    config: ConfigFile = None,
+    config: ConfigFiles = None,
 ) -> None:
     """Tell one video's whole story: source, status, error and next step, files, logs.
 
@@ -96,7 +90,7 @@ def why(
     """
     from dataminer.monitor import why as view
 
-    told = view.story(view.find(video), _store(config))
+    told = view.story(view.find(video), store_of(config))
     if as_json:
         print(json.dumps(told.as_json(), indent=2))
     else:
@@ -125,7 +119,7 @@ def retry(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Only tell what would be tried again.")
     ] = False,
-    config: ConfigFile = None,
+    config: ConfigFiles = None,
 ) -> None:
     """Have failed videos tried again by the next run of snakemake; without options, all of them.
 
@@ -146,13 +140,13 @@ def retry(
         for video_id, was in fetched.items():
             held = "left alone, somebody works on it"
             print(f"{video_id}: {f'{was} -> PENDING, to be fetched again' if was else held}")
-        _say_next(any(fetched.values()), dry_run, [], config)
+        _say_next([v for v, was in fetched.items() if was], dry_run, [], config)
         return
     rows = send_back(
         project or [],
         [find(text) for text in video or []],
         error_class or [],
-        store=_store(config),
+        store=store_of(config, project),
         dry_run=dry_run,
     )
     for line in (*_told(rows), *_before_that(rows)):
@@ -160,7 +154,7 @@ def retry(
     remade = {row.project for row in rows if ANNOTATIONS_FILE in {f.name for f in row.removed}}
     if remade:
         print(f"With them, dedup and detect run again: {', '.join(sorted(map(str, remade)))}")
-    moved = any(row.held_by is None for row in rows)
+    moved = [row.video_id for row in rows if row.held_by is None]
     _say_next(moved, dry_run, project or [], config)
 
 
@@ -190,27 +184,16 @@ def _before_that(rows: list[Retried]) -> Iterator[str]:
             yield f"[{error_class}] {kind_of(error_class)}: {step}"
 
 
-def _say_next(moved: bool, dry_run: bool, projects: list[str], config: Path | None) -> None:
-    if not moved:
+def _say_next(
+    videos: list[str], dry_run: bool, projects: list[str], config: list[Path] | None
+) -> None:
+    from dataminer.sync.configfiles import runs_of
+
+    if not videos:
         print("Nothing to try again.")
         return
     if dry_run:
         print("Nothing was changed. Next: the same without --dry-run")
         return
-    options = f" --configfile {shlex.quote(str(config))}" if config else ""
-    if len(projects) == 1:
-        options += f" --config project={projects[0]}"
-    elif projects:
-        options += f" --config 'projects=[{','.join(projects)}]'"
-    print(f"Next: `snakemake{options}`")
-
-
-def settings_of(config: Path | None) -> Config:
-    """Read a configuration; without one, the default file, or the defaults."""
-    if config is None and not DEFAULT_CONFIG.is_file():
-        return Config()
-    return load_file(config or DEFAULT_CONFIG)
-
-
-def _store(config: Path | None) -> Store:
-    return Store(settings_of(config).store_path)
+    for command in runs_of(projects, config, videos=videos):
+        print(f"Next: `{command}`")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from dataminer.cli.monitor import DEFAULT_CONFIG, settings_of
+from dataminer.cli.options import ConfigFiles, settings_of
 from dataminer.config import Config, load
 from dataminer.errors import ConfigError
 from dataminer.store import Store
@@ -44,15 +44,7 @@ def preview(
     most_videos: Annotated[
         int, typer.Option(min=1, help="Look at so many videos, spread over all.")
     ] = 500,
-    config: Annotated[
-        Optional[Path],
-        typer.Option(
-            "--config",
-            "-c",
-            help="The configuration file, which names the store and the thresholds.",
-            show_default=f"{DEFAULT_CONFIG}, if any",
-        ),
-    ] = None,
+    config: ConfigFiles = None,
 ) -> None:
     """Draw how frames measure up to the filter's thresholds, with frames just above and below.
 
@@ -67,7 +59,7 @@ def preview(
     from dataminer.preview.measures import gather
     from dataminer.preview.page import write_page
 
-    configured = settings_of(config)
+    configured = settings_of(config, [project], database=False)
     tried = _changed(configured, settings or [])
     store = Store(configured.store_path)
     drawn = gather(store, project, configured.filter, tried.filter, most_videos=most_videos)

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from dataminer.cli.monitor import ConfigFile, settings_of
+from dataminer.cli.options import ConfigFiles, settings_of
 from dataminer.report import REPORT_FILE
 from dataminer.store import Store
 
@@ -28,7 +28,7 @@ def report(
             show_default="the project's report/index.html in the store",
         ),
     ] = None,
-    config: ConfigFile = None,
+    config: ConfigFiles = None,
 ) -> None:
     """Draw a project's report, of as much as there is of it: one page that needs no other file.
 
@@ -38,7 +38,7 @@ def report(
     """
     from dataminer.sync.report import report as draw
 
-    settings = settings_of(config)
+    settings = settings_of(config, [project])
     out = output or Store(settings.store_path).report(project) / REPORT_FILE
     size = draw(settings, project, out)
     print(f"{out}: {size / 1e6:.1f} MB. Next: open it in a browser")

@@ -1,6 +1,14 @@
 """Settings: one set of models that validates, documents and generates the configuration."""
 
-from dataminer.config.load import load, load_file, load_job, load_run
+from dataminer.config.load import (
+    DEFAULT_FILE,
+    load,
+    load_files,
+    load_job,
+    load_run,
+    names_in,
+    read_file,
+)
 from dataminer.config.models import (
     NAME_PATTERN,
     Config,
@@ -15,6 +23,7 @@ from dataminer.config.models import (
 )
 
 __all__ = [
+    "DEFAULT_FILE",
     "NAME_PATTERN",
     "Config",
     "DedupConfig",
@@ -26,7 +35,9 @@ __all__ = [
     "ListFilters",
     "MonitorConfig",
     "load",
-    "load_file",
+    "load_files",
     "load_job",
     "load_run",
+    "names_in",
+    "read_file",
 ]

@@ -24,14 +24,22 @@ _HEADER = f"""\
 _README = """\
 # Configuration
 
-`config.yaml` is read by `snakemake` and by `dataminer populate --config config/config.yaml`.
-Another file goes on top of it with `snakemake --configfile my.yaml`; single keys with
-`--config project=birds` or `--config 'extract={every_seconds: 2}'`.
+`snakemake` and `dataminer` read `config/config.yaml` of the folder that they are started in. Other
+files lie over it, in the order given: `snakemake --configfile birds.yaml`, `dataminer populate -c
+birds.yaml`. A mapping is merged key by key, anything else is replaced. If a file names another
+project than those before it, what they list under `input` does not count for it. Single keys of a
+run are given with `snakemake --config project=birds` or `--config 'extract={every_seconds: 2}'`.
+
+**A project remembers the files that it was last run with** (their names, not what they say), or
+first populated with. So `snakemake --config project=birds`, `dataminer export birds` or `dataminer
+status` read them again, and the run says so. Files that are named take their place: `--configfile
+config/config.yaml` is the default file alone. What counts is, in this order: the command line, files
+that are named, files of the last run, `config/config.yaml`.
 
 A changed value re-runs the stages it touches and what follows them, nothing else: `filter.*`
-re-runs filter, dedup and detect; `dedup.*` dedup and detect; `detect.*` detect. `extract.*` is
-shared by all projects of a store: a change makes the video's frames anew for all. A change of
-`download.*` applies to videos that are not fetched yet, or failed. `dataminer status` counts those
+re-runs filter, dedup and detect; `dedup.*` dedup and detect; `detect.*` detect. After a change of
+`extract.*`, frames are made beside those of other projects' settings. A change of `download.*`
+applies to videos that are not fetched yet, or failed. `dataminer status` counts those
 that were fetched with other settings, `dataminer retry --download VIDEO` fetches one again, and
 `snakemake -R download` all.
 `input.*` is only read by `dataminer populate`, `monitor.*` changes no result.

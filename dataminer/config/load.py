@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,11 @@ _EXPECTED = {
     "model_type": "must hold keys and values",
     "string_pattern_mismatch": "is not written as it must be",
 }
+DEFAULT_FILE = Path("config/config.yaml")
+"""What every configuration lies over, in the working directory, as in the ``Snakefile``."""
 HINT = "correct it; config/README.md lists every key with its bounds and default"
 _NAMES = ("project", "projects")
+_SOURCES = ("searches", "query_files", "urls", "url_files", "files")  # of `input`
 _SECRETS = ("proxy", "extractor_args")  # of `download`
 _COOKIES = ("cookies", "cookies_from_browser")
 _ENVIRONMENT = "DATAMINER_DOWNLOAD_SECRETS"
@@ -56,20 +59,52 @@ def load(values: Mapping[str, Any]) -> Config:
     raise ConfigError("config: " + "; ".join(lines), HINT)
 
 
-def load_file(path: Path) -> Config:
-    """Read and check a YAML configuration file.
+def load_files(files: Iterable[Path] = ()) -> Config:
+    """Read and check YAML configuration files, as Snakemake reads them.
+
+    Parameters
+    ----------
+    files : iterable of Path
+        Each is laid over those before it, and the first over `DEFAULT_FILE`, if that is there: a
+        mapping is merged key by key, anything else is replaced. What `input` names for one project
+        counts for no other project that a later file names.
 
     Raises
     ------
     ConfigError
-        When it cannot be read, is not YAML, or a key of it is wrong.
+        When one cannot be read or is not YAML, or a key is wrong.
+    """
+    values: dict[str, Any] = {}
+    for file in [*([DEFAULT_FILE] if DEFAULT_FILE.is_file() else []), *files]:
+        read = read_file(file)
+        _leave_sources(values, read)
+        _lay_over(values, read)
+        _last_named(values, read)
+    return load(values)
+
+
+def names_in(values: Mapping[str, Any], arguments: Iterable[str] | None = None) -> list[str]:
+    """Return the projects that a configuration names, or else ``--config``, as they were typed."""
+    found = dict(values)
+    for key, names in _named(arguments):
+        _last_named(found, {key: names})
+    return [str(name) for key in _NAMES for name in _listed(found.get(key)) if name is not None]
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Read a YAML configuration file, and check no more than the names of its projects.
+
+    Raises
+    ------
+    ConfigError
+        When it cannot be read, is not YAML, or YAML takes a name for something else.
     """
     try:
         written, values = _read(path)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror}",
-            "name another file with --config FILE; config/config.yaml is the one to copy",
+            f"name another file with --config FILE; {DEFAULT_FILE} is the one to copy",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
@@ -78,7 +113,7 @@ def load_file(path: Path) -> Config:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values at the top", HINT)
     _refuse_misread(path, written, values)
-    return load(values)
+    return values
 
 
 def load_run(
@@ -116,9 +151,9 @@ def load_run(
         written, read = _read(file)
         if isinstance(read.get("config"), Mapping):
             _refuse_misread(file, written["config"], read["config"])
+    for key, names in _named(arguments):
+        _last_named(values, {key: names})
     for name, _, text in (argument.partition("=") for argument in arguments or ()):
-        if name in _NAMES and text:
-            _last_named(values, {name: yaml.load(text, _AsWritten)})
         if name == "download" and any(f"{key}:" in text for key in _SECRETS):
             raise ConfigError(
                 f"--config download: {' and '.join(_SECRETS)} do not belong on a command line,"
@@ -160,6 +195,32 @@ def _read(file: Path | str) -> tuple[Any, Any]:
     """Return what a YAML file holds, as it is written and as YAML reads it."""
     text = Path(file).read_text(encoding="utf-8")
     return yaml.load(text, _AsWritten) or {}, yaml.load(text, _Loader) or {}
+
+
+def _named(arguments: Iterable[str] | None) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of ``--config`` that name projects, with the names as they were typed."""
+    for key, _, text in (argument.partition("=") for argument in arguments or ()):
+        if key in _NAMES and text:
+            yield key, yaml.load(text, _AsWritten)
+
+
+def _lay_over(values: dict[str, Any], over: Mapping[str, Any]) -> None:
+    """Lay a configuration over another one, as ``snakemake.utils.update_config`` does."""
+    for key, value in over.items():
+        if isinstance(value, Mapping):
+            if not isinstance(values.get(key), dict):
+                values[key] = {}
+            _lay_over(values[key], value)
+        else:
+            values[key] = value
+
+
+def _leave_sources(values: dict[str, Any], read: Mapping[str, Any]) -> None:
+    """Take out what was named for one project, if what is read now names another."""
+    named = names_in(read)
+    if named and named != names_in(values) and isinstance(values.get("input"), dict):
+        for key in _SOURCES:
+            values["input"].pop(key, None)
 
 
 def _last_named(values: MutableMapping[str, Any], read: Any) -> None:

@@ -70,6 +70,11 @@ def database_url(*, create: bool = False) -> DatabaseUrl:
     return DatabaseUrl(url)
 
 
+def no_database() -> bool:
+    """Whether no database is named, and none has been made."""
+    return not os.environ.get("DATABASE_URL") and embedded.status().state == "absent"
+
+
 class Session(Connection):
     """A connection of psycopg2's, and whether a pooler stands between it and the server.
 

@@ -331,7 +331,7 @@ def _home(home: Path | None) -> Home:
 def _absent(home: Home) -> DatabaseError:
     return DatabaseError(
         f"there is no database in {home.path} yet",
-        "`dataminer populate --config FILE` makes it, or set DATABASE_URL to a server",
+        "`dataminer populate` or `dataminer db init` makes it, or set DATABASE_URL to a server",
     )
 
 

@@ -120,6 +120,8 @@ class Project(_Claimable, table=True):
     detect_dir: str | None = None
     dedup_fingerprint: str | None = None
     detect_fingerprint: str | None = None
+    workdir: str | None = None
+    configfiles: list[str] | None = Field(default=None, sa_type=JSONB)
 
 
 class Video(_Claimable, table=True):

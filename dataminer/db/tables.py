@@ -10,7 +10,7 @@ from psycopg2.extensions import connection as Connection
 from dataminer.db.refusals import no_usage, quoted
 from dataminer.errors import DatabaseError
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "dataminer_version"
 OLD_VERSION_TABLE = "alembic_version"  # up to November 2026; any program that uses Alembic has one
@@ -80,7 +80,8 @@ class NoTables(DatabaseError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the database has no tables yet", "make them with `dataminer populate --config FILE`"
+            "the database has no tables yet",
+            "make them with `dataminer populate` or `dataminer db init`",
         )
 
 

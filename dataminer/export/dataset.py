@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dataminer import commands
 from dataminer.errors import DataminerError
 from dataminer.export.coco import Box, LabelledImage, sort
 from dataminer.frames import FRAMES_FILE, PROVENANCE, public_provenance, read_table
@@ -158,7 +159,8 @@ def _behind(store: Store, project: str, images: Iterable[LabelledImage]) -> tupl
     except (FileNotFoundError, pa.ArrowException):
         return ()
     if missing := len(set(unique["file_name"].to_pylist()) - {each.file_name for each in images}):
-        return (f"{missing:,} unique frames are not annotated yet, and left out: run snakemake",)
+        left_out = f"{missing:,} unique frames are not annotated yet, and left out"
+        return (f"{left_out}. Next: `{commands.snakemake([project])}`",)
     return ()
 
 
@@ -168,7 +170,7 @@ def _nothing_yet(store: Store, project: str, what: str) -> DataminerError:
             f"there is no project {project} under {store.root}",
             "`dataminer status` lists the projects; `--config FILE` names another store",
         )
-    step = f"`snakemake --config project={project}`"
+    step = f"`{commands.snakemake([project])}`"
     if what == "annotations" and (store.dedup(project) / FRAMES_FILE).is_file():
         step += ", or --frames-only for its unique frames without annotations"
     return DataminerError(f"project {project} has no {what} yet", step)

@@ -73,8 +73,9 @@ class Watch:
         When a claim is stale.
     read_only : bool
         Change nothing.
-    config : Config, optional
-        What videos of its projects are held against, see :func:`dataminer.monitor.status.snapshot`.
+    configs : iterable of Config
+        What videos of their projects are compared with, see
+        :func:`dataminer.monitor.status.snapshot`.
     """
 
     def __init__(
@@ -83,10 +84,10 @@ class Watch:
         settings: MonitorConfig,
         *,
         read_only: bool = False,
-        config: Config | None = None,
+        configs: Iterable[Config] = (),
     ) -> None:
         self._names = list(names)
-        self._config = config
+        self._configs = list(configs)
         self._settings = settings
         self._read_only = read_only
         self._pace = Pace()
@@ -102,7 +103,7 @@ class Watch:
             When the database cannot be asked, or has no such project.
         """
         self._heal()
-        seen = status.snapshot(self._names, self._config)
+        seen = status.snapshot(self._names, self._configs)
         totals = {project["name"]: project["total_videos"] for project in seen.projects}
         return View(
             seen,

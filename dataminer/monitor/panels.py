@@ -16,7 +16,7 @@ from rich.text import Text
 from dataminer.config import MonitorConfig
 from dataminer.monitor.live import View
 from dataminer.monitor.rates import Rate
-from dataminer.monitor.status import told_until
+from dataminer.monitor.status import NO_PROJECTS, told_until
 
 _FUNNELS = 3  # projects that are drawn at full length; more get a line each
 _CLAIMS, _FAILURES = 12, 6
@@ -57,7 +57,7 @@ def _trouble(view: View) -> Text:
 
 def _projects(view: View) -> Iterator[RenderableType]:
     if not view.seen.projects:
-        yield Text("No projects yet. Next: dataminer populate --config config/config.yaml")
+        yield Text(NO_PROJECTS)
     elif len(view.seen.projects) <= _FUNNELS:
         for project in view.seen.projects:
             rate = view.rates.get(project["name"])

@@ -81,6 +81,7 @@ WHERE p.name = ANY(%(names)s) AND (
     pv.filtered_from <> v.extract_fingerprint OR v.status = 'EXTRACTED' AND v.error IS NOT NULL)
 ORDER BY p.name, v.video_id
 """
+NO_PROJECTS = "No projects yet. Next: list videos in config/config.yaml, then `dataminer populate`"
 _REMADE = {
     "download": "it stays; to fetch one again: `dataminer retry --download VIDEO`, all:"
     " `snakemake -R download`",
@@ -154,15 +155,15 @@ def as_json(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def snapshot(names: Iterable[str] = (), config: Config | None = None) -> Snapshot:
+def snapshot(names: Iterable[str] = (), configs: Iterable[Config] = ()) -> Snapshot:
     """Read where projects stand, without writing anything.
 
     Parameters
     ----------
     names : iterable of str
         Which projects; none for all.
-    config : Config, optional
-        The settings that videos of its projects are held against.
+    configs : iterable of Config
+        The settings that videos of their projects are compared with.
 
     Raises
     ------
@@ -176,13 +177,15 @@ def snapshot(names: Iterable[str] = (), config: Config | None = None) -> Snapsho
         for query in (_PROJECTS, _FAILURES, _TO_RETRY, _WARNINGS, _CLAIMS, PAUSES):
             cursor.execute(query, values)
             parts.append([masked_row(row) for row in cursor.fetchall()])
-        others, stay = _made_otherwise(cursor, wanted, config) if config else ([], [])
+        compared = [_made_otherwise(cursor, wanted, config) for config in configs]
     missing = sorted(set(wanted) - {project["name"] for project in parts[0]})
     if missing:
         raise DataminerError(
             f"there is no project {', '.join(missing)}", "`dataminer status` lists all projects"
         )
     found = Snapshot(*parts)
+    others = [row for rows, _ in compared for row in rows]
+    stay = [row for _, rows in compared for row in rows]
     return replace(found, other_settings=others, warnings=[*found.warnings, *stay])
 
 
@@ -217,20 +220,20 @@ def _made_otherwise(
     return others, stay
 
 
-def show(names: Iterable[str], file: IO[str], config: Config | None = None) -> None:
+def show(names: Iterable[str], file: IO[str], configs: Iterable[Config] = ()) -> None:
     """Print where projects stand, as a table."""
     from rich.console import Console
 
     console = Console(file=file)
     if not console.is_terminal and console.width < 120:
         console = Console(file=file, width=120)
-    for part in _tables(snapshot(names, config)):
+    for part in _tables(snapshot(names, configs)):
         console.print(part)
 
 
 def _tables(seen: Snapshot) -> list[RenderableType]:
     if not seen.projects:
-        return ["No projects yet. Next: dataminer populate --config config/config.yaml"]
+        return [NO_PROJECTS]
     parts = [
         _project_table(seen),
         _pause_table(seen),

@@ -42,8 +42,6 @@ _SINCE = {
     "0007": {"v.sha256": "NULL"},
 }
 
-_POPULATE = "add some with `dataminer populate --config FILE` or `dataminer add-video URL --project"
-
 
 class Video(NamedTuple):
     """The row of a video."""
@@ -124,7 +122,11 @@ def load(names: list[str]) -> Rows:
         pass
     for name in names:
         if name not in rows.members:
-            raise DataminerError(f"project {name} has no videos yet", f"{_POPULATE} {name}`")
+            raise DataminerError(
+                f"project {name} has no videos yet",
+                "list some under `input` and run `dataminer populate`, or"
+                f" `dataminer add-video URL --project {name}`",
+            )
     return rows
 
 

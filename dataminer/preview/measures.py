@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dataminer import recipes
+from dataminer import commands, recipes
 from dataminer.config.models import FilterConfig
 from dataminer.errors import DataminerError, ErrorClass, PermanentError
 from dataminer.export.contact_sheet import spread
@@ -208,7 +208,7 @@ def _filtered_videos(store: Store, project: str) -> list[str]:
     if not every:
         raise DataminerError(
             f"project {project} has no filtered videos yet",
-            f"`snakemake --config project={project}` makes them",
+            f"`{commands.snakemake([project])}` makes them",
         )
     return sorted(name for name in every if not name.startswith("."))
 

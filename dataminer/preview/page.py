@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dataminer import commands
 from dataminer.config.models import FilterConfig
 from dataminer.config.section import describe
 from dataminer.files import atomic_write
@@ -106,8 +107,8 @@ def _overview(preview: Preview) -> str:
     hint = (
         f"<p>Try others without running anything: <code>dataminer preview {escape(preview.project)}"
         " --set filter.min_sharpness=0.1</code>. Set what is right in the configuration: the next"
-        " <code>snakemake</code> runs again from filter on, in seconds. Heights of bars below are"
-        " square roots of counts.</p>"
+        f" <code>{escape(commands.snakemake([preview.project]))}</code> runs again from filter on,"
+        " in seconds. Heights of bars below are square roots of counts.</p>"
     )
     heads = "".join(
         f"<th>{head}</th>"

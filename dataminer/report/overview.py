@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dataminer import commands
 from dataminer.errors import NEXT_STEP, ErrorClass, kind_of
 from dataminer.report import charts
 from dataminer.report.costs import Cost
@@ -99,16 +100,23 @@ def funnel(found: Findings) -> Html:
     return section("funnel", "Funnel", lead, charts.funnel(steps, f"Frames: {told}"), unfinished)
 
 
+def not_run(found: Findings, stages: str) -> str:
+    """Say that something is not there yet, with the command that makes it."""
+    have = "have" if " and " in stages else "has"
+    return f"{stages} {have} not run yet. Next: `{commands.snakemake([found.facts.project])}`"
+
+
 def _unfinished(found: Findings) -> Html | None:
     open_ = [
         name for name, part in (("dedup", found.merged), ("detect", found.objects)) if not part
     ]
     notes = []
     if open_:
-        notes.append(f"Not made yet: {' and '.join(open_)}. Next: run snakemake.")
+        notes.append(not_run(found, " and ".join(open_).capitalize()))
     if found.frames.unreadable:
         count = len(found.frames.unreadable)
-        notes.append(f"The frame tables of {count:,} videos cannot be read. Next: dataminer sync")
+        step = f"dataminer sync --project {found.facts.project}"
+        notes.append(f"The frame tables of {count:,} videos cannot be read. Next: `{step}`")
     notes += [
         f"The frames of {count:,} videos were taken out with other settings: {differ}."
         for differ, count in sorted(found.frames.other_settings.items())

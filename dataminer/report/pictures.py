@@ -14,7 +14,7 @@ from dataminer.report.gather import Findings
 from dataminer.report.markup import Html, join, tag
 from dataminer.report.merged import Group
 from dataminer.report.objects import Drawn, Objects
-from dataminer.report.overview import section
+from dataminer.report.overview import not_run, section
 from dataminer.report.thumbs import Thumbnails
 
 _CLASSES = 40
@@ -86,7 +86,7 @@ def merged(found: Findings, thumbs: Thumbnails) -> Html:
     """Return which frames stand for which."""
     groups = found.merged
     if groups is None:
-        return section("merged", "Near-duplicates", "Dedup has not run yet. Next: run snakemake.")
+        return section("merged", "Near-duplicates", not_run(found, "Dedup"))
     limits = {} if groups.threshold is None else {"threshold": float(groups.threshold)}
     plots = [
         _plot(
@@ -143,7 +143,7 @@ def objects(found: Findings, thumbs: Thumbnails) -> Html:
     """Return what was found: counts, sizes, places, and frames with boxes."""
     detected = found.objects
     if detected is None:
-        return section("objects", "Objects", "Detect has not run yet. Next: run snakemake.")
+        return section("objects", "Objects", not_run(found, "Detect"))
     frames = len(detected.per_frame)
     having = int((detected.per_frame > 0).sum())
     lead = (

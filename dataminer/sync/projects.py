@@ -134,7 +134,7 @@ def id_of(project: str, *, session: str = "dataminer") -> int:
     found = transaction(work, patience=PATIENCE, name=session, single=True)
     if project not in found:
         raise DataminerError(
-            f"there is no project {project}", "make it with `dataminer populate --config FILE`"
+            f"there is no project {project}", "`dataminer status` lists all projects"
         )
     return found[project]
 

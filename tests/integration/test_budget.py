@@ -398,7 +398,7 @@ def test_populate_asks_within_the_budget(database, tmp_path):
     file.write_text("input: {searches: [cats], max_results_per_query: 3}\n")
     with serve() as server, youtube_server.installed(server):
         youtube_server.add_search(server, [{"id": f"video{number:06d}"} for number in range(3)])
-        populate_from(file)
+        populate_from([file])
     permits = execute(database, "SELECT source, lane, permits FROM budgets")
     host = server.url.removeprefix("http://")
     assert permits == [(host, "request", server.requests["/search"])]
@@ -410,7 +410,7 @@ def test_a_list_that_asks_for_a_human_pauses_youtube_for_all(database, tmp_path)
     with serve() as server, youtube_server.installed(server):
         server.add("/list", Reply(200, b'{"error": "Sign in to confirm you\'re not a bot"}'))
         with pytest.raises(DataminerError, match="nothing was added"):
-            populate_from(file)
+            populate_from([file])
     paused = execute(database, "SELECT source, strikes, error_class FROM breakers")
     assert paused == [("youtube", 1, "bot_check")]
 

@@ -311,7 +311,7 @@ def test_another_programs_version_table_in_a_schema_before_ours(
 @pytest.mark.parametrize(
     ("revision", "words"),
     [
-        ("0008", "newer dataminer"),
+        ("9999", "newer dataminer"),
         ("10000", "newer dataminer"),
         ("0004", "older dataminer.*dataminer db upgrade"),
     ],

@@ -180,7 +180,7 @@ def test_status_counts_videos_of_other_settings_by_project(
         ("q", RARE, [{"project": "q", "stage": "extract", "videos": 1}]),
     ):
         used = config(project, settings)
-        assert status.snapshot([project], used).other_settings == counted
+        assert status.snapshot([project], [used]).other_settings == counted
 
 
 def test_a_plan_tells_of_a_second_set_of_frames(database: str, store: Store, clip: Path) -> None:
@@ -302,14 +302,14 @@ def test_what_is_kept_stays_if_it_is_forced(database: str, store: Store, clip: P
             job(used, "v", jobs.Manner(forced=True))
         assert times(recipes.of_project(store, "p", "v")) == [0, 1]
     assert row(database, "status", "frame_count") == ("EXTRACTED", 2)
-    (warning,) = status.snapshot(["p"], p).warnings
+    (warning,) = status.snapshot(["p"], [p]).warnings
     assert warning["warning"].startswith("keeps its frames of other settings: ")
     assert (
         "clip.mp4 is not there. Next: once that is mended, `dataminer retry" in warning["warning"]
     )
-    assert status.snapshot(["p"], config("p", RARE)).warnings == []
-    assert status.snapshot(["p"], p).other_settings == []
-    assert status.snapshot(["p"], p).to_retry == []
+    assert status.snapshot(["p"], [config("p", RARE)]).warnings == []
+    assert status.snapshot(["p"], [p]).other_settings == []
+    assert status.snapshot(["p"], [p]).to_retry == []
 
 
 def test_a_file_that_cannot_be_fetched_again_stays(database: str, store: Store, clip: Path) -> None:

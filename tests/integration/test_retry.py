@@ -257,9 +257,9 @@ def test_a_video_is_fetched_again_only_if_that_is_asked_for(database, store, tmp
         asked, before = http.requests["/clip.mp4"], store.video("v").stat().st_ino
         jobs.download(other, "v")
         assert http.requests["/clip.mp4"] == asked
-        (kept,) = status.snapshot(config=other).other_settings
+        (kept,) = status.snapshot(configs=[other]).other_settings
         assert kept == {"project": "p", "stage": "download", "videos": 1}
-        assert status.snapshot(config=config).other_settings == []
+        assert status.snapshot(configs=[config]).other_settings == []
 
         assert fetch_again(["v"], dry_run=True) == {"v": "DOWNLOADED"}
         assert statuses(database)["v"][0] == "DOWNLOADED"
@@ -274,7 +274,7 @@ def test_a_video_is_fetched_again_only_if_that_is_asked_for(database, store, tmp
         jobs.download(other, "v")
         assert store.video("v").stat().st_ino != before
         assert statuses(database)["v"] == ("DOWNLOADED", 0, None, None)
-        assert status.snapshot(config=other).other_settings == []
+        assert status.snapshot(configs=[other]).other_settings == []
         asked = http.requests["/clip.mp4"]
         jobs.download(config, "v")
         assert http.requests["/clip.mp4"] == asked

@@ -33,7 +33,7 @@ def test_a_database_without_tables_is_no_traceback(server, monkeypatch):
 
 
 def test_an_empty_database_says_how_to_begin(database):
-    assert "Next: dataminer populate" in shown()
+    assert "then `dataminer populate`" in shown()
 
 
 def test_claims_failures_and_retries_are_shown_with_their_reasons(database):

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 from dataminer import planning
-from dataminer.cli.ingest import DEFAULT_CONFIG
-from dataminer.config import load_file
+from dataminer.config import load_files
 from dataminer.store import Store
 from dataminer.sync import jobs
 from dataminer.sync.stages import STAGES
@@ -18,7 +17,7 @@ from dataminer.sync.stages import STAGES
 
 def main(last: str) -> None:
     """Do all stages up to ``last`` in the working directory, as its configuration says."""
-    config = load_file(DEFAULT_CONFIG)
+    config = load_files()
     stages = list(STAGES)[: list(STAGES).index(last) + 1]
     for project in config.project_names:
         for video_id in sorted(planning.plan(config, [project]).members[project]):

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from dataminer.config import Config, ExtractConfig, generate, load, load_file
+from dataminer.config import Config, ExtractConfig, generate, load, load_files
 from dataminer.config.download import JS_RUNTIMES, PROXIES
 from dataminer.config.models import PolicyConfig
 from dataminer.errors import ConfigError
@@ -213,12 +213,12 @@ def test_files_that_are_no_config(tmp_path: Path, text, part):
     file = tmp_path / "c.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=part):
-        load_file(file)
+        load_files([file])
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"nothing\.yaml cannot be read.*Next"):
-        load_file(tmp_path / "nothing.yaml")
+        load_files([tmp_path / "nothing.yaml"])
 
 
 def test_the_default_file_and_the_schema_agree_with_the_models():

@@ -209,7 +209,7 @@ class TestPage:
     def test_a_project_without_any_file_is_a_page_too(self, store: Store, tmp_path: Path) -> None:
         write_report(store, Facts("none", "POPULATING"), tmp_path / "x.html")
         drawn = (tmp_path / "x.html").read_text()
-        assert "Not made yet: dedup and detect. Next: run snakemake." in drawn
+        assert "Dedup and detect have not run yet. Next: `snakemake --config project=none`" in drawn
 
     def test_what_strangers_wrote_is_text(self, store: Store, tmp_path: Path) -> None:
         made = make_project(store, "birds", videos=2, frames=30)

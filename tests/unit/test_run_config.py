@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake.common.configfile import load_configfile
+from snakemake.utils import update_config
 
-from dataminer.config import load_file, load_job, load_run
+from dataminer.config import load_files, load_job, load_run
 from dataminer.errors import ConfigError
 
 SECRETS = {
@@ -46,7 +48,7 @@ def test_a_name_that_yaml_reads_as_something_else_is_refused(
     path = written(text)
     name = yaml.load(text, yaml.BaseLoader).popitem()[1]
     name = name[-1] if isinstance(name, list) else name
-    for load in (load_file, lambda p: load_run(yaml.safe_load(text), [p], None)):
+    for load in (lambda p: load_files([p]), lambda p: load_run(yaml.safe_load(text), [p], None)):
         with pytest.raises(ConfigError) as caught:
             load(path)
         assert f"YAML reads {name} as {read}" in str(caught.value)
@@ -59,7 +61,8 @@ def test_a_name_that_yaml_reads_as_something_else_is_refused(
 )
 def test_names_of_digits_work(written: Any, text: str) -> None:
     names = yaml.load(text, yaml.BaseLoader).popitem()[1]
-    assert load_file(written(text)).project_names == (names if isinstance(names, list) else [names])
+    read = load_files([written(text)]).project_names
+    assert read == (names if isinstance(names, list) else [names])
 
 
 @pytest.mark.parametrize("name", ["2024_05", "007", "1e3", "0x1f", "12", "birds", "'007'", '"007"'])
@@ -141,9 +144,9 @@ def test_the_last_that_names_projects_decides(written: Any) -> None:
 
 
 def test_a_mapping_that_is_merged_in_names_projects(written: Any) -> None:
-    assert load_file(written("<<: {projects: [a, b]}")).project_names == ["a", "b"]
+    assert load_files([written("<<: {projects: [a, b]}")]).project_names == ["a", "b"]
     with pytest.raises(ConfigError, match="YAML reads 2024_05 as 202405"):
-        load_file(written("<<: {project: 2024_05}"))
+        load_files([written("<<: {project: 2024_05}")])
 
 
 def test_secrets_on_the_command_line_are_refused() -> None:
@@ -165,3 +168,39 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(values: dict[str, Any]) -> 
     with pytest.raises(ConfigError) as caught:
         load_run(values, [], None)
     assert "s3cret" not in str(caught.value)
+
+
+LAYERS = [
+    "project: a\ninput: {files: [x], max_results_per_query: 7}\n"
+    "extract: {every_seconds: 2, quality: 80}",
+    "extract: {quality: 90}\ndownload: {policy: {min_size_mb: 2}}",
+    "extract: {quality: 70}\nstore: other\ndedup: {threshold: 3}",
+]
+
+
+@pytest.mark.parametrize("files", [[0, 1], [1, 0], [0, 1, 2], [2, 1, 0], [0, 0]])
+def test_files_are_laid_over_each_other_as_snakemake_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[int]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [tmp_path / f"{number}.yaml" for number in range(len(LAYERS))]
+    for path, text in zip(paths, LAYERS, strict=True):
+        path.write_text(text)
+    given = [paths[number] for number in files]
+    read: dict[str, Any] = {}
+    for path in given:
+        update_config(read, load_configfile(path))
+    assert load_files(given) == load_run(read, given, None)
+
+
+def test_the_default_file_lies_under_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config").mkdir()
+    Path("config/config.yaml").write_text("project: birds\nstore: big\ninput: {files: [birds]}")
+    Path("cats.yaml").write_text("project: cats\ninput: {urls: ['http://h/a.mp4']}")
+    Path("more.yaml").write_text("input: {urls: ['http://h/a.mp4']}")
+    settings = load_files([Path("cats.yaml")])
+    assert (settings.project_names, settings.store) == (["cats"], "big")
+    assert settings.input.files == []  # of the birds
+    assert load_files([Path("more.yaml")]).input.files == ["birds"]
+    assert load_files().project_names == ["birds"]

@@ -104,7 +104,7 @@ def test_a_config_that_names_no_video_says_where_to_write_them(site: Site):
     site.configure(project="void")
     done = site.dataminer_here("populate")
     assert done.returncode == 1
-    assert "names no videos" in done.stderr
+    assert "no videos are named in" in done.stderr
     assert "Next: fill input.files" in done.stderr
 
 

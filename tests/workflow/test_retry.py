@@ -25,7 +25,7 @@ def test_failures_that_are_tried_again_and_a_video_that_came_later(mined: Site, 
     done = mined.dataminer_here("retry", "--class", "no_video")
     assert done.returncode == 0, done.stderr
     assert "dedup and detect run again: birds" in done.stdout
-    assert "Next: `snakemake`" in done.stdout
+    assert "Next: `snakemake --config project=birds`" in done.stdout
     assert stage(mined, "birds") == "FILTERING"
 
     source = tmp_path / "late.mp4"

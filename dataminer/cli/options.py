@@ -1,0 +1,112 @@
+"""Options that commands share, and the settings that they lead to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from dataminer.config import DEFAULT_FILE, Config, load_files
+from dataminer.errors import ConfigError, DatabaseError
+from dataminer.store import Store
+
+Projects = Annotated[
+    Optional[list[str]],
+    typer.Option("--project", "-p", help="Only this project; may be given several times."),
+]
+ConfigFiles = Annotated[
+    Optional[list[Path]],
+    typer.Option(
+        "--config",
+        "--configfile",
+        "-c",
+        metavar="FILE",
+        help=f"A configuration file that lies over {DEFAULT_FILE}, as with `snakemake"
+        " --configfile`; may be given several times, each over those before it.",
+        show_default="those that the project was last run with",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def readings(
+    files: Sequence[Path] | None, projects: list[str] | None = None, *, database: bool = True
+) -> list[Config]:
+    """Return the settings of projects, read from the files given or from those of their last run.
+
+    Parameters
+    ----------
+    files : list of Path, optional
+        As given with ``--config``.
+    projects : list of str, optional
+        As named on the command line; none for all that there are.
+    database : bool
+        Whether the command needs the database anyway; one that does not goes on without it.
+
+    Returns
+    -------
+    list of Config
+        Each of the projects that it names: projects with the same files share one.
+
+    Raises
+    ------
+    ConfigError
+        When a file or a key is wrong. If no project is named, those whose files cannot be read are
+        passed over, with a line on stderr.
+    """
+    from dataminer.sync.configfiles import by_files
+
+    if files:
+        return [load_files(files)]
+    try:
+        groups = by_files(projects or [])
+    except DatabaseError as error:
+        if database:
+            raise
+        _say(f"which configuration files the last run read is not known: {error.message}")
+        groups = {(): projects or []}
+    found = []
+    for used, names in groups.items():
+        try:
+            settings = load_files(used)
+        except ConfigError as error:
+            if projects:
+                raise
+            _say(f"passed over project {', '.join(names)}: {error}")
+            continue
+        named = {"project": None, "projects": names} if names else {}
+        found.append(settings.model_copy(update=named))
+    return found or [load_files()]
+
+
+def settings_of(
+    files: Sequence[Path] | None, projects: list[str] | None = None, *, database: bool = True
+) -> Config:
+    """Return the settings that projects have in common, see :func:`readings`.
+
+    Raises
+    ------
+    ConfigError
+        When their stores differ, or how claims are watched.
+    """
+    first, *others = readings(files, projects, database=database)
+    for other in others:
+        if (other.store_path, other.monitor) != (first.store_path, first.monitor):
+            raise ConfigError(
+                f"projects {first.project_names[0]} and {other.project_names[0]} differ in `store`"
+                " or `monitor`",
+                "name one with --project, or the configuration files with --config",
+            )
+    return first
+
+
+def store_of(files: Sequence[Path] | None, projects: list[str] | None = None) -> Store:
+    """Return the store that projects lie in, see :func:`settings_of`."""
+    return Store(settings_of(files, projects).store_path)
+
+
+def _say(line: str) -> None:
+    print(f"dataminer: {line}", file=sys.stderr)

@@ -1,0 +1,115 @@
+"""One reading of the configuration: `snakemake --configfile` and `dataminer --config`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dataminer.frames import read_table
+from dataminer.store import Store
+from tests.support import videos
+from tests.support.site import Site, jobs
+
+SECRET = "s3cret"
+CATS = """
+project: cats
+store: big
+input: {files: [one.mp4]}
+extract: {every_seconds: 0.2}
+download: {proxy: "http://ann:s3cret@127.0.0.1:9"}
+"""
+
+
+@pytest.fixture
+def cats(site: Site) -> Iterator[Site]:
+    """A project of a file of its own, beside the default one, which names another."""
+    site.configure(project="birds", input={"files": ["two.mp4"]}, dedup={"threshold": 0})
+    (site.folder / "cats.yaml").write_text(CATS)
+    for name in ("one", "two"):
+        videos.make_video(site.folder / f"{name}.mp4", frames=25)
+    done = site.dataminer_here("populate", "-c", "cats.yaml")
+    assert "project cats: 1 video added" in done.stdout, done.stderr
+    assert "`snakemake -n --configfile cats.yaml`" in done.stdout
+    yield site
+
+
+def frames(site: Site, store: str = "big") -> dict[str, int]:
+    """Return how many frames were taken out of each video."""
+    found = (site.folder / store / "frames").glob("*/*/frames.parquet")
+    return {table.parts[-3][:3]: read_table(table, ["pts_time"]).num_rows for table in found}
+
+
+def said(site: Site, *arguments: str) -> str:
+    done = site.snakemake(*arguments)
+    return done.stdout + done.stderr
+
+
+def test_who_names_the_project_need_not_name_its_files(cats: Site) -> None:
+    done = cats.snakemake("-c2", "--config", "project=cats", "--", "only_dedup")
+    assert done.returncode == 0, done.stderr
+    assert "dataminer: reads cats.yaml, as the last run of project cats" in done.stderr
+    assert SECRET not in done.stdout + done.stderr + json.dumps(cats.dump())
+    assert not (cats.folder / "data").exists()
+    dense = frames(cats)
+    assert list(dense.values()) == [max(dense.values())] and dense["one"] > 2
+
+    told = cats.dataminer_here("sync", "-n")
+    assert "nothing to mend" in told.stdout, told.stdout + told.stderr
+    done = cats.dataminer_here("export", "cats", "--frames-only", "-f", "csv", "--to", "out")
+    assert done.returncode == 0, done.stderr
+    assert cats.dataminer_here("report", "cats").returncode == 0
+    page = Store(cats.folder / "big").report("cats") / "index.html"
+    assert f"{dense['one']:,} extracted" in page.read_text()
+    assert "other settings" not in cats.dataminer_here("status").stdout
+
+    # another video: jobs of their own processes read the same files
+    done = cats.dataminer_here("add-video", "two.mp4", "-p", "cats")
+    assert "`snakemake -n --config project=cats`" in done.stdout
+    again = cats.snakemake("-c2", "--config", "project=cats", "--", "only_dedup")
+    assert again.returncode == 0, again.stderr
+    assert {key: n for key, n in jobs(again).items() if key in ("download", "extract")} == {
+        "download": 1,
+        "extract": 1,
+    }
+    assert frames(cats) == {"one": dense["one"], "two": dense["one"]}
+
+
+def test_the_last_run_decides_and_files_that_are_named_count_more(cats: Site) -> None:
+    dry = ("-n", "--config", "project=cats", "--", "only_extract")
+    (cats.folder / "rare.yaml").write_text("extract: {every_seconds: 0.5}")
+    given = ("-c2", "--configfile", "cats.yaml", "rare.yaml", "--", "only_extract")
+    assert cats.snakemake(*given).returncode == 0
+    assert frames(cats)["one"] == 2
+    assert "extract: 1 due" not in said(cats, *dry)
+    other = said(cats, "-n", "--configfile", "cats.yaml", "--", "only_extract")
+    assert "extract: 1 due" in other
+    (cats.folder / "rare.yaml").unlink()
+    lost = cats.snakemake(*dry)
+    assert lost.returncode != 0
+    assert "last run with rare.yaml, which is not there" in lost.stderr
+    assert cats.snakemake("--unlock", "--config", "project=cats").returncode == 0
+
+
+def test_a_plain_run_goes_on_with_the_files_of_the_last_one(cats: Site) -> None:
+    (cats.folder / "rare.yaml").write_text("extract: {every_seconds: 0.5}")
+    cats.populate()
+    assert cats.snakemake("-c2", "--configfile", "rare.yaml", "--", "only_extract").returncode == 0
+    plain = said(cats, "-n", "only_extract")
+    assert "reads rare.yaml, as the last run of project birds" in plain
+    assert " due" not in plain
+    only = said(cats, "-n", "--configfile", "config/config.yaml", "--", "only_extract")
+    assert "extract: 1 due" in only
+    (cats.folder / "config" / "config.yaml").write_text("projects: [birds, cats]")
+    assert "birds with rare.yaml; cats with cats.yaml" in said(cats, "-n")
+
+
+def test_a_run_without_a_database_says_what_it_says_today(cats: Site, tmp_path: Path) -> None:
+    done = cats.snakemake("-n", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert done.returncode != 0
+    assert "the database at postgresql://nobody@127.0.0.1:1/none cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+    lint = cats.snakemake("--lint", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert lint.returncode == 0, lint.stderr
