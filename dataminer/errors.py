@@ -234,6 +234,8 @@ class TransientError(StageError):
 
     wait: float | None = None
     """Seconds until another attempt can help, if that is known."""
+    progressed = False
+    """Whether the next attempt goes on from where this one came to."""
 
 
 class InputChanged(TransientError):

@@ -86,7 +86,10 @@ MODELS = Path("models")
 PROJECTS = SETTINGS.project_names
 # where the jobs of a run say that they are done
 RUNS = runs / "{run}"
-MIRROR = Mirror(lambda rule, batch: run().members.get(rule, {}).get(batch, ()))
+MIRROR = Mirror(
+    lambda rule, batch: run().members.get(rule, {}).get(batch, ()),
+    SETTINGS.monitor,
+)
 GUARD = Guard()
 
 

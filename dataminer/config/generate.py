@@ -33,8 +33,8 @@ run are given with `snakemake --config project=birds` or `--config 'extract={eve
 **A project remembers the files that it was last run with** (their names, not what they say), or
 first populated with. So `snakemake --config project=birds`, `dataminer export birds` or `dataminer
 status` read them again, and the run says so. Files that are named take their place: `--configfile
-config/config.yaml` is the default file alone. What counts is, in this order: the command line, files
-that are named, files of the last run, `config/config.yaml`.
+config/config.yaml` is the default file alone. What counts is, in this order: the command line,
+files that are named, files of the last run, `config/config.yaml`.
 
 A changed value re-runs the stages it touches and what follows them, nothing else: `filter.*`
 re-runs filter, dedup and detect; `dedup.*` dedup and detect; `detect.*` detect. After a change of

@@ -292,6 +292,8 @@ class MonitorConfig(Section):
     """A claim without a heartbeat for so long may be taken over."""
     max_attempts: int = Field(3, ge=1, le=100)
     """After so many attempts that ended without a result, a video is FAILED."""
+    give_up_hours: float = Field(24.0, ge=0, le=8760)
+    """What fails in passing is FAILED after `max_attempts` attempts over at least so long."""
     retry_seconds: float = Field(2.0, gt=0, le=3600)
     """What failed in passing is tried again after so long, and once more after five times that."""
     no_progress_minutes: float = Field(15.0, gt=0, le=1440)

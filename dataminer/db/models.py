@@ -69,6 +69,8 @@ class _Claimable(SQLModel):
     created_at: datetime = _now()
     updated_at: datetime = _now()
     not_before: datetime | None = _now(nullable=True)
+    failures: int = _count()
+    failing_since: datetime | None = _now(nullable=True)
     suspect: bool = Field(
         default=False, nullable=False, sa_column_kwargs={"server_default": sa.text("false")}
     )

@@ -179,13 +179,20 @@ class _Run:
         gc.freeze()  # they share what is loaded, which a collection would copy
         gc.enable()
         try:
-            left = self._round(self.batch.videos)
+            alone = self._left_alone()
+            left = alone | self._round([v for v in self.batch.videos if v not in alone])
             for again in (self._busy, self._passing, self._counted, self._memory):
                 left = again(left)
         finally:
             with suppress(DatabaseError, psycopg2.Error):  # the end of the run counts, too
                 _recount(self.batch, self.batch.videos, patience=0)
         self._tell(left)
+
+    def _left_alone(self) -> dict[str, Attempt]:
+        """Return the videos that are for a later run: they have killed their jobs too often."""
+        project_id = projects.id_of(self.batch.project) if self.batch.project else None
+        found = claims.left_alone(STAGES[self.batch.stage], self.batch.videos, project_id)
+        return {video_id: Attempt(Ending.PAUSED, error) for video_id, error in found.items()}
 
     # ---- rounds: each takes what is left, and returns what is left after it
 

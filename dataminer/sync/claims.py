@@ -49,8 +49,12 @@ class Claim:
     attempts : int
         How many attempts, this one included, have begun since the last result.
     again : bool
-        Whether an earlier attempt may have left something: the first that was killed with its whole
-        job is not counted.
+        Whether an earlier attempt may have left something: one that was killed with its whole job
+        is not counted.
+    failures : int
+        How many attempts have failed in passing since the last result.
+    failing_seconds : float
+        How long ago the first of them was.
     """
 
     stage: Stage
@@ -58,6 +62,8 @@ class Claim:
     lease: int
     attempts: int
     again: bool = True
+    failures: int = 0
+    failing_seconds: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.stage.name} of {' '.join(str(value) for value in self.key.values())}"
@@ -73,6 +79,7 @@ class RowState:
     error: str | None
     error_class: str | None
     suspect: bool
+    failures: int
     made: str | None
 
 
@@ -223,6 +230,18 @@ def suspects(stage: Stage, videos: Iterable[str]) -> set[str]:
     return transaction(work, patience=PATIENCE, name=name, keep=False, single=True)
 
 
+def left_alone(stage: Stage, videos: Iterable[str], project_id: int | None) -> dict[str, str]:
+    """Return those of some videos that killed their jobs too often to be tried now, and why."""
+    values = {"videos": list(videos), "project_id": project_id}
+
+    def work(connection: Connection) -> dict[str, str]:
+        with connection.cursor() as cursor:
+            cursor.execute(compose(cursor, statements.LEFT_ALONE, stage, ()), values)
+            return dict(cursor.fetchall())
+
+    return transaction(work, patience=PATIENCE, name=session_name(stage), single=True)
+
+
 def look(stage: Stage, key: Mapping[str, Any]) -> RowState | None:
     """Return what the row says, or None when there is no such row."""
     row = _execute(statements.LOOK, stage, key, {}, patience=PATIENCE)
@@ -301,6 +320,7 @@ def release(
     error_class: str | None,
     counts: bool,
     suspect: bool = False,
+    failing: bool = False,
     wait: float | None = None,
 ) -> bool:
     """Give a claim back without a result.
@@ -315,6 +335,8 @@ def release(
         Whether this attempt counts against ``max_attempts``.
     suspect : bool
         Whether the row was worked on when its job was killed: the next attempt is made alone.
+    failing : bool
+        Whether it is one of the failures after which a row is given up, or left alone for a while.
     wait : float or None
         Seconds before the next attempt.
 
@@ -329,6 +351,7 @@ def release(
         "released": held.stage.released,
         "counts": counts,
         "suspect": suspect,
+        "failing": failing,
         "wait": wait,
         "error": error,
         "error_class": error_class,

@@ -22,6 +22,7 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
+from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass
 from dataminer.sync import claims, projects
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 _SLURM_LOG = re.compile(r"/(?:rule|group)_[^/]+/(?:[^/]*/)*(\d+(?:_\d+)?)\.log$")
 PATIENCE = 10.0  # seconds that the end of a run waits for what is still to be told
 
+_DEFAULTS = MonitorConfig()
 _LINGER_SECONDS = 4.0  # in which workers end whose job was killed
 # of any project: whose claim it is, is looked at for each
 _IN_STATUS = """
@@ -53,7 +55,7 @@ _STATES = {
     "BOOT_FAIL": ErrorClass.NODE_FAIL,
     "PREEMPTED": ErrorClass.NODE_FAIL,
 }
-_COUNTS = {ErrorClass.KILLED, ErrorClass.OUT_OF_MEMORY}
+_BLAMED = {ErrorClass.KILLED, ErrorClass.OUT_OF_MEMORY}
 _ASK_SECONDS = 30
 # slurmstepd's own lines in a job's log, without cgroups and with them
 _OUT_OF_MEMORY = re.compile(
@@ -84,12 +86,18 @@ class Death:
     of_job: bool = True
 
 
-def give_back(rule: str, wildcards: Mapping[str, str], death: Death) -> bool:
+def give_back(
+    rule: str,
+    wildcards: Mapping[str, str],
+    death: Death,
+    settings: MonitorConfig = _DEFAULTS,
+) -> bool:
     """Give back the claim that a job left when it died, and note in its row how that was.
 
-    The attempt counts if the video was the cause: its worker was lost, or its whole job for the
-    second time, the first time having made it a suspect, which is tried alone. A job that Slurm
-    ends is warned first, and gives its claim back itself; then only the note is left to make.
+    The attempt counts if the video's own worker was lost. A whole job that is killed condemns no
+    video: it makes it a suspect, which is tried alone. One that was killed so ``max_attempts``
+    times is left alone for some hours, see :func:`pause_of_killed`. A job that Slurm ends is warned
+    first, and gives its claim back itself; then only the note is left to make.
 
     Only a claim whose holder is known to be dead: a process of this host that is no more, or that
     very Slurm job. Any other may be a retry, another run, or a process that outlived its job, and
@@ -104,6 +112,8 @@ def give_back(rule: str, wildcards: Mapping[str, str], death: Death) -> bool:
         The job's wildcards.
     death : Death
         How it ended.
+    settings : MonitorConfig
+        How often a suspect is tried.
 
     Returns
     -------
@@ -121,15 +131,31 @@ def give_back(rule: str, wildcards: Mapping[str, str], death: Death) -> bool:
     if row is None or row.status != stage.running or not _is_of(row.locked_by, death):
         return False
     held = Claim(stage, key, row.lease, attempts=0)
-    blamed = death.error_class in _COUNTS
-    counts = not death.of_job or (blamed and row.suspect)
+    blamed = death.of_job and death.error_class in _BLAMED
+    alone = blamed and row.suspect
+    last = alone and row.failures + 1 >= settings.max_attempts
+    if last:
+        error = f"the job died: {death.how}. Next: {killed_too_often(key)}"
     return claims.release(
         held,
         error=error,
         error_class=death.error_class,
-        counts=counts,
-        suspect=blamed and death.of_job,
+        counts=not death.of_job,
+        suspect=blamed,
+        failing=alone,
+        wait=pause_of_killed(settings) if last else None,
     )
+
+
+def pause_of_killed(settings: MonitorConfig) -> float:
+    """Return for how many seconds a video is left alone that was killed with its job too often."""
+    return max(settings.give_up_hours, 1.0) * 3600
+
+
+def killed_too_often(key: Mapping[str, Any]) -> str:
+    """Return what to do about a row whose jobs were killed."""
+    again = f"--video {key['video_id']}" if "video_id" in key else ""
+    return f"raise the rule's mem_mb in the profile, then `dataminer retry {again}`"
 
 
 class Mirror(logging.Handler):
@@ -142,12 +168,17 @@ class Mirror(logging.Handler):
     ----------
     members : callable
         The videos of a batch, by rule and batch.
+    settings : MonitorConfig
+        As for :func:`give_back`.
     """
 
     def __init__(
-        self, members: Callable[[str, str], Iterable[str]] = lambda rule, batch: ()
+        self,
+        members: Callable[[str, str], Iterable[str]] = lambda rule, batch: (),
+        settings: MonitorConfig = _DEFAULTS,
     ) -> None:
         super().__init__()
+        self._settings = settings
         self._members = members
         self._heard: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._listen, name="mirror", daemon=True)
@@ -210,7 +241,7 @@ class Mirror(logging.Handler):
     def _give_back(self, job: int, death: Death) -> None:
         rule, wildcards = self._jobs[job]
         if "batch" not in wildcards:
-            give_back(rule, wildcards, death)
+            give_back(rule, wildcards, death, self._settings)
             return
         project = wildcards.get("project")
         name = f"{rule}/{project}" if project else rule
@@ -220,7 +251,7 @@ class Mirror(logging.Handler):
         while left := [
             video_id
             for video_id in left
-            if not give_back(rule, {**wildcards, "video_id": video_id}, death)
+            if not give_back(rule, {**wildcards, "video_id": video_id}, death, self._settings)
         ]:
             if death.slurm_job or time.monotonic() > until:
                 return

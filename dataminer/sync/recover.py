@@ -13,12 +13,13 @@ from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.errors import ErrorClass
 from dataminer.sync import projects
+from dataminer.sync.mirror import pause_of_killed
 from dataminer.sync.stages import STAGES
 
 # ---- statements: identifiers in braces, values bound -------------------------------------------
 
 # The lease stays: whoever held it finds the row no longer running, and writes nothing. The attempt
-# counts only for a suspect, so that a video that kills its jobs ends as FAILED. A row that somebody
+# does not count; a suspect that was killed too often is left alone for a while. A row that somebody
 # else has locked at this moment is alive, or is being taken over.
 _RECOVER = """
 WITH stale AS (
@@ -32,7 +33,12 @@ WITH stale AS (
 UPDATE {table} t SET
     {status} = (%(released)s::text[])[array_position(%(running)s::text[], s.was::text)],
     locked_by = NULL, locked_at = NULL, heartbeat_at = NULL, error_class = %(error_class)s,
-    attempts = CASE WHEN suspect THEN attempts ELSE greatest(attempts - 1, 0) END, suspect = true,
+    attempts = greatest(attempts - 1, 0), suspect = true,
+    failures = failures + suspect::int,
+    failing_since = CASE WHEN suspect THEN coalesce(failing_since, clock_timestamp())
+        ELSE failing_since END,
+    not_before = CASE WHEN suspect AND failures + 1 >= %(max_attempts)s
+        THEN clock_timestamp() + make_interval(secs => %(pause)s) END,
     error = 'job died without a word (last heartbeat ' || round(s.age) || ' s ago on '
         || split_part(s.locked_by, ':', 1) || '). Next: run snakemake again'
 FROM stale s WHERE t.{id} = s.id
@@ -152,6 +158,8 @@ def _recover(connection: Connection, table: str, settings: MonitorConfig) -> lis
         "released": [stage.released for stage in stages],
         "stale": settings.stale_threshold_minutes * 60,
         "error_class": ErrorClass.KILLED,
+        "max_attempts": settings.max_attempts,
+        "pause": pause_of_killed(settings),
     }
     return [Recovered(table, *row) for row in _ask(connection, query, values)]
 

@@ -6,14 +6,17 @@
 
 # A claim: exactly one row, skipped when somebody else has it locked at this moment. The lease
 # rises with each claim and fences every later write; a FAILED row that is tried anew counts anew.
-# An attempt that ended with its whole job is counted only if the row is a suspect already.
+# An attempt that ended with its whole job is not counted: a job dies of more than one video.
 CLAIM = """
 UPDATE {table} AS t SET
     {status} = %(running)s, locked_by = %(owner)s, lease = lease + 1,
     locked_at = clock_timestamp(), heartbeat_at = clock_timestamp(),
     attempts = CASE WHEN {status} = 'FAILED' THEN 1
-        WHEN {status} = ANY(%(held)s) AND NOT suspect THEN greatest(attempts, 1)
+        WHEN {status} = ANY(%(held)s) THEN greatest(attempts, 1)
         ELSE attempts + 1 END,
+    failures = failures + (suspect AND {status} = ANY(%(held)s))::int,
+    failing_since = CASE WHEN suspect AND {status} = ANY(%(held)s)
+        THEN coalesce(failing_since, clock_timestamp()) ELSE failing_since END,
     suspect = suspect OR {status} = ANY(%(held)s)
 WHERE {key} AND lease = (
     SELECT lease FROM {table}
@@ -23,7 +26,8 @@ WHERE {key} AND lease = (
             lease = %(dead_lease)s
             OR heartbeat_at < clock_timestamp() - make_interval(secs => %(stale)s))))
     FOR UPDATE SKIP LOCKED)
-RETURNING lease, attempts, attempts > 1 OR suspect
+RETURNING lease, attempts, attempts > 1 OR suspect, failures,
+    coalesce(extract(epoch FROM clock_timestamp() - failing_since)::float, 0)
 """
 
 # Claims of the oldest rows that are ready, passing over those that somebody has locked at this
@@ -52,7 +56,15 @@ WANTED = {
 }
 
 LOOK = """
-SELECT {status}, lease, locked_by, error, error_class, suspect, {made} FROM {table} WHERE {key}
+SELECT {status}, lease, locked_by, error, error_class, suspect, failures, {made}
+FROM {table} WHERE {key}
+"""
+
+# killed with their jobs too often: the next run that may try them is a later one
+LEFT_ALONE = """
+SELECT video_id, coalesce(error, '') FROM {table}
+WHERE video_id = ANY(%(videos)s) AND suspect AND not_before > clock_timestamp()
+    AND (%(project_id)s IS NULL OR to_jsonb({table}) ->> 'project_id' = %(project_id)s::text)
 """
 
 SUSPECTS = """
@@ -70,7 +82,8 @@ FINISH = """
 UPDATE {table} SET
     {status} = %(done)s, locked_by = NULL, locked_at = NULL, heartbeat_at = NULL,
     attempts = CASE WHEN %(done)s = 'FAILED' THEN attempts ELSE 0 END,
-    not_before = NULL, suspect = false, costs = costs || %(cost)s{columns}
+    not_before = NULL, suspect = false, failures = 0, failing_since = NULL,
+    costs = costs || %(cost)s{columns}
 WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
 """
 
@@ -79,6 +92,9 @@ UPDATE {table} SET
     {status} = %(released)s, locked_by = NULL, locked_at = NULL, heartbeat_at = NULL,
     attempts = CASE WHEN %(counts)s THEN attempts ELSE greatest(attempts - 1, 0) END,
     suspect = suspect OR %(suspect)s,
+    failures = failures + %(failing)s::int,
+    failing_since = CASE WHEN %(failing)s THEN coalesce(failing_since, clock_timestamp())
+        ELSE failing_since END,
     not_before = clock_timestamp() + make_interval(secs => %(wait)s),
     error = coalesce(%(error)s, error), error_class = coalesce(%(error_class)s, error_class)
 WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
@@ -115,7 +131,8 @@ WITH counted AS (
         coalesce(sum(s.frames) FILTER (WHERE s.video = 'EXTRACTED'), 0) AS frames,
         coalesce(sum(pv.passed_frames)
             FILTER (WHERE pv.status IN ('FILTERED', 'FILTERED_EMPTY')), 0) AS passed,
-        count(*) FILTER (WHERE pv.status IN ('PENDING', 'FILTERING')) AS unfiltered,
+        count(*) FILTER (WHERE pv.status IN ('PENDING', 'FILTERING')
+            AND v.failing_since IS NULL AND pv.failing_since IS NULL) AS unfiltered,
         count(*) FILTER (WHERE v.status <> 'PENDING' OR pv.status <> 'PENDING') AS begun,
         count(*) FILTER (WHERE pv.status IN ('FILTERED', 'FILTERED_EMPTY')) AS usable
     FROM projects p

@@ -17,10 +17,12 @@ from dataminer.errors import (
     ErrorClass,
     FailedBefore,
     InputChanged,
+    Kind,
     PermanentError,
     StageError,
     TransientError,
     UncheckedError,
+    kind_of,
     os_error_class,
 )
 from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
@@ -204,6 +206,7 @@ def perform(work: Work, settings: MonitorConfig, *, patient: bool = True) -> Out
             error=_described(error),
             error_class=error_class,
             counts=counts,
+            failing=_is_failing(error),
             wait=error.wait if isinstance(error, TransientError) else None,
         ):
             raise LeaseLost.of(held) from error
@@ -332,8 +335,10 @@ def _try(
         if not last:
             raise
         return cost, error
-    except TransientError:
-        raise
+    except TransientError as error:
+        if not (work.write_failure and _is_failing(error) and _is_over(held, settings)):
+            raise
+        return cost, _given_up(held, error)
     except PermanentError as error:
         return cost, error
     except MemoryError as error:
@@ -386,6 +391,31 @@ def _write_failure(work: Work, staging: Path, error: StageError) -> None:
     for entry in staging.iterdir():
         entry.unlink()
     work.write_failure(staging, error, error.error_class)
+
+
+def _is_failing(error: BaseException) -> bool:
+    """Tell whether an error says something of the source, and not of this machine or its pace."""
+    return (
+        isinstance(error, TransientError)
+        and not isinstance(error, UncheckedError)
+        and kind_of(error.error_class) is Kind.TRANSIENT
+        and error.error_class not in (ErrorClass.RATE_LIMIT, ErrorClass.BOT_CHECK)
+        and not error.progressed
+    )
+
+
+def _is_over(held: Claim, settings: MonitorConfig) -> bool:
+    """Tell whether the attempt that fails in passing now is the last."""
+    tried = held.failures + 1 >= settings.max_attempts
+    return tried and held.failing_seconds >= settings.give_up_hours * 3600
+
+
+def _given_up(held: Claim, error: TransientError) -> StageError:
+    hours = held.failing_seconds / 3600
+    spread = f" in {hours:,.0f} hours" if hours >= 1 else ""
+    message = f"{error.message}; given up after {held.failures + 1} attempts{spread}"
+    again = f"once that has changed, `dataminer retry --class {error.error_class}`"
+    return StageError(message, error.error_class, again)
 
 
 def _gave_up(held: Claim, settings: MonitorConfig) -> PermanentError:

@@ -124,7 +124,7 @@ class Owners(RuleBasedStateMachine):
         assert got.lease == row.lease + 1
         if row.status == "FAILED":
             expected = 1
-        elif over and not row.suspect:  # which of its job's videos ended it, nobody knows
+        elif over:  # which of its job's videos ended it, nobody knows
             expected = max(row.attempts, 1)
         else:
             expected = row.attempts + 1

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dataminer.errors import ErrorClass
-from dataminer.sync import mirror
+from dataminer.sync import claims, mirror, stages
 from dataminer.sync.mirror import Death, Mirror, give_back
 from tests.support.postgres import execute
 
@@ -62,19 +62,27 @@ def video(database: str) -> tuple[Any, ...]:
     return execute(database, "SELECT status, locked_by, attempts, error_class FROM videos")[0]
 
 
-def test_the_claim_of_a_dead_process_is_given_back_and_counts_for_a_suspect(
+def test_the_claim_of_a_dead_process_is_given_back_and_condemns_nobody(
     rows: str, dead: str
 ) -> None:
-    """The first time it may have been another video of its batch."""
-    hold(rows, dead)
-    assert give_back("download", VIDEO, GONE)
-    assert video(rows) == ("PENDING", None, 0, "killed")
-    hold(rows, dead)
-    assert give_back("download", VIDEO, GONE)
-    assert video(rows) == ("PENDING", None, 1, "killed")
+    """The first time it may have been another video of its batch; then it is tried alone."""
+    waits = "SELECT suspect, failures, not_before > now() + interval '23 hours' FROM videos"
+    for failures in range(3):
+        hold(rows, dead)
+        assert give_back("download", VIDEO, GONE)
+        assert video(rows) == ("PENDING", None, 0, "killed")
+        assert execute(rows, waits) == [(True, failures, None)]
     ((error,),) = execute(rows, "SELECT error FROM videos")
-    assert error.startswith("the job died: SIGKILL. Next: ")
+    assert error.startswith("the job died: SIGKILL. Next: run snakemake again")
     assert not give_back("download", VIDEO, GONE)
+    hold(rows, dead)
+    assert give_back("download", VIDEO, GONE)
+    assert execute(rows, waits) == [(True, 3, True)]
+    ((error,),) = execute(rows, "SELECT error FROM videos")
+    assert error.endswith(
+        "raise the rule's mem_mb in the profile, then `dataminer retry --video v`"
+    )
+    assert claims.left_alone(stages.DOWNLOAD, ["v"], None) == {"v": error}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from tests.support.waiting import wait_for
 
 FILTER = {"min_sharpness": 0}
 # columns that differ
-PASSING = ("lease", "created_at", "updated_at", "locked_at", "heartbeat_at", "costs")
+PASSING = ("workdir", "lease", "created_at", "updated_at", "locked_at", "heartbeat_at", "costs")
 _FETCHED = re.compile(rb'"downloaded_at": "[^"]+"')
 PATIENCE = 120.0  # seconds until what a test waits for must have come, on a busy machine
 _PAUSE = """

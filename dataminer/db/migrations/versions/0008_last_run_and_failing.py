@@ -1,0 +1,25 @@
+"""What each project was last run with, and how long attempts have failed in passing."""
+
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+
+_TABLES = ("projects", "videos", "project_videos")
+
+
+def upgrade() -> None:
+    """Add the columns; nobody knows of older rows."""
+    op.execute("ALTER TABLE projects ADD workdir varchar, ADD configfiles jsonb")
+    for table in _TABLES:
+        op.execute(
+            f"ALTER TABLE {table} ADD failures integer NOT NULL DEFAULT 0,"
+            " ADD failing_since timestamptz"
+        )
+
+
+def downgrade() -> None:
+    """Drop them."""
+    for table in _TABLES:
+        op.execute(f"ALTER TABLE {table} DROP failures, DROP failing_since")
+    op.execute("ALTER TABLE projects DROP workdir, DROP configfiles")
