@@ -139,6 +139,18 @@ _LOCAL = {
     ErrorClass.NODE_FAIL,
     ErrorClass.INTERNAL,
 }
+# failures of a download that a link with a signature may also end in once that has expired
+MENDED_BY_SIGNATURE = frozenset(
+    _TRANSIENT - {ErrorClass.UNCHECKED, ErrorClass.CHANGED}
+    | {
+        ErrorClass.REMOVED,
+        ErrorClass.PRIVATE,
+        ErrorClass.MEMBERS_ONLY,
+        ErrorClass.LOGIN,
+        ErrorClass.GEO,
+        ErrorClass.UNSUPPORTED,
+    }
+)
 # what an error of the operating system means: nothing of it is the video's fault
 _ERRNO = {
     errno.ENOSPC: ErrorClass.DISK_FULL,

@@ -9,6 +9,8 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
+from dataminer.signatures import unsigned
+
 HIDDEN = "..."
 UNREADABLE = "a URL that cannot be read"
 
@@ -109,12 +111,17 @@ class SourceUrl(MaskedUrl):
         return not self.is_path and self.masked == self._raw
 
     @property
+    def is_signed(self) -> bool:
+        """Whether it is a link with a signature, see :mod:`dataminer.signatures`."""
+        return not self.is_path and unsigned(self._raw) != self._raw
+
+    @property
     def kept(self) -> str:
-        """What a store keeps: the URL without user, password and parameters such as a token."""
+        """What a store keeps: the URL without user, password, signature and tokens."""
         if self.is_path:
             return self._raw
         try:
-            parts = _without_user(urlsplit(self._raw))
+            parts = _without_user(urlsplit(unsigned(self._raw)))
         except ValueError:
             return UNREADABLE
         items = [_mask_item(item, keep=not is_secret(item)) for item in parts.query.split("&")]

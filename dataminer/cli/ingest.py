@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,9 +24,11 @@ from dataminer.ingest.parse import inert, printable
 from dataminer.ingest.search import Asked, look_up
 from dataminer.ingest.sources import Collected, LookUp, Source, collect
 from dataminer.stages.gate import YOUTUBE, Paused
-from dataminer.sync import projects
+from dataminer.store import Store
+from dataminer.sync import projects, renewal
 from dataminer.sync.budget import FleetGate, is_refusal
 from dataminer.sync.configfiles import files_of, remember
+from dataminer.urls import SourceUrl
 
 _INTERRUPTED = 128 + 2  # as a shell has it for a program that SIGINT ended
 
@@ -63,8 +65,7 @@ def populate_from(files: Sequence[Path] = (), *, dry_run: bool = False) -> None:
         progress=_say,
         skip=config.store_path,
     )
-    run = commands.snakemake((), files, dry_run=True)
-    _take(config.project_names, found, run, files, dry_run=dry_run)
+    _take(config.project_names, found, config, files, typed=False, dry_run=dry_run)
 
 
 def _to_populate(files: Sequence[Path], *, dry_run: bool) -> tuple[Config, list[Path]]:
@@ -116,12 +117,18 @@ def add_source(
     if not found.sources and len(found.rejected) == 1:
         raise DataminerError(f"{found.rejected[0].text}: {found.rejected[0].reason}")
     manual = [replace(source, source_type=SourceType.MANUAL) for source in found.sources]
-    run = commands.snakemake([project], files, dry_run=True)
-    _take([project], replace(found, sources=manual), run, files, dry_run=dry_run)
+    found = replace(found, sources=manual)
+    _take([project], found, config, files, typed=True, dry_run=dry_run)
 
 
 def _take(
-    names: list[str], found: Collected, run: str, files: Sequence[Path], *, dry_run: bool
+    names: list[str],
+    found: Collected,
+    config: Config,
+    files: Sequence[Path],
+    *,
+    typed: bool,
+    dry_run: bool,
 ) -> None:
     for rejected in found.rejected:
         _say(f"not used: {rejected.origin}: {rejected.text}: {rejected.reason}")
@@ -134,13 +141,12 @@ def _take(
             f"nothing was added to project {' or '.join(names)}: none of the sources can be used",
             "correct what is listed above",
         )
-    for project in names:
-        if dry_run:
-            _preview(project, found)
-        else:
-            _add(project, found)
-    if not dry_run:
+    if dry_run:
+        _preview(names, found)
+    else:
+        _add(names, found, Store(config.store_path))
         remember(names, files, only_first=not files)
+        run = commands.snakemake(names if typed else (), files, dry_run=True)
         print(f"Next: `{run}` shows what would be done, without -n it is done")
     if found.interrupted:
         raise typer.Exit(_INTERRUPTED)
@@ -172,56 +178,83 @@ def _asking(config: Config, *, dry_run: bool) -> LookUp:
     return asking
 
 
-def _add(project: str, found: Collected) -> None:
+def _add(names: list[str], found: Collected, store: Store) -> None:
     schema.upgrade()
-    added = projects.add_videos(project, found.sources)
-    print(
-        f"project {project}: {_videos(added.new_to_project)} added,"
-        f" {added.given - added.new_to_project} known already"
-        f" ({added.new_to_store} new to the store), {len(found.rejected)} not used"
-    )
+    links = renewal.look_up(found.sources)
+    _renew(links.renewed(found.sources), store)
+    for project in names:
+        added = projects.add_videos(project, _named(found.sources, links, project))
+        print(
+            f"project {project}: {_videos(added.new_to_project)} added,"
+            f" {added.given - added.new_to_project} known already"
+            f" ({added.new_to_store} new to the store), {len(found.rejected)} not used"
+        )
+
+
+def _named(sources: list[Source], links: renewal.Links, project: str) -> list[Source]:
+    """Return sources under the ids that their rows have, if there are any."""
+    return [replace(source, video_id=links.id_of(source, project)) for source in sources]
+
+
+def _renew(links: Mapping[str, SourceUrl], store: Store) -> None:
+    """Give videos that are known their new links, and say so."""
+    renewed = renewal.renew(links, store)
+    for video_id, owner in renewed.held.items():
+        _say(f"not renewed: {video_id}: {owner} works on a dataset with it; run again after that")
+    if renewed.videos:
+        count = len(renewed.retried)
+        again = f"; {_videos(count)} that had failed will be tried again" if count else ""
+        print(f"{_links(len(renewed.videos))} renewed{again}")
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What the database says: which videos it has, and whether the project has them."""
+    """What the database says: which videos it has, and whether each project has them."""
 
-    videos: dict[str, bool]
+    links: renewal.Links = field(default_factory=renewal.Links)
+    videos: dict[str, dict[str, bool]] = field(default_factory=dict)
     remark: str = ""
     told: bool = True
 
-    def state(self, source: Source) -> str:
+    def state(self, video_id: str, project: str) -> str:
         if not self.told:
             return "?"
-        in_project = self.videos.get(source.video_id)
+        in_project = self.videos.get(project, {}).get(video_id)
         return {None: "new", False: "new to project", True: "known"}[in_project]
 
 
-def _preview(project: str, found: Collected) -> None:
-    known = _ask(project, found.sources)
-    states = [known.state(source) for source in found.sources]
-    for source, state in zip(found.sources, states, strict=True):
-        print("  ".join(_line(state, source)))
-    count = Counter(states)
-    print(
-        f"project {project}: {_videos(len(states) - count['known'])} would be added,"
-        f" {count['known']} known already ({count['new']} new to the store),"
-        f" {len(found.rejected)} not used{known.remark}; nothing was written"
-    )
+def _preview(names: list[str], found: Collected) -> None:
+    known = _ask(names, found.sources)
+    renewed = known.links.renewed(found.sources)
+    for project in names:
+        sources = _named(found.sources, known.links, project)
+        states = [known.state(source.video_id, project) for source in sources]
+        for source, state in zip(sources, states, strict=True):
+            print("  ".join(_line(state, source, renewed=source.video_id in renewed)))
+        count = Counter(states)
+        print(
+            f"project {project}: {_videos(len(states) - count['known'])} would be added,"
+            f" {count['known']} known already ({count['new']} new to the store),"
+            f" {len(found.rejected)} not used{known.remark}; nothing was written"
+        )
+    if renewed:
+        print(f"{_links(len(renewed))} would be renewed")
 
 
-def _ask(project: str, sources: list[Source]) -> _Known:
+def _ask(names: list[str], sources: list[Source]) -> _Known:
     """Ask which videos are known, without making a database where there is none."""
     if no_database():
-        return _Known({}, "; there is no database yet, so all are new")
+        return _Known(remark="; there is no database yet, so all are new")
     try:
-        return _Known(projects.known(project, [source.video_id for source in sources]))
+        links = renewal.look_up(sources)
+        ids = {name: [s.video_id for s in _named(sources, links, name)] for name in names}
+        return _Known(links, {name: projects.known(name, ids[name]) for name in names})
     except DatabaseError as error:
         remark = f"; which of them are known cannot be told: {inert(error.message)}"
-        return _Known({}, remark, told=False)
+        return _Known(remark=remark, told=False)
 
 
-def _line(state: str, source: Source) -> Iterator[str]:
+def _line(state: str, source: Source, *, renewed: bool) -> Iterator[str]:
     info = source.source_info
     yield f"{state:<14}"
     yield f"{source.video_id:<11}"
@@ -231,10 +264,16 @@ def _line(state: str, source: Source) -> Iterator[str]:
     yield printable(str(source.url))
     if info.get("title"):
         yield printable(info["title"])
+    if renewed:
+        yield "(its new link)"
 
 
 def _videos(count: int) -> str:
     return f"{count} video{'' if count == 1 else 's'}"
+
+
+def _links(count: int) -> str:
+    return f"{count} link{'' if count == 1 else 's'}"
 
 
 def _say(line: str) -> None:

@@ -55,8 +55,9 @@ def populate(
     """Add everything under `input` of a configuration to its project.
 
     Searches, playlists and channels are listed on YouTube, the rest is only read. What is known
-    already changes nothing, so that it can be run again at any time; what cannot be used is
-    reported with its place, and the rest is added. Ctrl-C ends the listing and adds what was found
+    already changes nothing, so that it can be run again at any time; only a link with a new
+    signature replaces the old one, and is tried next. What cannot be used is reported with its
+    place, and the rest is added. Ctrl-C ends the listing and adds what was found
     until then; a second one adds nothing. The project remembers the files, so that later commands
     need only its name.
 

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from dataminer.errors import ConfigError
 from dataminer.ingest import youtube
+from dataminer.signatures import unsigned
 from dataminer.urls import SourceUrl, mask_line
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
@@ -72,8 +73,8 @@ def parse(text: str, *, base: Path = Path()) -> Source:
     Source
         Of type ``"URL"`` or ``"FILE"``. The id of a YouTube video is YouTube's; any other is a
         readable part of the name, `-`, and 10 digits of the SHA-256 of the normalised link
-        (without user and password) or of the resolved path: at least 12 characters, so that it
-        never equals one of YouTube's.
+        (without user, password and signature) or of the resolved path: at least 12 characters, so
+        that it never equals one of YouTube's.
 
     Raises
     ------
@@ -162,7 +163,7 @@ def _from_url(text: str, url: str) -> Source:
     user, at, _ = parts.netloc.rpartition("@")
     full = SourceUrl(shown.replace("//", f"//{user}{at}", 1))
     stem = PurePosixPath(unquote(urlsplit(full.masked).path, errors="replace")).stem
-    return Source(_make_id(stem, shown), full, "URL")
+    return Source(_make_id(stem, unsigned(shown)), full, "URL")
 
 
 def _from_youtube(text: str, parts: SplitResult) -> Source:
@@ -174,7 +175,7 @@ def _from_youtube(text: str, parts: SplitResult) -> Source:
 
 
 def _normalised(text: str, parts: SplitResult, host: str, port: int | None) -> str:
-    """Spell a link in the one way its id is made from; without user, password and fragment."""
+    """Spell a link in one way; without user, password and fragment."""
     scheme = parts.scheme.lower()
     try:
         host = host if host.isascii() else host.encode("idna").decode()

@@ -83,7 +83,8 @@ def collect(
     Returns
     -------
     Collected
-        Each video once, the first mention wins; and everything that could not be used.
+        Each video once, as it was mentioned first, with the last signature that its link was
+        given with; and everything that could not be used.
     """
     say = progress or (lambda line: None)
     collector = _Collector(settings, base, download or DownloadConfig(), look_up, say, skip)
@@ -95,7 +96,9 @@ def collect(
             if isinstance(item, Rejected):
                 rejected.append(item)
             else:
-                sources.setdefault(item.video_id, item)
+                first = sources.setdefault(item.video_id, item)
+                if item.url.is_signed:
+                    sources[item.video_id] = replace(first, url=item.url)
     except KeyboardInterrupt:
         interrupted = True
     return Collected(list(sources.values()), rejected, interrupted)

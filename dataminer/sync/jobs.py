@@ -208,7 +208,17 @@ def download_work(config: Config, video_id: str) -> Work:
         "policy": policy,
     }
 
+    present = url
+
     def make(out: Path) -> None:
+        nonlocal present
+        try:
+            fetch_into(out)
+        except Exception:
+            present, _ = _source_of(video_id)  # a new signature may have come meanwhile
+            raise
+
+    def fetch_into(out: Path) -> None:
         fetch = partial(
             fetch_video,
             url,
@@ -238,8 +248,8 @@ def download_work(config: Config, video_id: str) -> Work:
         write_failure=results.failed_info(marks),
         instead=kept,
         forced=again,
-        inputs=partial(_identity, url),
-        input_state=source,
+        inputs=lambda: _identity(present) or present,
+        input_state=source or url,
     )
 
 

@@ -180,6 +180,20 @@ def retry(
     return retried
 
 
+def retry_within(
+    connection: Connection, videos: list[str], error_classes: Iterable[str], store: Store
+) -> tuple[list[Retried], set[int]]:
+    """As :func:`retry`, as part of a transaction that has locked the videos' rows.
+
+    Returns
+    -------
+    list of Retried, set of int
+        The projects, by id, are to be recounted after the transaction.
+    """
+    choice = _Choice((), tuple(videos), tuple(map(str, error_classes)))
+    return _page(connection, videos, choice, store, dry_run=False)
+
+
 def fetch_again(videos: Iterable[str], *, dry_run: bool = False) -> dict[str, str | None]:
     """Have videos fetched anew by the next run of snakemake, whatever there is of them.
 

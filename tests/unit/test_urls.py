@@ -120,6 +120,10 @@ def test_what_is_told_of_a_local_file_leaves_without_its_folder() -> None:
         (f"http://h/a?hdnts=exp=1~hmac={SECRET}&n=1", "http://h/a?hdnts=...&n=1"),
         (f"http://h/a?apikey={SECRET}#token={SECRET}", "http://h/a?apikey=..."),
         (f"http://h/http://u:{SECRET}@o/a", "http://h/http://o/a"),
+        (
+            f"http://h/a?n=1&AWSAccessKeyId={SECRET}&Signature={SECRET}&Expires=17",
+            "http://h/a?n=1",
+        ),
     ],
 )
 def test_a_store_keeps_what_names_the_file(url: str, kept: str) -> None:
