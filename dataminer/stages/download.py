@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from dataminer.config.models import DownloadConfig, PolicyConfig
 from dataminer.errors import (
+    MENDED_BY_SIGNATURE,
     ErrorClass,
     PermanentError,
     StageError,
@@ -196,11 +197,18 @@ def _fetch(order: _Order) -> _Taken:
         path = order.out / found.name
         os.replace(found, path)
     except BaseException as error:
-        if order.keep is None or isinstance(error, PermanentError):
+        if order.keep is None or _is_final(error, order.url):
             kept.remove()
         raise
     kept.remove()
     return _Taken(path, _about(info))
+
+
+def _is_final(error: BaseException, url: SourceUrl) -> bool:
+    """Tell whether there will be no further attempt, with another signature either."""
+    if not isinstance(error, PermanentError):
+        return False
+    return not (url.is_signed and error.error_class in MENDED_BY_SIGNATURE)
 
 
 def _transfer(order: _Order, kept: Kept) -> tuple[Path, dict[str, Any]]:

@@ -101,7 +101,7 @@ class Kept:
         name : str
             What the finished file will be called.
         source : str
-            What it is of: link and format.
+            What it is of: link, without its signature, and format.
 
         Returns
         -------

@@ -9,6 +9,7 @@ from typing import Any
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError
+from dataminer.signatures import unsigned
 from dataminer.stages import policy, ytdlp
 from dataminer.stages.resume import PART, Kept, Version
 from dataminer.stages.watch import Watch
@@ -98,7 +99,7 @@ class Transfer:
             message = f"{self._shown}: offers its video only over {info.get('protocol')}"
             raise PermanentError(message, ErrorClass.UNSUPPORTED, "give an http(s) link")
         self._file = self._name(str(info.get("ext")))
-        self._source = f"{self._url} {info.get('format_id')}"
+        self._source = f"{unsigned(self._url)} {info.get('format_id')}"
         self._version = self._kept.begin(self._file, self._source)
         direct = info.get("protocol") in _DIRECT and info.get("url")
         self._media = Request(info["url"]).url if direct else ""

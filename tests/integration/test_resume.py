@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from dataminer.config.models import DownloadConfig
-from dataminer.errors import ErrorClass, PermanentError, TransientError
+from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
 from dataminer.stages import watch
 from dataminer.stages.download import DownloadResult, download
 from tests.support.http_server import File, Reply, Server, serve
+from tests.support.signed import SIGNATURES, signed
 from tests.support.videos import make_video
 from tests.support.waiting import wait_for
 
@@ -74,13 +75,19 @@ def kept(store: Path) -> int:
 
 
 def broken_off(
-    server: Server, clip: Path, store: Path, *, after: int | None = None, **said: Any
+    server: Server,
+    clip: Path,
+    store: Path,
+    *,
+    after: int | None = None,
+    query: str = "",
+    **said: Any,
 ) -> tuple[str, int]:
     """Have a first attempt break off in the middle; return the link and what is there."""
     stall = File(clip, stop_after=after or clip.stat().st_size // 2, **said)
     link = server.add("/clip.mp4", [clip, stall])
     with pytest.raises(TransientError) as caught:
-        fetch(link, store, QUICK.model_copy(update={"socket_timeout": 0.3}))
+        fetch(link + query, store, QUICK.model_copy(update={"socket_timeout": 0.3}))
     assert caught.value.error_class is ErrorClass.TIMEOUT
     server.add("/clip.mp4", File(clip, **said))
     return link, kept(store)
@@ -164,6 +171,33 @@ def test_another_link_begins_anew(server: Server, clip: Path, tmp_path: Path) ->
     link = server.add("/moved.mp4", File(clip, ONE))
     assert fetch(link, tmp_path).video.read_bytes() == clip.read_bytes()
     assert server.ranges["/moved.mp4"][-1] is None
+
+
+@pytest.mark.parametrize(
+    ("service", "status"), [*((name, 403) for name in SIGNATURES), ("google", 400), ("azure", 404)]
+)
+def test_a_new_signature_goes_on_where_the_old_one_stopped(
+    server: Server, clip: Path, tmp_path: Path, service: str, status: int
+) -> None:
+    query = signed("?id=1", 1, service)
+    link, there = broken_off(server, clip, tmp_path, etag=ONE, query=query)
+    new = signed(f"{link}?id=1", 2, service)
+    server.add("/clip.mp4", Reply(status))
+    with pytest.raises(StageError):
+        fetch(link + query, tmp_path)
+    server.add("/clip.mp4", [clip, File(clip, ONE)])
+    assert fetch(new, tmp_path).video.read_bytes() == clip.read_bytes()
+    assert server.ranges["/clip.mp4"][-1] == f"bytes={there}-"
+
+
+@pytest.mark.parametrize("query", ["", "?id=2", "?id=1&versionId=1"])
+def test_a_new_signature_of_another_object_begins_anew(
+    server: Server, clip: Path, tmp_path: Path, query: str
+) -> None:
+    link, _ = broken_off(server, clip, tmp_path, etag=ONE, query=signed("?id=1", 1))
+    server.add("/clip.mp4", [clip, File(clip, ONE)])
+    assert fetch(signed(link + query, 2), tmp_path).video.read_bytes() == clip.read_bytes()
+    assert server.ranges["/clip.mp4"][-1] is None
 
 
 def test_three_attempts_fetch_each_byte_once(server: Server, clip: Path, tmp_path: Path) -> None:
