@@ -43,6 +43,7 @@ class Verdict(NamedTuple):
 DONE = Verdict(State.DONE)
 NEW, LOST, RETRIED, FETCH_AGAIN = "new", "lost", "to be tried again", "to be fetched again"
 BEGUN, BEFORE, FORCED = "begun before", "failed before", "forced"
+PASSING = "failed in passing"
 INPUT, SETTINGS = "made from other input", "made with other settings"
 UNRECORDED, REPLACED = "not recorded yet", "replaced since its row was written"
 KEPT = "cannot be made anew"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from dataminer.config import Config
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
+from dataminer.errors import ErrorClass, Kind, kind_of
 from dataminer.filestats import stats, times
 from dataminer.frames import FRAMES_FILE
 from dataminer.images import ARCHIVE_FILE, seem_whole
@@ -24,6 +25,7 @@ from dataminer.planning.verdicts import (
     KEPT,
     LOST,
     NEW,
+    PASSING,
     REPLACED,
     RETRIED,
     UPTO,
@@ -291,7 +293,8 @@ class Videos:
             yield Verdict(State.DUE, BEGUN)
         if row.status == _V.PENDING or row.downloaded_with is None:
             asked = FETCH_AGAIN if row.downloaded_with == stages.FETCH_AGAIN else RETRIED
-            yield Verdict(State.DUE, asked if row.downloaded_with else NEW)
+            first = PASSING if _has_failed_in_passing(row) else NEW
+            yield Verdict(State.DUE, asked if row.downloaded_with else first)
         if row.status == _V.FAILED and row.extracted_with is None:  # what is there stays
             folder = partial(self._store.video, row.video_id)
             yield from self._changed("download", row.downloaded_with, folder)
@@ -498,6 +501,11 @@ def _named(folder: Callable[[str], Path], name: str) -> Callable[[str], str]:
     """Return what names a file of each video, as text: paths would take a third of a plan."""
     before, after = str(folder("\0") / name).split("\0")
     return lambda video_id: f"{before}{video_id}{after}"
+
+
+def _has_failed_in_passing(row: Video) -> bool:
+    known = {each for each in ErrorClass if kind_of(each) is Kind.TRANSIENT}
+    return row.error_class in known
 
 
 def _is_kept(row: Video) -> bool:

@@ -42,7 +42,9 @@ WHERE video_id = ANY(%(videos)s) ORDER BY video_id COLLATE "C" FOR NO KEY UPDATE
 
 _RENEW = """
 UPDATE videos v SET url = m.url,
-    not_before = CASE WHEN v.status <> 'PENDING' THEN v.not_before END
+    not_before = CASE WHEN v.status <> 'PENDING' THEN v.not_before END,
+    failures = CASE WHEN v.status = 'PENDING' THEN 0 ELSE v.failures END,
+    failing_since = CASE WHEN v.status <> 'PENDING' THEN v.failing_since END
 FROM unnest(%(videos)s::text[], %(urls)s::text[]) AS m (video_id, url)
 WHERE v.video_id = m.video_id
 """

@@ -89,7 +89,7 @@ def give(*links: str, dry_run: bool = False, projects: tuple[str, ...] = ("p",))
     """Populate projects from links."""
     values = {"projects": list(projects), "input": {"urls": list(links)}}
     Path("list.yaml").write_text(json.dumps(values))
-    populate_from(Path("list.yaml"), dry_run=dry_run)
+    populate_from([Path("list.yaml")], dry_run=dry_run)
 
 
 @pytest.mark.parametrize("service", SIGNATURES)

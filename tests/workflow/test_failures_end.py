@@ -1,0 +1,106 @@
+"""What fails in passing holds nothing back, and ends; what is retried is tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import videos
+from tests.support.http_server import Reply, Server, serve
+from tests.support.site import Site, stage
+
+HEALS = ("heals403", "heals500")
+FOR_EVER = {"dead": "network", "refused": "network", "closed": "blocked"}
+
+
+@pytest.fixture
+def http():
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def twenty(site: Site, http: Server, shapes_weights: Path) -> Site:
+    """A project of fifteen files and of five links that do not work at present."""
+    (site.folder / "clips").mkdir()
+    for number in range(15):
+        path = site.folder / "clips" / f"c{number:02}.mp4"
+        videos.make_video(path, frames=5 + number, size=(160, 120))
+    links = [
+        "http://dead.invalid/dead.mp4",
+        "http://127.0.0.1:9/refused.mp4",
+        http.add("/closed.mp4", Reply(status=401)),
+        http.add("/heals403.mp4", Reply(status=403)),
+        http.add("/heals500.mp4", Reply(status=500)),
+    ]
+    site.configure(
+        project="birds",
+        input={"files": ["clips"], "urls": links},
+        download={"retries": 0},
+        monitor={"retry_seconds": 0.05, "give_up_hours": 2},
+        detect={"model": str(shapes_weights), "image_size": 160},
+    )
+    site.populate()
+    return site
+
+
+def by_name(site: Site, columns: str) -> dict[str, tuple]:
+    rows = site.rows(f"SELECT split_part(video_id, '-', 1), {columns} FROM videos")
+    return {name: columns for name, *columns in rows}
+
+
+def pass_hours(site: Site, hours: float) -> None:
+    site.rows(f"UPDATE videos SET failing_since = failing_since - interval '{hours} hours'")
+
+
+def test_links_that_fail_hold_nothing_back_and_end_after_the_hours(
+    twenty: Site, http: Server
+) -> None:
+    done = twenty.mine()  # and so ends well
+    assert stage(twenty, "birds") == "COMPLETE"
+    told = by_name(twenty, "status, error_class, attempts, failures")
+    assert {name: row for name, row in told.items() if row[0] != "EXTRACTED"} == {
+        name: ["PENDING", FOR_EVER.get(name, row[1]), 0, 3]
+        for name, row in told.items()
+        if name in (*HEALS, *FOR_EVER)
+    }
+    for name in (*HEALS, *FOR_EVER):
+        assert f"waits for the next run: {name}-" in done.stderr + done.stdout
+
+    # two of them heal; the others are within the hours
+    for name in HEALS:
+        http.add(f"/{name}.mp4", twenty.folder / "clips" / f"c0{HEALS.index(name)}.mp4")
+    pass_hours(twenty, 1)
+    dry = twenty.snakemake("-n")
+    assert "download: 5 due (5 failed in passing)" in dry.stdout + dry.stderr
+    twenty.mine()
+    told = by_name(twenty, "status")
+    assert {name for name, (status,) in told.items() if status == "PENDING"} == {*FOR_EVER}
+    assert stage(twenty, "birds") == "COMPLETE"
+    ((extracted,),) = twenty.rows("SELECT videos_extracted FROM projects")
+    assert extracted == 17
+
+    # the hours are over
+    pass_hours(twenty, 1)
+    twenty.mine()
+    told = by_name(twenty, "status, error_class")
+    failed = {name: row[1] for name, row in told.items() if row[0] == "FAILED"}
+    assert failed == FOR_EVER
+    assert stage(twenty, "birds") == "COMPLETE"
+    ((error,),) = twenty.rows("SELECT error FROM videos WHERE video_id LIKE 'closed-%'")
+    assert "given up after 7 attempts in 2 hours. Next: once that has changed, `dataminer" in error
+    quiet = twenty.snakemake("-n")
+    assert " due" not in quiet.stdout + quiet.stderr
+
+    # each can be tried again
+    requests = http.requests["/closed.mp4"]
+    http.add("/closed.mp4", twenty.folder / "clips" / "c02.mp4")
+    for name in ("network", "blocked"):
+        assert twenty.dataminer_here("retry", "--class", name).returncode == 0
+    told = by_name(twenty, "status, failures, failing_since")
+    assert all(told[name] == ["PENDING", 0, None] for name in FOR_EVER)
+    twenty.mine("only_filter")
+    assert http.requests["/closed.mp4"] > requests
+    told = by_name(twenty, "status")
+    assert [told[name] for name in FOR_EVER] == [["PENDING"], ["PENDING"], ["EXTRACTED"]]
