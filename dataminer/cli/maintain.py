@@ -12,16 +12,24 @@ import typer
 from dataminer import commands
 from dataminer.cli.options import ConfigFiles, settings_of, store_of
 from dataminer.config import Config
-from dataminer.errors import DataminerError
+from dataminer.db.enums import ProjectVideoStatus, VideoStatus
+from dataminer.errors import DataminerError, ErrorClass
 from dataminer.store import Store
 
 if TYPE_CHECKING:
     from dataminer.sync.maintenance import Deletion
 
+_STATUSES = list(dict.fromkeys(map(str, (*VideoStatus, *ProjectVideoStatus))))
 _SHOWN = 20  # rows and folders that are named; --json has all
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 ProjectArgument = Annotated[str, typer.Argument(help="The project.", metavar="PROJECT")]
+
+
+def _status(text: str) -> str:
+    if text.upper() not in _STATUSES:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(_STATUSES)}")
+    return text.upper()
 
 
 def register(app: typer.Typer) -> None:
@@ -104,30 +112,100 @@ def delete_project(
 
 
 def delete_videos(
-    video_id: Annotated[list[str], typer.Argument(help="Ids of videos.", metavar="VIDEO_ID...")],
+    video: Annotated[
+        Optional[list[str]],
+        typer.Argument(help="Ids of videos, or the beginnings of them.", metavar="VIDEO"),
+    ] = None,
     *,
+    project: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--project",
+            "-p",
+            help="Only take them out of this project; may be given several times.",
+        ),
+    ] = None,
+    status: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            parser=_status,
+            metavar="STATUS",
+            help="Videos with this status, their own or in a project: FAILED, PENDING,"
+            " FILTERED_EMPTY, ...; may be given several times.",
+        ),
+    ] = None,
+    error_class: Annotated[
+        Optional[list[ErrorClass]],
+        typer.Option("--class", help="Failures of this class; may be given several times."),
+    ] = None,
     files: Annotated[
-        bool, typer.Option("--files", help="Also the downloaded files and the frames.")
+        bool,
+        typer.Option(
+            "--files",
+            help="Also the downloaded files and the frames; with --project, those of videos that"
+            " no other project uses.",
+        ),
     ] = False,
     all_projects: Annotated[
         bool, typer.Option("--all-projects", help="Also videos that several projects use.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only show what would be deleted.")
+    ] = False,
     yes: Yes = False,
     config: ConfigFiles = None,
 ) -> None:
-    """Delete videos, and take them out of the projects that use them.
+    """Delete videos, or take them out of a project.
 
-    Their filtered folders, which are links to frames, always go with them. The next snakemake runs
-    dedup and detect of the projects again, without them.
+    Videos are named, or chosen with --status and --class; what is given must all apply. With
+    --project, they leave this project and stay for others and for later. Their filtered folders,
+    which are links to frames, always go, and the next snakemake makes the dataset without them.
+    `dataminer populate` adds again what is still listed.
 
     Example: dataminer delete-videos aqz-KE-bpKQ --files
-    """
-    from dataminer.sync.maintenance import plan_videos
 
-    settings = settings_of(config)
-    store = Store(settings.store_path)
-    plan = plan_videos(store, video_id, files=files, all_projects=all_projects)
-    _delete(plan, settings, yes)
+    Example: dataminer delete-videos aqz-KE --project birds
+
+    Example: dataminer delete-videos --status FILTERED_EMPTY --project birds --dry-run
+
+    Example: dataminer delete-videos --class missing_source --project birds --files
+    """
+    from dataminer.monitor.why import find
+    from dataminer.sync import maintenance, projects
+    from dataminer.sync.retry import Choice
+
+    if not (video or status or error_class):
+        raise typer.BadParameter(
+            "name videos, or choose them with --status or --class,"
+            " e.g. dataminer delete-videos --status FAILED --project birds"
+        )
+    if project and all_projects:
+        raise typer.BadParameter("--project and --all-projects do not go together")
+    settings = settings_of(config, project)
+    ids = [find(text) for text in video or []]
+    choice = None
+    if status or error_class:
+        projects.ids_of(project or [])
+        asked = (project, ids, map(str, error_class or ()), status)
+        choice = Choice(*(tuple(given or ()) for given in asked))
+        ids = maintenance.chosen(choice)
+        if not ids:
+            print("no such videos: nothing to delete")
+            return
+    plan = maintenance.plan_videos(
+        Store(settings.store_path),
+        ids,
+        out_of=project or [],
+        files=files,
+        all_projects=all_projects,
+        choice=choice,
+    )
+    _delete(plan, settings, yes, dry_run=dry_run)
+    for name in maintenance.left_empty(plan):
+        print(
+            f"project {name} has no videos left. Next: `dataminer delete-project {name} --files`"
+            " deletes what was made of them, too"
+        )
 
 
 def cleanup_orphans(
@@ -231,12 +309,14 @@ def _force(
         print(f"Next: `{commands.snakemake([project], config)}`")
 
 
-def _delete(plan: Deletion, settings: Config, yes: bool) -> None:
+def _delete(plan: Deletion, settings: Config, yes: bool, *, dry_run: bool = False) -> None:
     from dataminer.sync.maintenance import carry_out
 
     for line in plan.summary():
         print(line)
-    if _agreed(yes):
+    if dry_run:
+        print("Nothing was deleted. Next: the same without --dry-run")
+    elif _agreed(yes):
         carry_out(plan, settings.monitor)
         print("deleted")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,10 @@ from dataminer.sync.discard import (
     refuse_outside,
     set_aside,
 )
+from dataminer.sync.retry import Choice
 from dataminer.sync.truth import Files, Verdict, existing
+
+_NAMED = 20  # videos and folders in a summary
 
 # ---- statements: values bound ------------------------------------------------------------------
 
@@ -44,18 +47,35 @@ EXCEPT SELECT video_id FROM project_videos WHERE project_id <> %(project)s
 ORDER BY 1
 """
 
-_KNOWN_VIDEOS = "SELECT video_id FROM videos WHERE video_id = ANY(%(videos)s)"
+# A project that has its frames of a video goes on with them, whatever became of the video since.
+_CHOSEN = """
+SELECT DISTINCT v.video_id COLLATE "C"
+FROM videos v LEFT JOIN (project_videos pv JOIN projects p USING (project_id)) USING (video_id),
+    LATERAL (SELECT v.status <> 'EXTRACTED'
+        AND coalesce(pv.status NOT IN ('FILTERED', 'FILTERED_EMPTY'), true) AS unfinished) s
+WHERE (%(all_projects)s OR p.name = ANY(%(names)s))
+    AND (%(all_videos)s OR v.video_id = ANY(%(videos)s))
+    AND (%(all_statuses)s OR pv.status = ANY(%(statuses)s)
+        OR v.status = ANY(%(statuses)s) AND (v.status = 'EXTRACTED' OR unfinished))
+    AND (%(all_classes)s OR pv.error_class = ANY(%(classes)s)
+        OR v.error_class = ANY(%(classes)s) AND unfinished)
+ORDER BY 1
+"""
 
 _COUNT = """
 SELECT count(*) FROM project_videos
-WHERE project_id = ANY(%(projects)s) OR video_id = ANY(%(videos)s)
+WHERE id = ANY(%(members)s) OR project_id = ANY(%(projects)s) OR video_id = ANY(%(videos)s)
+"""
+
+_LEFT_EMPTY = """
+SELECT name FROM projects WHERE project_id = ANY(%(projects)s) AND total_videos = 0 ORDER BY 1
 """
 
 # in the order in which `populate` writes, so that the two wait for each other at most
 _LOCK = (
     """
 SELECT video_id, locked_by, heartbeat_at >= clock_timestamp() - make_interval(secs => %(stale)s)
-FROM videos WHERE video_id = ANY(%(videos)s) ORDER BY video_id FOR UPDATE
+FROM videos WHERE video_id = ANY(%(locked)s) ORDER BY video_id FOR UPDATE
 """,
     """
 SELECT video_id, locked_by, heartbeat_at >= clock_timestamp() - make_interval(secs => %(stale)s)
@@ -91,6 +111,10 @@ class Deletion:
         Rows of `project_videos`.
     videos : tuple of str
         Rows of `videos`.
+    kept : tuple of str
+        Videos that leave projects, and stay with all that is not of these projects.
+    choice : Choice, optional
+        What must still apply to all of these videos.
     recount : tuple of int
         Projects that lose videos and stay.
     folders : tuple of Path
@@ -102,6 +126,8 @@ class Deletion:
     projects: tuple[int, ...] = ()
     members: tuple[int, ...] = ()
     videos: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    choice: Choice | None = None
     recount: tuple[int, ...] = ()
     folders: tuple[Path, ...] = ()
 
@@ -114,12 +140,15 @@ class Deletion:
         }
         told = ", ".join(f"{count} of {table}" for table, count in counts.items() if count)
         lines = [f"{self.what}: rows: {told or 'none'}"]
-        for folder in self.folders:
+        for folder in self.folders[:_NAMED]:
             size = measure([folder])
             lines.append(f"  {folder}: {size.files} files, {size.bytes / 1e6:.1f} MB")
         total = measure(self.folders)
         if len(self.folders) > 1:
-            lines.append(f"  in all {total.files} files, {total.bytes / 1e6:.1f} MB")
+            folders = f"{len(self.folders)} folders, {total.files} files"
+            lines.append(f"  in all {folders}, {total.bytes / 1e6:.1f} MB")
+        if self.kept:
+            lines.append(f"  stays, for other projects and for later: {_named(self.kept)}")
         return lines
 
 
@@ -156,10 +185,26 @@ def plan_project(store: Store, name: str, *, files: bool, videos: bool) -> Delet
     )
 
 
+def chosen(choice: Choice) -> list[str]:
+    """Return the videos to which all that is asked for applies.
+
+    Statuses and classes are those of a video or of its place in a project that was named, or in any
+    if none was. A video of which a project has its frames has not failed there, whatever became of
+    it since.
+    """
+    return [row[0] for row in _ask(_CHOSEN, **choice.values())]
+
+
 def plan_videos(
-    store: Store, video_ids: Iterable[str], *, files: bool, all_projects: bool
+    store: Store,
+    video_ids: Iterable[str],
+    *,
+    out_of: Iterable[str] = (),
+    files: bool,
+    all_projects: bool = False,
+    choice: Choice | None = None,
 ) -> Deletion:
-    """Plan the deletion of videos, out of all projects that use them.
+    """Plan the deletion of videos, out of all projects that use them or out of some only.
 
     Their filtered folders (links to frames) always go, or the next ``sync`` would bring the rows
     back.
@@ -170,35 +215,50 @@ def plan_videos(
         The store.
     video_ids : iterable of str
         Which.
+    out_of : iterable of str
+        The projects that lose them: others keep them, and so do the store and the database, except
+        with ``files`` what no other project uses. None for all projects, and the videos go.
     files : bool
         The downloaded files and the frames too.
     all_projects : bool
         Also videos that several projects use.
+    choice : Choice, optional
+        What the videos were chosen by, and must still be like when they are deleted.
 
     Raises
     ------
     DataminerError
-        When a video is unknown, or in several projects without ``all_projects``.
+        When there is no such project or it does not have such a video, or when several projects
+        use one without ``all_projects`` or ``out_of``.
     """
     wanted = sorted({checked(video_id, VIDEO_ID) for video_id in video_ids})
-    unknown = set(wanted) - {row[0] for row in _ask(_KNOWN_VIDEOS, videos=wanted)}
-    if unknown:
-        raise DataminerError(
-            f"the database knows no video {', '.join(sorted(unknown))}",
-            "`dataminer cleanup-orphans` finds files that no row knows",
-        )
-    members = _ask(_MEMBERS, projects=[], videos=wanted)
-    _refuse_shared(members, all_projects)
+    named = projects.ids_of(out_of)
+    used = _ask(_MEMBERS, projects=[], videos=wanted)
+    members = [row for row in used if row[3] in named or not named]
+    if named:
+        _refuse_strangers(wanted, members, named)
+        kept = {row[1] for row in used if row[3] not in named} if files else {*wanted}
+    else:
+        _refuse_shared(members, all_projects)
+        kept = set()
+    gone = [video_id for video_id in wanted if video_id not in kept]
     filtered = [store.filtered(project, video_id) for _, video_id, _, project in members]
-    central = of_videos(store, wanted) if files else []
+    central = of_videos(store, gone) if files else []
     return Deletion(
-        f"video{'s'[: len(wanted) != 1]} {', '.join(wanted)}",
+        _named(wanted) + (f" out of project {', '.join(sorted(named))}" if named else ""),
         store,
         members=tuple(row[0] for row in members),
-        videos=tuple(wanted),
+        videos=tuple(gone),
+        kept=tuple(sorted(kept)),
+        choice=choice,
         recount=tuple(sorted({row[2] for row in members})),
         folders=existing(*central, *filtered),
     )
+
+
+def left_empty(deletion: Deletion) -> list[str]:
+    """Return the projects that have no video any more, once a deletion is carried out."""
+    return [row[0] for row in _ask(_LEFT_EMPTY, projects=list(deletion.recount))]
 
 
 def carry_out(deletion: Deletion, settings: MonitorConfig) -> None:
@@ -222,6 +282,7 @@ def carry_out(deletion: Deletion, settings: MonitorConfig) -> None:
         "projects": list(deletion.projects),
         "members": list(deletion.members),
         "videos": list(deletion.videos),
+        "locked": [*deletion.videos, *deletion.kept],
         "recount": list(deletion.recount),
         "stale": settings.stale_threshold_minutes * 60,
     }
@@ -234,10 +295,15 @@ def carry_out(deletion: Deletion, settings: MonitorConfig) -> None:
             cursor.execute(_COUNT, values)
             if cursor.fetchone() != (len(deletion.members),):
                 raise _changed(deletion)
+            if deletion.choice:
+                again = replace(deletion.choice, videos=tuple(values["locked"]))
+                cursor.execute(_CHOSEN, again.values())
+                if len(cursor.fetchall()) != len(again.videos):
+                    raise _changed(deletion)
             for statement in _DELETE:
                 cursor.execute(statement, values)
-            again = {"projects": values["recount"], "refiltered": True}
-            cursor.execute(statements.REFRESH_PROJECTS, again)
+            left = {"projects": values["recount"], "refiltered": True}
+            cursor.execute(statements.REFRESH_PROJECTS, left)
 
     def with_files(connection: Connection) -> None:
         work(connection)
@@ -326,8 +392,25 @@ def _refuse_shared(members: list[tuple[Any, ...]], all_projects: bool) -> None:
     if shared and not all_projects:
         raise DataminerError(
             f"used by several projects: {'; '.join(shared)}",
-            "say --all-projects to delete them from all of these",
+            "say --project NAME to take them out of this one only, or --all-projects to delete them"
+            " from all",
         )
+
+
+def _refuse_strangers(
+    wanted: list[str], members: list[tuple[Any, ...]], named: Iterable[str]
+) -> None:
+    strangers = sorted({*wanted} - {row[1] for row in members})
+    if strangers:
+        raise DataminerError(
+            f"not in project {', '.join(sorted(named))}: {', '.join(strangers)}",
+            f"`dataminer why {strangers[0]}` names its projects",
+        )
+
+
+def _named(videos: Sequence[str]) -> str:
+    more = f" and {len(videos) - _NAMED} more" if len(videos) > _NAMED else ""
+    return f"video{'s'[: len(videos) != 1]} {', '.join(videos[:_NAMED])}{more}"
 
 
 def _refuse_live(locked: list[tuple[str, str | None, bool | None]]) -> None:

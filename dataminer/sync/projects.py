@@ -139,6 +139,29 @@ def id_of(project: str, *, session: str = "dataminer") -> int:
     return found[project]
 
 
+def ids_of(projects: Iterable[str]) -> dict[str, int]:
+    """Return the ids of projects, by name.
+
+    Raises
+    ------
+    DataminerError
+        When the database does not have all of them.
+    """
+    names = list(projects)
+
+    def work(connection: Connection) -> dict[str, int]:
+        with connection.cursor() as cursor:
+            return _ids(cursor, names)
+
+    found = transaction(work, name="projects")
+    missing = sorted(set(names) - found.keys())
+    if missing:
+        raise DataminerError(
+            f"there is no project {', '.join(missing)}", "`dataminer status` lists all projects"
+        )
+    return found
+
+
 def refresh(project_ids: Iterable[int], *, refiltered: bool = False) -> None:
     """Recount projects and move their stages on.
 

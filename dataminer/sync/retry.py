@@ -13,7 +13,6 @@ from psycopg2.extras import RealDictCursor
 from dataminer import recipes
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
-from dataminer.errors import DataminerError
 from dataminer.frames import FRAMES_FILE
 from dataminer.store import ANNOTATIONS_FILE, INFO_FILE, Store
 from dataminer.sync import projects as project_rows
@@ -26,8 +25,6 @@ Row = dict[str, Any]
 _PAGE = 500  # videos a transaction: their files are removed while their rows are locked
 
 # ---- statements --------------------------------------------------------------------------------
-
-_KNOWN = "SELECT name FROM projects WHERE name = ANY(%(names)s)"
 
 _CANDIDATES = """
 SELECT DISTINCT video_id COLLATE "C"
@@ -109,14 +106,22 @@ class Retried:
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """What the user asked for; an empty list asks for all."""
+class Choice:
+    """What the user asked for; an empty tuple asks for all.
+
+    Parameters
+    ----------
+    projects, videos, classes, statuses : tuple of str
+        Names, ids, classes of errors, and statuses.
+    """
 
     projects: tuple[str, ...]
     videos: tuple[str, ...]
     classes: tuple[str, ...]
+    statuses: tuple[str, ...] = ()
 
     def values(self) -> Row:
+        """Return what a statement binds."""
         return {
             "names": list(self.projects),
             "all_projects": not self.projects,
@@ -124,9 +129,12 @@ class _Choice:
             "all_videos": not self.videos,
             "classes": list(self.classes),
             "all_classes": not self.classes,
+            "statuses": list(self.statuses),
+            "all_statuses": not self.statuses,
         }
 
     def wants(self, row: Row) -> bool:
+        """Tell whether a row has failed in a class that was asked for."""
         return row["error"] is not None and (not self.classes or row["error_class"] in self.classes)
 
 
@@ -163,7 +171,8 @@ def retry(
     DataminerError
         When a project that was named does not exist.
     """
-    choice = _Choice(tuple(projects), tuple(videos), tuple(map(str, error_classes)))
+    choice = Choice(tuple(projects), tuple(videos), tuple(map(str, error_classes)))
+    project_rows.ids_of(choice.projects)
     found = transaction(lambda connection: _candidates(connection, choice), name="retry")
     retried: list[Retried] = []
     affected: set[int] = set()
@@ -227,20 +236,14 @@ def fetch_again(videos: Iterable[str], *, dry_run: bool = False) -> dict[str, st
     return {video_id: found.get(video_id) for video_id in wanted}
 
 
-def _candidates(connection: Connection, choice: _Choice) -> list[str]:
+def _candidates(connection: Connection, choice: Choice) -> list[str]:
     with connection.cursor() as cursor:
-        cursor.execute(_KNOWN, choice.values())
-        missing = sorted(set(choice.projects) - {row[0] for row in cursor.fetchall()})
-        if missing:
-            raise DataminerError(
-                f"there is no project {', '.join(missing)}", "`dataminer status` lists all projects"
-            )
         cursor.execute(_CANDIDATES, choice.values())
         return [row[0] for row in cursor.fetchall()]
 
 
 def _page(
-    connection: Connection, page: list[str], choice: _Choice, store: Store, dry_run: bool
+    connection: Connection, page: list[str], choice: Choice, store: Store, dry_run: bool
 ) -> tuple[list[Retried], set[int]]:
     """Reset one page of videos; files go first, while nobody else can claim the rows.
 
@@ -282,7 +285,7 @@ def _reset(cursor: Any, plans: list[_Plan]) -> None:
 class _Plan:
     """What becomes of one video, its places in projects, and its files."""
 
-    def __init__(self, video: Row, pairs: list[Row], choice: _Choice, store: Store) -> None:
+    def __init__(self, video: Row, pairs: list[Row], choice: Choice, store: Store) -> None:
         self.video = video
         self.store = store
         self.all_pairs = pairs

@@ -117,7 +117,8 @@ PROJECTS_OF_VIDEOS = """
 SELECT DISTINCT project_id FROM project_videos WHERE video_id = ANY(%(video_ids)s)
 """
 
-# Counters and stage of projects from their videos' rows; writes only what changed. Run after
+# Counters and stage of projects from their videos' rows; writes only what changed. What dedup and
+# detect counted stays until they run again, unless nothing is left for them to run on. Run after
 # LOCK_PROJECTS in the same transaction: a count taken before the lock could overwrite a newer one.
 REFRESH_PROJECTS = """
 WITH counted AS (
@@ -153,19 +154,22 @@ WITH counted AS (
         WHEN c.begun = 0 THEN 'POPULATING'
         WHEN c.unfiltered > 0 OR c.usable = 0 THEN 'FILTERING'
         WHEN %(refiltered)s OR p.project_stage IN ('POPULATING', 'FILTERING') THEN 'DEDUP_READY'
-        ELSE p.project_stage END AS stage
+        ELSE p.project_stage END AS stage,
+        (c.begun > 0 AND c.usable + c.unfiltered > 0)::int AS has_frames
     FROM counted c JOIN projects p USING (project_id)
 )
 UPDATE projects p SET
     project_stage = s.stage, total_videos = s.total, videos_pending = s.pending,
     videos_downloaded = s.downloaded, videos_extracted = s.extracted, videos_failed = s.failed,
-    extracted_frames = s.frames, filtered_frames = s.passed
+    extracted_frames = s.frames, filtered_frames = s.passed,
+    unique_frames = p.unique_frames * s.has_frames, annotations = p.annotations * s.has_frames
 FROM staged s
 WHERE p.project_id = s.project_id AND (
     p.project_stage, p.total_videos, p.videos_pending, p.videos_downloaded, p.videos_extracted,
-    p.videos_failed, p.extracted_frames, p.filtered_frames
+    p.videos_failed, p.extracted_frames, p.filtered_frames, p.unique_frames, p.annotations
 ) IS DISTINCT FROM (
-    s.stage, s.total, s.pending, s.downloaded, s.extracted, s.failed, s.frames, s.passed)
+    s.stage, s.total, s.pending, s.downloaded, s.extracted, s.failed, s.frames, s.passed,
+    p.unique_frames * s.has_frames, p.annotations * s.has_frames)
 """
 
 PROJECT_IDS = "SELECT project_id, name FROM projects WHERE name = ANY(%(names)s)"

@@ -14,10 +14,11 @@ from dataminer.config import MonitorConfig
 from dataminer.errors import DataminerError
 from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE
 from dataminer.store import Store
-from dataminer.sync import claims, maintenance, orphans, projects, stages
+from dataminer.sync import claims, discard, maintenance, orphans, projects, stages
 from dataminer.sync.maintenance import carry_out, plan_project, plan_videos
+from dataminer.sync.retry import Choice
 from tests.support.postgres import execute
-from tests.support.rows import Given
+from tests.support.rows import Given, force, versions
 from tests.support.stores import (
     VIDEOS,
     dump,
@@ -31,6 +32,7 @@ from tests.support.stores import (
 )
 
 CALM = MonitorConfig()
+rename = os.rename
 
 
 @pytest.fixture
@@ -46,6 +48,15 @@ def shared(whole):
 def names(url: str, table: str) -> list[str]:
     column = {"projects": "name"}.get(table, "video_id")
     return [row[0] for row in execute(url, f"SELECT {column} FROM {table} ORDER BY 1")]
+
+
+def members(url: str, project: str) -> list[str]:
+    found = execute(
+        url,
+        "SELECT video_id FROM project_videos JOIN projects USING (project_id)"
+        f" WHERE name = '{project}' ORDER BY 1",
+    )
+    return [row[0] for row in found]
 
 
 def partials(store: Store) -> list[Path]:
@@ -128,10 +139,308 @@ def test_shared_videos_are_deleted_only_when_all_projects_are_meant(shared):
 
 
 def test_unknown_videos_and_paths_are_refused(whole):
+    database, store = whole
+    before = (dump(database), listing(store))
+    for name in ("void", "../frames", "a b", "v1/", ""):
+        refused = dataminer(store, "delete-videos", "v1", name, "--files", "--yes")
+        assert f"there is no video {name}" in str(refused.exception)
+    with pytest.raises(DataminerError, match="is not an id"):
+        plan_videos(store, ["../frames"], files=True)
+    assert (dump(database), listing(store)) == before
+
+
+# ---- delete-videos: out of some projects only
+
+
+def exact(store: Store, *folders: Path) -> dict[Path, tuple]:
+    """Return inode, time and content of all files in folders."""
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    stats = {path: path.stat() for path in files}
+    return {p: (s.st_ino, s.st_mtime_ns, s.st_nlink, p.read_bytes()) for p, s in stats.items()}
+
+
+def rows_of(url: str, project: str) -> list[list[tuple]]:
+    """Return the rows of a project, and those of the videos that it has."""
+    of = f"(SELECT project_id FROM projects WHERE name = '{project}')"
+    videos = f"(SELECT video_id FROM project_videos WHERE project_id = {of})"
+    return [
+        execute(url, f"SELECT t::text, xmin FROM projects t WHERE project_id = {of}"),
+        execute(url, f"SELECT t::text, xmin FROM project_videos t WHERE project_id = {of}"),
+        execute(url, f"SELECT t::text, xmin FROM videos t WHERE video_id IN {videos}"),
+    ]
+
+
+@pytest.mark.parametrize("options", [(), ("--files",)])
+def test_a_video_leaves_one_project_and_the_other_does_not_notice(shared, options):
+    database, store = shared
+    others = (store.project("q"), store.video("v1"), store.frames("v1"))
+    before = (rows_of(database, "q"), exact(store, *others))
+    done = dataminer(store, "delete-videos", "v1", "--project", "p", *options, "--yes")
+    assert done.exit_code == 0, done.exception
+    assert "video v1 out of project p: rows: 1 of project_videos\n" in done.output
+    assert "stays, for other projects and for later: video v1" in done.output
+    assert (rows_of(database, "q"), exact(store, *others)) == before
+    assert not store.filtered("p", "v1").exists()
+    assert members(database, "p") == ["bad", "none"]
+    assert stage(database) == "DEDUP_READY"
+    assert partials(store) == []
+
+
+def test_a_video_that_was_taken_out_comes_back_only_when_it_is_added(shared):
+    database, store = shared
+    carry_out(plan_videos(store, ["v1"], out_of=["p"], files=False), CALM)
+    for deep in (False, True):
+        sync(store, deep=deep)
+        sync(store, ["p"], deep=deep)
+        assert members(database, "p") == ["bad", "none"]
+    assert stage(database) == "DEDUP_READY"
+    projects.add_videos("p", [Given("v1")])
+    assert members(database, "p") == ["bad", "none", "v1"]
+
+
+def test_with_files_what_no_other_project_uses_goes_altogether(shared):
+    database, store = shared
+    plan = plan_videos(store, ["v1", "none"], out_of=["p"], files=True)
+    assert (plan.videos, plan.kept) == (("none",), ("v1",))
+    carry_out(plan, CALM)
+    assert names(database, "videos") == ["bad", "v1"]
+    assert not any(f("none").exists() for f in (store.video, store.frames))
+    assert all(f("v1").exists() for f in (store.video, store.frames))
+
+
+def test_without_files_a_video_stays_though_no_project_has_it(whole):
+    database, store = whole
+    before = exact(store, store.video("none"), store.frames("none"))
+    carry_out(plan_videos(store, ["none"], out_of=["p"], files=False), CALM)
+    assert members(database, "p") == ["bad", "v1"]
+    assert names(database, "videos") == sorted(VIDEOS)
+    assert exact(store, store.video("none"), store.frames("none")) == before
+    assert orphans.find(store).videos == ("none",)
+
+
+def test_out_of_several_projects_at_once(shared):
+    database, store = shared
+    carry_out(plan_videos(store, ["v1"], out_of=["p", "q"], files=True), CALM)
+    assert names(database, "videos") == ["bad", "none"]
+    assert not store.frames("v1").exists()
+    assert stage(database, "q") == "POPULATING"
+
+
+def test_out_of_a_project_that_does_not_have_it_or_is_not_there(shared):
+    database, store = shared
+    before = (dump(database), listing(store))
+    with pytest.raises(
+        DataminerError, match=r"not in project q: none\. Next: `dataminer why none`"
+    ):
+        plan_videos(store, ["v1", "none"], out_of=["q"], files=True)
+    for chosen in (["v1"], ["--status", "FAILED"]):
+        refused = dataminer(store, "delete-videos", *chosen, "-p", "void", "--yes")
+        assert "there is no project void" in str(refused.exception)
+    assert (dump(database), listing(store)) == before
+
+
+@pytest.mark.parametrize("what", ["video", "member", "project"])
+def test_what_is_worked_on_does_not_leave_a_project(shared, what):
+    database, store = shared
+    project_id = projects.id_of("p")
+    stage_of, key = {
+        "video": (stages.EXTRACT, {"video_id": "v1"}),
+        "member": (stages.FILTER, {"project_id": project_id, "video_id": "v1"}),
+        "project": (stages.DEDUP, {"project_id": project_id}),
+    }[what]
+    assert claims.claim(stage_of, key, stale_seconds=60)
+    before = (dump(database), listing(store))
+    with pytest.raises(DataminerError, match="is being worked on by"):
+        carry_out(plan_videos(store, ["v1"], out_of=["p"], files=True), CALM)
+    assert (dump(database), listing(store)) == before
+
+
+def test_work_of_one_project_does_not_hold_up_the_other(shared):
+    database, store = shared
+    key = {"project_id": projects.id_of("q"), "video_id": "v1"}
+    assert claims.claim(stages.FILTER, key, stale_seconds=60)
+    carry_out(plan_videos(store, ["v1"], out_of=["p"], files=True), CALM)
+    assert (members(database, "p"), members(database, "q")) == (["bad", "none"], ["v1"])
+
+
+@pytest.mark.parametrize(("at", "there"), [("commit", True), ("remove", False)])
+def test_killed_between_rows_and_files(shared, monkeypatch, at, there):
+    """What lies aside is of no row: sync makes nothing of it, and the other project is whole."""
+    database, store = shared
+    before = (rows_of(database, "q"), exact(store, store.video("v1"), store.frames("v1")))
+    plan = plan_videos(store, ["v1"], out_of=["p"], files=True)
+    if os.fork() == 0:
+        if at == "commit":  # the folder is aside, the rows are as before
+            monkeypatch.setattr(discard.os, "rename", lambda *paths: (rename(*paths), os._exit(9)))
+        else:
+            monkeypatch.setattr(discard, "remove", lambda path: os._exit(9))
+        try:
+            carry_out(plan, CALM)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 9
+    assert ("v1" in members(database, "p")) is there
+    (left,) = partials(store)
+    sync(store)
+    assert ("v1" in members(database, "p")) is there
+    age(left, 25)
+    assert orphans.find(store).partials == (left,)
+    carry_out(plan_videos(store, ["v1"], out_of=["p"], files=True), CALM) if there else None
+    assert members(database, "p") == ["bad", "none"]
+    assert (rows_of(database, "q"), exact(store, store.video("v1"), store.frames("v1"))) == before
+
+
+# ---- delete-videos: which
+
+
+def test_the_only_beginning_of_an_id_will_do(whole):
+    database, store = whole
+    assert dataminer(store, "delete-videos", "b", "no", "--yes").exit_code == 0
+    assert names(database, "videos") == ["v1"]
+
+
+def test_a_beginning_of_several_ids_is_refused_with_all_of_them(whole):
+    database, store = whole
+    projects.add_videos("p", [Given("v12"), Given("v13")])
+    before = (dump(database), listing(store))
+    refused = dataminer(store, "delete-videos", "none", "v", "--yes")
+    assert "several videos begin with v: v1, v12, v13" in str(refused.exception)
+    assert "did you mean none?" in str(dataminer(store, "delete-videos", "nune").exception)
+    assert (dump(database), listing(store)) == before
+    assert dataminer(store, "delete-videos", "v1", "--yes").exit_code == 0
+    assert names(database, "videos") == ["bad", "none", "v12", "v13"]
+
+
+def chosen(projects: list[str], **others: list[str]) -> list[str]:
+    asked = {"videos": (), "classes": (), **{name: tuple(v) for name, v in others.items()}}
+    return maintenance.chosen(Choice(tuple(projects), **asked))
+
+
+def test_videos_by_status_and_class(whole):
+    projects.add_videos("p", [Given("new")])
+    for videos, states, classes, found in (
+        ([], ["FAILED"], [], ["bad"]),
+        ([], ["FILTERED_EMPTY"], [], ["none"]),
+        ([], ["PENDING"], [], ["new"]),
+        ([], ["EXTRACTED"], [], ["none", "v1"]),
+        ([], ["FAILED", "PENDING"], [], ["bad", "new"]),
+        ([], [], ["removed"], ["bad"]),
+        ([], [], ["removed", "network"], ["bad"]),
+        ([], [], ["network"], []),
+        ([], ["FAILED"], ["removed"], ["bad"]),
+        ([], ["PENDING"], ["removed"], []),
+        (["bad", "v1"], ["FAILED"], [], ["bad"]),
+        (["v1"], [], ["removed"], []),
+    ):
+        for named in ([], ["p"]):
+            assert chosen(named, videos=videos, statuses=states, classes=classes) == found
+
+
+def test_what_was_chosen_and_is_no_longer_so_stays(whole):
+    """A video that waited when the user was asked may have been mined when the answer came."""
+    database, store = whole
+    projects.add_videos("p", [Given("new"), Given("late")])
+    choice = Choice(("p",), (), (), ("PENDING",))
+    plan = plan_videos(store, maintenance.chosen(choice), files=True, choice=choice)
+    assert plan.videos == ("late", "new")
+    make_video(store, "late")
+    sync(store)
+    before = (dump(database), listing(store))
+    with pytest.raises(DataminerError, match="its rows changed meanwhile"):
+        carry_out(plan, CALM)
+    assert (dump(database), listing(store)) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "gone"),
+    [
+        (["--status", "failed", "--status", "PENDING"], {"bad", "new"}),
+        (["--class", "removed", "--files"], {"bad"}),
+        (["n", "--status", "filtered_empty"], None),
+        (["none", "--class", "removed"], set()),
+    ],
+)
+def test_those_that_were_chosen_are_deleted_and_no_others(whole, options, gone):
+    database, store = whole
+    projects.add_videos("p", [Given("new")])
+    done = dataminer(store, "delete-videos", *options, "--yes")
+    assert done.exit_code == (1 if gone is None else 0)  # two begin with n
+    assert set(names(database, "videos")) == {"bad", "new", "none", "v1"} - (gone or set())
+    assert gone != set() or done.output == "no such videos: nothing to delete\n"
+
+
+def test_places_in_other_projects_do_not_count(shared):
+    database, store = shared
+    projects.add_videos("q", [Given("none")])  # PENDING there, FILTERED_EMPTY in p
+    options = ("--status", "FILTERED_EMPTY", "--yes")
+    nothing = dataminer(store, "delete-videos", "--project", "q", *options)
+    assert nothing.output == "no such videos: nothing to delete\n"
+    refused = dataminer(store, "delete-videos", *options)
+    assert "used by several projects: none (p, q). Next: say --project NAME" in str(
+        refused.exception
+    )
+    assert dataminer(store, "delete-videos", "--project", "p", *options).exit_code == 0
+    assert (members(database, "p"), members(database, "q")) == (["bad", "v1"], ["none", "v1"])
+
+
+@pytest.mark.parametrize("state", ["FAILED", "PENDING", "EXTRACTED"])
+def test_a_video_of_which_a_project_has_frames_has_not_failed_there(whole, state):
+    """Its source is gone, or fails now: what the project made of it is good."""
+    database, _ = whole
+    projects.add_videos("q", [Given("v1")])
+    force(
+        database,
+        f"UPDATE videos SET status = '{state}', error = 'gone', error_class = 'removed'"
+        " WHERE video_id = 'v1'",
+    )
+    assert chosen(["p"], classes=["removed"]) == ["bad"]
+    assert chosen(["p"], statuses=["FAILED", "PENDING"]) == ["bad"]
+    there = [] if state == "EXTRACTED" else ["v1"]
+    assert chosen(["q"], classes=["removed"]) == there
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--project", "p"), ("--files", "--all-projects"), ("--yes",)]
+)
+def test_nothing_said_is_no_way_to_delete_all(whole, arguments):
+    database, store = whole
+    before = (dump(database), listing(store))
+    refused = dataminer(store, "delete-videos", *arguments)
+    assert refused.exit_code == 2
+    assert "dataminer delete-videos --status FAILED --project birds" in refused.output
+    assert (dump(database), listing(store)) == before
+
+
+def test_options_that_make_no_sense_are_usage_errors(whole):
     _, store = whole
-    for name in ("void", "../frames", "a b", "v1/"):
-        with pytest.raises(DataminerError):
-            plan_videos(store, ["v1", name], files=True, all_projects=True)
+    for options in (("v1", "--project", "p", "--all-projects"), ("--status", "BROKEN")):
+        assert dataminer(store, "delete-videos", *options).exit_code == 2
+
+
+def test_a_dry_run_shows_all_and_writes_nothing(shared):
+    database, store = shared
+    before = (versions(database), listing(store))
+    for options in (["none", "--files"], ["--status", "FAILED"], ["v1", "-p", "p", "--files"]):
+        shown = dataminer(store, "delete-videos", *options, "--dry-run", "--yes")
+        assert shown.exit_code == 0
+        assert shown.output.endswith("Nothing was deleted. Next: the same without --dry-run\n")
+        assert "1 of project_videos" in shown.output
+        assert "MB" in shown.output
+    assert (versions(database), listing(store)) == before
+
+
+@pytest.mark.parametrize("names_given", [["v1", "none", "bad"], ["v1", "none"]])
+def test_a_project_without_frames_counts_no_unique_ones(whole, names_given):
+    database, store = whole
+    counted = "SELECT unique_frames, annotations FROM projects"
+    assert execute(database, counted) == [(1, 1)]
+    done = dataminer(store, "delete-videos", *names_given, "--yes")
+    emptied = len(names_given) == 3
+    assert ("Next: `dataminer delete-project p --files`" in done.output) is emptied
+    assert stage(database) == ("POPULATING" if emptied else "FILTERING")
+    assert execute(database, counted) == [(0, 0)]
+    sync(store)
+    assert execute(database, counted) == [(0, 0)]
 
 
 # ---- what is in use, and what changed

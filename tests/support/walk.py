@@ -252,10 +252,10 @@ class Walk:
         name = self.chance.choice(sorted(self.rows.members))
         if self.rows.members <= {name, "broken"}:
             return  # a project of failures alone has no unique frames
-        files = self.chance.random() < 0.5
-        self._say(f"remove {name}{' and its files' if files else ''}")
-        options = ("--yes", "--all-projects", *["--files"][: int(files)])
-        self._dataminer("delete-videos", self.ids[name], *options)
+        files = ["--files"] if self.chance.random() < 0.5 else []
+        where = self.chance.choice([["--all-projects"], ["--project", "p"]])
+        self._say(f"remove {name} {' '.join([*where, *files])}")
+        self._dataminer("delete-videos", self.ids[name], "--yes", *where, *files)
         self.rows.members.remove(name)
         self.unknown.discard(name)
 

@@ -10,6 +10,11 @@ from dataminer.frames import read_table
 from tests.support.postgres import fresh_database
 from tests.support.site import Site, counters, jobs, recount, stage
 
+ROWS = """
+SELECT p::text, pv::text FROM projects p JOIN project_videos pv USING (project_id)
+WHERE p.name = '{}' ORDER BY 2
+"""
+
 
 def frames_of(site: Site, name: str) -> Path:
     (folder,) = (site.folder / "data" / "frames").glob(f"{name}-*/*/")
@@ -141,6 +146,38 @@ def test_a_forced_stage_is_due_again(mined: Site):
     assert stage(mined, "birds") == "DEDUP_READY"
     planned = jobs(mined.snakemake("-n"))
     assert planned == {"dedup": 1, "detect": 1, "report": 1, "all": 1}
+
+
+def test_a_video_leaves_one_of_two_projects_for_good(mined: Site):
+    """The other has all as before; runs and sync do not bring it back, populate does."""
+    config = mined.config()
+    (cars,) = mined.rows("SELECT video_id FROM videos WHERE video_id LIKE 'cars-%'")[0]
+    files = [name for name in config["input"]["files"] if "cars" in name or "cut" in name]
+    mined.configure(**{**config, "project": "fish", "input": {"files": files}})
+    mined.populate()
+    mined.mine("only_dedup")
+
+    def of_birds() -> tuple[object, ...]:
+        listing = mined.listing()
+        own = {p: listing[p] for p in listing if not p.startswith("data/projects/fish")}
+        return own, mined.rows(ROWS.format("birds")), mined.rows("SELECT v::text FROM videos v")
+
+    before = of_birds()
+    told = command(mined, "delete-videos", cars[:6], "--project", "fish", "--yes")
+    assert f"video {cars} out of project fish" in told
+    assert of_birds() == before
+    for made in ({"dedup": 1, "only_dedup": 1}, {}):
+        assert jobs(mined.mine("only_dedup")) == made
+        assert cars not in str(mined.rows(ROWS.format("fish")))
+        assert counters(mined, "fish")[0] == 1
+        assert not any(p.startswith("data/projects/fish") and cars in p for p in mined.listing())
+        synced(mined, "--deep")
+    assert of_birds() == before
+    mined.populate()
+    assert jobs(mined.mine("only_dedup")) == {"filter": 1, "dedup": 1, "only_dedup": 1}
+    assert counters(mined, "fish")[0] == 2
+    mined.configure(**config)
+    assert jobs(mined.mine()) == {}
 
 
 def test_a_deleted_video_leaves_its_project_which_is_made_again(mined: Site):
