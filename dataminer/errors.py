@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -62,6 +63,7 @@ class Kind(StrEnum):
 
 
 _AGAIN = "run snakemake again"
+_TAKE_OUT = "`dataminer delete-videos VIDEO --project PROJECT`"
 NEXT_STEP: dict[ErrorClass, str] = {
     ErrorClass.REMOVED: "nothing to do: the source is gone",
     ErrorClass.PRIVATE: "nothing to do, unless your account may see it: then set download.cookies"
@@ -79,10 +81,11 @@ NEXT_STEP: dict[ErrorClass, str] = {
     ErrorClass.POLICY: "nothing to do; to let it in, change download.policy and run snakemake",
     ErrorClass.UNSUPPORTED: "check the URL: yt-dlp finds no video there",
     ErrorClass.EMPTY: "replace the file: it has no bytes",
-    ErrorClass.NO_VIDEO: "remove it from the list: it has no video stream",
+    ErrorClass.NO_VIDEO: f"take it off your list, and {_TAKE_OUT}",
     ErrorClass.CORRUPT: "get the file again: it cannot be decoded",
     ErrorClass.NO_FRAMES: "get the file again: no frame of it could be decoded",
-    ErrorClass.MISSING_SOURCE: "put the file back, or remove the video from the project",
+    ErrorClass.MISSING_SOURCE: "put the file back, then `dataminer retry --class missing_source`,"
+    f" or {_TAKE_OUT}",
     ErrorClass.MODEL: "check detect.model: it must be a weights file that ultralytics can load",
     ErrorClass.NETWORK: f"{_AGAIN}: the network failed",
     ErrorClass.SERVER: f"{_AGAIN} later: the server failed",
@@ -169,6 +172,34 @@ def kind_of(error_class: ErrorClass) -> Kind:
     if error_class in _TRANSIENT:
         return Kind.TRANSIENT
     return Kind.LOCAL if error_class in _LOCAL else Kind.PERMANENT
+
+
+def advice(error_class: str | None, which: str, projects: Iterable[str]) -> str:
+    """Return what to do about failures of a class, "" if it is unknown; see :func:`runnable`."""
+    if error_class not in list(ErrorClass):  # of another version
+        return ""
+    return runnable(NEXT_STEP[ErrorClass(error_class)], which, projects)
+
+
+def runnable(text: str, which: str, projects: Iterable[str]) -> str:
+    """Return a text whose command for taking videos out of projects can be copied and run.
+
+    Rows and files of a video do not name projects, which share it: they are filled in when a text
+    is shown.
+
+    Parameters
+    ----------
+    text : str
+        An error or a next step.
+    which : str
+        The video's id, or options that choose videos: ``--class no_video``.
+    projects : iterable of str
+        The projects that have it.
+    """
+    is_odd_id = which.startswith("-") and " " not in which  # it would be taken for an option
+    words = [f"--project {name}" for name in projects]
+    words = [*words, f"-- {which}"] if is_odd_id else [which, *words]
+    return text.replace(_TAKE_OUT, f"`dataminer delete-videos {' '.join(words)}`")
 
 
 def os_error_class(error: OSError) -> ErrorClass:

@@ -16,7 +16,7 @@ from rich.text import Text
 from dataminer.config import MonitorConfig
 from dataminer.monitor.live import View
 from dataminer.monitor.rates import Rate
-from dataminer.monitor.status import NO_PROJECTS, told_until
+from dataminer.monitor.status import NO_PROJECTS, told_until, unbroken
 
 _FUNNELS = 3  # projects that are drawn at full length; more get a line each
 _CLAIMS, _FAILURES = 12, 6
@@ -216,7 +216,7 @@ def _reasons(mark: tuple[str, str], rows: Iterable[dict[str, Any]]) -> Iterator[
         yield Text.assemble(mark, (what, "bold"), (f"  {row['error_class']}", "dim"))
         yield Padding(Text(reason), (0, 0, 0, 2))
         if step:
-            yield Padding(Text.assemble(("→ ", "cyan"), step), (0, 0, 0, 2))
+            yield Padding(Text.assemble(("→ ", "cyan"), unbroken(step)), (0, 0, 0, 2))
 
 
 # ---- small parts -------------------------------------------------------------------------------

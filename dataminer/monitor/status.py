@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -12,7 +12,7 @@ from psycopg2.extras import RealDictCursor
 
 from dataminer import fingerprints
 from dataminer.db.connection import reading
-from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, kind_of
+from dataminer.errors import DataminerError, ErrorClass, advice, kind_of, runnable
 from dataminer.sync.budget_sql import PAUSES
 from dataminer.sync.stages import FETCH_AGAIN
 from dataminer.urls import MaskedUrl, masked_row
@@ -184,6 +184,9 @@ def snapshot(names: Iterable[str] = (), configs: Iterable[Config] = ()) -> Snaps
             f"there is no project {', '.join(missing)}", "`dataminer status` lists all projects"
         )
     found = Snapshot(*parts)
+    for row in (*found.failures, *found.to_retry):
+        if row["error"] and row["video_id"]:
+            row["error"] = runnable(row["error"], row["video_id"], [row["project"]])
     others = [row for rows, _ in compared for row in rows]
     stay = [row for _, rows in compared for row in rows]
     return replace(found, other_settings=others, warnings=[*found.warnings, *stay])
@@ -294,17 +297,38 @@ def told_until(pause: dict[str, Any]) -> str:
 
 def _class_table(seen: Snapshot) -> RenderableType | None:
     """Count the failures of each class, the most frequent first, each with its next step."""
-    rows = [*seen.failures, *seen.to_retry]
-    videos = {(row["error_class"], row["video_id"]) for row in rows if row["video_id"]}
-    counted = Counter(error_class for error_class, _ in videos)
+    rows = [row for row in (*seen.failures, *seen.to_retry) if row["video_id"]]
     shown = [
-        [known, kind_of(known), f"{count:,}", NEXT_STEP[known]]
-        for error_class, count in sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+        [known, kind_of(known), f"{count:,}", step]
+        for error_class, count, step in by_class(rows)
         for known in ErrorClass
         if known == error_class
     ]
     headings = ["class", "kind", "videos", "next step"]
     return _table("Failures by class", headings, shown, limit=None)
+
+
+def unbroken(text: str) -> str:
+    """Return a text with its long command on a line of its own, so that it can be copied whole."""
+    return text.replace(" `dataminer delete-videos", "\n`dataminer delete-videos")
+
+
+def by_class(rows: Iterable[dict[str, Any]]) -> list[tuple[str, int, str]]:
+    """Return each class of failures, the most frequent first: of how many videos, and what to do.
+
+    Parameters
+    ----------
+    rows : iterable of dict
+        Failures of a snapshot.
+    """
+    videos, projects = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for row in rows:
+        videos[row["error_class"] or ""].add(row["video_id"])
+        projects[row["error_class"] or ""].add(row["project"])
+    return [
+        (name, len(videos[name]), advice(name, f"--class {name}", sorted(projects[name])))
+        for name in sorted(videos, key=lambda name: (-len(videos[name]), name))
+    ]
 
 
 def _reasons_table(title: str, failures: list[dict[str, Any]]) -> RenderableType | None:
@@ -342,5 +366,5 @@ def _table(
         table.add_column(heading, overflow="fold")
     for row in rows[:limit]:
         # Text: what strangers wrote is shown as it is, never read as markup
-        table.add_row(*(Text(cell or "") for cell in row))
+        table.add_row(*(Text(unbroken(cell or "")) for cell in row))
     return table

@@ -9,7 +9,6 @@ import secrets
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,9 +17,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg2
 
-from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, kind_of
+from dataminer.errors import DataminerError, ErrorClass, kind_of
 from dataminer.monitor import web_page
 from dataminer.monitor.live import View, Watch, next_view
+from dataminer.monitor.status import by_class
 from dataminer.monitor.videos import STATES, Wanted, videos
 from dataminer.monitor.why import find, story
 from dataminer.report import REPORT_FILE
@@ -118,15 +118,14 @@ def told(view: View) -> dict[str, Any]:
     """Return a view as the page shows it: of long lists the first rows, and how many there are."""
     data = view.as_json()
     failed = [*data["failures"], *data["to_retry"]]
-    counted = Counter(cls for cls, _ in {(r["error_class"], r["video_id"]) for r in failed})
     long = ("claims", "failures", "to_retry", "warnings")
     return {
         **data,
         **{name: data[name][:_SHOWN] for name in long},
         "counts": {name: len(data[name]) for name in long},
         "classes": [
-            {"name": name, "count": count, "kind": _kind(name), "next_step": _step(name)}
-            for name, count in counted.most_common()
+            {"name": name, "count": count, "kind": _kind(name), "next_step": step}
+            for name, count, step in by_class(failed)
         ],
         "stale_seconds": view.settings.stale_threshold_minutes * 60,
         "at": view.at.isoformat(),
@@ -134,12 +133,8 @@ def told(view: View) -> dict[str, Any]:
     }
 
 
-def _kind(name: str | None) -> str:
+def _kind(name: str) -> str:
     return str(kind_of(ErrorClass(name))) if name in list(ErrorClass) else ""
-
-
-def _step(name: str | None) -> str:
-    return NEXT_STEP[ErrorClass(name)] if name in list(ErrorClass) else ""
 
 
 def _wanted(query: dict[str, str]) -> Wanted:

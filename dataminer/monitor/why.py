@@ -14,9 +14,9 @@ from psycopg2.extras import RealDictCursor
 from dataminer import recipes
 from dataminer.batches import logs_of
 from dataminer.db.connection import reading
-from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, kind_of
+from dataminer.errors import DataminerError, ErrorClass, advice, kind_of, runnable
 from dataminer.frames import FRAMES_FILE, read_table
-from dataminer.monitor.status import as_json, told_until
+from dataminer.monitor.status import as_json, told_until, unbroken
 from dataminer.stages.gate import place_of
 from dataminer.store import Store
 from dataminer.sync import results
@@ -146,17 +146,19 @@ def story(video_id: str, store: Store, logs: Path = Path("logs")) -> Story:
     videos, pairs, pauses = read([(_VIDEO, key), (_PAIRS, key), (PAUSES, {})])
     if not videos:
         raise DataminerError(f"there is no video {video_id}", "it has just been deleted")
+    names = [pair["project"] for pair in pairs]
+    _advise(videos[0], names)
     for pair in pairs:
         project = pair["project"]
-        pair["next_step"] = _next_step(pair["error_class"])
+        _advise(pair, [project])
         pair["filtered"] = _count(store.filtered(project, video_id))
         pair["unique"] = _count(store.dedup(project), video_id)
     return Story(
         video=videos[0],
-        next_step=_next_step(videos[0]["error_class"]),
+        next_step=videos[0].pop("next_step"),
         projects=pairs,
         files=_files(video_id, store),
-        logs=list(_logs(video_id, [pair["project"] for pair in pairs], logs)),
+        logs=list(_logs(video_id, names, logs)),
         pause=_pause_of(videos[0], pauses),
     )
 
@@ -207,11 +209,11 @@ def _near(text: str, known: list[str]) -> list[str]:
     )
 
 
-def _next_step(error_class: str | None) -> str | None:
-    try:
-        return NEXT_STEP[ErrorClass(error_class)] if error_class else None
-    except ValueError:
-        return None
+def _advise(row: dict[str, Any], projects: list[str]) -> None:
+    """Add the next step to a row, and fill in what its error says to run."""
+    row["next_step"] = advice(row["error_class"], row["video_id"], projects) or None
+    if row["error"]:
+        row["error"] = runnable(row["error"], row["video_id"], projects)
 
 
 def _class_and_kind(error_class: str) -> str:
@@ -371,7 +373,7 @@ def _facts(facts: Iterator[tuple[str, str]]) -> Table:
     for name, value in facts:
         if value:
             style = {"error": "red", "next": "bold", "warning": "yellow"}.get(name, "")
-            table.add_row(name, Text(value, style=style))
+            table.add_row(name, Text(unbroken(value), style=style))
     return table
 
 

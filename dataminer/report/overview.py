@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dataminer import commands
-from dataminer.errors import NEXT_STEP, ErrorClass, kind_of
+from dataminer.errors import ErrorClass, advice, kind_of
 from dataminer.report import charts
 from dataminer.report.costs import Cost
 from dataminer.report.facts import Video
@@ -203,11 +203,14 @@ def failures(found: Findings) -> Html:
     failed = [video for video in found.facts.videos if video.failed]
     if not failed:
         return section("failures", "Failures", "No video failed.")
+    project = found.facts.project
     by_class = [
-        [tag("code", name), _kind(name), f"{count:,}", _next_step(name)]
+        [tag("code", name), _kind(name), f"{count:,}", _next_step(name, f"--class {name}", project)]
         for name, count in found.facts.failures.most_common()
     ]
-    rows = [[named(video), tag("code", video.error_class), *_reason(video)] for video in failed]
+    rows = [
+        [named(video), tag("code", video.error_class), *_reason(video, project)] for video in failed
+    ]
     return section(
         "failures",
         "Failures",
@@ -223,13 +226,14 @@ def _kind(name: str) -> str:
     return str(kind_of(ErrorClass(name))) if name in list(ErrorClass) else ""
 
 
-def _next_step(name: str) -> str:
-    return NEXT_STEP[ErrorClass(name)] if name in list(ErrorClass) else "see dataminer why VIDEO"
+def _next_step(name: str, which: str, project: str) -> str:
+    return advice(name, which, [project]) or "see dataminer why VIDEO"
 
 
-def _reason(video: Video) -> tuple[str, str]:
+def _reason(video: Video, project: str) -> tuple[str, str]:
     reason, _, step = (video.error or "").partition(" Next: ")
-    return reason[:_LONGEST_REASON], step[:_LONGEST_REASON] or _next_step(video.error_class or "")
+    step = step or _next_step(video.error_class or "", video.video_id, project)
+    return reason[:_LONGEST_REASON], step[:_LONGEST_REASON]
 
 
 # ---- cost, settings ----------------------------------------------------------------------------

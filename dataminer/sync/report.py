@@ -10,7 +10,7 @@ from psycopg2.extras import RealDictCursor
 from dataminer import fingerprints
 from dataminer.config import Config
 from dataminer.db.connection import reading
-from dataminer.errors import DataminerError
+from dataminer.errors import DataminerError, runnable
 from dataminer.report.facts import Facts, Video
 from dataminer.store import Store
 from dataminer.sync import results
@@ -53,8 +53,10 @@ def facts(project: str) -> Facts:
     stage = str(rows[0]["project_stage"])
     costs = rows[0]["project_costs"]
     ours = ("project_stage", "project_costs")
-    told = [{k: v for k, v in row.items() if k not in ours} for row in rows]
-    return Facts(project, stage, tuple(Video(**row) for row in told if row["video_id"]), costs)
+    told = [{k: v for k, v in row.items() if k not in ours} for row in rows if row["video_id"]]
+    for row in told:
+        row["error"] = runnable(row["error"] or "", row["video_id"], [project]) or None
+    return Facts(project, stage, tuple(Video(**row) for row in told), costs)
 
 
 def report(config: Config, project: str, out: Path) -> int:

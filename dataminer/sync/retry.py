@@ -199,7 +199,7 @@ def retry_within(
     list of Retried, set of int
         The projects, by id, are to be recounted after the transaction.
     """
-    choice = _Choice((), tuple(videos), tuple(map(str, error_classes)))
+    choice = Choice((), tuple(videos), tuple(map(str, error_classes)))
     return _page(connection, videos, choice, store, dry_run=False)
 
 

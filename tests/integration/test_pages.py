@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from dataminer.config import MonitorConfig
-from dataminer.errors import DataminerError
+from dataminer.errors import DataminerError, ErrorClass, PermanentError
 from dataminer.monitor import web
 from dataminer.monitor.live import Watch
 from dataminer.monitor.videos import PAGE, Wanted, videos
@@ -208,6 +208,20 @@ def test_the_numbers_are_those_of_the_monitor(still: Served):
     assert (found["name"], found["count"], found["kind"]) == ("empty", 1, "permanent")
     assert found["next_step"] == "replace the file: it has no bytes"
     assert now["reports"] == []
+
+
+def test_what_takes_a_failed_video_out_is_filled_in(birds, tmp_path: Path):
+    error = PermanentError("/x/y.mp4 is not there", ErrorClass.MISSING_SOURCE)
+    failed("v3", {"error": str(error), "error_class": error.error_class})
+    now = web.told(Watch(["birds"], MonitorConfig(), read_only=True).look())
+    (step,) = [found["next_step"] for found in now["classes"] if found["name"] == "missing_source"]
+    assert step.endswith("`dataminer delete-videos --class missing_source --project birds`")
+    shown = [failure["error"] for failure in now["failures"]]
+    assert any("`dataminer delete-videos v3 --project birds`" in text for text in shown)
+    write_report(Store(tmp_path), facts("birds"), tmp_path / "report.html")
+    report = (tmp_path / "report.html").read_text()
+    assert "dataminer delete-videos v3 --project birds" in report
+    assert "dataminer delete-videos --class missing_source --project birds" in report
 
 
 def test_a_story_is_the_one_that_why_tells(still: Served):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shlex
 
 import pytest
+from typer.testing import CliRunner
 
 from dataminer import planning
+from dataminer.cli.main import app
 from dataminer.config import load
-from dataminer.errors import DatabaseError, DataminerError
+from dataminer.errors import DatabaseError, DataminerError, ErrorClass, PermanentError
 from dataminer.monitor import status
 from dataminer.sync import claims, projects, stages
 from tests.support import rows
@@ -54,6 +58,31 @@ def test_claims_failures_and_retries_are_shown_with_their_reasons(database):
     assert seen["claims"][0]["heartbeat_age"] < 60
     (project,) = seen["projects"]
     assert (project["videos_pending"], project["videos_failed"]) == (2, 1)
+
+
+def test_what_takes_failed_videos_out_can_be_copied_and_run(database, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("birds", "fish"):
+        projects.add_videos(name, [Given("gone-0123456789"), Given("-a"), Given("whole")])
+    error = PermanentError("/x/y.mp4 is not there", ErrorClass.MISSING_SOURCE)
+    for video_id in ("gone-0123456789", "-a"):
+        rows.failed(video_id, {"error": str(error), "error_class": error.error_class})
+    (of_class, *of_videos) = re.findall(r"`dataminer (delete-videos [^`\n]*)`", shown("birds"))
+    assert of_class == "delete-videos --class missing_source --project birds"
+    assert sorted(of_videos) == [
+        "delete-videos --project birds -- -a",
+        "delete-videos gone-0123456789 --project birds",
+    ]
+    ((_, count, step),) = status.by_class(status.snapshot().failures)
+    assert count == 2
+    assert step.endswith("--class missing_source --project birds --project fish`")
+    (failure,) = [f for f in status.snapshot(["fish"]).failures if f["video_id"] == "-a"]
+    assert "`dataminer delete-videos --project fish -- -a`" in failure["error"]
+    for command, gone in ((of_videos[0], 1), (of_class, 2)):
+        done = CliRunner().invoke(app, shlex.split(command.replace("videos", "videos --yes")))
+        assert done.exit_code == 0, done.exception
+        counts = {p["name"]: p["total_videos"] for p in status.snapshot().projects}
+        assert counts == {"birds": 3 - gone, "fish": 3}
 
 
 def test_many_failures_are_cut_short_for_people_and_whole_for_programs(database):

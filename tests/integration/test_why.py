@@ -9,14 +9,14 @@ import os
 import pyarrow as pa
 import pytest
 
-from dataminer.errors import DataminerError, ErrorClass
+from dataminer.errors import DataminerError, ErrorClass, PermanentError
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.monitor import why
 from dataminer.store import Store
 from dataminer.sync import claims, results, stages
 from tests.support.frame_rows import frame_row
 from tests.support.postgres import execute
-from tests.support.rows import EMPTY, add, downloaded, extracted, failed, filtered, held
+from tests.support.rows import EMPTY, add, downloaded, extracted, failed, filtered, finished, held
 from tests.support.stores import media
 
 
@@ -128,6 +128,24 @@ def test_programs_get_everything(database, store):
     assert told["projects"][0]["project"] == "p"
     assert told["files"]["frames"] == {str(results_folder): 0}
     assert "next replace the file: it has no bytes" in words(why.story("vid", store))
+
+
+def test_the_command_that_takes_it_out_names_the_projects(database, store):
+    error = PermanentError("/x/y.mp4 is not there", ErrorClass.MISSING_SOURCE)
+    columns = {"error": str(error), "error_class": error.error_class}
+    for name in ("birds", "fish"):
+        project = add(name, "vid-0123456789")
+    failed("vid-0123456789", columns)
+    key = {"project_id": project, "video_id": "vid-0123456789"}
+    finished(stages.FILTER, "FAILED", columns, **key)
+    told = why.story("vid-0123456789", store)
+    command = "`dataminer delete-videos vid-0123456789 --project"
+    assert f"{command} birds --project fish`" in text(told)
+    assert f"{command} fish`" in text(told)
+    assert told.next_step and told.next_step.endswith(f"{command} birds --project fish`")
+    birds, fish = told.as_json()["projects"]
+    assert (birds["next_step"], birds["error"]) == (None, None)
+    assert fish["error"].endswith(f"{command} fish`")
 
 
 def test_looking_changes_nothing(database, store):

@@ -12,7 +12,7 @@ from yt_dlp import utils
 from yt_dlp.cookies import CookieLoadError
 from yt_dlp.networking import Response, exceptions
 
-from dataminer.errors import NEXT_STEP, ErrorClass, Kind, kind_of, os_error_class
+from dataminer.errors import NEXT_STEP, ErrorClass, Kind, advice, kind_of, os_error_class, runnable
 from dataminer.stages.ytdlp_errors import PATTERNS, one_line, stage_error
 
 SOURCES = Path(yt_dlp.__file__).parent
@@ -218,3 +218,20 @@ def test_errors_of_the_system() -> None:
 )
 def test_secrets_are_not_told(text: str, kept: str) -> None:
     assert one_line(text, ["TOKEN-TOKEN"]) == kept
+
+
+def test_the_command_that_takes_out_a_video_is_filled_in() -> None:
+    step = NEXT_STEP[ErrorClass.MISSING_SOURCE]
+    for which, projects, command in (
+        ("a1", ["birds"], "a1 --project birds"),
+        ("a1", ["birds", "fish"], "a1 --project birds --project fish"),
+        ("-a1", ["birds"], "--project birds -- -a1"),
+        ("a1", [], "a1"),
+        ("--class missing_source", ["birds"], "--class missing_source --project birds"),
+    ):
+        filled = step.replace("VIDEO --project PROJECT", command)
+        assert runnable(f"VIDEO is gone. Next: {step}", which, projects) == (
+            f"VIDEO is gone. Next: {filled}"
+        )
+        assert advice("missing_source", which, projects) == filled
+    assert advice("of another version", "a1", ["birds"]) == advice(None, "a1", []) == ""
