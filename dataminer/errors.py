@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 from collections.abc import Iterable
 from enum import StrEnum
+
+from dataminer import commands
 
 
 class ErrorClass(StrEnum):
@@ -62,7 +65,9 @@ class Kind(StrEnum):
     LOCAL = "local"
 
 
+_RUN = re.compile(r"(?<=\brun )snakemake\b|(?<=\bthen )snakemake\b")
 _AGAIN = "run snakemake again"
+_FETCH_AGAIN = "replace the file, if it is yours, and `dataminer retry --download VIDEO`"
 _TAKE_OUT = "`dataminer delete-videos VIDEO --project PROJECT`"
 NEXT_STEP: dict[ErrorClass, str] = {
     ErrorClass.REMOVED: "nothing to do: the source is gone",
@@ -80,10 +85,10 @@ NEXT_STEP: dict[ErrorClass, str] = {
     ErrorClass.LIVE: "when it has ended: `dataminer retry --class live`",
     ErrorClass.POLICY: "nothing to do; to let it in, change download.policy and run snakemake",
     ErrorClass.UNSUPPORTED: "check the URL: yt-dlp finds no video there",
-    ErrorClass.EMPTY: "replace the file: it has no bytes",
+    ErrorClass.EMPTY: "replace the file, which has no bytes, then `dataminer retry --class empty`",
     ErrorClass.NO_VIDEO: f"take it off your list, and {_TAKE_OUT}",
-    ErrorClass.CORRUPT: "get the file again: it cannot be decoded",
-    ErrorClass.NO_FRAMES: "get the file again: no frame of it could be decoded",
+    ErrorClass.CORRUPT: f"{_FETCH_AGAIN}: this one cannot be decoded",
+    ErrorClass.NO_FRAMES: f"{_FETCH_AGAIN}: no frame of this one could be decoded",
     ErrorClass.MISSING_SOURCE: "put the file back, then `dataminer retry --class missing_source`,"
     f" or {_TAKE_OUT}",
     ErrorClass.MODEL: "check detect.model: it must be a weights file that ultralytics can load",
@@ -107,8 +112,9 @@ NEXT_STEP: dict[ErrorClass, str] = {
     "runtime with --set-resources",
     ErrorClass.OUT_OF_MEMORY: "nothing yet: each attempt asks for more memory; when the last has "
     "ended so too, raise the rule's mem_mb in the profile and run snakemake again",
-    ErrorClass.CRASHED: "get the file again; if it plays elsewhere, report a bug with the log",
-    ErrorClass.HUNG: "get the file again; if work on it only takes long, raise"
+    ErrorClass.CRASHED: "replace the file, then `dataminer retry --class crashed`; if it plays"
+    " elsewhere, report a bug with the log",
+    ErrorClass.HUNG: "replace the file or, if work on it only takes long, raise"
     " monitor.no_progress_minutes, then `dataminer retry --class hung`",
     ErrorClass.TIME_LIMIT: "nothing yet: each attempt asks for more time; when the last has ended "
     "so too, raise the rule's runtime in the profile and run snakemake again",
@@ -174,15 +180,31 @@ def kind_of(error_class: ErrorClass) -> Kind:
     return Kind.LOCAL if error_class in _LOCAL else Kind.PERMANENT
 
 
-def advice(error_class: str | None, which: str, projects: Iterable[str]) -> str:
-    """Return what to do about failures of a class, "" if it is unknown; see :func:`runnable`."""
+def advice(
+    error_class: str | None, which: str, projects: Iterable[str], *, failed: bool = False
+) -> str:
+    """Return what to do about failures of a class, "" if it is unknown; see :func:`runnable`.
+
+    Parameters
+    ----------
+    error_class : str or None
+        Their class.
+    which, projects : str, iterable of str
+        See :func:`runnable`.
+    failed : bool
+        Whether they are FAILED, and not tried again by themselves.
+    """
     if error_class not in list(ErrorClass):  # of another version
         return ""
-    return runnable(NEXT_STEP[ErrorClass(error_class)], which, projects)
+    known = ErrorClass(error_class)
+    step = NEXT_STEP[known]
+    if failed and kind_of(known) is not Kind.PERMANENT and "dataminer retry" not in step:
+        step = f"once the cause is gone, `dataminer retry --class {known}`, then run snakemake"
+    return runnable(step, which, projects)
 
 
 def runnable(text: str, which: str, projects: Iterable[str]) -> str:
-    """Return a text whose command for taking videos out of projects can be copied and run.
+    """Return an error or a next step whose commands can be copied and run.
 
     Rows and files of a video do not name projects, which share it: they are filled in when a text
     is shown.
@@ -196,6 +218,12 @@ def runnable(text: str, which: str, projects: Iterable[str]) -> str:
     projects : iterable of str
         The projects that have it.
     """
+    projects = list(projects)
+    happened, separator, step = text.rpartition(" Next: ")
+    run = " and ".join(f"`{commands.snakemake([name])}`" for name in projects)
+    text = happened + separator + _RUN.sub(run, step) if run else text
+    if " " not in which:
+        text = text.replace(_FETCH_AGAIN, _FETCH_AGAIN.replace("VIDEO", which))
     is_odd_id = which.startswith("-") and " " not in which  # it would be taken for an option
     words = [f"--project {name}" for name in projects]
     words = [*words, f"-- {which}"] if is_odd_id else [which, *words]

@@ -206,7 +206,8 @@ def _failures(view: View) -> Iterator[RenderableType]:
             yield _heading(Text(title + _more(len(rows), _FAILURES)))
             yield from _reasons(mark, rows[:_FAILURES])
     if view.seen.failures:
-        yield Text("Try them again: dataminer retry; one video's story: dataminer why VIDEO", "dim")
+        told = f"dataminer why {view.seen.failures[0]['video_id']}"
+        yield Text(f"Try them again: dataminer retry; one video's story: {told}", "dim")
 
 
 def _reasons(mark: tuple[str, str], rows: Iterable[dict[str, Any]]) -> Iterator[RenderableType]:

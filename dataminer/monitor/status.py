@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from psycopg2.extras import RealDictCursor
 
-from dataminer import fingerprints
+from dataminer import commands, fingerprints
 from dataminer.db.connection import reading
 from dataminer.errors import DataminerError, ErrorClass, advice, kind_of, runnable
 from dataminer.sync.budget_sql import PAUSES
@@ -83,10 +83,10 @@ ORDER BY p.name, v.video_id
 """
 NO_PROJECTS = "No projects yet. Next: list videos in config/config.yaml, then `dataminer populate`"
 _REMADE = {
-    "download": "it stays; to fetch one again: `dataminer retry --download VIDEO`, all:"
-    " `snakemake -R download`",
-    "extract": "the next `snakemake` makes it anew",
-    "filter": "the next `snakemake` makes it anew",
+    "download": "it stays; to fetch one again: `dataminer retry --download VIDEO`, all: `{run} -R"
+    " download`",
+    "extract": "`{run}` makes it anew",
+    "filter": "`{run}` makes it anew",
 }
 
 _CLAIMS = """
@@ -297,10 +297,9 @@ def told_until(pause: dict[str, Any]) -> str:
 
 def _class_table(seen: Snapshot) -> RenderableType | None:
     """Count the failures of each class, the most frequent first, each with its next step."""
-    rows = [row for row in (*seen.failures, *seen.to_retry) if row["video_id"]]
     shown = [
         [known, kind_of(known), f"{count:,}", step]
-        for error_class, count, step in by_class(rows)
+        for error_class, count, step in by_class(seen.failures, seen.to_retry)
         for known in ErrorClass
         if known == error_class
     ]
@@ -313,22 +312,29 @@ def unbroken(text: str) -> str:
     return text.replace(" `dataminer delete-videos", "\n`dataminer delete-videos")
 
 
-def by_class(rows: Iterable[dict[str, Any]]) -> list[tuple[str, int, str]]:
+def by_class(
+    failures: Iterable[dict[str, Any]], to_retry: Iterable[dict[str, Any]]
+) -> list[tuple[str, int, str]]:
     """Return each class of failures, the most frequent first: of how many videos, and what to do.
 
     Parameters
     ----------
-    rows : iterable of dict
-        Failures of a snapshot.
+    failures, to_retry : iterable of dict
+        Of a snapshot.
     """
     videos, projects = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
-    for row in rows:
-        videos[row["error_class"] or ""].add(row["video_id"])
-        projects[row["error_class"] or ""].add(row["project"])
-    return [
-        (name, len(videos[name]), advice(name, f"--class {name}", sorted(projects[name])))
-        for name in sorted(videos, key=lambda name: (-len(videos[name]), name))
-    ]
+    failures = list(failures)
+    for row in (*failures, *to_retry):
+        if row["video_id"]:
+            videos[row["error_class"] or ""].add(row["video_id"])
+            projects[row["error_class"] or ""].add(row["project"])
+    failed = {row["error_class"] for row in failures}
+
+    def step(name: str) -> str:
+        return advice(name, f"--class {name}", sorted(projects[name]), failed=name in failed)
+
+    order = sorted(videos, key=lambda name: (-len(videos[name]), name))
+    return [(name, len(videos[name]), step(name)) for name in order]
 
 
 def _reasons_table(title: str, failures: list[dict[str, Any]]) -> RenderableType | None:
@@ -342,9 +348,13 @@ def _warning_table(seen: Snapshot) -> RenderableType | None:
     return _table("Videos with a warning", ["project", "video", "warning"], rows)
 
 
+def _remade(row: dict[str, Any]) -> str:
+    return _REMADE[row["stage"]].format(run=commands.snakemake([row["project"]]))
+
+
 def _other_settings_table(seen: Snapshot) -> RenderableType | None:
     rows = [
-        [row["project"], row["stage"], f"{row['videos']:,}", _REMADE[row["stage"]]]
+        [row["project"], row["stage"], f"{row['videos']:,}", _remade(row)]
         for row in seen.other_settings
     ]
     headings = ["project", "stage", "videos", "what becomes of them"]

@@ -117,7 +117,6 @@ class Site:
 def told(view: View) -> dict[str, Any]:
     """Return a view as the page shows it: of long lists the first rows, and how many there are."""
     data = view.as_json()
-    failed = [*data["failures"], *data["to_retry"]]
     long = ("claims", "failures", "to_retry", "warnings")
     return {
         **data,
@@ -125,7 +124,7 @@ def told(view: View) -> dict[str, Any]:
         "counts": {name: len(data[name]) for name in long},
         "classes": [
             {"name": name, "count": count, "kind": _kind(name), "next_step": step}
-            for name, count, step in by_class(failed)
+            for name, count, step in by_class(data["failures"], data["to_retry"])
         ],
         "stale_seconds": view.settings.stale_threshold_minutes * 60,
         "at": view.at.isoformat(),

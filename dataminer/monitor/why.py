@@ -211,7 +211,8 @@ def _near(text: str, known: list[str]) -> list[str]:
 
 def _advise(row: dict[str, Any], projects: list[str]) -> None:
     """Add the next step to a row, and fill in what its error says to run."""
-    row["next_step"] = advice(row["error_class"], row["video_id"], projects) or None
+    failed = row["status"] == "FAILED"
+    row["next_step"] = advice(row["error_class"], row["video_id"], projects, failed=failed) or None
     if row["error"]:
         row["error"] = runnable(row["error"], row["video_id"], projects)
 

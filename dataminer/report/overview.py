@@ -227,7 +227,7 @@ def _kind(name: str) -> str:
 
 
 def _next_step(name: str, which: str, project: str) -> str:
-    return advice(name, which, [project]) or "see dataminer why VIDEO"
+    return advice(name, which, [project], failed=True) or "see dataminer why VIDEO"
 
 
 def _reason(video: Video, project: str) -> tuple[str, str]:

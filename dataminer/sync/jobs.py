@@ -646,7 +646,8 @@ def _source_of(video_id: str) -> tuple[SourceUrl, bool]:
     row = transaction(work, patience=claims.PATIENCE, name=name, single=True)
     if row is None:
         raise DataminerError(
-            f"the database knows no video {video_id}", "add it with `dataminer add-video`"
+            f"the database knows no video {video_id}",
+            "add it again; `dataminer populate` does if it is listed",
         )
     return SourceUrl(row[0]), row[1] == stages.FETCH_AGAIN
 

@@ -371,7 +371,7 @@ def force(store: Store, project: str, stage: str, *, rebuild: bool = False) -> N
     if running or not mend.put_back(stages.DEDUP, key, before, verdict, lambda: verdict):
         raise DataminerError(
             f"project {project} is being worked on: {row.status}",
-            "wait for the run to end; one that has died is given back by the next `snakemake`",
+            "wait for the run to end; the next run gives back what a dead one held",
         )
 
 

@@ -229,7 +229,7 @@ def _acquire(
         if row is None:
             raise DataminerError(
                 f"the database knows no {' '.join(map(str, work.key.values()))}",
-                "add it with `dataminer add-video` or `dataminer populate`",
+                "add it again; `dataminer populate` does if it is listed",
             )
         if (
             outcome

@@ -120,6 +120,22 @@ def test_a_batch_goes_through_the_stages(config: Config, database: str) -> None:
     assert execute(database, "SELECT DISTINCT lease FROM videos") == [(2,)]
 
 
+def test_what_killed_its_jobs_too_often_is_for_a_later_run(
+    config: Config, database: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    execute(
+        database,
+        "UPDATE videos SET suspect = true, not_before = now() + interval '1 hour',"
+        " error = 'the job died: SIGKILL', error_class = 'killed' WHERE video_id = 'v3'",
+    )
+    perform(config, "download")
+    assert statuses(database) == {**dict.fromkeys(ids(), "DOWNLOADED"), "v3": "PENDING"}
+    assert "waits for the next run: v3: the job died: SIGKILL" in capfd.readouterr().err
+    execute(database, "UPDATE videos SET not_before = now() - interval '1 s'")
+    perform(config, "download")
+    assert set(statuses(database).values()) == {"DOWNLOADED"}
+
+
 def segfault() -> None:
     ctypes.string_at(0)
 

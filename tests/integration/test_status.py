@@ -73,7 +73,7 @@ def test_what_takes_failed_videos_out_can_be_copied_and_run(database, monkeypatc
         "delete-videos --project birds -- -a",
         "delete-videos gone-0123456789 --project birds",
     ]
-    ((_, count, step),) = status.by_class(status.snapshot().failures)
+    ((_, count, step),) = status.by_class(status.snapshot().failures, [])
     assert count == 2
     assert step.endswith("--class missing_source --project birds --project fish`")
     (failure,) = [f for f in status.snapshot(["fish"]).failures if f["video_id"] == "-a"]

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ from dataminer.sync.claims import LeaseLost
 from dataminer.sync.heartbeat import Interrupted
 from dataminer.sync.work import Work, perform
 from tests.support.postgres import execute
-from tests.support.rows import Given, force
+from tests.support.rows import Given, add, extracted, filtered, force
 from tests.support.waiting import wait_for, wait_until
 
 KEY = {"video_id": "v1"}
@@ -126,18 +127,6 @@ def test_a_failed_video_is_tried_again_when_snakemake_asks(video, tmp_path):
     assert row(video, "error, error_class") == (None, None)
 
 
-def test_a_transient_failure_gives_the_claim_back_and_never_condemns(video, tmp_path):
-    def fail(out: Path) -> None:
-        raise TransientError("no route", ErrorClass.NETWORK)
-
-    for _ in range(5):
-        with pytest.raises(TransientError):
-            perform(work(tmp_path, fail), FAST)
-    status, _, attempts, lock, error_class = row(video)
-    assert (status, attempts, lock, error_class) == ("PENDING", 0, None, "network")
-    assert left_over(tmp_path) == []
-
-
 def test_an_unexpected_error_ends_as_failed_after_max_attempts(video, tmp_path):
     def fail(out: Path) -> None:
         raise RuntimeError("boom")
@@ -147,6 +136,77 @@ def test_an_unexpected_error_ends_as_failed_after_max_attempts(video, tmp_path):
     assert row(video)[0] == "PENDING"
     assert perform(work(tmp_path, fail), FAST).status == "FAILED"
     assert row(video, "error")[0].startswith("RuntimeError: boom. Next:")
+
+
+def fail_often(tmp_path: Path, settings: MonitorConfig, error: TransientError) -> list[str]:
+    """Return the status after each of five attempts that end in an error, or fewer."""
+
+    def fails(out: Path) -> None:
+        raise error
+
+    seen = []
+    for _ in range(5):
+        with suppress(TransientError):
+            perform(work(tmp_path, fails), settings)
+        seen.append(row(os.environ["DATABASE_URL"], "status")[0])
+        if seen[-1] == "FAILED":
+            break
+    return seen
+
+
+def test_what_fails_in_passing_ends_after_attempts_over_some_hours(video, tmp_path):
+    error = TransientError("no route", ErrorClass.NETWORK)
+    assert fail_often(tmp_path, CALM, error) == ["PENDING"] * 5
+    assert row(video, "failures, attempts, error, locked_by") == (5, 0, str(error), None)
+    assert left_over(tmp_path) == []
+    execute(video, "UPDATE videos SET failing_since = failing_since - interval '25 hours'")
+    assert fail_often(tmp_path, CALM, error) == ["FAILED"]
+    assert row(video, "error_class, failures, failing_since") == ("network", 0, None)
+    assert "no route; given up after 6 attempts in 25 hours" in row(video, "error")[0]
+    assert "`dataminer retry --class network`" in row(video, "error")[0]
+
+
+def test_attempts_alone_count_if_no_hours_are_given(video, tmp_path):
+    at_once = CALM.model_copy(update={"give_up_hours": 0})
+    error = TransientError("no route", ErrorClass.SERVER)
+    assert fail_often(tmp_path, at_once, error) == ["PENDING", "PENDING", "FAILED"]
+
+
+def went_on() -> TransientError:
+    error = TransientError("not done within timeout_minutes", ErrorClass.TIMEOUT)
+    error.progressed = True
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransientError("asked too often", ErrorClass.RATE_LIMIT),
+        TransientError("are you a robot", ErrorClass.BOT_CHECK),
+        TransientError("no space", ErrorClass.DISK_FULL),
+        went_on(),
+    ],
+    ids=lambda error: str(error.error_class),
+)
+def test_what_says_nothing_of_the_source_condemns_no_video(video, tmp_path, error):
+    assert (
+        fail_often(tmp_path, CALM.model_copy(update={"give_up_hours": 0}), error) == ["PENDING"] * 5
+    )
+    assert row(video, "failures, failing_since") == (0, None)
+
+
+def test_a_project_is_complete_without_what_fails_in_passing(video, tmp_path):
+    project_id = add("p", "v2")
+    extracted("v2")
+    filtered("v2", project_id)
+    projects.refresh([project_id])
+    assert execute(video, "SELECT project_stage FROM projects") == [("FILTERING",)]
+    fail_often(tmp_path, CALM, TransientError("no route", ErrorClass.NETWORK))
+    projects.refresh_of_videos(["v1"])
+    assert execute(video, "SELECT project_stage FROM projects") == [("DEDUP_READY",)]
+    assert perform(work(tmp_path), CALM).status == "DOWNLOADED"
+    projects.refresh_of_videos(["v1"])
+    assert execute(video, "SELECT project_stage FROM projects") == [("FILTERING",)]
 
 
 def test_jobs_that_are_killed_never_condemn_a_video(video, tmp_path):

@@ -9,7 +9,7 @@ import os
 import pyarrow as pa
 import pytest
 
-from dataminer.errors import DataminerError, ErrorClass, PermanentError
+from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, PermanentError
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.monitor import why
 from dataminer.store import Store
@@ -124,10 +124,10 @@ def test_programs_get_everything(database, store):
     told = json.loads(json.dumps(why.story("vid", store).as_json()))
     assert told["video"]["status"] == "FAILED"
     assert told["video"]["created_at"].startswith("20")
-    assert told["next_step"] == "replace the file: it has no bytes"
+    assert told["next_step"] == NEXT_STEP[ErrorClass.EMPTY]
     assert told["projects"][0]["project"] == "p"
     assert told["files"]["frames"] == {str(results_folder): 0}
-    assert "next replace the file: it has no bytes" in words(why.story("vid", store))
+    assert f"next {NEXT_STEP[ErrorClass.EMPTY]}" in words(why.story("vid", store))
 
 
 def test_the_command_that_takes_it_out_names_the_projects(database, store):
