@@ -252,7 +252,9 @@ const held = (row) => {
   return `${row.locked_by} since ${time(row.locked_at)}, ${beat}`;
 };
 const times = (row) => [["added", time(row.created_at)], ["changed", time(row.updated_at)],
-  ["held by", held(row)], ["attempts", row.attempts || ""]];
+  ["held by", held(row)], ["attempts", row.attempts || ""],
+  ["failing", row.failing_since ? `${row.failures} attempts since ${time(row.failing_since)}` : ""],
+  ["waits", row.not_before ? `until ${time(row.not_before)}` : ""]];
 const shown = (made) => made === null ? "none made yet" : count(made);
 const story = (told) => {
   const row = told.video, files = told.files, parts = [];

@@ -342,6 +342,10 @@ def _times(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "held by", f"{row['locked_by']} since {_time(row['locked_at'])}, {beat}"
     if row["attempts"]:
         yield "attempts", f"{row['attempts']} since the last result"
+    if row["failing_since"]:
+        yield "failing", f"{row['failures']} attempts since {_time(row['failing_since'])}"
+    if row["not_before"]:
+        yield "waits", f"until {_time(row['not_before'])}"
 
 
 def _trouble(row: dict[str, Any], next_step: str | None) -> Iterator[tuple[str, str]]:
