@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from dataminer import commands
@@ -66,7 +66,9 @@ class Kind(StrEnum):
 
 
 _RUN = re.compile(r"(?<=\brun )snakemake\b|(?<=\bthen )snakemake\b")
+_RETRY = re.compile(r"(retry --class \w+)(?=`)")
 _AGAIN = "run snakemake again"
+_NAMED = 3  # videos of a class, in what is told of it
 _FETCH_AGAIN = "replace the file, if it is yours, and `dataminer retry --download VIDEO`"
 _TAKE_OUT = "`dataminer delete-videos VIDEO --project PROJECT`"
 NEXT_STEP: dict[ErrorClass, str] = {
@@ -181,7 +183,12 @@ def kind_of(error_class: ErrorClass) -> Kind:
 
 
 def advice(
-    error_class: str | None, which: str, projects: Iterable[str], *, failed: bool = False
+    error_class: str | None,
+    which: str,
+    projects: Iterable[str],
+    *,
+    failed: bool = False,
+    videos: Sequence[str] = (),
 ) -> str:
     """Return what to do about failures of a class, "" if it is unknown; see :func:`runnable`.
 
@@ -193,6 +200,8 @@ def advice(
         See :func:`runnable`.
     failed : bool
         Whether they are FAILED, and not tried again by themselves.
+    videos : sequence of str
+        Whose they are, if ``which`` is no id.
     """
     if error_class not in list(ErrorClass):  # of another version
         return ""
@@ -200,6 +209,8 @@ def advice(
     step = NEXT_STEP[known]
     if failed and kind_of(known) is not Kind.PERMANENT and "dataminer retry" not in step:
         step = f"once the cause is gone, `dataminer retry --class {known}`, then run snakemake"
+    if " " in which and len(videos) <= _NAMED:
+        step = step.replace("--download VIDEO", " ".join(f"--download {v}" for v in videos))
     return runnable(step, which, projects)
 
 
@@ -222,12 +233,18 @@ def runnable(text: str, which: str, projects: Iterable[str]) -> str:
     happened, separator, step = text.rpartition(" Next: ")
     run = " and ".join(f"`{commands.snakemake([name])}`" for name in projects)
     text = happened + separator + _RUN.sub(run, step) if run else text
+    text = _RETRY.sub(rf"\1{_of(projects)}", text)
     if " " not in which:
         text = text.replace(_FETCH_AGAIN, _FETCH_AGAIN.replace("VIDEO", which))
     is_odd_id = which.startswith("-") and " " not in which  # it would be taken for an option
     words = [f"--project {name}" for name in projects]
     words = [*words, f"-- {which}"] if is_odd_id else [which, *words]
+    text = text.replace("add-video URL --project PROJECT", f"add-video URL{_of(projects)}")
     return text.replace(_TAKE_OUT, f"`dataminer delete-videos {' '.join(words)}`")
+
+
+def _of(projects: Iterable[str]) -> str:
+    return "".join(f" --project {name}" for name in projects)
 
 
 def os_error_class(error: OSError) -> ErrorClass:

@@ -15,6 +15,7 @@ from dataminer.batches import Listed
 from dataminer.config import Config
 from dataminer.planning import UPTO, Plan
 from dataminer.stages.looking import Looking
+from dataminer.sync import configfiles
 from dataminer.sync.claims import owner_name
 
 RUNS = Path(".snakemake", "dataminer")
@@ -85,6 +86,8 @@ class Run:
         Of this machine, for this run.
     cluster : Cluster, optional
         Where jobs run, unless on this machine.
+    files : sequence of Path
+        The configuration files that are named.
     """
 
     config: Config
@@ -93,6 +96,13 @@ class Run:
     forced: frozenset[str] = frozenset()
     cores: int = 1
     cluster: Cluster | None = None
+    files: Sequence[Path] = ()
+
+    @cached_property
+    def to_adopt(self) -> bool:
+        """Whether rows lag behind: behind files of the store, or behind what a run is made with."""
+        names = self.config.project_names
+        return self.plan.to_adopt or not configfiles.are_remembered(names, self.files)
 
     @cached_property
     def plan(self) -> Plan:

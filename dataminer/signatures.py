@@ -41,6 +41,22 @@ _ANSWER = re.compile(
     "response-(cache-control|content-(disposition|encoding|language|type)|expires)", re.IGNORECASE
 )
 
+# when it was signed or, if a link does not say, until when it holds
+_TIME = re.compile(
+    r"[?&](x-(?:amz|goog|oss)-date|expires|se|q-sign-time)=(\d[\w.:%-]*)", re.IGNORECASE
+)
+
+
+def is_older(url: str, other: str) -> bool:
+    """Tell whether the signature of a link was made before that of another, if both tell."""
+    (name, time), (other_name, other_time) = map(_time, (url, other))
+    return name == other_name and time < other_time
+
+
+def _time(url: str) -> tuple[str, str]:
+    found = _TIME.search(url)
+    return (found[1].lower(), found[2]) if found else ("", "")
+
 
 def unsigned(url: str) -> str:
     """Return a link without its signature; one that has none as it is.

@@ -125,7 +125,7 @@ def read_last(workflow: Any, config: dict[str, Any], logger: Any) -> None:
     arguments = workflow.config_settings.config_args
     names = names_in(config, arguments)
     for file in files_of(names, typed=bool(names_in({}, arguments))):
-        logger.info(f"dataminer: reads {file}, as the last run of project {' and '.join(names)}")
+        logger.info(f"dataminer: reads {file}, as in the last run of {' and '.join(names)}")
         update_config(config, load_configfile(file))
         update_config(config, workflow.config_settings.overwrite_config)
         for files in (workflow.configfiles, workflow.config_settings.configfiles):

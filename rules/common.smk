@@ -132,6 +132,7 @@ def run():
         forced=forced(asked.forcerun, everything=asked.forceall),
         cores=workflow.cores or 1,
         cluster=cluster(),
+        files=workflow.config_settings.configfiles,
     )
     for line in or_exit(lambda: found.plan.reasons()):
         logger.info(f"dataminer: {line}")
@@ -179,7 +180,7 @@ def if_due(stage):
 
 def adopted(wildcards):
     """What says that rows agree with files, if they did not."""
-    if not workflow.is_main_process or not run().plan.to_adopt:
+    if not workflow.is_main_process or not run().to_adopt:
         return []
     return str(run().adopted)
 
@@ -291,7 +292,7 @@ def begins_with(*stages):
         if not workflow.is_main_process:
             return []
         asked = [(project, stage) for project in PROJECTS for stage in stages]
-        due = run().plan.to_adopt or any(made_anew(*one) for one in asked)
+        due = run().to_adopt or any(made_anew(*one) for one in asked)
         return listed() if due else ancient(str(workflow.main_snakefile))
 
     return begin

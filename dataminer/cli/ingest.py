@@ -53,9 +53,14 @@ def populate_from(files: Sequence[Path] = (), *, dry_run: bool = False) -> None:
     """
     config, used = _to_populate(files, dry_run=dry_run)
     if config.input.names_nothing:
+        base = load_files()
+        whose = (
+            f" for project {' and '.join(config.project_names)} ({DEFAULT_FILE} lists those of"
+            f" {' and '.join(base.project_names)})"
+        )
         raise ConfigError(
-            f"no videos are named in {' and '.join(map(str, used))}: all lists under `input` are"
-            " empty",
+            f"no videos are named in {' and '.join(map(str, used))}"
+            f"{'' if base.input.names_nothing else whose}: all lists under `input` are empty",
             "fill input.files, input.urls, input.url_files, input.searches or input.query_files",
         )
     found = collect(
@@ -145,7 +150,7 @@ def _take(
         _preview(names, found)
     else:
         _add(names, found, Store(config.store_path))
-        remember(names, files, only_first=not files)
+        remember(names, files, only_first=True)
         run = commands.snakemake(names if typed else (), files, dry_run=True)
         print(f"Next: `{run}` shows what would be done, without -n it is done")
     if found.interrupted:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from dataminer import commands
-from dataminer.cli.options import ConfigFiles, settings_of, store_of
+from dataminer.cli.options import ConfigFiles, of_store, settings_of, store_of
 from dataminer.config import Config
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
 from dataminer.errors import DataminerError, ErrorClass
@@ -69,7 +69,7 @@ def sync(
     from dataminer.sync.reconcile import reconcile
 
     settings = settings_of(config, project)
-    store = Store(settings.store_path)
+    store, project = Store(settings.store_path), project or of_store(settings)
     report = reconcile(store, project, settings.monitor, deep=deep, dry_run=dry_run)
     if as_json:
         print(json.dumps(report.as_json(), indent=2))
@@ -172,6 +172,7 @@ def delete_videos(
     """
     from dataminer.monitor.why import find
     from dataminer.sync import maintenance, projects
+    from dataminer.sync.configfiles import projects_with
     from dataminer.sync.retry import Choice
 
     if not (video or status or error_class):
@@ -181,8 +182,8 @@ def delete_videos(
         )
     if project and all_projects:
         raise typer.BadParameter("--project and --all-projects do not go together")
-    settings = settings_of(config, project)
     ids = [find(text) for text in video or []]
+    settings = settings_of(config, project or projects_with(ids))
     choice = None
     if status or error_class:
         projects.ids_of(project or [])
@@ -302,7 +303,7 @@ def _force(
     store = store_of(config, [project])
     outputs = maintenance.outputs_of(store, project, stage, rebuild=rebuild)
     projects.id_of(project)
-    print(f"{stage} of project {project} will be made again; these go:")
+    print(f"{stage} of project {project} will be made again{'; these go:' if outputs else ''}")
     _show(_sized(list(outputs)))
     if _agreed(yes):
         maintenance.force(store, project, stage, rebuild=rebuild)
@@ -326,7 +327,7 @@ def _agreed(yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise DataminerError("nothing was deleted: there is no terminal to ask on", "say --yes")
+        raise DataminerError("nothing was deleted: there is no terminal to ask on", "add --yes")
     if typer.confirm("Delete this?"):
         return True
     print("nothing was deleted")

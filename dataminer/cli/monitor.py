@@ -14,8 +14,8 @@ from dataminer.cli.options import (
     AsJson,
     ConfigFiles,
     Projects,
+    in_common,
     readings,
-    settings_of,
     store_of,
 )
 from dataminer.errors import NEXT_STEP, ErrorClass, Kind, kind_of
@@ -61,11 +61,10 @@ def monitor(
     """
     from dataminer.monitor import live
 
-    settings = settings_of(config, project)
+    found = readings(config, project)
+    settings = in_common(found)
     only_look = read_only or web
-    watch = live.Watch(
-        project or [], settings.monitor, read_only=only_look, configs=readings(config, project)
-    )
+    watch = live.Watch(project or [], settings.monitor, read_only=only_look, configs=found)
     if web:
         from dataminer.monitor.web import Site, run
 
@@ -89,8 +88,10 @@ def why(
     Example: dataminer why aqz-KE-bpKQ
     """
     from dataminer.monitor import why as view
+    from dataminer.sync.configfiles import projects_with
 
-    told = view.story(view.find(video), store_of(config))
+    video_id = view.find(video)
+    told = view.story(video_id, store_of(config, projects_with([video_id])))
     if as_json:
         print(json.dumps(told.as_json(), indent=2))
     else:
@@ -130,6 +131,7 @@ def retry(
     Example: dataminer retry --download aqz-KE-bpKQ
     """
     from dataminer.monitor.why import find
+    from dataminer.sync.configfiles import projects_with
     from dataminer.sync.retry import fetch_again
     from dataminer.sync.retry import retry as send_back
 
@@ -142,11 +144,12 @@ def retry(
             print(f"{video_id}: {f'{was} -> PENDING, to be fetched again' if was else held}")
         _say_next([v for v, was in fetched.items() if was], dry_run, [], config)
         return
+    videos = [find(text) for text in video or []]
     rows = send_back(
         project or [],
-        [find(text) for text in video or []],
+        videos,
         error_class or [],
-        store=store_of(config, project),
+        store=store_of(config, project or projects_with(videos)),
         dry_run=dry_run,
     )
     for line in (*_told(rows), *_before_that(rows)):

@@ -75,7 +75,7 @@ def readings(
         except ConfigError as error:
             if projects:
                 raise
-            _say(f"passed over project {', '.join(names)}: {error}")
+            _say(f"passed over {_projects(names)}: {error}")
             continue
         named = {"project": None, "projects": names} if names else {}
         found.append(settings.model_copy(update=named))
@@ -85,27 +85,61 @@ def readings(
 def settings_of(
     files: Sequence[Path] | None, projects: list[str] | None = None, *, database: bool = True
 ) -> Config:
-    """Return the settings that projects have in common, see :func:`readings`.
+    """Return the settings that projects have in common, see :func:`readings`."""
+    return in_common(readings(files, projects, database=database))
+
+
+def in_common(found: list[Config]) -> Config:
+    """Return the settings of projects that lie in one store.
+
+    Of settings that differ otherwise, those count by which claims are stale last.
 
     Raises
     ------
     ConfigError
-        When their stores differ, or how claims are watched.
+        When they lie in several.
     """
-    first, *others = readings(files, projects, database=database)
-    for other in others:
-        if (other.store_path, other.monitor) != (first.store_path, first.monitor):
+    first = found[0]
+    for other in found[1:]:
+        if other.store_path != first.store_path:
             raise ConfigError(
-                f"projects {first.project_names[0]} and {other.project_names[0]} differ in `store`"
-                " or `monitor`",
+                f"project {first.project_names[0]} has the store {first.store_path}, project"
+                f" {other.project_names[0]} {other.store_path}",
                 "name one with --project, or the configuration files with --config",
             )
-    return first
+    return max(found, key=lambda settings: settings.monitor.stale_threshold_minutes)
+
+
+def of_store(settings: Config) -> list[str] | None:
+    """Return the projects that lie in the store of some settings; None if all do.
+
+    A line on stderr tells of each that does not, or whose configuration files cannot be read.
+    """
+    from dataminer.sync.configfiles import by_files
+
+    mine: list[str] = []
+    others: list[str] = []
+    for files, names in by_files().items():
+        try:
+            store = load_files(files).store_path
+            reason = f"{_projects(names)} in the store {store}"
+        except ConfigError as error:
+            store, reason = None, f"{_projects(names)}: {error}"
+        if store == settings.store_path:
+            mine += names
+        else:
+            others += names
+            _say(f"left alone: {reason}")
+    return mine if others else None
 
 
 def store_of(files: Sequence[Path] | None, projects: list[str] | None = None) -> Store:
     """Return the store that projects lie in, see :func:`settings_of`."""
     return Store(settings_of(files, projects).store_path)
+
+
+def _projects(names: list[str]) -> str:
+    return f"project{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _say(line: str) -> None:

@@ -140,7 +140,7 @@ class ExtractConfig(Section):
     every_seconds: float = Field(1.0, gt=0, le=86400)
     """For `time`, and for `scene` while a shot lasts: seconds between two frames."""
     every_frames: int = Field(30, ge=1, le=10_000_000)
-    """For `interval`: take every so manieth frame."""
+    """For `interval`: take every N-th frame."""
     scene_threshold: float = Field(0.1, gt=0, le=1)
     """For `scene`: a cut is where the picture changes by more than this share of full scale."""
     image_format: Literal["jpg", "png", "webp"] = "jpg"

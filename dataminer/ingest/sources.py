@@ -25,6 +25,7 @@ from dataminer.ingest.parse import (
     printable,
 )
 from dataminer.ingest.youtube import VideoList
+from dataminer.signatures import is_older
 
 __all__ = ["ID_PATTERN", "Collected", "InputError", "Rejected", "Source", "collect", "parse"]
 
@@ -97,7 +98,7 @@ def collect(
                 rejected.append(item)
             else:
                 first = sources.setdefault(item.video_id, item)
-                if item.url.is_signed:
+                if item.url.is_signed and not is_older(item.url.reveal(), first.url.reveal()):
                     sources[item.video_id] = replace(first, url=item.url)
     except KeyboardInterrupt:
         interrupted = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -81,6 +82,7 @@ WHERE p.name = ANY(%(names)s) AND (
     pv.filtered_from <> v.extract_fingerprint OR v.status = 'EXTRACTED' AND v.error IS NOT NULL)
 ORDER BY p.name, v.video_id
 """
+_COMMAND = re.compile(r" (`(?:dataminer|snakemake) )")
 NO_PROJECTS = "No projects yet. Next: list videos in config/config.yaml, then `dataminer populate`"
 _REMADE = {
     "download": "it stays; to fetch one again: `dataminer retry --download VIDEO`, all: `{run} -R"
@@ -308,8 +310,8 @@ def _class_table(seen: Snapshot) -> RenderableType | None:
 
 
 def unbroken(text: str) -> str:
-    """Return a text with its long command on a line of its own, so that it can be copied whole."""
-    return text.replace(" `dataminer delete-videos", "\n`dataminer delete-videos")
+    """Return a text with each command on a line of its own, so that it can be copied whole."""
+    return _COMMAND.sub(r"\n\1", text)
 
 
 def by_class(
@@ -331,7 +333,8 @@ def by_class(
     failed = {row["error_class"] for row in failures}
 
     def step(name: str) -> str:
-        return advice(name, f"--class {name}", sorted(projects[name]), failed=name in failed)
+        ids, of = sorted(videos[name]), sorted(projects[name])
+        return advice(name, f"--class {name}", of, failed=name in failed, videos=ids)
 
     order = sorted(videos, key=lambda name: (-len(videos[name]), name))
     return [(name, len(videos[name]), step(name)) for name in order]

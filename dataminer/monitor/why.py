@@ -340,7 +340,7 @@ def _times(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if row["locked_by"]:
         beat = f"last heartbeat {row['heartbeat_age']:.0f} s ago"
         yield "held by", f"{row['locked_by']} since {_time(row['locked_at'])}, {beat}"
-    if row["attempts"]:
+    if row["attempts"] and row["status"] != "FAILED" and not row["failing_since"]:
         yield "attempts", f"{row['attempts']} since the last result"
     if row["failing_since"]:
         yield "failing", f"{row['failures']} attempts since {_time(row['failing_since'])}"

@@ -15,7 +15,8 @@ from dataminer.errors import DataminerError
 _MEMBERS = """
 SELECT p.name, v.video_id, v.url, v.duration, v.status, v.error_class, v.downloaded_with,
     v.extracted_with, v.extract_fingerprint, v.sha256, v.video_path,
-    CASE WHEN v.not_before > clock_timestamp() THEN to_char(v.not_before, 'HH24:MI') END,
+    CASE WHEN v.not_before > clock_timestamp()
+        THEN to_char(v.not_before, 'YYYY-MM-DD HH24:MI "UTC"') END,
     extract(epoch FROM v.updated_at)::float,
     pv.status, pv.error_class, pv.filtered_with, pv.filtered_from, pv.filter_fingerprint,
     pv.suspect OR v.suspect, extract(epoch FROM pv.updated_at)::float

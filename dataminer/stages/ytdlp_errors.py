@@ -77,6 +77,11 @@ _YOUTUBE_HINT = (
     "yt-dlp needs a JavaScript runtime (deno, or node 22) and a recent version for YouTube, see"
     " docs/youtube.md; else wait, then run snakemake again"
 )
+_SIGNATURE_HINT = (
+    "if its signature has expired, add the link with a new one, which replaces it: `dataminer"
+    " add-video URL --project PROJECT`"
+)
+_OF_SIGNATURE = (ErrorClass.BLOCKED, ErrorClass.LOGIN, ErrorClass.UNSUPPORTED)
 _PROXY_HINT = "set download.proxy, or the shell's HTTPS_PROXY, to one of http:// or socks5://"
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # what the generic extractor calls a video is the end of its URL, as it was given
@@ -118,6 +123,8 @@ def stage_error(error: BaseException, url: str, secrets: Iterable[str] = ()) -> 
         error_class, hint = _without_stream(error, text)
         text = "has no video stream"
     error_class = error_class or ErrorClass.INTERNAL
+    if SourceUrl(url).is_signed and error_class in _OF_SIGNATURE:
+        hint = _SIGNATURE_HINT
     _close_responses(error)
     shown = str(SourceUrl(url))
     text = text.replace(shown, "").rstrip(" :.") or type(error).__name__

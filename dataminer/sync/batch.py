@@ -29,6 +29,7 @@ from dataminer.errors import (
     TransientError,
     UncheckedError,
     kind_of,
+    runnable,
 )
 from dataminer.files import remove_partials
 from dataminer.store import Store
@@ -266,8 +267,10 @@ class _Run:
     def _tell(self, left: dict[str, Attempt]) -> None:
         by_ending: dict[Ending, list[str]] = {}
         for video_id, attempt in left.items():
-            by_ending.setdefault(attempt.ending, []).append(f"{video_id}: {attempt.said}")
-        for ending in (Ending.PASSING, Ending.PAUSED, Ending.NOT_READY):
+            said = runnable(attempt.said, video_id, self.config.project_names)
+            by_ending.setdefault(attempt.ending, []).append(f"{video_id}: {said}")
+        by_ending.pop(Ending.NOT_READY, None)  # the stage before has told of it
+        for ending in (Ending.PASSING, Ending.PAUSED):
             for line in by_ending.pop(ending, ()):
                 print(f"dataminer: waits for the next run: {line}", file=sys.stderr)
         lines = [line for lines in by_ending.values() for line in lines]
@@ -366,6 +369,8 @@ def _ending(error: Exception) -> Ending:
     match error:
         case Busy() | LeaseLost():  # whoever took over makes the result
             ending = Ending.BUSY
+        case jobs.FramesLost() | jobs.SourceChanged():
+            ending = Ending.PAUSED
         case jobs.NotReady():
             ending = Ending.NOT_READY
         case StageError(error_class=ErrorClass.OUT_OF_MEMORY):

@@ -45,14 +45,10 @@ def remember(
     only_first : bool
         Whether to leave alone what is noted already.
     """
-    workdir = Path.cwd()
-    default = (workdir / DEFAULT_FILE).resolve()
-    paths = [workdir / file for file in files]
-    kept = [str(shortest(path)) for path in paths if path.resolve() != default]
     values = {
         "names": list(projects),
-        "workdir": str(workdir),
-        "files": json.dumps(kept),
+        "workdir": str(Path.cwd()),
+        "files": json.dumps([str(file) for file in _noted(files)]),
         "only_first": only_first,
     }
 
@@ -63,7 +59,12 @@ def remember(
     transaction(work, name="run")
 
 
-def by_files(names: Iterable[str] = ()) -> dict[tuple[Path, ...], list[str]]:
+def are_remembered(projects: Iterable[str], files: Iterable[Path | str]) -> bool:
+    """Whether projects were last run with these files, and no others."""
+    return set(by_files(projects, lost=True)) <= {_noted(files)}
+
+
+def by_files(names: Iterable[str] = (), *, lost: bool = False) -> dict[tuple[Path, ...], list[str]]:
     """Return projects by the files that they were last run with, besides `DEFAULT_FILE`.
 
     A file whose folder has been moved is looked for in the working directory.
@@ -72,6 +73,8 @@ def by_files(names: Iterable[str] = ()) -> dict[tuple[Path, ...], list[str]]:
     ----------
     names : iterable of str
         The projects, also such as the database does not know; none for all that it knows.
+    lost : bool
+        Whether files may be gone; those of projects that are not named always may.
 
     Raises
     ------
@@ -83,10 +86,10 @@ def by_files(names: Iterable[str] = ()) -> dict[tuple[Path, ...], list[str]]:
     found: dict[tuple[Path, ...], list[str]] = {}
     for name in names or last:
         files = last.get(name, ())
-        for missing in (file for file in files if names and not file.exists()):
+        for missing in (file for file in files if names and not lost and not file.exists()):
             raise ConfigError(
-                f"project {name} was last run with {missing}, which is not there",
-                f"name its files with --configfile; `--configfile {DEFAULT_FILE}` names no other",
+                f"project {name} was last run with {missing}, which is gone",
+                f"name its files with --configfile ({DEFAULT_FILE} for that one alone)",
             )
         found.setdefault(files, []).append(name)
     return found
@@ -156,10 +159,17 @@ def runs_of(
     videos : iterable of str
         Ids of videos.
     """
-    names, used = list(projects) or _with_one_of(videos), list(files or ())
+    names, used = list(projects) or projects_with(videos), list(files or ())
     if used:
         return [commands.snakemake(names, used)]
     return [commands.snakemake(group) for group in by_files(names).values()] if names else []
+
+
+def _noted(files: Iterable[Path | str]) -> tuple[Path, ...]:
+    """Return what is noted of files that are given: not the default one, which is always read."""
+    default = DEFAULT_FILE.resolve()
+    paths = [Path.cwd() / file for file in files]
+    return tuple(shortest(path) for path in paths if path.resolve() != default)
 
 
 def shortest(path: Path) -> Path:
@@ -170,7 +180,8 @@ def shortest(path: Path) -> Path:
         return path
 
 
-def _with_one_of(videos: Iterable[str]) -> list[str]:
+def projects_with(videos: Iterable[str]) -> list[str]:
+    """Return the projects that have one of some videos."""
     with reading("configfiles") as session, session.cursor() as cursor:
         cursor.execute(_OF_VIDEOS, {"videos": list(videos)})
         return [name for (name,) in cursor.fetchall()]

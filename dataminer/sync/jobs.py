@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -24,6 +24,7 @@ from dataminer.errors import (
     InputChanged,
     PermanentError,
     TransientError,
+    runnable,
 )
 from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
 from dataminer.filestats import states
@@ -186,7 +187,7 @@ def download(config: Config, video_id: str, manner: Manner = Manner()) -> None:
         return replace(work, forced=work.forced or manner.forced)
 
     outcome = perform_described(describe, config.monitor, patient=manner.patient)
-    _tell_failure(f"video {video_id}", outcome)
+    _tell_failure(video_id, outcome, config.project_names)
 
 
 def download_work(config: Config, video_id: str) -> Work:
@@ -304,7 +305,7 @@ def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
     except FailedBefore as error:
         _pass_on(video_id, extract_work(config, video_id, {}, manner.threads), error)
         return
-    _tell_failure(f"video {video_id}", outcome)
+    _tell_failure(video_id, outcome, config.project_names)
 
 
 def lead_to_frames(config: Config, video_id: str) -> None:
@@ -495,6 +496,11 @@ def dedup(config: Config, project: str, *, forced: bool = False) -> None:
     """Keep one frame of each group of near-duplicates of a project; anew if ``forced``."""
     project_id = projects.id_of(project)
     projects.refresh([project_id])  # whoever filtered last may have been killed before
+    if not _ended_members(project):
+        raise DataminerError(
+            f"no video of project {project} has frames yet: all of them wait for a later run",
+            f"`dataminer status --project {project}` says what for",
+        )
 
     def describe() -> Work:
         work = _dedup_work(config, project, {"project_id": project_id})
@@ -625,13 +631,13 @@ class _Provenance(Mapping[str, Mapping[str, Any]]):
         return sum(1 for _ in self)
 
 
-def _tell_failure(what: str, outcome: Outcome) -> None:
+def _tell_failure(video_id: str, outcome: Outcome, names: Iterable[str]) -> None:
     """Let the run's own output name a failure that does not stop it."""
-    error = outcome.columns.get("error")
+    error = runnable(outcome.columns.get("error") or "", video_id, names)
     if outcome.status == VideoStatus.FAILED:
-        print(f"dataminer: {what} FAILED: {error}", file=sys.stderr)
+        print(f"dataminer: video {video_id} FAILED: {error}", file=sys.stderr)
     elif error:
-        print(f"dataminer: {what} keeps the frames that it has: {error}", file=sys.stderr)
+        print(f"dataminer: video {video_id} keeps the frames that it has: {error}", file=sys.stderr)
 
 
 def _source_of(video_id: str) -> tuple[SourceUrl, bool]:

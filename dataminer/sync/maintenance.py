@@ -392,7 +392,7 @@ def _refuse_shared(members: list[tuple[Any, ...]], all_projects: bool) -> None:
     if shared and not all_projects:
         raise DataminerError(
             f"used by several projects: {'; '.join(shared)}",
-            "say --project NAME to take them out of this one only, or --all-projects to delete them"
+            "add --project NAME to take them out of this one only, or --all-projects to delete them"
             " from all",
         )
 

@@ -155,7 +155,7 @@ def pause_of_killed(settings: MonitorConfig) -> float:
 def killed_too_often(key: Mapping[str, Any]) -> str:
     """Return what to do about a row whose jobs were killed."""
     again = f"--video {key['video_id']}" if "video_id" in key else ""
-    return f"raise the rule's mem_mb in the profile, then `dataminer retry {again}`"
+    return f"give its rule more memory (mem_mb in the profile), then `dataminer retry {again}`"
 
 
 class Mirror(logging.Handler):

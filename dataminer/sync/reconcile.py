@@ -193,7 +193,7 @@ class _Reconciler:
             return False
         self.report.notes.append(
             f"the store {self.store.root} is not there, though {made} videos have files in it:"
-            " nothing was mended. Next: mount it, or say --config FILE; if it was deleted on"
+            " nothing was mended. Next: mount it, or add --config FILE; if it was deleted on"
             f" purpose, make an empty folder {self.store.root}"
         )
         return True

@@ -14,7 +14,7 @@ from dataminer.db.connection import transaction
 from dataminer.db.enums import VideoStatus
 from dataminer.db.tables import NoTables
 from dataminer.errors import MENDED_BY_SIGNATURE
-from dataminer.signatures import unsigned
+from dataminer.signatures import is_older, unsigned
 from dataminer.stages.gate import YOUTUBE, place_of
 from dataminer.store import Store
 from dataminer.sync import projects as project_rows
@@ -85,7 +85,7 @@ class Links:
             for source in sources
             if source.url.is_signed
             for row in self._rows_of(source)
-            if row.url != source.url
+            if row.url != source.url and not is_older(source.url.reveal(), row.url.reveal())
         }
 
     def _rows_of(self, source: Source) -> list[Row]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import (
+    NEXT_STEP,
     DataminerError,
     ErrorClass,
     FailedBefore,
@@ -414,7 +415,9 @@ def _given_up(held: Claim, error: TransientError) -> StageError:
     hours = held.failing_seconds / 3600
     spread = f" in {hours:,.0f} hours" if hours >= 1 else ""
     message = f"{error.message}; given up after {held.failures + 1} attempts{spread}"
-    again = f"once that has changed, `dataminer retry --class {error.error_class}`"
+    again = f"once the cause is gone, `dataminer retry --class {error.error_class}`"
+    if error.hint != NEXT_STEP[error.error_class]:
+        again = error.hint
     return StageError(message, error.error_class, again)
 
 

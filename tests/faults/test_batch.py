@@ -271,7 +271,7 @@ def test_what_fails_in_passing_is_tried_again_and_then_waits(
     perform(config, "filter")
     filtered = {**dict.fromkeys(ids(), "FILTERED"), "v1": "PENDING", "v5": "FAILED"}
     assert statuses(database, "project_videos") == filtered
-    assert "v1: v1 has no frames yet" in capfd.readouterr().err
+    assert capfd.readouterr().err == ""  # the download has told of it
 
 
 def test_what_a_source_holds_back_waits_until_then(
@@ -298,7 +298,9 @@ def test_what_a_source_holds_back_waits_until_then(
         assert (attempts, waits, error_class) == (0, True, "rate_limit")
         planned = planning.plan(config, ["p"], upto="extract")
         assert planned.videos["download"]["w"].state is planning.State.WAITING
-        assert re.search(r"download: 1 waiting \(1 until \d\d:\d\d\)", planned.reasons()[-1])
+        assert re.search(
+            r"download: 1 waiting \(1 until [-\d]+ \d\d:\d\d UTC\)", planned.reasons()[-1]
+        )
         assert planned.due("extract") == sorted(ids())
 
         budget.reset(host)

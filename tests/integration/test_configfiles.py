@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.cli.options import readings, settings_of
+from dataminer.cli.options import of_store, readings, settings_of
 from dataminer.config import DEFAULT_FILE
 from dataminer.errors import ConfigError, DatabaseError
 from dataminer.sync.configfiles import by_files, files_of, remember, runs_of
@@ -68,9 +68,7 @@ def test_a_folder_that_has_moved_is_no_reason_to_forget(
     (here / "cats.yaml").rename("cats.yaml")
     assert files_of(["cats"], typed=True) == (Path("cats.yaml"),)
     Path("cats.yaml").unlink()
-    with pytest.raises(
-        ConfigError, match=r"cats was last run with .*cats\.yaml, which is not there"
-    ):
+    with pytest.raises(ConfigError, match=r"cats was last run with .*cats\.yaml, which is gone"):
         settings_of(None, ["cats"])
 
 
@@ -90,9 +88,36 @@ def test_projects_with_different_files_are_not_run_as_one(database: str, here: P
         "snakemake --configfile more.yaml --config 'projects=[cats,dogs]'"
     ]
     remember(["dogs"], ["elsewhere.yaml"])
-    with pytest.raises(ConfigError, match="cats and dogs differ in `store`"):
+    with pytest.raises(ConfigError, match="cats has the store data, project dogs other"):
         settings_of(None)
     assert [each.project_names for each in readings(None)] == [["cats"], ["dogs"]]
+
+
+def test_projects_of_another_store_are_left_alone(
+    database: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for project, files in (("birds", []), ("cats", ["cats.yaml"]), ("dogs", ["elsewhere.yaml"])):
+        add(project, f"{project}-1")
+        remember([project], files)
+    assert of_store(settings_of([Path("more.yaml")])) == ["birds", "cats"]
+    assert "left alone: project dogs in the store other" in capsys.readouterr().err
+    assert of_store(settings_of([Path("elsewhere.yaml")])) == ["dogs"]
+    assert "left alone: project birds in the store data" in capsys.readouterr().err
+    Path("cats.yaml").unlink()
+    assert of_store(settings_of(None, ["birds"])) == ["birds"]
+    assert "left alone: project cats: cats.yaml cannot be read" in capsys.readouterr().err
+    remember(["cats", "dogs"], [])
+    assert of_store(settings_of(None)) is None
+
+
+def test_settings_of_several_projects_are_those_that_call_a_claim_stale_last(
+    database: str, here: Path
+) -> None:
+    Path("calm.yaml").write_text("monitor: {stale_threshold_minutes: 7}")
+    for project, files in (("birds", []), ("cats", ["calm.yaml"])):
+        add(project, "v1")
+        remember([project], files)
+    assert settings_of(None).monitor.stale_threshold_minutes == 7
 
 
 def test_a_file_that_names_other_projects_is_not_taken_for_those_of_the_default_one(

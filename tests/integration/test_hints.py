@@ -128,4 +128,6 @@ def test_where_failures_are_shown_they_say_what_to_run(birds: Path, database: st
     told = {row["video_id"]: row["error"] for row in seen.failures}
     assert told["v2"].endswith("Next: run `snakemake --config project=birds` again")
     steps = {name: step for name, _, step in status.by_class(seen.failures, seen.to_retry)}
-    assert steps["network"].startswith("once the cause is gone, `dataminer retry --class network`")
+    assert steps["network"].startswith(
+        "once the cause is gone, `dataminer retry --class network --project birds`"
+    )

@@ -376,7 +376,7 @@ def test_places_in_other_projects_do_not_count(shared):
     nothing = dataminer(store, "delete-videos", "--project", "q", *options)
     assert nothing.output == "no such videos: nothing to delete\n"
     refused = dataminer(store, "delete-videos", *options)
-    assert "used by several projects: none (p, q). Next: say --project NAME" in str(
+    assert "used by several projects: none (p, q). Next: add --project NAME" in str(
         refused.exception
     )
     assert dataminer(store, "delete-videos", "--project", "p", *options).exit_code == 0
@@ -719,7 +719,7 @@ def test_without_a_terminal_nothing_is_deleted_unless_yes_is_said(whole, command
     before = (dump(database), listing(store))
     refused = dataminer(store, *command)
     assert refused.exit_code == 1
-    assert "say --yes" in str(refused.exception)
+    assert "add --yes" in str(refused.exception)
     assert "MB" in refused.output
     assert (dump(database), listing(store)) == before
     assert dataminer(store, *command, "--yes").exit_code == 0

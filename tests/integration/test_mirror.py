@@ -79,9 +79,7 @@ def test_the_claim_of_a_dead_process_is_given_back_and_condemns_nobody(
     assert give_back("download", VIDEO, GONE)
     assert execute(rows, waits) == [(True, 3, True)]
     ((error,),) = execute(rows, "SELECT error FROM videos")
-    assert error.endswith(
-        "raise the rule's mem_mb in the profile, then `dataminer retry --video v`"
-    )
+    assert error.endswith("(mem_mb in the profile), then `dataminer retry --video v`")
     assert claims.left_alone(stages.DOWNLOAD, ["v"], None) == {"v": error}
 
 

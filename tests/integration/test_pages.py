@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from dataminer.config import MonitorConfig
-from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, PermanentError
+from dataminer.errors import DataminerError, ErrorClass, PermanentError, advice
 from dataminer.monitor import web
 from dataminer.monitor.live import Watch
 from dataminer.monitor.videos import PAGE, Wanted, videos
@@ -206,7 +206,7 @@ def test_the_numbers_are_those_of_the_monitor(still: Served):
     assert now["rates"]["birds"]["filtered"] == 1
     (found,) = now["classes"]
     assert (found["name"], found["count"], found["kind"]) == ("empty", 1, "permanent")
-    assert found["next_step"] == NEXT_STEP[ErrorClass.EMPTY]
+    assert found["next_step"] == advice("empty", "v", ["birds"])
     assert now["reports"] == []
 
 
@@ -227,7 +227,7 @@ def test_what_takes_a_failed_video_out_is_filled_in(birds, tmp_path: Path):
 def test_a_story_is_the_one_that_why_tells(still: Served):
     told = still.json("why.json?video=v2")
     assert told["video"]["title"] == TITLE
-    assert told["next_step"] == NEXT_STEP[ErrorClass.EMPTY]
+    assert told["next_step"] == advice("empty", "v", ["birds"])
     status, _, body = still.ask(still.root + "why.json?video=nosuch%00")
     assert status == 503
     assert "there is no video nosuch" in json.loads(body)["error"]

@@ -102,9 +102,9 @@ def test_a_path_has_no_signature() -> None:
 
 @pytest.mark.parametrize(
     ("given", "last"),
-    [([1, 2, 3], 3), ([3, 1], 1), ([0, 2], 2), ([2, 0], 2), ([0, 0], 0)],  # 0: without one
+    [([1, 2, 3], 3), ([3, 1], 3), ([0, 2], 2), ([2, 0], 2), ([0, 0], 0)],  # 0: without one
 )
-def test_of_several_in_a_list_the_last_signature_counts(given: list[int], last: int) -> None:
+def test_of_several_in_a_list_the_newest_signature_counts(given: list[int], last: int) -> None:
     links = [signed(LINK, number) if number else LINK for number in given]
     (source,) = collect(InputConfig(urls=[*links, f"{LINK}?id=1"])).sources[:-1]
     assert source.url.reveal() == (signed(LINK, last) if last else LINK)

@@ -229,7 +229,9 @@ def test_the_command_that_takes_out_a_video_is_filled_in() -> None:
         ("a1", [], "a1"),
         ("--class missing_source", ["birds"], "--class missing_source --project birds"),
     ):
+        of = "".join(f" --project {name}" for name in projects)
         filled = step.replace("VIDEO --project PROJECT", command)
+        filled = filled.replace("retry --class missing_source", f"retry --class missing_source{of}")
         assert runnable(f"VIDEO is gone. Next: {step}", which, projects) == (
             f"VIDEO is gone. Next: {filled}"
         )

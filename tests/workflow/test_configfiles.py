@@ -50,7 +50,7 @@ def said(site: Site, *arguments: str) -> str:
 def test_who_names_the_project_need_not_name_its_files(cats: Site) -> None:
     done = cats.snakemake("-c2", "--config", "project=cats", "--", "only_dedup")
     assert done.returncode == 0, done.stderr
-    assert "dataminer: reads cats.yaml, as the last run of project cats" in done.stderr
+    assert "dataminer: reads cats.yaml, as in the last run of cats" in done.stderr
     assert SECRET not in done.stdout + done.stderr + json.dumps(cats.dump())
     assert not (cats.folder / "data").exists()
     dense = frames(cats)
@@ -76,6 +76,16 @@ def test_who_names_the_project_need_not_name_its_files(cats: Site) -> None:
     }
     assert frames(cats) == {"one": dense["one"], "two": dense["one"]}
 
+    # a run with nothing else to do remembers its files, too; a dry run does not
+    (cats.folder / "cats.yaml").rename(cats.folder / "cats2.yaml")
+    renamed = ("--configfile", "cats2.yaml", "--", "only_dedup")
+    files = "SELECT configfiles FROM projects WHERE name = 'cats'"
+    assert "adopt" in said(cats, "-n", *renamed)
+    assert cats.rows(files) == [(["cats.yaml"],)]
+    said(cats, "-c2", *renamed)
+    assert cats.rows(files) == [(["cats2.yaml"],)]
+    assert "adopt" not in said(cats, "-n", *renamed)
+
 
 def test_the_last_run_decides_and_files_that_are_named_count_more(cats: Site) -> None:
     dry = ("-n", "--config", "project=cats", "--", "only_extract")
@@ -89,7 +99,7 @@ def test_the_last_run_decides_and_files_that_are_named_count_more(cats: Site) ->
     (cats.folder / "rare.yaml").unlink()
     lost = cats.snakemake(*dry)
     assert lost.returncode != 0
-    assert "last run with rare.yaml, which is not there" in lost.stderr
+    assert "last run with rare.yaml, which is gone" in lost.stderr
     assert cats.snakemake("--unlock", "--config", "project=cats").returncode == 0
 
 
@@ -98,7 +108,7 @@ def test_a_plain_run_goes_on_with_the_files_of_the_last_one(cats: Site) -> None:
     cats.populate()
     assert cats.snakemake("-c2", "--configfile", "rare.yaml", "--", "only_extract").returncode == 0
     plain = said(cats, "-n", "only_extract")
-    assert "reads rare.yaml, as the last run of project birds" in plain
+    assert "reads rare.yaml, as in the last run of birds" in plain
     assert " due" not in plain
     only = said(cats, "-n", "--configfile", "config/config.yaml", "--", "only_extract")
     assert "extract: 1 due" in only

@@ -89,7 +89,7 @@ def test_links_that_fail_hold_nothing_back_and_end_after_the_hours(
     assert failed == FOR_EVER
     assert stage(twenty, "birds") == "COMPLETE"
     ((error,),) = twenty.rows("SELECT error FROM videos WHERE video_id LIKE 'closed-%'")
-    assert "given up after 7 attempts in 2 hours. Next: once that has changed, `dataminer" in error
+    assert "given up after 7 attempts in 2 hours. Next: once the cause is gone, `dataminer" in error
     quiet = twenty.snakemake("-n")
     assert " due" not in quiet.stdout + quiet.stderr
 
