@@ -4,12 +4,16 @@
 #   embed                          once per video and model, where filter asks for models
 #   filter                         once per video and project
 #   dedup -> detect -> report      once per project
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
+# a folder may have other configuration files alone
+if Path("config/config.yaml").exists():
 
-configfile: "config/config.yaml"
+    configfile: "config/config.yaml"
 
 
 report: "report/workflow.rst"

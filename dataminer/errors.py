@@ -110,8 +110,8 @@ NEXT_STEP: dict[ErrorClass, str] = {
     ErrorClass.PERMISSION: "make the path readable and writable, then run snakemake again",
     ErrorClass.MISSING_TOOL: "install what the message names, then run snakemake again",
     ErrorClass.COOKIES: "export the cookies again, see docs/youtube.md, then run snakemake again",
-    ErrorClass.KILLED: f"{_AGAIN}; if memory or time ran out, raise the rule's mem_mb or "
-    "runtime with --set-resources",
+    ErrorClass.KILLED: f"{_AGAIN}, after `dataminer retry --class killed` if it waits; if memory"
+    " or time ran out, raise the rule's mem_mb or runtime with --set-resources",
     ErrorClass.OUT_OF_MEMORY: "nothing yet: each attempt asks for more memory; when the last has "
     "ended so too, raise the rule's mem_mb in the profile and run snakemake again",
     ErrorClass.CRASHED: "replace the file, then `dataminer retry --class crashed`; if it plays"

@@ -25,7 +25,7 @@ _SIGNATURES = [
         (False, "x-goog-signature", "x-goog-.+"),  # Google, version 4
         (True, "GoogleAccessId Signature Expires", ""),  # version 2
         (True, "KeyName Signature Expires", "URLPrefix"),  # its CDNs
-        (False, "sv sig", _AZURE),
+        (False, "sv sig se|si sr|ss", _AZURE),
         (False, "x-oss-signature", re.sub(r"(\S+)", r"x-oss-\1", _OSS)),  # Alibaba, version 4
         (True, "OSSAccessKeyId Signature Expires", "security-token"),  # version 1
         (

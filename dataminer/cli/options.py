@@ -115,11 +115,11 @@ def of_store(settings: Config) -> list[str] | None:
 
     A line on stderr tells of each that does not, or whose configuration files cannot be read.
     """
-    from dataminer.sync.configfiles import by_files
+    from dataminer.sync.configfiles import by_files, never_run
 
-    mine: list[str] = []
-    others: list[str] = []
-    for files, names in by_files().items():
+    mine, others = [*never_run()], list[str]()
+    groups = {files: [n for n in names if n not in mine] for files, names in by_files().items()}
+    for files, names in groups.items():
         try:
             store = load_files(files).store_path
             reason = f"{_projects(names)} in the store {store}"
@@ -127,7 +127,7 @@ def of_store(settings: Config) -> list[str] | None:
             store, reason = None, f"{_projects(names)}: {error}"
         if store == settings.store_path:
             mine += names
-        else:
+        elif names:
             others += names
             _say(f"left alone: {reason}")
     return mine if others else None

@@ -71,6 +71,7 @@ class _Claimable(SQLModel):
     not_before: datetime | None = _now(nullable=True)
     failures: int = _count()
     failing_since: datetime | None = _now(nullable=True)
+    kills: int = _count()
     suspect: bool = Field(
         default=False, nullable=False, sa_column_kwargs={"server_default": sa.text("false")}
     )

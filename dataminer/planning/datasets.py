@@ -116,10 +116,15 @@ class Datasets:
         ended = [
             (video_id, self._filter_fingerprint(project, video_id))
             for video_id, verdict in sorted(self._filters[project].items())
-            if verdict.state is not State.WAITING
+            if verdict.state is not State.WAITING or self._has_ended(project, video_id)
         ]
         model = self._model(project, (video_id for video_id, _ in ended))
         return fingerprints.of_dedup(self._marks.settings["dedup"], ended, model)
+
+    def _has_ended(self, project: str, video_id: str) -> bool:
+        """Whether a dataset is made with what there is of a video that waits."""
+        row = self._rows.members[project][video_id]
+        return row.status not in (_PV.PENDING, _PV.FILTERING)
 
     def _filter_fingerprint(self, project: str, video_id: str) -> str | None:
         row = self._rows.members[project][video_id]

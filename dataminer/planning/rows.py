@@ -19,7 +19,10 @@ SELECT p.name, v.video_id, v.url, v.duration, v.status, v.error_class, v.downloa
         THEN to_char(v.not_before, 'YYYY-MM-DD HH24:MI "UTC"') END,
     extract(epoch FROM v.updated_at)::float,
     pv.status, pv.error_class, pv.filtered_with, pv.filtered_from, pv.filter_fingerprint,
-    pv.suspect OR v.suspect, extract(epoch FROM pv.updated_at)::float
+    pv.suspect OR v.suspect,
+    CASE WHEN pv.not_before > clock_timestamp()
+        THEN to_char(pv.not_before, 'YYYY-MM-DD HH24:MI "UTC"') END,
+    extract(epoch FROM pv.updated_at)::float
 FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id)
 WHERE p.name = ANY(%(names)s) ORDER BY p.name, v.video_id COLLATE "C"
 """
@@ -32,6 +35,7 @@ FROM projects WHERE name = ANY(%(names)s)
 # of tables that the run is about to bring up to date: older rows know none of it
 _SINCE = {
     "0006": {
+        "pv.not_before": "NULL::timestamptz",  # before what it ends in
         "v.extract_fingerprint": "NULL",
         "v.not_before": "NULL::timestamptz",
         "pv.filtered_from": "NULL",
@@ -70,6 +74,7 @@ class Member(NamedTuple):
     filtered_from: str | None
     filter_fingerprint: str | None
     suspect: bool
+    waits_until: str | None
     updated: float
 
 

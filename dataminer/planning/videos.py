@@ -334,6 +334,8 @@ class Videos:
             yield before._replace(adopt=False)
         if "filter" in self._forced:
             yield Verdict(State.DUE, FORCED)
+        if row.status == _PV.PENDING and row.waits_until:
+            yield Verdict(State.WAITING, f"until {row.waits_until}")
         if row.status == _PV.FILTERING:
             yield Verdict(State.DUE, BEGUN)
         if row.status == _PV.PENDING or row.filtered_with is None or row.filtered_from is None:

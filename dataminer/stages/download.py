@@ -192,6 +192,7 @@ def is_changed_link(video: Path, info: Mapping[str, Any]) -> bool:
 
 def _fetch(order: _Order) -> _Taken:
     kept = Kept.take_over(order.keep or order.out, order.video_id)
+    before = kept.bytes
     try:
         found, info = _transfer(order, kept)
         path = order.out / found.name
@@ -199,6 +200,8 @@ def _fetch(order: _Order) -> _Taken:
     except BaseException as error:
         if order.keep is None or _is_final(error, order.url):
             kept.remove()
+        elif isinstance(error, TransientError):
+            error.progressed = kept.bytes > before
         raise
     kept.remove()
     return _Taken(path, _about(info))

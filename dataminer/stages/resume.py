@@ -135,6 +135,11 @@ class Kept:
         partial.write_text(json.dumps({"source": _hash(source), **asdict(version)}))
         os.replace(partial, self.folder / _STATE)
 
+    @property
+    def bytes(self) -> int:
+        """How much of a file there is."""
+        return _bytes_in(self.folder)
+
     def remove(self) -> None:
         """Delete the folder; one that was taken over by another attempt has another name."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -37,7 +37,6 @@ class Watch:
         self._began = time.monotonic()
         self._paused_at: float | None = None
         self._reason = ""
-        self._progressed = False
         self._mark: tuple[float, int] | None = None  # when the window began, with how many bytes
         self._bytes = 0
 
@@ -56,9 +55,7 @@ class Watch:
         except BaseException as error:
             if not self._reason or not isinstance(error, Overdue | Exception):
                 raise
-            late = TransientError(self._reason, ErrorClass.TIMEOUT)
-            late.progressed = self._progressed
-            raise late from error
+            raise TransientError(self._reason, ErrorClass.TIMEOUT) from error
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -95,7 +92,6 @@ class Watch:
             return
         now, settings = time.monotonic(), self._settings
         if now - self._began > settings.timeout_minutes * 60:
-            self._progressed = self._bytes > 0
             self._end(f"not done within timeout_minutes ({settings.timeout_minutes:g})")
         slow = self._mark and now - self._mark[0] > settings.rate_window_seconds
         if slow and settings.min_bytes_per_second:

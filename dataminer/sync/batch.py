@@ -37,7 +37,7 @@ from dataminer.sync import claims, jobs, mirror, pool, projects
 from dataminer.sync.claims import LeaseLost
 from dataminer.sync.heartbeat import Interrupted
 from dataminer.sync.stages import STAGES
-from dataminer.sync.work import Busy
+from dataminer.sync.work import Busy, Deleted
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class Ending(StrEnum):
     PAUSED = "paused"  # the same, and it is known until when
     COUNTED = "counted"  # an attempt was counted, and there may be more
     MEMORY = "memory"
+    GONE = "gone"  # deleted meanwhile
     LOCAL = "local"  # this machine must change first
 
 
@@ -179,6 +180,7 @@ class _Run:
         import_module(_STAGE_MODULES[self.batch.stage])  # once, before the workers are forked
         gc.freeze()  # they share what is loaded, which a collection would copy
         gc.enable()
+        left: dict[str, Attempt] = {}
         try:
             alone = self._left_alone()
             left = alone | self._round([v for v in self.batch.videos if v not in alone])
@@ -186,7 +188,8 @@ class _Run:
                 left = again(left)
         finally:
             with suppress(DatabaseError, psycopg2.Error):  # the end of the run counts, too
-                _recount(self.batch, self.batch.videos, patience=0)
+                done = len(left) < len(self.batch.videos)
+                _recount(self.batch, self.batch.videos, patience=0, refiltered=done)
         self._tell(left)
 
     def _left_alone(self) -> dict[str, Attempt]:
@@ -273,15 +276,23 @@ class _Run:
         for ending in (Ending.PASSING, Ending.PAUSED):
             for line in by_ending.pop(ending, ()):
                 print(f"dataminer: waits for the next run: {line}", file=sys.stderr)
+        for line in by_ending.pop(Ending.GONE, ()):
+            print(f"dataminer: passed over: {line}", file=sys.stderr)
         lines = [line for lines in by_ending.values() for line in lines]
         if lines:
             more = f" (and {len(lines) - 1} more, see the log)" if len(lines) > 1 else ""
             raise DataminerError(f"{lines[0]}{more}")
 
 
-def _recount(batch: Batch, videos: Sequence[str], patience: float = claims.PATIENCE) -> None:
+def _recount(
+    batch: Batch,
+    videos: Sequence[str],
+    patience: float = claims.PATIENCE,
+    *,
+    refiltered: bool = True,
+) -> None:
     if batch.project:
-        projects.refresh_named([batch.project], refiltered=True, patience=patience)
+        projects.refresh_named([batch.project], refiltered=refiltered, patience=patience)
     else:
         projects.refresh_of_videos(videos, patience=patience)
 
@@ -371,6 +382,8 @@ def _ending(error: Exception) -> Ending:
             ending = Ending.BUSY
         case jobs.FramesLost() | jobs.SourceChanged():
             ending = Ending.PAUSED
+        case Deleted():
+            ending = Ending.GONE
         case jobs.NotReady():
             ending = Ending.NOT_READY
         case StageError(error_class=ErrorClass.OUT_OF_MEMORY):

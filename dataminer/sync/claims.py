@@ -14,8 +14,9 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
+from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
-from dataminer.errors import DataminerError
+from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass
 from dataminer.sync import sql as statements
 from dataminer.sync.stages import KEYS, Stage, running_statuses
 
@@ -79,7 +80,7 @@ class RowState:
     error: str | None
     error_class: str | None
     suspect: bool
-    failures: int
+    kills: int
     made: str | None
 
 
@@ -320,6 +321,7 @@ def release(
     error_class: str | None,
     counts: bool,
     suspect: bool = False,
+    killed: bool = False,
     failing: bool = False,
     wait: float | None = None,
 ) -> bool:
@@ -335,8 +337,10 @@ def release(
         Whether this attempt counts against ``max_attempts``.
     suspect : bool
         Whether the row was worked on when its job was killed: the next attempt is made alone.
+    killed : bool
+        Whether its job was killed although it was alone in it, for which it is left alone in time.
     failing : bool
-        Whether it is one of the failures after which a row is given up, or left alone for a while.
+        Whether it is one of the failures after which a row is given up.
     wait : float or None
         Seconds before the next attempt.
 
@@ -351,6 +355,7 @@ def release(
         "released": held.stage.released,
         "counts": counts,
         "suspect": suspect,
+        "killed": killed,
         "failing": failing,
         "wait": wait,
         "error": error,
@@ -359,6 +364,58 @@ def release(
     return bool(
         _execute(statements.RELEASE, held.stage, held.key, values, count=True, patience=PATIENCE)
     )
+
+
+def release_killed(
+    held: Claim, row: RowState, settings: MonitorConfig, how: str, error_class: str
+) -> bool:
+    """Give back the claim of a job that was killed as a whole, which condemns no video.
+
+    It makes the video a suspect, which is tried alone. One that was killed so ``max_attempts``
+    times is left alone for ``give_up_hours``, and an hour at least.
+
+    Parameters
+    ----------
+    held : Claim
+        The claim.
+    row : RowState
+        What the row says.
+    settings : MonitorConfig
+        How often, and for how long.
+    how : str
+        How the job ended.
+    error_class : str
+        What kind of end that is.
+
+    Returns
+    -------
+    bool
+        Whether the claim was still held.
+    """
+    step = NEXT_STEP[ErrorClass(error_class)]
+    last = is_last_kill(held.stage, row, settings)
+    if last:
+        again = f"`dataminer retry --video {held.key['video_id']}`"
+        step = f"give its rule more memory (mem_mb in the profile), then {again}"
+    return release(
+        held,
+        error=str(DataminerError(f"the job died: {how}", step)),
+        error_class=error_class,
+        counts=False,
+        suspect=True,
+        killed=row.suspect,
+        wait=pause_of_killed(settings) if last else None,
+    )
+
+
+def is_last_kill(stage: Stage, row: RowState, settings: MonitorConfig) -> bool:
+    """Tell whether a video is left alone, now that its job was killed once more."""
+    return stage.table != "projects" and row.suspect and row.kills + 1 >= settings.max_attempts
+
+
+def pause_of_killed(settings: MonitorConfig) -> float:
+    """Return for how many seconds a video is left alone that was killed with its job too often."""
+    return max(settings.give_up_hours, 1.0) * 3600
 
 
 def note(stage: Stage, key: Mapping[str, Any], lease: int, *, error: str, error_class: str) -> None:

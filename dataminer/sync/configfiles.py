@@ -85,7 +85,7 @@ def by_files(names: Iterable[str] = (), *, lost: bool = False) -> dict[tuple[Pat
     last = _last_of(names)
     found: dict[tuple[Path, ...], list[str]] = {}
     for name in names or last:
-        files = last.get(name, ())
+        files = last.get(name) or ()
         for missing in (file for file in files if names and not lost and not file.exists()):
             raise ConfigError(
                 f"project {name} was last run with {missing}, which is gone",
@@ -131,7 +131,12 @@ def files_of(names: Iterable[str], *, typed: bool) -> tuple[Path, ...]:
     return files
 
 
-def _last_of(names: list[str]) -> dict[str, tuple[Path, ...]]:
+def never_run() -> set[str]:
+    """Return the projects that were not run since their files are noted."""
+    return {name for name, files in _last_of([]).items() if files is None}
+
+
+def _last_of(names: list[str]) -> dict[str, tuple[Path, ...] | None]:
     if no_database():
         return {}
     rows: list[tuple[str, str | None, list[str] | None]] = []
@@ -140,7 +145,7 @@ def _last_of(names: list[str]) -> dict[str, tuple[Path, ...]]:
             cursor.execute(_LAST, {"names": names})
             rows = cursor.fetchall()
     return {
-        name: tuple(_found(Path(workdir or ""), file) for file in files or ())
+        name: None if files is None else tuple(_found(Path(workdir or ""), file) for file in files)
         for name, workdir, files in rows
     }
 

@@ -35,7 +35,7 @@ from dataminer.store import INFO_FILE, Store
 from dataminer.sync import budget, chosen, claims, projects, results, shards, stages
 from dataminer.sync import sql as statements
 from dataminer.sync.heartbeat import Interrupted, interruptible
-from dataminer.sync.work import Outcome, Work, perform_described
+from dataminer.sync.work import Deleted, Outcome, Work, perform_described
 from dataminer.urls import SourceUrl, mask_text
 
 log = logging.getLogger("dataminer")
@@ -496,11 +496,6 @@ def dedup(config: Config, project: str, *, forced: bool = False) -> None:
     """Keep one frame of each group of near-duplicates of a project; anew if ``forced``."""
     project_id = projects.id_of(project)
     projects.refresh([project_id])  # whoever filtered last may have been killed before
-    if not _ended_members(project):
-        raise DataminerError(
-            f"no video of project {project} has frames yet: all of them wait for a later run",
-            f"`dataminer status --project {project}` says what for",
-        )
 
     def describe() -> Work:
         work = _dedup_work(config, project, {"project_id": project_id})
@@ -518,6 +513,11 @@ def _dedup_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
     store = Store(config.store_path)
     final = store.dedup(project)
     members = _ended_members(project)
+    if not members:
+        raise DataminerError(
+            f"no video of project {project} has frames yet: all of them wait for a later run",
+            f"`dataminer status --project {project}` says what for",
+        )
     looking = Looking.of(config)
     compared = members if looking.compares else []
     files = {row[0]: looking.embedded(row[0], row[3]) for row in compared if row[3]}
@@ -651,10 +651,7 @@ def _source_of(video_id: str) -> tuple[SourceUrl, bool]:
     name = claims.session_name(stages.DOWNLOAD)
     row = transaction(work, patience=claims.PATIENCE, name=name, single=True)
     if row is None:
-        raise DataminerError(
-            f"the database knows no video {video_id}",
-            "add it again; `dataminer populate` does if it is listed",
-        )
+        raise Deleted({"video_id": video_id})
     return SourceUrl(row[0]), row[1] == stages.FETCH_AGAIN
 
 

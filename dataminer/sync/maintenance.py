@@ -67,6 +67,17 @@ SELECT count(*) FROM project_videos
 WHERE id = ANY(%(members)s) OR project_id = ANY(%(projects)s) OR video_id = ANY(%(videos)s)
 """
 
+_UNUSABLE = """
+SELECT name FROM projects p
+WHERE EXISTS (
+    SELECT FROM project_videos
+    WHERE project_id = p.project_id AND id = ANY(%(members)s) AND status = 'FILTERED')
+AND NOT EXISTS (
+    SELECT FROM project_videos
+    WHERE project_id = p.project_id AND NOT id = ANY(%(members)s) AND status = 'FILTERED')
+ORDER BY 1
+"""
+
 _LEFT_EMPTY = """
 SELECT name FROM projects WHERE project_id = ANY(%(projects)s) AND total_videos = 0 ORDER BY 1
 """
@@ -207,7 +218,7 @@ def plan_videos(
     """Plan the deletion of videos, out of all projects that use them or out of some only.
 
     Their filtered folders (links to frames) always go, or the next ``sync`` would bring the rows
-    back.
+    back. So does the dataset of a project that no run can make anew: without usable videos.
 
     Parameters
     ----------
@@ -244,6 +255,8 @@ def plan_videos(
     gone = [video_id for video_id in wanted if video_id not in kept]
     filtered = [store.filtered(project, video_id) for _, video_id, _, project in members]
     central = of_videos(store, gone) if files else []
+    unusable = [row[0] for row in _ask(_UNUSABLE, members=[row[0] for row in members])]
+    made = [path(name) for name in unusable for path in (store.dedup, store.detect)]
     return Deletion(
         _named(wanted) + (f" out of project {', '.join(sorted(named))}" if named else ""),
         store,
@@ -252,7 +265,7 @@ def plan_videos(
         kept=tuple(sorted(kept)),
         choice=choice,
         recount=tuple(sorted({row[2] for row in members})),
-        folders=existing(*central, *filtered),
+        folders=existing(*central, *filtered, *made),
     )
 
 

@@ -94,10 +94,9 @@ def give_back(
 ) -> bool:
     """Give back the claim that a job left when it died, and note in its row how that was.
 
-    The attempt counts if the video's own worker was lost. A whole job that is killed condemns no
-    video: it makes it a suspect, which is tried alone. One that was killed so ``max_attempts``
-    times is left alone for some hours, see :func:`pause_of_killed`. A job that Slurm ends is warned
-    first, and gives its claim back itself; then only the note is left to make.
+    The attempt counts if the video's own worker was lost; of a whole job, see
+    :func:`dataminer.sync.claims.release_killed`. A job that Slurm ends is warned first, and gives
+    its claim back itself; then only the note is left to make.
 
     Only a claim whose holder is known to be dead: a process of this host that is no more, or that
     very Slurm job. Any other may be a retry, another run, or a process that outlived its job, and
@@ -131,31 +130,9 @@ def give_back(
     if row is None or row.status != stage.running or not _is_of(row.locked_by, death):
         return False
     held = Claim(stage, key, row.lease, attempts=0)
-    blamed = death.of_job and death.error_class in _BLAMED
-    alone = blamed and row.suspect
-    last = alone and row.failures + 1 >= settings.max_attempts
-    if last:
-        error = f"the job died: {death.how}. Next: {killed_too_often(key)}"
-    return claims.release(
-        held,
-        error=error,
-        error_class=death.error_class,
-        counts=not death.of_job,
-        suspect=blamed,
-        failing=alone,
-        wait=pause_of_killed(settings) if last else None,
-    )
-
-
-def pause_of_killed(settings: MonitorConfig) -> float:
-    """Return for how many seconds a video is left alone that was killed with its job too often."""
-    return max(settings.give_up_hours, 1.0) * 3600
-
-
-def killed_too_often(key: Mapping[str, Any]) -> str:
-    """Return what to do about a row whose jobs were killed."""
-    again = f"--video {key['video_id']}" if "video_id" in key else ""
-    return f"give its rule more memory (mem_mb in the profile), then `dataminer retry {again}`"
+    if death.of_job and death.error_class in _BLAMED:
+        return claims.release_killed(held, row, settings, death.how, death.error_class)
+    return claims.release(held, error=error, error_class=death.error_class, counts=not death.of_job)
 
 
 class Mirror(logging.Handler):

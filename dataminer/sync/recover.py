@@ -13,7 +13,7 @@ from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.errors import ErrorClass
 from dataminer.sync import projects
-from dataminer.sync.mirror import pause_of_killed
+from dataminer.sync.claims import pause_of_killed
 from dataminer.sync.stages import STAGES
 
 # ---- statements: identifiers in braces, values bound -------------------------------------------
@@ -34,10 +34,8 @@ UPDATE {table} t SET
     {status} = (%(released)s::text[])[array_position(%(running)s::text[], s.was::text)],
     locked_by = NULL, locked_at = NULL, heartbeat_at = NULL, error_class = %(error_class)s,
     attempts = greatest(attempts - 1, 0), suspect = true,
-    failures = failures + suspect::int,
-    failing_since = CASE WHEN suspect THEN coalesce(failing_since, clock_timestamp())
-        ELSE failing_since END,
-    not_before = CASE WHEN suspect AND failures + 1 >= %(max_attempts)s
+    kills = kills + suspect::int,
+    not_before = CASE WHEN suspect AND kills + 1 >= %(max_attempts)s AND %(waits)s
         THEN clock_timestamp() + make_interval(secs => %(pause)s) END,
     error = 'job died without a word (last heartbeat ' || round(s.age) || ' s ago on '
         || split_part(s.locked_by, ':', 1) || '). Next: run snakemake again'
@@ -160,6 +158,7 @@ def _recover(connection: Connection, table: str, settings: MonitorConfig) -> lis
         "error_class": ErrorClass.KILLED,
         "max_attempts": settings.max_attempts,
         "pause": pause_of_killed(settings),
+        "waits": table != "projects",
     }
     return [Recovered(table, *row) for row in _ask(connection, query, values)]
 

@@ -54,21 +54,22 @@ _PROJECTS_OF = "SELECT DISTINCT project_id FROM project_videos WHERE video_id = 
 
 _RESET_VIDEOS = """
 UPDATE videos v SET status = m.becomes, attempts = 0, not_before = NULL,
-    failures = 0, failing_since = NULL, error = NULL, error_class = NULL
+    failures = 0, failing_since = NULL, kills = 0, error = NULL, error_class = NULL
 FROM unnest(%(videos)s::text[], %(becomes)s::text[]) AS m (video_id, becomes)
 WHERE v.video_id = m.video_id AND v.locked_by IS NULL
 """
 
 _RESET_PAIRS = """
 UPDATE project_videos pv SET status = m.becomes, attempts = 0, not_before = NULL,
-    failures = 0, failing_since = NULL, error = NULL, error_class = NULL
+    failures = 0, failing_since = NULL, kills = 0, error = NULL, error_class = NULL
 FROM unnest(%(pairs)s::int[], %(becomes)s::text[]) AS m (id, becomes)
 WHERE pv.id = m.id AND pv.locked_by IS NULL
 """
 
 _FETCH_AGAIN = """
 UPDATE videos v SET status = 'PENDING', downloaded_with = %(again)s, attempts = 0,
-    not_before = NULL, failures = 0, failing_since = NULL, error = NULL, error_class = NULL
+    not_before = NULL, failures = 0, failing_since = NULL, kills = 0,
+    error = NULL, error_class = NULL
 FROM (SELECT video_id, status FROM videos WHERE video_id = ANY(%(videos)s) FOR NO KEY UPDATE) was
 WHERE v.video_id = was.video_id AND v.locked_by IS NULL
 RETURNING v.video_id, was.status

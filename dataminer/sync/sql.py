@@ -14,9 +14,7 @@ UPDATE {table} AS t SET
     attempts = CASE WHEN {status} = 'FAILED' THEN 1
         WHEN {status} = ANY(%(held)s) THEN greatest(attempts, 1)
         ELSE attempts + 1 END,
-    failures = failures + (suspect AND {status} = ANY(%(held)s))::int,
-    failing_since = CASE WHEN suspect AND {status} = ANY(%(held)s)
-        THEN coalesce(failing_since, clock_timestamp()) ELSE failing_since END,
+    kills = kills + (suspect AND {status} = ANY(%(held)s))::int,
     suspect = suspect OR {status} = ANY(%(held)s)
 WHERE {key} AND lease = (
     SELECT lease FROM {table}
@@ -56,7 +54,7 @@ WANTED = {
 }
 
 LOOK = """
-SELECT {status}, lease, locked_by, error, error_class, suspect, failures, {made}
+SELECT {status}, lease, locked_by, error, error_class, suspect, kills, {made}
 FROM {table} WHERE {key}
 """
 
@@ -82,7 +80,7 @@ FINISH = """
 UPDATE {table} SET
     {status} = %(done)s, locked_by = NULL, locked_at = NULL, heartbeat_at = NULL,
     attempts = CASE WHEN %(done)s = 'FAILED' THEN attempts ELSE 0 END,
-    not_before = NULL, suspect = false, failures = 0, failing_since = NULL,
+    not_before = NULL, suspect = false, failures = 0, failing_since = NULL, kills = 0,
     costs = costs || %(cost)s{columns}
 WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
 """
@@ -91,7 +89,7 @@ RELEASE = """
 UPDATE {table} SET
     {status} = %(released)s, locked_by = NULL, locked_at = NULL, heartbeat_at = NULL,
     attempts = CASE WHEN %(counts)s THEN attempts ELSE greatest(attempts - 1, 0) END,
-    suspect = suspect OR %(suspect)s,
+    suspect = suspect OR %(suspect)s, kills = kills + %(killed)s::int,
     failures = failures + %(failing)s::int,
     failing_since = CASE WHEN %(failing)s THEN coalesce(failing_since, clock_timestamp())
         ELSE failing_since END,
@@ -133,7 +131,9 @@ WITH counted AS (
         coalesce(sum(pv.passed_frames)
             FILTER (WHERE pv.status IN ('FILTERED', 'FILTERED_EMPTY')), 0) AS passed,
         count(*) FILTER (WHERE pv.status IN ('PENDING', 'FILTERING')
-            AND v.failing_since IS NULL AND pv.failing_since IS NULL) AS unfiltered,
+            AND coalesce(v.failing_since, pv.failing_since) IS NULL
+            AND coalesce(greatest(v.not_before, pv.not_before), '-infinity') < clock_timestamp())
+            AS unfiltered,
         count(*) FILTER (WHERE v.status <> 'PENDING' OR pv.status <> 'PENDING') AS begun,
         count(*) FILTER (WHERE pv.status IN ('FILTERED', 'FILTERED_EMPTY')) AS usable
     FROM projects p

@@ -118,6 +118,16 @@ class Work:
             raise InputChanged(self.final)
 
 
+class Deleted(DataminerError):
+    """The row is no longer there."""
+
+    def __init__(self, key: Mapping[str, Any]) -> None:
+        what = f"video {key['video_id']}" if "video_id" in key else "project"
+        super().__init__(
+            f"{what} was deleted", "add it again; `dataminer populate` does if it is listed"
+        )
+
+
 class Busy(DataminerError):
     """Another process works on the row at this moment."""
 
@@ -228,10 +238,7 @@ def _acquire(
         row = claims.look(work.stage, work.key)
         outcome = _usable(work, also_failed=waited)
         if row is None:
-            raise DataminerError(
-                f"the database knows no {' '.join(map(str, work.key.values()))}",
-                "add it again; `dataminer populate` does if it is listed",
-            )
+            raise Deleted(work.key)
         if (
             outcome
             and (work.stage.shared or row.made == _made(work, outcome))
@@ -240,6 +247,8 @@ def _acquire(
             log.info("%s: already %s, nothing to do", work.final, outcome.status)
             return None, outcome
         dead_lease = row.lease if claims.is_dead(row.locked_by) else None
+        if dead_lease is not None and claims.is_last_kill(work.stage, row, settings):
+            _leave_alone(work, row, settings)
         held = _claim(work, settings, seen=row.status, dead_lease=dead_lease)
         if held:
             return held, None
@@ -253,6 +262,18 @@ def _acquire(
         log.info("%s is %s by %s; waiting %.1f s", work.final, row.status, row.locked_by, wait)
         time.sleep(wait * random.uniform(0.5, 1.0))
         wait, waited = min(wait * 2, LONGEST_WAIT), True
+
+
+def _leave_alone(work: Work, row: claims.RowState, settings: MonitorConfig) -> None:
+    """Give back the claim of a dead run, the last of those that were killed with this video."""
+    held = Claim(work.stage, work.key, row.lease, attempts=0)
+    how = f"without a word, as {row.kills} before"
+    if claims.release_killed(held, row, settings, how, ErrorClass.KILLED):
+        error = TransientError(
+            f"{work.final} was worked on when {row.kills + 1} jobs were killed", ErrorClass.KILLED
+        )
+        error.wait = claims.pause_of_killed(settings)
+        raise error
 
 
 def _claim(
@@ -337,9 +358,7 @@ def _try(
             raise
         return cost, error
     except TransientError as error:
-        if not (work.write_failure and _is_failing(error) and _is_over(held, settings)):
-            raise
-        return cost, _given_up(held, error)
+        return cost, _in_the_end(work, held, error, settings)
     except PermanentError as error:
         return cost, error
     except MemoryError as error:
@@ -348,7 +367,9 @@ def _try(
         error_class = os_error_class(error)
         if error_class is ErrorClass.INTERNAL:
             raise
-        raise TransientError(_described(error), error_class) from error
+        return cost, _in_the_end(
+            work, held, TransientError(_described(error), error_class), settings
+        )
     except Exception as error:
         if not last:
             raise
@@ -411,7 +432,12 @@ def _is_over(held: Claim, settings: MonitorConfig) -> bool:
     return tried and held.failing_seconds >= settings.give_up_hours * 3600
 
 
-def _given_up(held: Claim, error: TransientError) -> StageError:
+def _in_the_end(
+    work: Work, held: Claim, error: TransientError, settings: MonitorConfig
+) -> StageError:
+    """Return the failure for good that an error comes to; raise it if there are attempts left."""
+    if not (work.write_failure and _is_failing(error) and _is_over(held, settings)):
+        raise error
     hours = held.failing_seconds / 3600
     spread = f" in {hours:,.0f} hours" if hours >= 1 else ""
     message = f"{error.message}; given up after {held.failures + 1} attempts{spread}"

@@ -136,6 +136,34 @@ def test_what_killed_its_jobs_too_often_is_for_a_later_run(
     assert set(statuses(database).values()) == {"DOWNLOADED"}
 
 
+def test_a_video_that_was_deleted_meanwhile_is_passed_over(
+    config: Config, database: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    execute(database, "DELETE FROM project_videos WHERE video_id = 'v2'")
+    execute(database, "DELETE FROM videos WHERE video_id = 'v2'")
+    perform(config, "download")
+    assert "passed over: v2: video v2 was deleted" in capfd.readouterr().err
+    perform(config, "extract")
+    execute(database, "DELETE FROM project_videos WHERE video_id = 'v3'")
+    perform(config, "filter")
+    assert "passed over: v3: video v3 was deleted" in capfd.readouterr().err
+    left = dict.fromkeys(set(ids()) - {"v2", "v3"}, "FILTERED")
+    assert statuses(database, "project_videos") == left
+
+
+def test_a_video_that_waits_in_filter_is_not_due(config: Config, database: str) -> None:
+    for name in ("download", "extract", "filter"):
+        perform(config, name)
+    execute(
+        database,
+        "UPDATE project_videos SET status = 'PENDING', suspect = true,"
+        " not_before = now() + interval '1 day' WHERE video_id = 'v4'",
+    )
+    planned = planning.plan(config, ["p"], upto="filter")
+    assert planned.due("filter", "p") == []
+    assert "filter for project p: 1 waiting (1 until" in planned.reasons()[-1]
+
+
 def segfault() -> None:
     ctypes.string_at(0)
 

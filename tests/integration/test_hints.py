@@ -25,7 +25,7 @@ FILLED = {
     "VIDEO": "v1",
     "{strangers[0]}": "v1",
     "{video_id}": "v1",
-    "{again}": "--video v1",
+    "{held.key['video_id']}": "v1",
     "PROJECT": "birds",
     "NAME": "birds",
     "{name}": "birds",

@@ -66,12 +66,12 @@ def test_the_claim_of_a_dead_process_is_given_back_and_condemns_nobody(
     rows: str, dead: str
 ) -> None:
     """The first time it may have been another video of its batch; then it is tried alone."""
-    waits = "SELECT suspect, failures, not_before > now() + interval '23 hours' FROM videos"
-    for failures in range(3):
+    waits = "SELECT suspect, kills, not_before > now() + interval '23 hours' FROM videos"
+    for kills in range(3):
         hold(rows, dead)
         assert give_back("download", VIDEO, GONE)
         assert video(rows) == ("PENDING", None, 0, "killed")
-        assert execute(rows, waits) == [(True, failures, None)]
+        assert execute(rows, waits) == [(True, kills, None)]
     ((error,),) = execute(rows, "SELECT error FROM videos")
     assert error.startswith("the job died: SIGKILL. Next: run snakemake again")
     assert not give_back("download", VIDEO, GONE)

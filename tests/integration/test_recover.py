@@ -135,12 +135,12 @@ def test_whoever_was_taken_for_dead_writes_nothing(database):
 def test_recoveries_condemn_nobody_and_leave_a_suspect_alone_after_some(database):
     """The first job that dies makes it one: it may have died of another video."""
     add("p", "a")
-    look = "SELECT failures, suspect, not_before > now() + interval '23 hours' FROM videos"
-    for failures, waits in ((0, None), (1, None), (2, None), (3, True)):
+    look = "SELECT kills, suspect, not_before > now() + interval '23 hours' FROM videos"
+    for kills, waits in ((0, None), (1, None), (2, None), (3, True)):
         assert held(stages.DOWNLOAD, video_id="a").attempts == 1
         silence(database, "videos")
         assert [claim.attempts for claim in recover.recover_stale(CALM)] == [0]
-        assert execute(database, look) == [(failures, True, waits)]
+        assert execute(database, look) == [(kills, True, waits)]
 
 
 @pytest.mark.parametrize("suspect", [False, True])
@@ -151,7 +151,7 @@ def test_whoever_takes_over_makes_a_suspect_of_it(database, suspect):
     silence(database, "videos")
     taken = held(stages.DOWNLOAD, video_id="a")
     assert taken.attempts == 1
-    assert execute(database, "SELECT failures FROM videos") == [(int(suspect),)]
+    assert execute(database, "SELECT kills FROM videos") == [(int(suspect),)]
     assert execute(database, "SELECT suspect FROM videos") == [(True,)]
     claims.finish(taken, "DOWNLOADED", {"video_path": "x"}, lambda: None)
     assert execute(database, "SELECT suspect FROM videos") == [(False,)]

@@ -6,6 +6,9 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -138,7 +141,7 @@ def test_an_unexpected_error_ends_as_failed_after_max_attempts(video, tmp_path):
     assert row(video, "error")[0].startswith("RuntimeError: boom. Next:")
 
 
-def fail_often(tmp_path: Path, settings: MonitorConfig, error: TransientError) -> list[str]:
+def fail_often(tmp_path: Path, settings: MonitorConfig, error: Exception) -> list[str]:
     """Return the status after each of five attempts that end in an error, or fewer."""
 
     def fails(out: Path) -> None:
@@ -213,9 +216,38 @@ def test_jobs_that_are_killed_never_condemn_a_video(video, tmp_path):
     for _ in range(3 + FAST.max_attempts):
         assert claims.claim(stages.DOWNLOAD, KEY, stale_seconds=0.05)
         time.sleep(0.1)
-    assert row(video, "attempts, suspect, failures") == (1, True, 1 + FAST.max_attempts)
+    assert row(video, "attempts, suspect, kills") == (1, True, 1 + FAST.max_attempts)
+    time.sleep(0.7)  # stale
+    error = TransientError("no route", ErrorClass.NETWORK)
+    at_once = FAST.model_copy(update={"give_up_hours": 0})
+    assert fail_often(tmp_path, at_once, error) == ["PENDING", "FAILED"]
     assert perform(work(tmp_path), FAST).status == "DOWNLOADED"
-    assert row(video, "attempts, suspect, failures, failing_since") == (0, False, 0, None)
+    assert row(video, "attempts, suspect, kills, failures") == (0, False, 0, 0)
+
+
+def test_a_video_whose_runs_were_killed_is_left_alone_after_some(video, tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    force(
+        video,
+        "UPDATE videos SET status = 'DOWNLOADING', suspect = true, kills = 2, lease = 1,"
+        f" locked_by = '{socket.gethostname()}:{child.pid}', locked_at = now(),"
+        " heartbeat_at = now()",
+    )
+    with pytest.raises(TransientError, match="when 3 jobs were killed") as caught:
+        perform(work(tmp_path), CALM)
+    assert caught.value.wait == 24 * 3600
+    assert row(video, "status, kills, not_before > now() + interval '23 hours'") == (
+        "PENDING",
+        3,
+        True,
+    )
+
+
+@pytest.mark.parametrize("error", [TimeoutError("no answer"), ConnectionResetError("reset")])
+def test_what_fails_in_passing_below_the_stages_ends_too(video, tmp_path, error):
+    at_once = CALM.model_copy(update={"give_up_hours": 0})
+    assert fail_often(tmp_path, at_once, error) == ["PENDING", "PENDING", "FAILED"]
 
 
 def test_what_was_given_up_says_how_the_last_attempt_ended(video, tmp_path):

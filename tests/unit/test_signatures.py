@@ -9,6 +9,7 @@ import pytest
 from dataminer.config.models import InputConfig
 from dataminer.ingest.parse import parse
 from dataminer.ingest.sources import collect
+from dataminer.signatures import unsigned
 from dataminer.urls import SourceUrl
 from tests.support.signed import SIGNATURES, signed
 
@@ -109,3 +110,15 @@ def test_of_several_in_a_list_the_newest_signature_counts(given: list[int], last
     (source,) = collect(InputConfig(urls=[*links, f"{LINK}?id=1"])).sources[:-1]
     assert source.url.reveal() == (signed(LINK, last) if last else LINK)
     assert source.source_info["origin"] == "input.urls[0]"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://h.example/get?sv=hd&si=7&sig=abc", "https://h.example/get?sv=hd&si=8&sig=abd"),
+        ("https://h.example/s?sv=1&sig=a&se=1", "https://h.example/s?sv=1&sig=a&se=2"),
+    ],
+)
+def test_what_only_looks_like_azure_keeps_its_parameters(one: str, other: str) -> None:
+    assert unsigned(one) == one
+    assert unsigned(other) == other

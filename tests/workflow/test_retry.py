@@ -41,7 +41,7 @@ def test_failures_that_are_tried_again_and_a_video_that_came_later(mined: Site, 
     assert "download" not in jobs(mined.snakemake("-n", "only_download"))
     done = mined.dataminer_here("retry", "--class", "empty")
     assert f"{late}: FAILED -> PENDING [empty]" in done.stdout
-    assert "[empty] permanent: replace the file: it has no bytes" in done.stdout
+    assert "[empty] permanent: replace the file, which has no bytes" in done.stdout
     assert jobs(mined.mine()) == {"download": 1, "extract": 1, "filter": 2, **PROJECT}
 
     after = {**mined.listing("data/videos"), **mined.listing("data/frames")}

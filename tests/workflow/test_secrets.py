@@ -140,6 +140,8 @@ def secret_site(
         site.folder,
         f"postgresql://{role}:{planted['database']}@{here.hostname or ''}{here.path}?{where}",
     )
+    left = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
+    execute(superuser, left)  # this process keeps a connection for some seconds
     execute(superuser, f"DROP ROLE {role}")
 
 

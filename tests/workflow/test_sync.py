@@ -124,7 +124,7 @@ def test_a_deleted_project_leaves_the_other_whole(mined: Site):
     assert stage(mined, "fish") == "DETECT_READY"
     refused = mined.dataminer_here("delete-project", "fish", "--files")
     assert refused.returncode == 1
-    assert "say --yes" in refused.stderr
+    assert "add --yes" in refused.stderr
     command(mined, "delete-project", "fish", "--files", "--videos", "--yes")
     mined.configure(**config)
     assert mined.rows("SELECT name FROM projects") == [("birds",)]

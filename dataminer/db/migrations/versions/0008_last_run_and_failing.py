@@ -14,12 +14,12 @@ def upgrade() -> None:
     for table in _TABLES:
         op.execute(
             f"ALTER TABLE {table} ADD failures integer NOT NULL DEFAULT 0,"
-            " ADD failing_since timestamptz"
+            " ADD failing_since timestamptz, ADD kills integer NOT NULL DEFAULT 0"
         )
 
 
 def downgrade() -> None:
     """Drop them."""
     for table in _TABLES:
-        op.execute(f"ALTER TABLE {table} DROP failures, DROP failing_since")
+        op.execute(f"ALTER TABLE {table} DROP failures, DROP failing_since, DROP kills")
     op.execute("ALTER TABLE projects DROP workdir, DROP configfiles")
