@@ -233,18 +233,14 @@ def runnable(text: str, which: str, projects: Iterable[str]) -> str:
     happened, separator, step = text.rpartition(" Next: ")
     run = " and ".join(f"`{commands.snakemake([name])}`" for name in projects)
     text = happened + separator + _RUN.sub(run, step) if run else text
-    text = _RETRY.sub(rf"\1{_of(projects)}", text)
-    if " " not in which:
+    options, is_id = "".join(f" --project {name}" for name in projects), " " not in which
+    text = _RETRY.sub(rf"\1{options}", text)
+    text = text.replace("add-video URL --project PROJECT", f"add-video URL{options}")
+    if is_id:
         text = text.replace(_FETCH_AGAIN, _FETCH_AGAIN.replace("VIDEO", which))
-    is_odd_id = which.startswith("-") and " " not in which  # it would be taken for an option
-    words = [f"--project {name}" for name in projects]
-    words = [*words, f"-- {which}"] if is_odd_id else [which, *words]
-    text = text.replace("add-video URL --project PROJECT", f"add-video URL{_of(projects)}")
-    return text.replace(_TAKE_OUT, f"`dataminer delete-videos {' '.join(words)}`")
-
-
-def _of(projects: Iterable[str]) -> str:
-    return "".join(f" --project {name}" for name in projects)
+    is_odd_id = is_id and which.startswith("-")  # it would be taken for an option
+    chosen = f"{options} -- {which}" if is_odd_id else f" {which}{options}"
+    return text.replace(_TAKE_OUT, f"`dataminer delete-videos{chosen}`")
 
 
 def os_error_class(error: OSError) -> ErrorClass:

@@ -86,8 +86,8 @@ class Run:
         Of this machine, for this run.
     cluster : Cluster, optional
         Where jobs run, unless on this machine.
-    files : sequence of Path
-        The configuration files that are named.
+    files : sequence of Path, optional
+        The configuration files, unless they are those that the projects remember.
     """
 
     config: Config
@@ -96,13 +96,14 @@ class Run:
     forced: frozenset[str] = frozenset()
     cores: int = 1
     cluster: Cluster | None = None
-    files: Sequence[Path] = ()
+    files: Sequence[Path] | None = None
 
     @cached_property
     def to_adopt(self) -> bool:
         """Whether rows lag behind: behind files of the store, or behind what a run is made with."""
-        names = self.config.project_names
-        return self.plan.to_adopt or not configfiles.are_remembered(names, self.files)
+        if self.plan.to_adopt or self.files is None:
+            return self.plan.to_adopt
+        return not configfiles.are_remembered(self.config.project_names, self.files)
 
     @cached_property
     def plan(self) -> Plan:

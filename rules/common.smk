@@ -68,7 +68,9 @@ if set("{}") & set(str(workflow.basedir)):
     )
 
 NOT_READ = None
-if workflow.is_main_process and not workflow.config_settings.configfiles:
+# as given: those of the last run are added to Snakemake's list
+NAMED = list(workflow.config_settings.configfiles)
+if workflow.is_main_process and not NAMED:
     try:
         read_last(workflow, config, logger)
     except (DataminerError, psycopg2.Error) as error:
@@ -132,7 +134,7 @@ def run():
         forced=forced(asked.forcerun, everything=asked.forceall),
         cores=workflow.cores or 1,
         cluster=cluster(),
-        files=workflow.config_settings.configfiles,
+        files=NAMED or None,
     )
     for line in or_exit(lambda: found.plan.reasons()):
         logger.info(f"dataminer: {line}")

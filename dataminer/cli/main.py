@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from dataminer import __version__
 from dataminer.cli import budget, db, export, maintain, models, monitor, preview, report
 from dataminer.cli.options import AsJson, ConfigFiles, Projects, readings
-from dataminer.config import DEFAULT_FILE
 from dataminer.errors import DataminerError
 
 app = typer.Typer(
@@ -38,18 +36,7 @@ DryRunOption = Annotated[
 
 @app.command()
 def populate(
-    config: Annotated[
-        Optional[list[Path]],
-        typer.Option(
-            "--config",
-            "--configfile",
-            "-c",
-            metavar="FILE",
-            help=f"A configuration file that lies over {DEFAULT_FILE}, as with `snakemake"
-            " --configfile`; may be given several times, each over those before it.",
-            show_default=f"{DEFAULT_FILE} alone",
-        ),
-    ] = None,
+    config: ConfigFiles = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Add everything under `input` of a configuration to its project.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from dataminer import commands
-from dataminer.cli.options import ConfigFiles, of_store, settings_of, store_of
+from dataminer.cli.options import ConfigFiles, Projects, of_store, settings_of, store_of
 from dataminer.config import Config
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
 from dataminer.errors import DataminerError, ErrorClass
@@ -44,10 +44,7 @@ def register(app: typer.Typer) -> None:
 
 def sync(
     *,
-    project: Annotated[
-        Optional[list[str]],
-        typer.Option("--project", "-p", help="Only this project; may be given several times."),
-    ] = None,
+    project: Projects = None,
     config: ConfigFiles = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Look for every single image of finished folders.")

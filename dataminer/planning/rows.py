@@ -35,7 +35,7 @@ FROM projects WHERE name = ANY(%(names)s)
 # of tables that the run is about to bring up to date: older rows know none of it
 _SINCE = {
     "0006": {
-        "pv.not_before": "NULL::timestamptz",  # before what it ends in
+        "pv.not_before": "NULL::timestamptz",  # first: the column of `v` is a part of it
         "v.extract_fingerprint": "NULL",
         "v.not_before": "NULL::timestamptz",
         "pv.filtered_from": "NULL",

@@ -42,6 +42,7 @@ from dataminer.urls import SourceUrl
 
 _V, _PV = VideoStatus, ProjectVideoStatus
 
+_TRANSIENT = frozenset(each for each in ErrorClass if kind_of(each) is Kind.TRANSIENT)
 _CHOSEN = (_PV.FILTERED, _PV.FILTERED_EMPTY)
 _MEASURED = 20  # videos whose frames are looked at to tell how large those of all are
 _BYTES_PER_SECOND = 500_000.0  # of a file whose length nobody told: 4 Mbit/s, usual for 1080p
@@ -293,7 +294,7 @@ class Videos:
             yield Verdict(State.DUE, BEGUN)
         if row.status == _V.PENDING or row.downloaded_with is None:
             asked = FETCH_AGAIN if row.downloaded_with == stages.FETCH_AGAIN else RETRIED
-            first = PASSING if _has_failed_in_passing(row) else NEW
+            first = PASSING if row.error_class in _TRANSIENT else NEW
             yield Verdict(State.DUE, asked if row.downloaded_with else first)
         if row.status == _V.FAILED and row.extracted_with is None:  # what is there stays
             folder = partial(self._store.video, row.video_id)
@@ -503,11 +504,6 @@ def _named(folder: Callable[[str], Path], name: str) -> Callable[[str], str]:
     """Return what names a file of each video, as text: paths would take a third of a plan."""
     before, after = str(folder("\0") / name).split("\0")
     return lambda video_id: f"{before}{video_id}{after}"
-
-
-def _has_failed_in_passing(row: Video) -> bool:
-    known = {each for each in ErrorClass if kind_of(each) is Kind.TRANSIENT}
-    return row.error_class in known
 
 
 def _is_kept(row: Video) -> bool:

@@ -34,7 +34,7 @@ FILLED = {
     "NUMBER": "5433",
     "{error.error_class}": "network",
     "{known}": "network",
-    "{' '.join(words)}": "v1 --project birds",
+    "{chosen}": " v1 --project birds",
 }
 PLACEHOLDER = re.compile(r"\{[^}]*\}+|\b[A-Z]{3,}\b")
 # of other machines, of the network, or without an end
