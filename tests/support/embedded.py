@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,10 +13,12 @@ from pathlib import Path
 from filelock import FileLock
 
 from dataminer.db import embedded
-from dataminer.db._pgaccount import STATE_DIR
+from dataminer.db._pgaccount import STATE_DIR, account_for
 from dataminer.errors import DatabaseError
-from tests.support.postgres import execute
+from tests.support.postgres import execute, superuser_of
 from tests.support.waiting import wait_until
+
+MEMORY, ROOM = Path("/dev/shm"), 2 * 2**30
 
 
 @contextmanager
@@ -31,6 +34,8 @@ def shared_server(folder: Path) -> Iterator[str]:
         url = embedded.start(home)
         if new:
             never_sync(home)
+            if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
+                keep_in_memory(home, folder / "memory")
         mine.touch()
     try:
         yield url
@@ -39,13 +44,27 @@ def shared_server(folder: Path) -> Iterator[str]:
             mine.unlink()
             if not any(mine.parent.iterdir()):
                 clean_up(home)  # as root the data lies elsewhere, for its user to enter
+                shutil.rmtree((folder / "memory").resolve(), ignore_errors=True)
                 shutil.rmtree(folder)
+
+
+def keep_in_memory(home: Path, link: Path) -> None:
+    """Have all databases that are made from now on lie in memory, and a link lead there.
+
+    A clone has 330 files of 8 kB each: some disks take 0.3 s to make them, memory 0.02.
+    """
+    link.symlink_to(tempfile.mkdtemp(prefix="dataminer-tests-", dir=MEMORY))
+    account_for(embedded.status(home).data_dir).own(link.resolve())
+    superuser = superuser_of(embedded.url(home))
+    execute(superuser, f"CREATE TABLESPACE memory LOCATION '{link.resolve()}'")
+    # where a database's template lies, it lies
+    execute(superuser, "ALTER DATABASE template1 SET TABLESPACE memory")
 
 
 def never_sync(home: Path) -> None:
     """Have the server wait for no disk: a power cut would lose all, a crash of ours nothing."""
     url = embedded.url(home)
-    superuser = url.replace("//dataminer@", "//postgres@")
+    superuser = superuser_of(url)
     # what ALTER SYSTEM sets comes after the settings that each start writes
     for setting in ("fsync", "full_page_writes"):
         execute(superuser, f"ALTER SYSTEM SET {setting} = off")
