@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from dataminer import planning
+from dataminer.config import load_files
 from tests.support import videos
 from tests.support.http_server import Reply, Server, serve
-from tests.support.site import Site, stage
+from tests.support.site import Site, jobs, stage
 
 HEALS = ("heals403", "heals500")
 FOR_EVER = {"dead": "network", "refused": "network", "closed": "blocked"}
@@ -40,6 +42,7 @@ def twenty(site: Site, http: Server, shapes_weights: Path) -> Site:
         download={"retries": 0},
         monitor={"retry_seconds": 0.05, "give_up_hours": 2},
         detect={"model": str(shapes_weights), "image_size": 160},
+        batch_videos=20,
     )
     site.populate()
     return site
@@ -72,9 +75,8 @@ def test_links_that_fail_hold_nothing_back_and_end_after_the_hours(
     for name in HEALS:
         http.add(f"/{name}.mp4", twenty.folder / "clips" / f"c0{HEALS.index(name)}.mp4")
     pass_hours(twenty, 1)
-    dry = twenty.snakemake("-n")
-    assert "download: 5 due (5 failed in passing)" in dry.stdout + dry.stderr
-    twenty.mine("only_filter")
+    done = twenty.mine("only_filter")
+    assert "download: 5 due (5 failed in passing)" in done.stdout + done.stderr
     told = by_name(twenty, "status")
     assert {name for name, (status,) in told.items() if status == "PENDING"} == {*FOR_EVER}
     ((extracted,),) = twenty.rows("SELECT videos_extracted FROM projects")
@@ -89,17 +91,19 @@ def test_links_that_fail_hold_nothing_back_and_end_after_the_hours(
     assert stage(twenty, "birds") == "COMPLETE"
     ((error,),) = twenty.rows("SELECT error FROM videos WHERE video_id LIKE 'closed-%'")
     assert "given up after 7 attempts in 2 hours. Next: once the cause is gone, `dataminer" in error
-    quiet = twenty.snakemake("-n")
-    assert " due" not in quiet.stdout + quiet.stderr
+    with twenty.inside():
+        reasons = planning.plan(load_files(), ["birds"]).reasons()
+    assert reasons == ["download: 3 failed (1 blocked, 2 network)"], "nothing is due"
 
-    # each can be tried again
+    # each can be tried again, here in jobs of its own
+    twenty.configure(**{**twenty.config(), "batch_videos": "auto"})
     requests = http.requests["/closed.mp4"]
     http.add("/closed.mp4", twenty.folder / "clips" / "c02.mp4")
     for name in ("network", "blocked"):
         assert twenty.dataminer_here("retry", "--class", name).returncode == 0
     told = by_name(twenty, "status, failures, failing_since")
     assert all(told[name] == ["PENDING", 0, None] for name in FOR_EVER)
-    twenty.mine("only_filter")
+    assert jobs(twenty.mine("only_filter"))["download"] == 3
     assert http.requests["/closed.mp4"] > requests
     told = by_name(twenty, "status")
     assert [told[name] for name in FOR_EVER] == [["PENDING"], ["PENDING"], ["EXTRACTED"]]
