@@ -76,8 +76,10 @@ def test_projects_with_different_files_are_not_run_as_one(database: str, here: P
     add("cats", "v1")
     add("dogs", "v1", "v2")
     remember(["cats"], ["cats.yaml"])
-    with pytest.raises(ConfigError, match=r"cats with cats\.yaml; dogs with config/config\.yaml"):
-        files_of(["cats", "dogs"], typed=True)
+    told = r"cats with cats\.yaml; dogs with config/config\.yaml"
+    for typed in (True, False):
+        with pytest.raises(ConfigError, match=told):
+            files_of(["cats", "dogs"], typed=typed)
     assert settings_of(None, ["cats", "dogs"]).store == "data"
     assert runs_of([], videos=["v1"]) == [
         "snakemake --config project=cats",

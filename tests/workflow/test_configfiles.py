@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -42,13 +41,19 @@ def frames(site: Site, store: str = "big") -> dict[str, int]:
     return {table.parts[-3][:3]: read_table(table, ["pts_time"]).num_rows for table in found}
 
 
+def remembered(site: Site, project: str) -> list[str]:
+    ((files,),) = site.rows(f"SELECT configfiles FROM projects WHERE name = '{project}'")
+    return files
+
+
 def said(site: Site, *arguments: str) -> str:
     done = site.snakemake(*arguments)
     return done.stdout + done.stderr
 
 
 def test_who_names_the_project_need_not_name_its_files(cats: Site) -> None:
-    done = cats.snakemake("-c2", "--config", "project=cats", "--", "only_dedup")
+    only_dedup = ("--config", "project=cats", "--", "only_dedup")
+    done = cats.snakemake("-c2", *only_dedup)
     assert done.returncode == 0, done.stderr
     assert "dataminer: reads cats.yaml, as in the last run of cats" in done.stderr
     assert SECRET not in done.stdout + done.stderr + json.dumps(cats.dump())
@@ -65,61 +70,55 @@ def test_who_names_the_project_need_not_name_its_files(cats: Site) -> None:
     assert f"{dense['one']:,} extracted" in page.read_text()
     assert "other settings" not in cats.dataminer_here("status").stdout
 
-    # another video: jobs of their own processes read the same files
+    # what is gone stops a run, and nothing else
+    (cats.folder / "cats.yaml").unlink()
+    lost = cats.snakemake("-n", *only_dedup)
+    assert lost.returncode != 0
+    assert "last run with cats.yaml, which is gone" in lost.stderr
+    assert cats.snakemake("--unlock", "--config", "project=cats").returncode == 0
+
+    # files that are named count more, and a run with nothing else to do remembers them
+    (cats.folder / "cats2.yaml").write_text(CATS.replace("0.2", "0.9"))
+    (cats.folder / "dense.yaml").write_text("extract: {every_seconds: 0.2}")
+    named = ("--configfile", "cats2.yaml", "dense.yaml", "--", "only_dedup")
+    done = cats.snakemake("-c2", *named)
+    assert done.returncode == 0, done.stderr
+    assert jobs(done) == {"adopt": 1, "only_dedup": 1}
+    assert "dataminer: reads" not in done.stderr
+    assert remembered(cats, "cats") == ["cats2.yaml", "dense.yaml"]
+    assert "adopt" not in said(cats, "-n", *named)
+
+    # the last run decides, for jobs of another video too: they have processes of their own
     done = cats.dataminer_here("add-video", "two.mp4", "-p", "cats")
     assert "`snakemake -n --config project=cats`" in done.stdout
-    again = cats.snakemake("-c2", "--config", "project=cats", "--", "only_dedup")
+    again = cats.snakemake("-c2", *only_dedup)
     assert again.returncode == 0, again.stderr
+    for file in ("cats2.yaml", "dense.yaml"):
+        assert f"dataminer: reads {file}, as in the last run of cats" in again.stderr
     assert {key: n for key, n in jobs(again).items() if key in ("download", "extract")} == {
         "download": 1,
         "extract": 1,
     }
     assert frames(cats) == {"one": dense["one"], "two": dense["one"]}
-
-    # a run with nothing else to do remembers its files, too; a dry run does not
-    (cats.folder / "cats.yaml").rename(cats.folder / "cats2.yaml")
-    renamed = ("--configfile", "cats2.yaml", "--", "only_dedup")
-    files = "SELECT configfiles FROM projects WHERE name = 'cats'"
-    assert "adopt" in said(cats, "-n", *renamed)
-    assert cats.rows(files) == [(["cats.yaml"],)]
-    said(cats, "-c2", *renamed)
-    assert cats.rows(files) == [(["cats2.yaml"],)]
-    assert "adopt" not in said(cats, "-n", *renamed)
-
-
-def test_the_last_run_decides_and_files_that_are_named_count_more(cats: Site) -> None:
-    dry = ("-n", "--config", "project=cats", "--", "only_extract")
-    (cats.folder / "rare.yaml").write_text("extract: {every_seconds: 0.5}")
-    given = ("-c2", "--configfile", "cats.yaml", "rare.yaml", "--", "only_extract")
-    assert cats.snakemake(*given).returncode == 0
-    assert frames(cats)["one"] == 2
-    assert "extract: 1 due" not in said(cats, *dry)
-    other = said(cats, "-n", "--configfile", "cats.yaml", "--", "only_extract")
-    assert "extract: 1 due" in other
-    (cats.folder / "rare.yaml").unlink()
-    lost = cats.snakemake(*dry)
-    assert lost.returncode != 0
-    assert "last run with rare.yaml, which is gone" in lost.stderr
-    assert cats.snakemake("--unlock", "--config", "project=cats").returncode == 0
+    assert remembered(cats, "cats") == ["cats2.yaml", "dense.yaml"]
 
 
 def test_a_plain_run_goes_on_with_the_files_of_the_last_one(cats: Site) -> None:
     (cats.folder / "rare.yaml").write_text("extract: {every_seconds: 0.5}")
     cats.populate()
-    assert cats.snakemake("-c2", "--configfile", "rare.yaml", "--", "only_extract").returncode == 0
+    done = cats.snakemake("-c2", "--configfile", "rare.yaml", "--", "only_extract")
+    assert done.returncode == 0, done.stderr
+    assert frames(cats, "data") == {"two": 2}
     plain = said(cats, "-n", "only_extract")
     assert "reads rare.yaml, as in the last run of birds" in plain
     assert " due" not in plain
     only = said(cats, "-n", "--configfile", "config/config.yaml", "--", "only_extract")
     assert "extract: 1 due" in only
-    (cats.folder / "config" / "config.yaml").write_text("projects: [birds, cats]")
-    assert "birds with rare.yaml; cats with cats.yaml" in said(cats, "-n")
+    assert "adopt" in only
+    assert remembered(cats, "birds") == ["rare.yaml"], "a dry run is none"
 
 
-def test_a_run_without_a_database_says_what_it_says_today(cats: Site, tmp_path: Path) -> None:
-    done = cats.snakemake("-n", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
-    assert done.returncode != 0
-    assert "the database at postgresql://nobody@127.0.0.1:1/none cannot be reached" in done.stderr
-    assert "Traceback" not in done.stderr
-    lint = cats.snakemake("--lint", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+def test_a_workflow_is_checked_without_a_database(site: Site) -> None:
+    site.configure(project="birds")
+    lint = site.snakemake("--lint", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert lint.returncode == 0, lint.stderr
