@@ -49,8 +49,9 @@ def config(folder: Path, database: str) -> Config:
             "monitor": {
                 "heartbeat_seconds": 1,
                 "stale_threshold_minutes": 0.1,
-                "no_progress_minutes": 0.05,
+                "no_progress_minutes": 5,
                 "retry_seconds": 0.1,
+                "max_attempts": 2,
             },
         }
     )
@@ -63,9 +64,9 @@ def config(folder: Path, database: str) -> Config:
 
 
 @pytest.fixture
-def patient(config: Config) -> Config:
-    """The same, where progress may take long: on a busy machine, memory fills slowly."""
-    monitor = config.monitor.model_copy(update={"no_progress_minutes": 5.0})
+def hasty(config: Config) -> Config:
+    """The same, where progress must come soon: on a busy machine, it sometimes does not."""
+    monitor = config.monitor.model_copy(update={"no_progress_minutes": 0.05})
     return config.model_copy(update={"monitor": monitor})
 
 
@@ -193,6 +194,7 @@ def eat() -> None:
 )
 def test_what_crashes_or_hangs_costs_its_own_video_alone(
     config: Config,
+    hasty: Config,
     database: str,
     monkeypatch: pytest.MonkeyPatch,
     fault: Fault,
@@ -201,7 +203,7 @@ def test_what_crashes_or_hangs_costs_its_own_video_alone(
 ) -> None:
     perform(config, "download")
     inject(monkeypatch, {"v3": fault})
-    perform(config, "extract")
+    perform(hasty if fault is hang else config, "extract")
     assert statuses(database) == {**dict.fromkeys(ids(), "EXTRACTED"), "v3": "FAILED"}
     ((reason, kind, attempts),) = execute(
         database, "SELECT error, error_class, attempts FROM videos WHERE video_id = 'v3'"
@@ -215,7 +217,7 @@ def test_what_crashes_or_hangs_costs_its_own_video_alone(
 
 @pytest.mark.parametrize("seed", range(2))
 def test_faults_at_random_places_of_fifty_videos(
-    patient: Config, database: str, monkeypatch: pytest.MonkeyPatch, folder: Path, seed: int
+    config: Config, database: str, monkeypatch: pytest.MonkeyPatch, folder: Path, seed: int
 ) -> None:
     """A crash, a loop that keeps the interpreter to itself, and memory without end."""
     drawn = random.Random(seed)
@@ -223,12 +225,12 @@ def test_faults_at_random_places_of_fifty_videos(
     for number in range(COUNT, 50):
         shutil.copy(folder / "clip.mp4", folder / f"{number}.mp4")
     projects.add_videos("p", [Given(v, url=str(folder / f"{v[1:]}.mp4")) for v in names[COUNT:]])
-    batch.perform(Batch("download", names), patient, workers=2, memory_mb=4000)
+    batch.perform(Batch("download", names), config, workers=2, memory_mb=4000)
     faults = dict(zip(drawn.sample(names, 3), (segfault, block, eat), strict=True))
     crashes, hangs, eats = faults
     inject(monkeypatch, {video: soon(drawn.uniform(0, 0.03), faults[video]) for video in faults})
     with pytest.raises(DataminerError, match=f"{eats}: stopped: it used more than"):
-        batch.perform(Batch("extract", names), patient, workers=2, memory_mb=1500)
+        batch.perform(Batch("extract", names), config, workers=2, memory_mb=1500)
     expected = {crashes: "FAILED", hangs: "FAILED", eats: "DOWNLOADED"}
     assert statuses(database) == {**dict.fromkeys(names, "EXTRACTED"), **expected}
     reasons = dict(execute(database, "SELECT video_id, error_class FROM videos WHERE error <> ''"))
@@ -252,9 +254,9 @@ started: list[threading.Timer] = []
 
 
 def test_what_runs_out_of_memory_is_tried_alone_and_then_asks_for_more(
-    patient: Config, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    config: Config, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    perform(patient, "download")
+    perform(config, "download")
     tries = tmp_path / "tries"
 
     def note_and_eat() -> None:
@@ -264,7 +266,7 @@ def test_what_runs_out_of_memory_is_tried_alone_and_then_asks_for_more(
 
     inject(monkeypatch, {"v2": note_and_eat})
     with pytest.raises(DataminerError, match=r"v2: stopped: it used more than 9.. MB of memory"):
-        perform(patient, "extract", memory_mb=1000)
+        perform(config, "extract", memory_mb=1000)
     assert statuses(database) == {**dict.fromkeys(ids(), "EXTRACTED"), "v2": "DOWNLOADED"}
     assert len(tries.read_text().splitlines()) == 2
     assert execute(database, "SELECT attempts FROM videos WHERE video_id = 'v2'") == [(2,)]
