@@ -215,8 +215,8 @@ class Site:
         count = (batches_on_cluster if cluster else batches_here)(left)
         stages = dict.fromkeys(STAGES, count)
         stages |= {f"videos to {stage}": len(left) for stage in STAGES}
-        adopt = {"adopt": 1} if state == "restored_dump" else {}
-        return {"all": 1, "batches": 1, "dedup": 1, "detect": 1, "report": 1, **stages, **adopt}
+        lag = {"take_up": 1} if state == "restored_dump" else {}
+        return {"all": 1, "batches": 1, "dedup": 1, "detect": 1, "report": 1, **stages, **lag}
 
 
 class Files:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from dataminer import batches, planning
+from dataminer import batches, commands, planning
 from dataminer.batches import Listed
 from dataminer.config import Config
 from dataminer.planning import UPTO, Plan
 from dataminer.stages.looking import Looking
+from dataminer.store import Store
 from dataminer.sync import configfiles
 from dataminer.sync.claims import owner_name
+from dataminer.sync.discard import VIDEO_ID
+from dataminer.sync.meeting import Step, require
+from dataminer.sync.truth import names_in
 
 RUNS = Path(".snakemake", "dataminer")
 """Beside Snakemake's own notes: what the jobs of each run leave to say that they are done."""
@@ -101,15 +105,43 @@ class Run:
     @cached_property
     def to_adopt(self) -> bool:
         """Whether rows lag behind: behind files of the store, or behind what a run is made with."""
-        if self.plan.to_adopt or self.files is None:
-            return self.plan.to_adopt
+        if self.plan.to_adopt:
+            return True
+        if self.meeting not in (Step.NOTHING, Step.REPLACED) and not self._is_busy:
+            return True  # so that there is a run, which begins with that
+        if self.files is None:
+            return False
         return not configfiles.are_remembered(self.config.project_names, self.files)
+
+    @property
+    def _is_busy(self) -> bool:
+        projects = ((p, s) for p, stages in self.plan.projects.items() for s in stages)
+        return any(self.members.values()) or any(self.plan.is_due(p, s) for p, s in projects)
+
+    @cached_property
+    def meeting(self) -> Step:
+        """What the run does first of all so that its store and its database go on as a pair."""
+        return require(Store(self.config.store_path))
 
     @cached_property
     def plan(self) -> Plan:
         """What is left to do; asked of the database once."""
         projects = self.config.project_names
         return planning.plan(self.config, projects, upto=self.upto, forced=self.forced)
+
+    def reasons(self) -> Iterator[str]:
+        """Yield what is left to do, and why; what has no row is not a part of it."""
+        yield from self.plan.reasons()
+        store = Store(self.config.store_path)
+        for project, members in self.plan.members.items():
+            there = filter(VIDEO_ID.fullmatch, names_in(store.filtered(project, "x").parent))
+            if unknown := len({*there} - members.keys()):
+                told = "1 video has" if unknown == 1 else f"{unknown} videos have"
+                yield (
+                    f"project {project}: {told} files and no row, as after an older dump."
+                    f" Next: `{commands.dataminer('sync', '--project', project)}` brings back the"
+                    " rows"
+                )
 
     @property
     def folder(self) -> Path:

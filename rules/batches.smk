@@ -1,18 +1,18 @@
 # What a run begins with: rows take up what their files say, and the list of its batches is written.
 
 
-rule adopt:
+rule take_up:
     output:
         done=temp(str(RUNS / "adopted")),
     log:
-        "logs/adopt/{run}.log",
+        "logs/take_up/{run}.log",
     localrule: True
     conda:
         "../envs/extract.yaml"
     message:
         "Rows take up what their files say"
     script:
-        "../scripts/adopt.py"
+        "../scripts/take_up.py"
 
 
 rule batches:

@@ -19,6 +19,7 @@ from dataminer.snakemake_compat import adapt, end_with_last_job, forget, read_la
 from dataminer.stages.weights import file_of, to_fetch, weights_path
 from dataminer.store import INFO_FILE, Store
 from dataminer.sync.configfiles import remember
+from dataminer.sync.meeting import Step
 from dataminer.sync.mirror import Mirror
 from dataminer.sync.run import bring_up_to_date
 from snakemake.cli import get_profile_dir
@@ -136,7 +137,11 @@ def run():
         cluster=cluster(),
         files=NAMED or None,
     )
-    for line in or_exit(lambda: found.plan.reasons()):
+    if or_exit(lambda: found.meeting) is Step.FOLLOW and workflow.dryrun:
+        logger.info(
+            "dataminer: the store has moved: the paths in the database will follow it"
+        )
+    for line in or_exit(lambda: [*found.reasons()]):
         logger.info(f"dataminer: {line}")
     return found
 
@@ -344,7 +349,7 @@ def tell_database(show=False):
             forget(workflow, run().left())
     elif not workflow.local_exec and (said := or_exit(ensure_listening)):
         print(f"dataminer: {said}", file=sys.stderr)
-    or_exit(bring_up_to_date, PROJECTS, SETTINGS.monitor)
+    or_exit(bring_up_to_date, PROJECTS, SETTINGS.monitor, STORE)
     if show:
         or_exit(status.show, PROJECTS, sys.stderr)
         GUARD.stop()

@@ -25,7 +25,7 @@ from dataminer.ingest.search import Asked, look_up
 from dataminer.ingest.sources import Collected, LookUp, Source, collect
 from dataminer.stages.gate import YOUTUBE, Paused
 from dataminer.store import Store
-from dataminer.sync import projects, renewal
+from dataminer.sync import meeting, projects, renewal
 from dataminer.sync.budget import FleetGate, is_refusal
 from dataminer.sync.configfiles import files_of, remember
 from dataminer.urls import SourceUrl
@@ -52,6 +52,7 @@ def populate_from(files: Sequence[Path] = (), *, dry_run: bool = False) -> None:
         When nothing that it names can be used.
     """
     config, used = _to_populate(files, dry_run=dry_run)
+    _refuse_strangers(config, dry_run=dry_run)
     if config.input.names_nothing:
         base = load_files()
         whose = (
@@ -110,6 +111,7 @@ def add_source(
     """
     load({"project": project})  # checks the name
     config = settings_of(files, [project], database=not dry_run)
+    _refuse_strangers(config, dry_run=dry_run)
     bounds = config.input.model_dump(include={"max_videos_per_playlist", "filters"})
     only = InputConfig.model_validate({**bounds, "urls": [text]})
     found = collect(
@@ -124,6 +126,14 @@ def add_source(
     manual = [replace(source, source_type=SourceType.MANUAL) for source in found.sources]
     found = replace(found, sources=manual)
     _take([project], found, config, files, typed=True, dry_run=dry_run)
+
+
+def _refuse_strangers(config: Config, *, dry_run: bool) -> None:
+    try:
+        meeting.refuse_strangers(Store(config.store_path), may_be_away=True)
+    except DatabaseError:
+        if not dry_run:
+            raise
 
 
 def _take(

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from dataminer import __version__
-from dataminer.cli import budget, db, export, maintain, models, monitor, preview, report
-from dataminer.cli.options import AsJson, ConfigFiles, Projects, readings
+from dataminer.cli import adopt, budget, db, export, maintain, models, monitor, preview, report
+from dataminer.cli.options import AsJson, ConfigFiles, Projects, readings, tell_strangers
 from dataminer.errors import DataminerError
 
 app = typer.Typer(
@@ -96,6 +96,7 @@ def status(
     from dataminer.monitor import status as view
 
     settings = readings(config, project)
+    tell_strangers(settings)
     if as_json:
         print(json.dumps(view.snapshot(project or [], settings).as_json(), indent=2))
     else:
@@ -103,6 +104,7 @@ def status(
 
 
 maintain.register(app)
+adopt.register(app)
 monitor.register(app)
 export.register(app)
 preview.register(app)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from dataminer import commands
-from dataminer.cli.options import ConfigFiles, Projects, of_store, settings_of, store_of
+from dataminer.cli.options import (
+    ConfigFiles,
+    Projects,
+    of_store,
+    paired,
+    settings_of,
+    store_of,
+)
 from dataminer.config import Config
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
 from dataminer.errors import DataminerError, ErrorClass
@@ -66,7 +73,8 @@ def sync(
     from dataminer.sync.reconcile import reconcile
 
     settings = settings_of(config, project)
-    store, project = Store(settings.store_path), project or of_store(settings)
+    store = paired(Store(settings.store_path), dry_run=dry_run)
+    project = project or of_store(settings)
     report = reconcile(store, project, settings.monitor, deep=deep, dry_run=dry_run)
     if as_json:
         print(json.dumps(report.as_json(), indent=2))
@@ -104,7 +112,7 @@ def delete_project(
     from dataminer.sync.maintenance import plan_project
 
     settings = settings_of(config, [name])
-    store = Store(settings.store_path)
+    store = paired(Store(settings.store_path))
     _delete(plan_project(store, name, files=files, videos=videos), settings, yes)
 
 
@@ -181,6 +189,7 @@ def delete_videos(
         raise typer.BadParameter("--project and --all-projects do not go together")
     ids = [find(text) for text in video or []]
     settings = settings_of(config, project or projects_with(ids))
+    store = paired(Store(settings.store_path), dry_run=dry_run)
     choice = None
     if status or error_class:
         projects.ids_of(project or [])
@@ -191,7 +200,7 @@ def delete_videos(
             print("no such videos: nothing to delete")
             return
     plan = maintenance.plan_videos(
-        Store(settings.store_path),
+        store,
         ids,
         out_of=project or [],
         files=files,
@@ -235,7 +244,7 @@ def cleanup_orphans(
     from dataminer.sync import orphans
 
     settings = settings_of(config)
-    found = orphans.find(Store(settings.store_path))
+    found = orphans.find(paired(Store(settings.store_path)))
     plan = orphans.deletion_of_rows(found, files=files)
     paths = [*found.folders, *found.partials, *found.unused]
     _show(_sized([*found.folders, *found.partials]))
@@ -297,7 +306,7 @@ def _force(
 ) -> None:
     from dataminer.sync import maintenance, projects
 
-    store = store_of(config, [project])
+    store = paired(store_of(config, [project]))
     outputs = maintenance.outputs_of(store, project, stage, rebuild=rebuild)
     projects.id_of(project)
     print(f"{stage} of project {project} will be made again{'; these go:' if outputs else ''}")

@@ -15,8 +15,11 @@ from dataminer.cli.options import (
     ConfigFiles,
     Projects,
     in_common,
+    paired,
     readings,
+    settings_of,
     store_of,
+    tell_strangers,
 )
 from dataminer.errors import NEXT_STEP, ErrorClass, Kind, kind_of
 from dataminer.store import ANNOTATIONS_FILE, Store
@@ -63,6 +66,7 @@ def monitor(
 
     found = readings(config, project)
     settings = in_common(found)
+    tell_strangers(found)
     only_look = read_only or web
     watch = live.Watch(project or [], settings.monitor, read_only=only_look, configs=found)
     if web:
@@ -91,7 +95,9 @@ def why(
     from dataminer.sync.configfiles import projects_with
 
     video_id = view.find(video)
-    told = view.story(video_id, store_of(config, projects_with([video_id])))
+    settings = settings_of(config, projects_with([video_id]))
+    tell_strangers([settings])
+    told = view.story(video_id, Store(settings.store_path))
     if as_json:
         print(json.dumps(told.as_json(), indent=2))
     else:
@@ -138,7 +144,9 @@ def retry(
     if download:
         if project or video or error_class:
             raise typer.BadParameter("--download goes with none of --project, --video and --class")
-        fetched = fetch_again([find(text) for text in download], dry_run=dry_run)
+        asked = [find(text) for text in download]
+        paired(store_of(config, projects_with(asked)), dry_run=dry_run)
+        fetched = fetch_again(asked, dry_run=dry_run)
         for video_id, was in fetched.items():
             held = "left alone, somebody works on it"
             print(f"{video_id}: {f'{was} -> PENDING, to be fetched again' if was else held}")
@@ -149,7 +157,7 @@ def retry(
         project or [],
         videos,
         error_class or [],
-        store=store_of(config, project or projects_with(videos)),
+        store=paired(store_of(config, project or projects_with(videos)), dry_run=dry_run),
         dry_run=dry_run,
     )
     for line in (*_told(rows), *_before_that(rows)):

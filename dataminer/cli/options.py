@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -136,6 +136,44 @@ def of_store(settings: Config) -> list[str] | None:
 def store_of(files: Sequence[Path] | None, projects: list[str] | None = None) -> Store:
     """Return the store that projects lie in, see :func:`settings_of`."""
     return Store(settings_of(files, projects).store_path)
+
+
+def paired(store: Store, *, dry_run: bool = False) -> Store:
+    """Return a store once it is known to be the database's, before rows or files are changed.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    dry_run : bool
+        Write nothing. Otherwise the database follows a store that has moved, which is said.
+
+    Raises
+    ------
+    NotAPair
+        When the two do not belong together.
+    """
+    from dataminer.sync import meeting, pairing
+
+    if dry_run:
+        meeting.require(store)
+    elif said := pairing.settle(store):
+        _say(said)
+    return store
+
+
+def tell_strangers(found: Iterable[Config]) -> None:
+    """Say on stderr which stores of some settings are not the database's, for what only reads."""
+    from dataminer.db.connection import no_database
+    from dataminer.sync import meeting
+
+    for store in dict.fromkeys(settings.store_path for settings in found):
+        try:
+            meeting.refuse_strangers(Store(store))
+        except meeting.NotAPair as error:
+            if no_database():  # there is nothing to show
+                raise
+            _say(str(error))
 
 
 def _projects(names: list[str]) -> str:

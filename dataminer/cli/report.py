@@ -36,9 +36,12 @@ def report(
 
     Example: dataminer report birds --output birds.html
     """
+    from dataminer.sync import meeting
     from dataminer.sync.report import report as draw
 
     settings = settings_of(config, [project])
-    out = output or Store(settings.store_path).report(project) / REPORT_FILE
+    store = Store(settings.store_path)
+    meeting.refuse_strangers(store)
+    out = output or store.report(project) / REPORT_FILE
     size = draw(settings, project, out)
     print(f"{out}: {size / 1e6:.1f} MB. Next: open it in a browser")

@@ -140,14 +140,16 @@ class Home:
 
     def socket_dir(self, account: Account) -> Path:
         """Compute where the next start puts the socket; the running server knows its own."""
-        name = hashlib.sha256(f"{self._identity()}:{self.real}".encode()).hexdigest()[:16]
+        name = self._name()
         base = _runtime_dir(account)
         if base and len(os.fsencode(socket_file(base / name))) <= SOCKET_PATH_LIMIT:
             return base / name
         return Path("/tmp", f"dataminer-{account.uid}", name)
 
-    def _identity(self) -> str:
-        return (self.real / "identity").read_text().strip()
+    def _name(self) -> str:
+        """Return what no other database is called, nor a copy of this one."""
+        identity = (self.real / "identity").read_text().strip()
+        return hashlib.sha256(f"{identity}:{self.real}".encode()).hexdigest()[:16]
 
     def url(self, socket_dir: Path, port: int = PORT) -> str:
         """Give the URL for libpq, psycopg2 and SQLAlchemy; it holds no password."""
@@ -158,7 +160,7 @@ class Home:
         """Write the server's settings for one start; `network` says who may reach it where."""
         conf = self.real / "server.conf"
         text = SERVER_CONF.format(
-            cluster_name=f"dataminer-{self._identity()[:8]}",
+            cluster_name=f"dataminer-{self._name()[:8]}",
             socket_dir=socket_dir,
             network=network,
         )

@@ -238,6 +238,25 @@ class ProjectVideo(_Claimable, table=True):
     )
 
 
+class PairedStore(SQLModel, table=True):
+    """The store that the database goes with, see :mod:`dataminer.sync.meeting`; one row, or none.
+
+    Its path, as the paths in rows begin, and the inode of its folder; where the database was then.
+    """
+
+    __tablename__ = "dataminer_store"
+    __table_args__ = (_check("one", "ck_dataminer_store_one"),)
+
+    one: bool = Field(
+        default=True, primary_key=True, sa_column_kwargs={"server_default": sa.text("true")}
+    )
+    token: str
+    path: str
+    root: str
+    inode: int = Field(sa_type=sa.BigInteger)
+    place: str
+
+
 class Budget(SQLModel, table=True):
     """What is counted of one source, and when it was asked last."""
 

@@ -10,7 +10,7 @@ from psycopg2.extensions import connection as Connection
 from dataminer.db.refusals import no_usage, quoted
 from dataminer.errors import DatabaseError
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "dataminer_version"
 OLD_VERSION_TABLE = "alembic_version"  # up to November 2026; any program that uses Alembic has one
@@ -21,7 +21,7 @@ _OURS = {
     "videos": {"video_id", "url", "source_type", "status", "lease", "heartbeat_at"},
     "project_videos": {"id", "project_id", "video_id", "filtered_dir", "lease", "heartbeat_at"},
 }
-_LATER = ("budgets", "breakers")
+_LATER = ("budgets", "breakers", "dataminer_store")
 
 # as the session's search_path finds them
 _COLUMNS = """

@@ -8,6 +8,7 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
+from dataminer import commands
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, SourceType, VideoStatus
@@ -167,8 +168,6 @@ class _Reconciler:
     touched: set[str] = field(default_factory=set)
 
     def run(self) -> None:
-        if self._store_is_away():
-            return
         if not self.adopt_only:
             self._recreate()
         for video_id, video in self.tables.videos.items():
@@ -182,23 +181,22 @@ class _Reconciler:
         mended = [self._mend(self._project(*item)) for item in self.tables.projects.items()]
         if any(mended) and not self.report.dry_run:
             self._refresh()
+        if self.names is None:
+            self._note_unknown_projects()
         for name in sorted(set(self.names or []) - self.tables.projects.keys()):
             self.report.notes.append(f"there is no project {name}, and no files of one")
 
-    def _store_is_away(self) -> bool:
-        """Tell whether the whole store is gone, as when its disk is not mounted."""
-        videos = [row for row in self.tables.videos.values() if row.mine]
-        made = sum(row.status in (_V.DOWNLOADED, _V.EXTRACTED) for row in videos)
-        if not made or self.store.root.is_dir():
-            return False
-        self.report.notes.append(
-            f"the store {self.store.root} is not there, though {made} videos have files in it:"
-            " nothing was mended. Next: mount it, or add --config FILE; if it was deleted on"
-            f" purpose, make an empty folder {self.store.root}"
-        )
-        return True
-
     # ---- rows that are missing
+
+    def _note_unknown_projects(self) -> None:
+        there = filter(PROJECT_NAME.fullmatch, names_in(self.store.project("x").parent))
+        for name in sorted({*there} - self.tables.projects.keys()):
+            if names_in(self.store.filtered(name, "x").parent):
+                command = commands.dataminer("sync", "--project", name)
+                self.report.notes.append(
+                    f"project {name} has files and no row. Next: `{command}` makes its rows from"
+                    " them, `dataminer cleanup-orphans` lists them"
+                )
 
     def _recreate(self) -> None:
         for project in self.names or list(self.tables.projects):

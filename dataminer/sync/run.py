@@ -7,14 +7,17 @@ from collections.abc import Iterable
 
 from dataminer.config import MonitorConfig
 from dataminer.db import schema
+from dataminer.store import Store
+from dataminer.sync import pairing
 from dataminer.sync import projects as project_rows
 from dataminer.sync.recover import recover_stale
 
 
-def bring_up_to_date(projects: Iterable[str], settings: MonitorConfig) -> None:
+def bring_up_to_date(projects: Iterable[str], settings: MonitorConfig, store: Store) -> None:
     """Give back what dead jobs held, and recount; say on stderr what was mended.
 
-    Tables of an older version are brought up to date first.
+    Tables of an older version are brought up to date first, and the database follows a store that
+    has moved.
 
     Parameters
     ----------
@@ -22,8 +25,16 @@ def bring_up_to_date(projects: Iterable[str], settings: MonitorConfig) -> None:
         The projects of the run.
     settings : MonitorConfig
         When a claim is stale.
+    store : Store
+        The store of the run.
+
+    Raises
+    ------
+    NotAPair
+        When the store and the database do not belong together.
     """
     schema.upgrade()
-    for recovered in recover_stale(settings):
-        print(f"dataminer: {recovered}", file=sys.stderr)
+    for line in (pairing.settle(store), *recover_stale(settings)):
+        if line:
+            print(f"dataminer: {line}", file=sys.stderr)
     project_rows.refresh_named(projects)

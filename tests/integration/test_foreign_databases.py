@@ -23,6 +23,7 @@ from dataminer.config import MonitorConfig
 from dataminer.db import connection, schema, tables
 from dataminer.db.connection import transaction
 from dataminer.errors import DatabaseError
+from dataminer.store import Store
 from dataminer.sync import claims, projects, run, stages
 from tests.support.postgres import dump, execute, fresh_database, superuser_of
 from tests.support.rows import Given, held
@@ -143,7 +144,7 @@ def test_another_programs_tables_stay_as_they_are(
         dry = CliRunner().invoke(app, ["populate", "--config", "config.yaml", "--dry-run"])
         assert "another program's" in dry.output
         with pytest.raises(DatabaseError, match="another program's"):
-            run.bring_up_to_date(["birds"], MonitorConfig())
+            run.bring_up_to_date(["birds"], MonitorConfig(), Store(Path("data")))
         assert dump(url) == before
 
 

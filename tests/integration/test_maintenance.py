@@ -14,7 +14,7 @@ from dataminer.config import MonitorConfig
 from dataminer.errors import DataminerError
 from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE
 from dataminer.store import Store
-from dataminer.sync import claims, discard, maintenance, orphans, projects, stages
+from dataminer.sync import claims, discard, maintenance, orphans, pairing, projects, stages
 from dataminer.sync.maintenance import carry_out, plan_project, plan_videos
 from dataminer.sync.retry import Choice
 from tests.support.postgres import execute
@@ -228,6 +228,7 @@ def test_out_of_several_projects_at_once(shared):
 
 def test_out_of_a_project_that_does_not_have_it_or_is_not_there(shared):
     database, store = shared
+    pairing.settle(store)
     before = (dump(database), listing(store))
     with pytest.raises(
         DataminerError, match=r"not in project q: none\. Next: `dataminer why none`"
@@ -730,6 +731,7 @@ def dataminer(store: Store, *arguments: str):
 )
 def test_without_a_terminal_nothing_is_deleted_unless_yes_is_said(whole, command):
     database, store = whole
+    pairing.settle(store)
     before = (dump(database), listing(store))
     refused = dataminer(store, *command)
     assert refused.exit_code == 1

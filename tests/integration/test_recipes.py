@@ -19,7 +19,8 @@ from dataminer.images import ARCHIVE_FILE, FrameReader
 from dataminer.monitor import status
 from dataminer.planning.verdicts import KEPT
 from dataminer.store import Store
-from dataminer.sync import adopt, chosen, jobs, orphans, projects, reconcile, retry, stages
+from dataminer.sync import chosen, jobs, orphans, projects, reconcile, retry, stages
+from dataminer.sync.take_up import take_up
 from tests.support import rows, stores, videos
 from tests.support.postgres import execute
 from tests.support.rows import force
@@ -50,7 +51,7 @@ def config(project: str, extract: dict[str, Any], **more: Any) -> Config:
 def mine(project: str, extract: dict[str, Any], **more: Any) -> Config:
     """Make what a plan calls due of a project's video; return the configuration."""
     used = config(project, extract, **more)
-    adopt.take_up(used)
+    take_up(used)
     found = plan(used)
     for stage, job in (("download", jobs.download), ("extract", jobs.extract)):
         if found.due(stage):
@@ -503,7 +504,7 @@ def test_the_layout_before_recipes_is_taken_over(
     assert due(p) == []
     assert plan(p).to_adopt
     assert times(recipes.of_project(store, "p", "v")) == [0, 1], "readers find them meanwhile"
-    adopt.take_up(p)
+    take_up(p)
     (recipe,) = recipes.of_video(store, "v")
     folder = store.recipe("v", recipe)
     assert {path.name: path.stat().st_ino for path in folder.iterdir()} == images, "nothing copied"
@@ -577,7 +578,7 @@ def test_a_takeover_that_was_killed_before_it_moved_an_archive_goes_on(
     execute(database, OLDER)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(recipes, "lead_to", die)
-        adopt.take_up(config("p", settings))
+        take_up(config("p", settings))
     p = mine("p", settings)
     assert times(store.filtered("p", "v")) == [0, 1]
     assert due(p) == []
@@ -594,7 +595,7 @@ def test_older_videos_that_failed_as_downloads_stay_so(
     before = plan(p).videos
     flatten(store)
     execute(database, OLDER)
-    adopt.take_up(p)
+    take_up(p)
     assert (plan(p).videos, plan(p).to_adopt) == (before, False)
     assert row(database, "extracted_with", "extract_fingerprint") == (None, None)
     aside.rename(clip)

@@ -423,16 +423,6 @@ def test_attempts_are_kept_so_that_a_poison_video_ends(whole):
     assert execute(database, "SELECT attempts FROM videos WHERE video_id = 'v1'") == [(3,)]
 
 
-def test_a_store_that_is_not_mounted_condemns_nothing(whole):
-    database, store = whole
-    before = dump(database)
-    store.root.rename(store.root.with_name("elsewhere"))
-    report = sync(store)
-    assert report.mends == []
-    assert "is not there" in report.notes[0]
-    assert dump(database) == before
-
-
 # ---- rows that are missing
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from dataminer.config import Config, load
 from dataminer.run import Run
-from dataminer.sync import adopt, batch, jobs
+from dataminer.store import Store
+from dataminer.sync import batch, jobs
 from dataminer.sync.batch import Batch
 from dataminer.sync.run import bring_up_to_date
+from dataminer.sync.take_up import take_up
 from tests.support.site import Site
 
 _MEMORY_MB = 16_000  # a worker is a copy of this process, with all that tests have loaded
@@ -64,12 +66,13 @@ def _begin(site: Site, output: Path) -> None:
 
 def run(config: Config) -> None:
     """Do what is due up to the unique frames."""
-    found = Run(config, cores=2)
+    store, found = Store(config.store_path), Run(config, cores=2)
+    assert found.meeting
     plan = found.plan
     print(*plan.reasons(), sep="\n", file=sys.stderr)
-    bring_up_to_date(config.project_names, config.monitor)
+    bring_up_to_date(config.project_names, config.monitor, store)
     if plan.to_adopt:
-        adopt.take_up(config)
+        take_up(config)
     for rule, parts in found.members.items():
         stage, _, project = rule.partition("/")
         for videos in parts.values():
@@ -78,7 +81,7 @@ def run(config: Config) -> None:
     for project in config.project_names:
         if plan.is_due(project, "dedup"):
             jobs.dedup(config, project)
-    bring_up_to_date(config.project_names, config.monitor)
+    bring_up_to_date(config.project_names, config.monitor, store)
 
 
 def nothing_left(site: Site) -> None:

@@ -67,7 +67,7 @@ def drop(url: str, name: str) -> None:
     """
     end = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
     execute(url, f"{end} AND usename = current_user AND pid <> pg_backend_pid()")
-    execute(url, f"DROP DATABASE {name}")
+    execute(url, f"DROP DATABASE IF EXISTS {name}")
 
 
 @contextmanager

@@ -124,7 +124,10 @@ class Site:
 
     def dump(self) -> dict[str, list[tuple]]:
         """Return every row of every table, times included."""
-        tables = ("projects", "videos", "project_videos", "dataminer_version")
+        tables = (
+            *("projects", "videos", "project_videos"),
+            *("dataminer_version", "dataminer_store"),
+        )
         return {table: self.rows(_DUMP.format(table=table)) for table in tables}
 
     def listing(self, under: str = "data") -> dict[str, tuple[int, int, int]]:
@@ -142,7 +145,10 @@ def copied(server: str, folder: Path, database: str, to: Path) -> Iterator[Site]
     """Give a copy of a site, files and database, to go on from."""
     shutil.copytree(folder, to, symlinks=True)
     with fresh_database(server, name_of(database), "copy") as url:
-        yield Site(to, url)
+        site = Site(to, url)
+        done = site.dataminer_here("adopt")
+        assert done.returncode == 0, done.stderr
+        yield site
 
 
 def jobs(done: subprocess.CompletedProcess[str]) -> dict[str, int]:

@@ -83,10 +83,10 @@ def test_who_names_the_project_need_not_name_its_files(cats: Site) -> None:
     named = ("--configfile", "cats2.yaml", "dense.yaml", "--", "only_dedup")
     done = cats.snakemake("-c2", *named)
     assert done.returncode == 0, done.stderr
-    assert jobs(done) == {"adopt": 1, "only_dedup": 1}
+    assert jobs(done) == {"take_up": 1, "only_dedup": 1}
     assert "dataminer: reads" not in done.stderr
     assert remembered(cats, "cats") == ["cats2.yaml", "dense.yaml"]
-    assert "adopt" not in said(cats, "-n", *named)
+    assert "take_up" not in said(cats, "-n", *named)
 
     # the last run decides, for jobs of another video too: they have processes of their own
     done = cats.dataminer_here("add-video", "two.mp4", "-p", "cats")
@@ -114,7 +114,7 @@ def test_a_plain_run_goes_on_with_the_files_of_the_last_one(cats: Site) -> None:
     assert " due" not in plain
     only = said(cats, "-n", "--configfile", "config/config.yaml", "--", "only_extract")
     assert "extract: 1 due" in only
-    assert "adopt" in only
+    assert "take_up" in only
     assert remembered(cats, "birds") == ["rare.yaml"], "a dry run is none"
 
 

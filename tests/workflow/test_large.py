@@ -28,6 +28,7 @@ def large(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) 
         finished_videos.add(site.database, "p", VIDEOS)
         finished_videos.finish(site.database, root, config, "p", VIDEOS)
         finished_videos.finish_project(site.database, root, config, "p")
+        assert site.dataminer_here("adopt").returncode == 0
         yield site
 
 

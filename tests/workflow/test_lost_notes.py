@@ -102,13 +102,14 @@ def test_a_dump_is_restored(small: Site, server: str) -> None:
     earlier = create(server, name_of(small.database), "dump")
     small.mine("only_dedup")
     restored = Site(small.folder, earlier)
+    drop(server, name_of(small.database))
     try:
         late = add(restored, "late")
         before = restored.dump()
         planned = restored.snakemake("-n", "only_dedup")
-        assert jobs(planned) == {"adopt": 1, **ONE_VIDEO}, planned.stderr
+        assert jobs(planned) == {"take_up": 1, **ONE_VIDEO}, planned.stderr
         assert restored.dump() == before
-        goes_on(restored, {"adopt": 1, **ONE_VIDEO})
+        goes_on(restored, {"take_up": 1, **ONE_VIDEO})
         made = dict(restored.rows("SELECT video_id, lease FROM videos"))
         assert made[known] == made[late] == 2
     finally:

@@ -57,13 +57,13 @@ def test_an_older_folder_and_its_database_go_on_working(older: Site) -> None:
         done.stderr
     )
     planned = older.snakemake("-n")
-    assert jobs(planned) == {"all": 1, "adopt": 1, "detect": 1, "report": 1}, planned.stderr
+    assert jobs(planned) == {"all": 1, "take_up": 1, "detect": 1, "report": 1}, planned.stderr
     done = older.mine()
     assert "lakes" in older.dataminer_here("status").stdout
     assert older.rows("SELECT to_regclass('alembic_version')") == [(None,)]
     assert older.rows("SELECT version_num FROM dataminer_version") != []
     # annotations and report held what must not leave
-    assert jobs(done) == {"all": 1, "adopt": 1, "detect": 1, "report": 1}
+    assert jobs(done) == {"all": 1, "take_up": 1, "detect": 1, "report": 1}
     assert results(older) == before
     assert statuses(older) == rows
     assert stage(older, "lakes") == "COMPLETE"
@@ -98,7 +98,7 @@ def test_an_older_project_is_finished_and_grows(older: Site) -> None:
     done = older.dataminer_here("populate", "--config", "config/roads.yaml")
     assert done.returncode == 0, done.stderr
     done = older.mine(*roads)
-    rules = ("all", "adopt", "download", "extract", "filter", "dedup", "detect", "report")
+    rules = ("all", "take_up", "download", "extract", "filter", "dedup", "detect", "report")
     assert jobs(done) == dict.fromkeys(rules, 1), done.stderr
     assert stage(older, "roads") == "COMPLETE"
     assert {name: it for name, it in results(older).items() if name in before} == before

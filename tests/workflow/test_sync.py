@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from dataminer.frames import read_table
+from dataminer.sync.meeting import STORE_FILE
 from tests.support.postgres import fresh_database
 from tests.support.site import Site, counters, jobs, recount, stage
 
@@ -38,6 +39,8 @@ def seen(site: Site) -> dict[str, object]:
     """
     found: dict[str, object] = {}
     for path, (size, *_) in site.listing().items():
+        if path.endswith(f"/{STORE_FILE}"):
+            continue
         table = re.search(r"/dedup/\w+\.parquet$", path)
         rows = read_table(site.folder / path).to_pylist() if table else size
         found[path] = None if path.endswith("/report/index.html") else rows
@@ -98,9 +101,11 @@ def test_deleted_rows(mined: Site):
 
 
 def test_a_new_database_takes_up_a_finished_store(mined: Site, server, template):
-    before, files = seen(mined), mined.listing()
+    before = seen(mined)
     with fresh_database(server, template, "site") as url:
         fresh = Site(mined.folder, url)
+        command(fresh, "adopt")
+        files = fresh.listing()
         fresh.populate()
         synced(fresh)
         assert stage(fresh, "birds") == "COMPLETE"

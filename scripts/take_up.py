@@ -4,9 +4,10 @@ from pathlib import Path
 
 from dataminer.config import load_job
 from dataminer.db import schema
-from dataminer.sync import adopt, jobs
+from dataminer.sync import jobs
+from dataminer.sync.take_up import take_up
 
 with jobs.logged(snakemake.log[0]):
     schema.upgrade()
-    adopt.take_up(load_job(snakemake.config))
+    take_up(load_job(snakemake.config))
     Path(snakemake.output.done).touch()

@@ -1,0 +1,83 @@
+"""``dataminer adopt``: make a pair of a store and a database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from dataminer import commands
+from dataminer.cli.options import ConfigFiles
+from dataminer.config import load_files
+from dataminer.errors import DataminerError
+from dataminer.store import Store
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the ``dataminer`` command."""
+    app.command()(adopt)
+
+
+def adopt(
+    store: Annotated[
+        Optional[Path],
+        typer.Argument(
+            metavar="[STORE]", help="The store's folder.", show_default="that of the configuration"
+        ),
+    ] = None,
+    *,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Have both be what they were before they were joined.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Only tell what would be done.")
+    ] = False,
+    config: ConfigFiles = None,
+) -> None:
+    """Join a store and the database, whatever each of them belonged to.
+
+    A store works with one database only, and each remembers the other. The first run joins them,
+    and later ones follow a store that was moved and a database that was restored. This command is
+    for all else: a database that was lost, a store that was copied, one that was emptied on
+    purpose. No file and no row is lost, and --undo takes it back.
+
+    Example: dataminer adopt -n
+
+    Example: dataminer adopt ../other/data
+
+    Example: dataminer adopt --undo
+    """
+    from dataminer.sync import pairing
+
+    settings = load_files(config or [])
+    configured = Path(settings.store_path)
+    other = store if store and store.resolve() != configured.resolve() else None
+    if other and not other.is_dir():
+        raise DataminerError(
+            f"there is no folder {other}", "check the path; make the folder for a new store there"
+        )
+    found = Store(store or configured)
+    stale = settings.monitor.stale_threshold_minutes * 60
+    if undo:
+        for line in pairing.undo(found, stale_seconds=stale, dry_run=dry_run):
+            print(line)
+        if dry_run:
+            print("Nothing was changed. Next: the same without -n")
+        return
+    done = pairing.adopt(found, stale_seconds=stale, dry_run=dry_run)
+    for line in done.lines:
+        print(line)
+    if not done.needed:
+        return
+    if dry_run:
+        print("Nothing was changed. Next: the same without -n; `--undo` takes it back")
+        return
+    if other:
+        print(f"Next: set `store: {other}`. The configuration has {configured}")
+    names = [part for project in done.projects for part in ("--project", project)]
+    command = commands.dataminer("sync", "-n", *names, files=config)
+    first = "Then" if other else "Next"
+    print(f"{first}: `{command}` shows what rows and files do not have in common")
+    undone = commands.dataminer("adopt", "--undo", *([str(store)] if store else []), files=config)
+    print(f"`{undone}` takes it back")
