@@ -53,6 +53,15 @@ LOST = {
     "projects/p/dedup/frames.parquet": "",
     "projects/p/dedup": "dedup",
 }
+# of another site's database or store, and of a copy
+_STRAY = (
+    ["sync", "--deep"],
+    ["add-video", "https://example.org/other.mp4", "--project", "p"],
+    ["delete-project", "p", "--files", "--videos", "--yes"],
+    ["cleanup-orphans", "--files", "--rows", "--yes"],
+    ["force-dedup", "p", "--yes"],
+    ["retry"],
+)
 _PATIENCE = 1500.0  # for the end of a run, on a machine that is loaded many times over
 BROKEN = "empty"  # the class of its failure
 _PAUSES_GO = "DROP FUNCTION IF EXISTS pause() CASCADE; DROP TABLE IF EXISTS pauses"
@@ -141,6 +150,8 @@ class Walk:
         The URL of the database server.
     site : Site
         What is walked on.
+    neighbour : Site
+        Another one, which nothing of this may touch.
     clips : dict
         The sources.
     fresh : Fresh
@@ -172,6 +183,7 @@ class Walk:
     folder: Path
     server: str
     site: Site
+    neighbour: Site
     clips: dict[str, Clip]
     fresh: Fresh
     chance: random.Random
@@ -199,6 +211,7 @@ class Walk:
         self._configure()
         for name in ("a", "b", "broken"):
             self._add(name)
+        self._begin_neighbour()
         for _ in range(legs):
             self._plain_run()
             for _ in range(self.chance.randint(1, 4)):
@@ -224,6 +237,8 @@ class Walk:
             (self._lose_image, 1),
             (self._sync, 1),
             (self._kill, 2),
+            (self._stray, 2),
+            (self._copy_away, 1),
         ]
         (step,) = self.chance.choices([s for s, _ in steps], [weight for _, weight in steps])
         if not (self.rows.held and step in (self._remove_one, self._retry, self._lose_image)):
@@ -315,6 +330,50 @@ class Walk:
         if (self.site.folder / old).exists():
             (self.site.folder / old).rename(new)
         self._configure()
+
+    def _begin_neighbour(self) -> None:
+        self.neighbour.configure(project="p", **FIRST)
+        done = self.neighbour.dataminer_here("add-video", self.clips["a"].source, "-p", "p")
+        assert done.returncode == 0, done.stderr
+        run = PLANNED.begin(self.neighbour)
+        assert run.end(_PATIENCE) == 0, run.said
+
+    def _stray(self) -> None:
+        """Take the other site's database, or its store, by mistake."""
+        command = self.chance.choice(_STRAY)
+        mistaken = self.chance.choice(["database", "store"])
+        self._say(f"{command[0]} with the {mistaken} of the neighbour")
+        site = self.site
+        if mistaken == "database":
+            site = replace(site, database=self.neighbour.database)
+        else:
+            self.site.configure(
+                project="p", store=str(self.neighbour.folder / "data"), **self.settings
+            )
+        before = self._everything()
+        done = site.dataminer_here(*command)
+        assert done.returncode == 1 and "dataminer adopt -n" in done.stderr, done
+        assert self._everything() == before
+        self._configure()
+
+    def _copy_away(self) -> None:
+        """Have a copy of the store and the database go on by itself, and end badly."""
+        command = self.chance.choice(_STRAY)
+        self._say(f"{command[0]} in a copy")
+        before = self._everything()
+        copy = Site(self.folder / "copy", self._copy(self.site.database))
+        shutil.copytree(self.site.folder / self.store, copy.folder / "data", symlinks=True)
+        copy.configure(project="p", **self.settings)
+        for words in (["adopt"], command):
+            copy.dataminer_here(*words)
+        assert self._everything() == before
+        shutil.rmtree(copy.folder)
+        drop(self.server, name_of(copy.database))
+
+    def _everything(self) -> list[Any]:
+        """Return all rows and files, of the neighbour as well."""
+        stores = ((self.site, self.store), (self.neighbour, "data"))
+        return [(site.dump(), site.listing(store)) for site, store in stores]
 
     def _save(self) -> None:
         self._say("dump")
@@ -542,15 +601,17 @@ def begun(
             folder / "fresh", stack.enter_context(fresh_database(server, template, "fresh"))
         )
         site = Site(folder / "site", create(server, template, "walk"))
-        site.folder.mkdir()
-        walk = Walk(folder, server, site, clips, fresh, random.Random(seed), runs)
+        neighbour = Site(folder / "neighbour", create(server, template, "walk"))
+        for one in (site, neighbour):
+            one.folder.mkdir()
+        walk = Walk(folder, server, site, neighbour, clips, fresh, random.Random(seed), runs)
         try:
             yield walk
         finally:
             if walk.run and not walk.run.ended:
                 walk.run.signal(signal.SIGKILL)
             dumped = [walk.dump[0]] if walk.dump else []
-            for database in (walk.site.database, *dumped):
+            for database in (walk.site.database, neighbour.database, *dumped):
                 drop(server, name_of(database))
 
 
