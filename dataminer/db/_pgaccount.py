@@ -9,6 +9,7 @@ import pwd
 import secrets
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -148,6 +149,14 @@ def private_root(folder: Path) -> Path:
 
 def private_folder(folder: Path, account: Account) -> None:
     """Make or check a folder that only the account can enter; never trust another's."""
+    if account.dropped and not os.path.lexists(folder):
+        # whoever looks at this moment sees no folder, or the account's own
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        account.own(fresh)
+        try:
+            fresh.rename(folder)
+        except OSError:  # somebody else was first
+            fresh.rmdir()
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     if account.dropped and folder.lstat().st_uid == os.geteuid():
