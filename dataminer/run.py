@@ -134,8 +134,8 @@ class Run:
         yield from self.plan.reasons()
         store = Store(self.config.store_path)
         for project, members in self.plan.members.items():
-            there = filter(VIDEO_ID.fullmatch, names_in(store.filtered(project, "x").parent))
-            if unknown := len({*there} - members.keys()):
+            there = names_in(store.filtered(project, "x").parent, VIDEO_ID)
+            if unknown := len(there - members.keys()):
                 told = "1 video has" if unknown == 1 else f"{unknown} videos have"
                 yield (
                     f"project {project}: {told} files and no row, as after an older dump."

@@ -7,6 +7,7 @@ that cannot be seen from here, is known as a copy.
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -18,7 +19,7 @@ from pydantic import TypeAdapter
 from dataminer import commands
 from dataminer.db import embedded, tables
 from dataminer.db.connection import database_url, no_database, reading
-from dataminer.errors import DataminerError
+from dataminer.errors import DatabaseError, DataminerError
 from dataminer.store import Store
 from dataminer.sync.discard import VIDEO_ID
 from dataminer.sync.truth import names_in
@@ -28,6 +29,7 @@ STORE_FILE = "store.json"
 """In the store: the token, and who goes with it."""
 _SINCE = "0009"  # the revision of the tables
 _WORKDIRS_SINCE = "0008"
+_UNKNOWN = "?"  # a server that does not say which one it is
 _SAMPLE = 20  # rows whose files are looked for elsewhere
 
 # ---- statements: values bound ------------------------------------------------------------------
@@ -247,8 +249,9 @@ class Meeting:
             if not self.is_whole:
                 raise Away(*self._away())
             return Step.MARK
-        if self._old_is_there() or not self.is_whole:
-            raise self._belongs_to(Path(known.path), there=self._old_is_there())
+        is_there = self._old_is_there()
+        if is_there or not self.is_whole:
+            raise self._belongs_to(Path(known.path), there=is_there)
         if self.with_files:
             return Step.FOLLOW
         if self.names and not self.shared:
@@ -470,28 +473,35 @@ def _videos_in(store: Store) -> frozenset[str]:
     """Return the videos that a store has anything of."""
     chosen = (store.filtered(name, "x").parent for name in names_in(store.project("x").parent))
     folders = (store.video("x").parent, store.frames("x").parent, *chosen)
-    return frozenset(n for folder in folders for n in names_in(folder) if VIDEO_ID.fullmatch(n))
+    return frozenset().union(*(names_in(folder, VIDEO_ID) for folder in folders))
 
 
 def _elsewhere(cursor: Any, path: Path, revision: str) -> Path | None:
     """Return another store in which files of rows are, as of versions that noted none."""
     cursor.execute(_NEWEST, {"most": _SAMPLE})
     files = [Path(row[0]) for row in cursor.fetchall()]
-    folders = [Path.cwd()]
-    if revision >= _WORKDIRS_SINCE:
-        cursor.execute(_WORKDIRS)
-        folders += [Path(row[0]) for row in cursor.fetchall()]
-    for file in (folder / file for file in files for folder in folders):
+    folders = map(Path, workdirs(cursor, revision))
+    pairs = itertools.product(files, folders)
+    for file in (folder / file for file, folder in pairs):
         root = next((p.parent for p in file.parents if p.name in ("videos", "frames")), None)
         if root and os.path.exists(file) and not _same(root, path):
             return _real(root)
     return None
 
 
+def workdirs(cursor: Any, revision: str = tables.HEAD) -> list[str]:
+    """Return this working folder, and those that projects were last run in."""
+    found = {str(Path.cwd())}
+    if revision >= _WORKDIRS_SINCE:
+        cursor.execute(_WORKDIRS)
+        found |= {row[0] for row in cursor.fetchall()}
+    return sorted(found)
+
+
 def _place(cursor: Any) -> str:
     cursor.execute(_MAY_ASK)
     ((may,),) = cursor.fetchall()
-    system = "(SELECT system_identifier FROM pg_control_system())" if may else "NULL"
+    system = "(SELECT system_identifier FROM pg_control_system())" if may else f"'{_UNKNOWN}'"
     cursor.execute(_PLACE.format(system))
     ((place,),) = cursor.fetchall()
     return str(place)
@@ -501,13 +511,21 @@ def _is_there(cursor: Any, mark: Mark, place: str) -> bool:
     """Whether another database is still there that a store was last used with, if one can see."""
     if mark.database.startswith(_EMBEDDED):
         home = Path(mark.database.removeprefix(_EMBEDDED))
-        return mark.database != _database() and embedded.status(home).state != "absent"
-    (system, oid, schema, *_), here = mark.place.split("/"), place.split("/")
-    if system != here[0] or [system, oid, schema] == here[:3]:  # of another server
-        return False
+        try:
+            return mark.database != _database() and embedded.status(home).state != "absent"
+        except DatabaseError:  # it is another user's
+            return True
+    (system, oid, schema), here = _parts(mark.place), _parts(place)
+    if system in ("", _UNKNOWN) or system != here[0] or (oid, schema) == here[1:]:
+        return False  # of another server, or the server itself was moved
     cursor.execute(_IS_THERE, {"oid": oid, "schema": schema})
     ((there,),) = cursor.fetchall()
     return bool(there)
+
+
+def _parts(place: str) -> tuple[str, ...]:
+    """Return the server, the database and the schema of a place."""
+    return (*place.split("/"), "", "", "")[:3]
 
 
 def _way_to(database: str) -> str:

@@ -199,9 +199,9 @@ def _entries(store: Store) -> Iterator[_Entry]:
     for name in sorted(names_in(store.root / "frames")):
         if moving := re.fullmatch(rf"\.({VIDEO_ID.pattern})\.moving", name):
             yield _Entry(store.root / "frames" / name, moving[1], "frames")
-    for video_id in sorted(filter(VIDEO_ID.fullmatch, names_in(store.root / "videos"))):
+    for video_id in sorted(names_in(store.root / "videos", VIDEO_ID)):
         yield from _staged(store.video(video_id), "videos", video_id)
-    for video_id in sorted(filter(VIDEO_ID.fullmatch, names_in(store.root / "frames"))):
+    for video_id in sorted(names_in(store.root / "frames", VIDEO_ID)):
         yield from _staged(store.frames(video_id), "frames", video_id)
     for folder in store.of_models():
         yield from _of(folder, _SEEN, "seen")
@@ -210,7 +210,7 @@ def _entries(store: Store) -> Iterator[_Entry]:
         yield from _staged(folder, "stage", "")
     projects = store.project("x").parent
     yield from _of(projects, PROJECT_NAME, "projects")
-    for project in sorted(filter(PROJECT_NAME.fullmatch, names_in(projects))):
+    for project in sorted(names_in(projects, PROJECT_NAME)):
         if store.project(project).is_symlink():
             continue
         yield from _of(store.project(project), None, "stage", project)

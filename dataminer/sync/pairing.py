@@ -32,6 +32,7 @@ from dataminer.sync.meeting import (
     meet,
     read_mark,
     require,
+    workdirs,
 )
 from dataminer.sync.truth import names_in
 
@@ -61,7 +62,6 @@ WHERE (starts_with({column}, %(path)s)
     OR starts_with({column}, %(root)s) AND NOT (%(relative)s AND starts_with({column}, '/')))
     AND NOT (starts_with(%(new)s, %(path)s) AND starts_with({column}, %(new)s))
 """
-_WORKDIRS = "SELECT DISTINCT workdir FROM projects WHERE workdir IS NOT NULL"
 _AT_WORK = """
 SELECT DISTINCT locked_by FROM (
     SELECT locked_by, heartbeat_at FROM videos
@@ -332,7 +332,7 @@ def _adoption(cursor: Any, found: Meeting, *, dry_run: bool) -> Adoption:
         f" {found.known_here} of them. Videos with files, as the database has it:"
         f" {found.with_files}."
     )
-    projects = {*filter(PROJECT_NAME.fullmatch, names_in(found.store.project("x").parent))}
+    projects = names_in(found.store.project("x").parent, PROJECT_NAME)
     cursor.execute(_KNOWN_PROJECTS, {"names": sorted(projects)})
     unknown = sorted(projects - {row[0] for row in cursor.fetchall()})
     return Adoption(lines, projects=unknown)
@@ -354,11 +354,8 @@ def _refuse_at_work(cursor: Any, found: Meeting, stale_seconds: float) -> None:
             f"{', '.join(owners)} is at work with this database",
             "wait for the run to end, or end it",
         )
-    cursor.execute(_WORKDIRS)
-    folders = {str(Path.cwd()), *(row[0] for row in cursor.fetchall())}
-    if found.mark:
-        folders.add(found.mark.workdir)
-    for folder in sorted(filter(None, folders)):
+    folders = {*workdirs(cursor), *([found.mark.workdir] if found.mark else [])} - {""}
+    for folder in sorted(folders):
         with suppress(OSError):
             if any(Path(folder, ".snakemake", "locks").iterdir()):
                 raise DataminerError(

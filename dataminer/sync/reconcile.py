@@ -189,8 +189,8 @@ class _Reconciler:
     # ---- rows that are missing
 
     def _note_unknown_projects(self) -> None:
-        there = filter(PROJECT_NAME.fullmatch, names_in(self.store.project("x").parent))
-        for name in sorted({*there} - self.tables.projects.keys()):
+        there = names_in(self.store.project("x").parent, PROJECT_NAME)
+        for name in sorted(there - self.tables.projects.keys()):
             if names_in(self.store.filtered(name, "x").parent):
                 command = commands.dataminer("sync", "--project", name)
                 self.report.notes.append(
@@ -217,9 +217,9 @@ class _Reconciler:
         if not PROJECT_NAME.fullmatch(project):
             return []
         members = self.tables.members.get(project, {})
-        folders = names_in(self.store.filtered(project, "x").parent)
+        folders = names_in(self.store.filtered(project, "x").parent, VIDEO_ID)
         found = []
-        for video_id in sorted(filter(VIDEO_ID.fullmatch, folders - members.keys())):
+        for video_id in sorted(folders - members.keys()):
             if _unread(results.read_filter, self.store.filtered(project, video_id)):
                 continue
             row = self.tables.videos.get(video_id)

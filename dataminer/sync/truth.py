@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -262,11 +263,12 @@ def read(reader: Callable[[Path], Outcome | None], folder: Path) -> Outcome | No
         return None
 
 
-def names_in(folder: Path) -> frozenset[str]:
-    """Return the names in a folder; none where there is no folder."""
+def names_in(folder: Path, kind: re.Pattern[str] | None = None) -> frozenset[str]:
+    """Return the names in a folder, or those of a kind; none where there is no folder."""
     try:
         with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries)
+            names = (entry.name for entry in entries)
+            return frozenset(name for name in names if kind is None or kind.fullmatch(name))
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
 

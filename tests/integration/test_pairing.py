@@ -23,7 +23,7 @@ from dataminer.sync import pairing
 from dataminer.sync.meeting import STORE_FILE, Mark, NeverMet, NotAPair, Step, require
 from dataminer.sync.stages import DOWNLOAD
 from tests.support import rows
-from tests.support.postgres import create, drop, execute, fresh_database, name_of
+from tests.support.postgres import create, drop, execute, fresh_database, name_of, superuser_of
 from tests.support.runs import end_sessions
 from tests.support.site import Site
 from tests.support.stores import make_dataset, make_video, sync
@@ -289,11 +289,32 @@ def test_a_restored_database_goes_on_once_the_old_one_is_gone(
             drop(server, name_of(other.database))
 
 
-def _lose(site: Site) -> None:
+def test_a_server_that_does_not_say_which_one_it_is(site: Site, server: str) -> None:
+    """As some that are rented; then a copy beside the database cannot be told from a dump."""
+    revoke = "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC"
+    execute(superuser_of(site.database), revoke)
+    paired(site)
+    other = restored(site, server)
+    try:
+        assert name_of(other.database) in str(paired(other))
+        assert "belongs to the database" in refused(site, "sync")
+    finally:
+        drop(server, name_of(other.database))
+
+
+@pytest.mark.parametrize("place", ["", "1", "1/2"])
+def test_a_place_that_says_too_little_is_another_one(site: Site, place: str) -> None:
+    paired(site)
+    _lose(site, place)
+    assert "was postgresql://" not in str(paired(site))
+    assert paired(site) is None
+
+
+def _lose(site: Site, place: str = "1/2/public") -> None:
     """Have the database be one of another server, as far as one can see."""
     file = site.folder / "data" / STORE_FILE
     mark = json.loads(file.read_text())
-    file.write_text(json.dumps({**mark, "place": "1/2/public"}))
+    file.write_text(json.dumps({**mark, "place": place}))
 
 
 def test_a_dump_from_before_the_store_moved_is_taken(site: Site, server: str) -> None:
