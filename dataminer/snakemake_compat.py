@@ -6,13 +6,14 @@ theirs ends in a sentence and not in silence.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-import sys
 import threading
-from collections import Counter
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import snakemake_executor_plugin_slurm as slurm
 from snakemake.common.configfile import load_configfile
@@ -25,9 +26,14 @@ from dataminer.config import names_in
 from dataminer.errors import DataminerError
 from dataminer.sync.configfiles import files_of
 
+# the jobs in Slurm's queue, in the form in which the plugin asks for states
+_QUEUE = "squeue --noheader --me --format='%i|%T'"
 
-def adapt(workflow: Any) -> None:
-    """Make all changes, for one workflow.
+_LONGEST_PAUSE = 180.0  # seconds; the plugin's own
+
+
+def adapt() -> None:
+    """Make all changes.
 
     Raises
     ------
@@ -36,10 +42,8 @@ def adapt(workflow: Any) -> None:
     """
     keep_outputs()
     tell_lost_jobs()
+    ask_in_proportion()
     end_when_asked()
-    if "job_minutes" in workflow.global_resources:
-        # `cores: all` of the default profile is about the machine that this runs on, a login node
-        workflow.global_resources["_cores"] = sys.maxsize
 
 
 def keep_outputs() -> None:
@@ -60,24 +64,50 @@ def keep_outputs() -> None:
 
 
 def tell_lost_jobs() -> None:
-    """Have jobs that Slurm ended by a preemption or a dead node, and does not requeue, fail.
+    """Have jobs fail that Slurm ended by a preemption or with their node, and does not requeue.
 
-    The plugin leaves these states to Slurm, and waits for ever; so it does on a state with an
-    addition, such as "CANCELLED by 1000".
+    The plugin leaves these states to Slurm, and waits for ever. It also waits for ever on a state
+    with an addition, such as "CANCELLED by 1000". docs/slurm-plugin.md reports both.
     """
-    lost: Counter[str] = Counter()
     ask = slurm.query_job_status
 
-    async def plain(command: str, logger: Any) -> tuple[dict[str, str] | None, float]:
+    async def settled(command: str, logger: Any) -> tuple[dict[str, str] | None, float]:
         states, seconds = await ask(command, logger)
-        found = {job: state.partition(" ")[0] for job, state in (states or {}).items()}
-        for job, state in found.items():
-            lost[job] = lost[job] + 1 if state in ("PREEMPTED", "NODE_FAIL") else 0
-            if lost[job] > 3:
-                found[job] = "CANCELLED"
-        return (None if states is None else found), seconds
+        if states is None:
+            return None, seconds
+        found = {job: state.partition(" ")[0] for job, state in states.items()}
+        ended = {job for job, state in found.items() if state in ("PREEMPTED", "NODE_FAIL")}
+        if ended:
+            # a requeued job is still in the queue, under the same number
+            queued, _ = await ask(_QUEUE, logger)
+            lost = ended - queued.keys() if queued is not None else set()
+            found.update(dict.fromkeys(lost, "CANCELLED"))
+        return found, seconds
 
-    _replace(slurm, "query_job_status", plain, ["command", "logger"])
+    _replace(slurm, "query_job_status", settled, ["command", "logger"])
+
+
+def ask_in_proportion() -> None:
+    """Have the pauses between two looks at Slurm's jobs grow with the time that the jobs take.
+
+    The plugin adds ten seconds to its pause after each look at which no job has ended, so that a
+    job of twelve seconds is found to have ended after half a minute; and a run ends only after its
+    last pause. Here a pause is an eighth longer than the one before, or half as long once a job has
+    ended, and the end of the run cuts it short. The first pause is the plugin's
+    ``init-seconds-before-status-checks``, the longest its three minutes.
+    """
+    pauses: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
+    async def sleep(executor: Any) -> None:
+        first = executor.workflow.executor_settings.init_seconds_before_status_checks
+        ended = executor.next_seconds_between_status_checks <= first  # as the plugin marks it
+        pause = pauses.get(executor, first) * (1 / 2 if ended else 9 / 8)
+        pauses[executor] = pause = min(max(pause, first), _LONGEST_PAUSE)
+        until = time.monotonic() + pause
+        while executor.wait and (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, 0.5))
+
+    _replace(slurm.Executor, "sleep", sleep, ["self"])
 
 
 def end_when_asked() -> None:
@@ -96,18 +126,16 @@ def end_when_asked() -> None:
 
 
 def end_with_last_job(workflow: Any) -> None:
-    """Let a run on one machine end when its last job does.
+    """Let a run end when its last job does.
 
     Snakemake limits how many jobs it starts per second: after each start it looks again a second
-    later, and stays for that look. Local jobs are limited by cores.
+    later, and stays for that look. Jobs are limited by cores here, or by the profile's ``jobs``.
 
     Raises
     ------
     DataminerError
         When the scheduler has no such limit any more.
     """
-    if not workflow.local_exec:
-        return
     if not hasattr(workflow.scheduler, "job_rate_limiter"):
         raise _other_version(workflow.scheduler, "job_rate_limiter")
     workflow.scheduler.job_rate_limiter = None

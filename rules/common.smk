@@ -36,7 +36,7 @@ wildcard_constraints:
     batch=r"[A-Za-z0-9_-]+",
 
 
-adapt(workflow)
+adapt()
 let_jobs_import(workflow.basedir)
 if not workflow.is_main_process:
     connect_only()
@@ -211,7 +211,7 @@ def of_batch(tell, rule):
 
 
 def workers(rule):
-    """Return the threads of a batch: it works on as many videos at once."""
+    """Return the workers of a batch: its threads here, and the cores that it asks Slurm for."""
     return of_batch(Listed.workers, rule)
 
 
@@ -220,11 +220,12 @@ def first_videos(rule):
     return of_batch(Listed.first_videos, rule)
 
 
-def of_each_worker(amount):
+def of_each_worker(amount, rule):
     """Return memory that grows with the videos that a batch works on at once, and attempts."""
+    count = workers(rule)
 
-    def resource(wildcards, attempt, threads):
-        return amount * threads * attempt
+    def resource(wildcards, attempt):
+        return amount * count(wildcards) * attempt
 
     return resource
 

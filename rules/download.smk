@@ -12,8 +12,9 @@ rule download:
         "../envs/download.yaml"
     threads: workers("download")
     resources:
-        downloads=lambda wildcards, threads: threads,
-        mem_mb=of_each_worker(500),
+        downloads=workers("download"),
+        cpus_per_task=workers("download"),
+        mem_mb=of_each_worker(500, "download"),
         runtime=minutes("download"),
     params:
         stage="download",

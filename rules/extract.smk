@@ -14,7 +14,8 @@ rule extract:
         "../envs/extract.yaml"
     threads: workers("extract")
     resources:
-        mem_mb=of_each_worker(1000),
+        cpus_per_task=workers("extract"),
+        mem_mb=of_each_worker(1000, "extract"),
         runtime=minutes("extract"),
     params:
         stage="extract",

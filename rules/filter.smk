@@ -17,7 +17,8 @@ rule filter:
         "../envs/extract.yaml"
     threads: workers("filter/{project}")
     resources:
-        mem_mb=of_each_worker(500),
+        cpus_per_task=workers("filter/{project}"),
+        mem_mb=of_each_worker(500, "filter/{project}"),
         runtime=minutes("filter/{project}"),
     params:
         stage="filter",

@@ -17,7 +17,7 @@ with jobs.logged(str(log), own_logs=log.parents[1]):
         load_job(snakemake.config),
         Path(snakemake.params.batches),
         dict(snakemake.wildcards.items()),
-        workers=snakemake.threads,
+        workers=batch.workers_here(snakemake.threads, snakemake.resources.cpus_per_task),
         memory_mb=snakemake.resources.mem_mb,
     )
     Path(snakemake.output.done).touch()

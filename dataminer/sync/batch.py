@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -94,6 +95,28 @@ class Batch:
     videos: Sequence[str]
     project: str | None = None
     forced: bool = False
+
+
+def workers_here(threads: int, asked: int) -> int:
+    """Return on how many videos a job works at once.
+
+    Parameters
+    ----------
+    threads : int
+        The job's threads, on this machine.
+    asked : int
+        The cores that it asked Slurm for; negative if Slurm was not to be asked.
+
+    Returns
+    -------
+    int
+        In a Slurm job, the cores that it has, and no more than it asked for, as its memory is for
+        so many. Else the threads.
+    """
+    has = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
+    if not has:
+        return threads
+    return min(int(has), asked) if asked > 0 else int(has)
 
 
 def of_job(

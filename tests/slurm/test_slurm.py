@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -22,7 +21,7 @@ import pytest
 from dataminer.db import embedded
 from tests.support import videos
 from tests.support.http_server import serve
-from tests.support.paths import ROOT
+from tests.support.paths import BIN, ROOT
 from tests.support.postgres import execute
 from tests.support.runs import Gate
 from tests.support.site import Site
@@ -87,8 +86,7 @@ class Run:
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [
-                    sys.executable,
-                    HERE / "snakemake_polling_soon.py",
+                    BIN / "snakemake",
                     "--profile",
                     "slurm",
                     "--latency-wait",

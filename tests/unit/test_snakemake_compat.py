@@ -8,7 +8,9 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +33,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("backup_output", "restore_output"):
         monkeypatch.setattr(FileBackupMixin, name, getattr(FileBackupMixin, name))
     monkeypatch.setattr(slurm, "query_job_status", slurm.query_job_status)
+    monkeypatch.setattr(slurm.Executor, "sleep", slurm.Executor.sleep)
     monkeypatch.setattr(JobScheduler, "exit_gracefully", JobScheduler.exit_gracefully)
 
 
@@ -93,6 +96,9 @@ def test_what_is_changed_must_look_as_it_did(
     monkeypatch.setattr(slurm, "query_job_status", lambda command, log, more: None)
     with pytest.raises(DataminerError, match=r"another query_job_status.*make install"):
         snakemake_compat.tell_lost_jobs()
+    monkeypatch.setattr(slurm.Executor, "sleep", lambda executor, seconds: None)
+    with pytest.raises(DataminerError, match="Executor has another sleep"):
+        snakemake_compat.ask_in_proportion()
     monkeypatch.delattr(FileBackupMixin, "restore_output")
     with pytest.raises(DataminerError, match="FileBackupMixin has another restore_output"):
         snakemake_compat.keep_outputs()
@@ -110,22 +116,26 @@ def test_outputs_of_a_failed_job_stay(restored: None, tmp_path: Path) -> None:
     assert not notes.restore_output(tmp_path / "none")
 
 
-def test_a_local_run_waits_for_no_second_look() -> None:
-    limit = object()
-    for local, left in ((True, None), (False, limit)):
-        scheduler = SimpleNamespace(job_rate_limiter=limit)
-        snakemake_compat.end_with_last_job(SimpleNamespace(scheduler=scheduler, local_exec=local))
-        assert scheduler.job_rate_limiter is left
-    other = SimpleNamespace(scheduler=SimpleNamespace(), local_exec=True)
+def test_a_run_waits_for_no_second_look() -> None:
+    scheduler = SimpleNamespace(job_rate_limiter=object())
+    snakemake_compat.end_with_last_job(SimpleNamespace(scheduler=scheduler))
+    assert scheduler.job_rate_limiter is None
+    other = SimpleNamespace(scheduler=SimpleNamespace())
     with pytest.raises(DataminerError, match="has another job_rate_limiter"):
         snakemake_compat.end_with_last_job(other)
 
 
 def test_jobs_that_slurm_lost_fail(restored: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, str] | None = {"1": "RUNNING", "2": "CANCELLED by 1000", "3": "NODE_FAIL"}
+    accounted: dict[str, str] | None = {
+        "1": "RUNNING",
+        "2": "CANCELLED by 1000",
+        "3": "NODE_FAIL",
+        "4": "PREEMPTED",
+    }
+    queued: dict[str, str] | None = {"1": "RUNNING", "3": "PENDING"}
 
     async def ask(command: str, logger: object) -> tuple[dict[str, str] | None, float]:
-        return told, 0.5
+        return queued if command.startswith("squeue") else accounted, 0.5
 
     monkeypatch.setattr(slurm, "query_job_status", ask)
     snakemake_compat.tell_lost_jobs()
@@ -135,20 +145,46 @@ def test_jobs_that_slurm_lost_fail(restored: None, monkeypatch: pytest.MonkeyPat
         assert seconds == 0.5
         return found
 
-    for _ in range(3):  # a requeued job passes through such a state
-        assert states() == {"1": "RUNNING", "2": "CANCELLED", "3": "NODE_FAIL"}
-    assert states() == {"1": "RUNNING", "2": "CANCELLED", "3": "CANCELLED"}
-    told = None
+    expected = {"1": "RUNNING", "2": "CANCELLED", "3": "NODE_FAIL"}
+    assert states() == {**expected, "4": "CANCELLED"}
+    queued = None  # Slurm does not answer: nothing is known to be lost
+    assert states() == {**expected, "4": "PREEMPTED"}
+    accounted = None
     assert states() is None
 
 
-def test_the_cores_of_a_login_node_limit_no_cluster(restored: None) -> None:
-    here = SimpleNamespace(global_resources={"_cores": 2})
-    snakemake_compat.adapt(here)
-    assert here.global_resources == {"_cores": 2}
-    there = SimpleNamespace(global_resources={"_cores": 2, "job_minutes": 60})
-    snakemake_compat.adapt(there)
-    assert there.global_resources["_cores"] > 10**6
+def test_pauses_grow_with_the_time_that_jobs_take(
+    restored: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+
+    async def sleep(seconds: float) -> None:
+        clock.now += seconds
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    snakemake_compat.ask_in_proportion()
+    settings = SimpleNamespace(init_seconds_before_status_checks=1)
+    executor = object.__new__(slurm.Executor)
+    executor.workflow = SimpleNamespace(executor_settings=settings)
+    executor.wait = True
+
+    def pause(until: int) -> float:
+        """Pause once, where the plugin would do so for some seconds."""
+        executor.next_seconds_between_status_checks = until
+        before = clock.now
+        with suppress(StopIteration):
+            executor.sleep().send(None)
+        return clock.now - before
+
+    assert pause(1) == 1
+    for _ in range(60):
+        assert pause(11) <= 1.125 + clock.now / 8
+    assert pause(180) == 180
+    assert [pause(1) for _ in range(3)] == [90, 45, 22.5]  # jobs have ended
+    assert [pause(1) for _ in range(5)][-1] == 1
+    executor.wait = False  # the run ends
+    assert pause(11) == 0
 
 
 @pytest.mark.timeout(60)
