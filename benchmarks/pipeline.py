@@ -29,12 +29,23 @@ The keys, by part:
                                      images and archives of frames, after a run over 24 clips, or
                                      after another with a changed filter: the greater
                                      / 24
+  slurm   slurm_cpu_per_video_vs_work   CPU of a run over 200 clips of 5 s at 640x360, on Slurm
+                                        / CPU of the functions for the same clips
+          slurm_jobs_per_1000_videos    Slurm jobs of that run, per 1,000 clips
+          slurm_jobs_of_40              Slurm jobs of a run over 40 clips
+          slurm_wall_vs_jobs            wall time of that run
+                                        / wall time of its Slurm jobs one after the other
+
+A run on Slurm is `snakemake --profile slurm only_filter`, with the profile as it is. Its CPU is that
+of Snakemake, of its jobs as Slurm's accounting has it, and of PostgreSQL; Slurm's daemons do not
+count. It takes a Slurm on this machine: the one that is there, or else that of tests/slurm, which
+needs root and Debian's packages. Without one, the part is left out.
 
 The clips are made on the way (pans and zooms over photographs with noise, x264). Eight are encoded;
 the others are copies that differ in a few bytes, and long ones are the eight in a row. --clips
 keeps the eight for the next time. --scale 0.1 has a tenth of the clips and of the planned videos,
 and long clips of a tenth of the length. Of short clips there are at least 13, of which no job has
-only one; of long clips at least 2.
+only one; of long clips at least 2. On Slurm, the 40 clips stay 40.
 """
 
 from __future__ import annotations
@@ -44,6 +55,8 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
+import shutil
 import statistics
 import struct
 import subprocess
@@ -74,7 +87,7 @@ examples:
 
 An embedded server of its own is made in a temporary folder, whatever DATABASE_URL names.
 """
-PARTS = ("short", "long", "mixed", "plans", "files")
+PARTS = ("short", "long", "mixed", "plans", "files", "slurm")
 SIZE = (640, 360)
 SECONDS = 5
 ENCODED = 8
@@ -82,6 +95,8 @@ COUNTS = {"": 500, "_100": 100, "_20": 20}
 LONG, LONG_SECONDS = 16, 5 * 60
 MIXED, LONGEST_SECONDS = 400, 20 * 60
 FILES = 100
+ON_SLURM, FEW_ON_SLURM = 200, 40
+SLURM = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "sacct")
 LEAST = 13  # short clips: fewer are a batch each, which is another case
 STATES = ("fresh", "finished_plus_one", "moved_store", "restored_dump")
 PLANNED, MANY = 10_000, 100_000
@@ -101,6 +116,15 @@ class Took:
     wall: float
 
 
+@dataclass(frozen=True)
+class OnSlurm:
+    """What a run on Slurm took: in all, its Slurm jobs, and their seconds one after the other."""
+
+    took: Took
+    jobs: int
+    job_seconds: float
+
+
 # ------------------------------------------------------------------------------------ the clips
 
 
@@ -118,10 +142,10 @@ class Clips:
         """Make so many clips of a few seconds."""
         return self._copies("short", self._encoded, count)
 
-    def long(self, name: str, count: int, seconds: float) -> list[Path]:
+    def long(self, name: str, count: int, length: float) -> list[Path]:
         """Make so many clips that are so long."""
         joined = self._folder / f"{name}.mp4"
-        join(self._encoded, joined, seconds)
+        join(self._encoded, joined, length)
         return self._copies(name, [joined], count)
 
     def _copies(self, name: str, sources: list[Path], count: int) -> list[Path]:
@@ -145,9 +169,9 @@ def encode(folder: Path) -> list[Path]:
     return clips
 
 
-def join(clips: list[Path], path: Path, seconds: float) -> None:
+def join(clips: list[Path], path: Path, length: float) -> None:
     """Put clips in a row, again and again, until they are so long."""
-    row = itertools.islice(itertools.cycle(clips), max(1, round(seconds / SECONDS)))
+    row = itertools.islice(itertools.cycle(clips), max(1, round(length / SECONDS)))
     listed = path.with_suffix(".txt")
     listed.write_text("".join(f"file '{clip.absolute()}'\n" for clip in row))
     command = ["ffmpeg", "-v", "error", "-nostdin", "-f", "concat", "-safe", "0"]
@@ -174,9 +198,10 @@ class Site:
         (self.folder / "config").mkdir(exist_ok=True)
         (self.folder / "config" / "config.yaml").write_text(yaml.safe_dump(values))
 
-    def run(self) -> Took:
+    def run(self, *options: str) -> Took:
         """Have all clips filtered, and see that they are; return what that took."""
-        snakemake = [str(SNAKEMAKE), "--snakefile", str(ROOT / "Snakefile"), f"-c{CORES}"]
+        options = options or (f"-c{CORES}",)
+        snakemake = [str(SNAKEMAKE), "--snakefile", str(ROOT / "Snakefile"), *options]
         with closing(psycopg2.connect(os.environ["DATABASE_URL"])) as connection:
             database = Server(connection)
             before = database.cpu()
@@ -189,6 +214,14 @@ class Site:
                 f"{planned} clips were planned, {finished} of {len(self.clips)} are filtered"
             )
         return Took(took.cpu + of_server, took.wall)
+
+    def run_on_slurm(self) -> OnSlurm:
+        """Do the same on Slurm."""
+        took = self.run("--profile", str(ROOT / "profiles" / "slurm"))
+        (name,) = re.findall(r"^SLURM run ID: (\S+)", self.log.read_text(), re.M)
+        jobs = accounted(name)
+        cpu = took.cpu + sum(job.cpu for job in jobs)
+        return OnSlurm(Took(cpu, took.wall), len(jobs), sum(job.wall for job in jobs))
 
     def left(self) -> int:
         """Count what runs have left, without the images and archives of frames."""
@@ -265,6 +298,50 @@ def empty_start() -> Took:
     if not took:
         raise SystemExit("snakemake failed with nothing to do")
     return took
+
+
+# -------------------------------------------------------------------------------------- Slurm
+
+
+@contextmanager
+def slurm() -> Iterator[bool]:
+    """Have a Slurm on this machine; tell whether there is one."""
+    missing = [program for program in SLURM if not shutil.which(program)]
+    if missing or os.geteuid():
+        tell(f"slurm is left out: it needs {', '.join(missing) or 'root, to start its daemons'}")
+        yield False
+        return
+    scripts = ROOT / "tests" / "slurm"
+    with tempfile.TemporaryDirectory() as folder:
+        started = subprocess.run([scripts / "start", folder], stdout=sys.stderr, check=False)
+        if started.returncode not in (0, 3):  # 3: there is one
+            raise SystemExit("Slurm does not start")
+        try:
+            yield True
+        finally:
+            if started.returncode == 0:
+                subprocess.run([scripts / "stop", folder], check=True)
+
+
+def accounted(name: str) -> list[Took]:
+    """Return what Slurm's jobs of a name took, once the accounting knows."""
+    columns = "JobID,State,ElapsedRaw,TotalCPU"
+    asked = ["sacct", "--name", name, "-n", "-P", "-o", columns]
+    for _ in range(60):
+        told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        rows = [line.split("|") for line in told.splitlines()]
+        jobs = [Took(seconds(cpu), float(wall)) for job, _, wall, cpu in rows if "." not in job]
+        if jobs and all(row[1] == "COMPLETED" for row in rows) and all(job.cpu for job in jobs):
+            return jobs
+        time.sleep(0.5)
+    raise SystemExit(f"{told}\nSlurm's accounting does not say what the jobs took")
+
+
+def seconds(told: str) -> float:
+    """Read a time as sacct writes it: [[days-]hours:]minutes:seconds."""
+    days, _, rest = told.rpartition("-")
+    parts = [float(part) for part in reversed(rest.split(":"))]
+    return sum(part * 60**place for place, part in enumerate(parts)) + 86400 * float(days or 0)
 
 
 # ------------------------------------------------------------------------------ the functions
@@ -400,6 +477,39 @@ class Benchmark:
             made.configure(OTHER_FILTER)
             made.run()
             return {"files_per_video": max(first, made.left()) / FILES}
+
+    def slurm(self) -> dict[str, float]:
+        """Compare runs on Slurm with the functions, and with their own jobs."""
+        with slurm() as there:
+            return self._on_slurm() if there else {}
+
+    def _on_slurm(self) -> dict[str, float]:
+        clips = self.clips.short(max(FEW_ON_SLURM, self._count(ON_SLURM)))
+        turns = []
+        for number in range(self.rounds):
+            tell(f"round {number + 1}: {len(clips)} and {FEW_ON_SLURM} clips on Slurm")
+            with site(clips) as many:
+                all_of_it = many.run_on_slurm()
+            with site(clips[:FEW_ON_SLURM]) as few:
+                part = few.run_on_slurm()
+            turns.append(
+                (
+                    all_of_it.took.cpu,
+                    functions(clips).cpu,
+                    all_of_it.jobs,
+                    part.jobs,
+                    part.took.wall / part.job_seconds,
+                )
+            )
+            tell(f"  wall s: {all_of_it.took.wall:.1f} and {part.took.wall:.1f}")
+        ours, theirs, jobs, few_jobs, wall = medians(turns)
+        tell(f"  CPU s: run {ours:.1f}, functions {theirs:.1f}")
+        return {
+            "slurm_cpu_per_video_vs_work": ours / theirs,
+            "slurm_jobs_per_1000_videos": jobs / len(clips) * 1000,
+            "slurm_jobs_of_40": few_jobs,
+            "slurm_wall_vs_jobs": wall,
+        }
 
     def _count(self, count: int) -> int:
         return max(2, round(count * self.scale))
