@@ -66,14 +66,18 @@ def sync(
     Rows take up results that they did not know of; rows whose files are gone are put back, so that
     the next snakemake makes them again; rows that are missing are made from the files. Each run
     takes up results by itself at its start and end; rows are put back, and what is not whole is
-    removed, only here. What a job works on at this moment is left alone.
+    removed, only here. What a job works on at this moment is left alone; of Slurm jobs that hold
+    videos and are no longer in the queue, what they held is given back.
 
     Example: dataminer sync --project birds --deep
     """
+    from dataminer.sync.dead_jobs import settle_ended
     from dataminer.sync.reconcile import reconcile
 
     settings = settings_of(config, project)
     store = paired(Store(settings.store_path), dry_run=dry_run)
+    for line in [] if dry_run else settle_ended(settings.monitor):
+        print(f"dataminer: {line}", file=sys.stderr)
     project = project or of_store(settings)
     report = reconcile(store, project, settings.monitor, deep=deep, dry_run=dry_run)
     if as_json:

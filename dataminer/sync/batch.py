@@ -34,10 +34,10 @@ from dataminer.errors import (
 )
 from dataminer.files import remove_partials
 from dataminer.store import Store
-from dataminer.sync import claims, jobs, mirror, pool, projects
+from dataminer.sync import claims, dead_jobs, jobs, pool, projects
 from dataminer.sync.claims import LeaseLost
 from dataminer.sync.heartbeat import Interrupted
-from dataminer.sync.stages import STAGES
+from dataminer.sync.stages import STAGES, Stage
 from dataminer.sync.work import Busy, Deleted
 
 log = logging.getLogger(__name__)
@@ -192,12 +192,20 @@ class _Run:
     workers: int
     memory_mb: int
 
+    @property
+    def _stage(self) -> Stage:
+        return STAGES[self.batch.stage]
+
+    @cached_property
+    def _project_id(self) -> int | None:
+        return projects.id_of(self.batch.project) if self.batch.project else None
+
     @cached_property
     def suspects(self) -> set[str]:
         """The videos that are tried alone."""
         if min(self.workers, len(self.batch.videos)) == 1:
             return set()
-        return claims.suspects(STAGES[self.batch.stage], self.batch.videos)
+        return claims.suspects(self._stage, self.batch.videos)
 
     def all(self) -> None:
         import_module(_STAGE_MODULES[self.batch.stage])  # once, before the workers are forked
@@ -205,10 +213,15 @@ class _Run:
         gc.enable()
         left: dict[str, Attempt] = {}
         try:
+            dead_jobs.begin_again(self._stage, self._project_id, self.config.monitor)
             alone = self._left_alone()
             left = alone | self._round([v for v in self.batch.videos if v not in alone])
             for again in (self._busy, self._passing, self._counted, self._memory):
                 left = again(left)
+        except Interrupted:
+            with suppress(DatabaseError, psycopg2.Error):
+                dead_jobs.tell_own_end(self.config.monitor)
+            raise
         finally:
             with suppress(DatabaseError, psycopg2.Error):  # the end of the run counts, too
                 done = len(left) < len(self.batch.videos)
@@ -217,8 +230,7 @@ class _Run:
 
     def _left_alone(self) -> dict[str, Attempt]:
         """Return the videos that are for a later run: they have killed their jobs too often."""
-        project_id = projects.id_of(self.batch.project) if self.batch.project else None
-        found = claims.left_alone(STAGES[self.batch.stage], self.batch.videos, project_id)
+        found = claims.left_alone(self._stage, self.batch.videos, self._project_id)
         return {video_id: Attempt(Ending.PAUSED, error) for video_id, error in found.items()}
 
     # ---- rounds: each takes what is left, and returns what is left after it
@@ -352,8 +364,8 @@ class _Worker:
         """Give back the claim of a worker that was lost: it counts as an attempt."""
         with jobs.about(video_id):
             self._remove_partials(video_id)  # before anybody else can work on it
-            death = mirror.Death(lost.how, error_class=lost.error_class, of_job=False)
-            mirror.give_back(self.batch.stage, self._wildcards(video_id), death)
+            death = dead_jobs.Death(lost.how, error_class=lost.error_class, of_job=False)
+            dead_jobs.give_back(self.batch.stage, self._wildcards(video_id), death)
 
     def _job(self, video_id: str) -> Callable[[], None]:
         manner = jobs.Manner(self.patient, self.batch.forced, self.threads)

@@ -86,8 +86,18 @@ class RowState:
 
 def owner_name() -> str:
     """Return who this process is: host, process id and, under Slurm, the job's id."""
-    slurm = os.environ.get("SLURM_JOB_ID")
-    return f"{socket.gethostname()}:{os.getpid()}" + (f":slurm-{slurm}" if slurm else "")
+    job = slurm_job()
+    return f"{socket.gethostname()}:{os.getpid()}" + (f":slurm-{job}" if job else "")
+
+
+def slurm_job() -> str | None:
+    """Return the number of the Slurm job that this process belongs to; None if it is not in one."""
+    return os.environ.get("SLURM_JOB_ID") or None
+
+
+def slurm_job_of(owner: str | None) -> str | None:
+    """Return the number of the Slurm job that an owner's process belonged to."""
+    return (owner or "").partition(":slurm-")[2] or None
 
 
 def session_name(stage: Stage) -> str:
@@ -101,12 +111,15 @@ def session_name(stage: Stage) -> str:
 def is_dead(owner: str | None) -> bool:
     """Tell whether an owner was a process of this host that is no more.
 
-    A wrong yes (two containers of one host name) costs double work and nothing else: whoever lost
-    the lease writes nothing.
+    So is one of this Slurm job on another host: it was requeued, and goes on here. A wrong yes
+    (two containers of one host name) costs double work and nothing else: whoever lost the lease
+    writes nothing.
     """
     host, _, rest = (owner or "").partition(":")
     pid = rest.partition(":")[0]
-    if host != socket.gethostname() or not pid.isdigit():
+    if host != socket.gethostname():
+        return slurm_job() is not None and slurm_job_of(owner) == slurm_job()
+    if not pid.isdigit():
         return False
     import psutil  # which few processes need
 

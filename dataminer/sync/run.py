@@ -10,6 +10,7 @@ from dataminer.db import schema
 from dataminer.store import Store
 from dataminer.sync import pairing
 from dataminer.sync import projects as project_rows
+from dataminer.sync.dead_jobs import settle_ended
 from dataminer.sync.recover import recover_stale
 
 
@@ -34,7 +35,7 @@ def bring_up_to_date(projects: Iterable[str], settings: MonitorConfig, store: St
         When the store and the database do not belong together.
     """
     schema.upgrade()
-    for line in (pairing.settle(store), *recover_stale(settings)):
+    for line in (pairing.settle(store), *settle_ended(settings), *recover_stale(settings)):
         if line:
             print(f"dataminer: {line}", file=sys.stderr)
     project_rows.refresh_named(projects)

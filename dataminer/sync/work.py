@@ -27,7 +27,7 @@ from dataminer.errors import (
     os_error_class,
 )
 from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
-from dataminer.sync import claims
+from dataminer.sync import claims, dead_jobs
 from dataminer.sync.claims import Claim, LeaseLost
 from dataminer.sync.cost import measured
 from dataminer.sync.heartbeat import Interrupted, kept_alive
@@ -206,7 +206,11 @@ def perform(work: Work, settings: MonitorConfig, *, patient: bool = True) -> Out
     try:
         with kept_alive(held, settings):
             return _make(work, held, settings)
-    except (Interrupted, KeyboardInterrupt, InputChanged):
+    except (Interrupted, KeyboardInterrupt):
+        said, kind = dead_jobs.stopped()
+        claims.release(held, error=said, error_class=kind, counts=False)
+        raise
+    except InputChanged:
         claims.release(held, error=None, error_class=None, counts=False)
         raise
     except BaseException as error:

@@ -22,7 +22,7 @@ from dataminer.config import Config, load
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, TransientError
 from dataminer.stages import extract as stage
 from dataminer.stages.gate import place_of
-from dataminer.sync import batch, budget, mirror, projects
+from dataminer.sync import batch, budget, dead_jobs, projects
 from dataminer.sync.batch import Batch
 from tests.support import videos
 from tests.support.http_server import serve
@@ -374,8 +374,8 @@ def test_a_batch_that_is_killed_loses_what_was_in_progress_alone(
         os.waitpid(pid, 0)
     assert statuses(database)["v6"] == "EXTRACTING"
     leases = execute(database, "SELECT lease FROM videos WHERE video_id <> 'v6'")
-    killed = mirror.Death("SIGKILL")
-    wait_until(lambda: mirror.give_back("extract", {"video_id": "v6"}, killed), 10)
+    killed = dead_jobs.Death("SIGKILL")
+    wait_until(lambda: dead_jobs.give_back("extract", {"video_id": "v6"}, killed), 10)
     row = "SELECT status, attempts, suspect FROM videos WHERE video_id = 'v6'"
     assert execute(database, row) == [("DOWNLOADED", 0, True)]
     perform(config, "extract")

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from dataminer.config import MonitorConfig
 from dataminer.errors import ErrorClass
-from dataminer.sync import claims, mirror, stages
-from dataminer.sync.mirror import Death, Mirror, give_back
+from dataminer.sync import claims, dead_jobs, mirror, stages
+from dataminer.sync.dead_jobs import Death, give_back
+from dataminer.sync.mirror import Mirror
 from tests.support.postgres import execute
 
 GONE = Death("SIGKILL")
@@ -174,25 +176,28 @@ def test_what_slurm_ended_shows_as_what_it_was(
     assert f"Slurm job 12 ended as {state.split(maxsplit=1)[0]}" in error
 
 
-def test_a_group_tells_it_of_all_its_videos(rows: str, logger: logging.Logger, ended: Any) -> None:
+def test_a_group_tells_it_of_what_was_begun(
+    rows: str, logger: logging.Logger, ended: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ended("JobId=12 JobName=x JobState=TIMEOUT Reason=TimeLimit", program="scontrol")
     ended("not set up; exit 1' >&2; exit 1; echo '")
     execute(
         rows,
         "INSERT INTO videos (video_id, url, source_type) VALUES ('held', '/h', 'FILE'),"
-        " ('waits', '/w', 'FILE'), ('goes-on', '/g', 'FILE')",
+        " ('stopped', '/s', 'FILE'), ('waits', '/w', 'FILE'), ('goes-on', '/g', 'FILE')",
     )
     hold(rows, "node1:99:slurm-12")
-    execute(
-        rows,
-        "UPDATE videos SET status = 'PENDING', locked_by = NULL, locked_at = NULL,"
-        " heartbeat_at = NULL, attempts = 0"
-        " WHERE video_id = 'waits'",
-    )
+    release(rows, "waits")
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    error, error_class = dead_jobs.stopped()
+    assert (error_class, "Slurm job 12" in error) == ("cancelled", True)
+    release(rows, "stopped", error)
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert dead_jobs.stopped() == (None, None)
     execute(rows, "UPDATE videos SET locked_by = 'node2:1:slurm-13' WHERE video_id = 'goes-on'")
     watching = Mirror()
     watching.watch(logger)
-    names = ["held", "waits", "goes-on"]
+    names = ["held", "stopped", "waits", "goes-on"]
     for number, name in enumerate(names):
         tell(logger, "job_info", jobid=number, rule_name="download", wildcards={"video_id": name})
     told = [{"jobid": number, "log": []} for number in range(len(names))]
@@ -200,11 +205,60 @@ def test_a_group_tells_it_of_all_its_videos(rows: str, logger: logging.Logger, e
     tell(logger, "group_error", groupid="download-00000", aux_logs=[log], job_error_info=told)
     watching.stop()
     found = execute(rows, "SELECT video_id, status, attempts, error_class FROM videos")
-    assert sorted(found)[:2] == [
+    assert sorted(found)[:-1] == [
         ("goes-on", "DOWNLOADING", 1, None),
         ("held", "PENDING", 0, "time_limit"),
+        ("stopped", "PENDING", 0, "time_limit"),
+        ("v", "PENDING", 0, "time_limit"),
     ]
-    assert ("waits", "PENDING", 0, "time_limit") in found
+    # it was not begun
+    assert ("waits", "PENDING", 0, None) in found
+
+
+def release(database: str, video_id: str, error: str | None = None) -> None:
+    said = f"'{error}'" if error else "NULL"
+    execute(
+        database,
+        "UPDATE videos SET status = 'PENDING', locked_by = NULL, locked_at = NULL,"
+        f" heartbeat_at = NULL, attempts = 0, error = {said} WHERE video_id = '{video_id}'",
+    )
+
+
+def test_a_requeued_job_goes_on_at_once(
+    rows: str, ended: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number holds what it held before, on whichever node that was."""
+    ended("PREEMPTED' && echo 'RUNNING")
+    hold(rows, "node1:99:slurm-12")
+    settings = MonitorConfig()
+    dead_jobs.begin_again(stages.DOWNLOAD, None, settings)  # not in a Slurm job
+    monkeypatch.setenv("SLURM_JOB_ID", "13")
+    dead_jobs.begin_again(stages.DOWNLOAD, None, settings)
+    assert not claims.is_dead("node1:99:slurm-12")
+    assert video(rows)[0] == "DOWNLOADING"
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    dead_jobs.begin_again(stages.EXTRACT, None, settings)
+    assert video(rows)[0] == "DOWNLOADING"
+    assert claims.is_dead("node1:99:slurm-12")
+    dead_jobs.begin_again(stages.DOWNLOAD, None, settings)
+    assert video(rows) == ("PENDING", None, 0, "node_fail")
+    told = execute(rows, "SELECT suspect, error FROM videos")[0]
+    assert (told[0], "Slurm job 12 ended as PREEMPTED" in told[1]) == (False, True)
+
+
+def test_a_later_run_asks_slurm_for_jobs_that_ended(rows: str, ended: Any) -> None:
+    hold(rows, "node1:99:slurm-12")
+    ended("not set up' >&2; exit 1; echo '", program="squeue")
+    assert dead_jobs.settle_ended(MonitorConfig()) == []  # nothing is known
+    ended("JOBID\n12", program="squeue")
+    ended("TIMEOUT")
+    assert dead_jobs.settle_ended(MonitorConfig()) == []  # it is in the queue
+    assert video(rows)[0] == "DOWNLOADING"
+    ended("JOBID", program="squeue")
+    said = "download of v: given back, as Slurm job 12 ended as TIMEOUT"
+    assert dead_jobs.settle_ended(MonitorConfig()) == [said]
+    assert video(rows) == ("PENDING", None, 0, "time_limit")
+    assert dead_jobs.settle_ended(MonitorConfig()) == []
 
 
 @pytest.mark.parametrize(
@@ -221,9 +275,9 @@ def test_a_memory_kill_is_known_from_the_log_where_accounting_tells_no_more(
     log = tmp_path / "rule_extract" / "v" / "6.log"
     log.parent.mkdir(parents=True)
     log.write_text("x" * 50_000 + "\n")
-    assert mirror._death_in_slurm([str(log)]) == Death("Slurm job 6 ended as FAILED", "6")
+    assert dead_jobs.death_in_slurm([str(log)]) == Death("Slurm job 6 ended as FAILED", "6")
     log.write_text("x" * 50_000 + f"\n{line}\n")
-    death = mirror._death_in_slurm([str(log)])
+    death = dead_jobs.death_in_slurm([str(log)])
     assert death == Death("Slurm job 6 ended as OUT_OF_MEMORY", "6", ErrorClass.OUT_OF_MEMORY)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataminer.sync import mirror
-from dataminer.sync.mirror import Death
+from dataminer.sync.dead_jobs import Death
 
 
 def test_an_exit_status_is_named() -> None:
