@@ -38,8 +38,8 @@ The keys, by part:
 
 A run on Slurm is `snakemake --profile slurm only_filter`, with the profile as it is. Its CPU is
 that of Snakemake, of its jobs as Slurm's accounting has it, and of PostgreSQL; Slurm's daemons do
-not count. It takes a Slurm on this machine: the one that is there, or else that of tests/slurm, which
-needs root and Debian's packages. Without one, the part is left out.
+not count. It takes a Slurm on this machine: the one that is there, or else that of tests/slurm,
+which needs root and Debian's packages. Without one, the part is left out.
 
 The clips are made on the way (pans and zooms over photographs with noise, x264). Eight are encoded;
 the others are copies that differ in a few bytes, and long ones are the eight in a row. --clips

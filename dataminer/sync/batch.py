@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,9 +34,10 @@ from dataminer.errors import (
 )
 from dataminer.files import remove_partials
 from dataminer.store import Store
-from dataminer.sync import claims, dead_jobs, jobs, pool, projects
+from dataminer.sync import claims, dead_jobs, jobs, pool, projects, slurm
 from dataminer.sync.claims import LeaseLost
 from dataminer.sync.heartbeat import Interrupted
+from dataminer.sync.late_batches import LateBatches
 from dataminer.sync.stages import STAGES, Stage
 from dataminer.sync.work import Busy, Deleted
 
@@ -113,10 +114,10 @@ def workers_here(threads: int, asked: int) -> int:
         In a Slurm job, the cores that it has, and no more than it asked for, as its memory is for
         so many. Else the threads.
     """
-    has = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
-    if not has:
+    has = slurm.own_cores()
+    if has is None:
         return threads
-    return min(int(has), asked) if asked > 0 else int(has)
+    return min(has, asked) if asked > 0 else has
 
 
 def of_job(
@@ -151,11 +152,21 @@ def of_job(
     project = wildcards.get("project")
     rule = f"{stage}/{project}" if project else stage
     told = Listed.read(listed)
-    batch = Batch(stage, told.videos(rule, wildcards["batch"]), project, stage in told.forced)
-    perform(batch, config, workers=workers, memory_mb=memory_mb)
+    name = wildcards["batch"]
+    batch = Batch(stage, told.videos(rule, name), project, stage in told.forced)
+    late = LateBatches(told, rule, name)
+    with late.begun():
+        perform(batch, config, workers=workers, memory_mb=memory_mb, late=late)
 
 
-def perform(batch: Batch, config: Config, *, workers: int, memory_mb: int) -> None:
+def perform(
+    batch: Batch,
+    config: Config,
+    *,
+    workers: int,
+    memory_mb: int,
+    late: LateBatches | None = None,
+) -> None:
     """Do a stage for each video of a batch, and let none of them stop the others.
 
     A worker takes one video at a time. One that crashes, hangs or exceeds its share of the memory
@@ -163,7 +174,7 @@ def perform(batch: Batch, config: Config, *, workers: int, memory_mb: int) -> No
     another run worked on, after waiting for it; what failed in passing, after a pause; what cost an
     attempt, until it has a result or no attempts left; what ran out of memory, alone and with all
     the memory of the job. What was worked on when an earlier job was killed is tried alone, after
-    the others.
+    the others. Then videos are taken over that wait in batches that are late.
 
     Parameters
     ----------
@@ -175,6 +186,8 @@ def perform(batch: Batch, config: Config, *, workers: int, memory_mb: int) -> No
         How many videos at once.
     memory_mb : int
         The job's memory; each worker may use its share.
+    late : LateBatches, optional
+        The other batches of the run.
 
     Raises
     ------
@@ -182,7 +195,7 @@ def perform(batch: Batch, config: Config, *, workers: int, memory_mb: int) -> No
         When videos are left that another attempt of this job may mend, or whoever runs it: with
         more memory, or with what this machine lacks.
     """
-    _Run(batch, config, workers, memory_mb).all()
+    _Run(batch, config, workers, memory_mb, late).all()
 
 
 @dataclass
@@ -191,6 +204,7 @@ class _Run:
     config: Config
     workers: int
     memory_mb: int
+    late: LateBatches | None = None
 
     @property
     def _stage(self) -> Stage:
@@ -218,6 +232,8 @@ class _Run:
             left = alone | self._round([v for v in self.batch.videos if v not in alone])
             for again in (self._busy, self._passing, self._counted, self._memory):
                 left = again(left)
+            with suppress(DatabaseError, psycopg2.Error):  # its own videos are done
+                self._help()
         except Interrupted:
             with suppress(DatabaseError, psycopg2.Error):
                 dead_jobs.tell_own_end(self.config.monitor)
@@ -250,7 +266,12 @@ class _Run:
         return left | self._try(alone, 1, patient, forced)
 
     def _try(
-        self, videos: Sequence[str], workers: int, patient: bool, forced: bool
+        self,
+        videos: Sequence[str],
+        workers: int,
+        patient: bool,
+        forced: bool,
+        until: float = math.inf,
     ) -> dict[str, Attempt]:
         if not videos:
             return {}
@@ -262,7 +283,7 @@ class _Run:
             idle_seconds=monitor.no_progress_minutes * 60,
         )
         batch = replace(self.batch, forced=self.batch.forced and forced)
-        worker = _Worker(batch, self.config, patient, self.workers // workers)
+        worker = _Worker(batch, self.config, patient, self.workers // workers, until)
         ended = pool.run(
             videos, worker.attempt, workers=workers, limits=limits, settle=worker.settle
         )
@@ -299,6 +320,20 @@ class _Run:
         if self.workers == 1:
             return left  # they had all of it
         return self._again(left, Ending.MEMORY, workers=1, patient=True)
+
+    def _help(self) -> None:
+        """Do what waits in batches that are late; what becomes of it is theirs to tell."""
+        if self.late is None or self.batch.forced:
+            return
+        tried: set[str] = set()
+        while time.time() < self.late.until:
+            waiting = self.late.videos(self._stage, self._project_id)
+            videos = [video_id for video_id in waiting if video_id not in tried]
+            if not videos:
+                return
+            tried.update(videos)
+            self._try(videos, self.workers, False, False, until=self.late.until)
+            _recount(self.batch, videos)
 
     # ---- the end
 
@@ -345,10 +380,13 @@ class _Worker:
     config: Config
     patient: bool
     threads: int
+    until: float
     _recounted: float = 0.0
 
     def attempt(self, video_id: str) -> Attempt:
-        """Try one video."""
+        """Try one video, if there is time for it."""
+        if time.time() > self.until:
+            return Attempt(Ending.NOT_READY)
         with jobs.about(video_id):
             try:
                 self._job(video_id)()

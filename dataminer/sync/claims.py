@@ -17,6 +17,7 @@ from psycopg2.extras import Json
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass
+from dataminer.sync import slurm
 from dataminer.sync import sql as statements
 from dataminer.sync.stages import KEYS, Stage, running_statuses
 
@@ -86,13 +87,8 @@ class RowState:
 
 def owner_name() -> str:
     """Return who this process is: host, process id and, under Slurm, the job's id."""
-    job = slurm_job()
+    job = slurm.own_job()
     return f"{socket.gethostname()}:{os.getpid()}" + (f":slurm-{job}" if job else "")
-
-
-def slurm_job() -> str | None:
-    """Return the number of the Slurm job that this process belongs to; None if it is not in one."""
-    return os.environ.get("SLURM_JOB_ID") or None
 
 
 def slurm_job_of(owner: str | None) -> str | None:
@@ -118,7 +114,7 @@ def is_dead(owner: str | None) -> bool:
     host, _, rest = (owner or "").partition(":")
     pid = rest.partition(":")[0]
     if host != socket.gethostname():
-        return slurm_job() is not None and slurm_job_of(owner) == slurm_job()
+        return slurm.own_job() is not None and slurm_job_of(owner) == slurm.own_job()
     if not pid.isdigit():
         return False
     import psutil  # which few processes need

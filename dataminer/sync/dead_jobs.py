@@ -1,15 +1,14 @@
 """What became of jobs that died, and what the rows of their videos say of it.
 
 A job that Slurm ends is asked to end first: its workers give their claims back, with what
-:func:`stopped` says, and the job asks Slurm why (:func:`tell_own_end`). If a job was killed at once,
-its run hears of it (:mod:`dataminer.sync.mirror`), or the job itself when Slurm starts it again
-(:func:`begin_again`), or the next run asks Slurm (:func:`settle_ended`).
+:func:`stopped` says, and the job asks Slurm why (:func:`tell_own_end`). If a job was killed at
+once, its run hears of it (:mod:`dataminer.sync.mirror`), or the job itself when Slurm starts it
+again (:func:`begin_again`), or the next run asks Slurm (:func:`settle_ended`).
 """
 
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from psycopg2.extensions import connection as Connection
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass
-from dataminer.sync import claims, projects
+from dataminer.sync import claims, projects, slurm
 from dataminer.sync.claims import Claim
 from dataminer.sync.stages import KEYS, STAGES, Stage
 
@@ -40,11 +39,8 @@ _STATES = {
     "BOOT_FAIL": ErrorClass.NODE_FAIL,
     "PREEMPTED": ErrorClass.NODE_FAIL,
     "REQUEUED": ErrorClass.NODE_FAIL,
-    "FAILED": ErrorClass.KILLED,
-    "COMPLETED": ErrorClass.KILLED,
 }
 _BLAMED = {ErrorClass.KILLED, ErrorClass.OUT_OF_MEMORY}
-_ASK_SECONDS = 30
 # slurmstepd's own lines in a job's log, without cgroups and with them
 _OUT_OF_MEMORY = re.compile(
     r"slurmstepd.*(exceeded (job )?memory limit|oom.?kill|out of memory)", re.IGNORECASE
@@ -166,7 +162,7 @@ def stopped() -> tuple[str | None, ErrorClass | None]:
 
     Nothing, unless the process belongs to a Slurm job: its end has a reason, which is asked for.
     """
-    job = claims.slurm_job()
+    job = slurm.own_job()
     if not job:
         return None, None
     return f"{_stopped_with(job)} run snakemake again", ErrorClass.CANCELLED
@@ -205,8 +201,8 @@ def settle_slurm_job(death: Death, settings: MonitorConfig = _DEFAULTS) -> list[
 
 def tell_own_end(settings: MonitorConfig) -> None:
     """Have the rows that this Slurm job gave back, as it was asked to end, say why it ends."""
-    job = claims.slurm_job()
-    if job and (state := _state(job)):
+    job = slurm.own_job()
+    if job and (state := slurm.state(job)):
         settle_slurm_job(_died(job, state), settings)
 
 
@@ -224,12 +220,12 @@ def begin_again(stage: Stage, project_id: int | None, settings: MonitorConfig) -
     settings : MonitorConfig
         How often a suspect is tried.
     """
-    job = claims.slurm_job()
+    job = slurm.own_job()
     if not job:
         return
     held = [key for key in _held(stage, job) if key.get("project_id") == project_id]
     if held:
-        death = _died(job, _state(job) or "REQUEUED")
+        death = _died(job, slurm.state(job) or "REQUEUED")
         for key in held:
             _settle(stage, key, death, settings)
 
@@ -243,10 +239,10 @@ def settle_ended(settings: MonitorConfig) -> list[str]:
         What was given back, and how its job ended; nothing if Slurm does not answer.
     """
     jobs = {job for stage in STAGES.values() for job in _holders(stage)}
-    queued = _queued() if jobs else None
+    queued = slurm.queued() if jobs else None
     if queued is None:
         return []
-    deaths = [_died(job, _state(job) or "FAILED") for job in sorted(jobs - queued)]
+    deaths = [_died(job, slurm.state(job) or "FAILED") for job in sorted(jobs - queued)]
     return [
         f"{what}: given back, as {death.how}"
         for death in deaths
@@ -263,7 +259,7 @@ def death_in_slurm(logs: Iterable[str]) -> Death | None:
     if _OUT_OF_MEMORY.search(_end_of(Path(path))):
         # without cgroups, Slurm's accounting knows no more than that it killed the job
         return _died(number, "OUT_OF_MEMORY")
-    return _died(number, _state(number) or "FAILED")
+    return _died(number, slurm.state(number) or "FAILED")
 
 
 def _died(job: str, state: str) -> Death:
@@ -277,34 +273,6 @@ def _end_of(log: Path) -> str:
             file.seek(max(0, log.stat().st_size - _LOG_END))
             return file.read().decode(errors="replace")
     except OSError:
-        return ""
-
-
-def _state(job: str) -> str | None:
-    """Ask Slurm how a job ended last: its accounting, or else its controller; None if it runs.
-
-    A job that was requeued has an end of its own in the accounting for each of its lives.
-    """
-    told = _ask("sacct", "-X", "-D", "-n", "-P", "-o", "State", "-j", job)
-    if not told:
-        told = " ".join(re.findall(r"JobState=(\w+)", _ask("scontrol", "-o", "show", "job", job)))
-    ends = [word for word in told.split() if word in _STATES]
-    return ends[-1] if ends else None
-
-
-def _queued() -> set[str] | None:
-    """Return the jobs in Slurm's queue; None if it does not answer."""
-    # the heading tells an empty queue from no answer
-    heading, *jobs = _ask("squeue", "--format=%A").split() or [""]
-    return set(jobs) if heading else None
-
-
-def _ask(*command: str) -> str:
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=_ASK_SECONDS, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
         return ""
 
 

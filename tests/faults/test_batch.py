@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import random
 import re
@@ -18,11 +19,12 @@ import psutil
 import pytest
 
 from dataminer import planning
+from dataminer.batches import Listed
 from dataminer.config import Config, load
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, TransientError
 from dataminer.stages import extract as stage
 from dataminer.stages.gate import place_of
-from dataminer.sync import batch, budget, dead_jobs, projects
+from dataminer.sync import batch, budget, claims, dead_jobs, jobs, projects
 from dataminer.sync.batch import Batch
 from tests.support import videos
 from tests.support.http_server import serve
@@ -437,3 +439,46 @@ def test_frames_that_are_lost_are_taken_out_again(
     assert due() == ([], [])
     shutil.rmtree("data/frames/v3")  # as its next step says
     assert due() == (["v3"], ["v3"])
+
+
+def test_a_job_that_has_done_its_batch_helps_one_that_is_late(
+    config: Config, database: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each video is worked on once, by one or the other."""
+    perform(config, "download")
+    real = stage.extract
+
+    def extract(video: Path, out: Path, video_id: str, *rest: Any, **more: Any) -> Any:
+        pace = os.environ["PACE"]
+        (folder / f"{video_id}.{pace}").touch(exist_ok=False)
+        time.sleep(4 if pace == "slow" else 0.4)
+        return real(video, out, video_id, *rest, **more)
+
+    def job(pace: str) -> None:
+        os.environ["PACE"] = pace
+        with jobs.logged(str(folder / f"{pace}.log"), own_logs=folder):
+            batch.of_job("extract", config, listed.path, {"batch": pace}, workers=1, memory_mb=4000)
+
+    monkeypatch.setattr(stage, "extract", extract)
+    members = {"extract": {"slow": ids()[:5], "fast": ids()[5:]}}
+    listed = Listed(folder / "run", members, claims.owner_name(), 1)
+    listed.folder.mkdir()
+    listed.write()
+    begun = time.monotonic()
+    fork = multiprocessing.get_context("fork")
+    slow, fast = (fork.Process(target=job, args=(pace,)) for pace in ("slow", "fast"))
+    slow.start()
+    wait_until((folder / "v0.slow").exists, 30)
+    fast.start()
+    fast.join(60)
+    assert fast.exitcode == 0
+    slow.join(60)
+    assert slow.exitcode == 0
+    assert time.monotonic() - begun < 4 * 5  # which the slow one alone would take at least
+    assert set(statuses(database).values()) == {"EXTRACTED"}
+    by = {path.name for path in folder.glob("v*.*") if path.suffix in (".slow", ".fast")}
+    assert len(by) == COUNT
+    assert {"v0.slow", "v4.fast", "v7.fast"} <= by
+    assert "batch slow is late" in (folder / "fast.log").read_text()
+    assert not list(listed.folder.rglob("*.begun"))
+    assert execute(database, "SELECT DISTINCT lease, attempts FROM videos") == [(2, 0)]

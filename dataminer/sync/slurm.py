@@ -1,0 +1,75 @@
+"""What a process knows of Slurm: its own job, and what became of others."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from datetime import datetime
+
+_ASK_SECONDS = 30
+_ENDS = frozenset(
+    {
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "REQUEUED",
+        "REVOKED",
+        "TIMEOUT",
+    }
+)
+
+
+def own_job() -> str | None:
+    """Return the number of the Slurm job that this process belongs to; None if it is in none."""
+    return os.environ.get("SLURM_JOB_ID") or None
+
+
+def own_cores() -> int | None:
+    """Return how many cores this process's Slurm job has; None if it is in none."""
+    has = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
+    return int(has) if has else None
+
+
+def run_time(job: str) -> tuple[float, float] | None:
+    """Return when a job began and when Slurm ends it, in seconds since 1970; None if unknown."""
+    times = _ask("squeue", "--noheader", "--format=%S %e", "--job", job).split()
+    try:
+        began, ends = (datetime.fromisoformat(time).timestamp() for time in times)
+    except ValueError:
+        return None
+    return began, ends
+
+
+def state(job: str) -> str | None:
+    """Return how a job ended last, in Slurm's word; None if it has not, or is not known.
+
+    The accounting is asked, or else the controller. A job that was requeued has an end of its own
+    in the accounting for each of its lives.
+    """
+    told = _ask("sacct", "-X", "-D", "-n", "-P", "-o", "State", "-j", job)
+    if not told:
+        told = " ".join(re.findall(r"JobState=(\w+)", _ask("scontrol", "-o", "show", "job", job)))
+    ends = [word for word in told.split() if word in _ENDS]
+    return ends[-1] if ends else None
+
+
+def queued() -> set[str] | None:
+    """Return the numbers of all jobs in Slurm's queue; None if it does not answer."""
+    # the heading tells an empty queue from no answer
+    heading, *jobs = _ask("squeue", "--format=%A").split() or [""]
+    return set(jobs) if heading else None
+
+
+def _ask(*command: str) -> str:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=_ASK_SECONDS, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
