@@ -25,6 +25,7 @@ from tests.support.paths import BIN, ROOT
 from tests.support.postgres import execute
 from tests.support.runs import Gate
 from tests.support.site import Site
+from tests.support.waiting import wait_until
 
 # beside the jobs that Slurm runs, a detector may have to be trained first
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -108,7 +109,7 @@ class Run:
         """The kind of each Slurm job so far and, if it has any, its wildcards; by its number."""
         return dict(_SUBMITTED.findall(self.said))
 
-    def until(self, condition: Callable[[], Any], seconds: float = 400) -> None:
+    def until(self, condition: Callable[[], Any], seconds: float = 100) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert self.process.poll() is None, self.said
@@ -261,61 +262,58 @@ def failed_beats(site: Site) -> int:
     return max(path.read_text().count("heartbeat failed") for path in logs)
 
 
-def test_what_slurm_ends_is_done_again(cluster, start):
+# how Slurm ends the jobs of six videos: what their rows say of it, and the class of that
+ENDS = {
+    "late": ("TIMEOUT", "time_limit"),
+    "dropped": ("CANCELLED", "cancelled"),
+    "hungry": ("OUT_OF_MEMORY", "out_of_memory"),
+    "requeued": ("PREEMPTED", "node_fail"),
+    "evicted": ("PREEMPTED", "node_fail"),
+    "forgotten": ("FAILED", "killed"),
+}
+
+
+def test_what_slurm_ends_is_done_again(cluster, start, monkeypatch):
     clip, longer = cluster.folder / "clip.mp4", cluster.folder / "longer.mp4"
     videos.make_video(clip, frames=60, size=(160, 120))
     videos.make_video(longer, frames=600, size=(160, 120))
     gate = Gate(clip)
+    monkeypatch.setenv("PYTHONPATH", hungry_on_demand(cluster.folder))
     with serve() as http:
-        urls = [http.add("/slow.mp4", [clip, gate]), http.add("/other.mp4", longer)]
+        urls = [http.add(f"/{name}.mp4", [clip, gate]) for name in ENDS]
         cluster.configure(
             project="birds",
             download={"socket_timeout": 600},
             extract={"every_seconds": 0.04},
-            input={"urls": urls},
+            input={"urls": [*urls, http.add("/other.mp4", longer)]},
             filter={"min_sharpness": 0},
         )
         assert cluster.dataminer("populate").returncode == 0
         rows(_KEEP_ENDS)
-        (slow, other) = (
-            video_id for (video_id,) in rows("SELECT video_id FROM videos ORDER BY url DESC")
-        )
-        little = f"100 if attempt == 1 and wildcards.batch == '{slow}' else 1500"
+        found = rows("SELECT video_id, url FROM videos")
+        named = {Path(url).stem: video_id for video_id, url in found}
+        partitions = {named["requeued"]: "requeued", named["evicted"]: "cancelled"}
         run = start(
             "only_filter",
-            *("--resources", "job_minutes=1", "job_slots=1", "downloads=4"),
-            *("--set-resources", f"extract:mem_mb={little}", f"filter:mem_mb={little}"),
+            *("--resources", "job_minutes=1", "job_slots=1", "downloads=8"),
+            *("--set-resources", f"download:slurm_partition={chosen_by(partitions)}"),
         )
 
-        # a download runs out of time, and then, with its frames, out of memory; a job that finds
-        # its video locked and waits for it is cancelled
-        def job(kind: str, video_id: str = "") -> str:
-            """The newest Slurm job of a kind, of a video."""
+        def holder(name: str) -> str | None:
+            """The Slurm job that downloads a video."""
+            statement = "SELECT locked_by FROM videos WHERE status = 'DOWNLOADING' AND video_id = "
+            found = rows(f"{statement}'{named[name]}'")
+            return found[0][0].partition(":slurm-")[2] if found else None
 
-            def newest() -> str | None:
-                submitted = run.submitted.items()
-                numbers = [
-                    number
-                    for number, full in submitted
-                    if full.startswith(kind) and video_id in full
-                ]
-                return max(numbers, key=int, default=None)
+        run.until(lambda: all(http.requests[f"/{name}.mp4"] >= 2 for name in ENDS))
+        first = {name: str(holder(name)) for name in ENDS}
 
-            run.until(newest)
-            return newest()
+        owner = stopped_at_work(run, named["other"])
+        preempt()  # while nothing else frees cores
+        preempted = [first[name] for name in ("requeued", "evicted")]
+        run.until(lambda: all(told(number, "State") == ["PREEMPTED"] for number in preempted))
 
-        with locked_once_downloaded(cluster, run, other):
-            run.until(lambda: http.requests["/slow.mp4"] >= 2)
-            late = job("download", slow)
-            subprocess.run(["scontrol", "update", f"JobId={late}", "EndTime=now"], check=True)
-            logs = cluster.folder / "logs" / "extract"
-            run.until(lambda: any("waiting" in log.read_text() for log in logs.glob("*/*.log")))
-            cancelled = job("batch_extract")
-            subprocess.run(["scancel", cancelled], check=True)
-            run.until(lambda: told(cancelled, "State")[0].startswith("CANCELLED"))
-
-        # its next job is cancelled in the midst of its work
-        owner = stopped_at_work(run, other)
+        # a job of the other video is cancelled in the midst of its work: it says so itself, at once
         in_the_midst = owner.rpartition("-")[2]
         asked = time.time()
         subprocess.run(["scancel", in_the_midst], check=True)
@@ -325,16 +323,44 @@ def test_what_slurm_ends_is_done_again(cluster, start):
         ((at, *found, error),) = rows(freed)
         assert float(at) - asked <= 5
         assert found == ["DOWNLOADED", 0]
-        # by the job, and not by the run that heard of its end
-        assert f"job {in_the_midst} " not in (error or "")
-        run.until(lambda: not processes_of(in_the_midst), seconds=60)
+        assert error.startswith(f"stopped with Slurm job {in_the_midst}. Next: ")
 
-        run.until(lambda: told(late, "State") == ["TIMEOUT"])
+        subprocess.run(["scontrol", "update", f"JobId={first['late']}", "EndTime=now"], check=True)
+        subprocess.run(["scancel", first["dropped"]], check=True)
+        (cluster.folder / f"hungry-{first['hungry']}").touch()
+        said = {name: f"Slurm job {first[name]} ended as {end}" for name, (end, _) in ENDS.items()}
+
+        def has_said(name: str) -> bool:
+            kinds = "SELECT error, error_class FROM ends WHERE video_id = "
+            return any(
+                said[name] in error and kind == ENDS[name][1]
+                for error, kind in rows(f"{kinds}'{named[name]}'")
+            )
+
+        run.until(lambda: all(has_said(name) for name in ENDS if name != "forgotten"))
+        # each is tried again, by another job or, where Slurm has requeued it, by the same
+        run.until(lambda: all(holder(name) for name in ENDS))
+        again = {name: holder(name) for name in ENDS}
+        assert {name for name in ENDS if again[name] == first[name]} == {"requeued", "forgotten"}
+
+        # nobody hears of the last one: its run is gone by then
+        run.process.kill()
+        run.process.wait()
+        for process in processes_of(first["forgotten"]):
+            process.kill()
+        wait_until(lambda: told(first["forgotten"], "State") == ["FAILED"], 60)
+        assert holder("forgotten") == first["forgotten"]
         gate.open()
+        left = {number for name, number in again.items() if name != "forgotten"}
+        wait_until(lambda: all(told(number, "State") == ["COMPLETED"] for number in left), 120)
+
+        assert cluster.run("snakemake", "--unlock").returncode == 0
+        run = start("only_filter")
         assert run.process.wait(RUN_SECONDS) == 0, run.said
+        assert f"given back, as {said['forgotten']}" in run.said
+        assert has_said("forgotten")
     assert states() == ({"EXTRACTED"}, {"FILTERED"}, "DEDUP_READY"), run.said
-    ends = {error_class for (error_class,) in rows("SELECT error_class FROM ends")}
-    assert ends >= {"out_of_memory", "time_limit", "cancelled"}
+    assert rows("SELECT DISTINCT status FROM ends WHERE status = 'FAILED'") == []
     assert not list((cluster.folder / "data").rglob("*.partial"))
     facts = "SELECT count(*) FROM videos WHERE error IS NOT NULL OR attempts > 0"
     assert rows(facts) == [(0,)]
@@ -342,9 +368,11 @@ def test_what_slurm_ends_is_done_again(cluster, start):
 
 # what the table ever said of how jobs ended; the next attempt takes it away again
 _KEEP_ENDS = """
-CREATE TABLE ends (error_class text);
-CREATE FUNCTION keep_end() RETURNS trigger LANGUAGE plpgsql
-    AS $$ BEGIN INSERT INTO ends VALUES (NEW.error_class); RETURN NULL; END $$;
+CREATE TABLE ends (video_id text, status text, error text, error_class text);
+CREATE FUNCTION keep_end() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO ends VALUES (NEW.video_id, NEW.status, NEW.error, NEW.error_class);
+    RETURN NULL;
+END $$;
 CREATE TRIGGER keep_end AFTER UPDATE OF error_class ON videos FOR EACH ROW
     WHEN (NEW.error_class IS NOT NULL) EXECUTE FUNCTION keep_end();
 CREATE TABLE freed (owner text, at timestamptz, status text, attempts int, error text);
@@ -356,6 +384,44 @@ END $$;
 CREATE TRIGGER keep_freed AFTER UPDATE OF locked_by ON videos FOR EACH ROW
     WHEN (OLD.locked_by <> '' AND NEW.locked_by IS NULL) EXECUTE FUNCTION keep_freed();
 """
+
+_HUNGRY = """
+import os, sys, threading, time
+
+def eat():
+    while not os.path.exists("hungry-" + os.environ["SLURM_JOB_ID"]):
+        time.sleep(0.2)
+    eaten = bytearray(os.urandom(1024)) * 2**20
+    time.sleep(600)
+
+if "SLURM_JOB_ID" in os.environ and sys.orig_argv[-1].endswith("batch.py"):
+    threading.Thread(target=eat, daemon=True).start()
+"""
+
+
+def hungry_on_demand(folder: Path) -> str:
+    """Have the jobs of batches take more memory than they have, once a file says so.
+
+    It is taken beside the worker, which would be stopped alone.
+    """
+    (folder / "hungry").mkdir()
+    (folder / "hungry" / "sitecustomize.py").write_text(_HUNGRY)
+    return str(folder / "hungry")
+
+
+def chosen_by(partitions: dict[str, str]) -> str:
+    """Return what has Snakemake choose the partition by the batch, which is a video here."""
+    asked = [f"'{name}' if wildcards.batch == '{batch}'" for batch, name in partitions.items()]
+    return " else ".join([*asked, "'cpu'"])
+
+
+def preempt() -> None:
+    """Have Slurm end two jobs of partitions `requeued` and `cancelled` for a more urgent one."""
+    asked = ["sinfo", "--noheader", "--partition=urgent", "--format=%C"]
+    cores = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    idle = int(cores.split("/")[1])
+    urgent = ["sbatch", "-p", "urgent", f"-c{idle + 2}", "--mem=100", "-o", "/dev/null"]
+    subprocess.run([*urgent, "--wrap", "sleep 3"], check=True)
 
 
 def stopped_at_work(run: Run, video_id: str) -> str:
@@ -380,19 +446,3 @@ def processes_of(job: str) -> list[psutil.Process]:
         return False
 
     return [process for process in psutil.process_iter() if is_of(process)]
-
-
-@contextmanager
-def locked_once_downloaded(site: Site, run: Run, video_id: str) -> Iterator[None]:
-    """Hold the row of a video from when it is downloaded on: nobody can claim it."""
-    ready = f"SELECT 1 FROM videos WHERE video_id = '{video_id}' AND status = 'DOWNLOADED'"
-    run.until(lambda: "SLURM jobid" in run.said)  # by then the server listens to the nodes
-    with closing(psycopg2.connect(embedded.reach())) as connection, connection.cursor() as cursor:
-
-        def taken() -> bool:
-            connection.rollback()
-            cursor.execute(f"{ready} FOR UPDATE")
-            return cursor.fetchone() is not None
-
-        run.until(taken)
-        yield
