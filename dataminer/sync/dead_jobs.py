@@ -209,25 +209,28 @@ def tell_own_end(settings: MonitorConfig) -> None:
 def begin_again(stage: Stage, project_id: int | None, settings: MonitorConfig) -> None:
     """Take over what this Slurm job held before Slurm put it back into its queue.
 
-    Whatever its number holds at this stage is of its former life, on whichever node.
+    Other processes of the job may be at work on other batches: what a live one holds stays.
 
     Parameters
     ----------
     stage : Stage
         What it does now.
     project_id : int or None
-        For which project; others may be done at the same time.
+        For which project.
     settings : MonitorConfig
         How often a suspect is tried.
     """
     job = slurm.own_job()
-    if not job:
-        return
-    held = [key for key in _held(stage, job) if key.get("project_id") == project_id]
-    if held:
+    held = [key for key in _held(stage, job) if key.get("project_id") == project_id] if job else []
+    left = [key for key in held if _is_left(claims.look(stage, key))]
+    if job and left:
         death = _died(job, slurm.state(job) or "REQUEUED")
-        for key in held:
+        for key in left:
             _settle(stage, key, death, settings)
+
+
+def _is_left(row: claims.RowState | None) -> bool:
+    return row is not None and (row.locked_by is None or claims.is_dead(row.locked_by))
 
 
 def settle_ended(settings: MonitorConfig) -> list[str]:

@@ -240,6 +240,10 @@ def test_a_requeued_job_goes_on_at_once(
     dead_jobs.begin_again(stages.EXTRACT, None, settings)
     assert video(rows)[0] == "DOWNLOADING"
     assert claims.is_dead("node1:99:slurm-12")
+    execute(rows, f"UPDATE videos SET locked_by = '{claims.owner_name()}'")  # it lives
+    dead_jobs.begin_again(stages.DOWNLOAD, None, settings)
+    assert video(rows)[0] == "DOWNLOADING"
+    execute(rows, "UPDATE videos SET locked_by = 'node1:99:slurm-12'")
     dead_jobs.begin_again(stages.DOWNLOAD, None, settings)
     assert video(rows) == ("PENDING", None, 0, "node_fail")
     told = execute(rows, "SELECT suspect, error FROM videos")[0]
