@@ -174,7 +174,7 @@ def perform(
     another run worked on, after waiting for it; what failed in passing, after a pause; what cost an
     attempt, until it has a result or no attempts left; what ran out of memory, alone and with all
     the memory of the job. What was worked on when an earlier job was killed is tried alone, after
-    the others. Then videos are taken over that wait in batches that are late.
+    the others. Then the job takes over videos that wait in late batches.
 
     Parameters
     ----------
@@ -322,7 +322,7 @@ class _Run:
         return self._again(left, Ending.MEMORY, workers=1, patient=True)
 
     def _help(self) -> None:
-        """Do what waits in batches that are late; what becomes of it is theirs to tell."""
+        """Take over videos that wait in late batches; their own jobs try again what fails."""
         if self.late is None or self.batch.forced:
             return
         tried: set[str] = set()

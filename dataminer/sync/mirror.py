@@ -4,7 +4,8 @@ A job that ends by itself gives its claim back, whatever went wrong. One that is
 memory, out of time, cancelled) leaves its row in a running status until the claim is stale. The
 main process of its run hears of the end at once, through Snakemake's log records, so a
 :class:`Mirror` listens to them there: ``onstart`` attaches it, which dry runs and the processes of
-jobs skip. It knows the records by their fields and imports nothing of Snakemake.
+jobs skip. It knows the records by their fields and imports nothing of Snakemake. What it makes of
+them stands in :mod:`dataminer.sync.dead_jobs`.
 """
 
 from __future__ import annotations
