@@ -26,6 +26,8 @@ from dataminer.stages import extract as stage
 from dataminer.stages.gate import place_of
 from dataminer.sync import batch, budget, claims, dead_jobs, jobs, projects
 from dataminer.sync.batch import Batch
+from dataminer.sync.late_batches import LateBatches
+from dataminer.sync.stages import FILTER
 from tests.support import videos
 from tests.support.http_server import serve
 from tests.support.postgres import execute
@@ -460,7 +462,8 @@ def test_a_job_that_has_done_its_batch_helps_one_that_is_late(
             batch.of_job("extract", config, listed.path, {"batch": pace}, workers=1, memory_mb=4000)
 
     monkeypatch.setattr(stage, "extract", extract)
-    members = {"extract": {"slow": ids()[:5], "fast": ids()[5:]}}
+    parts = {"slow": ids()[:5], "fast": ids()[5:]}
+    members = {"extract": parts, "filter/p": parts}
     listed = Listed(folder / "run", members, claims.owner_name(), 1)
     listed.folder.mkdir()
     listed.write()
@@ -482,3 +485,13 @@ def test_a_job_that_has_done_its_batch_helps_one_that_is_late(
     assert "batch slow is late" in (folder / "fast.log").read_text()
     assert not list(listed.folder.rglob("*.begun"))
     assert execute(database, "SELECT DISTINCT lease, attempts FROM videos") == [(2, 0)]
+
+    # another project's rows do not count
+    fast, slow = (LateBatches(listed, "filter/p", name) for name in ("fast", "slow"))
+    project_id = projects.id_of("p")
+    with fast.begun(), slow.begun():
+        assert fast.videos(FILTER, project_id) == []  # it has just begun
+        os.utime(listed.folder / "filter" / "p" / "slow.begun", (0, 0))
+        assert fast.videos(FILTER, project_id) == ids()[4::-1]
+        assert fast.videos(FILTER, project_id + 1) == []
+    assert fast.videos(FILTER, project_id) == []
