@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from dataminer.errors import DataminerError
 from dataminer.files import atomic_write, fingerprint
 from dataminer.sync.claims import is_dead
 
+LISTED_FILE = "batches.json"
 SHOWN_BY_ITSELF = 12
 """Up to so many videos are a batch each on one machine: a dry run and the DAG show every video."""
 
@@ -174,6 +175,8 @@ class Listed:
         How many videos a job works on at once, if it has so many.
     forced : sequence of str
         Stages whose results are made anew.
+    datasets : mapping
+        By project, which of ``dedup``, ``detect`` and ``report`` the run makes.
     """
 
     folder: Path
@@ -181,6 +184,7 @@ class Listed:
     owner: str
     slots: int
     forced: Sequence[str] = ()
+    datasets: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Listed:
@@ -195,7 +199,7 @@ class Listed:
     @property
     def path(self) -> Path:
         """Where it is written down."""
-        return self.folder / "batches.json"
+        return self.folder / LISTED_FILE
 
     def told(self) -> dict[str, Any]:
         """Return what is written down."""

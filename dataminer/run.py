@@ -151,7 +151,12 @@ class Run:
     @cached_property
     def listed(self) -> Listed:
         """The batches, as the jobs are told of them."""
-        return Listed(self.folder, self.members, owner_name(), self.slots, sorted(self.forced))
+        datasets = {
+            project: [stage for stage in stages if self.plan.is_due(project, stage)]
+            for project, stages in self.plan.projects.items()
+        }
+        forced = sorted(self.forced)
+        return Listed(self.folder, self.members, owner_name(), self.slots, forced, datasets)
 
     @property
     def adopted(self) -> Path:

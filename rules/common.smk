@@ -12,7 +12,9 @@ from dataminer.db.guard import Guard
 from dataminer.db.refusals import last_words
 from dataminer.environment import connect_only, let_jobs_import
 from dataminer.errors import DataminerError
-from dataminer.monitor import status
+from dataminer.monitor import summary
+from dataminer.monitor.progress import Tracker
+from dataminer.monitor.terminal import RunDisplay
 from dataminer.run import RUNS as runs
 from dataminer.run import Cluster, Run, forced, upto
 from dataminer.snakemake_compat import adapt, end_with_last_job, forget, read_last
@@ -94,6 +96,12 @@ MIRROR = Mirror(
     SETTINGS.monitor,
 )
 GUARD = Guard()
+DISPLAY = RunDisplay(
+    lambda: Tracker.of_list(run().listed.path, STORE),
+    verbose=workflow.output_settings.verbose,
+    quiet={str(part) for part in workflow.output_settings.quiet or ()},
+    colours=not workflow.output_settings.nocolor,
+)
 
 
 def growing(amount):
@@ -342,9 +350,10 @@ def tell_database(show=False):
     """Bring the database up to date before the first job and, with `show`, after the last.
 
     Claims of dead jobs are given back, counters and stages follow. In between, the database is told
-    of jobs that were killed.
+    of jobs that were killed, and people are told how far the run is.
     """
     if show:
+        came_to = DISPLAY.stop()
         MIRROR.stop()
         if run.cache_info().currsize:  # not if files were asked for by name
             forget(workflow, run().left())
@@ -352,7 +361,7 @@ def tell_database(show=False):
         print(f"dataminer: {said}", file=sys.stderr)
     or_exit(bring_up_to_date, PROJECTS, SETTINGS.monitor, STORE)
     if show:
-        or_exit(status.show, PROJECTS, sys.stderr)
+        or_exit(summary.show, PROJECTS, sys.stderr, STORE, came_to)
         GUARD.stop()
     else:
         or_exit(all_is_read)
@@ -361,3 +370,5 @@ def tell_database(show=False):
         connect_only()  # what is stopped from now on stays so
         GUARD.watch()
         MIRROR.watch(logger)
+        if run.cache_info().currsize:  # not if files were asked for by name
+            DISPLAY.start(logger)

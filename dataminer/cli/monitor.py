@@ -68,11 +68,13 @@ def monitor(
     settings = in_common(found)
     tell_strangers(found)
     only_look = read_only or web
-    watch = live.Watch(project or [], settings.monitor, read_only=only_look, configs=found)
+    store = Store(settings.store_path)
+    names = project or []
+    watch = live.Watch(names, settings.monitor, read_only=only_look, configs=found, store=store)
     if web:
         from dataminer.monitor.web import Site, run
 
-        run(Site(watch, project or [], Store(settings.store_path), interval), port, sys.stdout)
+        run(Site(watch, names, store, interval), port, sys.stdout)
         return
     if as_json:
         print(json.dumps(watch.look().as_json(), indent=2))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, Any
 
 import psycopg2
@@ -15,7 +16,9 @@ from dataminer.config import Config, MonitorConfig
 from dataminer.db.tables import NoTables
 from dataminer.errors import DataminerError
 from dataminer.monitor import status
-from dataminer.monitor.rates import Pace, Rate
+from dataminer.monitor.progress import Progress, Tracker, runs_at_work
+from dataminer.monitor.rates import Rate, paces
+from dataminer.store import Store
 from dataminer.sync import recover
 from dataminer.sync.recover import Recovered
 
@@ -43,6 +46,8 @@ class View:
         Whether the monitor only looks.
     trouble : str or None
         Why the database could not be asked since.
+    runs : list of Progress
+        How far each run at work is, as its own terminal shows it.
     """
 
     seen: status.Snapshot
@@ -52,13 +57,17 @@ class View:
     at: datetime
     read_only: bool = False
     trouble: str | None = None
+    runs: list[Progress] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the snapshot's JSON, with ``rates`` by project and ``recovered``."""
+        """Return the snapshot's JSON, with ``rates`` by project, ``recovered`` and ``runs``."""
+        from dataminer.monitor.block import words
+
         return {
             **self.seen.as_json(),
             "rates": {name: asdict(rate) for name, rate in self.rates.items()},
             "recovered": [asdict(claim) for claim in self.recovered],
+            "runs": [{**status.as_json(asdict(run)), "words": words(run)} for run in self.runs],
         }
 
 
@@ -76,6 +85,8 @@ class Watch:
     configs : iterable of Config
         What videos of their projects are compared with, see
         :func:`dataminer.monitor.status.snapshot`.
+    store : Store, optional
+        Where the reports of runs appear.
     """
 
     def __init__(
@@ -85,12 +96,14 @@ class Watch:
         *,
         read_only: bool = False,
         configs: Iterable[Config] = (),
+        store: Store | None = None,
     ) -> None:
         self._names = list(names)
         self._configs = list(configs)
+        self._store = store
         self._settings = settings
         self._read_only = read_only
-        self._pace = Pace()
+        self._trackers: dict[Path, Tracker] = {}
         self._recovered: deque[Recovered] = deque(maxlen=_KEPT)
         self._heal_at = 0.0
 
@@ -107,12 +120,21 @@ class Watch:
         totals = {project["name"]: project["total_videos"] for project in seen.projects}
         return View(
             seen,
-            self._pace.look(totals),
+            paces(totals),
             list(self._recovered),
             self._settings,
             datetime.now(UTC),
             self._read_only,
+            runs=self._runs(),
         )
+
+    def _runs(self) -> list[Progress]:
+        at_work = {listed.path: (listed, began) for listed, began in runs_at_work(self._names)}
+        self._trackers = {
+            path: self._trackers.get(path) or Tracker(listed, began, self._store)
+            for path, (listed, began) in at_work.items()
+        }
+        return [tracker.look() for tracker in self._trackers.values()]
 
     def _heal(self) -> None:
         began = time.monotonic()

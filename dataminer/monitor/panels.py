@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 from dataminer.config import MonitorConfig
+from dataminer.monitor.block import Bar, block
 from dataminer.monitor.live import View
 from dataminer.monitor.rates import Rate
 from dataminer.monitor.status import NO_PROJECTS, told_until, unbroken
+from dataminer.monitor.words import duration
 
 _FUNNELS = 3  # projects that are drawn at full length; more get a line each
 _CLAIMS, _FAILURES = 12, 6
@@ -30,6 +30,8 @@ def drawn(view: View) -> RenderableType:
     parts: list[RenderableType] = [_headline(view)]
     if view.trouble:
         parts.append(_trouble(view))
+    for run in view.runs:
+        parts += [_heading(Text("run at work")), block(run)]
     parts += _projects(view)
     parts += _pauses(view)
     parts += _claims(view)
@@ -81,10 +83,10 @@ def _funnel(project: dict[str, Any], rate: Rate | None) -> Table:
     for (name, count, total, told), style in zip(
         _steps(project, rate), ("yellow", *_BAR_STYLES), strict=True
     ):
-        table.add_row(Text(name, style="dim"), _Bar(count, total, style), Text(told))
+        table.add_row(Text(name, style="dim"), Bar(count, total, style), Text(told))
     if project["videos_failed"]:
         told = f"{project['videos_failed']:,} of {project['total_videos']:,} videos"
-        failed = _Bar(project["videos_failed"], project["total_videos"], "red")
+        failed = Bar(project["videos_failed"], project["total_videos"], "red")
         table.add_row(Text("failed", style="red"), failed, Text(told, style="red"))
     return table
 
@@ -120,7 +122,7 @@ def _lines(view: View) -> Table:
         table.add_row(
             Text(project["name"], style="bold"),
             Text(project["stage"], style=_stage_style(project["stage"])),
-            _Bar(through, total, "cyan"),
+            Bar(through, total, "cyan"),
             f"{through:,}/{total:,}",
             Text(f"{project['videos_failed']:,}", style="red" if project["videos_failed"] else ""),
             Text(_pace(rate, short=True)),
@@ -134,7 +136,7 @@ def _pace(rate: Rate | None, *, short: bool = False) -> str:
     pace = f"{rate.per_minute:.1f}/min" if short else f"{rate.per_minute:.1f} videos/min"
     if rate.eta_seconds is None:
         return pace
-    return f"{pace}, {'' if short else 'filtered in '}{_duration(rate.eta_seconds)}"
+    return f"{pace}, {'' if short else 'filtered in '}{duration(rate.eta_seconds)}"
 
 
 # ---- sources that pause ------------------------------------------------------------------------
@@ -179,9 +181,9 @@ def owner_parts(owner: str) -> tuple[str, str, str]:
 
 def _beat(age: float, settings: MonitorConfig) -> Text:
     if age > settings.stale_threshold_minutes * 60:
-        return Text(f"{_duration(age)}, stale", style="bold red")
+        return Text(f"{duration(age)}, stale", style="bold red")
     late = age > 2 * settings.heartbeat_seconds
-    return Text(_duration(age), style="yellow" if late else "green")
+    return Text(duration(age), style="yellow" if late else "green")
 
 
 def _stale(claim: dict[str, Any], settings: MonitorConfig) -> bool:
@@ -227,38 +229,9 @@ def _heading(text: Text) -> RenderableType:
     return Padding(Rule(text, align="left", style="dim"), (1, 0, 0, 0))
 
 
-@dataclass(frozen=True)
-class _Bar:
-    """A bar as wide as its column, to be read without colours too."""
-
-    count: int
-    total: int
-    style: str
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = options.max_width
-        full = width * min(self.count, self.total) // self.total if self.total > 0 else 0
-        if self.count > 0 and self.total > 0:
-            full = max(full, 1)
-        yield Text.assemble(("━" * full, self.style), ("┄" * (width - full), "dim"))
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(4, options.max_width)
-
-
 def _more(count: int, shown: int) -> str:
     return f" ({shown} of {count:,})" if count > shown else f" ({count:,})"
 
 
 def _stage_style(stage: str) -> str:
     return _STAGE_STYLES.get(stage, "cyan")
-
-
-def _duration(seconds: float) -> str:
-    """Say a length of time in its two largest units at most."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -48,16 +48,16 @@ ORDER BY p.name, v.video_id
 
 # what failed in passing: tried again by the next run, or by Snakemake's own retries
 _TO_RETRY = """
-SELECT p.name AS project, v.video_id, v.error_class, v.error
+SELECT p.name AS project, v.video_id, v.error_class, v.error, v.not_before
 FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id)
 WHERE v.error IS NOT NULL AND v.status NOT IN ('FAILED', 'EXTRACTED')
     AND (%(all)s OR p.name = ANY(%(names)s))
 UNION ALL
-SELECT p.name, pv.video_id, pv.error_class, pv.error
+SELECT p.name, pv.video_id, pv.error_class, pv.error, pv.not_before
 FROM project_videos pv JOIN projects p USING (project_id)
 WHERE pv.error IS NOT NULL AND pv.status <> 'FAILED' AND (%(all)s OR p.name = ANY(%(names)s))
 UNION ALL
-SELECT p.name, NULL, p.error_class, p.error
+SELECT p.name, NULL, p.error_class, p.error, p.not_before
 FROM projects p WHERE p.error IS NOT NULL AND (%(all)s OR p.name = ANY(%(names)s))
 ORDER BY 1, 2 NULLS FIRST
 """

@@ -23,7 +23,7 @@ PAGE = """<!doctype html>
 shows the same.</p></noscript>
 </header>
 <main>
-<div id="projects"></div>
+<div id="runs"></div><div id="projects"></div>
 <section id="pauses" hidden><h2>Sources that pause</h2><div class="tablebox"></div></section>
 <section id="claims" hidden><h2>Being worked on</h2><div class="tablebox"></div></section>
 <section id="classes" hidden><h2>Failures by class</h2><div class="tablebox"></div></section>
@@ -59,8 +59,8 @@ header { padding-bottom: 6px; }
 .project h2 { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: center; }
 .project .pace { font-size: .92rem; font-weight: 400; color: var(--faint); letter-spacing: 0; }
 .project h2 a { font-size: .92rem; font-weight: 400; letter-spacing: 0; margin-left: auto; }
-.step { display: grid; grid-template-columns: 96px 1fr 190px; gap: 14px; align-items: center;
-  padding: 3px 0; font-size: .92rem; }
+.step { display: grid; grid-template-columns: 96px 1fr minmax(190px, max-content); gap: 14px;
+  align-items: center; padding: 3px 0; font-size: .92rem; }
 .step span { color: var(--faint); }
 .step b { font-weight: 500; text-align: right; }
 progress { appearance: none; width: 100%; height: .8rem; border: 0; border-radius: 4px;
@@ -178,6 +178,11 @@ const project = (found, rate, reports) => {
       ? step("failed", found.videos_failed, total, videos(found.videos_failed), "failed") : null,
     found.error ? make("p", "bad", found.error) : null);
 };
+const run = (found) => make("section", "project", make("h2", "", found.words.projects,
+    make("span", "pill", "run at work"), make("span", "pace", found.words.headline)),
+  ...found.words.stages.map(([name, ...told], n) => step(name,
+    found.stages[n].done, found.stages[n].total, told.filter(Boolean).join(", "))),
+  ...found.words.notes.map((line) => make("p", "", line)));
 const fill = (id, rows, made) => {
   if (!changed(id, rows)) return;
   by(id).hidden = rows.length === 0;
@@ -196,6 +201,7 @@ const show = (now) => {
   const lost = now.trouble ? `The database did not answer: ${now.trouble} Shown is ` : "as of ";
   by("said").textContent = `${lost}${time(now.at)}, again every ${now.interval} s`;
   by("said").className = by("dot").className = now.trouble ? "lost" : "";
+  if (changed("runs", now.runs)) by("runs").replaceChildren(...now.runs.map(run));
   if (changed("projects", [now.projects, now.rates, now.reports]))
     by("projects").replaceChildren(...now.projects.map(
       (found) => project(found, now.rates[found.name], now.reports)));

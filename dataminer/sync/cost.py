@@ -29,7 +29,8 @@ def measured(folder: Path) -> Iterator[dict[str, Any]]:
     ------
     dict
         Filled at the end: ``seconds`` (wall), ``cpu_seconds`` (of this process and of those that
-        it started and that have ended), ``peak_mb`` (resident), ``bytes``.
+        it started and that have ended), ``peak_mb`` (resident), ``bytes``, and ``ended_at``, in
+        seconds since 1970.
     """
     cost: dict[str, Any] = {}
     _forget_peak()
@@ -39,6 +40,7 @@ def measured(folder: Path) -> Iterator[dict[str, Any]]:
     cost["cpu_seconds"] = round(_cpu_seconds() - cpu, 3)
     cost["peak_mb"] = round(_peak_bytes() / 1e6, 1)
     cost["bytes"] = sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
+    cost["ended_at"] = round(time.time(), 3)
 
 
 def _cpu_seconds() -> float:

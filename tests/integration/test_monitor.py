@@ -18,7 +18,7 @@ from dataminer.config import MonitorConfig
 from dataminer.errors import DatabaseError, DataminerError
 from dataminer.monitor import live
 from dataminer.monitor.panels import owner_parts
-from dataminer.monitor.rates import Pace
+from dataminer.monitor.rates import paces
 from dataminer.sync import claims, projects, stages
 from tests.support.paths import ROOT
 from tests.support.postgres import execute, fresh_database
@@ -48,6 +48,16 @@ def look(*names: str, settings: MonitorConfig = CALM, read_only: bool = False) -
     return live.Watch(names, settings, read_only=read_only).look()
 
 
+def took(database: str, seconds: float) -> None:
+    """Have all that was filtered have taken so long."""
+    execute(
+        database,
+        "UPDATE project_videos SET costs = jsonb_build_object('filter', jsonb_build_object("
+        f"'ended_at', extract(epoch FROM clock_timestamp()), 'seconds', {seconds}))"
+        " WHERE status LIKE 'FILTERED%'",
+    )
+
+
 @pytest.fixture
 def busy(database) -> str:
     """A project in which everything happens at once."""
@@ -56,6 +66,7 @@ def busy(database) -> str:
         extracted(f"v{n}", frames=100)
     for n in range(3):
         filtered(f"v{n}", project, passed=1000)
+    took(database, 30)
     downloaded("v4")
     failed(
         "v5",
@@ -192,6 +203,7 @@ def test_json_has_the_status_and_the_rates(busy):
         "other_settings",
         "rates",
         "recovered",
+        "runs",
     } == set(told)
     rate = told["rates"]["birds"]
     assert (rate["through"], rate["filtered"]) == (3, 3)
@@ -199,36 +211,31 @@ def test_json_has_the_status_and_the_rates(busy):
     assert rate["eta_seconds"] == pytest.approx(5 / rate["per_minute"] * 60)
 
 
-def test_rates_are_measured_between_own_looks(database):
-    project = add("p", *(f"v{n}" for n in range(10)))
-    pace = Pace()
-    assert pace.look({"p": 10}, now=1000)["p"].per_minute == 0
-    for n in range(4):
-        extracted(f"v{n}")
-        filtered(f"v{n}", project)
-    rate = pace.look({"p": 10}, now=1060)["p"]
-    assert (rate.through, rate.per_minute, rate.eta_seconds) == (4, 4, 90)
-    rate = pace.look({"p": 10}, now=1480)["p"]
-    assert rate.per_minute == pytest.approx(0.5)
-    rate = pace.look({"p": 10}, now=1000 + 3000)["p"]
-    assert pace.look({"p": 10}, now=1000 + 3060)["p"].per_minute == 0, "old looks are forgotten"
-
-
-def test_a_fresh_monitor_takes_the_rate_from_the_rows(database):
+def test_rates_are_taken_from_what_rows_say(database):
     project = add("p", "a", "b", "c")
+    assert paces({"p": 3})["p"].per_minute == 0
     for name in ("a", "b"):
         extracted(name)
         filtered(name, project)
-    execute(database, "ALTER TABLE project_videos DISABLE TRIGGER USER")
-    execute(database, "UPDATE project_videos SET updated_at = now() - interval '4 min'")
-    execute(
-        database,
-        "UPDATE project_videos SET updated_at = now() - interval '2 h' WHERE video_id = 'b'",
-    )
-    rate = Pace().look({"p": 3})["p"]
-    assert rate.through == 2
-    assert rate.per_minute == pytest.approx(0.25, rel=0.05)
-    assert rate.eta_seconds == pytest.approx(240, rel=0.05)
+    took(database, 60)
+    rate = paces({"p": 3})["p"]
+    assert (rate.through, rate.filtered) == (2, 2)
+    assert rate.per_minute == pytest.approx(2, rel=0.05), "two were made in the same minute"
+    assert rate.eta_seconds == pytest.approx(30, rel=0.05)
+
+
+def test_a_project_that_nobody_works_on_has_no_rate_and_is_promised_nothing(database):
+    project = add("p", "a", "b")
+    extracted("a")
+    filtered("a", project)
+    took(database, 60)
+    for table in ("videos", "project_videos"):
+        execute(database, f"ALTER TABLE {table} DISABLE TRIGGER USER")
+        execute(database, f"UPDATE {table} SET updated_at = now() - interval '4 min'")
+    rate = paces({"p": 2})["p"]
+    assert (rate.through, rate.per_minute, rate.eta_seconds) == (1, 0, None)
+    held(stages.DOWNLOAD, video_id="b")
+    assert paces({"p": 2})["p"].per_minute > 0, "somebody works on it again"
 
 
 def test_a_database_that_is_away_is_said_and_asked_again(busy, monkeypatch):

@@ -1,0 +1,196 @@
+"""How far a run is, for people: a block that moves in a terminal, or one line for a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from dataminer.monitor.progress import Progress, StageProgress
+from dataminer.monitor.words import counted, duration, size
+
+_STYLES = {"download": "cyan", "extract": "cyan", "embed": "cyan", "filter": "magenta"}
+_PROJECTS = 3  # that are named
+
+
+def block(progress: Progress) -> RenderableType:
+    """Return the progress of a run as something that rich can print, at 80 columns and more."""
+    parts: list[RenderableType] = [_headline(progress)]
+    if progress.stages:
+        parts.append(_stages(progress))
+    parts += [
+        Text(line, no_wrap=True, overflow="ellipsis", style=style)
+        for line, style in _notes(progress)
+    ]
+    return Group(*parts)
+
+
+def plain(progress: Progress) -> str:
+    """Return the progress of a run as one line."""
+    stages = [f"{stage.name} {_count(stage)}{_brackets(stage)}" for stage in progress.stages]
+    notes = [line for line, _ in _notes(progress)]
+    return "; ".join([*stages, *notes, _after(progress)])
+
+
+def words(progress: Progress) -> dict[str, Any]:
+    """Return the words of the block for a page: headline, cells of each stage, and notes."""
+    return {
+        "projects": _names(progress),
+        "headline": _after(progress),
+        "stages": [
+            [stage.name, _count(stage), _size(stage), _rate(stage), _time(stage)]
+            for stage in progress.stages
+        ],
+        "notes": [line for line, _ in _notes(progress)],
+    }
+
+
+def _headline(progress: Progress) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis")
+    return line.append(_names(progress), "bold").append(f"  {_after(progress)}")
+
+
+def _names(progress: Progress) -> str:
+    names, more = progress.projects, len(progress.projects) - _PROJECTS
+    return ", ".join(names[:_PROJECTS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _after(progress: Progress) -> str:
+    return f"{_left(progress)}, after {duration(progress.seconds)}"
+
+
+def _left(progress: Progress) -> str:
+    """Tell how much is done, and how long the rest takes if that is known."""
+    if not any(stage.left for stage in progress.stages):
+        return "all videos are through" if progress.stages else "no videos to do"
+    if progress.left_seconds is None:
+        return f"{progress.work}% done"
+    return f"{progress.work}% done, about {duration(progress.left_seconds)} left"
+
+
+# ---- the stages ----------------------------------------------------------------------------------
+
+
+def _stages(progress: Progress) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    for _ in range(4):
+        table.add_column(justify="right", no_wrap=True)
+    for stage in progress.stages:
+        table.add_row(
+            Text(stage.name, style="dim"),
+            Bar(stage.done, stage.total, _STYLES.get(stage.name, "cyan"), stage.failed),
+            _count(stage),
+            _size(stage),
+            _rate(stage),
+            _time(stage),
+        )
+    return table
+
+
+def _count(stage: StageProgress) -> str:
+    return f"{stage.done:,} of {stage.total:,}"
+
+
+def _size(stage: StageProgress) -> str:
+    if stage.name == "embed" or not stage.size:
+        return ""
+    return size(stage.size) if stage.name == "download" else f"{stage.size:,} frames"
+
+
+def _rate(stage: StageProgress) -> str:
+    if not stage.left or not stage.per_minute:
+        return ""
+    return f"{stage.per_minute:,.{0 if stage.per_minute >= 99.5 else 1}f}/min"
+
+
+def _time(stage: StageProgress) -> str:
+    if not stage.left:
+        return "done"
+    return "" if stage.left_seconds is None else f"{duration(stage.left_seconds)} left"
+
+
+def _brackets(stage: StageProgress) -> str:
+    told = ", ".join(part for part in (_size(stage), _rate(stage), _time(stage)) if part)
+    return f" ({told})" if told else ""
+
+
+# ---- what else there is to tell ------------------------------------------------------------------
+
+
+def _notes(progress: Progress) -> Iterator[tuple[str, str]]:
+    """Yield lines, each with its style."""
+    told = [_dataset(name, counts) for name, counts in progress.datasets.items()]
+    if told:
+        yield ", ".join(told), ""
+    if progress.failures:
+        yield f"{sum(progress.failures.values()):,} failed: {counted(progress.failures)}", "red"
+    if progress.to_retry:
+        waiting = sum(progress.to_retry.values())
+        yield f"{waiting:,} to be tried again: {counted(progress.to_retry)}", "yellow"
+    for pause in progress.pauses:
+        yield f"{pause['source']} {pauses_until(pause)}: {pause['reason']}", "yellow"
+    if progress.idle_seconds is not None:
+        yield f"nobody has worked on anything for {duration(progress.idle_seconds)}", "yellow"
+    if progress.trouble:
+        yield f"the database does not answer, asking again: {progress.trouble}", "bold red"
+
+
+def pauses_until(pause: dict[str, Any], now: datetime | None = None) -> str:
+    """Return until when a source pauses; the day, too, if that is not today."""
+    if pause["seconds_left"] <= 0:
+        return "pauses until one job has asked it again"
+    until, now = pause["open_until"].astimezone(UTC), now or datetime.now(UTC)
+    day = "" if until.date() == now.date() else f"{until:%Y-%m-%d} "
+    return f"pauses until {day}{until:%H:%M:%S} UTC"
+
+
+def _dataset(name: str, counts: dict[str, int]) -> str:
+    total = sum(counts.values())
+    if total == 1:
+        (state,) = [state for state, count in counts.items() if count]
+        return f"{name} {state}"
+    running = f" ({counts['running']} running)" if counts["running"] else ""
+    return f"{name} {counts['done']} of {total}{running}"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar as wide as its column, to be read without colours too.
+
+    Parameters
+    ----------
+    count, total : int
+        How much of it is full.
+    style : str
+        Of the full part.
+    failed : int
+        What is lost: drawn after the full part.
+    """
+
+    count: int
+    total: int
+    style: str
+    failed: int = 0
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        full, lost = self._cells(self.count, width), self._cells(self.failed, width)
+        full = min(full, width - lost)
+        rest = width - full - lost
+        yield Text.assemble(("━" * full, self.style), ("╍" * lost, "red"), ("┄" * rest, "dim"))
+
+    def _cells(self, count: int, width: int) -> int:
+        if count <= 0 or self.total <= 0:
+            return 0
+        return max(width * min(count, self.total) // self.total, 1)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(4, options.max_width)

@@ -1,0 +1,525 @@
+"""How far a run is: of what it planned, how much is done, and how long the rest takes.
+
+The run's own list of batches says what was planned, rows say what has come of it. So the run, a
+``dataminer monitor`` beside it and its page show the same numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg2
+
+from dataminer.batches import LISTED_FILE, Listed, estimate
+from dataminer.db.connection import reading
+from dataminer.errors import DataminerError
+from dataminer.monitor.rates import ALIVE, BRIDGED, Ended, overlap, speed
+from dataminer.report import REPORT_FILE
+from dataminer.store import Store
+from dataminer.sync.budget_sql import PAUSES
+from dataminer.sync.claims import is_dead
+from dataminer.sync.meeting import workdirs
+from dataminer.sync.stages import STAGES
+from dataminer.urls import masked_row
+
+_SINCE_SLACK = 120.0  # seconds: a row is written before its files are in place, and committed after
+_CLOCK_SLACK = 5.0  # seconds that the clocks of a file server and this machine may differ
+_SHARE = 0.05  # of the time at most that is spent on asking
+_KEEP_SECONDS = 7 * 24 * 3600  # of the list of a run on another machine, which may have ended
+
+_VIDEOS = """
+SELECT v.video_id, v.status, v.error_class, v.error IS NOT NULL, v.video_path IS NOT NULL,
+    v.frame_count, v.duration, extract(epoch FROM v.updated_at)::float,
+    coalesce(clock_timestamp() - v.heartbeat_at < make_interval(secs => %(alive)s), false),
+    (v.costs->'download'->>'ended_at')::float, (v.costs->'download'->>'seconds')::float,
+    (v.costs->'download'->>'bytes')::float,
+    (v.costs->'extract'->>'ended_at')::float, (v.costs->'extract'->>'seconds')::float
+FROM videos v WHERE v.updated_at > to_timestamp(%(since)s) AND EXISTS (
+    SELECT FROM project_videos pv JOIN projects p USING (project_id)
+    WHERE pv.video_id = v.video_id AND p.name = ANY(%(names)s))
+"""
+_PAIRS = """
+SELECT p.name, pv.video_id, pv.status, pv.error_class, pv.error IS NOT NULL, pv.passed_frames,
+    extract(epoch FROM pv.updated_at)::float,
+    coalesce(clock_timestamp() - pv.heartbeat_at < make_interval(secs => %(alive)s), false),
+    (pv.costs->'filter'->>'ended_at')::float, (pv.costs->'filter'->>'seconds')::float
+FROM project_videos pv JOIN projects p USING (project_id)
+WHERE p.name = ANY(%(names)s) AND pv.updated_at > to_timestamp(%(since)s)
+"""
+_PROJECTS = """
+SELECT p.name, p.project_stage, (p.costs->'dedup'->>'ended_at')::float,
+    (p.costs->'detect'->>'ended_at')::float
+FROM projects p WHERE p.name = ANY(%(names)s)
+"""
+_NOW = "SELECT extract(epoch FROM clock_timestamp())::float"
+
+
+class _Video(NamedTuple):
+    video_id: str
+    status: str
+    error_class: str | None
+    has_error: bool
+    has_file: bool
+    frames: int | None
+    duration: float | None
+    updated: float
+    at_work: bool
+    downloaded_at: float | None
+    download_seconds: float | None
+    bytes: float | None
+    extracted_at: float | None
+    extract_seconds: float | None
+
+    def cost(self, stage: str) -> tuple[float | None, float | None, float | None]:
+        """Return when a stage's result came, how long it took, and its bytes or frames."""
+        if stage == "download":
+            return self.downloaded_at, self.download_seconds, self.bytes
+        return self.extracted_at, self.extract_seconds, self.frames
+
+
+class _Pair(NamedTuple):
+    project: str
+    video_id: str
+    status: str
+    error_class: str | None
+    has_error: bool
+    passed: int | None
+    updated: float
+    at_work: bool
+    filtered_at: float | None
+    filter_seconds: float | None
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """How far a stage of a run is.
+
+    Parameters
+    ----------
+    name : str
+        The stage.
+    total : int
+        The videos that the run planned, per project for ``filter``.
+    done, failed : int
+        Those with a result, and those that will have none.
+    running : int
+        Those that somebody works on.
+    size : int
+        Bytes of ``download``, frames of the others, of those that are done.
+    per_minute : float
+        Videos per minute of work; 0 if nobody works.
+    size_per_second : float
+        Bytes or frames per second of work.
+    left_seconds : float or None
+        How long the rest takes; 0 if there is none, None if that is not known.
+    """
+
+    name: str
+    total: int
+    done: int = 0
+    failed: int = 0
+    running: int = 0
+    size: int = 0
+    per_minute: float = 0.0
+    size_per_second: float = 0.0
+    left_seconds: float | None = None
+
+    @property
+    def left(self) -> int:
+        """How many videos have not ended."""
+        return max(self.total - self.done - self.failed, 0)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Parameters
+    ----------
+    projects : list of str
+        Whose run it is.
+    seconds : float
+        Since it began.
+    stages : list of StageProgress
+        The stages of videos, in their order.
+    datasets : dict of str to dict
+        For ``dedup``, ``detect`` and ``report``, how many projects are ``waiting``, ``running`` and
+        ``done``.
+    failures, to_retry : dict of str to int
+        By class, how many videos failed for good, and how many wait for another attempt.
+    pauses : list of dict
+        Sources that refuse for now: ``source``, ``reason``, ``open_until``, ``seconds_left``.
+    left_seconds : float or None
+        How long the stages of videos still take in all; None if that is not known.
+    idle_seconds : float or None
+        For how long nobody has worked on anything; None if somebody does.
+    trouble : str or None
+        Why the database could not be asked since.
+    """
+
+    projects: list[str]
+    seconds: float
+    stages: list[StageProgress]
+    datasets: dict[str, dict[str, int]]
+    failures: dict[str, int] = field(default_factory=dict)
+    to_retry: dict[str, int] = field(default_factory=dict)
+    pauses: list[dict[str, Any]] = field(default_factory=list)
+    left_seconds: float | None = None
+    idle_seconds: float | None = None
+    trouble: str | None = None
+
+    @property
+    def work(self) -> int:
+        """How much of all stages' work has ended, in hundredths."""
+        ended = sum(stage.total - stage.left for stage in self.stages)
+        total = sum(stage.total for stage in self.stages)
+        return 100 * ended // total if total else 0
+
+
+def _plan(listed: Listed) -> dict[str, dict[str, frozenset[str]]]:
+    """Return the videos that a run planned, by stage and project ("" for stages without one)."""
+    found: dict[str, dict[str, frozenset[str]]] = {}
+    for rule, batches in listed.members.items():
+        stage, _, project = rule.partition("/")
+        videos = frozenset(video for batch in batches.values() for video in batch)
+        found.setdefault(stage, {})[project] = videos
+    return found
+
+
+class Tracker:
+    """Follows one run.
+
+    Parameters
+    ----------
+    listed : Listed
+        What it planned.
+    began : float
+        When its list was written, in seconds since 1970 by this machine's clock.
+    store : Store or None
+        Where reports appear; None if nobody knows.
+    """
+
+    def __init__(self, listed: Listed, began: float, store: Store | None = None) -> None:
+        self._planned, self._datasets = _plan(listed), dict(listed.datasets)
+        self._folder, self._members = listed.folder, listed.members
+        self._began, self._store = began, store
+        self._videos: dict[str, _Video] = {}
+        self._pairs: dict[tuple[str, str], _Pair] = {}
+        self._since = 0.0
+        self._latest: Progress | None = None
+        self._ask_at = 0.0
+
+    @classmethod
+    def of_list(cls, path: Path, store: Store | None = None) -> Tracker | None:
+        """Follow the run with this list of batches; None until it is written."""
+        try:
+            return cls(Listed.read(path), path.stat().st_mtime, store)
+        except FileNotFoundError:
+            return None
+
+    @cached_property
+    def projects(self) -> list[str]:
+        """Whose run it is."""
+        return sorted({*self._planned.get("filter", {}), *self._datasets})
+
+    def look(self, *, now: float | None = None) -> Progress:
+        """Ask the database how far the run is; where it does not answer, the numbers stay.
+
+        Parameters
+        ----------
+        now : float, optional
+            The time in seconds since 1970, for tests.
+        """
+        began = time.monotonic()
+        if self._latest and not self._latest.trouble and began < self._ask_at:
+            return self._latest
+        try:
+            self._latest = self._look(now)
+        except (DataminerError, psycopg2.Error, OSError) as error:
+            before = self._latest or self.judge(time.time(), time.time(), {}, [])
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self._latest = replace(before, trouble=reason)
+        took = time.monotonic() - began
+        self._ask_at = began + took / _SHARE
+        return self._latest
+
+    def _look(self, now: float | None) -> Progress:
+        values = {"names": self.projects, "since": self._since, "alive": ALIVE}
+        with reading("progress") as session, session.cursor() as cursor:
+            cursor.execute(_NOW)
+            ((database_now,),) = cursor.fetchall()
+            cursor.execute(_VIDEOS, values)
+            self._videos |= {row[0]: _Video(*row) for row in cursor.fetchall()}
+            cursor.execute(_PAIRS, values)
+            self._pairs |= {(row[0], row[1]): _Pair(*row) for row in cursor.fetchall()}
+            cursor.execute(_PROJECTS, values)
+            projects = {name: tuple(row) for name, *row in cursor.fetchall()}
+            cursor.execute(PAUSES)
+            columns = [column.name for column in cursor.description or ()]
+            rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+        self._since = database_now - _SINCE_SLACK
+        wall = time.time()
+        # when the run began, by the database's clock
+        began = self._began + database_now - wall
+        return self.judge(now or database_now, began, projects, [masked_row(row) for row in rows])
+
+    def judge(
+        self,
+        now: float,
+        began: float,
+        projects: Mapping[str, tuple[Any, ...]],
+        pauses: list[dict[str, Any]],
+    ) -> Progress:
+        """Return how far the run is, from the rows that are known."""
+        since = began - _CLOCK_SLACK
+        counts = [
+            *self._of_videos("download", since),
+            *self._of_videos("extract", since),
+            *self._looked(),
+            *self._of_pairs(since),
+        ]
+        datasets = self._of_projects(projects, since)
+        busy = any(c.running for c in counts) or any(d["running"] for d in datasets.values())
+        quiet = max(now - max([began, *(row.updated for row in self._rows())]), 0.0)
+        idle = not busy and quiet > BRIDGED
+        stages = [counted.progress(now, idle=idle) for counted in counts]
+        if pauses:  # nobody knows how long a source refuses
+            stages = [
+                replace(stage, left_seconds=None)
+                if stage.name == "download" and stage.left
+                else stage
+                for stage in stages
+            ]
+        failures, to_retry = self._failures(since)
+        return Progress(
+            self.projects,
+            max(now - began, 0.0),
+            stages,
+            datasets,
+            failures,
+            to_retry,
+            pauses,
+            _in_all(stages, overlap(counted.ended for counted in counts)),
+            quiet if idle else None,
+        )
+
+    def _rows(self) -> Iterator[_Video | _Pair]:
+        yield from self._videos.values()
+        yield from self._pairs.values()
+
+    # ---- the stages -------------------------------------------------------------------------
+
+    def _of_videos(self, name: str, since: float) -> Iterator[_Counted]:
+        planned = self._planned.get(name, {}).get("", frozenset())
+        if not planned:
+            return
+        stage, counted = STAGES[name], _Counted(name, len(planned))
+        for video_id in planned:
+            row = self._videos.get(video_id)
+            counted.knows(video_id, row)
+            if row is None or row.updated < since:
+                counted.left.append(video_id)
+                continue
+            # with a file, it was extract that failed
+            failed = row.status == "FAILED" and (name == "extract" or not row.has_file)
+            if failed:
+                here = row.has_file == (name == "extract")
+                counted.lost(video_id, row.updated if here else None)
+            elif row.status in stage.past or row.status == "FAILED":
+                counted.has(video_id, *row.cost(name), since)
+            else:
+                counted.left.append(video_id)
+                counted.running += row.at_work and row.status == stage.running
+        yield counted
+
+    def _of_pairs(self, since: float) -> Iterator[_Counted]:
+        planned = self._planned.get("filter", {})
+        counted = _Counted("filter", sum(map(len, planned.values())))
+        if not counted.total:
+            return
+        stage = STAGES["filter"]
+        for project, video_id in ((p, v) for p, videos in planned.items() for v in videos):
+            video, row = self._videos.get(video_id), self._pairs.get((project, video_id))
+            counted.knows(video_id, video)
+            if row is None or row.updated < since:
+                row = None
+            if row and row.status in stage.past:
+                counted.has(video_id, row.filtered_at, row.filter_seconds, row.passed, since)
+            elif row and row.status == "FAILED":
+                counted.lost(video_id, row.updated)
+            elif video and video.status == "FAILED" and video.updated >= since:
+                counted.lost(video_id, None)
+            else:
+                counted.left.append(video_id)
+                counted.running += bool(row and row.at_work and row.status == stage.running)
+        yield counted
+
+    def _looked(self) -> Iterator[_Counted]:
+        """Count the videos that models have looked at: their jobs leave marks, and no rows."""
+        batches = self._members.get("embed", {})
+        counted = _Counted("embed", sum(map(len, batches.values())))
+        if not counted.total:
+            return
+        filters = self._planned.get("filter", {})
+        through = {
+            video_id
+            for (project, video_id), row in self._pairs.items()
+            if video_id in filters.get(project, ()) and row.status in STAGES["filter"].past
+        }
+        for batch, videos in batches.items():
+            # a mark goes once nothing needs it
+            if through.issuperset(videos) or (self._folder / "embed" / f"{batch}.done").exists():
+                counted.done += len(videos)
+            else:
+                counted.left += videos
+        yield counted
+
+    def _of_projects(
+        self, projects: Mapping[str, tuple[Any, ...]], since: float
+    ) -> dict[str, dict[str, int]]:
+        found: dict[str, Counter[str]] = {}
+        for project, due in sorted(self._datasets.items()):
+            status, *ended = projects.get(project, ("", None, None))
+            for name, at in zip(("dedup", "detect"), ended, strict=True):
+                if name in due:
+                    running = status == STAGES[name].running
+                    state = "running" if running else "done" if (at or 0) >= since else "waiting"
+                    found.setdefault(name, Counter())[state] += 1
+            if "report" in due:
+                state = "done" if self._is_reported(project, since) else "waiting"
+                found.setdefault("report", Counter())[state] += 1
+        states = ("waiting", "running", "done")
+        return {name: {state: counts[state] for state in states} for name, counts in found.items()}
+
+    def _is_reported(self, project: str, since: float) -> bool:
+        if self._store is None:
+            return False
+        try:
+            return (self._store.report(project) / REPORT_FILE).stat().st_mtime >= since
+        except OSError:
+            return False
+
+    def _failures(self, since: float) -> tuple[dict[str, int], dict[str, int]]:
+        failed: dict[str, str] = {}
+        to_retry: dict[str, str] = {}
+        own = {
+            video for stage in self._planned.values() for part in stage.values() for video in part
+        }
+        for row in self._rows():
+            if row.video_id not in own or not row.has_error or row.updated < since:
+                continue
+            if row.status == "FAILED":
+                failed.setdefault(row.video_id, row.error_class or "")
+            elif row.status in ("PENDING", "DOWNLOADED"):
+                to_retry.setdefault(row.video_id, row.error_class or "")
+        return _counted(failed.values()), _counted(to_retry.values())
+
+
+@dataclass
+class _Counted:
+    """What of a stage has ended, and what is left."""
+
+    name: str
+    total: int
+    done: int = 0
+    failed: int = 0
+    running: int = 0
+    size: float = 0.0
+    left: list[str] = field(default_factory=list)
+    results: dict[str, Ended] = field(default_factory=dict)
+    lengths: dict[str, float] = field(default_factory=dict)
+
+    def knows(self, video_id: str, row: _Video | None) -> None:
+        """Note how long a video plays."""
+        if row and row.duration is not None:
+            self.lengths[video_id] = row.duration
+
+    def has(
+        self,
+        video_id: str,
+        at: float | None,
+        seconds: float | None,
+        size: float | None,
+        since: float,
+    ) -> None:
+        """Count a result; one that was there before the run says nothing of its speed."""
+        self.done += 1
+        self.size += size or 0.0
+        if at is not None and at >= since:
+            self.results[video_id] = Ended(at, seconds or 0.0, size=size or 0.0)
+
+    def lost(self, video_id: str, at: float | None) -> None:
+        """Count a video that will have no result; ``at`` is None if it was lost before."""
+        self.failed += 1
+        if at is not None:
+            self.results[video_id] = Ended(at)
+
+    @property
+    def ended(self) -> Iterable[Ended]:
+        """What came of the stage in this run."""
+        return self.results.values()
+
+    def progress(self, now: float, *, idle: bool) -> StageProgress:
+        """Return how far the stage is, how fast it goes, and how long the rest takes."""
+        known = [self.lengths[video] for video in self.results if video in self.lengths]
+        usual = sum(known) / len(known) if known else None
+
+        def work(video_id: str) -> float:
+            # a video of unknown length is taken for one like those that have ended
+            return estimate(self.lengths.get(video_id, usual))
+
+        ended = [replace(found, work=work(video)) for video, found in self.results.items()]
+        found = speed(ended, now, at_work=self.running > 0, idle=idle)
+        rest = sum(map(work, self.left))
+        seconds = 0.0 if not rest else rest / found.work if found.work else None
+        counts = (self.total, self.done, self.failed, self.running, round(self.size))
+        return StageProgress(self.name, *counts, 60 * found.results, found.size, seconds)
+
+
+def _in_all(stages: list[StageProgress], apart: float) -> float | None:
+    """Return how long all stages take, if their times overlap as much as they did so far."""
+    times = [stage.left_seconds for stage in stages]
+    known = [seconds for seconds in times if seconds is not None]
+    if len(known) < len(times):
+        return None
+    return max(*known, apart * sum(known), 0.0) if known else 0.0
+
+
+def _counted(classes: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(classes).items(), key=lambda item: (-item[1], item[0])))
+
+
+# ---- runs at work ------------------------------------------------------------------------------
+
+
+def runs_at_work(names: Iterable[str] = ()) -> list[tuple[Listed, float]]:
+    """Return the lists of the runs that work on projects, each with when it was written.
+
+    Only those are found whose working folder this machine can see.
+
+    Parameters
+    ----------
+    names : iterable of str
+        The projects; none for all.
+    """
+    wanted = set(names)
+    with reading("progress") as session, session.cursor() as cursor:
+        folders = workdirs(cursor)
+    found = []
+    for folder in folders:
+        for path in Path(folder).glob(f".snakemake/dataminer/*/{LISTED_FILE}"):
+            try:
+                listed, began = Listed.read(path), path.stat().st_mtime
+            except (OSError, ValueError, TypeError):  # removed meanwhile, or of another version
+                continue
+            others = wanted and wanted.isdisjoint(listed.datasets)
+            old = time.time() - began > _KEEP_SECONDS
+            if not (others or old or is_dead(listed.owner)):
+                found.append((listed, began))
+    return found

@@ -1,0 +1,201 @@
+"""What came of a run: counts, failures with the next step, and where results are."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from dataminer import commands
+from dataminer.monitor import status
+from dataminer.monitor.progress import Progress
+from dataminer.monitor.status import Snapshot, by_class, unbroken
+from dataminer.monitor.words import counted, duration, size, videos
+from dataminer.report import REPORT_FILE
+from dataminer.store import ANNOTATIONS_FILE, Store
+
+_WIDTH = 80
+_LABEL = 10  # columns
+_CLASSES = 6  # of failures that are told of
+_DONE = {"download": "downloaded", "extract": "extracted", "embed": "seen", "filter": "filtered"}
+
+
+def show(
+    names: Iterable[str], file: IO[str], store: Store, progress: Progress | None = None
+) -> None:
+    """Print what came of a run.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Its projects.
+    file : file
+        Where to.
+    store : Store
+        Where its results are.
+    progress : Progress, optional
+        How far the run has come, if that is known.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=file)
+    for line in summary(status.snapshot(names), store, progress):
+        text = Text(line)
+        text.highlight_regex(r"^\S+: [A-Z_]+", "bold")
+        text.highlight_regex(r"^  failed ", "red")
+        text.highlight_regex(r"^  (waits|pauses) ", "yellow")
+        console.print(text, soft_wrap=True, highlight=False)
+
+
+def summary(seen: Snapshot, store: Store, progress: Progress | None = None) -> list[str]:
+    """Return what came of a run, line by line, at most 80 columns wide but for commands.
+
+    Parameters
+    ----------
+    seen : Snapshot
+        Where its projects are.
+    store, progress : Store, Progress
+        See :func:`show`.
+    """
+    lines = ["", *_run(progress)]
+    for project in seen.projects:
+        lines += ["", *_project(project, seen, store)]
+    return [*lines, ""]
+
+
+def _run(progress: Progress | None) -> Iterator[str]:
+    if progress is None or not progress.stages:
+        return
+    told = [
+        f"{stage.done:,} {_DONE[stage.name]}{_amount(stage.name, stage.size)}"
+        for stage in progress.stages
+    ]
+    yield from _wrapped(f"This run took {duration(progress.seconds)}: {', '.join(told)}.")
+
+
+def _amount(stage: str, amount: int) -> str:
+    if not amount:
+        return ""
+    return f" ({size(amount)})" if stage == "download" else f" ({amount:,} frames)"
+
+
+def _project(project: dict[str, Any], seen: Snapshot, store: Store) -> Iterator[str]:
+    name = project["name"]
+    mine = {
+        part: [row for row in getattr(seen, part) if row["project"] == name]
+        for part in ("failures", "to_retry", "warnings")
+    }
+    yield from _wrapped(f"{name}: {project['stage']}, {_videos(project)}")
+    if project["extracted_frames"]:
+        yield from _part("frames", _frames(project))
+    yield from _failures(mine["failures"])
+    yield from _waits(mine["to_retry"])
+    if project["error"]:
+        yield from _part("failed", project["error"])
+    for pause in seen.pauses:
+        until = status.told_until(pause)
+        yield from _part("pauses", f"{pause['source']} until {until}: {pause['reason']}")
+    if mine["warnings"]:
+        count = len({row["video_id"] for row in mine["warnings"]})
+        told = (
+            f"{videos(count)} with a warning: `{commands.dataminer('status', '--project', name)}`"
+        )
+        yield from _part("look at", told)
+    yield from _results(project, store)
+
+
+def _videos(project: dict[str, Any]) -> str:
+    total, failed = project["total_videos"], project["videos_failed"]
+    told = f"{project['videos_extracted']:,} of {videos(total)} extracted"
+    return f"{told}, {failed:,} failed" if failed else told
+
+
+def _frames(project: dict[str, Any]) -> str:
+    told = f"{project['extracted_frames']:,} taken out, {project['filtered_frames']:,} good"
+    if project["dedup_dir"]:
+        told += f", {project['unique_frames']:,} unique"
+    if project["detect_dir"]:
+        told += f"; {project['annotations']:,} objects"
+    return told
+
+
+def _failures(failures: list[dict[str, Any]]) -> Iterator[str]:
+    classes = by_class(failures, ())
+    for name, count, step in classes[:_CLASSES]:
+        example = next(row["video_id"] for row in failures if (row["error_class"] or "") == name)
+        told = f"{count:,} {name}, for example {example}" if count > 1 else f"1 {name}: {example}"
+        yield from _part("failed", f"{told}. Next: {step or f'`dataminer why {example}`'}")
+    if len(classes) > _CLASSES:
+        rest = {name: count for name, count, _ in classes[_CLASSES:]}
+        yield from _part("failed", f"{counted(rest)}: `dataminer status` has their next steps")
+
+
+def _waits(to_retry: list[dict[str, Any]]) -> Iterator[str]:
+    rows = [row for row in to_retry if row["video_id"]]
+    for name, count, step in by_class((), rows):
+        times = [
+            row["not_before"]
+            for row in rows
+            if (row["error_class"] or "") == name and row["not_before"]
+        ]
+        when = ""
+        if times and max(times) > datetime.now(UTC):
+            when = f" until {max(times).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        yield from _part("waits", f"{videos(count)}{when}, {name}. Next: {step}")
+
+
+def _results(project: dict[str, Any], store: Store) -> Iterator[str]:
+    name = project["name"]
+    report, annotations = store.report(name) / REPORT_FILE, store.detect(name) / ANNOTATIONS_FILE
+    unique = store.dedup(name)
+    labelled = bool(project["detect_dir"]) and annotations.is_file()
+    if report.is_file():
+        yield from _part("report", _shown(report))
+    if project["dedup_dir"] and unique.is_dir():
+        yield from _part(
+            "dataset", _shown(unique) + (f", {_shown(annotations)}" if labelled else "")
+        )
+        words = ["export", name, "--format", "yolo" if labelled else "imagefolder"]
+        words += [] if labelled else ["--frames-only"]
+        export = commands.dataminer(*words, "--to", f"exports/{name}")
+        yield f"  {'export':<{_LABEL}}{export}"
+    if project["stage"] != "COMPLETE":
+        yield f"  {'go on':<{_LABEL}}{commands.snakemake([name])}"
+
+
+def _shown(path: Path) -> str:
+    """Return a path as one would type it here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def _part(label: str, text: str) -> Iterator[str]:
+    """Yield a labelled text; each command has a line of its own, to be copied whole."""
+    indent = " " * (2 + _LABEL)
+    first = f"  {label:<{_LABEL}}"
+    for line in unbroken(f" {text}").strip().splitlines():
+        prose = line
+        if line.startswith("`"):
+            command, _, rest = line[1:].partition("`")
+            yield f"{first}{command}"
+            prose, first = rest.strip(" ,;."), indent
+            if prose.startswith(":"):
+                prose = f"({prose[1:].strip()})"
+        if prose:
+            yield from _wrapped(prose, first, indent)
+            first = indent
+
+
+def _wrapped(text: str, first: str = "", indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

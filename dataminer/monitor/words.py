@@ -1,0 +1,32 @@
+"""Lengths of time and sizes, in words."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in its two largest units at most."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in a unit that leaves it three digits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if round(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def counted(classes: dict[str, int]) -> str:
+    """Return how many there are of each class."""
+    return ", ".join(f"{count:,} {name or 'unknown'}" for name, count in classes.items())
+
+
+def videos(count: int) -> str:
+    """Return a number of videos."""
+    return "1 video" if count == 1 else f"{count:,} videos"
