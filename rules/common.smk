@@ -96,10 +96,11 @@ MIRROR = Mirror(
     SETTINGS.monitor,
 )
 GUARD = Guard()
+QUIET = {str(part) for part in workflow.output_settings.quiet or ()}
 DISPLAY = RunDisplay(
     lambda: Tracker.of_list(run().listed.path, STORE),
     verbose=workflow.output_settings.verbose,
-    quiet={str(part) for part in workflow.output_settings.quiet or ()},
+    quiet=QUIET,
     colours=not workflow.output_settings.nocolor,
 )
 
@@ -361,7 +362,8 @@ def tell_database(show=False):
         print(f"dataminer: {said}", file=sys.stderr)
     or_exit(bring_up_to_date, PROJECTS, SETTINGS.monitor, STORE)
     if show:
-        or_exit(summary.show, PROJECTS, sys.stderr, STORE, came_to)
+        if "all" not in QUIET:
+            or_exit(summary.show, PROJECTS, sys.stderr, STORE, came_to)
         GUARD.stop()
     else:
         or_exit(all_is_read)

@@ -102,7 +102,10 @@ def _count(stage: StageProgress) -> str:
 def _size(stage: StageProgress) -> str:
     if stage.name == "embed" or not stage.size:
         return ""
-    return size(stage.size) if stage.name == "download" else f"{stage.size:,} frames"
+    if stage.name != "download":
+        return f"{stage.size:,} frames"
+    speed = f", {size(stage.size_per_second)}/s" if stage.left and stage.size_per_second else ""
+    return f"{size(stage.size)}{speed}"
 
 
 def _rate(stage: StageProgress) -> str:

@@ -65,7 +65,10 @@ class View:
 
         return {
             **self.seen.as_json(),
-            "rates": {name: asdict(rate) for name, rate in self.rates.items()},
+            "rates": {
+                name: {key: value for key, value in asdict(rate).items() if key != "counters"}
+                for name, rate in self.rates.items()
+            },
             "recovered": [asdict(claim) for claim in self.recovered],
             "runs": [{**status.as_json(asdict(run)), "words": words(run)} for run in self.runs],
         }
@@ -118,9 +121,11 @@ class Watch:
         self._heal()
         seen = status.snapshot(self._names, self._configs)
         totals = {project["name"]: project["total_videos"] for project in seen.projects}
+        rates = paces(totals)
+        projects = [{**project, **rates[project["name"]].counters} for project in seen.projects]
         return View(
-            seen,
-            paces(totals),
+            replace(seen, projects=projects),
+            rates,
             list(self._recovered),
             self._settings,
             datetime.now(UTC),

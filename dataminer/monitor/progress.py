@@ -30,7 +30,7 @@ from dataminer.urls import masked_row
 
 _SINCE_SLACK = 120.0  # seconds: a row is written before its files are in place, and committed after
 _CLOCK_SLACK = 5.0  # seconds that the clocks of a file server and this machine may differ
-_SHARE = 0.05  # of the time at most that is spent on asking
+_SHARE, _LONGEST = 0.05, 30.0  # of the time that is spent on asking; seconds between two looks
 _KEEP_SECONDS = 7 * 24 * 3600  # of the list of a run on another machine, which may have ended
 
 _VIDEOS = """
@@ -246,7 +246,7 @@ class Tracker:
             reason = " ".join(str(error).split()) or type(error).__name__
             self._latest = replace(before, trouble=reason)
         took = time.monotonic() - began
-        self._ask_at = began + took / _SHARE
+        self._ask_at = began + took + min(took / _SHARE, _LONGEST)
         return self._latest
 
     def _look(self, now: float | None) -> Progress:
@@ -353,12 +353,17 @@ class Tracker:
                 counted.has(video_id, row.filtered_at, row.filter_seconds, row.passed, since)
             elif row and row.status == "FAILED":
                 counted.lost(video_id, row.updated)
-            elif video and video.status == "FAILED" and video.updated >= since:
+            elif video and video.status == "FAILED" and self._is_lost(video, since):
                 counted.lost(video_id, None)
             else:
                 counted.left.append(video_id)
                 counted.running += bool(row and row.at_work and row.status == stage.running)
         yield counted
+
+    def _is_lost(self, video: _Video, since: float) -> bool:
+        """Tell whether a failed video stays so: it failed in this run, or is not tried again."""
+        tried = (self._planned.get(stage, {}).get("", ()) for stage in ("download", "extract"))
+        return video.updated >= since or not any(video.video_id in planned for planned in tried)
 
     def _looked(self) -> Iterator[_Counted]:
         """Count the videos that models have looked at: their jobs leave marks, and no rows."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from dataminer.db.connection import transaction
@@ -19,18 +20,37 @@ BRIDGED = 60.0  # seconds between two results that still count as work: a job st
 _LEAST = 5.0  # seconds of work before which a rate says nothing
 ALIVE = 300.0  # seconds: a claim with an older heartbeat is no sign of work
 
-# A row that is not held was last touched when it ended.
-_PROGRESS = """
-SELECT p.name, pv.status, coalesce((pv.costs->'filter'->>'ended_at')::float, t.updated) AS ended,
-    coalesce((pv.costs->'filter'->>'seconds')::float, 0) AS seconds,
-    coalesce(clock_timestamp() - pv.heartbeat_at < make_interval(secs => %(alive)s), false),
-    coalesce(clock_timestamp() - v.heartbeat_at < make_interval(secs => %(alive)s), false),
-    greatest(t.updated, extract(epoch FROM v.updated_at)::float),
-    extract(epoch FROM clock_timestamp())::float
+_COUNTS = """
+SELECT p.name, count(*) FILTER (WHERE pv.status IN ('FILTERED', 'FILTERED_EMPTY', 'FAILED')),
+    count(*) FILTER (WHERE pv.status IN ('FILTERED', 'FILTERED_EMPTY')),
+    coalesce(bool_or(pv.heartbeat_at > since.alive), false),
+    coalesce(bool_or(v.heartbeat_at > since.alive), false),
+    coalesce(extract(epoch FROM max(greatest(pv.updated_at, v.updated_at))), 0)::float,
+    extract(epoch FROM clock_timestamp())::float,
+    count(*) FILTER (WHERE v.status IN ('PENDING', 'DOWNLOADING')) AS videos_pending,
+    count(*) FILTER (WHERE v.status IN ('DOWNLOADED', 'EXTRACTING', 'EXTRACTED'))
+        AS videos_downloaded,
+    count(*) FILTER (WHERE v.status = 'EXTRACTED') AS videos_extracted,
+    count(*) FILTER (WHERE v.status = 'FAILED' OR pv.status = 'FAILED') AS videos_failed,
+    coalesce(sum(v.frame_count) FILTER (WHERE v.status = 'EXTRACTED'), 0)::bigint
+        AS extracted_frames,
+    coalesce(sum(pv.passed_frames) FILTER (WHERE pv.status IN ('FILTERED', 'FILTERED_EMPTY')), 0)
+        ::bigint AS filtered_frames
 FROM projects p JOIN project_videos pv USING (project_id) JOIN videos v USING (video_id),
-    LATERAL (SELECT extract(epoch FROM pv.updated_at)::float AS updated) t
+    (SELECT clock_timestamp() - make_interval(secs => %(alive)s) AS alive) since
+WHERE p.name = ANY(%(names)s) GROUP BY p.name
 """
-_THROUGH = ("FILTERED", "FILTERED_EMPTY", "FAILED")
+# A row that is not held was last touched when it ended. The latest are enough for a rate.
+_ENDED = """
+SELECT name, ended, seconds FROM (
+    SELECT p.name, t.ended, coalesce((pv.costs->'filter'->>'seconds')::float, 0) AS seconds,
+        row_number() OVER (PARTITION BY p.name ORDER BY t.ended DESC) AS place
+    FROM projects p JOIN project_videos pv USING (project_id), LATERAL (SELECT
+        coalesce((pv.costs->'filter'->>'ended_at')::float, extract(epoch FROM pv.updated_at)::float)
+            AS ended) t
+    WHERE p.name = ANY(%(names)s) AND pv.status IN ('FILTERED', 'FILTERED_EMPTY', 'FAILED')) r
+WHERE place <= 1000
+"""
 
 
 @dataclass(frozen=True)
@@ -85,12 +105,15 @@ class Rate:
         works.
     eta_seconds : float or None
         Until the last video is through; None if that is not known.
+    counters : dict
+        The counters of the project's row that follow videos, as of now: the row's own may lag.
     """
 
     through: int
     filtered: int
     per_minute: float
     eta_seconds: float | None
+    counters: dict[str, int] = field(default_factory=dict)
 
 
 def speed(results: Iterable[Ended], now: float, *, at_work: bool, idle: bool = False) -> Speed:
@@ -158,26 +181,37 @@ def _covered(results: list[Ended]) -> float:
 
 def paces(totals: dict[str, int]) -> dict[str, Rate]:
     """Return the rate of each project; ``totals`` has the number of its videos."""
-    by_project = defaultdict[str, list[tuple[Any, ...]]](list)
-    for name, *row in transaction(_rows, name="monitor", keep=False):
-        by_project[name].append(tuple(row))
-    return {name: _rate(by_project[name], total) for name, total in totals.items()}
+    counts, ended = transaction(partial(_rows, names=list(totals)), name="monitor", keep=False)
+    results = defaultdict[str, list[Ended]](list)
+    for name, at, seconds in ended:
+        results[name].append(Ended(at, seconds))
+    none = (0, 0, False, False, 0.0, 0.0)
+    return {
+        name: _rate(total, results[name], *counts.get(name, (none, {})))
+        for name, total in totals.items()
+    }
 
 
-def _rate(rows: list[tuple[Any, ...]], total: int) -> Rate:
-    ended = [Ended(at, took) for status, at, took, *_ in rows if status in _THROUGH]
-    filtered = sum(status in _THROUGH[:2] for status, *_ in rows)
-    now = max((row[-1] for row in rows), default=0.0)
-    filters, others = any(row[3] for row in rows), any(row[4] for row in rows)
-    touched = max((row[5] for row in rows), default=0.0)
-    idle = not filters and not others and now - touched > BRIDGED
-    results = speed(ended, now, at_work=filters, idle=idle).results
-    left = max(total - len(ended), 0)
-    return Rate(len(ended), filtered, 60 * results, left / results if results and left else None)
+def _rate(
+    total: int, results: list[Ended], counts: tuple[Any, ...], counters: dict[str, int]
+) -> Rate:
+    through, filtered, at_filter, at_work, touched, now = counts
+    idle = not at_filter and not at_work and now - touched > BRIDGED
+    found = speed(results, now, at_work=at_filter, idle=idle).results
+    left = max(total - through, 0)
+    eta = left / found if found and left else None
+    return Rate(through, filtered, 60 * found, eta, counters)
 
 
-def _rows(connection: Any) -> list[tuple[Any, ...]]:
+def _rows(
+    connection: Any, names: list[str]
+) -> tuple[dict[str, tuple[tuple[Any, ...], dict[str, int]]], list[tuple[str, float, float]]]:
     with connection.cursor() as cursor:
-        cursor.execute(_PROGRESS, {"alive": ALIVE})
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-        return rows
+        cursor.execute(_COUNTS, {"alive": ALIVE, "names": names})
+        counters = [column.name for column in cursor.description][7:]
+        counts = {
+            row[0]: (row[1:7], dict(zip(counters, row[7:], strict=True)))
+            for row in cursor.fetchall()
+        }
+        cursor.execute(_ENDED, {"names": names})
+        return counts, cursor.fetchall()

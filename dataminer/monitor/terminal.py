@@ -28,8 +28,9 @@ _RULES = {
     *("download", "extract", "embed", "filter", "dedup", "detect_shards", "detect", "report"),
     *("take_up", "batches", "all", "only_download", "only_extract", "only_filter", "only_dedup"),
 }
-# Snakemake says so when it is asked to end
-_KEPT = ("Terminating processes", "Will exit after", "Shutting down", "Complete log", "dataminer: ")
+_ASKED_TO_END = "Terminating processes on user request"
+_KEPT = ("Will exit after finishing", "Shutting down", "dataminer: ")
+_ERRORS = ("job_error", "group_error", "error")
 
 
 class RunDisplay:
@@ -60,6 +61,7 @@ class RunDisplay:
         self._hides, self._moves = not verbose and not quiet, not verbose
         self._tracker: Tracker | None = None
         self._handler: logging.Handler | None = None
+        self._filter = _Filter()
         self._block: _Block | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
@@ -71,7 +73,7 @@ class RunDisplay:
             return
         self._handler = found[0]
         if self._hides:
-            self._handler.addFilter(_is_shown)
+            self._handler.addFilter(self._filter)
         if self._moves and _is_terminal(sys.stderr):
             with suppress(OSError):
                 self._block = _Block(self._colours)
@@ -90,7 +92,7 @@ class RunDisplay:
             self._block.close()
             self._block = None
         if self._handler:
-            self._handler.removeFilter(_is_shown)
+            self._handler.removeFilter(self._filter)
         return self._look() if first else None
 
     def _watch(self) -> None:
@@ -118,13 +120,25 @@ class RunDisplay:
             print(f"dataminer: {plain(progress)}", file=sys.stderr, flush=True)
 
 
-def _is_shown(record: logging.LogRecord) -> bool:
-    """Tell whether a line is none of those in which Snakemake tells of its jobs."""
-    if record.levelno >= logging.WARNING:
-        return True
-    if getattr(record, "event", None) == "job_info":
-        return getattr(record, "rule_name", "") not in _RULES
-    return str(record.msg).startswith(_KEPT)
+class _Filter(logging.Filter):
+    """Passes what is none of the lines in which Snakemake tells of its jobs.
+
+    Once it was asked to end, jobs end with errors that say no more than that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ends = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is shown."""
+        event, text = getattr(record, "event", None), str(record.msg)
+        self._ends = self._ends or text.startswith(_ASKED_TO_END)
+        if record.levelno >= logging.WARNING:
+            return not (self._ends and event in _ERRORS)
+        if event == "job_info":
+            return getattr(record, "rule_name", "") not in _RULES
+        return text.startswith((_ASKED_TO_END, *_KEPT))
 
 
 def _is_terminal(stream: IO[str] | None) -> bool:

@@ -1,0 +1,184 @@
+"""How far a run is, from its list of batches and from rows."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from dataminer.batches import Listed
+from dataminer.config import MonitorConfig
+from dataminer.monitor import live
+from dataminer.monitor.progress import Progress, StageProgress, Tracker
+from dataminer.store import Store
+from dataminer.sync import claims, projects, stages
+from dataminer.sync.claims import owner_name
+from tests.support.postgres import execute
+from tests.support.rows import add, downloaded, extracted, failed, filtered, finished, held
+
+VIDEOS = [f"v{n}" for n in range(6)]
+CORRUPT = {"error": "x cannot be opened. Next: replace it", "error_class": "corrupt"}
+
+
+def planned(folder: Path, *videos: str, stage: str = "") -> Listed:
+    """Return the list of a run that plans videos, at one stage or at all."""
+    rules = [stage] if stage else ["download", "extract", "filter/p"]
+    members = {rule: {"b": list(videos or VIDEOS)} for rule in rules}
+    due = {"p": ["dedup", "detect", "report"]}
+    return Listed(folder, members, owner_name(), 2, datasets=due)
+
+
+def by_name(progress: Progress) -> dict[str, StageProgress]:
+    return {stage.name: stage for stage in progress.stages}
+
+
+def counts(progress: Progress) -> dict[str, tuple[int, int, int, int]]:
+    """Return of each stage how many are done, failed, being worked on, and left."""
+    found = by_name(progress).values()
+    return {stage.name: (stage.done, stage.failed, stage.running, stage.left) for stage in found}
+
+
+@pytest.fixture
+def project(database) -> int:
+    return add("p", *VIDEOS)
+
+
+def test_what_was_planned_is_counted_by_stage(database, project, tmp_path):
+    tracker = Tracker(planned(tmp_path), time.time())
+    assert counts(tracker.look()) == dict.fromkeys(("download", "extract", "filter"), (0, 0, 0, 6))
+    for video in ("v0", "v1"):
+        extracted(video, frames=70)
+    filtered("v0", project, passed=40)
+    downloaded("v2")
+    held(stages.EXTRACT, video_id="v2")
+    failed("v3")
+    downloaded("v4")
+    finished(stages.EXTRACT, "FAILED", CORRUPT, video_id="v4")
+    claims.release(
+        held(stages.DOWNLOAD, video_id="v5"), error="x", error_class="network", counts=False
+    )
+    found = Tracker(planned(tmp_path), time.time() - 60).look()
+    assert counts(found) == {
+        "download": (4, 1, 0, 1),
+        "extract": (2, 2, 1, 2),
+        "filter": (1, 2, 0, 3),
+    }
+    assert by_name(found)["extract"].size == 140
+    assert by_name(found)["filter"].size == 40
+    assert found.failures == {"corrupt": 1, "empty": 1}
+    assert found.to_retry == {"network": 1}
+    assert found.datasets["dedup"] == {"waiting": 1, "running": 0, "done": 0}
+    assert found.idle_seconds is None
+
+
+def test_a_run_that_goes_on_sees_each_change(database, project, tmp_path):
+    tracker = Tracker(planned(tmp_path), time.time() - 1)
+    for done in range(3):
+        tracker._ask_at = 0.0
+        assert by_name(tracker.look())["download"].done == done
+        downloaded(f"v{done}")
+
+
+def test_what_is_made_anew_counts_once_it_is_made(database, project, tmp_path):
+    for video in VIDEOS:
+        extracted(video)
+    execute(database, "ALTER TABLE videos DISABLE TRIGGER USER")
+    execute(database, "UPDATE videos SET updated_at = now() - interval '1 hour'")
+    execute(database, "ALTER TABLE videos ENABLE TRIGGER USER")
+    columns = {"frames_dir": "y", "frame_count": 7}
+    finished(stages.EXTRACT, "EXTRACTED", columns, video_id="v0")
+    found = Tracker(planned(tmp_path, stage="extract"), time.time() - 60).look()
+    assert counts(found) == {"extract": (1, 0, 0, 5)}
+
+
+def test_a_video_that_failed_before_and_is_not_tried_again_is_lost_to_filter(
+    database, project, tmp_path
+):
+    failed("v0")
+    listed = planned(tmp_path, *VIDEOS[1:])
+    listed.members["filter/p"]["b"].append("v0")
+    found = Tracker(listed, time.time() + 60).look()
+    assert counts(found)["filter"] == (0, 1, 0, 5)
+
+
+def test_rates_and_time_left_come_from_the_results(database, project, tmp_path):
+    now = time.time()
+    for n in range(3):
+        claims.finish(
+            held(stages.DOWNLOAD, video_id=f"v{n}"), "DOWNLOADED", {"video_path": "x"},
+            lambda: None, {"seconds": 20, "bytes": 1000, "ended_at": now - 40 + 20 * n},
+        )  # fmt: skip
+    (stage,) = Tracker(planned(tmp_path, stage="download"), now - 70).look().stages
+    assert stage.size == 3000
+    assert stage.per_minute == pytest.approx(3, rel=0.1)
+    assert stage.size_per_second == pytest.approx(50, rel=0.1)
+    assert stage.left_seconds == pytest.approx(60, rel=0.1)
+    execute(
+        database,
+        "INSERT INTO breakers (source, strikes, open_until, reason)"
+        " VALUES ('s', 1, now() + interval '1 hour', 'r')",
+    )
+    found = Tracker(planned(tmp_path, stage="download"), now - 70).look()
+    assert found.stages[0].left_seconds is None, "nobody knows how long a source refuses"
+    assert found.left_seconds is None
+    assert [pause["source"] for pause in found.pauses] == ["s"]
+
+
+def test_datasets_follow_their_project(database, project, tmp_path):
+    for video in VIDEOS:
+        extracted(video)
+        filtered(video, project)
+    projects.refresh([project])
+    tracker = Tracker(planned(tmp_path), time.time() - 60, Store(tmp_path))
+    claim = held(stages.DEDUP, project_id=project)
+    assert tracker.look().datasets["dedup"]["running"] == 1
+    cost = {"seconds": 1, "ended_at": time.time()}
+    columns = {"dedup_dir": "d", "unique_frames": 3}
+    claims.finish(claim, "DETECT_READY", columns, lambda: None, cost)
+    report = Store(tmp_path).report("p") / "index.html"
+    report.parent.mkdir(parents=True)
+    report.touch()
+    tracker._ask_at = 0.0
+    found = tracker.look().datasets
+    assert {name: counts["done"] for name, counts in found.items()} == {
+        "dedup": 1,
+        "detect": 0,
+        "report": 1,
+    }
+
+
+def test_where_the_database_is_away_the_numbers_stay(database, project, tmp_path, monkeypatch):
+    downloaded("v0")
+    tracker = Tracker(planned(tmp_path), time.time() - 60)
+    before = tracker.look()
+    with monkeypatch.context() as away:
+        away.setenv("DATABASE_URL", "postgresql://u:secret@127.0.0.1:9/none")
+        tracker._ask_at = 0.0
+        lost = tracker.look()
+        fresh = Tracker(planned(tmp_path), time.time()).look()
+    assert lost.stages == before.stages
+    assert "cannot be reached" in (lost.trouble or "")
+    assert "secret" not in (lost.trouble or "")
+    assert fresh.trouble and fresh.stages[0].total == 6
+    assert tracker.look().trouble is None, "it is asked again at once"
+
+
+def test_the_monitor_shows_the_same_numbers_as_the_run(database, project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path(".snakemake", "dataminer", "20260101-000000-abcdef")
+    folder.mkdir(parents=True)
+    planned(folder).write()
+    downloaded("v0")
+    watch = live.Watch(["p"], MonitorConfig(), read_only=True)
+    own = Tracker.of_list(folder / "batches.json")
+    assert own
+    (run,) = watch.look().runs
+    assert (run.projects, run.stages) == (["p"], own.look().stages)
+    assert (
+        live.Watch(["p"], MonitorConfig()).look().as_json()["runs"][0]["words"]["projects"] == "p"
+    )
+    ended = Listed(folder, {}, f"{owner_name().partition(':')[0]}:999999999", 2, datasets={"p": []})
+    ended.write()
+    assert watch.look().runs == []
+    assert Tracker.of_list(tmp_path / "none.json") is None

@@ -1,0 +1,122 @@
+"""The text of a run's progress: the block of a terminal, and the line of a file."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from dataminer.monitor.block import block, pauses_until, plain
+from dataminer.monitor.progress import Progress, StageProgress
+
+PAUSE: dict[str, Any] = {
+    "source": "youtube",
+    "reason": "it asks to sign in and confirm that you are not a bot",
+    "open_until": datetime(2000, 1, 2, 14, 30, tzinfo=UTC),
+    "seconds_left": 5400.0,
+}
+PROGRESS = Progress(
+    projects=["birds"],
+    seconds=754.0,
+    stages=[
+        StageProgress("download", 200, 150, 2, 4, 1_234_567_890, 12.04, 1.6e6, None),
+        StageProgress("extract", 200, 100, 2, 2, 31_200, 8.1, 42.0, 726.0),
+        StageProgress("filter", 200, 60, 2, 0, 15_023, 120.4, 500.0, 69.0),
+    ],
+    datasets={
+        name: {"waiting": 1, "running": 0, "done": 0} for name in ("dedup", "detect", "report")
+    },
+    failures={"corrupt": 1, "empty": 1},
+    to_retry={"bot_check": 4},
+    pauses=[PAUSE],
+)
+AT_80 = """\
+birds  52% done, after 12 min
+download  ━━━━━━━━━━━━╍┄┄┄┄  150 of 200  1.2 GB, 1.6 MB/s  12.0/min
+extract   ━━━━━━━━╍┄┄┄┄┄┄┄┄  100 of 200     31,200 frames   8.1/min  12 min left
+filter    ━━━━━╍┄┄┄┄┄┄┄┄┄┄┄   60 of 200     15,023 frames   120/min   1 min left
+dedup waiting, detect waiting, report waiting
+2 failed: 1 corrupt, 1 empty
+4 to be tried again: 4 bot_check
+youtube pauses until 2000-01-02 14:30:00 UTC: it asks to sign in and confirm th…
+"""
+AT_120 = """\
+birds  52% done, after 12 min
+download  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╍┄┄┄┄┄┄┄┄┄┄┄┄┄┄  150 of 200  1.2 GB, 1.6 MB/s  12.0/min
+extract   ━━━━━━━━━━━━━━━━━━━━━━━━━━━━╍┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄  100 of 200     31,200 frames   8.1/min  12 min left
+filter    ━━━━━━━━━━━━━━━━━╍┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄   60 of 200     15,023 frames   120/min   1 min left
+dedup waiting, detect waiting, report waiting
+2 failed: 1 corrupt, 1 empty
+4 to be tried again: 4 bot_check
+youtube pauses until 2000-01-02 14:30:00 UTC: it asks to sign in and confirm that you are not a bot
+"""  # noqa: E501
+LINE = (
+    "download 150 of 200 (1.2 GB, 1.6 MB/s, 12.0/min); "
+    "extract 100 of 200 (31,200 frames, 8.1/min, 12 min left); "
+    "filter 60 of 200 (15,023 frames, 120/min, 1 min left); "
+    "dedup waiting, detect waiting, report waiting; "
+    "2 failed: 1 corrupt, 1 empty; "
+    "4 to be tried again: 4 bot_check; "
+    "youtube pauses until 2000-01-02 14:30:00 UTC: "
+    "it asks to sign in and confirm that you are not a bot; "
+    "52% done, after 12 min"
+)
+
+
+def drawn(progress: Progress, width: int) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width).print(block(progress))
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+@pytest.mark.parametrize(("width", "text"), [(80, AT_80), (120, AT_120)])
+def test_the_block_fits_its_terminal(width, text):
+    assert drawn(PROGRESS, width) == text
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_the_line_of_a_file_tells_the_same():
+    assert plain(PROGRESS) == LINE
+
+
+def test_time_is_left_in_all_once_it_is_known_of_all_stages():
+    known = replace(PROGRESS, left_seconds=4000.0, pauses=[])
+    assert drawn(known, 80).startswith("birds  52% done, about 1 h 06 min left, after 12 min\n")
+    through = [replace(stage, done=198, failed=2) for stage in PROGRESS.stages]
+    text = drawn(replace(known, stages=through), 80)
+    assert text.startswith("birds  all videos are through, after 12 min\n")
+    assert text.count(" done\n") == 3
+    assert "/min" not in text, "what is done has no rate"
+
+
+def test_a_database_that_is_away_and_a_run_that_stands_still_are_told():
+    lost = replace(PROGRESS, trouble="connection refused", idle_seconds=600.0, pauses=[])
+    assert drawn(lost, 80).splitlines()[-2:] == [
+        "nobody has worked on anything for 10 min",
+        "the database does not answer, asking again: connection refused",
+    ]
+
+
+def test_datasets_of_several_projects_are_counted():
+    several = replace(
+        PROGRESS,
+        projects=["a", "b", "c", "d", "e"],
+        datasets={"dedup": {"waiting": 3, "running": 1, "done": 1}},
+    )
+    text = drawn(several, 80)
+    assert text.startswith("a, b, c and 2 more  52% done")
+    assert "\ndedup 1 of 5 (1 running)\n" in text
+
+
+def test_a_pause_that_ends_today_needs_no_day():
+    assert pauses_until(PAUSE, PAUSE["open_until"]) == "pauses until 14:30:00 UTC"
+    assert pauses_until({**PAUSE, "seconds_left": 0}) == "pauses until one job has asked it again"
+
+
+def test_what_strangers_wrote_is_no_markup():
+    strange = replace(PROGRESS, pauses=[{**PAUSE, "reason": "[bold]x[/]"}])
+    assert "[bold]x[/]" in drawn(strange, 120)
