@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from statistics import median
 from typing import Any
 
 from dataminer.db.connection import transaction
@@ -18,6 +19,7 @@ from dataminer.db.connection import transaction
 WINDOW = 600.0  # seconds of work that a rate is taken over
 BRIDGED = 60.0  # seconds between two results that still count as work: a job starts, and the like
 _LEAST = 5.0  # seconds of work before which a rate says nothing
+_FREAK = 10.0  # times as long as usual, of the same length: more than that, somebody slept
 ALIVE = 300.0  # seconds: a claim with an older heartbeat is no sign of work
 
 _COUNTS = """
@@ -130,7 +132,7 @@ def speed(results: Iterable[Ended], now: float, *, at_work: bool, idle: bool = F
     idle : bool
         Whether nobody works on anything: then nothing is known of the future.
     """
-    latest = sorted(results, key=lambda result: result.at, reverse=True)
+    latest = sorted(_awake(list(results)), key=lambda result: result.at, reverse=True)
     if idle or not latest:
         return Speed()
     active, low = 0.0, latest[0].at
@@ -152,6 +154,22 @@ def speed(results: Iterable[Ended], now: float, *, at_work: bool, idle: bool = F
     if active < _LEAST:
         return Speed()
     return Speed(count / active, work / active, size / active)
+
+
+def _awake(results: list[Ended]) -> list[Ended]:
+    """Return results without the time that whoever made them was stopped.
+
+    A job that is stopped and continued, or whose file system hangs, does not know: its result seems
+    to take many times as long as any other.
+    """
+    each = [result.seconds / result.work for result in results if result.seconds]
+    if not each:
+        return results
+    usual = _FREAK * median(each)
+    return [
+        replace(result, seconds=min(result.seconds, max(usual * result.work, _LEAST)))
+        for result in results
+    ]
 
 
 def overlap(stages: Iterable[Iterable[Ended]]) -> float:

@@ -38,6 +38,19 @@ def test_a_suspended_machine_slows_nothing():
     assert speed(every(10, 20), 3900, at_work=True).results > 0.07
 
 
+def test_a_job_that_was_stopped_for_an_hour_slows_little():
+    stopped = Ended(200 + 3610, 3610, work=2)
+    found = speed([*every(10, 20), stopped], 3810, at_work=True).results
+    assert found == pytest.approx(21 / 300)
+
+
+def test_a_long_video_may_take_long():
+    long = Ended(200 + 2000, 2000, work=400)
+    assert speed([*every(10, 20), long], 2200, at_work=True).work == pytest.approx(
+        402 / 2010, rel=0.01
+    )
+
+
 def test_starts_of_jobs_between_results_are_part_of_the_work():
     assert speed(every(20, 30, took=5), 600, at_work=False).results == pytest.approx(0.05, rel=0.03)
 

@@ -1,0 +1,121 @@
+"""What a run shows: a block that moves in a terminal, lines in a file, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import videos
+from tests.support.http_server import serve
+from tests.support.paths import BIN, ROOT
+from tests.support.runs import Gate, Run, populate, until
+from tests.support.site import Site
+from tests.support.terminal import Terminal
+
+COMMAND = [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "-c2", "only_dedup"]
+UP, HIDE = b"\x1b[1A", b"\x1b[?25l"  # a line up; hide the cursor
+
+
+@pytest.fixture
+def gate(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """A project of a good video, a broken one, and one whose download the test holds up."""
+    folder = tmp_path_factory.mktemp("clips")
+    videos.make_video(folder / "good.mp4")
+    videos.make_video(folder / "slow.mp4", frames=30)
+    (folder / "empty.mp4").touch()
+    gate = Gate(folder / "slow.mp4")
+    with serve() as http:
+        files = [str(folder / "good.mp4"), str(folder / "empty.mp4")]
+        populate(site, {"files": files, "urls": [http.add("/slow.mp4", gate)]})
+        yield gate
+        gate.open()
+
+
+def terminal(site: Site, *arguments: str) -> Terminal:
+    return Terminal([*COMMAND, *arguments], site.folder, site.environment())
+
+
+def last_of(text: str) -> str:
+    """Return what stands below the last block."""
+    return text.rpartition("This run took")[2]
+
+
+def test_a_block_moves_in_a_terminal_and_gives_way_to_what_came_of_the_run(site, gate):
+    with terminal(site) as window:
+        window.until("download  ")
+        window.until("1 of 3")
+        window.until("1 failed: 1 empty")
+        gate.open()
+        assert window.end() == 0, window.text
+        assert window.settings_now() == window.settings
+    assert window.seen.count(UP) > 3, "the block was drawn over itself"
+    assert HIDE not in window.seen, "a run that is killed could not bring the cursor back"
+    for line in ("Finished jobid", "Select jobs", "Execute "):
+        assert line not in window.text
+    assert "dataminer: download: 3 due (3 new)" in window.text
+    told = [line for line in window.text.splitlines() if " FAILED: " in line]
+    assert told and all(line.startswith("dataminer: video empty-") for line in told), told
+    assert any(line.endswith("`dataminer retry --class empty --project birds`") for line in told)
+    end = last_of(window.text)
+    assert "2 downloaded" in end
+    assert "\nbirds: DETECT_READY, 2 of 3 videos extracted, 1 failed\n" in end
+    assert "  failed    1 empty: empty-" in end
+    assert "dataminer export birds --format imagefolder --frames-only --to exports/birds" in end
+    assert "snakemake --config project=birds" in end
+    assert "━" not in end
+
+
+def test_ctrl_c_leaves_the_terminal_as_it_was(site, gate):
+    with terminal(site) as window:
+        window.until("1 of 3")
+        window.interrupt()
+        assert window.end() == 1, window.text
+        assert window.settings_now() == window.settings
+    assert HIDE not in window.seen
+    assert "Terminating processes on user request" in window.text
+    assert "Traceback" not in window.text
+    end = last_of(window.text)
+    assert "\nbirds: FILTERING" in end
+    assert "  go on     snakemake --config project=birds" in end
+    assert "━" not in end
+
+
+def test_in_a_file_there_are_plain_lines(site, gate):
+    run = Run(site, "only_dedup")
+    until(lambda: "\ndataminer: download 1 of 3 (" in run.said, run, "a line of progress")
+    gate.open()
+    assert run.end() == 0, run.said
+    assert "\x1b" not in run.said
+    assert "━" not in run.said
+    assert "Finished jobid" not in run.said
+    assert "2 downloaded" in last_of(run.said)
+    (log,) = (site.folder / ".snakemake" / "log").glob("*.log")
+    assert "Finished jobid" in log.read_text(), "Snakemake's own log has all its lines"
+
+
+@pytest.mark.parametrize(
+    ("option", "lines", "moves", "ends"),
+    [("--verbose", True, False, True), ("--quiet=host", True, True, True),
+     ("--quiet=progress", False, False, True), ("--quiet=all", False, False, False)],
+)  # fmt: skip
+def test_snakemakes_own_lines_and_silence_are_there_for_the_asking(
+    site, gate, option, lines, moves, ends
+):
+    gate.open()
+    with terminal(site, option) as window:
+        assert window.end() == 0, window.text
+    assert ("Finished jobid" in window.text) is lines
+    assert ("━" in window.text) <= moves, "and a short run may show no block at all"
+    assert ("birds: DETECT_READY" in window.text) is ends
+
+
+def test_looking_shows_no_block(site: Site, tmp_path: Path):
+    clip = videos.make_video(tmp_path / "clip.mp4")
+    populate(site, {"files": [str(clip)]})
+    for option in ("-n", "--dag", "--rulegraph", "--lint"):
+        with terminal(site, option) as window:
+            window.end()
+        assert "━" not in window.text
+        assert "This run took" not in window.text
