@@ -20,6 +20,7 @@ from dataminer.store import ANNOTATIONS_FILE, Store
 _WIDTH = 80
 _LABEL = 10  # columns
 _CLASSES = 6  # of failures that are told of
+_REASON = 140  # characters of one
 _DONE = {"download": "downloaded", "extract": "extracted", "embed": "seen", "filter": "filtered"}
 
 
@@ -61,7 +62,8 @@ def summary(seen: Snapshot, store: Store, progress: Progress | None = None) -> l
     store, progress : Store, Progress
         See :func:`show`.
     """
-    lines = ["", *_run(progress)]
+    told = list(_run(progress))
+    lines = ["", *told] if told else []
     for project in seen.projects:
         lines += ["", *_project(project, seen, store)]
     return [*lines, ""]
@@ -126,9 +128,9 @@ def _frames(project: dict[str, Any]) -> str:
 def _failures(failures: list[dict[str, Any]]) -> Iterator[str]:
     classes = by_class(failures, ())
     for name, count, step in classes[:_CLASSES]:
-        example = next(row["video_id"] for row in failures if (row["error_class"] or "") == name)
-        told = f"{count:,} {name}, for example {example}" if count > 1 else f"1 {name}: {example}"
-        yield from _part("failed", f"{told}. Next: {step or f'`dataminer why {example}`'}")
+        row = next(row for row in failures if (row["error_class"] or "") == name)
+        told = f"{count:,} {name}{', for example' if count > 1 else ''}: {_reason(row)}"
+        yield from _part("failed", f"{told} Next: {step or _why(row)}")
     if len(classes) > _CLASSES:
         rest = {name: count for name, count, _ in classes[_CLASSES:]}
         yield from _part("failed", f"{counted(rest)}: `dataminer status` has their next steps")
@@ -137,15 +139,25 @@ def _failures(failures: list[dict[str, Any]]) -> Iterator[str]:
 def _waits(to_retry: list[dict[str, Any]]) -> Iterator[str]:
     rows = [row for row in to_retry if row["video_id"]]
     for name, count, step in by_class((), rows):
-        times = [
-            row["not_before"]
-            for row in rows
-            if (row["error_class"] or "") == name and row["not_before"]
-        ]
+        mine = [row for row in rows if (row["error_class"] or "") == name]
+        latest = max((row["not_before"] for row in mine if row["not_before"]), default=None)
         when = ""
-        if times and max(times) > datetime.now(UTC):
-            when = f" until {max(times).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        yield from _part("waits", f"{videos(count)}{when}, {name}. Next: {step}")
+        if latest and latest > datetime.now(UTC):
+            when = f" until {latest.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        example = ", for example" if count > 1 else ""
+        told = f"{videos(count)}{when}, {name}{example}: {_reason(mine[0])}"
+        yield from _part("waits", f"{told} Next: {step or _why(mine[0])}")
+
+
+def _reason(row: dict[str, Any]) -> str:
+    """Return what happened to a video, as a short sentence that names it."""
+    reason = (row["error"] or "").partition(" Next: ")[0].rstrip(".")
+    named = reason if row["video_id"] in reason else f"{row['video_id']}: {reason}"
+    return f"{textwrap.shorten(named, _REASON, placeholder=' …')}."
+
+
+def _why(row: dict[str, Any]) -> str:
+    return f"`{commands.dataminer('why', row['video_id'])}`"
 
 
 def _results(project: dict[str, Any], store: Store) -> Iterator[str]:

@@ -126,7 +126,7 @@ def test_what_a_run_could_not_do_is_still_due(new_site, start, http, clips):
     status, attempts, owner, error, error_class = story(site)
     assert (status, attempts, owner, error_class) == ("PENDING", 0, None, "killed")
     assert error.startswith("the job died: SIGKILL. Next: run snakemake again")
-    assert "the job died: SIGKILL" in run.said  # in the table that ends the run
+    assert "the job died: SIGKILL" in run.said  # in what ends the run
     came = there()
     site.mine("only_download")
     assert story(site) == ("DOWNLOADED", 0, None, None, None)

@@ -92,6 +92,7 @@ class Run:
                     "slurm",
                     "--latency-wait",
                     "10",
+                    "--quiet=host",  # the other lines of Snakemake are shown, those of jobs too
                     *self.arguments,
                 ],
                 cwd=self.site.folder,

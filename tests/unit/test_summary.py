@@ -45,7 +45,7 @@ def project(name: str = "birds", **values: Any) -> dict[str, Any]:
 
 def row(video_id: str, error_class: str, **values: Any) -> dict[str, Any]:
     named = {"project": "birds", "video_id": video_id, "error_class": error_class}
-    return {**named, "error": "x", "not_before": None, **values}
+    return {**named, "error": f"{video_id}.mp4 broke. Next: x", "not_before": None, **values}
 
 
 def seen(**parts: Any) -> Snapshot:
@@ -83,11 +83,12 @@ This run took 12 min: 198 downloaded (1.2 GB), 198 extracted (31,200 frames),
 
 birds: COMPLETE, 198 of 200 videos extracted, 2 failed
   frames    31,200 taken out, 15,023 good, 2 unique; 2 objects
-  failed    2 corrupt, for example clip101. Next: replace the file, if it is
-            yours, and
+  failed    2 corrupt, for example: clip101.mp4 broke. Next: replace the file,
+            if it is yours, and
             dataminer retry --download clip101 --download clip102
             (this one cannot be decoded)
-  failed    1 empty: clip017. Next: replace the file, which has no bytes, then
+  failed    1 empty: clip017.mp4 broke. Next: replace the file, which has no
+            bytes, then
             dataminer retry --class empty --project birds
   pauses    youtube until 2030-01-02 14:30:00 UTC, then one job goes first: it
             asks to sign in
@@ -107,8 +108,8 @@ def test_a_project_that_waits_says_until_when_and_how_it_goes_on(store):
     )  # fmt: skip
     text = "\n".join(summary(seen(projects=[unfinished], to_retry=waiting), store))
     assert "birds: FILTERING, 0 of 200 videos extracted\n" in text
-    assert f"  waits     2 videos until {LATER:%Y-%m-%d %H:%M:%S} UTC, network. Next: run\n" in text
-    assert "            snakemake --config project=birds\n" in text
+    assert f"  waits     2 videos until {LATER:%Y-%m-%d %H:%M:%S} UTC, network, for " in text
+    assert "            broke. Next: run\n            snakemake --config project=birds\n" in text
     assert "  go on     snakemake --config project=birds" in text
     assert "export" not in text
     assert "took" not in text
