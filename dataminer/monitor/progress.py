@@ -6,6 +6,7 @@ The run's own list of batches says what was planned, rows say what has come of i
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +31,8 @@ from dataminer.urls import masked_row
 
 _SINCE_SLACK = 120.0  # seconds: a row is written before its files are in place, and committed after
 _CLOCK_SLACK = 5.0  # seconds that the clocks of a file server and this machine may differ
-_SHARE, _LONGEST = 0.05, 30.0  # of the time that is spent on asking; seconds between two looks
+_ENOUGH = 2000  # of the latest results are looked at for a rate
+_SHARE, _LONGEST = 0.05, 60.0  # of the time that is spent on asking; seconds between two looks
 _KEEP_SECONDS = 7 * 24 * 3600  # of the list of a run on another machine, which may have ended
 
 _VIDEOS = """
@@ -228,19 +230,19 @@ class Tracker:
         """Whose run it is."""
         return sorted({*self._planned.get("filter", {}), *self._datasets})
 
-    def look(self, *, now: float | None = None) -> Progress:
-        """Ask the database how far the run is; where it does not answer, the numbers stay.
+    def look(self, *, anew: bool = False) -> Progress:
+        """Ask the database how far the run is; if it does not answer, the numbers stay.
 
         Parameters
         ----------
-        now : float, optional
-            The time in seconds since 1970, for tests.
+        anew : bool
+            Ask even if that took long a moment ago.
         """
         began = time.monotonic()
-        if self._latest and not self._latest.trouble and began < self._ask_at:
+        if self._latest and not (anew or self._latest.trouble) and began < self._ask_at:
             return self._latest
         try:
-            self._latest = self._look(now)
+            self._latest = self._look()
         except (DataminerError, psycopg2.Error, OSError) as error:
             before = self._latest or self.judge(time.time(), time.time(), {}, [])
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -249,7 +251,7 @@ class Tracker:
         self._ask_at = began + took + min(took / _SHARE, _LONGEST)
         return self._latest
 
-    def _look(self, now: float | None) -> Progress:
+    def _look(self) -> Progress:
         values = {"names": self.projects, "since": self._since, "alive": ALIVE}
         with reading("progress") as session, session.cursor() as cursor:
             cursor.execute(_NOW)
@@ -267,7 +269,7 @@ class Tracker:
         wall = time.time()
         # when the run began, by the database's clock
         began = self._began + database_now - wall
-        return self.judge(now or database_now, began, projects, [masked_row(row) for row in rows])
+        return self.judge(database_now, began, projects, [masked_row(row) for row in rows])
 
     def judge(
         self,
@@ -437,7 +439,7 @@ class _Counted:
     running: int = 0
     size: float = 0.0
     left: list[str] = field(default_factory=list)
-    results: dict[str, Ended] = field(default_factory=dict)
+    results: list[tuple[float, float, float, str]] = field(default_factory=list)
     lengths: dict[str, float] = field(default_factory=dict)
 
     def knows(self, video_id: str, row: _Video | None) -> None:
@@ -457,31 +459,39 @@ class _Counted:
         self.done += 1
         self.size += size or 0.0
         if at is not None and at >= since:
-            self.results[video_id] = Ended(at, seconds or 0.0, size=size or 0.0)
+            self.results.append((at, seconds or 0.0, size or 0.0, video_id))
 
     def lost(self, video_id: str, at: float | None) -> None:
         """Count a video that will have no result; ``at`` is None if it was lost before."""
         self.failed += 1
         if at is not None:
-            self.results[video_id] = Ended(at)
+            self.results.append((at, 0.0, 0.0, video_id))
 
-    @property
-    def ended(self) -> Iterable[Ended]:
-        """What came of the stage in this run."""
-        return self.results.values()
+    @cached_property
+    def ended(self) -> list[Ended]:
+        """What came of the stage in this run last."""
+        return [
+            Ended(at, seconds, self._work(video_id), size)
+            for at, seconds, size, video_id in self._latest
+        ]
+
+    @cached_property
+    def _latest(self) -> list[tuple[float, float, float, str]]:
+        return heapq.nlargest(_ENOUGH, self.results)
+
+    @cached_property
+    def _usual(self) -> float | None:
+        known = [self.lengths[v] for *_, v in self._latest if v in self.lengths]
+        return sum(known) / len(known) if known else None
+
+    def _work(self, video_id: str) -> float:
+        # a video of unknown length is taken for one like those that have ended
+        return estimate(self.lengths.get(video_id, self._usual))
 
     def progress(self, now: float, *, idle: bool) -> StageProgress:
         """Return how far the stage is, how fast it goes, and how long the rest takes."""
-        known = [self.lengths[video] for video in self.results if video in self.lengths]
-        usual = sum(known) / len(known) if known else None
-
-        def work(video_id: str) -> float:
-            # a video of unknown length is taken for one like those that have ended
-            return estimate(self.lengths.get(video_id, usual))
-
-        ended = [replace(found, work=work(video)) for video, found in self.results.items()]
-        found = speed(ended, now, at_work=self.running > 0, idle=idle)
-        rest = sum(map(work, self.left))
+        found = speed(self.ended, now, at_work=self.running > 0, idle=idle)
+        rest = sum(map(self._work, self.left))
         seconds = 0.0 if not rest else rest / found.work if found.work else None
         counts = (self.total, self.done, self.failed, self.running, round(self.size))
         return StageProgress(self.name, *counts, 60 * found.results, found.size, seconds)

@@ -93,7 +93,7 @@ class RunDisplay:
             self._block = None
         if self._handler:
             self._handler.removeFilter(self._filter)
-        return self._look() if first else None
+        return self._look(anew=True) if first else None
 
     def _watch(self) -> None:
         pause = EACH if self._block else FIRST
@@ -105,10 +105,10 @@ class RunDisplay:
             with suppress(Exception):
                 self._show(progress)
 
-    def _look(self) -> Progress | None:
+    def _look(self, *, anew: bool = False) -> Progress | None:
         with suppress(Exception):
             self._tracker = self._tracker or self._track()
-            return self._tracker.look() if self._tracker else None
+            return self._tracker.look(anew=anew) if self._tracker else None
         return None
 
     def _show(self, progress: Progress) -> None:

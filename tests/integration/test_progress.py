@@ -75,8 +75,7 @@ def test_what_was_planned_is_counted_by_stage(database, project, tmp_path):
 def test_a_run_that_goes_on_sees_each_change(database, project, tmp_path):
     tracker = Tracker(planned(tmp_path), time.time() - 1)
     for done in range(3):
-        tracker._ask_at = 0.0
-        assert by_name(tracker.look())["download"].done == done
+        assert by_name(tracker.look(anew=True))["download"].done == done
         downloaded(f"v{done}")
 
 
@@ -139,8 +138,7 @@ def test_datasets_follow_their_project(database, project, tmp_path):
     report = Store(tmp_path).report("p") / "index.html"
     report.parent.mkdir(parents=True)
     report.touch()
-    tracker._ask_at = 0.0
-    found = tracker.look().datasets
+    found = tracker.look(anew=True).datasets
     assert {name: counts["done"] for name, counts in found.items()} == {
         "dedup": 1,
         "detect": 0,
@@ -154,8 +152,7 @@ def test_where_the_database_is_away_the_numbers_stay(database, project, tmp_path
     before = tracker.look()
     with monkeypatch.context() as away:
         away.setenv("DATABASE_URL", "postgresql://u:secret@127.0.0.1:9/none")
-        tracker._ask_at = 0.0
-        lost = tracker.look()
+        lost = tracker.look(anew=True)
         fresh = Tracker(planned(tmp_path), time.time()).look()
     assert lost.stages == before.stages
     assert "cannot be reached" in (lost.trouble or "")
