@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from dataminer.batches import Listed
 from dataminer.config import MonitorConfig
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, advice
 from dataminer.monitor import web
@@ -29,6 +30,7 @@ from dataminer.report.gather import gather
 from dataminer.report.page import write_report
 from dataminer.store import Store
 from dataminer.sync import projects, stages
+from dataminer.sync.claims import owner_name
 from dataminer.sync.report import facts
 from tests.support.fixtures_browser import Opened
 from tests.support.paths import ROOT
@@ -344,6 +346,24 @@ def test_the_live_page_in_a_browser(live: Served, opened: Opened):
     assert page.get_attribute(".project a", "href") == "report/birds"
     assert opened.said == []
     assert opened.away(live.url) == []
+
+
+@pytest.mark.browser
+def test_a_run_at_work_is_shown_as_its_terminal_shows_it(
+    live: Served, opened: Opened, tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder = Path(".snakemake", "dataminer", "20260101-000000-abcdef")
+    folder.mkdir(parents=True)
+    members = {"download": {"b": ["v0", "v1"]}}
+    Listed(folder, members, owner_name(), 2, datasets={"birds": ["dedup"]}).write()
+    opened.page.goto(live.url)
+    opened.page.wait_for_selector("#runs .step")
+    told = opened.page.inner_text("#runs")
+    assert "run at work" in told
+    assert "of 2" in told
+    assert "dedup waiting" in told
+    assert opened.said == []
 
 
 @pytest.mark.browser
