@@ -1,0 +1,129 @@
+"""What of a run's output is shown, and what becomes of what others write to its terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import pytest
+
+from dataminer.monitor import terminal
+from dataminer.monitor.terminal import RunDisplay
+from tests.support.paths import ROOT
+from tests.support.terminal import Terminal
+
+DEFAULT = "DefaultStreamHandler"
+# a run that writes in every way while its block stands, and ends without taking it away
+WRITES = """
+import logging, os, subprocess, sys, time
+from dataminer.monitor import terminal
+from tests.support.progress import Following
+
+terminal.EACH = 0.1
+logger = logging.getLogger("snakemake")
+handler = logging.StreamHandler()
+handler.name = "DefaultStreamHandler"
+logger.addHandler(handler)
+display = terminal.RunDisplay(Following)
+display.start(logger)
+time.sleep(1)
+logger.warning("a warning %s", "x" * 100)
+print("to stderr", file=sys.stderr)
+print("to stdout", flush=True)
+job = "echo of a job >&2; printf 'half a ' >&2; echo line; printf '1%%\\r2%%\\r3%%\\n'"
+subprocess.run(["sh", "-c", job])
+time.sleep(1)
+raise SystemExit("an error")
+"""
+
+
+def record(text: str | None = None, level: int = logging.INFO, **fields: Any) -> logging.LogRecord:
+    return logging.makeLogRecord({"msg": text, "levelno": level, **fields})
+
+
+def shown(*records: logging.LogRecord) -> list[bool]:
+    found = terminal._Filter()
+    return [found.filter(one) for one in records]
+
+
+def test_lines_of_jobs_are_hidden_and_those_that_matter_are_not():
+    assert (
+        shown(
+            record("Select jobs to execute..."),
+            record("Execute 2 jobs...", event="job_started"),
+            record("Finished jobid: 3", event="job_finished"),
+            record(None, event="progress"),
+            record(None, event="job_info", rule_name="extract"),
+            record("Job 3 has been submitted with SLURM jobid 12"),
+        )
+        == [False] * 6
+    )
+    assert (
+        shown(
+            record(None, event="job_info", rule_name="weights"),
+            record("dataminer: the store has moved"),
+            record("Shutting down, this might take some time."),
+            record("x", logging.WARNING),
+            record("x", logging.ERROR, event="job_error"),
+            record("x", logging.ERROR, event="error"),
+        )
+        == [True] * 6
+    )
+
+
+def test_jobs_that_end_because_the_run_does_are_no_errors():
+    assert shown(
+        record("Terminating processes on user request, this might take some time."),
+        record("x", logging.ERROR, event="job_error"),
+        record("x", logging.ERROR),
+    ) == [True, False, True]
+
+
+def logger_with(name: str) -> logging.Logger:
+    logger = logging.Logger("snakemake")
+    handler = logging.StreamHandler()
+    handler.name = name
+    logger.addHandler(handler)
+    return logger
+
+
+@pytest.mark.parametrize(
+    ("name", "quiet"), [("of another", ()), (DEFAULT, ("all",)), (DEFAULT, ("progress",))]
+)
+def test_another_logger_and_silence_are_left_alone(name, quiet):
+    logger = logger_with(name)
+    display = RunDisplay(lambda: None, quiet=quiet)
+    display.start(logger)
+    assert not logger.handlers[0].filters
+    assert display.stop() is None
+
+
+def test_no_error_leaves_it(monkeypatch, capsys):
+    def explode() -> None:
+        raise ValueError("x")
+
+    monkeypatch.setattr(terminal, "FIRST", 0.01)
+    logger = logger_with(DEFAULT)
+    display = RunDisplay(explode)
+    display.start(logger)
+    assert logger.handlers[0].filters
+    assert display.stop() is None
+    assert display.stop() is None, "once more, as when the process ends"
+    assert not logger.handlers[0].filters
+    assert capsys.readouterr().err == ""
+
+
+def test_what_others_write_appears_above_the_block_in_whole_lines():
+    command = [sys.executable, "-c", WRITES]
+    environment = {"PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
+    with Terminal(command, ROOT, environment) as window:
+        assert window.end() == 1
+        assert window.settings_now() == window.settings
+    lines = [line.strip("\r") for line in window.text.splitlines()]
+    assert "52% done" in window.text
+    for line in (f"a warning {'x' * 100}", "to stderr", "to stdout", "of a job", "an error"):
+        assert line in lines, window.text
+    assert "half a line" in lines
+    assert "3%" in lines, "of a line that was written over, the last is kept"
+    assert window.seen.endswith(b"\x1b[1A\x1b[2K" * 8), "the block of eight lines is taken away"
