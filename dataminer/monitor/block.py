@@ -69,7 +69,7 @@ def _left(progress: Progress) -> str:
     """Tell how much is done, and how long the rest takes if that is known."""
     if not any(stage.left for stage in progress.stages):
         return "all videos are through" if progress.stages else "no videos to do"
-    if progress.left_seconds is None:
+    if not progress.left_seconds:
         return f"{progress.work}% done"
     return f"{progress.work}% done, about {duration(progress.left_seconds)} left"
 
@@ -117,7 +117,7 @@ def _rate(stage: StageProgress) -> str:
 def _time(stage: StageProgress) -> str:
     if not stage.left:
         return "done"
-    return "" if stage.left_seconds is None else f"{duration(stage.left_seconds)} left"
+    return f"{duration(stage.left_seconds)} left" if stage.left_seconds else ""
 
 
 def _brackets(stage: StageProgress) -> str:

@@ -78,6 +78,11 @@ class _Video(NamedTuple):
     extracted_at: float | None
     extract_seconds: float | None
 
+    @property
+    def waits(self) -> bool:
+        """Whether an attempt failed, and another follows later or in the next run."""
+        return self.has_error and not self.at_work and self.status in ("PENDING", "DOWNLOADED")
+
     def cost(self, stage: str) -> tuple[float | None, float | None, float | None]:
         """Return when a stage's result came, how long it took, and its bytes or frames."""
         if stage == "download":
@@ -96,6 +101,11 @@ class _Pair(NamedTuple):
     at_work: bool
     filtered_at: float | None
     filter_seconds: float | None
+
+    @property
+    def waits(self) -> bool:
+        """Whether an attempt failed, and another follows later or in the next run."""
+        return self.has_error and self.status == "PENDING"
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,8 @@ class StageProgress:
     size_per_second : float
         Bytes or frames per second of work.
     left_seconds : float or None
-        How long the rest takes; 0 if there is none, None if that is not known.
+        How long the rest takes, without what waits for another attempt; 0 if there is none, None if
+        that is not known.
     """
 
     name: str
@@ -335,7 +346,7 @@ class Tracker:
                 counted.lost(video_id, row.updated if here else None)
             elif row.status in stage.past or row.status == "FAILED":
                 counted.has(video_id, *row.cost(name), since)
-            else:
+            elif not row.waits:
                 counted.left.append(video_id)
                 counted.running += row.at_work and row.status == stage.running
         yield counted
@@ -357,7 +368,7 @@ class Tracker:
                 counted.lost(video_id, row.updated)
             elif video and video.status == "FAILED" and self._is_lost(video, since):
                 counted.lost(video_id, None)
-            else:
+            elif not any(r and r.waits and r.updated >= since for r in (video, row)):
                 counted.left.append(video_id)
                 counted.running += bool(row and row.at_work and row.status == stage.running)
         yield counted
@@ -423,14 +434,14 @@ class Tracker:
                 continue
             if row.status == "FAILED":
                 failed.setdefault(row.video_id, row.error_class or "")
-            elif row.status in ("PENDING", "DOWNLOADED"):
+            elif row.waits:
                 to_retry.setdefault(row.video_id, row.error_class or "")
         return _counted(failed.values()), _counted(to_retry.values())
 
 
 @dataclass
 class _Counted:
-    """What of a stage has ended, and what is left."""
+    """What of a stage has ended, and what is left to do now."""
 
     name: str
     total: int

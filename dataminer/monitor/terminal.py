@@ -93,7 +93,8 @@ class RunDisplay:
             self._block = None
         if self._handler:
             self._handler.removeFilter(self._filter)
-        return self._look(anew=True) if first else None
+        # a database that keeps the thread waiting would keep the end of the run, too
+        return self._look(anew=True) if first and not self._thread.is_alive() else None
 
     def _watch(self) -> None:
         pause = EACH if self._block else FIRST

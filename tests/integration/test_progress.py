@@ -10,6 +10,7 @@ import pytest
 from dataminer.batches import Listed
 from dataminer.config import MonitorConfig
 from dataminer.monitor import live
+from dataminer.monitor.block import plain
 from dataminer.monitor.progress import Progress, StageProgress, Tracker
 from dataminer.store import Store
 from dataminer.sync import claims, projects, stages
@@ -122,6 +123,18 @@ def test_rates_and_time_left_come_from_the_results(database, project, tmp_path):
     assert found.stages[0].left_seconds is None, "nobody knows how long a source refuses"
     assert found.left_seconds is None
     assert [pause["source"] for pause in found.pauses] == ["s"]
+
+
+def test_what_waits_for_another_attempt_takes_no_time_now(database, project, tmp_path):
+    claims.release(
+        held(stages.DOWNLOAD, video_id="v0"), error="x", error_class="network", counts=False
+    )
+    listed = planned(tmp_path, "v0")
+    found = Tracker(listed, time.time() - 60).look()
+    assert counts(found) == dict.fromkeys(("download", "extract", "filter"), (0, 0, 0, 1))
+    assert [stage.left_seconds for stage in found.stages] == [0, 0, 0]
+    assert found.to_retry == {"network": 1}
+    assert plain(found).startswith("download 0 of 1; extract 0 of 1; filter 0 of 1; ")
 
 
 def test_datasets_follow_their_project(database, project, tmp_path):
