@@ -23,13 +23,13 @@ from dataminer.errors import (
     os_error_class,
 )
 from dataminer.files import atomic_write, link_or_copy, sha256_file
-from dataminer.stages import VERSIONS
+from dataminer.stages import VERSIONS, plain
 from dataminer.stages.gate import Gate, LocalGate
 from dataminer.stages.policy import judge
 from dataminer.stages.resume import Kept
 from dataminer.stages.transfer import Transfer
 from dataminer.stages.video import VideoInfo, probe
-from dataminer.stages.ytdlp import base_options, client, secrets_of, stage_error
+from dataminer.stages.ytdlp import downloader, secrets_of, stage_error
 from dataminer.store import INFO_FILE
 from dataminer.urls import SourceUrl, without_parameters
 
@@ -215,7 +215,7 @@ def _is_final(error: BaseException, url: SourceUrl) -> bool:
 
 
 def _transfer(order: _Order, kept: Kept) -> tuple[Path, dict[str, Any]]:
-    """Have yt-dlp fetch the one file, and say what it knows of it."""
+    """Fetch the one file, and say what is known of it."""
     settings, shown = order.settings, str(order.url)
 
     def name(suffix: str) -> str:
@@ -223,18 +223,23 @@ def _transfer(order: _Order, kept: Kept) -> tuple[Path, dict[str, Any]]:
 
     url = order.url.reveal()
     transfer = Transfer(url, kept, name, settings, order.say)
-    options = {**base_options(settings, order.say), **_OPTIONS, **transfer.options}
+    options = {**_OPTIONS, **transfer.options}
     options["format_sort"] = [f"res:{settings.max_height}", *_PREFERRED]
     options["match_filter"] = partial(_refuse, settings.policy, transfer)
-    try:
-        with transfer.watch.running(), client(options, gate=order.gate, given=url) as ydl:
-            transfer.attach(ydl)
-            info = ydl.extract_info(url, download=True)
-        found = transfer.finished()
-    except StageError:
-        raise
-    except Exception as error:  # extractors of a thousand sites raise anything
-        raise stage_error(error, url, secrets_of(settings)) from error
+    opened = downloader(
+        settings, options, say=order.say, gate=order.gate, given=url, watch=transfer.watch
+    )
+    with transfer.watch.running():
+        try:
+            with opened as ydl:
+                transfer.attach(ydl)
+                info = _plain(url, transfer, ydl, settings.policy)
+                info = info or ydl.extract_info(url, download=True)
+            found = transfer.finished()
+        except StageError:
+            raise
+        except Exception as error:  # extractors of a thousand sites raise anything
+            raise stage_error(error, url, secrets_of(settings)) from error
     if "entries" in info:  # a list: of one video that is there now, or of links to others
         if not found:
             raise _more_than_one(shown)
@@ -242,6 +247,14 @@ def _transfer(order: _Order, kept: Kept) -> tuple[Path, dict[str, Any]]:
     if len(found) != 1:
         raise TransientError(f"{shown}: yt-dlp left no file", ErrorClass.INTERNAL)
     return found[0], info
+
+
+def _plain(url: str, transfer: Transfer, ydl: Any, policy: PolicyConfig) -> dict[str, Any] | None:
+    """Fetch a plain link to a file; return None if it turns out to be something else."""
+    suffix = plain.suffix_of(url)
+    if suffix is None:
+        return None
+    return transfer.plain(ydl, suffix, lambda info: judge(info, policy, str(SourceUrl(url))))
 
 
 _OPTIONS: dict[str, Any] = {

@@ -93,6 +93,10 @@ class Kept:
             shutil.rmtree(other, ignore_errors=True)
         return cls(folder)
 
+    def is_of_another(self, source: str) -> bool:
+        """Tell whether what is there was begun from something else, see :meth:`begin`."""
+        return self._state().get("source") not in (None, _hash(source))
+
     def begin(self, name: str, source: str) -> Version | None:
         """Keep what is there of this very file, and remove all else.
 

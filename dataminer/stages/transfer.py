@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.signatures import unsigned
-from dataminer.stages import policy, ytdlp
+from dataminer.stages import plain, policy, ytdlp
 from dataminer.stages.resume import PART, Kept, Version
 from dataminer.stages.watch import Watch
 from dataminer.urls import mask_url
@@ -63,14 +65,17 @@ class Transfer:
         self._file = ""
         self._source = ""
         self._version: Version | None = None
-        self._open: Callable[[Any], Any]
+        self._send: Callable[[Any], Any]
+        self._look: Callable[[Any], None] | None = None  # at the answer of a plain link
+        self._answer: Any = None  # to the first request, if that was no file
+        self._given = ""
 
     def attach(self, ydl: Any) -> None:
         """Take the place of the methods of a ``YoutubeDL`` that this concerns."""
         # in its templates and paths yt-dlp expands %(…)s, $NAME and ~: let it have none
         ydl.prepare_filename = self._path
-        self._open, ydl.urlopen = ydl.urlopen, self._urlopen
-        ydl.add_progress_hook(self._progress)
+        self._send, ydl.urlopen = partial(type(ydl).urlopen, ydl), self._urlopen
+        ydl._progress_hooks[:] = [self._progress]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -82,6 +87,8 @@ class Transfer:
             # a block of the slowest transfer that is allowed takes a quarter of the window
             "buffersize": int(min(_BLOCK, max(least / 4, 1024))) if least else _BLOCK,
             "noresizebuffer": True,
+            # nothing is shown of it, but it would be formatted for each block
+            "progress_delta": 3600.0,
             "retry_sleep_functions": dict.fromkeys(ytdlp.RETRIED, self._rest),
         }
 
@@ -98,11 +105,65 @@ class Transfer:
         if info.get("protocol") not in _DIRECT | _FRAGMENTS:
             message = f"{self._shown}: offers its video only over {info.get('protocol')}"
             raise PermanentError(message, ErrorClass.UNSUPPORTED, "give an http(s) link")
+        self._drop_answer()
         self._file = self._name(str(info.get("ext")))
         self._source = f"{unsigned(self._url)} {info.get('format_id')}"
         self._version = self._kept.begin(self._file, self._source)
         direct = info.get("protocol") in _DIRECT and info.get("url")
         self._media = Request(info["url"]).url if direct else ""
+
+    def plain(
+        self, ydl: Any, suffix: str, judge: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any] | None:
+        """Fetch a plain link to a file.
+
+        Parameters
+        ----------
+        ydl : YoutubeDL
+            What this is attached to.
+        suffix : str
+            Of the link, see :func:`dataminer.stages.plain.suffix_of`.
+        judge : callable
+            Given the description of the file, before its first byte; raises if it is not wanted.
+
+        Returns
+        -------
+        dict or None
+            The description; None if the link leads to something else, for which yt-dlp is asked,
+            or did in an earlier attempt, with which yt-dlp goes on.
+        """
+        from yt_dlp.downloader.http import HttpFD
+        from yt_dlp.networking import Request
+
+        found: dict[str, Any] = {}
+
+        def look(response: Any) -> None:
+            found.update(plain.describe(response))
+            judge(found)
+            ydl.errand.gate.passed()
+            ydl.fetching = True
+
+        source = f"{unsigned(self._url)} {suffix}"
+        if self._kept.is_of_another(source):
+            return None
+        self._look, self._source = look, source
+        self._file, self._given = self._name(suffix), Request(self._url).url
+        self._media = self._given
+        self._version = self._kept.begin(self._file, self._source)
+        fetching = HttpFD(ydl, ydl.params)
+        fetching._progress_hooks[:] = [self._progress]
+        try:
+            fetching.download(str(self._kept.folder / self._file), {"url": self._url})
+        except plain.NotAFile as other:
+            self.watch.transfer_ends()
+            self._answer, self._file, self._media = other.response, "", ""
+            return None
+        except plain.Unanswered as error:
+            raise (error.__cause__ or error) from None
+        finally:
+            ydl.fetching = False
+        self._rename(found["ext"])
+        return found
 
     def finished(self) -> list[Path]:
         """Return the files that are whole, and judge their size."""
@@ -112,6 +173,12 @@ class Transfer:
             policy.judge_size(path.stat().st_size, self._settings.policy, self._shown)
         return found
 
+    def _rename(self, ext: str) -> None:
+        """Give the file the suffix that it has where the link led to."""
+        name = self._name(ext)
+        if name != self._file:
+            os.replace(self._kept.folder / self._file, self._kept.folder / name)
+
     def _path(self, info: dict[str, Any], *_: Any, **__: Any) -> str:
         return str(self._kept.folder / self._name(str(info.get("ext"))))
 
@@ -119,17 +186,43 @@ class Transfer:
 
     def _urlopen(self, request: Any) -> Any:
         self.watch.check()
-        whole_file = self._media and getattr(request, "url", None) == self._media
-        with self.watch.paused():
+        url = getattr(request, "url", None)
+        if self._answer and url == self._given and request.method == "GET":
+            answer, self._answer = self._answer, None
+            return answer
+        if self._look:
+            response = self._first(request)
+        else:
+            whole_file = self._media and url == self._media
             response = (self._fetch if whole_file else self._open)(request)
         if self._file:  # a format is chosen, and what comes now is it
             self.watch.transfer_begins()
         return response
 
+    def _open(self, request: Any) -> Any:
+        with self.watch.paused():
+            response = self._send(request)
+        if self._look:
+            self.watch.transfer_begins()
+            try:
+                self._look(response)
+            except plain.NotAFile:
+                raise
+            except BaseException:
+                response.close()
+                raise
+        return response
+
+    def _drop_answer(self) -> None:
+        """Forget an answer that yt-dlp did not ask for before it chose a format."""
+        if self._answer:
+            self._answer.close()
+            self._answer = None
+
     def _rest(self, n: int) -> float:
-        """Say how long to wait before the next try, during which no bytes come."""
-        self.watch.transfer_ends()
-        return ytdlp.pause(n)
+        """Wait before the next try; return how much longer yt-dlp is to wait."""
+        self.watch.rest(ytdlp.pause(n))
+        return 0.0
 
     def _fetch(self, request: Any) -> Any:
         """Ask for the file, or for the rest of it while it is still the same file."""
@@ -161,6 +254,17 @@ class Transfer:
             self._version = version
         self._judge(response, version)
         return response
+
+    def _first(self, request: Any) -> Any:
+        """Ask for a plain link, and look whether the answer is a file."""
+        from yt_dlp.networking.exceptions import HTTPError, TransportError
+
+        try:
+            return self._fetch(request)
+        except (HTTPError, TransportError) as error:
+            raise plain.Unanswered from error
+        finally:
+            self._look = None
 
     def _whole(self, request: Any) -> Any:
         """Ask anew, for all of it: yt-dlp sees no range in the answer and begins from nothing."""

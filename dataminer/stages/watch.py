@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from types import FrameType
 
 from dataminer.config.models import DownloadConfig
@@ -19,12 +23,56 @@ class Overdue(BaseException):
     """Time is up. No Exception, of which yt-dlp catches and forgives many."""
 
 
+@dataclass
+class Stop:
+    """Lets another thread end the attempts of this one.
+
+    Parameters
+    ----------
+    reason : BaseException, optional
+        What the attempts end with, once it is set.
+    """
+
+    reason: BaseException | None = None
+
+
+_STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Let another thread end what this thread downloads in the block."""
+    stop = Stop()
+    token = _STOP.set(stop)
+    try:
+        yield stop
+    finally:
+        _STOP.reset(token)
+
+
+def naps(seconds: float) -> Iterator[float]:
+    """Divide a sleep, so that another thread can end it within half a second.
+
+    Raises
+    ------
+    BaseException
+        The reason that the other thread gave, see :func:`stoppable`.
+    """
+    stop = _STOP.get()
+    while stop and seconds > _TICK:
+        yield _TICK
+        seconds -= _TICK
+        if stop.reason:
+            raise stop.reason
+    yield seconds
+
+
 class Watch:
     """The clock of one attempt: all of it, and the pace of its bytes.
 
-    A system call may hang for as long as single bytes trickle in, and so a timer of the operating
-    system interrupts it; outside the main thread, where Python hears no signals, only
-    :meth:`check` does, which is called for each block.
+    A system call may hang for as long as single bytes trickle in. In the main thread, a timer of
+    the operating system interrupts it. In any other thread, where Python hears no signals, the
+    attempt's connections are shut down instead.
 
     Parameters
     ----------
@@ -34,11 +82,14 @@ class Watch:
 
     def __init__(self, settings: DownloadConfig) -> None:
         self._settings = settings
+        self._stop = _STOP.get()
         self._began = time.monotonic()
         self._paused_at: float | None = None
-        self._reason = ""
+        self._reason: BaseException | None = None
         self._mark: tuple[float, int] | None = None  # when the window began, with how many bytes
         self._bytes = 0
+        self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._lock = threading.Lock()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -48,14 +99,17 @@ class Watch:
         ------
         TransientError
             TIMEOUT, when time was up.
+        BaseException
+            The reason that another thread gave, see :func:`stoppable`.
         """
         try:
-            with self._timer():
+            with self._timer() if _in_main_thread() else self._clock():
                 yield
+            self._raise_if_over()  # bytes whose number nobody declared seem to end where we cut
         except BaseException as error:
-            if not self._reason or not isinstance(error, Overdue | Exception):
+            if self._reason is None or not isinstance(error, Overdue | Exception):
                 raise
-            raise TransientError(self._reason, ErrorClass.TIMEOUT) from error
+            raise self._reason from error
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -70,6 +124,11 @@ class Watch:
                 self._mark = (self._mark[0] + lost, self._mark[1])
             self._paused_at = None
 
+    def uses(self, connection: socket.socket) -> None:
+        """Note a connection of the attempt."""
+        with self._lock:
+            self._connections.add(connection)
+
     def transfer_begins(self) -> None:
         """Expect bytes from now on."""
         self._mark = (time.monotonic(), self._bytes)
@@ -77,6 +136,15 @@ class Watch:
     def transfer_ends(self) -> None:
         """Expect no more bytes."""
         self._mark = None
+
+    def rest(self, seconds: float) -> None:
+        """Wait, unless time is up; no bytes come meanwhile."""
+        self.transfer_ends()
+        self.check()
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _TICK))
+            self.check()
 
     def saw(self, total: int) -> None:
         """Note how many bytes have come so far, and look at the clock."""
@@ -88,29 +156,42 @@ class Watch:
 
     def check(self) -> None:
         """Raise :class:`Overdue` when time is up."""
-        if self._paused_at is not None:
-            return
-        now, settings = time.monotonic(), self._settings
-        if now - self._began > settings.timeout_minutes * 60:
-            self._end(f"not done within timeout_minutes ({settings.timeout_minutes:g})")
-        slow = self._mark and now - self._mark[0] > settings.rate_window_seconds
-        if slow and settings.min_bytes_per_second:
-            window = settings.rate_window_seconds
-            self._end(
-                f"slower than min_bytes_per_second ({settings.min_bytes_per_second})"
-                f" for {window:g} s"
-            )
+        if self._reason is None:
+            self._reason = self._end()
+        self._raise_if_over()
 
-    def _end(self, reason: str) -> None:
-        self._reason = reason
-        raise Overdue(reason)
+    def cut_if_over(self) -> None:
+        """Shut down the connections when time is up; called by another thread."""
+        if self._reason is None:
+            self._reason = self._end()
+        if self._reason is not None:
+            with self._lock:
+                connections = list(self._connections)
+            for connection in connections:
+                with suppress(OSError):  # not that of TLS, which the reading thread is in
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    def _raise_if_over(self) -> None:
+        if self._reason is not None:
+            raise Overdue(str(self._reason))
+
+    def _end(self) -> BaseException | None:
+        """Return why the attempt ends now; None if it goes on."""
+        if self._stop and self._stop.reason:
+            return self._stop.reason
+        if self._paused_at is not None:
+            return None
+        now, settings = time.monotonic(), self._settings
+        mark, window = self._mark, settings.rate_window_seconds
+        if now - self._began > settings.timeout_minutes * 60:
+            return _timeout(f"not done within timeout_minutes ({settings.timeout_minutes:g})")
+        if mark and now - mark[0] > window and settings.min_bytes_per_second:
+            least = settings.min_bytes_per_second
+            return _timeout(f"slower than min_bytes_per_second ({least}) for {window:g} s")
+        return None
 
     @contextmanager
     def _timer(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
         def tick(number: int, frame: FrameType | None) -> None:
             self.check()
 
@@ -121,3 +202,54 @@ class Watch:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        _CLOCK.watch(self)
+        try:
+            yield
+        finally:
+            _CLOCK.forget(self)
+
+
+class _Clock:
+    """A thread that looks at the watches of all others."""
+
+    def __init__(self) -> None:
+        self._watches: set[Watch] = set()
+        self._lock = threading.Lock()
+        self._never = threading.Event()
+        self._runs = False
+
+    def watch(self, watch: Watch) -> None:
+        with self._lock:
+            self._watches.add(watch)
+            if not self._runs:
+                self._runs = True
+                threading.Thread(target=self._run, name="clock", daemon=True).start()
+
+    def forget(self, watch: Watch) -> None:
+        with self._lock:
+            self._watches.discard(watch)
+
+    def _run(self) -> None:
+        while True:
+            self._never.wait(_TICK)
+            with self._lock:
+                watches = list(self._watches)
+                if not watches:
+                    self._runs = False
+                    return
+            for watch in watches:
+                watch.cut_if_over()
+
+
+_CLOCK = _Clock()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _timeout(message: str) -> TransientError:
+    return TransientError(message, ErrorClass.TIMEOUT)

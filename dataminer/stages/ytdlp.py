@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import optparse
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, TransientError
+from dataminer.stages.addresses import Reach
 from dataminer.stages.gate import Gate
+from dataminer.stages.watch import Watch
 from dataminer.stages.ytdlp_errors import one_line, stage_error
 from dataminer.urls import is_secret
 
-__all__ = ["base_options", "client", "pause", "secrets_of", "stage_error"]
+__all__ = ["base_options", "client", "downloader", "pause", "secrets_of", "stage_error"]
 
 
 RETRIED = ("http", "fragment", "extractor")  # what yt-dlp itself tries again
@@ -53,9 +57,52 @@ def client(options: dict[str, Any], *, gate: Gate, given: str) -> Any:
     given : str
         What the user gave, which decides how far inside requests may go.
     """
-    from dataminer.stages.ytdlp_net import YoutubeDL
+    from dataminer.stages.ytdlp_net import Errand, YoutubeDL
 
-    return YoutubeDL(options, gate=gate, given=given)
+    return YoutubeDL(options, Errand(gate, Reach(given)))
+
+
+_made = threading.local()
+
+
+@contextmanager
+def downloader(
+    settings: DownloadConfig,
+    options: dict[str, Any],
+    *,
+    say: Callable[[str], None],
+    gate: Gate,
+    given: str,
+    watch: Watch,
+) -> Iterator[Any]:
+    """Yield this thread's ``YoutubeDL`` for one link; it is made once, or anew after an error.
+
+    What sites set as cookies stays from link to link, as in a run of yt-dlp: its extractors log in
+    and consent once. The file of cookies is read when one is made.
+
+    Parameters
+    ----------
+    settings : DownloadConfig
+        How a source is asked.
+    options : dict
+        What this link needs besides :func:`base_options`: the same keys for each link.
+    say : callable
+        Is told warnings.
+    gate, given : Gate, str
+        As for :func:`client`.
+    watch : Watch
+        Is told of each connection.
+    """
+    from dataminer.stages.ytdlp_net import Errand
+
+    before, ydl = getattr(_made, "found", (None, None))
+    _made.found = (None, None)
+    if ydl is None or before != settings:
+        ydl = client({**base_options(settings, say), **options}, gate=gate, given=given)
+    ydl.params |= {**options, "logger": _Logger(say, secrets_of(settings))}
+    ydl.errand = Errand(gate, Reach(given), watch)
+    yield ydl
+    _made.found = (settings, ydl)
 
 
 def base_options(settings: DownloadConfig, say: Callable[[str], None]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import re
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from yt_dlp.networking.exceptions import HTTPError, RequestError
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, TransientError
 from dataminer.stages.addresses import Reach
 from dataminer.stages.gate import Gate
+from dataminer.stages.watch import Watch
 from dataminer.urls import mask_url
 
 _REFUSAL = re.compile(
@@ -43,6 +45,25 @@ class _Stopped(RequestError):  # type: ignore[misc]
         self.reason = reason
 
 
+@dataclass(frozen=True)
+class Errand:
+    """For whom requests are made.
+
+    Parameters
+    ----------
+    gate : Gate
+        Asked before each request.
+    reach : Reach
+        Which addresses are open.
+    watch : Watch, optional
+        Is told of each connection.
+    """
+
+    gate: Gate
+    reach: Reach
+    watch: Watch | None = None
+
+
 class YoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
     """yt-dlp's own, whose every HTTP request goes through a gate to an address it may go to.
 
@@ -54,21 +75,24 @@ class YoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
     ----------
     options : dict
         yt-dlp's.
-    gate : Gate
-        Asked before each request.
-    given : str
-        What the user gave, the link mostly: decides which addresses are open.
+    errand : Errand
+        For whom the first requests are made; may be replaced between two links.
     """
 
-    def __init__(self, options: dict[str, Any], *, gate: Gate, given: str) -> None:
-        self._gate, self._reach, self._fetching = gate, Reach(given), False
+    def __init__(self, options: dict[str, Any], errand: Errand) -> None:
+        self.errand, self.fetching = errand, False
         # ffmpeg would fetch by itself, past the gate; nothing here needs it
-        super().__init__({**options, "ffmpeg_location": _NO_FFMPEG})
+        super().__init__({**options, "ffmpeg_location": _NO_FFMPEG}, auto_init=False)
+
+    def extract_info(self, *args: Any, **kwargs: Any) -> Any:
+        """Extract, with all extractors, which take longer to load than a plain file to fetch."""
+        if not self._ies:
+            self.add_default_info_extractors()
+        return super().extract_info(*args, **kwargs)
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
         """Give requests to our handler only, whichever others are installed."""
-        made = functools.partial(_GatedRH, gate=self._gate, reach=self._reach)
-        return super().build_request_director([made])
+        return super().build_request_director([functools.partial(_GatedRH, ydl=self)])
 
     def urlopen(self, req: Any) -> Response:
         """Open a link.
@@ -84,17 +108,17 @@ class YoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
             response = super().urlopen(req)
         except _Stopped as stopped:
             raise stopped.reason from None
-        if self._fetching:
-            self._gate.passed()
+        if self.fetching:
+            self.errand.gate.passed()
         return response
 
     def dl(self, *args: Any, **kwargs: Any) -> Any:
         """Fetch the media: pages and formats were given, so an answer now says that all is well."""
-        self._fetching = True
+        self.fetching = True
         try:
             return super().dl(*args, **kwargs)
         finally:
-            self._fetching = False
+            self.fetching = False
 
     def report_error(self, message: str, *args: Any, **kwargs: Any) -> None:
         """Say by an exception of ours what only ffmpeg could fetch."""
@@ -108,9 +132,9 @@ class _GatedRH(_urllib.UrllibRH):  # type: ignore[misc]
 
     _SUPPORTED_URL_SCHEMES = ("http", "https", "data")
 
-    def __init__(self, *, gate: Gate, reach: Reach, **options: Any) -> None:
+    def __init__(self, *, ydl: YoutubeDL, **options: Any) -> None:
         super().__init__(**options)
-        self._gate, self._reach = gate, reach
+        self._ydl = ydl
 
     def _create_instance(
         self, proxies: Any, cookiejar: Any, legacy_ssl_support: Any = None
@@ -120,8 +144,7 @@ class _GatedRH(_urllib.UrllibRH):  # type: ignore[misc]
         for handler in (
             _urllib.ProxyHandler(proxies),
             _Connections(
-                self._gate,
-                self._reach,
+                self._ydl,
                 context=self._make_sslcontext(legacy_ssl_support=legacy_ssl_support),
                 source_address=self.source_address,
             ),
@@ -151,7 +174,8 @@ class _GatedRH(_urllib.UrllibRH):  # type: ignore[misc]
     def _ask_again(self, error: HTTPError, reason: str, error_class: ErrorClass) -> bool:
         wait = _retry_after(error.response.headers)
         try:
-            return self._gate.refused(error.response.url, reason, wait, error_class)
+            gate = self._ydl.errand.gate
+            return gate.refused(error.response.url, reason, wait, error_class)
         except DataminerError as stopped:
             raise _Stopped(stopped) from stopped
 
@@ -168,15 +192,22 @@ class _Redirects(_urllib.RedirectHandler):  # type: ignore[misc]
             raise _Stopped(PermanentError(message, ErrorClass.UNSUPPORTED))
         return super().http_error_302(req, fp, code, msg, headers)
 
+    def redirect_request(self, req: Any, *answer: Any) -> Any:
+        """Keep from another host the user and password of the link."""
+        request = super().redirect_request(req, *answer)
+        if urlsplit(request.full_url).hostname != urlsplit(req.full_url).hostname:
+            request.headers.pop("Authorization", None)
+        return request
+
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 class _Connections(_urllib.HTTPHandler):  # type: ignore[misc]
     """Opens a connection for each request on the wire."""
 
-    def __init__(self, gate: Gate, reach: Reach, **options: Any) -> None:
+    def __init__(self, ydl: YoutubeDL, **options: Any) -> None:
         super().__init__(**options)
-        self._gate, self._reach = gate, reach
+        self._ydl = ydl
 
     @staticmethod
     def _make_conn_class(base: Any, req: Any) -> Any:
@@ -196,21 +227,24 @@ class _Connections(_urllib.HTTPHandler):  # type: ignore[misc]
 
     def _guard(self, connection: Any, url: str, *, proxied: bool) -> None:
         """Let a connection be made to an open address only, and used when the gate says so."""
+        errand = self._ydl.errand
         if not proxied:
-            connection._create_connection = functools.partial(_connect, self._reach)
+            connection._create_connection = functools.partial(_connect, errand.reach)
         connect = connection.connect
 
         def connect_in_time() -> None:
             if proxied:
-                self._checked(self._reach.check_name, urlsplit(url).hostname or "")
-            holds, connected = self._checked(self._gate.request, url), None
+                self._checked(errand.reach.check_name, urlsplit(url).hostname or "")
+            holds, connected = self._checked(errand.gate.request, url), None
             for _ in range(_TRIES):
                 if connected is None:
                     connect()
                     connected = time.monotonic()
+                    if errand.watch:
+                        errand.watch.uses(connection.sock)
                 if time.monotonic() <= holds:
                     return
-                holds = self._checked(self._gate.request, url)
+                holds = self._checked(errand.gate.request, url)
                 if time.monotonic() - connected > _STALE:
                     connection.sock.close()  # the connection's own close() would forget the request
                     connection.sock = connected = None

@@ -67,7 +67,7 @@ def test_a_direct_link(server: Server, clip: Path, out: Path) -> None:
     assert result.video.read_bytes() == clip.read_bytes()
     assert names(out) == [f"{ID}.mp4", "info.json"]
     assert json.loads((out / "info.json").read_text()) == result.info
-    assert server.requests["/some/Holiday.mp4"] == 2  # a look at the first bytes, then all
+    assert server.requests["/some/Holiday.mp4"] == 1
     when = datetime.fromisoformat(result.info.pop("downloaded_at"))
     assert abs((datetime.now(UTC) - when).total_seconds()) < 60
     assert {key: result.info[key] for key in result.info if key != "yt_dlp_version"} == {
@@ -99,11 +99,17 @@ def test_a_direct_link(server: Server, clip: Path, out: Path) -> None:
     assert result.info["yt_dlp_version"].startswith("20")
 
 
-@pytest.mark.parametrize("status", [301, 302, 307])
-def test_a_redirect(server: Server, clip: Path, out: Path, status: int) -> None:
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/short", 301), ("/short", 302), ("/short", 307), ("/short.mp4", 302), ("/short.mp4", 308)],
+)
+def test_a_redirect(server: Server, clip: Path, out: Path, path: str, status: int) -> None:
     target = server.add("/real.mp4", clip)
-    link = server.add("/short", Reply(status, headers={"Location": target}))
-    assert fetch(link, out).info["url"] == link
+    link = server.add(path, Reply(status, headers={"Location": target}))
+    info = fetch(link, out).info
+    assert (info["url"], info["webpage_url"], info["title"]) == (link, target, "real")
+    # yt-dlp asks anew what it was led to, and then for the file
+    assert server.requests == {path: 1, "/real.mp4": 1 if path.endswith(".mp4") else 3}
 
 
 def test_a_link_without_a_suffix_and_of_unknown_type(server: Server, clip: Path, out: Path) -> None:
@@ -126,29 +132,55 @@ def test_user_and_password_reach_the_server_and_nothing_else(
         assert secret not in str(error)
 
 
-@pytest.mark.parametrize("first", [Reply(status=503), Reply(reset=True)])
-def test_yt_dlp_tries_again_itself(
-    server: Server, clip: Path, out: Path, first: Reply, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
-    look = Reply(body=clip.read_bytes(), content_type="video/mp4")
-    link = server.add("/shaky.mp4", [look, first, clip])
-    assert fetch(link, out, settings=DownloadConfig(retries=2)).video.exists()
-    assert server.requests["/shaky.mp4"] == 3
-
-
-def test_a_body_that_breaks_off_is_resumed(
-    server: Server, clip: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
+def broken(clip: Path) -> Reply:
+    """Return an answer whose body breaks off."""
     body = clip.read_bytes()
-    broken = Reply(body=body[:2000], content_type="video/mp4", declared_length=len(body))
-    link = server.add("/broken.mp4", [clip, broken, clip])
+    return Reply(body=body[:2000], content_type="video/mp4", declared_length=len(body))
+
+
+# of a link to a file, asked for once; and of one that yt-dlp looks at before it fetches the file
+PLAIN, LOOKED_AT = "/clip.mp4", "/clip"
+
+
+@pytest.mark.parametrize("first", [Reply(status=503), Reply(reset=True)])
+@pytest.mark.parametrize("path", [PLAIN, LOOKED_AT])
+def test_yt_dlp_tries_again_itself(
+    server: Server,
+    clip: Path,
+    out: Path,
+    path: str,
+    first: Reply,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
+    link = server.add(path, [broken(clip) if path == PLAIN else clip, first, clip])
+    video = fetch(link, out, settings=DownloadConfig(retries=2)).video
+    assert video.read_bytes() == clip.read_bytes()
+    assert server.requests[path] == 3
+
+
+@pytest.mark.parametrize("path", [PLAIN, LOOKED_AT])
+def test_the_first_request_is_not_repeated(
+    server: Server, clip: Path, out: Path, path: str
+) -> None:
+    error = fails(server.add(path, [Reply(503), clip]), out, settings=DownloadConfig(retries=2))
+    assert error.error_class is ErrorClass.SERVER
+    assert server.requests[path] == 1
+
+
+@pytest.mark.parametrize("path", [PLAIN, LOOKED_AT])
+def test_a_body_that_breaks_off_is_resumed(
+    server: Server, clip: Path, out: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
+    look = [] if path == PLAIN else [clip]
+    link = server.add(path, [*look, broken(clip), clip])
     settings = DownloadConfig(retries=1, min_bytes_per_second=50)  # small blocks
     result = fetch(link, out, settings=settings)
-    assert result.video.read_bytes() == body
-    kept = int(server.headers["/broken.mp4"]["Range"].removeprefix("bytes=").removesuffix("-"))
+    assert result.video.read_bytes() == clip.read_bytes()
+    kept = int(server.headers[path]["Range"].removeprefix("bytes=").removesuffix("-"))
     assert 1024 <= kept <= 2000
+    assert server.requests[path] == len(look) + 2
 
 
 def test_progress_is_told_now_and_then(
@@ -204,6 +236,15 @@ def test_user_configuration_and_cache_are_left_alone(
 # --- what the server refuses -------------------------------------------------------------------
 
 
+WHEN = ["plain", "plain, later", "look", "after the look"]
+
+
+def then(server: Server, clip: Path, when: str, reply: Reply) -> str:
+    """Return a link that is answered so at once or later, and always from then on."""
+    before = {"plain, later": [broken(clip)], "after the look": [clip]}.get(when, [])
+    return server.add(PLAIN if when.startswith("plain") else LOOKED_AT, [*before, reply])
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "permanent"),
     [
@@ -220,7 +261,7 @@ def test_user_configuration_and_cache_are_left_alone(
         (503, ErrorClass.SERVER, False),
     ],
 )
-@pytest.mark.parametrize("late", [False, True], ids=["at once", "after the first look"])
+@pytest.mark.parametrize("when", WHEN)
 def test_statuses(
     server: Server,
     clip: Path,
@@ -228,11 +269,12 @@ def test_statuses(
     status: int,
     kind: ErrorClass,
     permanent: bool,
-    late: bool,
+    when: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    refusal = Reply(status, body=b"private video, removed, not a bot")
-    link = server.add("/clip.mp4", [clip, refusal] if late else refusal)
-    error = fails(link, out)
+    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
+    link = then(server, clip, when, Reply(status, body=b"private video, removed, not a bot"))
+    error = fails(link, out, settings=DownloadConfig(retries=when == "plain, later"))
     assert (error.error_class, isinstance(error, PermanentError)) == (kind, permanent)
     assert error.message.startswith(f"{link}: ")
     assert str(status) in error.message
@@ -242,22 +284,29 @@ def test_statuses(
     ("reply", "kind"),
     [
         (Reply(reset=True), ErrorClass.NETWORK),
-        (Reply(status=302, headers={"Location": "/loop.mp4"}), ErrorClass.NETWORK),
+        (Reply(status=302, headers={"Location": "?"}), ErrorClass.NETWORK),  # to itself
     ],
 )
-@pytest.mark.parametrize("late", [False, True], ids=["at once", "after the first look"])
+@pytest.mark.parametrize("when", WHEN)
 def test_broken_connections(
-    server: Server, clip: Path, out: Path, reply: Reply, kind: ErrorClass, late: bool
+    server: Server,
+    clip: Path,
+    out: Path,
+    reply: Reply,
+    kind: ErrorClass,
+    when: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    error = fails(server.add("/loop.mp4", [clip, reply] if late else reply), out)
+    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
+    settings = DownloadConfig(retries=when == "plain, later")
+    error = fails(then(server, clip, when, reply), out, settings=settings)
     assert isinstance(error, TransientError)
     assert error.error_class is kind
 
 
-def test_a_truncated_body(server: Server, clip: Path, out: Path) -> None:
-    body = clip.read_bytes()
-    reply = Reply(body=body[:3000], content_type="video/mp4", declared_length=len(body))
-    error = fails(server.add("/cut.mp4", reply), out)
+@pytest.mark.parametrize("path", [PLAIN, LOOKED_AT])
+def test_a_truncated_body(server: Server, clip: Path, out: Path, path: str) -> None:
+    error = fails(server.add(path, broken(clip)), out)
     assert isinstance(error, TransientError)
     assert error.error_class is ErrorClass.NETWORK
     assert "expected" in error.message
@@ -270,10 +319,9 @@ def test_refused_and_unknown_hosts(out: Path) -> None:
         assert error.error_class is ErrorClass.NETWORK
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["at once", "after the first look"])
-def test_a_server_that_hangs(server: Server, clip: Path, out: Path, late: bool) -> None:
-    hang = Reply(delay=30)
-    link = server.add("/slow.mp4", [clip, hang] if late else hang)
+@pytest.mark.parametrize("when", ["plain", "look", "after the look"])
+def test_a_server_that_hangs(server: Server, clip: Path, out: Path, when: str) -> None:
+    link = then(server, clip, when, Reply(delay=30))
     began = time.monotonic()
     error = fails(link, out, settings=DownloadConfig(retries=0, socket_timeout=0.5))
     assert isinstance(error, TransientError)

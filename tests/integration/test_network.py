@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -15,7 +16,7 @@ import pytest
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
-from dataminer.stages import addresses, gate, ytdlp_net
+from dataminer.stages import addresses, gate, ytdlp, ytdlp_net
 from dataminer.stages.addresses import Scope
 from dataminer.stages.download import download
 from tests.support.http_server import Reply, Server, serve
@@ -96,13 +97,19 @@ class Recorder:
         self.passes += 1
 
 
-def fetch(url: str, out: Path, gate: Any) -> None:
-    download(url, out, ID, QUICK, gate=gate)
+def fetch(url: str, out: Path, gate: Any, retries: int = 0) -> None:
+    download(url, out, ID, QUICK.model_copy(update={"retries": retries}), gate=gate)
 
 
-def refused(url: str, out: Path, gate: Any = None) -> PermanentError:
+def broken(clip: Path) -> Reply:
+    """Return an answer whose body breaks off."""
+    body = clip.read_bytes()
+    return Reply(body=body[:2000], content_type="video/mp4", declared_length=len(body))
+
+
+def refused(url: str, out: Path, gate: Any = None, retries: int = 0) -> PermanentError:
     with pytest.raises(PermanentError) as caught:
-        fetch(url, out, gate or Recorder())
+        fetch(url, out, gate or Recorder(), retries)
     assert caught.value.error_class is ErrorClass.UNSUPPORTED
     assert list(out.iterdir()) == []
     return caught.value
@@ -112,12 +119,13 @@ def refused(url: str, out: Path, gate: Any = None) -> PermanentError:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("path", ["/v", "/v.mp4"])
 def test_a_redirect_to_an_inner_address(
-    server: Server, inside: Server, tube: str, clip: Path, tmp_path: Path, status: int
+    server: Server, inside: Server, tube: str, clip: Path, tmp_path: Path, path: str, status: int
 ) -> None:
     target = inside.add("/secret.mp4", clip)
-    server.add("/v", Reply(status, headers={"Location": target}))
-    error = refused(f"{tube}/v", tmp_path)
+    server.add(path, Reply(status, headers={"Location": target}))
+    error = refused(tube + path, tmp_path)
     assert "127.0.0.1" in error.message
     assert "loopback" in error.message
     assert inside.log == []
@@ -127,16 +135,21 @@ def test_a_redirect_to_an_inner_address(
     "location",
     ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:video/mp4;base64,AAAA", "gopher:x"],
 )
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("path", "status"), [*(("/v", status) for status in (301, 302, 303, 307, 308)), ("/v.mp4", 302)]
+)
 def test_a_redirect_to_another_scheme(
-    server: Server, tmp_path: Path, location: str, status: int
+    server: Server, tmp_path: Path, location: str, path: str, status: int
 ) -> None:
-    link = server.add("/v", Reply(status, headers={"Location": location}))
+    link = server.add(path, Reply(status, headers={"Location": location}))
     assert f"a {location.partition(':')[0]}: link" in refused(link, tmp_path).message
 
 
-def test_a_redirect_to_a_metadata_service_even_from_inside(server: Server, tmp_path: Path) -> None:
-    link = server.add("/v", Reply(302, headers={"Location": "http://169.254.169.254/latest"}))
+@pytest.mark.parametrize("path", ["/v", "/v.mp4"])
+def test_a_redirect_to_a_metadata_service_even_from_inside(
+    server: Server, tmp_path: Path, path: str
+) -> None:
+    link = server.add(path, Reply(302, headers={"Location": "http://169.254.169.254/latest"}))
     assert "forbidden" in refused(link, tmp_path).message
 
 
@@ -160,11 +173,20 @@ def test_a_page_whose_video_lies_inside(
     assert inside.log == []
 
 
+@pytest.mark.parametrize("path", ["/clip", "/clip.mp4"])
 def test_a_name_that_turns_inside_between_two_requests(
-    server: Server, inside: Server, tube: str, clip: Path, tmp_path: Path, monkeypatch: Any
+    server: Server,
+    inside: Server,
+    tube: str,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: Any,
+    path: str,
 ) -> None:
-    server.add("/clip.mp4", clip)
-    inside.add("/clip.mp4", clip)
+    """The second is for the file after a look at it, or for the rest of a file."""
+    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
+    server.add(path, clip if path == "/clip" else broken(clip))
+    inside.add(path, clip)
     lookup, looked_up = socket.getaddrinfo, []
 
     def rebinding(host: str, port: Any, *args: Any, **kwargs: Any) -> Any:
@@ -173,24 +195,28 @@ def test_a_name_that_turns_inside_between_two_requests(
         return lookup("127.0.0.1", wanted, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
-    refused(f"{tube}/clip.mp4", tmp_path)
+    refused(f"{tube}{path}", tmp_path, retries=1)
     assert looked_up == ["tube.example", "tube.example"]
+    assert server.requests[path] == 1
     assert inside.log == []
 
 
 def test_a_proxy_may_lie_inside_and_what_it_is_asked_for_may_not(
     server: Server, clip: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr(ytdlp, "_made", threading.local())  # yt-dlp reads the environment once
     monkeypatch.setenv("http_proxy", server.url)
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("NO_PROXY", "")
     server.add("/clip.mp4", clip)
     server.add("/v", Reply(302, headers={"Location": "http://10.0.0.1/clip.mp4"}))
+    server.add("/v.mp4", Reply(302, headers={"Location": "http://10.0.0.1/clip.mp4"}))
     fetch("http://tube.invalid/clip.mp4", tmp_path, Recorder())
-    assert server.requests["/clip.mp4"] == 2
+    assert server.requests["/clip.mp4"] == 1
     for path in tmp_path.iterdir():
         path.unlink()
-    assert "10.0.0.1" in refused("http://tube.invalid/v", tmp_path).message
+    for name in ("v", "v.mp4"):
+        assert "10.0.0.1" in refused(f"http://tube.invalid/{name}", tmp_path).message
 
 
 def test_what_only_ffmpeg_could_fetch_is_refused(server: Server, tmp_path: Path) -> None:
@@ -241,11 +267,17 @@ def test_each_request_asks_once_redirects_and_parts_included(
     assert gate.passes >= 1
 
 
-def test_yt_dlp_s_own_retries_ask_too(server: Server, clip: Path, tmp_path: Path) -> None:
-    link = server.add("/clip.mp4", [clip, Reply(reset=True), Reply(status=500), clip])
+@pytest.mark.parametrize("path", ["/clip", "/clip.mp4"])
+def test_yt_dlp_s_own_retries_ask_too(
+    server: Server, clip: Path, tmp_path: Path, path: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
+    first = clip if path == "/clip" else broken(clip)
+    link = server.add(path, [first, Reply(reset=True), Reply(status=500), clip])
     gate = Recorder()
-    download(link, tmp_path, ID, DownloadConfig(retries=3, socket_timeout=5), gate=gate)
-    assert gate.asked == ["/clip.mp4"] * 4 == [path for _, path, _ in server.log]
+    fetch(link, tmp_path, gate, retries=3)
+    assert gate.asked == [path] * 4 == [path for _, path, _ in server.log]
+    assert gate.passes == (1 if path == "/clip" else 2)  # each answer with bytes of the video
 
 
 @pytest.mark.parametrize(
@@ -266,16 +298,25 @@ def test_yt_dlp_s_own_retries_ask_too(server: Server, clip: Path, tmp_path: Path
         ),
     ],
 )
+@pytest.mark.parametrize("path", ["/clip", "/clip.mp4"])
 def test_a_refusal_is_told_to_the_gate_and_asked_again_when_it_says_so(
-    server: Server, clip: Path, tmp_path: Path, reply: Reply, reason: str, wait: float | None
+    server: Server,
+    clip: Path,
+    tmp_path: Path,
+    reply: Reply,
+    reason: str,
+    wait: float | None,
+    path: str,
 ) -> None:
-    link = server.add("/clip.mp4", [reply, clip, reply, clip])
+    looks = path == "/clip"
+    link = server.add(path, [reply, *([clip] if looks else []), reply, clip])
     gate = Recorder(again=2)
     fetch(link, tmp_path, gate)
-    assert gate.refusals == [("/clip.mp4", reason, wait)] * 2
+    assert gate.refusals == [(path, reason, wait)] * 2
     robots = ErrorClass.BOT_CHECK if "robots" in reason else ErrorClass.RATE_LIMIT
     assert gate.classes == [robots] * 2
-    assert server.requests["/clip.mp4"] == 4
+    assert server.requests[path] == (4 if looks else 3)
+    assert gate.passes == 1
 
 
 @pytest.mark.parametrize(
@@ -295,11 +336,14 @@ def test_a_date_to_wait_for(
 
 
 @pytest.mark.parametrize("reply", [Reply(403, b"no"), Reply(404), Reply(410), Reply(503)])
-def test_other_answers_are_no_refusal(server: Server, tmp_path: Path, reply: Reply) -> None:
+@pytest.mark.parametrize("path", ["/v", "/v.mp4"])
+def test_other_answers_are_no_refusal(
+    server: Server, tmp_path: Path, reply: Reply, path: str
+) -> None:
     gate = Recorder(again=9)
     with pytest.raises(StageError):
-        fetch(server.add("/v", reply), tmp_path, gate)
-    assert gate.refusals == []
+        fetch(server.add(path, reply), tmp_path, gate)
+    assert (gate.refusals, gate.passes) == ([], 0)
 
 
 def test_what_the_gate_says_reaches_the_caller(server: Server, clip: Path, tmp_path: Path) -> None:
@@ -320,13 +364,15 @@ def test_a_permit_that_came_too_late_is_asked_for_again(
             return super().request(url) - (1.5 if len(self.asked) % 2 else 0.0)
 
     recorder = Late()
-    fetch(server.add("/clip.mp4", clip), tmp_path, recorder)
-    assert len(server.log) == 2
+    fetch(server.add("/clip", clip), tmp_path, recorder)
+    assert len(server.log) == 2  # a look, and the file
     assert len(recorder.asked) == 4
     monkeypatch.setattr(ytdlp_net, "_STALE", -1.0)  # each connection has become too old meanwhile
     (tmp_path / "again").mkdir()
-    fetch(server.add("/again.mp4", clip), tmp_path / "again", Late())
-    assert server.requests["/again.mp4"] == 2
+    recorder = Late()
+    fetch(server.add("/again.mp4", clip), tmp_path / "again", recorder)
+    assert server.requests["/again.mp4"] == 1
+    assert len(recorder.asked) == 2
     Late.request = lambda self, url: 0.0  # type: ignore[method-assign]
     with pytest.raises(TransientError, match="in time") as caught:
         fetch(server.add("/other.mp4", clip), tmp_path, Late())

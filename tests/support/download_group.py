@@ -2,8 +2,9 @@
 
 ``python -m tests.support.download_group JOBS MINUTE FILE``
 
-The file holds a configuration, and the ids of the ``videos``. MINUTE is how many seconds
-the minute of ``requests_per_minute`` has.
+The file holds a configuration, and the ids of the ``videos``; with ``side_by_side``, one batch of
+so many workers fetches so many at once. MINUTE is how many seconds the minute of
+``requests_per_minute`` has.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import yt_dlp.extractor.generic  # noqa: F401
 
 from dataminer.config.load import load
 from dataminer.stages import gate
-from dataminer.sync import jobs
+from dataminer.sync import batch, jobs
 
 
 def main(count: int, minute: float, file: Path) -> int:
@@ -27,8 +28,12 @@ def main(count: int, minute: float, file: Path) -> int:
     gate.MINUTE = minute
     logging.basicConfig(level=logging.INFO, format="%(process)d %(message)s")
     given = json.loads(file.read_text())
-    videos = given.pop("videos")
+    videos, downloads = given.pop("videos"), given.pop("side_by_side", None)
     config = load(given)
+    if downloads:
+        whole = batch.Batch("download", videos)
+        batch.perform(whole, config, workers=count, memory_mb=4000 * count, downloads=downloads)
+        return 0
     children = []
     for number in range(count):
         child = os.fork()

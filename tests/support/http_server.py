@@ -5,7 +5,7 @@ with serve() as server:
     gone = server.add("/gone.mp4", Reply(status=410))
     shaky = server.add("/shaky.mp4", [Reply(status=503), path])   # one answer a request
     download(link, …)
-    assert server.requests["/clip.mp4"] == 2
+    assert server.requests["/clip.mp4"] == 1
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Reply:
     content_type: str = "text/html"
     headers: dict[str, str] = field(default_factory=dict)
     declared_length: int | None = None
-    """A Content-Length that is not the body's: larger makes it a truncated body."""
+    """A Content-Length that is not the body's: larger makes it a truncated body; negative: none."""
     delay: float = 0.0
     """Seconds to wait before the answer."""
     reset: bool = False
@@ -178,7 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = len(reply.body) if reply.declared_length is None else reply.declared_length
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)
-        self.send_header("Content-Length", str(length))
+        if length >= 0:
+            self.send_header("Content-Length", str(length))
         for name, value in reply.headers.items():
             self.send_header(name, value)
         self.end_headers()
