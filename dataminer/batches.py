@@ -24,12 +24,14 @@ SHOWN_BY_ITSELF = 12
 
 _RUN = "[0-9]" * 8 + "-" + "[0-9]" * 6 + "-*"  # the name of a run
 _VIDEO = re.compile(rb"^\S+ \S+ [A-Z]+ ([A-Za-z0-9_-]+): ", re.M)  # as a batch's log names it
+_DOWNLOADS = 100  # which one process does in passing; its time is spent waiting
 _NAMED = 5  # videos that a batch's message lists
 _KEEP_SECONDS = 30 * 24 * 3600  # of a run on another machine, of which nothing else is known
 _UNKNOWN_SECONDS = 600.0  # of a video whose length nobody told
 # Work on a video, in seconds: at least, and per second of the video. Extraction was measured at 8
 # (1080p) and 2 (4K) times playing speed on one old core.
 _LEAST, _EACH = 2.0, 0.25
+_DOWNLOAD_SECONDS = 20.0  # of a video, most of it waiting
 
 Members = Mapping[str, Sequence[str]]
 
@@ -37,6 +39,11 @@ Members = Mapping[str, Sequence[str]]
 def estimate(seconds: float | None) -> float:
     """Return about how many seconds all stages work on a video of this length."""
     return _LEAST + _EACH * (_UNKNOWN_SECONDS if seconds is None else seconds)
+
+
+def estimate_download(at_once: int) -> float:
+    """Return about how many seconds a download takes of a job that makes so many at once."""
+    return _DOWNLOAD_SECONDS / at_once
 
 
 def name_of(videos: Sequence[str]) -> str:
@@ -173,6 +180,8 @@ class Listed:
         Whose run it is, see :func:`dataminer.sync.claims.owner_name`.
     slots : int
         How many videos a job works on at once, if it has so many.
+    downloads : int
+        How many a job downloads at once.
     forced : sequence of str
         Stages whose results are made anew.
     datasets : mapping
@@ -183,6 +192,7 @@ class Listed:
     members: Mapping[str, Members]
     owner: str
     slots: int
+    downloads: int = 1
     forced: Sequence[str] = ()
     datasets: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -236,8 +246,17 @@ class Listed:
         return ", ".join(videos[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
     def workers(self, rule: str, batch: str) -> int:
-        """Return how many videos of a batch are worked on at once."""
-        return min(self.slots, len(self.videos(rule, batch)))
+        """Return how many processes work on a batch: one per video, or for many downloads."""
+        videos = len(self.videos(rule, batch))
+        return min(self.slots, math.ceil(videos / _DOWNLOADS) if rule == "download" else videos)
+
+    def download_threads(self, rule: str, batch: str) -> int:
+        """Return how many cores of this machine a batch takes while it downloads."""
+        return 0 if len(self.videos(rule, batch)) > 1 else 1
+
+    def side_by_side(self, rule: str, batch: str) -> int:
+        """Return how many videos of a batch are downloaded at once."""
+        return min(self.downloads, len(self.videos(rule, batch)))
 
 
 def forced_since(listed: str | Sequence[str] | None, stage: str) -> float | None:

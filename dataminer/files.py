@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,8 @@ def staging_dir(final: Path) -> Iterator[Path]:
     try:
         yield staging
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if staging.exists():
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def publish_dir(staging: Path, final: Path) -> Path | None:
@@ -129,16 +130,35 @@ def remove_partials(final: Path) -> None:
 
 def fsync_tree(folder: Path) -> None:
     """Flush a folder of many files to the disk, with one system call where there is one."""
+    if not _syncfs(folder):
+        for entry in folder.rglob("*"):
+            fsync(entry)
+        fsync(folder)
+
+
+def fsync_trees(folders: Iterable[Path]) -> None:
+    """Flush several folders to the disk, those of one file system at once."""
+    flushed = set()
+    for folder in folders:
+        device = folder.stat().st_dev
+        if device in flushed:
+            continue
+        if _syncfs(folder):
+            flushed.add(device)
+        else:
+            fsync_tree(folder)
+
+
+def _syncfs(folder: Path) -> bool:
+    """Flush the whole file system of a folder; return False if the system cannot do that."""
     libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "syncfs"):
+        return False
     fd = os.open(folder, os.O_RDONLY)
     try:
-        if hasattr(libc, "syncfs") and libc.syncfs(fd) == 0:
-            return
+        return bool(libc.syncfs(fd) == 0)
     finally:
         os.close(fd)
-    for entry in folder.rglob("*"):
-        fsync(entry)
-    fsync(folder)
 
 
 def fsync(path: Path) -> None:

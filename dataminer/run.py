@@ -155,8 +155,19 @@ class Run:
             project: [stage for stage in stages if self.plan.is_due(project, stage)]
             for project, stages in self.plan.projects.items()
         }
-        forced = sorted(self.forced)
-        return Listed(self.folder, self.members, owner_name(), self.slots, forced, datasets)
+        return Listed(
+            self.folder,
+            self.members,
+            owner_name(),
+            self.slots,
+            self._at_once,
+            sorted(self.forced),
+            datasets,
+        )
+
+    @property
+    def _at_once(self) -> int:
+        return self.config.download.concurrent_downloads
 
     @property
     def adopted(self) -> Path:
@@ -179,6 +190,8 @@ class Run:
         due = {v for stage in ("download", "extract") for v in self.plan.due(stage)}
         due |= {v for project in self.plan.members for v in self.plan.due("filter", project)}
         work = {v: batches.estimate(self.plan.lengths.get(v)) for v in due}
+        if self.upto == "download":
+            work = dict.fromkeys(due, batches.estimate_download(self._at_once))
         alone = self.plan.suspects & due
         count, most = self._count(len(due), sum(work.values()))
         parts = batches.part(due, work, count=count, most=most, alone=alone)

@@ -224,6 +224,17 @@ def workers(rule):
     return of_batch(Listed.workers, rule)
 
 
+# so many downloads at once, in all jobs together, unless the profile allows others
+if "downloads" not in workflow.global_resources:
+    workflow.register_resource("downloads", SETTINGS.download.concurrent_downloads)
+
+
+def downloads(wildcards):
+    """How many videos a batch downloads at once."""
+    most = workflow.global_resources["downloads"].value
+    return min(of_batch(Listed.side_by_side, "download")(wildcards), most)
+
+
 def first_videos(rule):
     """Return what names the first videos of a batch, for its message."""
     return of_batch(Listed.first_videos, rule)

@@ -10,9 +10,10 @@ rule download:
         "logs/download/{run}/{batch}.log",
     conda:
         "../envs/download.yaml"
-    threads: workers("download")
+    # several side by side mostly wait: what extracts meanwhile has all cores
+    threads: of_batch(Listed.download_threads, "download")
     resources:
-        downloads=workers("download"),
+        downloads=downloads,
         cpus_per_task=workers("download"),
         mem_mb=of_each_worker(500, "download"),
         runtime=minutes("download"),

@@ -19,5 +19,6 @@ with jobs.logged(str(log), own_logs=log.parents[1]):
         dict(snakemake.wildcards.items()),
         workers=batch.workers_here(snakemake.threads, snakemake.resources.cpus_per_task),
         memory_mb=snakemake.resources.mem_mb,
+        downloads=snakemake.resources.get("downloads", 1),
     )
     Path(snakemake.output.done).touch()

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+# tests fork: a pool of OpenCV's threads would not come along, and its end would be waited for
+os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
+
 pytest.register_assert_rewrite("tests.support")  # its assertions tell as much as those of tests
 
 from tests.support.embedded import shared_server  # noqa: E402

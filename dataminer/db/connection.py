@@ -27,6 +27,7 @@ T = TypeVar("T")
 # Between two transactions a connection stays open for so long at most: then the server ends it, so
 # that hundreds of jobs at work hold none. Before PostgreSQL 14 it cannot, and none is kept.
 _SPARE_SECONDS = 5
+_MOST_SPARES = 4  # of a process whose threads ask at the same moment
 _IDLE_TIMEOUT_SINCE = 140000
 
 # no connection (08), rolled back for another's sake (40), no resources (53), operator's doing (57),
@@ -280,7 +281,7 @@ class _Spare:
     since: float
 
 
-_spares: list[_Spare] = []  # one at most, unless threads end at the same moment
+_spares: list[_Spare] = []
 # the schema of the tables, of databases that this process has looked at
 _checked: dict[tuple[str, ...], str | None] = {}
 
@@ -294,7 +295,7 @@ def _borrowed(name: str, *, keep: bool) -> Iterator[Session]:
     except BaseException:
         connection.close()
         raise
-    if keep and not _spares and _ends_by_itself(connection):
+    if keep and len(_spares) < _MOST_SPARES and _ends_by_itself(connection):
         _spares.append(_Spare(connection, os.getpid(), _place(), time.monotonic()))
     else:
         connection.close()

@@ -1,4 +1,7 @@
-"""A job's batch: the videos of one stage, done one after the other in warm worker processes."""
+"""A job's batch: the videos of one stage, done in warm worker processes.
+
+Frames are taken out and filtered one video after the other in each worker, downloads side by side.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +37,12 @@ from dataminer.errors import (
 )
 from dataminer.files import remove_partials
 from dataminer.store import Store
-from dataminer.sync import claims, dead_jobs, jobs, pool, projects, slurm
+from dataminer.sync import budget, claims, dead_jobs, jobs, pool, projects, slurm
 from dataminer.sync.claims import LeaseLost
 from dataminer.sync.heartbeat import Interrupted
 from dataminer.sync.late_batches import LateBatches
 from dataminer.sync.stages import STAGES, Stage
+from dataminer.sync.together import Together
 from dataminer.sync.work import Busy, Deleted
 
 log = logging.getLogger(__name__)
@@ -47,6 +51,8 @@ log = logging.getLogger(__name__)
 # then the next run takes it up.
 _PAUSES = (1, 5)
 _REFRESH_SECONDS = 5.0  # between two recounts of a project, per worker
+_END_SECONDS = 8.0  # that downloads have to end; less than a pool gives its workers
+_LOOK_SECONDS = 0.05
 _STAGE_MODULES = {
     "download": "dataminer.stages.download",
     "extract": "dataminer.stages.extract",
@@ -63,6 +69,7 @@ class Ending(StrEnum):
     PASSING = "passing"  # the network and the like: no attempt was counted
     PAUSED = "paused"  # the same, and it is known until when
     COUNTED = "counted"  # an attempt was counted, and there may be more
+    ALONE = "alone"  # one of several whose worker was lost: no attempt was counted
     MEMORY = "memory"
     GONE = "gone"  # deleted meanwhile
     LOCAL = "local"  # this machine must change first
@@ -104,7 +111,7 @@ def workers_here(threads: int, asked: int) -> int:
     Parameters
     ----------
     threads : int
-        The job's threads, on this machine.
+        The job's threads, on this machine; 0 if it mostly waits.
     asked : int
         The cores that it asked Slurm for; negative if Slurm was not to be asked.
 
@@ -116,7 +123,7 @@ def workers_here(threads: int, asked: int) -> int:
     """
     has = slurm.own_cores()
     if has is None:
-        return threads
+        return threads or max(asked, 1)
     return min(has, asked) if asked > 0 else has
 
 
@@ -128,6 +135,7 @@ def of_job(
     *,
     workers: int,
     memory_mb: int,
+    downloads: int = 1,
 ) -> None:
     """Do what a job of a batch rule is for.
 
@@ -141,7 +149,7 @@ def of_job(
         The list of the run's batches.
     wildcards : Mapping
         The job's: ``batch`` and, for ``filter``, ``project``.
-    workers, memory_mb : int
+    workers, memory_mb, downloads : int
         As for :func:`perform`.
 
     Raises
@@ -156,7 +164,7 @@ def of_job(
     batch = Batch(stage, told.videos(rule, name), project, stage in told.forced)
     late = LateBatches(told, rule, name)
     with late.begun():
-        perform(batch, config, workers=workers, memory_mb=memory_mb, late=late)
+        perform(batch, config, workers=workers, memory_mb=memory_mb, downloads=downloads, late=late)
 
 
 def perform(
@@ -165,16 +173,18 @@ def perform(
     *,
     workers: int,
     memory_mb: int,
+    downloads: int = 1,
     late: LateBatches | None = None,
 ) -> None:
     """Do a stage for each video of a batch, and let none of them stop the others.
 
-    A worker takes one video at a time. One that crashes, hangs or exceeds its share of the memory
-    costs its own video an attempt; the others go on. What failed is tried again at the end: what
-    another run worked on, after waiting for it; what failed in passing, after a pause; what cost an
-    attempt, until it has a result or no attempts left; what ran out of memory, alone and with all
-    the memory of the job. What was worked on when an earlier job was killed is tried alone, after
-    the others. Then the job takes over videos that wait in late batches.
+    A worker takes one video at a time, or fetches several side by side. One that crashes, hangs or
+    exceeds its share of the memory costs its own video an attempt, or none if there were several;
+    the others go on. What failed is tried again at the end: what lost its worker together with
+    others, alone; what another run worked on, after waiting for it; what failed in passing, after a
+    pause; what cost an attempt, until it has a result or no attempts left; what ran out of memory,
+    alone and with all the memory of the job. What was worked on when an earlier job was killed is
+    tried alone, after the others. Then the job takes over videos that wait in late batches.
 
     Parameters
     ----------
@@ -186,6 +196,8 @@ def perform(
         How many videos at once.
     memory_mb : int
         The job's memory; each worker may use its share.
+    downloads : int
+        How many videos all workers together fetch side by side.
     late : LateBatches, optional
         The other batches of the run.
 
@@ -195,7 +207,8 @@ def perform(
         When videos are left that another attempt of this job may mend, or whoever runs it: with
         more memory, or with what this machine lacks.
     """
-    _Run(batch, config, workers, memory_mb, late).all()
+    at_once = max(1, downloads // workers) if batch.stage == "download" else 1
+    _Run(batch, config, workers, memory_mb, at_once, late).all()
 
 
 @dataclass
@@ -204,6 +217,8 @@ class _Run:
     config: Config
     workers: int
     memory_mb: int
+    at_once: int
+    """How many videos a worker works on."""
     late: LateBatches | None = None
 
     @property
@@ -217,7 +232,7 @@ class _Run:
     @cached_property
     def suspects(self) -> set[str]:
         """The videos that are tried alone."""
-        if min(self.workers, len(self.batch.videos)) == 1:
+        if min(self.workers * self.at_once, len(self.batch.videos)) == 1:
             return set()
         return claims.suspects(self._stage, self.batch.videos)
 
@@ -230,7 +245,7 @@ class _Run:
             dead_jobs.begin_again(self._stage, self._project_id, self.config.monitor)
             alone = self._left_alone()
             left = alone | self._round([v for v in self.batch.videos if v not in alone])
-            for again in (self._busy, self._passing, self._counted, self._memory):
+            for again in (self._alone, self._busy, self._passing, self._counted, self._memory):
                 left = again(left)
             with suppress(DatabaseError, psycopg2.Error):  # its own videos are done
                 self._help()
@@ -255,6 +270,7 @@ class _Run:
         self,
         videos: Sequence[str],
         workers: int | None = None,
+        at_once: int | None = None,
         *,
         patient: bool = False,
         forced: bool = True,
@@ -262,15 +278,19 @@ class _Run:
         """Try each video once, suspects last and alone."""
         together = [video_id for video_id in videos if video_id not in self.suspects]
         alone = [video_id for video_id in videos if video_id in self.suspects]
-        left = self._try(together, workers or self.workers, patient, forced)
-        return left | self._try(alone, 1, patient, forced)
+        at_once = at_once or self.at_once
+        how = {"patient": patient, "forced": forced}
+        left = self._try(together, workers or self.workers, at_once, **how)
+        return left | self._try(alone, 1, 1, **how)
 
     def _try(
         self,
         videos: Sequence[str],
         workers: int,
-        patient: bool,
-        forced: bool,
+        at_once: int,
+        *,
+        patient: bool = False,
+        forced: bool = False,
         until: float = math.inf,
     ) -> dict[str, Attempt]:
         if not videos:
@@ -285,7 +305,13 @@ class _Run:
         batch = replace(self.batch, forced=self.batch.forced and forced)
         worker = _Worker(batch, self.config, patient, self.workers // workers, until)
         ended = pool.run(
-            videos, worker.attempt, workers=workers, limits=limits, settle=worker.settle
+            videos,
+            worker.attempt,
+            workers=workers,
+            limits=limits,
+            settle=worker.settle,
+            crew=worker.crew if at_once > 1 else None,
+            at_once=at_once,
         )
         left = {}
         with closing(ended):  # type: ignore[type-var]
@@ -298,6 +324,9 @@ class _Run:
     def _again(self, left: dict[str, Attempt], ending: Ending, **how: Any) -> dict[str, Attempt]:
         videos = [video for video, attempt in left.items() if attempt.ending is ending]
         return {**{v: a for v, a in left.items() if v not in videos}, **self._round(videos, **how)}
+
+    def _alone(self, left: dict[str, Attempt]) -> dict[str, Attempt]:
+        return self._again(left, Ending.ALONE, workers=1, at_once=1, patient=True)
 
     def _busy(self, left: dict[str, Attempt]) -> dict[str, Attempt]:
         # what another run has made meanwhile is new, if results were to be made anew
@@ -313,13 +342,13 @@ class _Run:
     def _counted(self, left: dict[str, Attempt]) -> dict[str, Attempt]:
         # after the last attempt, one more claim records that it was given up
         for _ in range(self.config.monitor.max_attempts):
-            left = self._again(left, Ending.COUNTED, patient=True)
+            left = self._again(left, Ending.COUNTED, patient=True, at_once=1)
         return left
 
     def _memory(self, left: dict[str, Attempt]) -> dict[str, Attempt]:
         if self.workers == 1:
             return left  # they had all of it
-        return self._again(left, Ending.MEMORY, workers=1, patient=True)
+        return self._again(left, Ending.MEMORY, workers=1, at_once=1, patient=True)
 
     def _help(self) -> None:
         """Take over videos that wait in late batches; their own jobs try again what fails."""
@@ -332,7 +361,7 @@ class _Run:
             if not videos:
                 return
             tried.update(videos)
-            self._try(videos, self.workers, False, False, until=self.late.until)
+            self._try(videos, self.workers, self.at_once, until=self.late.until)
             _recount(self.batch, videos)
 
     # ---- the end
@@ -368,6 +397,8 @@ def _recount(
 
 
 def _of_lost(lost: pool.Lost) -> Attempt:
+    if lost.shared:
+        return Attempt(Ending.ALONE, lost.how)
     memory = lost.error_class is ErrorClass.OUT_OF_MEMORY
     return Attempt(Ending.MEMORY if memory else Ending.COUNTED, lost.how)
 
@@ -383,13 +414,21 @@ class _Worker:
     until: float
     _recounted: float = 0.0
 
+    def crew(self) -> _Crew:
+        """Return what fetches several videos at once."""
+        return _Crew(self)
+
     def attempt(self, video_id: str) -> Attempt:
-        """Try one video, if there is time for it."""
+        """Try one video."""
+        return self.perform(video_id, self._job(video_id))
+
+    def perform(self, video_id: str, job: Callable[[], None]) -> Attempt:
+        """Do the job of one video, if there is time for it, and tell what became of it."""
         if time.time() > self.until:
             return Attempt(Ending.NOT_READY)
         with jobs.about(video_id):
             try:
-                self._job(video_id)()
+                job()
             except Interrupted as asked:
                 log.info("stopped (%s): the next run takes it up", asked)
                 raise
@@ -399,14 +438,22 @@ class _Worker:
         return Attempt(Ending.DONE)
 
     def settle(self, video_id: str, lost: pool.Lost) -> None:
-        """Give back the claim of a worker that was lost: it counts as an attempt."""
+        """Give back the claim of a worker that was lost: an attempt, if it had no other video."""
         with jobs.about(video_id):
             self._remove_partials(video_id)  # before anybody else can work on it
-            death = dead_jobs.Death(lost.how, error_class=lost.error_class, of_job=False)
-            dead_jobs.give_back(self.batch.stage, self._wildcards(video_id), death)
+            death = dead_jobs.Death(lost.how, error_class=lost.error_class, of_job=lost.shared)
+            if lost.begun:
+                dead_jobs.give_back(self.batch.stage, self._wildcards(video_id), death)
+            else:
+                dead_jobs.let_go(self.batch.stage, self._wildcards(video_id))
+
+    @property
+    def manner(self) -> jobs.Manner:
+        """How it is done."""
+        return jobs.Manner(self.patient, self.batch.forced, self.threads)
 
     def _job(self, video_id: str) -> Callable[[], None]:
-        manner = jobs.Manner(self.patient, self.batch.forced, self.threads)
+        manner = self.manner
         if project := self.batch.project:
             asked = (self.config, project, video_id, manner)
             return partial(jobs.filter_frames, *asked, project_id=self._project_id)
@@ -434,7 +481,71 @@ class _Worker:
         now = time.monotonic()
         if now - self._recounted > _REFRESH_SECONDS:
             self._recounted = now
-            _recount(self.batch, [video_id])
+            try:
+                _recount(self.batch, [video_id])
+            except (DatabaseError, psycopg2.Error) as error:
+                log.warning("not counted now: %s", error)  # the end of the batch does it
+
+
+class _Crew:
+    """Fetches several videos at once, each on a thread of a worker process."""
+
+    def __init__(self, worker: _Worker) -> None:
+        self._worker = worker
+        self._config = worker.config
+        self._together = Together(worker.config.monitor)
+        self._stock = budget.Stock()
+        self._claimed: dict[str, jobs.Claimed] = {}
+        self._given: set[str] = set()
+
+    def take(self, videos: list[str]) -> None:
+        """Claim videos that are fetched soon."""
+        self._given.update(videos)
+        try:
+            claimed = jobs.claim_downloads(self._config, videos)
+        except (DatabaseError, psycopg2.Error) as error:
+            log.warning("not claimed together: %s", error)  # each says what is wrong
+            return
+        for one in claimed.values():
+            self._together.hold(one.held)
+        self._claimed |= claimed
+
+    def do(self, video_id: str) -> Attempt:
+        """Fetch one video."""
+        claimed = self._claimed.pop(video_id, None)
+        if claimed and time.time() > self._worker.until:
+            claims.release(claimed.held, error=None, error_class=None, counts=False)
+        job = partial(
+            jobs.download,
+            self._config,
+            video_id,
+            self._worker.manner,
+            keeper=self._together,
+            stock=self._stock,
+            claimed=claimed,
+        )
+        try:
+            return self._worker.perform(video_id, job)
+        finally:
+            if claimed:
+                self._together.drop(claimed.held)
+
+    def give_up(self, reason: BaseException) -> None:
+        """Give back all claims, as the worker was asked to end."""
+        self._together.stop(reason)
+        until = time.monotonic() + _END_SECONDS
+        while self._begun and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
+        store = Store(self._config.store_path)
+        said, error_class = dead_jobs.stopped()
+        # asked for: of a claim that was made when the signal came, nobody heard
+        for one in claims.own_claims(self._given):
+            claims.release(one, error=said, error_class=error_class, counts=False)
+            remove_partials(store.video(one.key["video_id"]))
+
+    @property
+    def _begun(self) -> set[str]:
+        return {one.key["video_id"] for one in self._together.held} - self._claimed.keys()
 
 
 def _after(error: Exception) -> Attempt:

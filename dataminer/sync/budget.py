@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import psycopg2
@@ -26,6 +28,7 @@ from psycopg2.extras import RealDictCursor
 from dataminer.config.models import BudgetConfig
 from dataminer.db.connection import reading, transaction
 from dataminer.errors import DatabaseError, ErrorClass, TransientError
+from dataminer.stages import watch
 from dataminer.stages.gate import LATE, Lane, Paused, Place, place_of, spacing
 from dataminer.sync import budget_sql as statements
 from dataminer.sync.claims import PATIENCE
@@ -35,12 +38,65 @@ log = logging.getLogger(__name__)
 
 AHEAD = 10.0  # seconds: moments further away are not taken, so that killed jobs leave few of them
 POLL = 10.0  # seconds at most between two looks at a source that pauses or is busy
+REMIND = 60.0  # seconds after which a log tells again what is waited for: else it seems to hang
 RECHECK = 0.5  # seconds of waiting after which the source is looked at again
 PROBE_SECONDS = 120.0  # without a word for so long, a job that goes first has lost its turn
 
 _REFUSALS = {ErrorClass.RATE_LIMIT, ErrorClass.BOT_CHECK}
 
+_RECENT = 0.5  # seconds whose use of a place tells how much of it is asked for at once
+_LOT_SECONDS = 1.0  # so far ahead at most lie permits that nobody waits for yet
+
 # ---- the gate ----------------------------------------------------------------------------------
+
+
+class Stock:
+    """Permits that the gates of one process share: asked for in lots, and used by whoever is next.
+
+    As many at once as the process has used in the last half second, so that hardly any lapse.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shelves: dict[Place, _Shelf] = {}
+
+    def at(self, place: Place) -> _Shelf:
+        """Return the permits of one place."""
+        with self._lock:
+            return self._shelves.setdefault(place, _Shelf())
+
+    def clear(self, source: str) -> None:
+        """Throw away the permits of a source that refuses."""
+        with self._lock:
+            shelves = [shelf for place, shelf in self._shelves.items() if place.source == source]
+        for shelf in shelves:
+            with shelf.lock:  # what was asked for before comes first
+                shelf.moments.clear()
+
+
+@dataclass
+class _Shelf:
+    """The permits of one place: their moments, and the uses of it lately."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    moments: deque[float] = field(default_factory=deque)
+    _used: deque[float] = field(default_factory=lambda: deque(maxlen=100))
+
+    def take(self) -> float | None:
+        """Return the next moment that has not passed, if there is one."""
+        now = time.monotonic()
+        self._used.append(now)
+        while self.moments:
+            moment = self.moments.popleft()
+            if moment > now - LATE / 2:
+                return moment
+        return None
+
+    @property
+    def lot(self) -> int:
+        """How many permits to ask for."""
+        since = time.monotonic() - _RECENT
+        return max(1, sum(used > since for used in self._used))
 
 
 @dataclass(frozen=True)
@@ -66,6 +122,8 @@ class FleetGate:
         What the database shows of this job.
     say : callable
         Is told what is waited for.
+    stock : Stock, optional
+        Permits that other gates of this process use as well.
 
     Raises
     ------
@@ -81,13 +139,16 @@ class FleetGate:
         *,
         name: str = "budget",
         say: Callable[[str], None] = log.info,
+        stock: Stock | None = None,
     ) -> None:
         self._settings = settings
+        self._stock = stock
         self._say = say
         self._name = name
         self._me = uuid.uuid4().hex
         self._first: set[str] = set()  # sources where this job goes first
         self._told: str | None = None
+        self._told_at = 0.0
         self._asked = 0.0  # when the last statement was sent
         self._held = 0.0
         self.waited = 0.0
@@ -154,6 +215,8 @@ class FleetGate:
             self._say(f"{source} refuses ({reason}): all jobs leave it alone for a while")
         elif retry_after:
             self._execute(statements.LENGTHEN, values)
+        if self._stock:
+            self._stock.clear(source)
         self._first.discard(source)
 
     def passed(self) -> None:
@@ -172,18 +235,39 @@ class FleetGate:
             "least": least,
             "pause": random.uniform(least, most),
             "ahead": AHEAD,
+            "lot": _LOT_SECONDS,
         }
         while True:
             self._stay_first(place.source)
-            row = self._ask(statements.PERMIT, values)
-            if row is None:
+            moment = self._next_moment(place, values)
+            if moment is None:
                 self._hold_back(place, values)
                 continue
-            wait = max(row[0], 0.0)
-            moment: float = self._asked + wait  # or later, by as long as the answer was under way
+            wait = max(moment - time.monotonic(), 0.0)
             self._sleep(wait)
             if wait < RECHECK or not self._pauses(values):
                 return moment
+
+    def _next_moment(self, place: Place, values: Mapping[str, Any]) -> float | None:
+        """Return the moment of the next permit, from the stock or else from the database."""
+        if self._stock is None or place.source in self._first:
+            return next(iter(self._lot(values, 1)), None)
+        shelf = self._stock.at(place)
+        with shelf.lock:
+            moment = shelf.take()
+            if moment is None:
+                shelf.moments.extend(self._lot(values, shelf.lot))
+                moment = shelf.moments.popleft() if shelf.moments else None
+            return moment
+
+    def _lot(self, values: Mapping[str, Any], count: int) -> list[float]:
+        """Ask for permits; return the moments of those that there are."""
+        row = self._ask(statements.PERMIT, {**values, "count": count})
+        if row is None:
+            return []
+        wait, step, given = row
+        # or later, by as long as the answer was under way
+        return [self._asked + max(wait, 0.0) + number * step for number in range(given)]
 
     def _stay_first(self, source: str) -> None:
         """Keep the turn of a job that goes first."""
@@ -219,15 +303,17 @@ class FleetGate:
         """Wait for a part of the time, unless all of it is more than this job waits."""
         if self._held + seconds > self._settings.max_wait_minutes * 60:
             raise _paused(line, ErrorClass(error_class or ErrorClass.RATE_LIMIT), seconds)
-        if line != self._told:
+        now = time.monotonic()
+        if line != self._told or now - self._told_at > REMIND:
             self._say(line)
-        self._told = line
+            self._told, self._told_at = line, now
         part = seconds if seconds <= 1.0 else min(seconds, POLL) * random.uniform(0.5, 1.0)
         self._held += part
         self._sleep(part)
 
     def _sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+        for nap in watch.naps(seconds):
+            time.sleep(nap)
         self.waited += seconds
 
     def _execute(self, statement: str, values: Mapping[str, Any]) -> int:
@@ -259,7 +345,13 @@ def _paused(line: str, error_class: ErrorClass, seconds: float) -> Paused:
     return paused
 
 
-def within(settings: BudgetConfig, url: str, name: str, fetch: Callable[..., object]) -> None:
+def within(
+    settings: BudgetConfig,
+    url: str,
+    name: str,
+    fetch: Callable[..., object],
+    stock: Stock | None = None,
+) -> None:
     """Fetch a video within the budget, and again after each pause that its source asks for.
 
     Parameters
@@ -272,13 +364,15 @@ def within(settings: BudgetConfig, url: str, name: str, fetch: Callable[..., obj
         What the database shows of this job.
     fetch : callable
         Fetches it, with the gate as ``gate``.
+    stock : Stock, optional
+        Permits that the downloads of this process share.
 
     Raises
     ------
     Paused
         When the source pauses for longer than this job waits.
     """
-    with FleetGate(settings, name=name) as gate:
+    with FleetGate(settings, name=name, stock=stock) as gate:
         while True:
             gate.download(url)
             try:

@@ -4,22 +4,30 @@
 _STRICTEST = """greatest(%(least)s, CASE WHEN stated_at > clock_timestamp() - interval '5 minutes'
     THEN spacing ELSE 0 END)"""
 
+_STEP = f"greatest({_STRICTEST}, %(pause)s)"
+
 # No permit is given further ahead: a moment beyond that was set by a clock that went back since.
 _NEXT = f"""least(latest_at, clock_timestamp() + make_interval(secs => %(ahead)s))
-    + make_interval(secs => greatest({_STRICTEST}, %(pause)s))"""
+    + make_interval(secs => {_STEP})"""
 
+# so many at once as fit into a lot, one at least
+_GIVEN = f"greatest(1, least(%(count)s, floor(%(lot)s / {_STEP})))"
+
+# Permits: the last one is the latest of all. Returns when the first is, their distance and number.
 PERMIT = f"""
 UPDATE budgets SET
-    latest_at = greatest(clock_timestamp(), {_NEXT}),
+    latest_at = greatest(clock_timestamp(), {_NEXT})
+        + make_interval(secs => ({_GIVEN} - 1) * {_STEP}),
     spacing = {_STRICTEST},
     stated_at = CASE WHEN %(least)s >= {_STRICTEST} THEN clock_timestamp() ELSE stated_at END,
-    permits = permits + 1
+    permits = permits + {_GIVEN}
 WHERE source = %(source)s AND lane = %(lane)s
     AND {_NEXT} <= clock_timestamp() + make_interval(secs => %(ahead)s)
     AND NOT EXISTS (
         SELECT FROM breakers WHERE source = %(source)s AND strikes > 0
             AND (open_until > clock_timestamp() OR probe_by IS DISTINCT FROM %(me)s))
-RETURNING extract(epoch FROM latest_at - clock_timestamp())::float
+RETURNING extract(epoch FROM latest_at - clock_timestamp())::float - ({_GIVEN} - 1) * {_STEP},
+    {_STEP}, {_GIVEN}::int
 """
 
 FIRST_PERMIT = """

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from psycopg2 import sql
@@ -19,7 +20,7 @@ from dataminer.db.connection import transaction
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass
 from dataminer.sync import slurm
 from dataminer.sync import sql as statements
-from dataminer.sync.stages import KEYS, Stage, running_statuses
+from dataminer.sync.stages import DOWNLOAD, KEYS, Stage, running_statuses
 
 PATIENCE = 180.0  # seconds that a job waits for the database to come back
 
@@ -227,6 +228,46 @@ def claim_batch(
     ]
 
 
+def claim_new(videos: Iterable[str]) -> dict[str, tuple[Claim, str, str | None]]:
+    """Claim those of some videos that wait for their download, in one statement.
+
+    Returns
+    -------
+    dict of str to tuple
+        By video: the claim, the link, and what the row says that its file was fetched with.
+    """
+    values = {
+        "videos": list(videos),
+        "ready": DOWNLOAD.released,
+        "running": DOWNLOAD.running,
+        "owner": owner_name(),
+    }
+
+    def work(connection: Connection) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(statements.CLAIM_NEW, values)
+            return cursor.fetchall()
+
+    rows = transaction(work, patience=PATIENCE, name=session_name(DOWNLOAD), single=True)
+    return {
+        video_id: (Claim(DOWNLOAD, {"video_id": video_id}, *lease), url, fetched_with)
+        for video_id, url, fetched_with, *lease in rows
+    }
+
+
+def own_claims(videos: Iterable[str]) -> list[Claim]:
+    """Return the claims of this process on the downloads of some videos."""
+    values = {"videos": list(videos), "running": DOWNLOAD.running, "owner": owner_name()}
+
+    def work(connection: Connection) -> list[tuple[str, int]]:
+        with connection.cursor() as cursor:
+            cursor.execute(statements.OWN_CLAIMS, values)
+            return cursor.fetchall()
+
+    rows = transaction(work, patience=PATIENCE, name=session_name(DOWNLOAD), single=True)
+    return [Claim(DOWNLOAD, {"video_id": video_id}, lease, 0) for video_id, lease in rows]
+
+
 def suspects(stage: Stage, videos: Iterable[str]) -> set[str]:
     """Return those of some videos that were worked on when a job was killed, or still are."""
     values = {"videos": list(videos), "running": stage.running}
@@ -264,10 +305,84 @@ def beat(held: Claim) -> bool:
     return bool(_execute(statements.BEAT, held.stage, held.key, values, count=True, keep=False))
 
 
+def beat_all(held: Sequence[Claim]) -> list[Claim]:
+    """Tell the database that the holder of downloads lives; return those without an answer.
+
+    Their lease may have moved on, or their row is being written at this moment.
+    """
+    values = {
+        "videos": [one.key["video_id"] for one in held],
+        "leases": [one.lease for one in held],
+        "running": DOWNLOAD.running,
+    }
+
+    def work(connection: Connection) -> set[str]:
+        with connection.cursor() as cursor:
+            cursor.execute(statements.BEAT_ALL, values)
+            return {video_id for (video_id,) in cursor.fetchall()}
+
+    alive = transaction(work, name=session_name(DOWNLOAD), keep=False, single=True)
+    return [one for one in held if one.key["video_id"] not in alive]
+
+
 def is_recorded(held: Claim) -> bool:
     """Tell whether the row has the result that was made under this claim."""
     row = _execute(statements.LOOK, held.stage, held.key, {}, keep=False)
     return row is not None and row[0] in held.stage.done and row[1] == held.lease
+
+
+@dataclass(frozen=True)
+class Result:
+    """What :func:`finish` puts in place and records; the parameters are its own."""
+
+    held: Claim
+    status: str
+    columns: Mapping[str, Any]
+    publish: Callable[[], object]
+    cost: Mapping[str, Any] | None = None
+
+
+def finish_all(results: Sequence[Result]) -> list[Result]:
+    """Put the results of several downloads in place and record them, in one transaction.
+
+    Returns
+    -------
+    list of Result
+        Those that were recorded; for the others, :func:`finish` says what is wrong.
+    """
+
+    def work(connection: Connection) -> list[Result]:
+        done = []
+        with connection.cursor() as cursor:
+            for columns, alike in groupby(sorted(results, key=_columns_of), key=_columns_of):
+                made = {one.held.key["video_id"]: one for one in alike}
+                rows = Json([_row_of(one) for one in made.values()])
+                assignments = [
+                    sql.SQL(", {0} = m.{0}").format(sql.Identifier(name)) for name in columns
+                ]
+                query = sql.SQL(statements.FINISH_ALL).format(columns=sql.Composed(assignments))
+                cursor.execute(query, {"rows": rows, "running": DOWNLOAD.running})
+                done += [made[video_id] for (video_id,) in cursor.fetchall()]
+        for one in done:  # their rows are locked: nobody can take them over before the COMMIT
+            one.publish()
+        return done
+
+    return transaction(work, patience=PATIENCE, name=session_name(DOWNLOAD))
+
+
+def _columns_of(result: Result) -> tuple[str, ...]:
+    return tuple(sorted(result.columns))
+
+
+def _row_of(result: Result) -> dict[str, Any]:
+    cost = {result.held.stage.name: result.cost} if result.cost else {}
+    return {
+        **result.held.key,
+        "lease": result.held.lease,
+        "status": result.status,
+        "costs": cost,
+        **result.columns,
+    }
 
 
 def finish(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,11 +30,12 @@ def measured(folder: Path) -> Iterator[dict[str, Any]]:
     ------
     dict
         Filled at the end: ``seconds`` (wall), ``cpu_seconds`` (of this process and of those that
-        it started and that have ended), ``peak_mb`` (resident), ``bytes``, and ``ended_at``, in
-        seconds since 1970.
+        it started and that have ended; of this thread, if it is one of several that work),
+        ``peak_mb`` (resident, of the process), ``bytes``, and ``ended_at``, in seconds since 1970.
     """
     cost: dict[str, Any] = {}
-    _forget_peak()
+    if _is_alone():
+        _forget_peak()
     began, cpu = time.monotonic(), _cpu_seconds()
     yield cost
     cost["seconds"] = round(time.monotonic() - began, 3)
@@ -43,7 +45,13 @@ def measured(folder: Path) -> Iterator[dict[str, Any]]:
     cost["ended_at"] = round(time.time(), 3)
 
 
+def _is_alone() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 def _cpu_seconds() -> float:
+    if not _is_alone():
+        return time.thread_time()
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 

@@ -35,7 +35,7 @@ from dataminer.store import INFO_FILE, Store
 from dataminer.sync import budget, chosen, claims, projects, results, shards, stages
 from dataminer.sync import sql as statements
 from dataminer.sync.heartbeat import Interrupted, interruptible
-from dataminer.sync.work import Deleted, Outcome, Work, perform_described
+from dataminer.sync.work import ALONE, Deleted, Keeper, Outcome, Work, perform_described
 from dataminer.urls import SourceUrl, mask_text
 
 log = logging.getLogger("dataminer")
@@ -46,6 +46,7 @@ EXIT_INTERRUPTED = 143  # 128 + SIGTERM, as a shell reports it
 
 _VIDEO: ContextVar[str] = ContextVar("video", default="")
 _OWN_LOGS: ContextVar[Path | None] = ContextVar("own_logs", default=None)
+_OWN_LOG: ContextVar[_OwnLog | None] = ContextVar("own_log", default=None)
 
 
 @dataclass(frozen=True)
@@ -105,35 +106,48 @@ def about(video_id: str) -> Iterator[None]:
         yield
         return
     own = _OwnLog()
-    logging.getLogger().addHandler(own)
-    token = _VIDEO.set(video_id)
+    tokens = _VIDEO.set(video_id), _OWN_LOG.set(own)
     try:
         yield
     finally:
-        _VIDEO.reset(token)
-        logging.getLogger().removeHandler(own)
+        _VIDEO.reset(tokens[0])
+        _OWN_LOG.reset(tokens[1])
         own.write(folder / f"{video_id}.log")
 
 
-class _OwnLog(logging.Handler):
-    """Keeps what is logged of one video."""
+class _OwnLogs(logging.Handler):
+    """Passes on what is logged to the log of the video that this thread works on."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(_Formatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if own := _OWN_LOG.get():
+            own.add(self.format(record), record.levelno)
+
+
+class _OwnLog:
+    """Keeps what is logged of one video."""
+
+    def __init__(self) -> None:
         self._lines: list[str] = []
         self._worth = False
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(self.format(record))
-        self._worth |= record.levelno >= logging.WARNING
+    def add(self, line: str, level: int) -> None:
+        """Keep a line."""
+        self._lines.append(line)
+        self._worth |= level >= logging.WARNING
 
     def write(self, path: Path) -> None:
         """Write it to a file if it is worth it."""
-        if self._worth:
-            path.write_text("\n".join(self._lines) + "\n", encoding="utf-8")
-        else:
-            path.unlink(missing_ok=True)
+        try:
+            if self._worth:
+                path.write_text("\n".join(self._lines) + "\n", encoding="utf-8")
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:  # no reason to lose what others do at the same time
+            log.warning("%s cannot be written: %s", path, error)
 
 
 @contextmanager
@@ -158,8 +172,10 @@ def logged(path: str, own_logs: Path | None = None) -> Iterator[None]:
     _OWN_LOGS.set(own_logs)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(_Formatter())
+    handlers = [handler, *([_OwnLogs()] if own_logs else [])]
     root = logging.getLogger()
-    root.addHandler(handler)
+    for one in handlers:
+        root.addHandler(one)
     root.setLevel(logging.INFO)
     try:
         with connecting_only(), interruptible():
@@ -175,26 +191,86 @@ def logged(path: str, own_logs: Path | None = None) -> Iterator[None]:
         message = mask_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
         sys.exit(f"dataminer: {message[:_LONGEST_MESSAGE]}; {path} has all of it")
     finally:
-        root.removeHandler(handler)
-        handler.close()
+        for one in handlers:
+            root.removeHandler(one)
+            one.close()
 
 
-def download(config: Config, video_id: str, manner: Manner = Manner()) -> None:
-    """Fetch one video into the store."""
+class Claimed(NamedTuple):
+    """A video that is claimed for its download.
+
+    Parameters
+    ----------
+    held : Claim
+        The claim.
+    source : tuple of SourceUrl and bool
+        Its link or path, and whether it is to be fetched again, whatever is there.
+    """
+
+    held: claims.Claim
+    source: tuple[SourceUrl, bool]
+
+
+def claim_downloads(config: Config, videos: Iterable[str]) -> dict[str, Claimed]:
+    """Claim those of some videos that nothing is there of yet, in one statement."""
+    store = Store(config.store_path)
+    new = [video_id for video_id in videos if not store.video(video_id).exists()]
+    return {
+        video_id: Claimed(held, (SourceUrl(url), fetched_with == stages.FETCH_AGAIN))
+        for video_id, (held, url, fetched_with) in (claims.claim_new(new) if new else {}).items()
+    }
+
+
+def download(
+    config: Config,
+    video_id: str,
+    manner: Manner = Manner(),
+    *,
+    keeper: Keeper = ALONE,
+    stock: budget.Stock | None = None,
+    claimed: Claimed | None = None,
+) -> None:
+    """Fetch one video into the store.
+
+    Parameters
+    ----------
+    config : Config
+        The settings.
+    video_id : str
+        The video.
+    manner : Manner
+        How it is done.
+    keeper : Keeper
+        Keeps its claim, and records the result.
+    stock : Stock, optional
+        Permits that the downloads of this process share.
+    claimed : Claimed, optional
+        Its claim, if it is claimed already.
+    """
+    given = [claimed] if claimed else []
 
     def describe() -> Work:
-        work = download_work(config, video_id)
+        source = given.pop().source if given else None
+        work = download_work(config, video_id, source, stock)
         return replace(work, forced=work.forced or manner.forced)
 
-    outcome = perform_described(describe, config.monitor, patient=manner.patient)
+    held = claimed.held if claimed else None
+    outcome = perform_described(
+        describe, config.monitor, patient=manner.patient, keeper=keeper, held=held
+    )
     _tell_failure(video_id, outcome, config.project_names)
 
 
-def download_work(config: Config, video_id: str) -> Work:
-    """Describe the download of one video."""
+def download_work(
+    config: Config,
+    video_id: str,
+    source_of: tuple[SourceUrl, bool] | None = None,
+    stock: budget.Stock | None = None,
+) -> Work:
+    """Describe the download of one video; its source is looked up unless it is given."""
     from dataminer.stages.download import download as fetch_video
 
-    url, again = _source_of(video_id)
+    url, again = source_of or _source_of(video_id)
     source = _identity(url)
     settings = None if source else config.download.result_settings()
     mark = fingerprints.of_download(url.reveal(), source, settings)
@@ -233,7 +309,8 @@ def download_work(config: Config, video_id: str) -> Work:
         if source:
             fetch()
         else:
-            budget.within(config.download.budget, url.reveal(), f"download {video_id}", fetch)
+            name = claims.session_name(stages.DOWNLOAD)
+            budget.within(config.download.budget, url.reveal(), name, fetch, stock)
 
     def kept(error: DataminerError, error_class: ErrorClass) -> Outcome | None:
         chosen.take_over(Store(config.store_path), video_id)

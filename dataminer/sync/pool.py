@@ -1,4 +1,4 @@
-"""Worker processes that do one task at a time, and can be lost without the others.
+"""Worker processes that do one task at a time, or several, and can be lost without the others.
 
 The process that hands out the tasks has no threads and no connections, so it can fork at any time,
 and nothing that a task does can stop it.
@@ -6,9 +6,11 @@ and nothing that a task does can stop it.
 
 from __future__ import annotations
 
+import contextvars
 import ctypes
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -16,10 +18,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import psutil
 
@@ -34,6 +36,7 @@ R = TypeVar("R")
 _LOOK_SECONDS = 0.2  # between two looks at the workers' memory
 _PULSE_SECONDS = 1.0  # between two signs of life of a worker
 _LONGEST_STEP = 1.0  # what one look counts at most
+_TOGETHER_SECONDS = 0.005  # within which tasks come that are taken at once
 _GRACE_SECONDS = 15.0  # for workers that were asked to end
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ALIVE, _MOVED = b".", b"+"
@@ -68,10 +71,29 @@ class Lost:
         For people.
     error_class : ErrorClass
         OUT_OF_MEMORY, HUNG or CRASHED.
+    begun : bool
+        Whether the task was being done.
+    shared : bool
+        Whether other tasks were being done as well: nobody knows which of them was the cause.
     """
 
     how: str
     error_class: ErrorClass
+    begun: bool = True
+    shared: bool = False
+
+
+class Crew(Protocol[T, R]):  # type: ignore[misc]
+    """Does several tasks at once in a worker, each on a thread."""
+
+    def take(self, tasks: list[T]) -> None:
+        """Prepare for tasks that are done soon; called in the main thread."""
+
+    def do(self, task: T) -> R:
+        """Do a task; called in one of the threads."""
+
+    def give_up(self, reason: BaseException) -> None:
+        """Give back all tasks, as the worker was asked to end; called in the main thread."""
 
 
 def run(
@@ -81,6 +103,8 @@ def run(
     workers: int,
     limits: Limits,
     settle: Callable[[T, Lost], object],
+    crew: Callable[[], Crew[T, R]] | None = None,
+    at_once: int = 1,
 ) -> Iterator[tuple[T, R | Lost]]:
     """Do tasks in worker processes, each of which does many.
 
@@ -96,6 +120,10 @@ def run(
         A worker that exceeds one is killed and replaced.
     settle : callable
         Called in a worker with a task whose own worker was lost.
+    crew : callable, optional
+        Makes what does several tasks at once in a worker, instead of ``work``.
+    at_once : int
+        How many tasks a worker does at once, if there is a crew.
 
     Yields
     ------
@@ -107,24 +135,42 @@ def run(
     Interrupted
         When the process was asked to end; the workers have ended by then.
     """
-    waiting, pool = deque(tasks), _Pool[T, R](work, settle, limits)
+    waiting = deque(tasks)
+    serve = _Crewed(crew, at_once) if crew else work
+    pool = _Pool[T, R](serve, settle, limits, at_once if crew else 1)
     with interruptible():
         try:
             pool.begin(min(workers, len(waiting)))
             while waiting or pool.busy():
-                for worker in pool.idle():
-                    if waiting:
-                        worker.give(waiting.popleft())
-                yield from pool.look()
+                pool.hand_out(waiting)
+                for task, result in pool.look():
+                    if isinstance(result, Lost) and not result.begun:
+                        waiting.appendleft(task)
+                    else:
+                        yield task, result
         finally:
             pool.end()
 
 
+@dataclass(frozen=True)
+class _Crewed(Generic[T, R]):
+    """How a worker does several tasks at once."""
+
+    make: Callable[[], Crew[T, R]]
+    at_once: int
+
+
 class _Pool(Generic[T, R]):
     def __init__(
-        self, work: Callable[[T], R], settle: Callable[[T, Lost], object], limits: Limits
+        self,
+        work: Callable[[T], R] | _Crewed[T, R],
+        settle: Callable[[T, Lost], object],
+        limits: Limits,
+        at_once: int,
     ) -> None:
         self._work, self._settle, self._limits = work, settle, limits
+        # several are given at once, so that one statement claims them
+        self._least, self._most = (1, 1) if at_once == 1 else (at_once + 1, 2 * at_once)
         self._workers: list[_Worker[T, R]] = []
 
     def begin(self, count: int) -> None:
@@ -134,8 +180,15 @@ class _Pool(Generic[T, R]):
     def busy(self) -> list[_Worker[T, R]]:
         return [worker for worker in self._workers if worker.busy]
 
-    def idle(self) -> list[_Worker[T, R]]:
-        return [worker for worker in self._workers if not worker.busy]
+    def hand_out(self, waiting: deque[T]) -> None:
+        """Give tasks to the workers that have too few, in turns."""
+        hungry = [worker for worker in self._workers if len(worker.tasks) < self._least]
+        while waiting and hungry:
+            for worker in list(hungry):
+                if waiting:
+                    worker.give(waiting.popleft())
+                if len(worker.tasks) >= self._most:
+                    hungry.remove(worker)
 
     def look(self) -> Iterator[tuple[T, R | Lost]]:
         """Wait for news, for a moment; yield what has ended."""
@@ -146,9 +199,9 @@ class _Pool(Generic[T, R]):
                 worker.hear()
             try:
                 if worker.results in ready:
-                    yield worker.finished()
+                    yield from worker.news()
                     continue
-            except EOFError:
+            except (EOFError, OSError):  # the latter if it ended before it heard of all its tasks
                 worker.lost = worker.lost or worker.how_it_ended()
             worker.lost = worker.lost or worker.over(self._limits)
             if worker.lost:
@@ -163,19 +216,22 @@ class _Pool(Generic[T, R]):
         self._workers.clear()
 
     def _replace(self, worker: _Worker[T, R], lost: Lost) -> Iterator[tuple[T, R | Lost]]:
-        log.error("%s: %s", worker.task, lost.how)
+        log.error("%s: %s", ", ".join(map(str, worker.begun)), lost.how)
         worker.kill()
         self._workers.remove(worker)
-        task, was_settling = worker.task, worker.settling
         fresh = self._fork()
-        if was_settling:  # nothing more can be done for it: its claim grows stale
-            yield task, was_settling
-        else:
-            fresh.give(task, settling=lost)
+        # if it got to none of them, any may be the cause: it would be lost again and again
+        begun = worker.begun or [task for task, settling in worker.tasks.items() if not settling]
+        for task, was_settling in worker.tasks.items():
+            if was_settling:  # nothing more can be done for it: its claim grows stale
+                yield task, was_settling
+            else:
+                fresh.give(task, replace(lost, begun=task in begun, shared=len(begun) > 1))
 
     def _fork(self) -> _Worker[T, R]:
         others = [end for worker in self._workers for end in (worker.results, worker.pulse)]
         worker = _Worker.fork(self._work, self._settle, others)
+        worker.begins_at_once = not isinstance(self._work, _Crewed)
         self._workers.append(worker)
         return worker
 
@@ -187,9 +243,11 @@ class _Worker(Generic[T, R]):
     pid: int
     results: Connection
     pulse: Connection
-    busy: bool = False
-    task: Any = None
-    settling: Lost | None = None
+    tasks: dict[T, Lost | None] = field(default_factory=dict)
+    """What it was given: a task to do, or one whose own worker was lost."""
+    begun: list[T] = field(default_factory=list)
+    """The tasks that are being done."""
+    begins_at_once: bool = True
     lost: Lost | None = None
     _looked: float = 0.0
     _silent: float = 0.0
@@ -202,7 +260,7 @@ class _Worker(Generic[T, R]):
     @classmethod
     def fork(
         cls,
-        work: Callable[[T], R],
+        work: Callable[[T], R] | _Crewed[T, R],
         settle: Callable[[T, Lost], object],
         of_others: Iterable[Connection],
     ) -> _Worker[T, R]:
@@ -227,9 +285,16 @@ class _Worker(Generic[T, R]):
         its_pulse.close()
         return cls(pid, results, pulse)
 
+    @property
+    def busy(self) -> bool:
+        return bool(self.tasks)
+
     def give(self, task: T, settling: Lost | None = None) -> None:
-        self.task, self.settling, self.busy = task, settling, True
-        self._looked, self._silent, self._unmoved = time.monotonic(), 0.0, 0.0
+        if not self.busy:
+            self._looked, self._silent, self._unmoved = time.monotonic(), 0.0, 0.0
+        self.tasks[task] = settling
+        if self.begins_at_once and not settling:
+            self.begun.append(task)
         with suppress(OSError):  # it has ended: the next look finds that out
             self.results.send((task, settling))
 
@@ -242,10 +307,16 @@ class _Worker(Generic[T, R]):
         if sign == _MOVED:
             self._unmoved = 0.0
 
-    def finished(self) -> tuple[T, R | Lost]:
-        result = self.results.recv()
-        task, self.busy = self.task, False
-        return task, self.settling or result
+    def news(self) -> Iterator[tuple[T, R | Lost]]:
+        """Hear that a task was begun or, which is yielded, what became of it."""
+        task, *result = self.results.recv()
+        if not result:
+            self.begun.append(task)
+            return
+        lost = self.tasks.pop(task)
+        if task in self.begun:
+            self.begun.remove(task)
+        yield task, lost or result[0]
 
     def over(self, limits: Limits) -> Lost | None:
         """Tell which limit the worker has exceeded."""
@@ -316,7 +387,7 @@ class _Worker(Generic[T, R]):
 def _serve(
     results: Connection,
     pulse: Connection,
-    work: Callable[[T], R],
+    work: Callable[[T], R] | _Crewed[T, R],
     settle: Callable[[T, Lost], object],
     parent: int,
 ) -> None:
@@ -327,20 +398,73 @@ def _serve(
     progress = _Progress()
     logging.getLogger().addHandler(progress)
     threading.Thread(target=_beat, args=(pulse, progress), daemon=True).start()
+    try:
+        if isinstance(work, _Crewed):
+            _serve_many(results, work, settle)
+        else:
+            _serve_one_by_one(results, work, settle)
+    except EOFError:
+        os._exit(0)
+    except Interrupted:
+        os._exit(128 + signal.SIGTERM)
+    except BaseException:
+        log.exception("the worker ends")
+        os._exit(1)
+
+
+def _serve_one_by_one(
+    results: Connection, work: Callable[[T], R], settle: Callable[[T, Lost], object]
+) -> None:
     while True:
+        task, lost = results.recv()
+        with interruptible():
+            done = work(task) if lost is None else settle(task, lost)
+        results.send((task, done))
+
+
+def _serve_many(
+    results: Connection, crewed: _Crewed[T, R], settle: Callable[[T, Lost], object]
+) -> None:
+    crew, sending = crewed.make(), threading.Lock()
+    ready: queue.SimpleQueue[T] = queue.SimpleQueue()
+
+    def tell(*news: Any) -> None:
+        with sending:
+            results.send(news)
+
+    def serve() -> None:
         try:
-            task, lost = results.recv()
-        except EOFError:
-            os._exit(0)
-        try:
-            with interruptible():
-                done = work(task) if lost is None else settle(task, lost)
+            while True:
+                task = ready.get()
+                tell(task)
+                tell(task, crew.do(task))
         except Interrupted:
-            os._exit(128 + signal.SIGTERM)
+            return  # the main thread gives everything back
         except BaseException:
             log.exception("the worker ends")
             os._exit(1)
-        results.send(done)
+
+    for _ in range(crewed.at_once):
+        # with what the main thread knows of its log
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(serve,), daemon=True).start()
+    with interruptible():
+        try:
+            while True:
+                given = [results.recv()]
+                while results.poll(_TOGETHER_SECONDS):
+                    given.append(results.recv())
+                for task, lost in given:
+                    if lost:
+                        tell(task, settle(task, lost))
+                fresh = [task for task, lost in given if not lost]
+                if fresh:
+                    crew.take(fresh)
+                for task in fresh:
+                    ready.put(task)
+        except Interrupted as asked:
+            crew.give_up(asked)
+            raise
 
 
 class _Progress(logging.Handler):

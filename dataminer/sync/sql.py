@@ -44,6 +44,27 @@ FROM chosen WHERE {matches}
 RETURNING t.created_at, t.lease, t.attempts, {returned}
 """
 
+# Claims of new videos by name, with what a download needs to know of them.
+CLAIM_NEW = """
+WITH chosen AS MATERIALIZED (
+    SELECT video_id FROM videos
+    WHERE video_id = ANY(%(videos)s) AND status = %(ready)s
+    ORDER BY video_id COLLATE "C" FOR UPDATE SKIP LOCKED
+)
+UPDATE videos AS t SET
+    status = %(running)s, locked_by = %(owner)s, lease = lease + 1,
+    locked_at = clock_timestamp(), heartbeat_at = clock_timestamp(), attempts = attempts + 1
+FROM chosen WHERE t.video_id = chosen.video_id
+RETURNING t.video_id, url, downloaded_with, lease, attempts, attempts > 1 OR suspect, failures,
+    coalesce(extract(epoch FROM clock_timestamp() - failing_since)::float, 0)
+"""
+
+# what a process that ends has claimed
+OWN_CLAIMS = """
+SELECT video_id, lease FROM videos
+WHERE video_id = ANY(%(videos)s) AND status = %(running)s AND locked_by = %(owner)s
+"""
+
 # ``wanted`` of CLAIM_BATCH: in the project, where one is named, and with its input there
 WANTED = {
     "videos": """(%(project_id)s IS NULL OR EXISTS (
@@ -75,6 +96,18 @@ UPDATE {table} SET heartbeat_at = clock_timestamp()
 WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
 """
 
+# of many; a row that is being finished at this moment is left out
+BEAT_ALL = """
+WITH held AS MATERIALIZED (
+    SELECT t.video_id FROM videos t
+    JOIN unnest(%(videos)s::text[], %(leases)s::bigint[]) AS h (video_id, lease)
+        ON t.video_id = h.video_id AND t.lease = h.lease
+    WHERE t.status = %(running)s FOR UPDATE OF t SKIP LOCKED
+)
+UPDATE videos t SET heartbeat_at = clock_timestamp()
+FROM held WHERE t.video_id = held.video_id RETURNING t.video_id
+"""
+
 # before a result is put in place: until the COMMIT nobody can take the row over
 FINISH = """
 UPDATE {table} SET
@@ -83,6 +116,23 @@ UPDATE {table} SET
     not_before = NULL, suspect = false, failures = 0, failing_since = NULL, kills = 0,
     costs = costs || %(cost)s{columns}
 WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
+"""
+
+# the same for many videos whose rows get the same columns
+FINISH_ALL = """
+WITH made AS (SELECT * FROM jsonb_populate_recordset(NULL::videos, %(rows)s)),
+held AS MATERIALIZED (
+    SELECT t.video_id FROM videos t JOIN made m ON t.video_id = m.video_id AND t.lease = m.lease
+    WHERE t.status = %(running)s ORDER BY t.video_id COLLATE "C" FOR UPDATE OF t
+)
+UPDATE videos t SET
+    status = m.status, locked_by = NULL, locked_at = NULL, heartbeat_at = NULL,
+    attempts = CASE WHEN m.status = 'FAILED' THEN t.attempts ELSE 0 END,
+    not_before = NULL, suspect = false, failures = 0, failing_since = NULL, kills = 0,
+    costs = t.costs || m.costs{columns}
+FROM made m JOIN held USING (video_id)
+WHERE t.video_id = m.video_id
+RETURNING t.video_id
 """
 
 RELEASE = """

@@ -7,9 +7,10 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import (
@@ -118,6 +119,38 @@ class Work:
             raise InputChanged(self.final)
 
 
+class Keeper(Protocol):
+    """Keeps claims alive while their work runs, and records results."""
+
+    def kept_alive(self, held: Claim, settings: MonitorConfig, /) -> AbstractContextManager[None]:
+        """Hold a claim alive for the block, see :func:`dataminer.sync.heartbeat.kept_alive`."""
+
+    def flush(self, folder: Path, /) -> None:
+        """Flush the folder of a result to the disk."""
+
+    def finish(
+        self,
+        held: Claim,
+        status: str,
+        columns: Mapping[str, Any],
+        publish: Callable[[], object],
+        cost: Mapping[str, Any] | None = None,
+        /,
+    ) -> None:
+        """Put a result in place and record it, see :func:`dataminer.sync.claims.finish`."""
+
+
+class Alone:
+    """Keeps the one claim of a process."""
+
+    kept_alive = staticmethod(kept_alive)
+    flush = staticmethod(fsync_tree)
+    finish = staticmethod(claims.finish)
+
+
+ALONE = Alone()
+
+
 class Deleted(DataminerError):
     """The row is no longer there."""
 
@@ -133,7 +166,12 @@ class Busy(DataminerError):
 
 
 def perform_described(
-    describe: Callable[[], Work], settings: MonitorConfig, *, patient: bool = True
+    describe: Callable[[], Work],
+    settings: MonitorConfig,
+    *,
+    patient: bool = True,
+    keeper: Keeper = ALONE,
+    held: Claim | None = None,
 ) -> Outcome:
     """Do :func:`perform` for what ``describe`` returns, anew if its input changes meanwhile.
 
@@ -141,15 +179,29 @@ def perform_described(
     ----------
     describe : callable
         Describes the work, by the input as it is at that moment.
-    settings, patient : MonitorConfig, bool
+    settings, patient, keeper : MonitorConfig, bool, Keeper
         As for :func:`perform`.
+    held : Claim, optional
+        The claim of the row, if it is claimed already.
 
     Raises
     ------
     InputChanged
         When it changed each time.
     """
-    return undisturbed(lambda: perform(describe(), settings, patient=patient))
+    given = [held] if held else []
+
+    def once() -> Outcome:
+        first = given.pop() if given else None
+        try:
+            work = describe()
+        except BaseException as error:
+            if first:
+                _give_back(first, error)
+            raise
+        return perform(work, settings, patient=patient, keeper=keeper, held=first)
+
+    return undisturbed(once)
 
 
 def undisturbed(make: Callable[[], T]) -> T:
@@ -168,7 +220,14 @@ def undisturbed(make: Callable[[], T]) -> T:
     return make()
 
 
-def perform(work: Work, settings: MonitorConfig, *, patient: bool = True) -> Outcome:
+def perform(
+    work: Work,
+    settings: MonitorConfig,
+    *,
+    patient: bool = True,
+    keeper: Keeper = ALONE,
+    held: Claim | None = None,
+) -> Outcome:
     """See to it that the result of ``work`` is there, making it unless it is.
 
     A failure for good is a result like any other.
@@ -181,6 +240,10 @@ def perform(work: Work, settings: MonitorConfig, *, patient: bool = True) -> Out
         Heartbeat, staleness and the number of attempts.
     patient : bool
         Wait while another process makes it.
+    keeper : Keeper
+        Keeps the claim alive, and records the result.
+    held : Claim, optional
+        The claim of the row, if it is claimed already.
 
     Returns
     -------
@@ -198,34 +261,40 @@ def perform(work: Work, settings: MonitorConfig, *, patient: bool = True) -> Out
     LeaseLost
         When another process took over.
     """
-    held, outcome = _acquire(work, settings, patient=patient)
     if held is None:
-        return outcome  # type: ignore[return-value]
+        held, outcome = _acquire(work, settings, patient=patient)
+        if held is None:
+            return outcome  # type: ignore[return-value]
     if held.again:
         remove_partials(work.final)
     try:
-        with kept_alive(held, settings):
-            return _make(work, held, settings)
-    except (Interrupted, KeyboardInterrupt):
+        with keeper.kept_alive(held, settings):
+            return _make(work, held, settings, keeper)
+    except BaseException as error:
+        _give_back(held, error)
+        raise
+
+
+def _give_back(held: Claim, error: BaseException) -> None:
+    """Give back a claim whose attempt ended in an error."""
+    if isinstance(error, Interrupted | KeyboardInterrupt):
         said, kind = dead_jobs.stopped()
         claims.release(held, error=said, error_class=kind, counts=False)
-        raise
-    except InputChanged:
+        return
+    if isinstance(error, InputChanged):
         claims.release(held, error=None, error_class=None, counts=False)
-        raise
-    except BaseException as error:
-        counts = isinstance(error, UncheckedError) or not isinstance(error, TransientError)
-        error_class = getattr(error, "error_class", ErrorClass.INTERNAL)
-        if not claims.release(
-            held,
-            error=_described(error),
-            error_class=error_class,
-            counts=counts,
-            failing=_is_failing(error),
-            wait=error.wait if isinstance(error, TransientError) else None,
-        ):
-            raise LeaseLost.of(held) from error
-        raise
+        return
+    counts = isinstance(error, UncheckedError) or not isinstance(error, TransientError)
+    error_class = getattr(error, "error_class", ErrorClass.INTERNAL)
+    if not claims.release(
+        held,
+        error=_described(error),
+        error_class=error_class,
+        counts=counts,
+        failing=_is_failing(error),
+        wait=error.wait if isinstance(error, TransientError) else None,
+    ):
+        raise LeaseLost.of(held) from error
 
 
 def _acquire(
@@ -310,12 +379,12 @@ def _usable(work: Work, *, also_failed: bool) -> Outcome | None:
     return outcome if also_failed or outcome.status != "FAILED" else None
 
 
-def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
+def _make(work: Work, held: Claim, settings: MonitorConfig, keeper: Keeper) -> Outcome:
     work.refuse_change()
     there = _usable(work, also_failed=False)
     if there:  # made before, but the row did not know
         there = _placed(there, work.final, work.final)
-        claims.finish(held, there.status, there.columns, lambda: None)
+        keeper.finish(held, there.status, there.columns, lambda: None)
         return there
     with staging_dir(work.final) as staging:
         cost, failure = _try(work, held, settings, staging)
@@ -323,7 +392,7 @@ def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
             kept = work.instead(failure, failure.error_class)
             if kept:
                 log.warning("%s; what there is of it is kept", failure)
-                claims.finish(held, kept.status, kept.columns, work.refuse_change, cost)
+                keeper.finish(held, kept.status, kept.columns, work.refuse_change, cost)
                 return kept
             _write_failure(work, staging, failure)
         outcome = work.read(staging)
@@ -331,7 +400,7 @@ def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
             work.refuse_change()
             raise DataminerError(f"the {held} left no whole result in {staging}", "report this bug")
         outcome = _placed(outcome, staging, work.final)
-        fsync_tree(staging)
+        keeper.flush(staging)
         replaced: list[Path | None] = []
 
         def publish() -> None:
@@ -340,7 +409,7 @@ def _make(work: Work, held: Claim, settings: MonitorConfig) -> Outcome:
             if outcome.status != "FAILED":
                 work.lead()
 
-        claims.finish(held, outcome.status, outcome.columns, publish, cost)
+        keeper.finish(held, outcome.status, outcome.columns, publish, cost)
     _remove(replaced)
     log.info("%s: %s", work.final, outcome.status)
     return outcome

@@ -124,7 +124,8 @@ def test_a_batch_goes_through_the_stages(config: Config, database: str) -> None:
     assert workers == {None}
     for costs in execute(database, "SELECT costs FROM videos"):
         assert costs[0].keys() == {"download", "extract"}
-        assert costs[0]["extract"].keys() == {"seconds", "cpu_seconds", "peak_mb", "bytes"}
+        known = {"seconds", "cpu_seconds", "peak_mb", "bytes", "ended_at"}
+        assert costs[0]["extract"].keys() == known
         assert costs[0]["extract"]["bytes"] > 100
     perform(config, "extract")  # again: nothing to do
     assert execute(database, "SELECT DISTINCT lease FROM videos") == [(2,)]

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -181,3 +182,66 @@ def test_an_interrupt_in_this_process_ends_the_workers() -> None:
             list(running)
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+# ---- several at once -----------------------------------------------------------------------------
+
+
+class Crew:
+    """Does what the tasks say, four at a time."""
+
+    def __init__(self) -> None:
+        self.meeting = threading.Barrier(4)
+
+    def take(self, tasks: list[str]) -> None:
+        """Be told of a lot."""
+        if "fatal" in tasks:
+            ctypes.string_at(0)
+        if "while it is given more" in tasks:
+            time.sleep(0.5)  # in which more comes, of which it does not hear
+            ctypes.string_at(0)
+
+    def do(self, task: str) -> str:
+        """Do one."""
+        if task.startswith("meet"):
+            self.meeting.wait(20)
+        if task.startswith("brief"):
+            time.sleep(0.2)
+        return work(task.removeprefix("meet and "))
+
+    def give_up(self, reason: BaseException) -> None:
+        """Nothing to give back here."""
+
+
+def together(tasks: list[str]) -> dict[str, object]:
+    return dict(
+        pool.run(tasks, work, workers=1, limits=GENEROUS, settle=settle, crew=Crew, at_once=4)
+    )
+
+
+def test_a_crew_does_as_many_at_once_as_it_may() -> None:
+    tasks = [f"meet {number}" for number in range(20)]
+    done = together(tasks)
+    assert {str(result).split(" by ")[0] for result in done.values()} == set(tasks)
+
+
+def test_of_several_nobody_knows_which_was_the_cause() -> None:
+    in_flight = ["meet a", "meet b", "meet c", "meet and crash"]
+    done = together([*in_flight, *"defgh"])
+    lost = {task: result for task, result in done.items() if isinstance(result, pool.Lost)}
+    assert "meet and crash" in lost
+    assert lost.keys() <= set(in_flight), "those that were not begun are done by another"
+    assert {result.error_class for result in lost.values()} == {ErrorClass.CRASHED}
+    assert {result.begun for result in lost.values()} == {True}
+    assert {result.shared for result in lost.values()} == {len(lost) > 1}
+    assert {str(done[task]).split(" by ")[0] for task in "defgh"} == set("defgh")
+
+
+@pytest.mark.parametrize("task", ["fatal", "while it is given more"])
+def test_a_crew_that_is_lost_before_it_begins_is_not_lost_for_ever(task: str) -> None:
+    first = [f"brief {number}" for number in range(8)]  # what a worker of four is given at first
+    tasks = [*first, task, *(f"task {number}" for number in range(8, 20))]
+    done = together(tasks)
+    assert done.keys() == set(tasks)
+    assert isinstance(done[task], pool.Lost)
+    assert done[task].shared

@@ -67,7 +67,7 @@ def test_a_job_killed_at_any_moment_is_done_again_by_the_same_run(
     new_site, start, http, clips, shapes_weights
 ):
     site, gate = new_site("site"), Gate(clips / "long.mp4")
-    url = http.add("/clip.mp4", [clips / "long.mp4", gate])
+    url = http.add("/clip.mp4", gate)
     populate(site, {"urls": [url]}, detect=detector(shapes_weights))
     ((video_id,),) = site.rows("SELECT video_id FROM videos")
     pauses = Pauses(site, *((stage, at) for stage in STAGES.values() for at in AT))
@@ -112,7 +112,7 @@ def test_what_a_run_could_not_do_is_still_due(new_site, start, http, clips):
     site = new_site("site")
     clip = clips / "long.mp4"
     half = clip.stat().st_size // 2
-    link = http.add("/half.mp4", [clip, File(clip, '"1"', stop_after=half), File(clip, '"1"')])
+    link = http.add("/half.mp4", [File(clip, '"1"', stop_after=half), File(clip, '"1"')])
     small_blocks = {"min_bytes_per_second": 1}
     populate(site, {"urls": [link]}, download=small_blocks, monitor={"retry_seconds": 0.1})
     run = start(site, "only_download", "--retries", "0")
@@ -168,7 +168,7 @@ def undisturbed(
 
 
 def both(http: Server, clips: Path, last: Path | Gate) -> dict[str, list[str]]:
-    url = http.add("/clip.mp4", [clips / "long.mp4", last])
+    url = http.add("/clip.mp4", last)
     return {"urls": [url], "files": [str(clips / "short.mp4")]}
 
 
@@ -233,7 +233,7 @@ def test_a_killed_database_does_not_stop_the_run(
     site, gate = Site(tmp_path, ""), Gate(clips / "long.mp4")
     site.configure(
         project="birds",
-        input={"urls": [http.add("/clip.mp4", [clips / "long.mp4", gate])]},
+        input={"urls": [http.add("/clip.mp4", gate)]},
         filter={"min_sharpness": 0},
         extract={"every_seconds": 0.04},
         detect=detector(shapes_weights),
@@ -290,7 +290,7 @@ def test_jobs_that_wake_up_too_late_change_nothing(new_site, start, http, clips,
         populate(site, {"urls": [*links.values()]}, **settings)
     gates = {name: Gate(short) for name in links}
     for name, gate in gates.items():
-        http.add(name, [short, gate, short])
+        http.add(name, [gate, short])
     again = ("only_download", "--retries", "0", "--forcerun", "download")
     late = start(one, *again)
     until(lambda: all(gate.asked.is_set() for gate in gates.values()), late)
@@ -322,7 +322,7 @@ def test_two_runs_share_their_videos(new_site, start, http, clips, tmp_path):
     """Both want both at the same time: each is fetched by one, and the other waits for it."""
     short = clips / "short.mp4"
     gates = {f"/shared{number}.mp4": Gate(short) for number in range(2)}
-    urls = [http.add(name, [short, gate]) for name, gate in gates.items()]
+    urls = [http.add(name, gate) for name, gate in gates.items()]
     one = new_site("one")
     two = new_site("two", one.database)
     for site, project in ((one, "birds"), (two, "fish")):
@@ -338,8 +338,7 @@ def test_two_runs_share_their_videos(new_site, start, http, clips, tmp_path):
         gate.open()
     for run in runs:
         assert run.end() == 0, run.said
-    # yt-dlp looks at a direct link once, and then fetches it
-    assert {name: http.requests[name] for name in gates} == dict.fromkeys(gates, 2)
+    assert {name: http.requests[name] for name in gates} == dict.fromkeys(gates, 1)
     assert one.rows("SELECT name, videos_extracted FROM projects ORDER BY 1") == [
         ("birds", 2),
         ("fish", 2),
@@ -351,7 +350,7 @@ def test_two_runs_share_their_videos(new_site, start, http, clips, tmp_path):
 def test_ctrl_c_gives_everything_back(new_site, start, http, clips):
     site, gate = new_site("site"), Gate(clips / "short.mp4")
     patient = {"socket_timeout": 2 * PATIENCE}
-    link = http.add("/clip.mp4", [clips / "short.mp4", gate])
+    link = http.add("/clip.mp4", gate)
     populate(site, {"urls": [link]}, download=patient)
     run = start(site, "only_download")
     until(gate.asked.is_set, run)

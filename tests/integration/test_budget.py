@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -17,7 +18,7 @@ from dataminer.config.load import load
 from dataminer.config.models import BudgetConfig, HostRates, MonitorConfig
 from dataminer.errors import DataminerError, ErrorClass, TransientError
 from dataminer.monitor import live, status, why
-from dataminer.stages.gate import Paused
+from dataminer.stages.gate import LATE, Paused, place_of
 from dataminer.store import Store
 from dataminer.sync import budget, jobs
 from dataminer.sync.budget import FleetGate
@@ -101,6 +102,94 @@ def test_without_the_database_nothing_is_let_through(database, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(TransientError, match="cannot be reached"):
         FleetGate(RATES).request(URL)
+
+
+# ---- permits that several share ------------------------------------------------------------------
+
+
+def lots(database: str, gate: FleetGate, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note how many permits a gate gets at once; each lot must keep its distance."""
+    noted: list[int] = []
+    real, latest = gate._lot, "SELECT extract(epoch FROM latest_at)::float, spacing FROM budgets"
+
+    def lot(values: Any, count: int) -> list[float]:
+        before = execute(database, latest)
+        moments = real(values, count)
+        if moments:
+            noted.append(len(moments))
+            ((last, step),) = execute(database, latest)
+            if before:
+                assert last - before[0][0] >= len(moments) * step - 0.001
+            assert all(b - a >= step - 0.001 for a, b in pairwise(moments))
+        return moments
+
+    monkeypatch.setattr(gate, "_lot", lot)
+    return noted
+
+
+def test_permits_are_asked_for_in_lots_as_large_as_what_is_used(database, monkeypatch):
+    gate = FleetGate(RATES, stock=budget.Stock())
+    noted = lots(database, gate, monkeypatch)
+    moments = [gate.request(URL) for _ in range(100)]
+    assert noted[0] <= 2
+    assert len(noted) < 30
+    assert max(noted) <= 60, "about as many as were used in half a second"
+    assert moments == sorted(moments)
+    ((permits,),) = execute(database, "SELECT permits FROM budgets")
+    assert permits == sum(noted)
+
+
+def test_at_low_rates_permits_come_one_at_a_time(database, clock, monkeypatch):
+    slow = BudgetConfig(others=HostRates(requests_per_minute=30))
+    gate = FleetGate(slow, stock=budget.Stock())
+    noted = lots(database, gate, monkeypatch)
+    for _ in range(6):
+        gate.request(URL)
+    assert noted == [1] * 6
+
+
+def test_permits_that_nobody_uses_in_time_lapse(database, monkeypatch):
+    stock = budget.Stock()
+    gate = FleetGate(RATES, stock=stock)
+    shelf = stock.at(place_of(URL))
+    now = time.monotonic()
+    shelf.moments.extend([now - LATE, now - LATE / 2 - 0.01, now - LATE / 4])
+    assert gate.request(URL) == now - LATE / 4 + LATE
+    assert not shelf.moments
+    assert gate.request(URL) > now + LATE, "a new one"
+
+
+def test_threads_share_a_stock_and_no_permit_is_used_twice(database):
+    stock, moments = budget.Stock(), []
+
+    def ask() -> None:
+        gate = FleetGate(RATES, stock=stock)
+        moments.extend(gate.request(URL) for _ in range(15))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    ((began,),) = execute(database, "SELECT clock_timestamp()")
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ((permits, latest),) = execute(database, "SELECT permits, latest_at FROM budgets")
+    assert len(set(moments)) == 120 <= permits
+    assert (latest - began).total_seconds() >= (permits - 1) * 0.01
+
+
+def test_what_is_left_of_a_stock_is_dropped_when_its_source_refuses(database):
+    stock = budget.Stock()
+    gate, other = (FleetGate(NO_WAIT, stock=stock) for _ in range(2))
+    elsewhere = "http://other.example/"
+    for url in (URL, elsewhere):
+        stock.at(place_of(url)).moments.append(time.monotonic() + 0.2)
+    gate.refused(URL, "HTTP 429", None)
+    with pytest.raises(Paused, match="pauses until"):
+        other.request(URL)
+    assert other.request(elsewhere) < time.monotonic() + LATE + 0.2
+    assert execute(database, "SELECT count(*) FROM budgets WHERE source = 'other.example'") == [
+        (0,)
+    ], "it was in stock"
 
 
 # ---- the breaker -------------------------------------------------------------------------------
@@ -261,6 +350,15 @@ def test_a_job_waits_for_half_an_hour_and_no_longer(clock, monkeypatch, pause, w
         with pytest.raises(Paused, match="pauses until"):
             gate.request(URL)
         assert gate.waited == 0, "it gives up at once"
+
+
+def test_who_waits_for_long_says_so_again_and_is_not_taken_to_hang(clock):
+    said: list[float] = []
+    gate = FleetGate(BudgetConfig(), say=lambda line: said.append(clock.monotonic()))
+    while clock.jumped < 300:
+        gate._hold("host.example pauses until then", 300.0)
+    assert 4 <= len(said) <= 6
+    assert max(b - a for a, b in pairwise(said)) < 75
 
 
 def test_several_waits_are_one_long_one(clock, monkeypatch):

@@ -28,23 +28,32 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def download_all(
-    server: Server, clip: Any, folder: Path, count: int, *, minute: float = 60.0, **budget: Any
+    server: Server,
+    clip: Any,
+    folder: Path,
+    paths: list[str],
+    *,
+    minute: float = 60.0,
+    jobs: int = _JOBS,
+    side_by_side: int | None = None,
+    **budget: Any,
 ) -> None:
-    """Download so many videos of a server with two runs at once, each with half of them."""
-    videos = [f"v{number}" for number in range(count)]
-    for video_id in videos:
-        rows.add("p", video_id, url=server.add(f"/{video_id}.mp4", clip))
+    """Download videos of a server with two runs at once, each with half of them."""
+    videos = [f"v{number}" for number in range(len(paths))]
+    for video_id, path in zip(videos, paths, strict=True):
+        rows.add("p", video_id, url=server.add(path, clip))
     download = {"budget": budget, "retries": 0}
     runs = []
     for number in range(2):
         file = folder / f"run{number}.json"
         given = {"store": str(folder / "data"), "download": download, "videos": videos[number::2]}
+        given["side_by_side"] = side_by_side
         file.write_text(json.dumps(given))
         command = [
             sys.executable,
             "-m",
             "tests.support.download_group",
-            str(_JOBS),
+            str(jobs),
             str(minute),
             str(file),
         ]
@@ -63,11 +72,31 @@ def test_eight_jobs_never_exceed_the_budget(database: str, clip: Path, tmp_path:
     """30 requests in any 6 s: a minute of 6 s, so that the test need not last for minutes."""
     with serve() as server:
         rates = {"requests_per_minute": 30}
-        download_all(server, clip, tmp_path, 24, minute=6.0, others=rates)
-    assert states(database) == [("DOWNLOADED", 0, 24)]
+        # a request each for links to files; else a look at the first bytes, then all
+        paths = [f"/{n}.mp4" if n % 4 < 2 else f"/{n}" for n in range(32)]
+        download_all(server, clip, tmp_path, paths, minute=6.0, others=rates)
+    assert states(database) == [("DOWNLOADED", 0, 32)]
     arrivals = [arrived for arrived, _, _ in server.log]
-    assert len(arrivals) == 48  # for each a look at the first bytes, then all
+    assert len(arrivals) == 48
     assert most_in_a_window(arrivals, 6.0 - _TOLERANCE) <= 30
+
+
+def test_fifty_side_by_side_never_exceed_the_budget(
+    database: str, clip: Path, tmp_path: Path
+) -> None:
+    """Two batches of five workers each, which fetch five at once: 30 requests in any 3 s."""
+    with serve() as server:
+        rates = {"requests_per_minute": 30}
+        paths = [f"/{n}.mp4" for n in range(42)]
+        download_all(
+            server, clip, tmp_path, paths, minute=3.0, jobs=5, side_by_side=25, others=rates
+        )
+    assert states(database) == [("DOWNLOADED", 0, 42)]
+    arrivals = [arrived for arrived, _, _ in server.log]
+    assert len(arrivals) == 42
+    assert most_in_a_window(arrivals, 3.0 - _TOLERANCE) <= 30
+    # and they are used: evenly spaced, 42 take seven seconds
+    assert max(arrivals) - min(arrivals) < 20
 
 
 class _Angry:
@@ -92,8 +121,9 @@ class _Angry:
 def test_a_burst_of_429_pauses_all_and_condemns_none(
     database: str, clip: Path, tmp_path: Path
 ) -> None:
+    """Of links that yt-dlp looks at first: each video needs two requests."""
     with serve() as server:
-        download_all(server, _Angry(clip), tmp_path, 16)
+        download_all(server, _Angry(clip), tmp_path, [f"/{number}" for number in range(16)])
     assert states(database) == [("DOWNLOADED", 0, 16)]
     # the gate was told of each answer: no download was begun again for one
     stated = "SELECT strikes, reason, error_class FROM breakers"
