@@ -29,12 +29,26 @@ The keys, by part:
                                      images and archives of frames, after a run over 24 clips, or
                                      after another with a changed filter: the greater
                                      / 24
+  downloads  (with --peers only)
+          download_cpu_vs_video2dataset, download_wall_vs_video2dataset
+                                     a run over links to 500 clips of 5 s
+                                     / video2dataset for the same links, with 32 threads
+          download_cpu_vs_video2dataset_100, download_wall_vs_video2dataset_100
+                                     the same for 100 clips
+          download_bytes_vs_files    bytes that the server sent, in the run over 500
+                                     / size of the files
+          statements_per_video       SQL statements of another run over 500, all of them / 500
   slurm   slurm_cpu_per_video_vs_work   CPU of a run over 200 clips of 5 s at 640x360, on Slurm
                                         / CPU of the functions for the same clips
           slurm_jobs_per_1000_videos    Slurm jobs of that run, per 1,000 clips
           slurm_jobs_of_40              Slurm jobs of a run over 40 clips
           slurm_wall_vs_jobs            wall time of that run
                                         / wall time of its Slurm jobs one after the other
+
+A run of `downloads` is `snakemake -c2 only_download`. Its links lead to a server on this machine,
+which is not counted, and its limits are raised: concurrent_downloads 16, requests_per_minute
+60,000, downloads_per_hour 1,000,000. What the peer needs is installed once, 5 GB in
+~/.cache/dataminer-benchmarks.
 
 A run on Slurm is `snakemake --profile slurm only_filter`, with the profile as it is. Its CPU is
 that of Snakemake, of its jobs as Slurm's accounting has it, and of PostgreSQL; Slurm's daemons do
@@ -75,6 +89,7 @@ import psutil
 import psycopg2
 import yaml
 from claims import rounded, server
+from downloads import Loopback, Peer, loopback
 from extract import RATE, Measured, clocked, make_clip, moving_pictures
 from planning import CORES, PROJECT, ROOT, SNAKEMAKE, due, measure
 from populate import fresh_database
@@ -83,11 +98,12 @@ EXAMPLES = """
 examples:
   python benchmarks/pipeline.py --clips /tmp/clips
   python benchmarks/pipeline.py --json
+  python benchmarks/pipeline.py --peers --parts downloads
   python benchmarks/pipeline.py --parts short files --scale 0.1 --rounds 1
 
 An embedded server of its own is made in a temporary folder, whatever DATABASE_URL names.
 """
-PARTS = ("short", "long", "mixed", "plans", "files", "slurm")
+PARTS = ("short", "long", "mixed", "plans", "files", "downloads", "slurm")
 SIZE = (640, 360)
 SECONDS = 5
 ENCODED = 8
@@ -95,6 +111,11 @@ COUNTS = {"": 500, "_100": 100, "_20": 20}
 LONG, LONG_SECONDS = 16, 5 * 60
 MIXED, LONGEST_SECONDS = 400, 20 * 60
 FILES = 100
+DOWNLOADS = {"": 500, "_100": 100}
+RAISED = {
+    "concurrent_downloads": 16,
+    "budget": {"others": {"requests_per_minute": 60_000, "downloads_per_hour": 1_000_000}},
+}
 ON_SLURM, FEW_ON_SLURM = 200, 40
 SLURM = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "sacct")
 LEAST = 13  # short clips: fewer are a batch each, which is another case
@@ -105,6 +126,8 @@ FILTER = {"min_sharpness": 0}
 OTHER_FILTER = {**FILTER, "min_contrast": 0.021}
 OF_FRAMES = {".jpg", ".png", ".webp", ".tar"}
 DONE = "SELECT count(*) FROM project_videos WHERE status IN ('FILTERED', 'FILTERED_EMPTY')"
+FETCHED = "SELECT count(*) FROM videos WHERE status = 'DOWNLOADED'"
+LOGGED = "SELECT regexp_count(pg_read_file(pg_current_logfile()), ' LOG:  statement: ')"
 NOTHING_TO_DO = 'rule made:\n    output:\n        "made"\n    shell:\n        "touch {output}"\n'
 
 
@@ -182,10 +205,10 @@ def join(clips: list[Path], path: Path, length: float) -> None:
 
 
 class Site:
-    """A working directory with a fresh project of clips."""
+    """A working directory with a fresh project of clips, or of links to them."""
 
-    def __init__(self, folder: Path, clips: list[Path]) -> None:
-        self.folder, self.clips = folder, clips
+    def __init__(self, folder: Path, clips: list[Path], links: Sequence[str] = ()) -> None:
+        self.folder, self.clips, self.links = folder, clips, links
         self.log = folder / "output"
         self.configure(FILTER)
         dataminer = [str(SNAKEMAKE.with_name("dataminer")), "populate"]
@@ -194,25 +217,25 @@ class Site:
     def configure(self, settings: dict[str, Any]) -> None:
         """Write the configuration."""
         listed = {"files": [str(clip) for clip in self.clips]}
-        values = {"project": PROJECT, "input": listed, "filter": settings}
+        if self.links:
+            listed = {"urls": [*self.links]}
+        values = {"project": PROJECT, "input": listed, "filter": settings, "download": RAISED}
         (self.folder / "config").mkdir(exist_ok=True)
         (self.folder / "config" / "config.yaml").write_text(yaml.safe_dump(values))
 
-    def run(self, *options: str) -> Took:
+    def run(self, *options: str, upto: str = "filter", done: str = DONE) -> Took:
         """Have all clips filtered, and see that they are; return what that took."""
         options = options or (f"-c{CORES}",)
         snakemake = [str(SNAKEMAKE), "--snakefile", str(ROOT / "Snakefile"), *options]
         with closing(psycopg2.connect(os.environ["DATABASE_URL"])) as connection:
             database = Server(connection)
             before = database.cpu()
-            took = self._done(command([*snakemake, "only_filter"], self.folder, self.log))
+            took = self._done(command([*snakemake, f"only_{upto}"], self.folder, self.log))
             of_server = database.cpu() - before
-            finished = database.count(DONE)
-        planned = due(self.log.read_text()).get("videos to filter")
+            finished = database.count(done)
+        planned = due(self.log.read_text()).get(f"videos to {upto}")
         if not finished == planned == len(self.clips):
-            self._stop(
-                f"{planned} clips were planned, {finished} of {len(self.clips)} are filtered"
-            )
+            self._stop(f"{planned} clips were planned, {finished} of {len(self.clips)} are done")
         return Took(took.cpu + of_server, took.wall)
 
     def run_on_slurm(self) -> OnSlurm:
@@ -262,10 +285,10 @@ class Server:
 
 
 @contextmanager
-def site(clips: list[Path]) -> Iterator[Site]:
-    """Make a fresh project of clips, with a database of its own."""
+def site(clips: list[Path], links: Sequence[str] = ()) -> Iterator[Site]:
+    """Make a fresh project of clips, or of links to them, with a database of its own."""
     with tempfile.TemporaryDirectory() as folder, fresh_database():
-        yield Site(Path(folder), clips)
+        yield Site(Path(folder), clips, links)
 
 
 def command(words: list[str], folder: Path, log: Path) -> Took | None:
@@ -478,6 +501,29 @@ class Benchmark:
             made.run()
             return {"files_per_video": max(first, made.left()) / FILES}
 
+    def downloads(self) -> dict[str, float]:
+        """Compare downloads with video2dataset's, and count bytes and statements."""
+        peer, found = Peer.installed(), {}
+        clips = self.clips.short(self._count(max(DOWNLOADS.values())))
+        with loopback(clips[0].parent) as server:
+            for mark, count in DOWNLOADS.items():
+                part = clips[: self._count(count)]
+                turns = []
+                for number in range(self.rounds):
+                    tell(f"round {number + 1}: links to {len(part)} clips")
+                    turns.append(download_turn(server, part, peer))
+                cpu, wall, sent, their_cpu, their_wall = medians(turns)
+                tell(f"  CPU s: run {cpu:.1f}, peer {their_cpu:.1f}")
+                tell(f"  wall s: run {wall:.1f}, peer {their_wall:.1f}")
+                found[f"download_cpu_vs_video2dataset{mark}"] = cpu / their_cpu
+                found[f"download_wall_vs_video2dataset{mark}"] = wall / their_wall
+                if not mark:
+                    size = sum(clip.stat().st_size for clip in part)
+                    found["download_bytes_vs_files"] = sent / size
+            tell("counting statements")
+            found["statements_per_video"] = statements(server, clips) / len(clips)
+        return found
+
     def slurm(self) -> dict[str, float]:
         """Compare runs on Slurm with the functions, and with their own jobs."""
         with slurm() as there:
@@ -524,6 +570,37 @@ class Benchmark:
         return ours / theirs
 
 
+def download_turn(server: Loopback, clips: list[Path], peer: Peer) -> tuple[float, ...]:
+    """Return CPU, wall time and bytes of a run, then CPU and wall time of the peer."""
+    links = server.links(clips)
+    before, _ = server.sent()
+    with site(clips, links) as made:
+        ours = made.run(upto="download", done=FETCHED)
+    sent = server.sent()[0] - before
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        theirs = command(peer.command(links, folder), folder, folder / "output")
+        fetched = len([*folder.rglob("out/*/*.mp4")])
+        if not theirs or fetched != len(clips):
+            said = (folder / "output").read_text()[-3000:]
+            raise SystemExit(f"{said}\n{fetched} of {len(clips)} clips came by video2dataset")
+    return ours.cpu, ours.wall, sent, theirs.cpu, theirs.wall
+
+
+def statements(server: Loopback, clips: list[Path]) -> int:
+    """Count the SQL statements of a run, all of them."""
+    with site(clips, server.links(clips)) as made:
+        # the embedded server's other role, which may have statements logged
+        url = os.environ["DATABASE_URL"].replace("//dataminer@", "//postgres@")
+        with closing(psycopg2.connect(url)) as connection:
+            database = Server(connection)
+            name = connection.info.dbname
+            connection.cursor().execute(f"ALTER DATABASE {name} SET log_statement = 'all'")
+            before = database.count(LOGGED)
+            made.run(upto="download", done=FETCHED)
+            return database.count(LOGGED) - before
+
+
 def medians(turns: Sequence[tuple[float, ...]]) -> list[float]:
     """Return the median of each figure."""
     return [statistics.median(figures) for figures in zip(*turns, strict=True)]
@@ -542,6 +619,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print one JSON object, no table")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument("--rounds", type=int, default=3, help="how often each side is measured")
+    parser.add_argument("--peers", action="store_true", help="measure the part downloads as well")
     parser.add_argument("--scale", type=float, default=1.0, help="less than 1 for a trial")
     parser.add_argument("--clips", type=Path, help="keep the encoded clips in this folder")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -561,7 +639,7 @@ def main() -> None:
         clips = Clips(Path(folder), options.clips or Path(folder, "encoded"))
         benchmark = Benchmark(clips, options.scale, options.rounds)
         for part in PARTS:
-            if part in options.parts:
+            if part in options.parts and (part != "downloads" or options.peers):
                 found |= getattr(benchmark, part)()
     if options.json:
         json.dump(rounded(found), sys.stdout, indent=2)
