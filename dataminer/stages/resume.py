@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from dataminer.files import RESUME_SUFFIX, copy_file
 
 PART = ".part"  # what yt-dlp appends to the name of a file that is not whole
 _STATE = ".state.json"
+_OF_ATTEMPT = re.compile(f"[0-9a-f]{{12}}{re.escape(RESUME_SUFFIX)}")
 _OF_NFS = ".nfs"  # what NFS calls a file that was deleted while somebody has it open
 
 
@@ -157,7 +159,13 @@ class Kept:
 
 
 def _left(parent: Path, video_id: str) -> list[Path]:
-    return list(parent.glob(f".{video_id}.{'[0-9a-f]' * 12}{RESUME_SUFFIX}"))
+    # a pattern would be compiled for each video
+    begin = f".{video_id}."
+    return [
+        parent / name
+        for name in os.listdir(parent)
+        if name.startswith(begin) and _OF_ATTEMPT.fullmatch(name, len(begin))
+    ]
 
 
 def _bytes_in(folder: Path) -> int:

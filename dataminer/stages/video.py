@@ -107,6 +107,10 @@ def probe(path: Path) -> VideoInfo:
     TransientError
         As :func:`open_video`.
     """
+    with open_video(path, glance=True) as (container, stream):
+        info = describe(container, stream, path.stat().st_size)
+        if info.average_rate:
+            return displayed(info, _first_orientation(container, stream))
     with open_video(path) as (container, stream):
         info = describe(container, stream, path.stat().st_size)
         return displayed(info, _first_orientation(container, stream))
