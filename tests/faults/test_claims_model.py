@@ -291,16 +291,20 @@ def test_no_interleaving_breaks_a_claim(database, monkeypatch):
     connection.autocommit = True
     counts: dict[str, int] = {}
     stories = os.environ.get("DATAMINER_TEST_STORIES")
-    run_state_machine_as_test(
-        lambda: Owners(connection, counts),
-        settings=settings(
-            max_examples=int(stories or 40),
-            derandomize=not stories,
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
-    )
+    wanted = {"taken over", "late results refused", "recovered"}
+    for turn in range(5):
+        run_state_machine_as_test(
+            lambda: Owners(connection, counts),
+            settings=settings(
+                max_examples=int(stories or 40),
+                derandomize=not (stories or turn),
+                stateful_step_count=40,
+                deadline=None,
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )
+        if wanted <= counts.keys():
+            break  # what hypothesis tries also depends on the modules that are loaded
     connection.close()
     print(", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
-    assert {"taken over", "late results refused", "recovered"} <= counts.keys()
+    assert wanted <= counts.keys()
