@@ -25,13 +25,15 @@ SHOWN_BY_ITSELF = 12
 _RUN = "[0-9]" * 8 + "-" + "[0-9]" * 6 + "-*"  # the name of a run
 _VIDEO = re.compile(rb"^\S+ \S+ [A-Z]+ ([A-Za-z0-9_-]+): ", re.M)  # as a batch's log names it
 _DOWNLOADS = 100  # which one process does in passing; its time is spent waiting
+_SIDE_BY_SIDE = 4  # that a process downloads at once, at least
 _NAMED = 5  # videos that a batch's message lists
 _KEEP_SECONDS = 30 * 24 * 3600  # of a run on another machine, of which nothing else is known
 _UNKNOWN_SECONDS = 600.0  # of a video whose length nobody told
 # Work on a video, in seconds: at least, and per second of the video. Extraction was measured at 8
 # (1080p) and 2 (4K) times playing speed on one old core.
 _LEAST, _EACH = 2.0, 0.25
-_DOWNLOAD_SECONDS = 20.0  # of a video, most of it waiting
+# seconds that a download takes, at least and per second of the video: 1080p at 10 MB/s
+_DOWNLOAD_LEAST, _DOWNLOAD_EACH = 5.0, 1 / 40
 
 Members = Mapping[str, Sequence[str]]
 
@@ -41,9 +43,10 @@ def estimate(seconds: float | None) -> float:
     return _LEAST + _EACH * (_UNKNOWN_SECONDS if seconds is None else seconds)
 
 
-def estimate_download(at_once: int) -> float:
-    """Return about how many seconds a download takes of a job that makes so many at once."""
-    return _DOWNLOAD_SECONDS / at_once
+def estimate_download(seconds: float | None, at_once: int) -> float:
+    """Return about how long a job downloads a video of this length, of so many at once."""
+    length = _UNKNOWN_SECONDS if seconds is None else seconds
+    return (_DOWNLOAD_LEAST + _DOWNLOAD_EACH * length) / at_once
 
 
 def name_of(videos: Sequence[str]) -> str:
@@ -248,7 +251,9 @@ class Listed:
     def workers(self, rule: str, batch: str) -> int:
         """Return how many processes work on a batch: one per video, or for many downloads."""
         videos = len(self.videos(rule, batch))
-        return min(self.slots, math.ceil(videos / _DOWNLOADS) if rule == "download" else videos)
+        if rule == "download":
+            videos = min(math.ceil(videos / _DOWNLOADS), max(1, self.downloads // _SIDE_BY_SIDE))
+        return min(self.slots, videos)
 
     def download_threads(self, rule: str, batch: str) -> int:
         """Return how many cores of this machine a batch takes while it downloads."""

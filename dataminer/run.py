@@ -189,13 +189,18 @@ class Run:
         """The batches, by name: every video with something due is in one, for all its stages."""
         due = {v for stage in ("download", "extract") for v in self.plan.due(stage)}
         due |= {v for project in self.plan.members for v in self.plan.due("filter", project)}
-        work = {v: batches.estimate(self.plan.lengths.get(v)) for v in due}
-        if self.upto == "download":
-            work = dict.fromkeys(due, batches.estimate_download(self._at_once))
+        work = {video_id: self._work(video_id) for video_id in due}
         alone = self.plan.suspects & due
         count, most = self._count(len(due), sum(work.values()))
         parts = batches.part(due, work, count=count, most=most, alone=alone)
         return {batches.name_of(part): part for part in parts}
+
+    def _work(self, video_id: str) -> float:
+        """Return about how many seconds one of a job's slots works on a video in this run."""
+        length = self.plan.lengths.get(video_id)
+        if self.upto == "download":  # whose number at once has nothing to do with the slots
+            return self.slots * batches.estimate_download(length, self._at_once)
+        return batches.estimate(length)
 
     def _count(self, videos: int, work: float) -> tuple[int, int | None]:
         """Return how many batches there shall be, and how many videos one may hold."""
@@ -256,7 +261,6 @@ class Run:
     def minutes(self, rule: str, batch: str, attempt: int) -> int:
         """Return the run time to ask a cluster for."""
         videos: Sequence[str] = self.members[rule][batch]
-        work = sum(batches.estimate(self.plan.lengths.get(video)) for video in videos)
-        longest = max(batches.estimate(self.plan.lengths.get(video)) for video in videos)
-        seconds = max(work / self.slots, longest) * _SLOWEST
+        work = [self._work(video_id) for video_id in videos]
+        seconds = max(sum(work) / self.slots, *work) * _SLOWEST
         return attempt * math.ceil(_STARTUP_MINUTES + seconds / 60)

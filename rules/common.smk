@@ -232,7 +232,7 @@ if "downloads" not in workflow.global_resources:
 def downloads(wildcards):
     """How many videos a batch downloads at once."""
     most = workflow.global_resources["downloads"].value
-    return min(of_batch(Listed.side_by_side, "download")(wildcards), most)
+    return max(1, min(of_batch(Listed.side_by_side, "download")(wildcards), most))
 
 
 def first_videos(rule):

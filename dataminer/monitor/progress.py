@@ -42,7 +42,8 @@ SELECT v.video_id, v.status, v.error_class, v.error IS NOT NULL, v.video_path IS
     (v.costs->'download'->>'ended_at')::float, (v.costs->'download'->>'seconds')::float,
     (v.costs->'download'->>'bytes')::float,
     (v.costs->'extract'->>'ended_at')::float, (v.costs->'extract'->>'seconds')::float
-FROM videos v WHERE v.updated_at > to_timestamp(%(since)s) AND EXISTS (
+FROM videos v
+WHERE (v.updated_at > to_timestamp(%(since)s) OR v.heartbeat_at IS NOT NULL) AND EXISTS (
     SELECT FROM project_videos pv JOIN projects p USING (project_id)
     WHERE pv.video_id = v.video_id AND p.name = ANY(%(names)s))
 """
@@ -52,7 +53,8 @@ SELECT p.name, pv.video_id, pv.status, pv.error_class, pv.error IS NOT NULL, pv.
     coalesce(clock_timestamp() - pv.heartbeat_at < make_interval(secs => %(alive)s), false),
     (pv.costs->'filter'->>'ended_at')::float, (pv.costs->'filter'->>'seconds')::float
 FROM project_videos pv JOIN projects p USING (project_id)
-WHERE p.name = ANY(%(names)s) AND pv.updated_at > to_timestamp(%(since)s)
+WHERE p.name = ANY(%(names)s)
+    AND (pv.updated_at > to_timestamp(%(since)s) OR pv.heartbeat_at IS NOT NULL)
 """
 _PROJECTS = """
 SELECT p.name, p.project_stage, (p.costs->'dedup'->>'ended_at')::float,

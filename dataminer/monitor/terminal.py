@@ -75,7 +75,7 @@ class RunDisplay:
         if self._hides:
             self._handler.addFilter(self._filter)
         if self._moves and _is_terminal(sys.stderr):
-            with suppress(OSError):
+            with suppress(Exception):
                 self._block = _Block(self._colours)
         atexit.register(self.stop)
         self._thread.start()
@@ -229,8 +229,7 @@ class _Lines:
 
     def start(self) -> None:
         """Begin to show lines."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         self._source, sink = os.pipe()
         self._thread.start()
         for number in self._saved:
@@ -239,9 +238,7 @@ class _Lines:
 
     def stop(self) -> None:
         """Give the descriptors back, once what was written has been shown."""
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):
-                stream.flush()
+        _flush()
         for number, saved in self._saved.items():
             os.dup2(saved, number)
         self._ending.set()
@@ -275,6 +272,12 @@ class _Lines:
         except Exception:
             with suppress(OSError):
                 os.write(self.terminal.fileno(), b"\n".join([*lines, b""]))
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # closed, or none
+            stream.flush()
 
 
 def _last(line: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ _PROBE_PACKETS = 64  # how far to look for a first frame to learn the orientatio
 _MOST_REORDERED = 16  # ITU-T H.264, E.2.1: max_num_reorder_frames
 # libav reads on until it knows each stream's format, here the pixels' that it never decodes: 5 s
 _AT_A_GLANCE = {"analyzeduration": "1"}
+_OPENING = threading.Lock()
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
@@ -299,14 +301,16 @@ def _last_error_kept() -> Iterator[None]:
     """Let exceptions carry libav's own words, with nothing on stderr.
 
     Only while a file is opened, which libav does in one thread: its log takes Python's global
-    lock, and a decoder's threads that log while they are joined would wait for ever.
+    lock, and a decoder's threads that log while they are joined would wait for ever. One file at a
+    time, as level and last error are the process's.
     """
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.PANIC)
-    try:
-        yield
-    finally:
-        av.logging.set_level(level)
+    with _OPENING:
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.PANIC)
+        try:
+            yield
+        finally:
+            av.logging.set_level(level)
 
 
 def _reason(error: av.FFmpegError, path: Path) -> str:

@@ -164,7 +164,15 @@ def of_job(
     batch = Batch(stage, told.videos(rule, name), project, stage in told.forced)
     late = LateBatches(told, rule, name)
     with late.begun():
-        perform(batch, config, workers=workers, memory_mb=memory_mb, downloads=downloads, late=late)
+        perform(
+            batch,
+            config,
+            workers=workers,
+            memory_mb=memory_mb,
+            downloads=downloads,
+            at_most=told.workers(rule, name),
+            late=late,
+        )
 
 
 def perform(
@@ -174,6 +182,7 @@ def perform(
     workers: int,
     memory_mb: int,
     downloads: int = 1,
+    at_most: int = sys.maxsize,
     late: LateBatches | None = None,
 ) -> None:
     """Do a stage for each video of a batch, and let none of them stop the others.
@@ -198,6 +207,8 @@ def perform(
         The job's memory; each worker may use its share.
     downloads : int
         How many videos all workers together fetch side by side.
+    at_most : int
+        How many workers the memory is for; further cores are for their threads.
     late : LateBatches, optional
         The other batches of the run.
 
@@ -207,8 +218,11 @@ def perform(
         When videos are left that another attempt of this job may mend, or whoever runs it: with
         more memory, or with what this machine lacks.
     """
-    at_once = max(1, downloads // workers) if batch.stage == "download" else 1
-    _Run(batch, config, workers, memory_mb, at_once, late).all()
+    at_once = 1
+    if batch.stage == "download":
+        workers = max(1, min(workers, at_most, downloads))
+        at_once = max(1, downloads // workers)
+    _Run(batch, config, workers, memory_mb, at_once, at_most, late).all()
 
 
 @dataclass
@@ -219,6 +233,8 @@ class _Run:
     memory_mb: int
     at_once: int
     """How many videos a worker works on."""
+    at_most: int = sys.maxsize
+    """How many workers the memory is for."""
     late: LateBatches | None = None
 
     @property
@@ -295,7 +311,7 @@ class _Run:
     ) -> dict[str, Attempt]:
         if not videos:
             return {}
-        workers = min(workers, len(videos))
+        workers = min(workers, len(videos), self.at_most)
         monitor = self.config.monitor
         limits = pool.Limits(
             memory_bytes=self.memory_mb * 10**6 // workers,
@@ -323,7 +339,8 @@ class _Run:
 
     def _again(self, left: dict[str, Attempt], ending: Ending, **how: Any) -> dict[str, Attempt]:
         videos = [video for video, attempt in left.items() if attempt.ending is ending]
-        return {**{v: a for v, a in left.items() if v not in videos}, **self._round(videos, **how)}
+        others = {v: attempt for v, attempt in left.items() if attempt.ending is not ending}
+        return {**others, **self._round(videos, **how)}
 
     def _alone(self, left: dict[str, Attempt]) -> dict[str, Attempt]:
         return self._again(left, Ending.ALONE, workers=1, at_once=1, patient=True)
@@ -419,13 +436,13 @@ class _Worker:
         return _Crew(self)
 
     def attempt(self, video_id: str) -> Attempt:
-        """Try one video."""
+        """Try one video, if there is time for it."""
+        if time.time() > self.until:
+            return Attempt(Ending.NOT_READY)
         return self.perform(video_id, self._job(video_id))
 
     def perform(self, video_id: str, job: Callable[[], None]) -> Attempt:
-        """Do the job of one video, if there is time for it, and tell what became of it."""
-        if time.time() > self.until:
-            return Attempt(Ending.NOT_READY)
+        """Do the job of one video, and tell what became of it."""
         with jobs.about(video_id):
             try:
                 job()
@@ -513,8 +530,11 @@ class _Crew:
     def do(self, video_id: str) -> Attempt:
         """Fetch one video."""
         claimed = self._claimed.pop(video_id, None)
-        if claimed and time.time() > self._worker.until:
-            claims.release(claimed.held, error=None, error_class=None, counts=False)
+        if time.time() > self._worker.until:
+            if claimed:
+                claims.release(claimed.held, error=None, error_class=None, counts=False)
+                self._together.drop(claimed.held)
+            return Attempt(Ending.NOT_READY)
         job = partial(
             jobs.download,
             self._config,

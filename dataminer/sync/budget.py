@@ -297,7 +297,7 @@ class FleetGate:
                 self._hold(line, random.uniform(1.0, 3.0), state.error_class)
         else:
             away = max((state.busy or 0.0) - AHEAD, 1.0)
-            self._hold(f"the budget of {place.source} is used up by other jobs", away)
+            self._hold(f"the budget of {place.source} is used up for now", away)
 
     def _hold(self, line: str, seconds: float, error_class: str | None = None) -> None:
         """Wait for a part of the time, unless all of it is more than this job waits."""

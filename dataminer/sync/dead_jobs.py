@@ -244,18 +244,20 @@ def _is_left(row: claims.RowState | None) -> bool:
 
 
 def settle_ended(settings: MonitorConfig) -> list[str]:
-    """Ask Slurm which jobs hold rows and are no longer in its queue; give back what they held.
+    """Ask Slurm which jobs hold rows and have ended; give back what they held.
 
     Returns
     -------
     list of str
-        What was given back, and how its job ended; nothing if Slurm does not answer.
+        What was given back, and how its job ended; nothing of jobs that Slurm does not know.
     """
     jobs = {job for stage in STAGES.values() for job in _holders(stage)}
     queued = slurm.queued() if jobs else None
     if queued is None:
         return []
-    deaths = [_died(job, slurm.state(job) or "FAILED") for job in sorted(jobs - queued)]
+    states = {job: slurm.state(job) for job in sorted(jobs - queued)}
+    # one that Slurm does not know may be another user's, or another cluster's
+    deaths = [_died(job, state) for job, state in states.items() if state]
     return [
         f"{what}: given back, as {death.how}"
         for death in deaths

@@ -266,8 +266,8 @@ class _Worker(Generic[T, R]):
     ) -> _Worker[T, R]:
         results, its_results = Pipe()
         pulse, its_pulse = Pipe(duplex=False)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:

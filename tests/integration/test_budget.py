@@ -74,7 +74,7 @@ def test_moments_of_killed_jobs_pass_and_a_clock_that_went_back_is_no_wall(datab
     gate = FleetGate(RATES)
     gate.request(URL)
     execute(database, "UPDATE budgets SET latest_at = clock_timestamp() + interval '1 day'")
-    with pytest.raises(Paused, match="used up by other jobs"):
+    with pytest.raises(Paused, match="used up for now"):
         FleetGate(NO_WAIT).request(URL)
     execute(database, "UPDATE budgets SET latest_at = clock_timestamp() - interval '1 day'")
     gate.request(URL)
