@@ -189,6 +189,8 @@ class Listed:
         Stages whose results are made anew.
     datasets : mapping
         By project, which of ``dedup``, ``detect`` and ``report`` the run makes.
+    projects : sequence of str
+        Whose run it is.
     """
 
     folder: Path
@@ -198,6 +200,7 @@ class Listed:
     downloads: int = 1
     forced: Sequence[str] = ()
     datasets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    projects: Sequence[str] = ()
 
     @classmethod
     def read(cls, path: Path) -> Listed:

@@ -163,6 +163,7 @@ class Run:
             self._at_once,
             sorted(self.forced),
             datasets,
+            self.config.project_names,
         )
 
     @property

@@ -223,6 +223,7 @@ class Tracker:
     def __init__(self, listed: Listed, began: float, store: Store | None = None) -> None:
         self._planned, self._datasets = _plan(listed), dict(listed.datasets)
         self._folder, self._members = listed.folder, listed.members
+        self.projects = sorted(listed.projects)
         self._began, self._store = began, store
         self._videos: dict[str, _Video] = {}
         self._pairs: dict[tuple[str, str], _Pair] = {}
@@ -237,11 +238,6 @@ class Tracker:
             return cls(Listed.read(path), path.stat().st_mtime, store)
         except FileNotFoundError:
             return None
-
-    @cached_property
-    def projects(self) -> list[str]:
-        """Whose run it is."""
-        return sorted({*self._planned.get("filter", {}), *self._datasets})
 
     def look(self, *, anew: bool = False) -> Progress:
         """Ask the database how far the run is; if it does not answer, the numbers stay.

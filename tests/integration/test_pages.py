@@ -356,7 +356,9 @@ def test_a_run_at_work_is_shown_as_its_terminal_shows_it(
     folder = Path(".snakemake", "dataminer", "20260101-000000-abcdef")
     folder.mkdir(parents=True)
     members = {"download": {"b": ["v0", "v1"]}}
-    Listed(folder, members, owner_name(), 2, datasets={"birds": ["dedup"]}).write()
+    Listed(
+        folder, members, owner_name(), 2, datasets={"birds": ["dedup"]}, projects=["birds"]
+    ).write()
     opened.page.goto(live.url)
     opened.page.wait_for_selector("#runs .step")
     told = opened.page.inner_text("#runs")

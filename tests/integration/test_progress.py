@@ -26,8 +26,8 @@ def planned(folder: Path, *videos: str, stage: str = "") -> Listed:
     """Return the list of a run that plans videos, at one stage or at all."""
     rules = [stage] if stage else ["download", "extract", "filter/p"]
     members = {rule: {"b": list(videos or VIDEOS)} for rule in rules}
-    due = {"p": ["dedup", "detect", "report"]}
-    return Listed(folder, members, owner_name(), 2, datasets=due)
+    due = {} if stage == "download" else {"p": ["dedup", "detect", "report"]}  # only_download
+    return Listed(folder, members, owner_name(), 2, datasets=due, projects=["p"])
 
 
 def by_name(progress: Progress) -> dict[str, StageProgress]:
@@ -188,7 +188,7 @@ def test_the_monitor_shows_the_same_numbers_as_the_run(database, project, tmp_pa
     assert (
         live.Watch(["p"], MonitorConfig()).look().as_json()["runs"][0]["words"]["projects"] == "p"
     )
-    ended = Listed(folder, {}, f"{owner_name().partition(':')[0]}:999999999", 2, datasets={"p": []})
+    ended = Listed(folder, {}, f"{owner_name().partition(':')[0]}:999999999", 2, projects=["p"])
     ended.write()
     assert watch.look().runs == []
     assert Tracker.of_list(tmp_path / "none.json") is None
