@@ -75,8 +75,8 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(site, gate):
         assert window.settings_now() == window.settings
     assert HIDE not in window.seen
     assert "Terminating processes on user request" in window.text
-    assert "Traceback" not in window.text
     end = last_of(window.text)
+    assert "Traceback" not in end  # above it, a job may have been asked while Python was starting
     assert "\nbirds: FILTERING" in end
     assert "  go on     snakemake --config project=birds" in end
     assert "━" not in end
