@@ -104,6 +104,11 @@ class Batch:
     project: str | None = None
     forced: bool = False
 
+    @cached_property
+    def project_id(self) -> int | None:
+        """The project's number."""
+        return projects.id_of(self.project) if self.project else None
+
 
 def workers_here(threads: int, asked: int) -> int:
     """Return on how many videos a job works at once.
@@ -242,10 +247,6 @@ class _Run:
         return STAGES[self.batch.stage]
 
     @cached_property
-    def _project_id(self) -> int | None:
-        return projects.id_of(self.batch.project) if self.batch.project else None
-
-    @cached_property
     def suspects(self) -> set[str]:
         """The videos that are tried alone."""
         if min(self.workers * self.at_once, len(self.batch.videos)) == 1:
@@ -258,7 +259,7 @@ class _Run:
         gc.enable()
         left: dict[str, Attempt] = {}
         try:
-            dead_jobs.begin_again(self._stage, self._project_id, self.config.monitor)
+            dead_jobs.begin_again(self._stage, self.batch.project_id, self.config.monitor)
             alone = self._left_alone()
             left = alone | self._round([v for v in self.batch.videos if v not in alone])
             for again in (self._alone, self._busy, self._passing, self._counted, self._memory):
@@ -277,7 +278,7 @@ class _Run:
 
     def _left_alone(self) -> dict[str, Attempt]:
         """Return the videos that are for a later run: they have killed their jobs too often."""
-        found = claims.left_alone(self._stage, self.batch.videos, self._project_id)
+        found = claims.left_alone(self._stage, self.batch.videos, self.batch.project_id)
         return {video_id: Attempt(Ending.PAUSED, error) for video_id, error in found.items()}
 
     # ---- rounds: each takes what is left, and returns what is left after it
@@ -373,7 +374,7 @@ class _Run:
             return
         tried: set[str] = set()
         while time.time() < self.late.until:
-            waiting = self.late.videos(self._stage, self._project_id)
+            waiting = self.late.videos(self._stage, self.batch.project_id)
             videos = [video_id for video_id in waiting if video_id not in tried]
             if not videos:
                 return
@@ -473,13 +474,9 @@ class _Worker:
         manner = self.manner
         if project := self.batch.project:
             asked = (self.config, project, video_id, manner)
-            return partial(jobs.filter_frames, *asked, project_id=self._project_id)
+            return partial(jobs.filter_frames, *asked, project_id=self.batch.project_id)
         job = {"download": jobs.download, "extract": jobs.extract}[self.batch.stage]
         return partial(job, self.config, video_id, manner)
-
-    @cached_property
-    def _project_id(self) -> int | None:
-        return projects.id_of(self.batch.project) if self.batch.project else None
 
     def _remove_partials(self, video_id: str) -> None:
         store = Store(self.config.store_path)

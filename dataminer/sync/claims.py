@@ -242,13 +242,7 @@ def claim_new(videos: Iterable[str]) -> dict[str, tuple[Claim, str, str | None]]
         "running": DOWNLOAD.running,
         "owner": owner_name(),
     }
-
-    def work(connection: Connection) -> list[tuple[Any, ...]]:
-        with connection.cursor() as cursor:
-            cursor.execute(statements.CLAIM_NEW, values)
-            return cursor.fetchall()
-
-    rows = transaction(work, patience=PATIENCE, name=session_name(DOWNLOAD), single=True)
+    rows = fetched(DOWNLOAD, statements.CLAIM_NEW, values, patience=PATIENCE)
     return {
         video_id: (Claim(DOWNLOAD, {"video_id": video_id}, *lease), url, fetched_with)
         for video_id, url, fetched_with, *lease in rows
@@ -258,39 +252,21 @@ def claim_new(videos: Iterable[str]) -> dict[str, tuple[Claim, str, str | None]]
 def own_claims(videos: Iterable[str]) -> list[Claim]:
     """Return the claims of this process on the downloads of some videos."""
     values = {"videos": list(videos), "running": DOWNLOAD.running, "owner": owner_name()}
-
-    def work(connection: Connection) -> list[tuple[str, int]]:
-        with connection.cursor() as cursor:
-            cursor.execute(statements.OWN_CLAIMS, values)
-            return cursor.fetchall()
-
-    rows = transaction(work, patience=PATIENCE, name=session_name(DOWNLOAD), single=True)
+    rows = fetched(DOWNLOAD, statements.OWN_CLAIMS, values, patience=PATIENCE)
     return [Claim(DOWNLOAD, {"video_id": video_id}, lease, 0) for video_id, lease in rows]
 
 
 def suspects(stage: Stage, videos: Iterable[str]) -> set[str]:
     """Return those of some videos that were worked on when a job was killed, or still are."""
     values = {"videos": list(videos), "running": stage.running}
-
-    def work(connection: Connection) -> set[str]:
-        with connection.cursor() as cursor:
-            cursor.execute(compose(cursor, statements.SUSPECTS, stage, ()), values)
-            return {video_id for (video_id,) in cursor.fetchall()}
-
-    name = session_name(stage)
-    return transaction(work, patience=PATIENCE, name=name, keep=False, single=True)
+    rows = fetched(stage, statements.SUSPECTS, values, patience=PATIENCE, keep=False)
+    return {video_id for (video_id,) in rows}
 
 
 def left_alone(stage: Stage, videos: Iterable[str], project_id: int | None) -> dict[str, str]:
     """Return those of some videos that killed their jobs too often to be tried now, and why."""
     values = {"videos": list(videos), "project_id": project_id}
-
-    def work(connection: Connection) -> dict[str, str]:
-        with connection.cursor() as cursor:
-            cursor.execute(compose(cursor, statements.LEFT_ALONE, stage, ()), values)
-            return dict(cursor.fetchall())
-
-    return transaction(work, patience=PATIENCE, name=session_name(stage), single=True)
+    return dict(fetched(stage, statements.LEFT_ALONE, values, patience=PATIENCE))
 
 
 def look(stage: Stage, key: Mapping[str, Any]) -> RowState | None:
@@ -315,13 +291,7 @@ def beat_all(held: Sequence[Claim]) -> list[Claim]:
         "leases": [one.lease for one in held],
         "running": DOWNLOAD.running,
     }
-
-    def work(connection: Connection) -> set[str]:
-        with connection.cursor() as cursor:
-            cursor.execute(statements.BEAT_ALL, values)
-            return {video_id for (video_id,) in cursor.fetchall()}
-
-    alive = transaction(work, name=session_name(DOWNLOAD), keep=False, single=True)
+    alive = {video_id for (video_id,) in fetched(DOWNLOAD, statements.BEAT_ALL, values, keep=False)}
     return [one for one in held if one.key["video_id"] not in alive]
 
 
@@ -577,6 +547,40 @@ def _execute(
     return transaction(work, patience=patience, name=name, keep=keep, single=True)
 
 
+def fetched(
+    stage: Stage,
+    text: str,
+    values: Mapping[str, Any],
+    *,
+    name: str | None = None,
+    patience: float = 0.0,
+    keep: bool = True,
+) -> list[tuple[Any, ...]]:
+    """Execute one statement, and return its rows.
+
+    Parameters
+    ----------
+    stage : Stage
+        Whose identifiers are put in, see :func:`compose`.
+    text : str
+        The statement.
+    values : Mapping
+        What is bound.
+    name : str, optional
+        What `pg_stat_activity` shows; by default, the session of the stage.
+    patience, keep : float, bool
+        As for :func:`dataminer.db.connection.transaction`.
+    """
+
+    def work(connection: Connection) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(compose(cursor, text, stage, ()), values)
+            return list(cursor.fetchall())
+
+    name = name or session_name(stage)
+    return transaction(work, patience=patience, name=name, keep=keep, single=True)
+
+
 def compose(
     cursor: Cursor, text: str, stage: Stage, key: Iterable[str], columns: Iterable[str] = ()
 ) -> str:
@@ -619,6 +623,7 @@ def _compose(
         status=sql.Identifier(stage.status_column),
         made=sql.Identifier(stage.made) if stage.made else sql.SQL("NULL"),
         key=sql.SQL(" AND ").join(matches),
+        keys=sql.SQL(", ").join(map(sql.Identifier, KEYS[stage.table])),
         columns=sql.Composed(assignments),
     )
 

@@ -14,11 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from psycopg2 import sql
-from psycopg2.extensions import connection as Connection
-
 from dataminer.config import MonitorConfig
-from dataminer.db.connection import transaction
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass
 from dataminer.sync import claims, projects, slurm
 from dataminer.sync.claims import Claim
@@ -46,6 +42,7 @@ _OUT_OF_MEMORY = re.compile(
     r"slurmstepd.*(exceeded (job )?memory limit|oom.?kill|out of memory)", re.IGNORECASE
 )
 _LOG_END = 20_000  # bytes
+_SESSION = "dead jobs"
 
 # ---- statements: identifiers in braces, values bound -------------------------------------------
 
@@ -299,23 +296,10 @@ def _held(stage: Stage, job: str) -> Iterator[dict[str, Any]]:
         "job": job,
         "stopped": _stopped_with(job),
     }
-    for row in _rows(stage, _OF_SLURM_JOB, values):
+    for row in claims.fetched(stage, _OF_SLURM_JOB, values, name=_SESSION):
         yield dict(zip(names, row, strict=True))
 
 
 def _holders(stage: Stage) -> list[str]:
-    return [job for (job,) in _rows(stage, _HOLDERS, {"running": stage.running})]
-
-
-def _rows(stage: Stage, text: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    keys = sql.SQL(", ").join(map(sql.Identifier, KEYS[stage.table]))
-    query = sql.SQL(text).format(
-        table=sql.Identifier(stage.table), status=sql.Identifier(stage.status_column), keys=keys
-    )
-
-    def work(connection: Connection) -> list[tuple[Any, ...]]:
-        with connection.cursor() as cursor:
-            cursor.execute(query, values)
-            return cursor.fetchall()
-
-    return transaction(work, name="dead jobs", single=True)
+    rows = claims.fetched(stage, _HOLDERS, {"running": stage.running}, name=_SESSION)
+    return [job for (job,) in rows]

@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from psycopg2.extensions import connection as Connection
-
 from dataminer.batches import Listed, mark_of
-from dataminer.db.connection import transaction
 from dataminer.sync import claims, slurm
 from dataminer.sync.stages import Stage
 
@@ -136,10 +133,4 @@ def _undone(stage: Stage, videos: object, project_id: int | None) -> dict[str, b
         "released": stage.released,
         "running": stage.running,
     }
-
-    def work(connection: Connection) -> dict[str, bool]:
-        with connection.cursor() as cursor:
-            cursor.execute(claims.compose(cursor, _UNDONE, stage, ()), values)
-            return dict(cursor.fetchall())
-
-    return transaction(work, name=claims.session_name(stage), single=True)
+    return dict(claims.fetched(stage, _UNDONE, values))

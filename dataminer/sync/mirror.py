@@ -18,10 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from psycopg2.extensions import connection as Connection
-
 from dataminer.config import MonitorConfig
-from dataminer.db.connection import transaction
 from dataminer.sync import claims
 from dataminer.sync.dead_jobs import Death, death_in_slurm, give_back, settle_slurm_job
 from dataminer.sync.stages import STAGES, Stage
@@ -154,13 +151,8 @@ _HEARD = {
 def _in_work(stage: Stage, videos: Iterable[str]) -> list[str]:
     """Return the videos of a batch that were worked on when it died: few, as a rule."""
     values = {"videos": list(videos), "running": stage.running}
-
-    def work(connection: Connection) -> list[str]:
-        with connection.cursor() as cursor:
-            cursor.execute(claims.compose(cursor, _IN_STATUS, stage, ()), values)
-            return [video_id for (video_id,) in cursor.fetchall()]
-
-    return transaction(work, name="mirror", single=True)
+    rows = claims.fetched(stage, _IN_STATUS, values, name="mirror")
+    return [video_id for (video_id,) in rows]
 
 
 def _death(said: str) -> Death:

@@ -115,7 +115,7 @@ def run(
     work : callable
         Does one task in a worker; what it returns can be pickled.
     workers : int
-        How many tasks are done at once.
+        How many processes work.
     limits : Limits
         A worker that exceeds one is killed and replaced.
     settle : callable
@@ -137,7 +137,7 @@ def run(
     """
     waiting = deque(tasks)
     serve = _Crewed(crew, at_once) if crew else work
-    pool = _Pool[T, R](serve, settle, limits, at_once if crew else 1)
+    pool = _Pool[T, R](serve, settle, limits)
     with interruptible():
         try:
             pool.begin(min(workers, len(waiting)))
@@ -166,9 +166,9 @@ class _Pool(Generic[T, R]):
         work: Callable[[T], R] | _Crewed[T, R],
         settle: Callable[[T, Lost], object],
         limits: Limits,
-        at_once: int,
     ) -> None:
         self._work, self._settle, self._limits = work, settle, limits
+        at_once = work.at_once if isinstance(work, _Crewed) else 1
         # several are given at once, so that one statement claims them
         self._least, self._most = (1, 1) if at_once == 1 else (at_once + 1, 2 * at_once)
         self._workers: list[_Worker[T, R]] = []
