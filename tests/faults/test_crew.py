@@ -71,12 +71,12 @@ def http() -> Iterator[Server]:
         yield server
 
 
-def settings(**download: Any) -> Config:
+def settings(heartbeat: float = 0.5, **download: Any) -> Config:
     rates = {"requests_per_minute": 60_000, "downloads_per_hour": 1_000_000}
     budget = {"others": rates, **download.pop("budget", {})}
     monitor = {
-        "heartbeat_seconds": 0.5,
-        "stale_threshold_minutes": 0.1,
+        "heartbeat_seconds": heartbeat,
+        "stale_threshold_minutes": max(0.1, heartbeat / 30),
         "retry_seconds": 0.1,
         "max_attempts": 1,
     }
@@ -116,7 +116,7 @@ def test_downloads_overlap_and_are_right(
         http.add(f"/{name}.mp4", Reply(404, delay=0.5))
     asked = counted(monkeypatch, folder)
     with jobs.logged(str(folder / "log"), own_logs=folder):
-        fetch(names)
+        fetch(names, settings(heartbeat=30.0))  # whose beats would count
     assert crowd.most == 8
     assert http.requests == {f"/{name}.mp4": 1 for name in names}
     expected = {name: "FAILED" if name in gone else "DOWNLOADED" for name in names}
@@ -141,8 +141,7 @@ def test_downloads_overlap_and_are_right(
     assert all(line.split(" ")[3].strip(":") in line.split("data/videos/")[1] for line in lines)
     statements = asked()
     assert statements["claim_new"] <= 4
-    # a slow machine beats alone for a row that is being recorded; else it is one per video at least
-    assert statements["_execute"] < len(names)
+    assert statements["_execute"] <= 2  # each on its own
     assert statements["finish_all"] <= 12
     assert statements["finish"] == 0
     assert sum(statements.values()) < 2 * len(names)
