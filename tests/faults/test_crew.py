@@ -382,6 +382,7 @@ def test_a_lost_lease_ends_one_download_alone(
     link = http.add("/v2.mp4", [File(clip, stop_after=half), clip])
     pid = start(lambda: fetch(names))
     wait_until(lambda: list(statuses(database).values()).count("DOWNLOADED") == 5, 20)
+    wait_until(lambda: http.requests["/v2.mp4"] > 0, 20)
     assert http.requests["/v2.mp4"] == 1
     me = f"other-host:{os.getpid()}"
     force(database, f"UPDATE videos SET lease = 7, locked_by = '{me}' WHERE video_id = 'v2'")
