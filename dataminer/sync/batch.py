@@ -42,7 +42,7 @@ from dataminer.sync.claims import LeaseLost
 from dataminer.sync.heartbeat import Interrupted
 from dataminer.sync.late_batches import LateBatches
 from dataminer.sync.stages import STAGES, Stage
-from dataminer.sync.together import Together
+from dataminer.sync.together import Gathered, Together
 from dataminer.sync.work import Busy, Deleted
 
 log = logging.getLogger(__name__)
@@ -460,10 +460,7 @@ class _Worker:
         with jobs.about(video_id):
             self._remove_partials(video_id)  # before anybody else can work on it
             death = dead_jobs.Death(lost.how, error_class=lost.error_class, of_job=lost.shared)
-            if lost.begun:
-                dead_jobs.give_back(self.batch.stage, self._wildcards(video_id), death)
-            else:
-                dead_jobs.let_go(self.batch.stage, self._wildcards(video_id))
+            dead_jobs.give_back(self.batch.stage, self._wildcards(video_id), death)
 
     @property
     def manner(self) -> jobs.Manner:
@@ -509,29 +506,16 @@ class _Crew:
         self._config = worker.config
         self._together = Together(worker.config.monitor)
         self._stock = budget.Stock()
+        self._claim = Gathered(self._claim_all)
         self._claimed: dict[str, jobs.Claimed] = {}
-        self._given: set[str] = set()
-
-    def take(self, videos: list[str]) -> None:
-        """Claim videos that are fetched soon."""
-        self._given.update(videos)
-        try:
-            claimed = jobs.claim_downloads(self._config, videos)
-        except (DatabaseError, psycopg2.Error) as error:
-            log.warning("not claimed together: %s", error)  # each says what is wrong
-            return
-        for one in claimed.values():
-            self._together.hold(one.held)
-        self._claimed |= claimed
+        self._begun: list[str] = []
 
     def do(self, video_id: str) -> Attempt:
         """Fetch one video."""
-        claimed = self._claimed.pop(video_id, None)
         if time.time() > self._worker.until:
-            if claimed:
-                claims.release(claimed.held, error=None, error_class=None, counts=False)
-                self._together.drop(claimed.held)
             return Attempt(Ending.NOT_READY)
+        self._begun.append(video_id)
+        claimed = self._claimed.pop(video_id) if self._claim(video_id) else None
         job = partial(
             jobs.download,
             self._config,
@@ -541,28 +525,30 @@ class _Crew:
             stock=self._stock,
             claimed=claimed,
         )
-        try:
-            return self._worker.perform(video_id, job)
-        finally:
-            if claimed:
-                self._together.drop(claimed.held)
+        return self._worker.perform(video_id, job)
 
     def give_up(self, reason: BaseException) -> None:
         """Give back all claims, as the worker was asked to end."""
         self._together.stop(reason)
         until = time.monotonic() + _END_SECONDS
-        while self._begun and time.monotonic() < until:
+        while self._together.held and time.monotonic() < until:
             time.sleep(_LOOK_SECONDS)
         store = Store(self._config.store_path)
         said, error_class = dead_jobs.stopped()
         # asked for: of a claim that was made when the signal came, nobody heard
-        for one in claims.own_claims(self._given):
+        for one in claims.own_claims(list(self._begun)):
             claims.release(one, error=said, error_class=error_class, counts=False)
             remove_partials(store.video(one.key["video_id"]))
 
-    @property
-    def _begun(self) -> set[str]:
-        return {one.key["video_id"] for one in self._together.held} - self._claimed.keys()
+    def _claim_all(self, videos: list[str]) -> list[str]:
+        """Claim videos whose threads begin at the same time."""
+        try:
+            claimed = jobs.claim_downloads(self._config, videos)
+        except (DatabaseError, psycopg2.Error) as error:
+            log.warning("not claimed together: %s", error)  # each says what is wrong
+            return []
+        self._claimed |= claimed
+        return [video_id for video_id in videos if video_id in claimed]
 
 
 def _after(error: Exception) -> Attempt:

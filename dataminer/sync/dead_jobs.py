@@ -119,16 +119,6 @@ def give_back(
     return stage is not None and _settle(stage, key_of(stage, wildcards), death, settings)
 
 
-def let_go(rule: str, wildcards: Mapping[str, str]) -> None:
-    """Give back the claim of a dead process on a row that it had not begun to work on."""
-    stage = STAGES[rule]
-    key = key_of(stage, wildcards)
-    row = claims.look(stage, key)
-    if row and row.status == stage.running and claims.is_dead(row.locked_by):
-        held = Claim(stage, key, row.lease, attempts=0)
-        claims.release(held, error=None, error_class=None, counts=False)
-
-
 def key_of(stage: Stage, wildcards: Mapping[str, str]) -> dict[str, Any]:
     """Return the row that a job's wildcards name."""
     key: dict[str, Any] = {}

@@ -36,7 +36,6 @@ R = TypeVar("R")
 _LOOK_SECONDS = 0.2  # between two looks at the workers' memory
 _PULSE_SECONDS = 1.0  # between two signs of life of a worker
 _LONGEST_STEP = 1.0  # what one look counts at most
-_TOGETHER_SECONDS = 0.005  # within which tasks come that are taken at once
 _GRACE_SECONDS = 15.0  # for workers that were asked to end
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ALIVE, _MOVED = b".", b"+"
@@ -71,23 +70,17 @@ class Lost:
         For people.
     error_class : ErrorClass
         OUT_OF_MEMORY, HUNG or CRASHED.
-    begun : bool
-        Whether the task was being done.
     shared : bool
         Whether other tasks were being done as well: nobody knows which of them was the cause.
     """
 
     how: str
     error_class: ErrorClass
-    begun: bool = True
     shared: bool = False
 
 
 class Crew(Protocol[T, R]):  # type: ignore[misc]
     """Does several tasks at once in a worker, each on a thread."""
-
-    def take(self, tasks: list[T]) -> None:
-        """Prepare for tasks that are done soon; called in the main thread."""
 
     def do(self, task: T) -> R:
         """Do a task; called in one of the threads."""
@@ -135,19 +128,14 @@ def run(
     Interrupted
         When the process was asked to end; the workers have ended by then.
     """
-    waiting = deque(tasks)
     serve = _Crewed(crew, at_once) if crew else work
-    pool = _Pool[T, R](serve, settle, limits)
+    pool = _Pool[T, R](tasks, serve, settle, limits)
     with interruptible():
         try:
-            pool.begin(min(workers, len(waiting)))
-            while waiting or pool.busy():
-                pool.hand_out(waiting)
-                for task, result in pool.look():
-                    if isinstance(result, Lost) and not result.begun:
-                        waiting.appendleft(task)
-                    else:
-                        yield task, result
+            pool.begin(workers)
+            while pool.waiting or pool.busy():
+                pool.hand_out()
+                yield from pool.look()
         finally:
             pool.end()
 
@@ -163,32 +151,31 @@ class _Crewed(Generic[T, R]):
 class _Pool(Generic[T, R]):
     def __init__(
         self,
+        tasks: Iterable[T],
         work: Callable[[T], R] | _Crewed[T, R],
         settle: Callable[[T, Lost], object],
         limits: Limits,
     ) -> None:
+        self.waiting = deque(tasks)
         self._work, self._settle, self._limits = work, settle, limits
-        at_once = work.at_once if isinstance(work, _Crewed) else 1
-        # several are given at once, so that one statement claims them
-        self._least, self._most = (1, 1) if at_once == 1 else (at_once + 1, 2 * at_once)
+        # of a crew nobody waits for the next task
+        self._most = work.at_once + 1 if isinstance(work, _Crewed) else 1
         self._workers: list[_Worker[T, R]] = []
 
     def begin(self, count: int) -> None:
-        for _ in range(count):
+        for _ in range(min(count, len(self.waiting))):
             self._fork()
 
     def busy(self) -> list[_Worker[T, R]]:
         return [worker for worker in self._workers if worker.busy]
 
-    def hand_out(self, waiting: deque[T]) -> None:
-        """Give tasks to the workers that have too few, in turns."""
-        hungry = [worker for worker in self._workers if len(worker.tasks) < self._least]
-        while waiting and hungry:
-            for worker in list(hungry):
-                if waiting:
-                    worker.give(waiting.popleft())
-                if len(worker.tasks) >= self._most:
-                    hungry.remove(worker)
+    def hand_out(self) -> None:
+        """Give tasks to the workers, first to those that have the fewest."""
+        while self.waiting:
+            worker = min(self._workers, key=lambda worker: len(worker.tasks))
+            if len(worker.tasks) >= self._most:
+                return
+            worker.give(self.waiting.popleft())
 
     def look(self) -> Iterator[tuple[T, R | Lost]]:
         """Wait for news, for a moment; yield what has ended."""
@@ -216,8 +203,9 @@ class _Pool(Generic[T, R]):
         self._workers.clear()
 
     def _replace(self, worker: _Worker[T, R], lost: Lost) -> Iterator[tuple[T, R | Lost]]:
-        log.error("%s: %s", ", ".join(map(str, worker.begun)), lost.how)
         worker.kill()
+        yield from worker.last_news()
+        log.error("%s: %s", ", ".join(map(str, worker.begun)), lost.how)
         self._workers.remove(worker)
         fresh = self._fork()
         # if it got to none of them, any may be the cause: it would be lost again and again
@@ -225,8 +213,10 @@ class _Pool(Generic[T, R]):
         for task, was_settling in worker.tasks.items():
             if was_settling:  # nothing more can be done for it: its claim grows stale
                 yield task, was_settling
+            elif task in begun:
+                fresh.give(task, replace(lost, shared=len(begun) > 1))
             else:
-                fresh.give(task, replace(lost, begun=task in begun, shared=len(begun) > 1))
+                self.waiting.appendleft(task)
 
     def _fork(self) -> _Worker[T, R]:
         others = [end for worker in self._workers for end in (worker.results, worker.pulse)]
@@ -318,6 +308,14 @@ class _Worker(Generic[T, R]):
             self.begun.remove(task)
         yield task, lost or result[0]
 
+    def last_news(self) -> Iterator[tuple[T, R | Lost]]:
+        """Hear what it said before it was killed."""
+        with suppress(EOFError, OSError):
+            while self.results.poll():
+                yield from self.news()
+        self.results.close()
+        self.pulse.close()
+
     def over(self, limits: Limits) -> Lost | None:
         """Tell which limit the worker has exceeded."""
         now = time.monotonic()
@@ -357,8 +355,6 @@ class _Worker(Generic[T, R]):
                     process.kill()
             os.waitpid(self.pid, 0)
             self.pid = 0
-        self.results.close()
-        self.pulse.close()
 
     def _children(self) -> list[psutil.Process]:
         try:
@@ -379,6 +375,8 @@ class _Worker(Generic[T, R]):
             else:
                 time.sleep(0.02)
         self.kill()
+        self.results.close()
+        self.pulse.close()
 
 
 # ---- in the worker -----------------------------------------------------------------------------
@@ -451,16 +449,10 @@ def _serve_many(
     with interruptible():
         try:
             while True:
-                given = [results.recv()]
-                while results.poll(_TOGETHER_SECONDS):
-                    given.append(results.recv())
-                for task, lost in given:
-                    if lost:
-                        tell(task, settle(task, lost))
-                fresh = [task for task, lost in given if not lost]
-                if fresh:
-                    crew.take(fresh)
-                for task in fresh:
+                task, lost = results.recv()
+                if lost:
+                    tell(task, settle(task, lost))
+                else:
                     ready.put(task)
         except Interrupted as asked:
             crew.give_up(asked)

@@ -80,39 +80,28 @@ class Together:
         stale = settings.stale_threshold_minutes * 60
         self._safe = max(stale * SAFE_SHARE, claims.PATIENCE)
         self._lock = threading.Lock()
-        self._held: dict[int, tuple[Claim, Stop | None]] = {}
+        self._held: dict[int, tuple[Claim, Stop]] = {}
         self._beating = False
         self._reason: BaseException | None = None
         self._finish = Gathered(_finished)
         self._flush = Gathered(_flushed)
 
-    def hold(self, held: Claim) -> None:
-        """Keep a claim alive from now on."""
-        with self._lock:
-            self._held[id(held)] = held, None
-            if not self._beating:
-                self._beating = True
-                threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-
-    def drop(self, held: Claim) -> None:
-        """Keep a claim alive no longer."""
-        with self._lock:
-            self._held.pop(id(held), None)
-
     @contextmanager
     def kept_alive(self, held: Claim, settings: MonitorConfig) -> Iterator[None]:
         """Hold a claim alive for the block; if it is lost, downloads of this thread end."""
-        self.hold(held)
-        try:
-            with stoppable() as stop:
-                with self._lock:
-                    self._held[id(held)] = held, stop
-                    stop.reason = self._reason
-                if stop.reason:
-                    raise stop.reason
+        with stoppable() as stop:
+            with self._lock:
+                if self._reason:
+                    raise self._reason
+                self._held[id(held)] = held, stop
+                if not self._beating:
+                    self._beating = True
+                    threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+            try:
                 yield
-        finally:
-            self.drop(held)
+            finally:
+                with self._lock:
+                    self._held.pop(id(held), None)
 
     def flush(self, folder: Path) -> None:
         """Flush a folder to the disk, with those of other threads."""
@@ -142,8 +131,7 @@ class Together:
         with self._lock:
             self._reason = reason
             for _, stop in self._held.values():
-                if stop:
-                    stop.reason = reason
+                stop.reason = reason
 
     @property
     def held(self) -> list[Claim]:
@@ -167,9 +155,8 @@ class Together:
 
     def _lose(self, held: Claim) -> None:
         with self._lock:
-            _, stop = self._held.get(id(held), (held, None))
-        if stop:
-            stop.reason = LeaseLost.of(held)
+            if id(held) in self._held:
+                self._held[id(held)][1].reason = LeaseLost.of(held)
 
 
 def _lives(held: Claim) -> bool:
