@@ -258,10 +258,6 @@ class Listed:
             videos = min(math.ceil(videos / _DOWNLOADS), max(1, self.downloads // _SIDE_BY_SIDE))
         return min(self.slots, videos)
 
-    def download_threads(self, rule: str, batch: str) -> int:
-        """Return how many cores of this machine a batch takes while it downloads."""
-        return 0 if len(self.videos(rule, batch)) > 1 else 1
-
     def side_by_side(self, rule: str, batch: str) -> int:
         """Return how many videos of a batch are downloaded at once."""
         return min(self.downloads, len(self.videos(rule, batch)))

@@ -10,8 +10,8 @@ rule download:
         "logs/download/{run}/{batch}.log",
     conda:
         "../envs/download.yaml"
-    # several side by side mostly wait: what extracts meanwhile has all cores
-    threads: of_batch(Listed.download_threads, "download")
+    # mostly waits: what extracts meanwhile has all cores, and `downloads` bounds how many there are
+    threads: 0
     resources:
         downloads=downloads,
         cpus_per_task=workers("download"),
