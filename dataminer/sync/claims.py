@@ -108,14 +108,14 @@ def session_name(stage: Stage) -> str:
 def is_dead(owner: str | None) -> bool:
     """Tell whether an owner was a process of this host that is no more.
 
-    So is one of this Slurm job on another host: it was requeued, and goes on here. A wrong yes
-    (two containers of one host name) costs double work and nothing else: whoever lost the lease
+    So is one of this Slurm job on another host, if the job was requeued: it goes on here. A wrong
+    yes (two containers of one host name) costs double work and nothing else: whoever lost the lease
     writes nothing.
     """
     host, _, rest = (owner or "").partition(":")
     pid = rest.partition(":")[0]
     if host != socket.gethostname():
-        return slurm.own_job() is not None and slurm_job_of(owner) == slurm.own_job()
+        return slurm.was_requeued() and slurm_job_of(owner) == slurm.own_job()
     if not pid.isdigit():
         return False
     import psutil  # which few processes need

@@ -30,6 +30,11 @@ def own_job() -> str | None:
     return os.environ.get("SLURM_JOB_ID") or None
 
 
+def was_requeued() -> bool:
+    """Tell whether this process belongs to a Slurm job that has been started more than once."""
+    return own_job() is not None and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+
+
 def own_cores() -> int | None:
     """Return how many cores this process's Slurm job has; None if it is in none."""
     has = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")

@@ -237,6 +237,8 @@ def test_a_requeued_job_goes_on_at_once(
     assert not claims.is_dead("node1:99:slurm-12")
     assert video(rows)[0] == "DOWNLOADING"
     monkeypatch.setenv("SLURM_JOB_ID", "12")
+    assert not claims.is_dead("node1:99:slurm-12")  # a job may have several nodes
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     dead_jobs.begin_again(stages.EXTRACT, None, settings)
     assert video(rows)[0] == "DOWNLOADING"
     assert claims.is_dead("node1:99:slurm-12")
