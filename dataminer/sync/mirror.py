@@ -29,9 +29,10 @@ PATIENCE = 10.0  # seconds that the end of a run waits for what is still to be t
 
 _DEFAULTS = MonitorConfig()
 _LINGER_SECONDS = 4.0  # in which workers end whose job was killed
-# of any project: whose claim it is, is looked at for each
+# of any project: whose claim it is, is looked at for each; what an earlier run left is none of it
 _IN_STATUS = """
 SELECT video_id FROM {table} WHERE video_id = ANY(%(videos)s) AND {status} = %(running)s
+    AND locked_at > clock_timestamp() - make_interval(secs => %(seconds)s)
 """
 
 _STATUS = re.compile(r"died with <Signals\.(\w+): \d+>|returned non-zero (exit status \d+)")
@@ -61,7 +62,7 @@ class Mirror(logging.Handler):
         self._members = members
         self._heard: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._listen, name="mirror", daemon=True)
-        self._jobs: dict[int, tuple[str, dict[str, str]]] = {}
+        self._jobs: dict[int, tuple[str, dict[str, str], float]] = {}
         self._errors: dict[int | None, str] = {}
         self._complained = False
 
@@ -95,7 +96,8 @@ class Mirror(logging.Handler):
             log.warning("dataminer: the end of a killed job could not be recorded: %s", error)
 
     def _on_info(self, record: Any) -> None:
-        self._jobs[record.jobid] = (record.rule_name, dict(record.wildcards or {}))
+        wildcards = dict(record.wildcards or {})
+        self._jobs[record.jobid] = record.rule_name, wildcards, record.created
 
     def _on_finished(self, record: Any) -> None:
         self._jobs.pop(record.job_id, None)
@@ -119,14 +121,14 @@ class Mirror(logging.Handler):
             settle_slurm_job(death, self._settings)
 
     def _give_back(self, job: int, death: Death) -> None:
-        rule, wildcards = self._jobs[job]
+        rule, wildcards, began = self._jobs[job]
         if "batch" not in wildcards:
             give_back(rule, wildcards, death, self._settings)
             return
         project = wildcards.get("project")
         name = f"{rule}/{project}" if project else rule
         videos = self._members(name, wildcards["batch"])
-        left = _in_work(STAGES[rule], videos) if rule in STAGES else []
+        left = _in_work(STAGES[rule], videos, time.time() - began) if rule in STAGES else []
         until = time.monotonic() + _LINGER_SECONDS
         while left := [
             video_id
@@ -148,9 +150,9 @@ _HEARD = {
 }
 
 
-def _in_work(stage: Stage, videos: Iterable[str]) -> list[str]:
-    """Return the videos of a batch that were worked on when it died: few, as a rule."""
-    values = {"videos": list(videos), "running": stage.running}
+def _in_work(stage: Stage, videos: Iterable[str], seconds: float) -> list[str]:
+    """Return the videos of a batch that were claimed in the seconds that it ran, and are held."""
+    values = {"videos": list(videos), "running": stage.running, "seconds": seconds}
     rows = claims.fetched(stage, _IN_STATUS, values, name="mirror")
     return [video_id for (video_id,) in rows]
 

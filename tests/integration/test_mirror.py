@@ -176,6 +176,21 @@ def test_what_slurm_ended_shows_as_what_it_was(
     assert f"Slurm job 12 ended as {state.split(maxsplit=1)[0]}" in error
 
 
+@pytest.mark.parametrize(("hours", "status"), [(0, "PENDING"), (1, "DOWNLOADING")])
+def test_of_a_batch_what_it_claimed_itself_is_told_of(
+    rows: str, dead: str, logger: logging.Logger, hours: int, status: str
+) -> None:
+    """What an earlier run left may have had another cause."""
+    watching = Mirror(lambda rule, batch: ["v"])
+    watching.watch(logger)
+    tell(logger, "job_info", jobid=3, rule_name="download", wildcards={"batch": "v"})
+    hold(rows, dead)
+    execute(rows, f"UPDATE videos SET locked_at = now() - interval '{hours} h'")
+    tell(logger, "job_error", jobid=3, rule_name="download", rule_msg=None)
+    watching.stop()
+    assert video(rows)[0] == status
+
+
 def test_a_group_tells_it_of_what_was_begun(
     rows: str, logger: logging.Logger, ended: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
