@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidatorFunctionWrapHandler, field_validator
 
 
 class Section(BaseModel):
@@ -19,6 +19,14 @@ class Section(BaseModel):
     # lax: what `snakemake --config 'extract={every_seconds: 2}'` gives arrives as text
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
     _only_how: ClassVar[frozenset[str]] = frozenset()
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _refuse_bool_as_number(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        taken = handler(value)
+        if isinstance(value, bool) and not isinstance(taken, bool):  # lax: true counts as 1
+            raise ValueError(f"must be a number, got {value}")
+        return taken
 
     def result_settings(self) -> dict[str, Any]:
         """Return the settings that decide what comes out, without those of only how or how fast."""

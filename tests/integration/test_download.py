@@ -274,7 +274,7 @@ def test_statuses(
 ) -> None:
     monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
     link = then(server, clip, when, Reply(status, body=b"private video, removed, not a bot"))
-    error = fails(link, out, settings=DownloadConfig(retries=when == "plain, later"))
+    error = fails(link, out, settings=DownloadConfig(retries=int(when == "plain, later")))
     assert (error.error_class, isinstance(error, PermanentError)) == (kind, permanent)
     assert error.message.startswith(f"{link}: ")
     assert str(status) in error.message
@@ -298,7 +298,7 @@ def test_broken_connections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
-    settings = DownloadConfig(retries=when == "plain, later")
+    settings = DownloadConfig(retries=int(when == "plain, later"))
     error = fails(then(server, clip, when, reply), out, settings=settings)
     assert isinstance(error, TransientError)
     assert error.error_class is kind

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -11,7 +15,7 @@ import yaml
 
 from dataminer.config import Config, ExtractConfig, generate, load, load_files
 from dataminer.config.download import JS_RUNTIMES, PROXIES
-from dataminer.config.models import PolicyConfig
+from dataminer.config.models import PolicyConfig, Section
 from dataminer.errors import ConfigError
 from dataminer.stages import VERSIONS, made_with, policy_mark
 from tests.support.paths import ROOT
@@ -68,6 +72,23 @@ def test_wrong_config_is_refused_with_the_key_and_what_was_expected(values, part
     assert all(part in message for part in parts), message
     assert "Next: " in message
     assert "\n" not in message
+
+
+def numbers(section: type[Section], *above: str) -> Iterator[tuple[str, ...]]:
+    """Yield the path of each setting that takes a number."""
+    for name, field in section.model_fields.items():
+        if inspect.isclass(field.annotation) and issubclass(field.annotation, Section):
+            yield from numbers(field.annotation, *above, name)
+        elif re.search(r"\b(int|float)\b", str(field.annotation)):
+            yield *above, name
+
+
+@pytest.mark.parametrize("path", [*numbers(Config)], ids=".".join)
+@pytest.mark.parametrize("given", [True, False])
+def test_no_number_is_given_as_true_or_false(path, given):
+    values = functools.reduce(lambda value, name: {name: value}, reversed(path), given)
+    with pytest.raises(ConfigError, match=rf"^config: {'.'.join(path)}: must be .*, got {given}"):
+        load(values)
 
 
 def test_all_errors_are_told_at_once():
