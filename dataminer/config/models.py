@@ -295,7 +295,7 @@ class MonitorConfig(Section):
     give_up_hours: float = Field(24.0, ge=0, le=8760)
     """What fails in passing is FAILED after `max_attempts` attempts over at least so long."""
     retry_seconds: float = Field(2.0, gt=0, le=3600)
-    """What failed in passing is tried again after so long, and once more after five times that."""
+    """What failed in passing is tried again after so long; amid other work, after 5 times that."""
     no_progress_minutes: float = Field(15.0, gt=0, le=1440)
     """Work on a video that logs no progress for so long is stopped; that counts as an attempt."""
 

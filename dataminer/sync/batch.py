@@ -10,9 +10,10 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property, partial
 from importlib import import_module
@@ -47,8 +48,8 @@ from dataminer.sync.work import Busy, Deleted
 
 log = logging.getLogger(__name__)
 
-# How many times `monitor.retry_seconds` a batch waits before it tries again what failed in passing;
-# then the next run takes it up.
+# How many times `monitor.retry_seconds` pass before what failed in passing is tried again; then the
+# next run takes it up.
 _PAUSES = (1, 5)
 _REFRESH_SECONDS = 5.0  # between two recounts of a project, per worker
 _END_SECONDS = 8.0  # that downloads have to end; less than a pool gives its workers
@@ -194,11 +195,13 @@ def perform(
 
     A worker takes one video at a time, or fetches several side by side. One that crashes, hangs or
     exceeds its share of the memory costs its own video an attempt, or none if there were several;
-    the others go on. What failed is tried again at the end: what lost its worker together with
-    others, alone; what another run worked on, after waiting for it; what failed in passing, after a
-    pause; what cost an attempt, until it has a result or no attempts left; what ran out of memory,
-    alone and with all the memory of the job. What was worked on when an earlier job was killed is
-    tried alone, after the others. Then the job takes over videos that wait in late batches.
+    the others go on. What failed in passing is tried again after a pause, while others are worked
+    on; if nothing else is left, only a short pause is waited for. What failed otherwise is tried
+    again at the end: what lost its worker together with others, alone; what another run worked on,
+    after waiting for it; what cost an attempt, until it has a result or no attempts left; what ran
+    out of memory, alone and with all the memory of the job. What was worked on when an earlier job
+    was killed is tried alone, after the others. Then the job takes over videos that wait in late
+    batches.
 
     Parameters
     ----------
@@ -241,6 +244,10 @@ class _Run:
     at_most: int = sys.maxsize
     """How many workers the memory is for."""
     late: LateBatches | None = None
+    passing: Counter[str] = field(default_factory=Counter)
+    """How often each video has failed in passing."""
+    resting: dict[str, float] = field(default_factory=dict)
+    """Until when each of them is not tried again, as a moment of ``time.monotonic``."""
 
     @property
     def _stage(self) -> Stage:
@@ -292,11 +299,11 @@ class _Run:
         patient: bool = False,
         forced: bool = True,
     ) -> dict[str, Attempt]:
-        """Try each video once, suspects last and alone."""
+        """Try each video, suspects last and alone."""
         together = [video_id for video_id in videos if video_id not in self.suspects]
         alone = [video_id for video_id in videos if video_id in self.suspects]
         at_once = at_once or self.at_once
-        how = {"patient": patient, "forced": forced}
+        how = {"patient": patient, "forced": forced, "again": True}
         left = self._try(together, workers or self.workers, at_once, **how)
         return left | self._try(alone, 1, 1, **how)
 
@@ -308,6 +315,7 @@ class _Run:
         *,
         patient: bool = False,
         forced: bool = False,
+        again: bool = False,
         until: float = math.inf,
     ) -> dict[str, Attempt]:
         if not videos:
@@ -321,6 +329,7 @@ class _Run:
         )
         batch = replace(self.batch, forced=self.batch.forced and forced)
         worker = _Worker(batch, self.config, patient, self.workers // workers, until)
+        left: dict[str, Attempt] = {}
         ended = pool.run(
             videos,
             worker.attempt,
@@ -329,14 +338,33 @@ class _Run:
             settle=worker.settle,
             crew=worker.crew if at_once > 1 else None,
             at_once=at_once,
+            more=partial(self._rested, left),
         )
-        left = {}
         with closing(ended):  # type: ignore[type-var]
             for video_id, result in ended:
                 attempt = _of_lost(result) if isinstance(result, pool.Lost) else result
+                left.pop(video_id, None)
                 if attempt.ending is not Ending.DONE:
                     left[video_id] = attempt
+                if again and attempt.ending is Ending.PASSING:
+                    self._rest(video_id)
         return left
+
+    def _rest(self, video_id: str) -> None:
+        """Have a video that failed in passing tried again, if it is not for the next run."""
+        times = self.passing[video_id]
+        if times < len(_PAUSES):
+            seconds = _PAUSES[times] * self.config.monitor.retry_seconds
+            self.resting[video_id] = time.monotonic() + seconds
+        self.passing[video_id] += 1
+
+    def _rested(self, left: Container[str]) -> list[str]:
+        """Take those of some videos whose pause is over."""
+        now = time.monotonic()
+        rested = [v for v, until in self.resting.items() if v in left and until <= now]
+        for video_id in rested:
+            del self.resting[video_id]
+        return rested
 
     def _again(self, left: dict[str, Attempt], ending: Ending, **how: Any) -> dict[str, Attempt]:
         videos = [video for video, attempt in left.items() if attempt.ending is ending]
@@ -351,11 +379,14 @@ class _Run:
         return self._again(left, Ending.BUSY, patient=True, forced=False)
 
     def _passing(self, left: dict[str, Attempt]) -> dict[str, Attempt]:
-        for pause in _PAUSES:
-            if any(attempt.ending is Ending.PASSING for attempt in left.values()):
-                time.sleep(pause * self.config.monitor.retry_seconds)
-                left = self._again(left, Ending.PASSING, patient=True)
-        return left
+        """Try again what rests for a short while only; nothing else is left to work on."""
+        soon = time.monotonic() + self.config.monitor.retry_seconds
+        waited_for = {v: until for v, until in self.resting.items() if until <= soon}
+        if not waited_for:
+            return left
+        time.sleep(max(0.0, max(waited_for.values()) - time.monotonic()))
+        others = {v: attempt for v, attempt in left.items() if v not in waited_for}
+        return {**others, **self._round(self._rested(waited_for), patient=True)}
 
     def _counted(self, left: dict[str, Attempt]) -> dict[str, Attempt]:
         # after the last attempt, one more claim records that it was given up

@@ -98,6 +98,7 @@ def run(
     settle: Callable[[T, Lost], object],
     crew: Callable[[], Crew[T, R]] | None = None,
     at_once: int = 1,
+    more: Callable[[], Iterable[T]] = tuple,
 ) -> Iterator[tuple[T, R | Lost]]:
     """Do tasks in worker processes, each of which does many.
 
@@ -117,6 +118,8 @@ def run(
         Makes what does several tasks at once in a worker, instead of ``work``.
     at_once : int
         How many tasks a worker does at once, if there is a crew.
+    more : callable
+        Returns what is to be done as well, after the tasks that wait; asked until all are done.
 
     Yields
     ------
@@ -134,6 +137,7 @@ def run(
         try:
             pool.begin(workers)
             while pool.waiting or pool.busy():
+                pool.waiting.extend(more())
                 pool.hand_out()
                 yield from pool.look()
         finally:

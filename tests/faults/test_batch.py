@@ -314,6 +314,41 @@ def test_what_fails_in_passing_is_tried_again_and_then_waits(
     assert capfd.readouterr().err == ""  # the download has told of it
 
 
+def test_what_fails_in_passing_is_tried_again_while_others_are_worked_on(
+    config: Config, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    perform(config, "download")
+
+    def tries() -> int:
+        return len((tmp_path / "tries").read_text()) if (tmp_path / "tries").exists() else 0
+
+    def twice() -> None:
+        with (tmp_path / "tries").open("a") as file:
+            file.write(".")
+        if tries() < 3:
+            raise TransientError("the server is away", ErrorClass.SERVER)
+
+    inject(monkeypatch, {"v1": twice, "v2": lambda: wait_until(lambda: tries() == 3, 20)})
+    perform(config, "extract")
+    assert statuses(database) == dict.fromkeys(ids(), "EXTRACTED")
+    row = "SELECT attempts, failures, lease FROM videos WHERE video_id = 'v2'"
+    assert execute(database, row) == [(0, 0, 2)]  # claimed once per stage
+
+
+def test_for_what_fails_in_passing_nothing_waits_longer_than_a_short_pause(
+    config: Config, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perform(config, "download")
+
+    def passing() -> None:
+        raise TransientError("the server is away", ErrorClass.SERVER)
+
+    inject(monkeypatch, {"v1": passing})
+    batch.perform(Batch("extract", ["v1"]), config, workers=2, memory_mb=4000)
+    row = "SELECT attempts, failures FROM videos WHERE video_id = 'v1'"
+    assert execute(database, row) == [(0, 2)]
+
+
 def test_what_a_source_holds_back_waits_until_then(
     config: Config, database: str, capfd: pytest.CaptureFixture[str], folder: Path
 ) -> None:

@@ -237,6 +237,25 @@ def test_several_that_crash_are_tried_alone_until_they_are_given_up(
     assert sorted(row[0] for row in charged(database)) == ["v1", "v4"]
 
 
+def test_what_fails_in_passing_is_tried_again_while_others_are_fetched(
+    database: str, folder: Path, http: Server, clip: Path
+) -> None:
+    names = [f"v{number}" for number in range(6)]
+    away, reply = Reply(503), Reply(body=clip.read_bytes(), content_type="video/mp4")
+
+    def answer(target: str) -> Reply:
+        wait_until(lambda: http.requests["/v1.mp4"] == 3, 20)
+        return reply
+
+    add(**{name: http.add(f"/{name}.mp4", clip) for name in names})
+    http.add("/v1.mp4", [away, away, reply])
+    http.add("/v2.mp4", answer)
+    fetch(names)
+    assert statuses(database) == dict.fromkeys(names, "DOWNLOADED")
+    assert http.requests["/v2.mp4"] == 1
+    assert charged(database) == []
+
+
 # ---- jobs that are asked to end, or killed -------------------------------------------------------
 
 

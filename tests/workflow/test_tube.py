@@ -57,7 +57,8 @@ def test_each_kind_of_end_in_one_run_and_what_the_next_one_downloads(
         assert done.returncode == 0, done.stderr  # what passes waits for the next run
         assert jobs(done) == {"download": len(KINDS), "only_download": 1}
         pages = {name: youtube_server.pages(tube)[video_id(name)] for name in chosen}
-        assert pages == {name: case.pages for name, case in chosen.items()}
+        # what passes has a batch of its own here, which waits for it once
+        assert pages == {name: case.pages for name, case in chosen.items()} | {"page500": 2}
         files = {name: tube.requests[f"/{name}.mp4"] for name in chosen}
         assert files == {name: case.files for name, case in chosen.items()}
         assert re.fullmatch(r"bytes=\d\d+-", str(tube.ranges["/stalls.mp4"][1]))
