@@ -69,8 +69,14 @@ _RUN = re.compile(r"(?<=\brun )snakemake\b|(?<=\bthen )snakemake\b")
 _RETRY = re.compile(r"(retry --class \w+)(?=`)")
 _AGAIN = "run snakemake again"
 _NAMED = 3  # videos of a class, in what is told of it
-_FETCH_AGAIN = "replace the file, if it is yours, and `dataminer retry --download VIDEO`"
+_DOWNLOAD = "`dataminer retry --download VIDEO`"
+_FETCH_AGAIN = f"replace the file, or check the link, and {_DOWNLOAD}"
 _TAKE_OUT = "`dataminer delete-videos VIDEO --project PROJECT`"
+CHECK_LINK = (
+    f"open the link in a browser; if it leads to a video, {_DOWNLOAD}, else correct it in your"
+    f" list, and {_TAKE_OUT}"
+)
+"""The next step if a link gives something that cannot be a video."""
 NEXT_STEP: dict[ErrorClass, str] = {
     ErrorClass.REMOVED: "nothing to do: the source is gone",
     ErrorClass.PRIVATE: "nothing to do, unless your account may see it: then set download.cookies"
@@ -86,8 +92,10 @@ NEXT_STEP: dict[ErrorClass, str] = {
     ErrorClass.DRM: "nothing to do: it is encrypted for the site's own player",
     ErrorClass.LIVE: "when it has ended: `dataminer retry --class live`",
     ErrorClass.POLICY: "nothing to do; to let it in, change download.policy and run snakemake",
-    ErrorClass.UNSUPPORTED: "check the URL: yt-dlp finds no video there",
-    ErrorClass.EMPTY: "replace the file, which has no bytes, then `dataminer retry --class empty`",
+    ErrorClass.UNSUPPORTED: "check the link, at which no video was found, then"
+    " `dataminer retry --class unsupported`",
+    ErrorClass.EMPTY: "replace the file, which has no bytes, or check the link, then"
+    " `dataminer retry --class empty`",
     ErrorClass.NO_VIDEO: f"take it off your list, and {_TAKE_OUT}",
     ErrorClass.CORRUPT: f"{_FETCH_AGAIN}: this one cannot be decoded",
     ErrorClass.NO_FRAMES: f"{_FETCH_AGAIN}: no frame of this one could be decoded",
@@ -237,7 +245,7 @@ def runnable(text: str, which: str, projects: Iterable[str]) -> str:
     text = _RETRY.sub(rf"\1{options}", text)
     text = text.replace("add-video URL --project PROJECT", f"add-video URL{options}")
     if is_id:
-        text = text.replace(_FETCH_AGAIN, _FETCH_AGAIN.replace("VIDEO", which))
+        text = text.replace(_DOWNLOAD, _DOWNLOAD.replace("VIDEO", which))
     is_odd_id = is_id and which.startswith("-")  # it would be taken for an option
     chosen = f"{options} -- {which}" if is_odd_id else f" {which}{options}"
     return text.replace(_TAKE_OUT, f"`dataminer delete-videos{chosen}`")

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from dataminer.config.models import DownloadConfig, PolicyConfig
 from dataminer.errors import (
+    CHECK_LINK,
     MENDED_BY_SIGNATURE,
     ErrorClass,
     PermanentError,
@@ -30,6 +31,7 @@ from dataminer.stages.resume import Kept
 from dataminer.stages.transfer import Transfer
 from dataminer.stages.video import VideoInfo, probe
 from dataminer.stages.ytdlp import downloader, secrets_of, stage_error
+from dataminer.stages.ytdlp_errors import SIGNATURE_HINT
 from dataminer.store import INFO_FILE
 from dataminer.urls import SourceUrl, without_parameters
 
@@ -40,6 +42,10 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _PLAIN_SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 _NOT_A_VIDEO_SUFFIX = {".json", ".part", ".temp", ".tmp", ".ytdl"}
 _MAX_TEXT = 1000
+_NO_VIDEO = (ErrorClass.EMPTY, ErrorClass.CORRUPT, ErrorClass.NO_VIDEO)
+_OF_VIDEO = re.compile("video/.*|.*/octet-stream")  # or of anything
+_GLANCE = 512  # bytes, to tell text from anything else
+_OF_TEXT = bytes([*range(0x20, 0x100), *b"\t\n\f\r"])
 
 Say = Callable[[str], None]
 
@@ -69,6 +75,8 @@ class _Order:
 class _Taken:
     path: Path
     origin: dict[str, Any]
+    content_type: str | None = None
+    """What the server of a link calls it."""
 
 
 def download(
@@ -194,7 +202,7 @@ def _fetch(order: _Order) -> _Taken:
     kept = Kept.take_over(order.keep or order.out, order.video_id)
     before = kept.bytes
     try:
-        found, info = _transfer(order, kept)
+        found, info, content_type = _transfer(order, kept)
         path = order.out / found.name
         os.replace(found, path)
     except BaseException as error:
@@ -204,7 +212,7 @@ def _fetch(order: _Order) -> _Taken:
             error.progressed = kept.bytes > before
         raise
     kept.remove()
-    return _Taken(path, _about(info))
+    return _Taken(path, _about(info), content_type)
 
 
 def _is_final(error: BaseException, url: SourceUrl) -> bool:
@@ -214,8 +222,8 @@ def _is_final(error: BaseException, url: SourceUrl) -> bool:
     return not (url.is_signed and error.error_class in MENDED_BY_SIGNATURE)
 
 
-def _transfer(order: _Order, kept: Kept) -> tuple[Path, dict[str, Any]]:
-    """Fetch the one file, and say what is known of it."""
+def _transfer(order: _Order, kept: Kept) -> tuple[Path, dict[str, Any], str]:
+    """Fetch the one file, and say what is known of it, and what its server calls it."""
     settings, shown = order.settings, str(order.url)
 
     def name(suffix: str) -> str:
@@ -239,14 +247,14 @@ def _transfer(order: _Order, kept: Kept) -> tuple[Path, dict[str, Any]]:
         except StageError:
             raise
         except Exception as error:  # extractors of a thousand sites raise anything
-            raise stage_error(error, url, secrets_of(settings)) from error
+            raise stage_error(error, url, secrets_of(settings), transfer.content_type) from error
     if "entries" in info:  # a list: of one video that is there now, or of links to others
         if not found:
             raise _more_than_one(shown)
         info = info["entries"][0]
     if len(found) != 1:
         raise TransientError(f"{shown}: yt-dlp left no file", ErrorClass.INTERNAL)
-    return found[0], info
+    return found[0], info, transfer.content_type
 
 
 def _plain(url: str, transfer: Transfer, ydl: Any, policy: PolicyConfig) -> dict[str, Any] | None:
@@ -319,7 +327,7 @@ def _title(info: dict[str, Any]) -> Any:
 
 
 def _describe(url: SourceUrl, video_id: str, taken: _Taken, meta: dict[str, Any]) -> dict[str, Any]:
-    video = probe(taken.path)
+    video = _probe(url, taken)
     origin = taken.origin
     known = {
         key: origin.get(key) or meta.get(key)
@@ -342,6 +350,37 @@ def _describe(url: SourceUrl, video_id: str, taken: _Taken, meta: dict[str, Any]
         "downloaded_at": origin.get("downloaded_at"),
         "linked": origin.get("linked"),
     }
+
+
+def _probe(url: SourceUrl, taken: _Taken) -> VideoInfo:
+    """Say what a video file is; if it is none, name what a link's server sent."""
+    try:
+        return probe(taken.path)
+    except PermanentError as error:
+        if taken.content_type is None or error.error_class not in _NO_VIDEO:
+            raise
+        raise _no_video(url, taken.path, taken.content_type, error) from error
+
+
+def _no_video(
+    url: SourceUrl, path: Path, content_type: str, error: PermanentError
+) -> PermanentError:
+    size = f"{path.stat().st_size:,} bytes"
+    if error.error_class is ErrorClass.CORRUPT and _is_text(path):
+        is_named = content_type and not _OF_VIDEO.fullmatch(content_type)
+        kind = content_type if is_named else "text"
+        message = f"{url}: the server sent {kind} ({size}) in place of a video"
+        hint = SIGNATURE_HINT if url.is_signed else CHECK_LINK
+        return PermanentError(message, ErrorClass.UNSUPPORTED, hint)
+    sent = f"{content_type} ({size})" if content_type else size
+    hint = error.hint if error.error_class is ErrorClass.NO_VIDEO else CHECK_LINK
+    message = f"{url}: the server sent {sent}: {error.message}"
+    return PermanentError(message, error.error_class, hint)
+
+
+def _is_text(path: Path) -> bool:
+    with path.open("rb") as file:
+        return not file.read(_GLANCE).translate(None, _OF_TEXT)
 
 
 def _format(video: VideoInfo, taken: _Taken) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +24,7 @@ _DIRECT = {"http", "https"}
 # many small files, begun anew each time; anything else is not HTTP, or needs another program
 _FRAGMENTS = {"m3u8", "m3u8_native", "http_dash_segments", "http_dash_segments_generator"}
 _SCRATCH = (PART, ".ytdl")
+_CONTENT_TYPE = re.compile(r"\s*([\w.+-]{1,60}/[\w.+-]{1,60})")
 _BLOCK = 64 * 1024  # most bytes read at once, and lost when a connection breaks
 _PROGRESS_SECONDS = 5.0
 _PARTIAL, _NO_SUCH_RANGE = 206, 416  # statuses of HTTP
@@ -43,6 +45,12 @@ class Transfer:
         Limits.
     say : callable
         Is told how far it is, one line every few seconds.
+
+    Attributes
+    ----------
+    content_type : str
+        What the server calls the file, or what it sends in place of one; empty if it says nothing,
+        or sends many small files.
     """
 
     def __init__(
@@ -54,6 +62,7 @@ class Transfer:
         say: Say,
     ) -> None:
         self.watch = Watch(settings)
+        self.content_type = ""
         self._url = url
         self._kept = kept
         self._name = name
@@ -106,6 +115,7 @@ class Transfer:
             message = f"{self._shown}: offers its video only over {info.get('protocol')}"
             raise PermanentError(message, ErrorClass.UNSUPPORTED, "give an http(s) link")
         self._drop_answer()
+        self.content_type = ""
         self._file = self._name(str(info.get("ext")))
         self._source = f"{unsigned(self._url)} {info.get('format_id')}"
         self._version = self._kept.begin(self._file, self._source)
@@ -157,6 +167,7 @@ class Transfer:
         except plain.NotAFile as other:
             self.watch.transfer_ends()
             self._answer, self._file, self._media = other.response, "", ""
+            self.content_type = _content_type(other.response)
             return None
         except plain.Unanswered as error:
             raise (error.__cause__ or error) from None
@@ -252,6 +263,7 @@ class Transfer:
         if response.status != _PARTIAL or not begun:
             self._kept.restart(self._file, self._source, version)
             self._version = version
+        self.content_type = _content_type(response)
         self._judge(response, version)
         return response
 
@@ -304,3 +316,8 @@ def _first_byte(request: Any) -> int:
 
     start: int | None = parse_http_range(request.headers.get("Range"))[0]
     return start or 0
+
+
+def _content_type(response: Any) -> str:
+    named = _CONTENT_TYPE.match(response.headers.get("Content-Type") or "")
+    return named[1].lower() if named else ""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from dataminer.errors import (
+    CHECK_LINK,
     ErrorClass,
     Kind,
     PermanentError,
@@ -58,6 +59,7 @@ PATTERNS = [
     ]
 ]
 _NO_PICTURE = re.compile("requested format is not available", re.IGNORECASE)
+_UNSUPPORTED = re.compile("unsupported url", re.IGNORECASE)
 _NO_FORMAT = re.compile("no video formats", re.IGNORECASE)
 # of one in the environment: the settings take no such proxy
 _NO_PROXY = re.compile("to use an https proxy|unsupported proxy type", re.IGNORECASE)
@@ -77,7 +79,7 @@ _YOUTUBE_HINT = (
     "yt-dlp needs a JavaScript runtime (deno, or node 22) and a recent version for YouTube, see"
     " docs/youtube.md; else wait, then run snakemake again"
 )
-_SIGNATURE_HINT = (
+SIGNATURE_HINT = (
     "if its signature has expired, add the link with a new one, which replaces it: `dataminer"
     " add-video URL --project PROJECT`"
 )
@@ -97,7 +99,9 @@ _LINK = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+", re.IGNORECASE)
 _MAX_MESSAGE = 200
 
 
-def stage_error(error: BaseException, url: str, secrets: Iterable[str] = ()) -> StageError:
+def stage_error(
+    error: BaseException, url: str, secrets: Iterable[str] = (), content_type: str = ""
+) -> StageError:
     """Say in our words what an exception out of yt-dlp means.
 
     Parameters
@@ -108,6 +112,8 @@ def stage_error(error: BaseException, url: str, secrets: Iterable[str] = ()) -> 
         What was asked for.
     secrets : iterable of str
         What must not be repeated.
+    content_type : str
+        What the server sent, if that is known.
 
     Returns
     -------
@@ -123,8 +129,12 @@ def stage_error(error: BaseException, url: str, secrets: Iterable[str] = ()) -> 
         error_class, hint = _without_stream(error, text)
         text = "has no video stream"
     error_class = error_class or ErrorClass.INTERNAL
+    if error_class is ErrorClass.EMPTY:
+        hint, text = CHECK_LINK, "the server sent an empty answer (0 bytes)"
+    if content_type and _UNSUPPORTED.match(text):
+        text = f"the server sent {content_type}, in which yt-dlp finds no video"
     if SourceUrl(url).is_signed and error_class in _OF_SIGNATURE:
-        hint = _SIGNATURE_HINT
+        hint = SIGNATURE_HINT
     _close_responses(error)
     shown = str(SourceUrl(url))
     text = text.replace(shown, "").rstrip(" :.") or type(error).__name__

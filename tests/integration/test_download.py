@@ -336,12 +336,12 @@ def test_a_server_that_hangs(server: Server, clip: Path, out: Path, when: str) -
     ("body", "content_type", "kind"),
     [
         (PAGE, "text/html", ErrorClass.UNSUPPORTED),
-        (PAGE, "video/mp4", ErrorClass.CORRUPT),
+        (PAGE, "video/mp4", ErrorClass.UNSUPPORTED),
         (jpeg(), "image/jpeg", ErrorClass.NO_VIDEO),
         (jpeg(), "video/mp4", ErrorClass.NO_VIDEO),
         (b"", "video/mp4", ErrorClass.EMPTY),
         (b"\0" * 5000, "video/mp4", ErrorClass.CORRUPT),
-        (b"just some text", "text/plain", ErrorClass.CORRUPT),
+        (b"just some text", "text/plain", ErrorClass.UNSUPPORTED),
     ],
 )
 def test_other_things_at_a_link(
@@ -350,6 +350,84 @@ def test_other_things_at_a_link(
     error = fails(server.add("/thing.mp4", Reply(body=body, content_type=content_type)), out)
     assert isinstance(error, PermanentError)
     assert error.error_class is kind
+
+
+JSON, SIZE = b'{"error": "not found"}', "(22 bytes)"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n"
+DENIED = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
+ARCHIVE = b"PK\3\4\x14\0\0\0" + bytes(200)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "kind", "told"),
+    [
+        (JSON, "application/json", "unsupported", f"application/json {SIZE} in place of a video"),
+        (JSON, "Application/JSON; charset=utf-8", "unsupported", f"application/json {SIZE} in"),
+        (JSON, "video/mp4", "unsupported", f"text {SIZE} in place of a video"),
+        (JSON, "binary/octet-stream", "unsupported", f"text {SIZE} in place of a video"),
+        (JSON, "", "unsupported", f"text {SIZE} in place of a video"),
+        (JSON, "so it is", "unsupported", f"text {SIZE} in place of a video"),
+        ("trouvé".encode("latin-1"), "text/plain", "unsupported", "text/plain (6 bytes) in place"),
+        (POINTER, "text/plain", "unsupported", "text/plain (82 bytes) in place of a video"),
+        (ARCHIVE, "application/zip", "corrupt", "application/zip (208 bytes): "),
+        (ARCHIVE, "", "corrupt", "208 bytes: "),
+        (jpeg()[:300], "image/jpeg", "no_video", "image/jpeg (300 bytes): "),
+        (b"", "video/mp4", "empty", "an empty answer (0 bytes)"),
+    ],
+)
+def test_what_came_in_place_of_a_video_is_told(
+    server: Server, out: Path, body: bytes, content_type: str, kind: str, told: str
+) -> None:
+    link = server.add("/thing.mp4", Reply(body=body, content_type=content_type))
+    error = fails(link, out)
+    assert (type(error), error.error_class) == (PermanentError, kind)
+    assert f"{link}: the server sent {told}" in error.message
+    assert "file" not in error.hint
+    assert ("dataminer retry --download VIDEO" in error.hint) == (kind != "no_video")
+    assert "dataminer delete-videos VIDEO" in error.hint
+
+
+def test_text_at_a_link_that_yt_dlp_looked_at_first(server: Server, out: Path) -> None:
+    link = server.add("/thing", Reply(body=JSON, content_type="video/mp4"))
+    error = fails(link, out)
+    assert error.error_class is ErrorClass.UNSUPPORTED
+    assert error.message == f"{link}: the server sent text {SIZE} in place of a video"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"), [(PAGE, "text/html"), (DENIED, "application/xml")]
+)
+def test_markup_in_place_of_a_video(
+    server: Server, out: Path, body: bytes, content_type: str
+) -> None:
+    link = server.add("/thing.mp4", Reply(body=body, content_type=f"{content_type}; charset=utf-8"))
+    error = fails(link, out)
+    assert (type(error), error.error_class) == (PermanentError, ErrorClass.UNSUPPORTED)
+    assert (
+        error.message == f"{link}: the server sent {content_type}, in which yt-dlp finds no video"
+    )
+    assert "dataminer retry --class unsupported" in error.hint
+
+
+def test_no_content_in_place_of_a_video(server: Server, out: Path) -> None:
+    error = fails(server.add("/thing.mp4", Reply(204)), out)
+    assert (type(error), error.error_class) == (PermanentError, ErrorClass.EMPTY)
+    assert "the server sent an empty answer" in error.message
+
+
+def test_text_in_place_of_a_video_at_a_link_with_a_signature(server: Server, out: Path) -> None:
+    link = server.add("/thing.mp4", Reply(body=JSON, content_type="application/json"))
+    error = fails(f"{link}?X-Amz-Signature=abc&X-Amz-Expires=60", out)
+    assert error.error_class is ErrorClass.UNSUPPORTED
+    assert "add the link with a new one" in error.hint
+    assert "abc" not in str(error)
+
+
+def test_a_local_file_that_is_text(tmp_path: Path, out: Path) -> None:
+    (tmp_path / "pointer.mp4").write_bytes(POINTER)
+    error = fails(tmp_path / "pointer.mp4", out)
+    assert error.error_class is ErrorClass.CORRUPT
+    assert error.hint.startswith("replace the file")
 
 
 @pytest.mark.parametrize("content_type", ["audio/mp4", "video/mp4"])

@@ -84,11 +84,11 @@ This run took 12 min: 198 downloaded (1.2 GB), 198 extracted (31,200 frames),
 birds: COMPLETE, 198 of 200 videos extracted, 2 failed
   frames    31,200 taken out, 15,023 good, 2 unique; 2 objects
   failed    2 corrupt, for example: clip101.mp4 broke. Next: replace the file,
-            if it is yours, and
+            or check the link, and
             dataminer retry --download clip101 --download clip102
             (this one cannot be decoded)
   failed    1 empty: clip017.mp4 broke. Next: replace the file, which has no
-            bytes, then
+            bytes, or check the link, then
             dataminer retry --class empty --project birds
   pauses    youtube until 2030-01-02 14:30:00 UTC, then one job goes first: it
             asks to sign in

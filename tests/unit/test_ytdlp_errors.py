@@ -12,7 +12,16 @@ from yt_dlp import utils
 from yt_dlp.cookies import CookieLoadError
 from yt_dlp.networking import Response, exceptions
 
-from dataminer.errors import NEXT_STEP, ErrorClass, Kind, advice, kind_of, os_error_class, runnable
+from dataminer.errors import (
+    CHECK_LINK,
+    NEXT_STEP,
+    ErrorClass,
+    Kind,
+    advice,
+    kind_of,
+    os_error_class,
+    runnable,
+)
 from dataminer.stages.ytdlp_errors import PATTERNS, one_line, stage_error
 
 SOURCES = Path(yt_dlp.__file__).parent
@@ -218,6 +227,12 @@ def test_errors_of_the_system() -> None:
 )
 def test_secrets_are_not_told(text: str, kept: str) -> None:
     assert one_line(text, ["TOKEN-TOKEN"]) == kept
+
+
+def test_the_commands_of_the_step_for_a_link_are_filled_in() -> None:
+    text = runnable(f"it sent text. Next: {CHECK_LINK}", "a1", ["birds"])
+    assert "`dataminer retry --download a1`" in text
+    assert "`dataminer delete-videos a1 --project birds`" in text
 
 
 def test_the_command_that_takes_out_a_video_is_filled_in() -> None:
