@@ -240,7 +240,7 @@ def runnable(text: str, which: str, projects: Iterable[str]) -> str:
     projects = list(projects)
     happened, separator, step = text.rpartition(" Next: ")
     run = " and ".join(f"`{commands.snakemake([name])}`" for name in projects)
-    text = happened + separator + _RUN.sub(run, step) if run else text
+    text = happened + separator + _RUN.sub(lambda _: run, step) if run else text
     options, is_id = "".join(f" --project {name}" for name in projects), " " not in which
     text = _RETRY.sub(rf"\1{options}", text)
     text = text.replace("add-video URL --project PROJECT", f"add-video URL{options}")

@@ -129,6 +129,10 @@ class Run:
         projects = self.config.project_names
         return planning.plan(self.config, projects, upto=self.upto, forced=self.forced)
 
+    def is_done(self) -> bool:
+        """Tell whether all that is wanted is there by now, but for what failed for good."""
+        return planning.plan(self.config, self.config.project_names, upto=self.upto).is_done
+
     def reasons(self) -> Iterator[str]:
         """Yield what is left to do, and why; what has no row is not a part of it."""
         yield from self.plan.reasons()

@@ -358,6 +358,13 @@ def parts_of_detect(wildcards):
     )
 
 
+def outcome(progress):
+    """What the end of the run tells of it."""
+    asked = tuple(sorted(workflow.dag_settings.targets))
+    done = or_exit(run().is_done) if run.cache_info().currsize else None
+    return summary.Outcome(progress, done, asked, workflow.overwrite_workdir)
+
+
 def tell_database(show=False):
     """Bring the database up to date before the first job and, with `show`, after the last.
 
@@ -374,7 +381,7 @@ def tell_database(show=False):
     or_exit(bring_up_to_date, PROJECTS, SETTINGS.monitor, STORE)
     if show:
         if "all" not in QUIET:
-            or_exit(summary.show, PROJECTS, sys.stderr, STORE, came_to)
+            or_exit(summary.show, PROJECTS, sys.stderr, STORE, outcome(came_to))
         GUARD.stop()
     else:
         or_exit(all_is_read)

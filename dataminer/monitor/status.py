@@ -82,7 +82,7 @@ WHERE p.name = ANY(%(names)s) AND (
     pv.filtered_from <> v.extract_fingerprint OR v.status = 'EXTRACTED' AND v.error IS NOT NULL)
 ORDER BY p.name, v.video_id
 """
-_COMMAND = re.compile(r" (`(?:dataminer|snakemake) )")
+_COMMAND = re.compile(r" (`(?:dataminer|(?:[^`\s]*/)?snakemake) )")
 NO_PROJECTS = "No projects yet. Next: list videos in config/config.yaml, then `dataminer populate`"
 _REMADE = {
     "download": "it stays; to fetch one again: `dataminer retry --download VIDEO`, all: `{run} -R"

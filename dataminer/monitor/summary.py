@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -24,9 +25,29 @@ _REASON = 140  # characters of one
 _DONE = {"download": "downloaded", "extract": "extracted", "embed": "seen", "filter": "filtered"}
 
 
-def show(
-    names: Iterable[str], file: IO[str], store: Store, progress: Progress | None = None
-) -> None:
+@dataclass(frozen=True)
+class Outcome:
+    """What is known of a run at its end.
+
+    Parameters
+    ----------
+    progress : Progress, optional
+        How far it has come.
+    done : bool, optional
+        Whether all that it was to make is there; None if that was files by name.
+    targets : tuple of str
+        What it was to make; nothing for all.
+    folder : Path, optional
+        Where it worked, if not where it was begun, as was typed there.
+    """
+
+    progress: Progress | None = None
+    done: bool | None = None
+    targets: tuple[str, ...] = ()
+    folder: Path | None = None
+
+
+def show(names: Iterable[str], file: IO[str], store: Store, outcome: Outcome) -> None:
     """Print what came of a run.
 
     Parameters
@@ -37,14 +58,14 @@ def show(
         Where to.
     store : Store
         Where its results are.
-    progress : Progress, optional
-        How far the run has come, if that is known.
+    outcome : Outcome
+        What is known of the run.
     """
     from rich.console import Console
     from rich.text import Text
 
     console = Console(file=file)
-    for line in summary(status.snapshot(names), store, progress):
+    for line in summary(status.snapshot(names), store, outcome):
         text = Text(line)
         text.highlight_regex(r"^\S+: [A-Z_]+", "bold")
         text.highlight_regex(r"^  failed ", "red")
@@ -52,21 +73,23 @@ def show(
         console.print(text, soft_wrap=True, highlight=False)
 
 
-def summary(seen: Snapshot, store: Store, progress: Progress | None = None) -> list[str]:
+def summary(seen: Snapshot, store: Store, outcome: Outcome) -> list[str]:
     """Return what came of a run, line by line, at most 80 columns wide but for commands.
 
     Parameters
     ----------
     seen : Snapshot
         Where its projects are.
-    store, progress : Store, Progress
+    store, outcome : Store, Outcome
         See :func:`show`.
     """
-    told = list(_run(progress))
+    told = list(_run(outcome.progress))
     lines = ["", *told] if told else []
     for project in seen.projects:
-        lines += ["", *_project(project, seen, store)]
-    return [*lines, ""]
+        lines += ["", *_project(project, seen, store, outcome.folder)]
+    if shared := [*_pauses(seen.pauses), *_next(seen, outcome)]:
+        lines += ["", "All projects:"] if len(seen.projects) > 1 else []
+    return [*lines, *shared, ""]
 
 
 def _run(progress: Progress | None) -> Iterator[str]:
@@ -85,7 +108,9 @@ def _amount(stage: str, amount: int) -> str:
     return f" ({size(amount)})" if stage == "download" else f" ({amount:,} frames)"
 
 
-def _project(project: dict[str, Any], seen: Snapshot, store: Store) -> Iterator[str]:
+def _project(
+    project: dict[str, Any], seen: Snapshot, store: Store, folder: Path | None
+) -> Iterator[str]:
     name = project["name"]
     mine = {
         part: [row for row in getattr(seen, part) if row["project"] == name]
@@ -98,16 +123,36 @@ def _project(project: dict[str, Any], seen: Snapshot, store: Store) -> Iterator[
     yield from _waits(mine["to_retry"])
     if project["error"]:
         yield from _part("failed", project["error"])
-    for pause in seen.pauses:
-        until = status.told_until(pause)
-        yield from _part("pauses", f"{pause['source']} until {until}: {pause['reason']}")
     if mine["warnings"]:
         count = len({row["video_id"] for row in mine["warnings"]})
         told = (
             f"{videos(count)} with a warning: `{commands.dataminer('status', '--project', name)}`"
         )
         yield from _part("look at", told)
-    yield from _results(project, store)
+    yield from _results(project, store, folder or Path())
+
+
+def _pauses(pauses: list[dict[str, Any]]) -> Iterator[str]:
+    for pause in pauses:
+        until = status.told_until(pause)
+        yield from _part("pauses", f"{pause['source']} until {until}: {pause['reason']}")
+
+
+def _next(seen: Snapshot, outcome: Outcome) -> Iterator[str]:
+    """Tell how the run goes on or, if it made all that it was to make, how the rest is made."""
+    if outcome.folder and seen.projects:
+        yield from _part("folder", f"{outcome.folder}: run commands of dataminer there")
+    if outcome.done is False:
+        stages = outcome.progress.stages if outcome.progress else []
+        # what waits for another attempt was made anew as far as it could be
+        short = any(stage.left and stage.left_seconds != 0 for stage in stages)
+        yield f"  {'go on':<{_LABEL}}{commands.snakemake(forced=short)}"
+    elif any(project["stage"] != "COMPLETE" for project in seen.projects):
+        rest = commands.snakemake(without=outcome.targets)
+        if outcome.done and outcome.targets:
+            yield from _part("done", f"{', '.join(outcome.targets)}, as asked. The rest: `{rest}`")
+        elif not outcome.done:
+            yield f"  {'rest':<{_LABEL}}{rest}"
 
 
 def _videos(project: dict[str, Any]) -> str:
@@ -160,29 +205,26 @@ def _why(row: dict[str, Any]) -> str:
     return f"`{commands.dataminer('why', row['video_id'])}`"
 
 
-def _results(project: dict[str, Any], store: Store) -> Iterator[str]:
+def _results(project: dict[str, Any], store: Store, folder: Path) -> Iterator[str]:
     name = project["name"]
     report, annotations = store.report(name) / REPORT_FILE, store.detect(name) / ANNOTATIONS_FILE
     unique = store.dedup(name)
     labelled = bool(project["detect_dir"]) and annotations.is_file()
     if report.is_file():
-        yield from _part("report", _shown(report))
+        yield from _part("report", _shown(report, folder))
     if project["dedup_dir"] and unique.is_dir():
-        yield from _part(
-            "dataset", _shown(unique) + (f", {_shown(annotations)}" if labelled else "")
-        )
+        shown = [_shown(path, folder) for path in ([unique, annotations] if labelled else [unique])]
+        yield from _part("dataset", ", ".join(shown))
         words = ["export", name, "--format", "yolo" if labelled else "imagefolder"]
         words += [] if labelled else ["--frames-only"]
         export = commands.dataminer(*words, "--to", f"exports/{name}")
         yield f"  {'export':<{_LABEL}}{export}"
-    if project["stage"] != "COMPLETE":
-        yield f"  {'go on':<{_LABEL}}{commands.snakemake([name])}"
 
 
-def _shown(path: Path) -> str:
-    """Return a path as one would type it here."""
+def _shown(path: Path, folder: Path) -> str:
+    """Return a path as one would type it where the run was begun, which works in ``folder``."""
     relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    return str(path) if relative.startswith("..") else str(folder / relative)
 
 
 def _part(label: str, text: str) -> Iterator[str]:

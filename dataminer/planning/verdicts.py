@@ -110,6 +110,13 @@ class Plan:
         return any(verdict.adopt for verdicts in judged for verdict in verdicts.values())
 
     @property
+    def is_done(self) -> bool:
+        """Whether nothing of what is wanted is left to do, now or later."""
+        judged = [*self.videos.values(), *self.members.values(), *self.projects.values()]
+        states = {verdict.state for verdicts in judged for verdict in verdicts.values()}
+        return states.isdisjoint((State.DUE, State.WAITING))
+
+    @property
     def failed(self) -> set[str]:
         """The videos that have no frames, and no prospect of any."""
         judged = self.videos.values()

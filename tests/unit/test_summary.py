@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,17 @@ import pytest
 
 from dataminer.monitor.progress import Progress, StageProgress
 from dataminer.monitor.status import Snapshot
-from dataminer.monitor.summary import summary
+from dataminer.monitor.summary import Outcome, summary
 from dataminer.store import Store
 
+DONE = Outcome(done=True)
+LEFT = Outcome(done=False)
+PAUSE = {
+    "source": "youtube",
+    "reason": "it asks to sign in",
+    "open_until": datetime(2030, 1, 2, 14, 30, tzinfo=UTC),
+    "seconds_left": 60.0,
+}
 LATER = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
 PROGRESS = Progress(
     projects=["birds"],
@@ -68,13 +78,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def test_a_finished_project_says_what_failed_and_where_everything_is(store):
     failures = [row("clip017", "empty"), row("clip101", "corrupt"), row("clip102", "corrupt")]
-    pause = {
-        "source": "youtube",
-        "reason": "it asks to sign in",
-        "open_until": datetime(2030, 1, 2, 14, 30, tzinfo=UTC),
-        "seconds_left": 60.0,
-    }
-    lines = summary(seen(failures=failures, pauses=[pause]), store, PROGRESS)
+    outcome = Outcome(PROGRESS, done=True)
+    lines = summary(seen(failures=failures, pauses=[PAUSE]), store, outcome)
     assert (
         "\n".join(lines)
         == """
@@ -90,12 +95,12 @@ birds: COMPLETE, 198 of 200 videos extracted, 2 failed
   failed    1 empty: clip017.mp4 broke. Next: replace the file, which has no
             bytes, or check the link, then
             dataminer retry --class empty --project birds
-  pauses    youtube until 2030-01-02 14:30:00 UTC, then one job goes first: it
-            asks to sign in
   report    data/projects/birds/report/index.html
   dataset   data/projects/birds/dedup,
             data/projects/birds/detect/annotations.json
   export    dataminer export birds --format yolo --to exports/birds
+  pauses    youtube until 2030-01-02 14:30:00 UTC, then one job goes first: it
+            asks to sign in
 """
     )
 
@@ -106,24 +111,85 @@ def test_a_project_that_waits_says_until_when_and_how_it_goes_on(store):
         stage="FILTERING", videos_extracted=0, videos_failed=0, extracted_frames=0,
         dedup_dir=None, detect_dir=None,
     )  # fmt: skip
-    text = "\n".join(summary(seen(projects=[unfinished], to_retry=waiting), store))
+    text = "\n".join(summary(seen(projects=[unfinished], to_retry=waiting), store, LEFT))
     assert "birds: FILTERING, 0 of 200 videos extracted\n" in text
     assert f"  waits     2 videos until {LATER:%Y-%m-%d %H:%M:%S} UTC, network, for " in text
     assert "            broke. Next: run\n            snakemake --config project=birds\n" in text
-    assert "  go on     snakemake --config project=birds" in text
+    assert text.endswith("\n  go on     snakemake\n")
     assert "export" not in text
     assert "took" not in text
 
 
 def test_unlabelled_frames_are_exported_as_such(store):
-    text = "\n".join(summary(seen(projects=[project(detect_dir=None)]), store))
+    text = "\n".join(summary(seen(projects=[project(detect_dir=None)]), store, DONE))
     assert "export birds --format imagefolder --frames-only --to exports/birds" in text
     assert "annotations.json" not in text
 
 
 def test_each_project_has_a_section_of_its_own(store):
     cats = row("clip7", "empty", project="cats")
-    text = "\n".join(summary(seen(projects=[project(), project("cats")], failures=[cats]), store))
+    both = seen(projects=[project(), project("cats")], failures=[cats])
+    text = "\n".join(summary(both, store, DONE))
     birds, _, rest = text.partition("\ncats: COMPLETE")
     assert "empty" not in birds
     assert "  failed    1 empty: clip7" in rest
+
+
+def unfinished(name: str = "birds") -> dict[str, Any]:
+    return project(name, stage="DEDUP_READY", dedup_dir=None, detect_dir=None)
+
+
+def test_what_several_projects_share_is_told_once(store):
+    both = seen(projects=[project(), unfinished("cats")], pauses=[PAUSE])
+    lines = summary(both, store, LEFT)
+    assert lines[-6:] == [
+        "",
+        "All projects:",
+        "  pauses    youtube until 2030-01-02 14:30:00 UTC, then one job goes first: it",
+        "            asks to sign in",
+        "  go on     snakemake",
+        "",
+    ]
+    assert "\n".join(lines).count("youtube") == 1
+
+
+def test_a_target_that_was_reached_is_done_and_the_rest_is_an_option(store, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/a/snakemake", "-c2", "only_filter", "-s", "x/Snakefile"])
+    outcome = Outcome(done=True, targets=("only_filter",))
+    assert summary(seen(projects=[unfinished()]), store, outcome)[-3:] == [
+        "  done      only_filter, as asked. The rest:",
+        "            /a/snakemake -c2 -s x/Snakefile",
+        "",
+    ]
+    outcome = Outcome(done=False, targets=("only_filter",))
+    assert summary(seen(projects=[unfinished()]), store, outcome)[-2:] == [
+        "  go on     /a/snakemake -c2 only_filter -s x/Snakefile",
+        "",
+    ]
+
+
+def test_after_files_by_name_the_rest_is_an_option(store, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/a/snakemake", "data/frames/v/frames.parquet", "-c2"])
+    outcome = Outcome(targets=("data/frames/v/frames.parquet",))
+    assert summary(seen(projects=[unfinished()]), store, outcome)[-2] == (
+        "  rest      /a/snakemake -c2"
+    )
+    assert "  rest" not in "\n".join(summary(seen(), store, outcome))
+
+
+@pytest.mark.parametrize(("left_seconds", "force"), [(60.0, " -F"), (None, " -F"), (0.0, "")])
+def test_what_a_run_was_making_anew_is_made_anew_again_only_if_it_was_cut_short(
+    store, monkeypatch, left_seconds, force
+):
+    monkeypatch.setattr(sys, "argv", ["/a/snakemake", "-F"])
+    stage = StageProgress("filter", 200, 198, left_seconds=left_seconds)
+    outcome = Outcome(replace(PROGRESS, stages=[stage]), done=False)
+    assert summary(seen(), store, outcome)[-2] == f"  go on     /a/snakemake{force}"
+
+
+def test_what_a_run_made_in_another_folder_is_found_from_where_it_was_begun(store):
+    outcome = Outcome(done=True, folder=Path("../site"))
+    text = "\n".join(summary(seen(), store, outcome))
+    assert "  report    ../site/data/projects/birds/report/index.html\n" in text
+    assert "  dataset   ../site/data/projects/birds/dedup,\n            ../site/data/pr" in text
+    assert "  folder    ../site: run commands of dataminer there\n" in text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from tests.support.runs import Gate, Run, populate, until
 from tests.support.site import Site
 from tests.support.terminal import Terminal
 
-COMMAND = [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "-c2", "only_dedup"]
+ALL = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "-c2"]
+COMMAND = [BIN / ALL[0], *ALL[1:], "only_dedup"]
 UP, HIDE = b"\x1b[1A", b"\x1b[?25l"  # a line up; hide the cursor
 
 
@@ -64,12 +67,14 @@ def test_a_block_moves_in_a_terminal_and_gives_way_to_what_came_of_the_run(site,
     assert "\nbirds: DETECT_READY, 2 of 3 videos extracted, 1 failed\n" in end
     assert "  failed    1 empty: empty-" in end
     assert "dataminer export birds --format imagefolder --frames-only --to exports/birds" in end
-    assert "snakemake --config project=birds" in end
+    assert f"  done      only_dedup, as asked. The rest:\n            {shlex.join(ALL)}\n" in end
+    assert "go on" not in end
     assert "━" not in end
 
 
-def test_ctrl_c_leaves_the_terminal_as_it_was(site, gate):
-    with terminal(site) as window:
+def test_ctrl_c_leaves_the_terminal_as_it_was_and_a_command_that_goes_on(site, gate):
+    begun_in, there = site.folder.parent, ["--directory", site.folder.name]
+    with Terminal([*COMMAND, *there], begun_in, site.environment()) as window:
         window.until("1 of 3")
         window.interrupt()
         assert window.end() == 1, window.text
@@ -82,8 +87,16 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(site, gate):
     )
     end = last_of(window.text)
     assert "\nbirds: FILTERING" in end
-    assert "  go on     snakemake --config project=birds" in end
     assert "━" not in end
+    (command,) = re.findall("^  go on     (.*)$", end, re.M)
+    assert command == shlex.join([*ALL, "only_dedup", *there])
+    gate.open()
+    pasted = subprocess.run(
+        command, shell=True, cwd=begun_in, env=site.environment(), capture_output=True, text=True
+    )
+    assert pasted.returncode == 0, pasted.stderr
+    assert f"  dataset   {site.folder.name}/data/projects/birds/dedup\n" in pasted.stderr
+    assert "  done      only_dedup, as asked." in pasted.stderr
 
 
 def test_in_a_file_there_are_plain_lines(site, gate):
