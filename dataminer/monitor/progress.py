@@ -80,11 +80,6 @@ class _Video(NamedTuple):
     extracted_at: float | None
     extract_seconds: float | None
 
-    @property
-    def waits(self) -> bool:
-        """Whether an attempt failed, and another follows later or in the next run."""
-        return self.has_error and not self.at_work and self.status in ("PENDING", "DOWNLOADED")
-
     def cost(self, stage: str) -> tuple[float | None, float | None, float | None]:
         """Return when a stage's result came, how long it took, and its bytes or frames."""
         if stage == "download":
@@ -104,10 +99,12 @@ class _Pair(NamedTuple):
     filtered_at: float | None
     filter_seconds: float | None
 
-    @property
-    def waits(self) -> bool:
-        """Whether an attempt failed, and another follows later or in the next run."""
-        return self.has_error and self.status == "PENDING"
+
+def _waits(row: _Video | _Pair | None, since: float) -> bool:
+    """Tell whether an attempt of this run failed, and another follows later or in the next run."""
+    if row is None or row.updated < since or row.at_work:
+        return False
+    return row.has_error and row.status in ("PENDING", "DOWNLOADED")
 
 
 @dataclass(frozen=True)
@@ -248,17 +245,17 @@ class Tracker:
             Ask even if that took long a moment ago.
         """
         began = time.monotonic()
-        if self._latest and not (anew or self._latest.trouble) and began < self._ask_at:
-            return self._latest
-        try:
-            self._latest = self._look()
-        except (DataminerError, psycopg2.Error, OSError) as error:
-            before = self._latest or self.judge(time.time(), time.time(), {}, [])
-            reason = " ".join(str(error).split()) or type(error).__name__
-            self._latest = replace(before, trouble=reason)
-        took = time.monotonic() - began
-        self._ask_at = began + took + min(took / _SHARE, _LONGEST)
-        return self._latest
+        if not self._latest or anew or self._latest.trouble or began >= self._ask_at:
+            try:
+                self._latest = self._look()
+            except (DataminerError, psycopg2.Error, OSError) as error:
+                before = self._latest or self.judge(time.time(), time.time(), {}, [])
+                reason = " ".join(str(error).split()) or type(error).__name__
+                self._latest = replace(before, trouble=reason)
+            took = time.monotonic() - began
+            self._ask_at = began + took + min(took / _SHARE, _LONGEST)
+        # time goes on, whatever is known of the rest
+        return replace(self._latest, seconds=max(time.time() - self._began, self._latest.seconds))
 
     def _look(self) -> Progress:
         values = {"names": self.projects, "since": self._since, "alive": ALIVE}
@@ -344,7 +341,7 @@ class Tracker:
                 counted.lost(video_id, row.updated if here else None)
             elif row.status in stage.past or row.status == "FAILED":
                 counted.has(video_id, *row.cost(name), since)
-            elif not row.waits:
+            elif not _waits(row, since):
                 counted.left.append(video_id)
                 counted.running += row.at_work and row.status == stage.running
         yield counted
@@ -366,15 +363,24 @@ class Tracker:
                 counted.lost(video_id, row.updated)
             elif video and video.status == "FAILED" and self._is_lost(video, since):
                 counted.lost(video_id, None)
-            elif not any(r and r.waits and r.updated >= since for r in (video, row)):
+            elif not any(_waits(r, since) for r in (video, row)):
                 counted.left.append(video_id)
                 counted.running += bool(row and row.at_work and row.status == stage.running)
         yield counted
 
+    def _is_planned(self, row: _Video | _Pair) -> bool:
+        """Tell whether the run works on what a row is about."""
+        if isinstance(row, _Pair):
+            return row.video_id in self._planned.get("filter", {}).get(row.project, ())
+        return any(row.video_id in part for part in self._of_video_stages())
+
+    def _of_video_stages(self) -> Iterator[frozenset[str]]:
+        for stage in ("download", "extract"):
+            yield self._planned.get(stage, {}).get("", frozenset())
+
     def _is_lost(self, video: _Video, since: float) -> bool:
         """Tell whether a failed video stays so: it failed in this run, or is not tried again."""
-        tried = (self._planned.get(stage, {}).get("", ()) for stage in ("download", "extract"))
-        return video.updated >= since or not any(video.video_id in planned for planned in tried)
+        return video.updated >= since or not self._is_planned(video)
 
     def _looked(self) -> Iterator[_Counted]:
         """Count the videos that models have looked at: their jobs leave marks, and no rows."""
@@ -424,15 +430,12 @@ class Tracker:
     def _failures(self, since: float) -> tuple[dict[str, int], dict[str, int]]:
         failed: dict[str, str] = {}
         to_retry: dict[str, str] = {}
-        own = {
-            video for stage in self._planned.values() for part in stage.values() for video in part
-        }
         for row in self._rows():
-            if row.video_id not in own or not row.has_error or row.updated < since:
+            if not self._is_planned(row):
                 continue
-            if row.status == "FAILED":
+            if row.status == "FAILED" and row.has_error and row.updated >= since:
                 failed.setdefault(row.video_id, row.error_class or "")
-            elif row.waits:
+            elif _waits(row, since):
                 to_retry.setdefault(row.video_id, row.error_class or "")
         return _counted(failed.values()), _counted(to_retry.values())
 

@@ -137,6 +137,24 @@ def test_what_waits_for_another_attempt_takes_no_time_now(database, project, tmp
     assert plain(found).startswith("download 0 of 1; extract 0 of 1; filter 0 of 1; ")
 
 
+def test_what_failed_before_is_no_failure_of_the_run_though_its_row_was_touched(
+    database, project, tmp_path
+):
+    other = add("q", "v0")
+    for one in (project, other):
+        extracted("v0")
+        claim = held(stages.FILTER, video_id="v0", project_id=one)
+        claims.finish(claim, "FAILED", CORRUPT, lambda: None, {})
+    listed = Listed(tmp_path, {"filter/p": {"b": ["v0"]}}, owner_name(), 2, projects=["p", "q"])
+    found = Tracker(listed, time.time() - 60).look()
+    assert counts(found) == {"filter": (0, 1, 0, 0)}
+    assert found.failures == {"corrupt": 1}
+    listed = Listed(tmp_path, {"filter/p": {"b": ["v1"]}}, owner_name(), 2, projects=["p", "q"])
+    assert Tracker(listed, time.time() - 60).look().failures == {}
+    listed.members["extract"] = {"b": ["v0"]}
+    assert Tracker(listed, time.time() - 60).look().failures == {}
+
+
 def test_datasets_follow_their_project(database, project, tmp_path):
     for video in VIDEOS:
         extracted(video)
@@ -168,6 +186,7 @@ def test_where_the_database_is_away_the_numbers_stay(database, project, tmp_path
         lost = tracker.look(anew=True)
         fresh = Tracker(planned(tmp_path), time.time()).look()
     assert lost.stages == before.stages
+    assert lost.seconds > before.seconds
     assert "cannot be reached" in (lost.trouble or "")
     assert "secret" not in (lost.trouble or "")
     assert fresh.trouble and fresh.stages[0].total == 6
