@@ -100,12 +100,13 @@ def _count(stage: StageProgress) -> str:
 
 
 def _size(stage: StageProgress) -> str:
-    if stage.name == "embed" or not stage.size:
+    amount = stage.size + stage.coming
+    if stage.name == "embed" or not amount:
         return ""
     if stage.name != "download":
-        return f"{stage.size:,} frames"
+        return f"{amount:,} frames"
     speed = f", {size(stage.size_per_second)}/s" if stage.left and stage.size_per_second else ""
-    return f"{size(stage.size)}{speed}"
+    return f"{size(amount)}{speed}"
 
 
 def _rate(stage: StageProgress) -> str:
@@ -130,6 +131,9 @@ def _brackets(stage: StageProgress) -> str:
 
 def _notes(progress: Progress) -> Iterator[tuple[str, str]]:
     """Yield lines, each with its style."""
+    running = [f"{stage.running:,} {stage.name}" for stage in progress.stages if stage.running]
+    if running:
+        yield f"running: {', '.join(running)}", ""
     told = [_dataset(name, counts) for name, counts in progress.datasets.items()]
     if told:
         yield ", ".join(told), ""

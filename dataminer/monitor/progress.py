@@ -20,7 +20,8 @@ import psycopg2
 from dataminer.batches import LISTED_FILE, Listed, estimate
 from dataminer.db.connection import reading
 from dataminer.errors import DataminerError
-from dataminer.monitor.rates import ALIVE, BRIDGED, Ended, overlap, speed
+from dataminer.monitor.rates import ALIVE, BRIDGED, Ended, flow, overlap, speed
+from dataminer.monitor.transfers import Transfers
 from dataminer.report import REPORT_FILE
 from dataminer.store import Store
 from dataminer.sync.budget_sql import PAUSES
@@ -130,6 +131,8 @@ class StageProgress:
     left_seconds : float or None
         How long the rest takes, without what waits for another attempt; 0 if there is none, None if
         that is not known.
+    coming : int
+        Bytes of downloads under way that are there already.
     """
 
     name: str
@@ -141,6 +144,7 @@ class StageProgress:
     per_minute: float = 0.0
     size_per_second: float = 0.0
     left_seconds: float | None = None
+    coming: int = 0
 
     @property
     def left(self) -> int:
@@ -214,7 +218,7 @@ class Tracker:
     began : float
         When its list was written, in seconds since 1970 by this machine's clock.
     store : Store or None
-        Where reports appear; None if nobody knows.
+        Where reports and videos appear; None if nobody knows.
     """
 
     def __init__(self, listed: Listed, began: float, store: Store | None = None) -> None:
@@ -222,6 +226,7 @@ class Tracker:
         self._folder, self._members = listed.folder, listed.members
         self.projects = sorted(listed.projects)
         self._began, self._store = began, store
+        self._transfers = Transfers(store.root / "videos" if store else None)
         self._videos: dict[str, _Video] = {}
         self._pairs: dict[tuple[str, str], _Pair] = {}
         self._since = 0.0
@@ -275,6 +280,7 @@ class Tracker:
         wall = time.time()
         # when the run began, by the database's clock
         began = self._began + database_now - wall
+        self._transfers.look(self._downloading(), database_now)
         return self.judge(database_now, began, projects, [masked_row(row) for row in rows])
 
     def judge(
@@ -328,6 +334,8 @@ class Tracker:
         if not planned:
             return
         stage, counted = STAGES[name], _Counted(name, len(planned))
+        if name == "download":
+            counted.coming, counted.under_way = self._transfers.size, self._transfers.under_way
         for video_id in planned:
             row = self._videos.get(video_id)
             counted.knows(video_id, row)
@@ -345,6 +353,12 @@ class Tracker:
                 counted.left.append(video_id)
                 counted.running += row.at_work and row.status == stage.running
         yield counted
+
+    def _downloading(self) -> list[str]:
+        planned = self._planned.get("download", {}).get("", frozenset())
+        running = STAGES["download"].running
+        rows = (self._videos[video] for video in planned if video in self._videos)
+        return [row.video_id for row in rows if row.at_work and row.status == running]
 
     def _of_pairs(self, since: float) -> Iterator[_Counted]:
         planned = self._planned.get("filter", {})
@@ -453,6 +467,8 @@ class _Counted:
     left: list[str] = field(default_factory=list)
     results: list[tuple[float, float, float, str]] = field(default_factory=list)
     lengths: dict[str, float] = field(default_factory=dict)
+    coming: int = 0
+    under_way: list[Ended] = field(default_factory=list)
 
     def knows(self, video_id: str, row: _Video | None) -> None:
         """Note how long a video plays."""
@@ -506,7 +522,8 @@ class _Counted:
         rest = sum(map(self._work, self.left))
         seconds = 0.0 if not rest else rest / found.work if found.work else None
         counts = (self.total, self.done, self.failed, self.running, round(self.size))
-        return StageProgress(self.name, *counts, 60 * found.results, found.size, seconds)
+        size = flow(self.ended, self.under_way, now) or found.size
+        return StageProgress(self.name, *counts, 60 * found.results, size, seconds, self.coming)
 
 
 def _in_all(stages: list[StageProgress], apart: float) -> float | None:

@@ -140,6 +140,32 @@ def speed(results: Iterable[Ended], now: float, *, at_work: bool, idle: bool = F
         # what is being made may take as long as what was made: until then it lowers no rate
         longest = max(BRIDGED, *(result.seconds for result in latest))
         active = min(max(now - low, 0.0), longest)
+    return _measured(latest, active, low)
+
+
+def flow(results: Iterable[Ended], under_way: Iterable[Ended], now: float) -> float:
+    """Measure the size per second of results and of what has come of those under way.
+
+    Parameters
+    ----------
+    results : iterable of Ended
+        The results of a stage.
+    under_way : iterable of Ended
+        What has come of others in the last ten minutes, as if it had ended now.
+    now : float
+        The time, in seconds since 1970.
+    """
+    parts = list(under_way)
+    if not parts:
+        return 0.0
+    # the parts came side by side: as one, all of them count
+    seconds, size = max(part.seconds for part in parts), sum(part.size for part in parts)
+    latest = sorted(_awake(list(results)), key=lambda result: result.at, reverse=True)
+    return _measured([Ended(now, seconds, size=size), *latest], 0.0, now).size
+
+
+def _measured(latest: list[Ended], active: float, low: float) -> Speed:
+    """Take rates over the last ten minutes of work, of which some are known to be over."""
     count, work, size = 0, 0.0, 0.0
     for result in latest:
         gap = low - result.at

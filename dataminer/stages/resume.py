@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -156,6 +156,24 @@ class Kept:
         except (FileNotFoundError, ValueError):
             return {}
         return loaded if isinstance(loaded, dict) else {}
+
+
+def attempts(parent: Path, video_ids: Collection[str]) -> dict[str, Path]:
+    """Return the folders of the attempts at some videos, where there is one."""
+    wanted = frozenset(video_ids)
+    found = {}
+    for name in os.listdir(parent):
+        if name.endswith(RESUME_SUFFIX):
+            video_id, _, rest = name[1:].partition(".")
+            if video_id in wanted and _OF_ATTEMPT.fullmatch(rest):
+                found[video_id] = parent / name
+    return found
+
+
+def bytes_in(folder: Path) -> int:
+    """Return how much has come in an attempt's folder, parts and whole files."""
+    with os.scandir(folder) as entries:
+        return sum(entry.stat().st_size for entry in entries if not entry.name.startswith("."))
 
 
 def _left(parent: Path, video_id: str) -> list[Path]:

@@ -125,6 +125,29 @@ def test_rates_and_time_left_come_from_the_results(database, project, tmp_path):
     assert [pause["source"] for pause in found.pauses] == ["s"]
 
 
+def test_bytes_move_while_a_file_comes(database, project, tmp_path, monkeypatch):
+    monkeypatch.setattr("dataminer.monitor.rates._LEAST", 1e-9)  # seconds before a rate is told
+    part = tmp_path / "videos" / f".v0.{1:012x}.resume" / "v0.mp4.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(4000))  # an earlier attempt's
+    held(stages.DOWNLOAD, video_id="v0")
+    tracker = Tracker(planned(tmp_path, stage="download"), time.time() - 60, Store(tmp_path))
+    blind = Tracker(planned(tmp_path, stage="download"), time.time() - 60)
+    (stage,) = tracker.look().stages
+    assert (stage.size, stage.coming, stage.size_per_second) == (0, 4000, 0)
+    part.write_bytes(bytes(9000))
+    (stage,) = tracker.look(anew=True).stages
+    assert stage.coming == 9000
+    part.write_bytes(bytes(10_000))
+    (stage,) = tracker.look(anew=True).stages
+    assert stage.coming == 10_000
+    assert stage.size_per_second > 0
+    assert (stage.per_minute, stage.left_seconds) == (0, None), "no video has ended"
+    assert blind.look().stages[0].coming == 0
+    other = Tracker(planned(tmp_path, "v1", stage="download"), 0.0, Store(tmp_path))
+    assert other.look().stages[0].coming == 0
+
+
 def test_what_waits_for_another_attempt_takes_no_time_now(database, project, tmp_path):
     claims.release(
         held(stages.DOWNLOAD, video_id="v0"), error="x", error_class="network", counts=False

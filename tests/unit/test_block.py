@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from dataminer.monitor.block import block, pauses_until, plain
-from dataminer.monitor.progress import Progress
+from dataminer.monitor.progress import Progress, StageProgress
 from tests.support.progress import PAUSE, PROGRESS
 
 AT_80 = """\
@@ -17,6 +17,7 @@ birds  52% done, after 12 min
 download  ━━━━━━━━━━━━╍┄┄┄┄  150 of 200  1.2 GB, 1.6 MB/s  12.0/min
 extract   ━━━━━━━━╍┄┄┄┄┄┄┄┄  100 of 200     31,200 frames   8.1/min  12 min left
 filter    ━━━━━╍┄┄┄┄┄┄┄┄┄┄┄   60 of 200     15,023 frames   120/min   1 min left
+running: 4 download, 2 extract
 dedup waiting, detect waiting, report waiting
 2 failed: 1 corrupt, 1 empty
 4 to be tried again: 4 bot_check
@@ -27,6 +28,7 @@ birds  52% done, after 12 min
 download  ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╍┄┄┄┄┄┄┄┄┄┄┄┄┄┄  150 of 200  1.2 GB, 1.6 MB/s  12.0/min
 extract   ━━━━━━━━━━━━━━━━━━━━━━━━━━━━╍┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄  100 of 200     31,200 frames   8.1/min  12 min left
 filter    ━━━━━━━━━━━━━━━━━╍┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄   60 of 200     15,023 frames   120/min   1 min left
+running: 4 download, 2 extract
 dedup waiting, detect waiting, report waiting
 2 failed: 1 corrupt, 1 empty
 4 to be tried again: 4 bot_check
@@ -36,6 +38,7 @@ LINE = (
     "download 150 of 200 (1.2 GB, 1.6 MB/s, 12.0/min); "
     "extract 100 of 200 (31,200 frames, 8.1/min, 12 min left); "
     "filter 60 of 200 (15,023 frames, 120/min, 1 min left); "
+    "running: 4 download, 2 extract; "
     "dedup waiting, detect waiting, report waiting; "
     "2 failed: 1 corrupt, 1 empty; "
     "4 to be tried again: 4 bot_check; "
@@ -77,6 +80,25 @@ def test_a_database_that_is_away_and_a_run_that_stands_still_are_told():
         "nobody has worked on anything for 10 min",
         "the database does not answer, asking again: connection refused",
     ]
+
+
+def test_bytes_of_downloads_under_way_count():
+    first = StageProgress("download", 1, running=1, coming=700_000_000, size_per_second=5e6)
+    text = drawn(replace(PROGRESS, stages=[first]), 80)
+    assert " 0 of 1  700 MB, 5.0 MB/s\n" in text
+    assert "\nrunning: 1 download\n" in text
+
+
+def test_large_numbers_fit_too():
+    size = 999_900_000_000
+    numbers = (100_000, 99_000, 1, 32, size, 1234.0, 999.9e6, 86_000.0)
+    names = ("download", "extract", "embed", "filter")
+    large = replace(PROGRESS, stages=[StageProgress(name, *numbers) for name in names])
+    text = drawn(replace(large, stages=[*large.stages[:1], *PROGRESS.stages[1:]]), 80)
+    assert "99,000 of 100,000" in text
+    assert "23 h 53 min left\n" in text
+    assert "\nrunning: 32 download, 32 extract, 32 embed, 32 filter\n" in drawn(large, 80)
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_datasets_of_several_projects_are_counted():

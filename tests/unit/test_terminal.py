@@ -126,4 +126,4 @@ def test_what_others_write_appears_above_the_block_in_whole_lines():
         assert line in lines, window.text
     assert "half a line" in lines
     assert "3%" in lines, "of a line that was written over, the last is kept"
-    assert window.seen.endswith(b"\x1b[1A\x1b[2K" * 8), "the block of eight lines is taken away"
+    assert window.seen.endswith(b"\x1b[1A\x1b[2K" * 9), "the block of nine lines is taken away"
