@@ -280,7 +280,10 @@ class Budget(SQLModel, table=True):
 
 
 class Breaker(SQLModel, table=True):
-    """A source that refused; it is asked again when its pause is over, by one job first."""
+    """A source that refused; it is asked again when its pause is over, by one job first.
+
+    The pause lasts from ``opened_at`` to ``open_until``.
+    """
 
     __tablename__ = "breakers"
     __table_args__ = (

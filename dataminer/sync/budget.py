@@ -5,8 +5,8 @@ permit is the next moment, so many seconds after that one; it is taken with one 
 for without a connection. Moments that nobody uses, a killed job's say, just pass.
 
 A source that refuses opens its breaker: nothing is asked of it until the pause is over. Then one
-job goes first. If it is refused too, the next pause is twice as long; if it gets what it asks for,
-all go on. The clock is the database's.
+job goes first. If it is refused too, the next pause is twice as long, or as long as the source
+asks, if that is longer; if it gets what it asks for, all go on. The clock is the database's.
 """
 
 from __future__ import annotations

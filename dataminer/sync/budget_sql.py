@@ -57,7 +57,8 @@ WHERE source = %(source)s AND strikes > 0 AND open_until <= clock_timestamp()
 """
 
 # A refusal counts once for all who were on their way: not while the source pauses, and not beside
-# a job that goes first. The first pause is as long as the source asks, where it asks.
+# a job that goes first. The first pause is as long as the source asks, where it asks. Another is
+# twice as long as the one before was, or as long as the source asks, if that is longer.
 TRIP = """
 INSERT INTO breakers AS k (source, strikes, opened_at, open_until, reason, error_class)
 VALUES (%(source)s, 1, clock_timestamp(),
@@ -65,12 +66,13 @@ VALUES (%(source)s, 1, clock_timestamp(),
     %(error_class)s)
 ON CONFLICT (source) DO UPDATE SET
     (strikes, opened_at, open_until, reason, error_class, probe_by, probe_until) = (
-        SELECT k.strikes + 1, CASE WHEN k.strikes = 0 THEN clock_timestamp() ELSE k.opened_at END,
+        SELECT k.strikes + 1, clock_timestamp(),
             clock_timestamp() + make_interval(secs => CASE
                 WHEN k.strikes = 0 THEN coalesce(%(retry_after)s, %(first)s)
                 ELSE greatest(
                     coalesce(%(retry_after)s, 0),
-                    least(%(longest)s, %(first)s * power(2, least(k.strikes, 30)))) END),
+                    least(%(longest)s,
+                        2 * greatest(1, extract(epoch FROM k.open_until - k.opened_at)))) END),
             excluded.reason, excluded.error_class, NULL::varchar, NULL::timestamptz)
 WHERE k.strikes = 0 OR k.open_until <= clock_timestamp() AND (
     k.probe_by = %(me)s OR k.probe_until IS NULL OR k.probe_until < clock_timestamp())

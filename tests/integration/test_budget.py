@@ -46,7 +46,11 @@ def pauses(database: str, strikes: int, seconds: float) -> bool:
 
 
 def pause_is_over(database: str) -> None:
-    execute(database, "UPDATE breakers SET open_until = clock_timestamp() - interval '1 ms'")
+    over = "open_until - clock_timestamp() + interval '1 ms'"
+    execute(
+        database,
+        f"UPDATE breakers SET open_until = open_until - ({over}), opened_at = opened_at - ({over})",
+    )
 
 
 # ---- permits -----------------------------------------------------------------------------------
@@ -227,11 +231,42 @@ def test_a_source_that_says_how_long_is_believed(database):
     pause_is_over(database)
     gate.request(URL)
     gate.refused(URL, "HTTP 429", 7.0)
-    assert pauses(database, 2, 120)
+    assert pauses(database, 2, 61), "twice what it was: 30 s and a moment"
     pause_is_over(database)
     gate.request(URL)
     gate.refused(URL, "HTTP 429", 900.0)
     assert pauses(database, 3, 900)
+    pause_is_over(database)
+    gate.request(URL)
+    gate.refused(URL, "HTTP 429", None)
+    assert pauses(database, 4, 200), "no pause grows beyond the longest by itself"
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"), [(4.0, [4, 8, 16, 32, 64, 128, 200, 200]), (0.0, [0, 2, 4, 8])]
+)
+def test_pauses_grow_from_what_the_source_asked_for(database, retry_after, seconds):
+    gate = FleetGate(NO_WAIT)
+    gate.request(URL)
+    for expected in seconds:
+        gate.refused(URL, "HTTP 429", retry_after)
+        length = "SELECT extract(epoch FROM open_until - opened_at)::float FROM breakers"
+        assert execute(database, length) == [(pytest.approx(expected, abs=0.1),)]
+        pause_is_over(database)
+        gate.request(URL)
+
+
+def test_a_pause_that_was_lengthened_is_doubled_as_it_was(database):
+    gate = FleetGate(NO_WAIT)
+    gate.request(URL)
+    gate.refused(URL, "HTTP 429", 4.0)
+    execute(database, "UPDATE breakers SET opened_at = opened_at - interval '3 s',"
+            " open_until = open_until - interval '3 s'")  # fmt: skip
+    FleetGate(NO_WAIT).refused(URL, "HTTP 429", 30.0)
+    pause_is_over(database)
+    gate.request(URL)
+    gate.refused(URL, "HTTP 429", 4.0)
+    assert pauses(database, 2, 67)
 
 
 def test_one_job_goes_first(database):
@@ -312,7 +347,8 @@ class Clock:
         execute(
             self._database,
             f"UPDATE budgets SET latest_at = latest_at - {back}, stated_at = stated_at - {back};"
-            f" UPDATE breakers SET open_until = open_until - {back},"
+            f" UPDATE breakers SET opened_at = opened_at - {back},"
+            f" open_until = open_until - {back},"
             f" probe_until = probe_until - {back}",
         )
 
