@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dataminer.urls import mask_text
 
-_FORCE = {"-F", "--forceall", "-f", "--force"}
+_FORCE = ("-F", "--forceall", "-f", "--force")
 _FORCE_RULES = ("-R", "--forcerun")
 _CONFIG = ("-C", "--config")
 _FILES = ("--configfile", "--configfiles")
@@ -44,7 +44,10 @@ def snakemake(
     words = [word for word in _typed() if word not in without]
     named = [str(file) for file in files or ()]
     if not forced:
-        words, _ = _split([word for word in words if word not in _FORCE], _FORCE_RULES)
+        words, targets = _split(words, _FORCE)
+        # behind an option of any number of values they would be values
+        words[1:1] = targets
+        words, _ = _split(words, _FORCE_RULES)
     if dry_run:
         words.insert(1, "-n")
     if named:
@@ -75,7 +78,7 @@ def _typed() -> list[str]:
 
 
 def _split(words: Iterable[str], names: Collection[str]) -> tuple[list[str], list[str]]:
-    """Return words without options of any number of values, and these values."""
+    """Return words without some options and what follows them, and what that was."""
     rest: list[str] = []
     values: list[str] = []
     inside = False

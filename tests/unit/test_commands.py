@@ -61,6 +61,12 @@ def test_what_was_made_anew_is_not_made_anew_once_more_unless_asked(typed, force
     assert commands.snakemake(forced=True) == f"snakemake only_filter {force} -c2"
 
 
+def test_a_target_behind_what_is_left_out_stays_a_target(typed):
+    typed("--quiet -F only_filter -c2")
+    assert commands.snakemake() == "snakemake only_filter --quiet -c2"
+    assert commands.snakemake(["a"], forced=True).endswith("-F only_filter -c2 --config project=a")
+
+
 def test_another_snakemake_than_that_of_the_path_is_named(typed):
     typed("-c2", Path(".venv/bin/snakemake"))
     assert commands.snakemake() == ".venv/bin/snakemake -c2"
