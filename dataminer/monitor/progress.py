@@ -522,7 +522,9 @@ class _Counted:
         rest = sum(map(self._work, self.left))
         seconds = 0.0 if not rest else rest / found.work if found.work else None
         counts = (self.total, self.done, self.failed, self.running, round(self.size))
-        size = flow(self.ended, self.under_way, now) or found.size
+        size = flow(self.ended, self.under_way, now)
+        if not size and self.coming <= self.size:  # else what ended is too little to tell
+            size = found.size
         return StageProgress(self.name, *counts, 60 * found.results, size, seconds, self.coming)
 
 

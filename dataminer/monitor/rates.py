@@ -144,7 +144,7 @@ def speed(results: Iterable[Ended], now: float, *, at_work: bool, idle: bool = F
 
 
 def flow(results: Iterable[Ended], under_way: Iterable[Ended], now: float) -> float:
-    """Measure the size per second of results and of what has come of those under way.
+    """Measure the size per second of results and of what has come of those under way; 0 if unknown.
 
     Parameters
     ----------
@@ -156,10 +156,11 @@ def flow(results: Iterable[Ended], under_way: Iterable[Ended], now: float) -> fl
         The time, in seconds since 1970.
     """
     parts = list(under_way)
-    if not parts:
+    # they came side by side: as one, all of them count
+    seconds = max((part.seconds for part in parts), default=0.0)
+    size = sum(part.size for part in parts)
+    if seconds < _LEAST:
         return 0.0
-    # the parts came side by side: as one, all of them count
-    seconds, size = max(part.seconds for part in parts), sum(part.size for part in parts)
     latest = sorted(_awake(list(results)), key=lambda result: result.at, reverse=True)
     return _measured([Ended(now, seconds, size=size), *latest], 0.0, now).size
 

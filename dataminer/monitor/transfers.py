@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataminer.monitor.rates import BRIDGED, WINDOW, Ended
+from dataminer.monitor.rates import WINDOW, Ended
 from dataminer.stages import resume
 
+STILL = 150.0  # seconds without growth: a pause; two looks are up to two minutes apart
 _SHARE = 0.05  # of the time that is spent on listing the store's videos
 
 
@@ -36,7 +37,7 @@ class _Transfer:
 
     def moves(self, now: float) -> bool:
         """Tell whether it grew lately."""
-        return now - self.grown[-1][0] <= BRIDGED
+        return now - self.grown[-1][0] <= STILL
 
     def since(self, now: float) -> Ended:
         """Return what has come of it while somebody looked."""

@@ -131,19 +131,25 @@ def test_bytes_move_while_a_file_comes(database, project, tmp_path, monkeypatch)
     part.parent.mkdir(parents=True)
     part.write_bytes(bytes(4000))  # an earlier attempt's
     held(stages.DOWNLOAD, video_id="v0")
+    cost = {"seconds": 20, "bytes": 100, "ended_at": time.time()}
+    claims.finish(
+        held(stages.DOWNLOAD, video_id="v1"), "DOWNLOADED", {"video_path": "x"}, lambda: None, cost
+    )
     tracker = Tracker(planned(tmp_path, stage="download"), time.time() - 60, Store(tmp_path))
     blind = Tracker(planned(tmp_path, stage="download"), time.time() - 60)
     (stage,) = tracker.look().stages
-    assert (stage.size, stage.coming, stage.size_per_second) == (0, 4000, 0)
+    assert (stage.size, stage.coming) == (100, 4000)
+    assert stage.size_per_second == 0, "what ended says nothing of a much larger file"
     part.write_bytes(bytes(9000))
     (stage,) = tracker.look(anew=True).stages
     assert stage.coming == 9000
     part.write_bytes(bytes(10_000))
     (stage,) = tracker.look(anew=True).stages
     assert stage.coming == 10_000
-    assert stage.size_per_second > 0
-    assert (stage.per_minute, stage.left_seconds) == (0, None), "no video has ended"
-    assert blind.look().stages[0].coming == 0
+    assert stage.size_per_second > 100
+    (unseen,) = blind.look().stages
+    assert (unseen.coming, unseen.size_per_second) == (0, pytest.approx(5, rel=0.5))
+    assert unseen.per_minute == pytest.approx(stage.per_minute, rel=0.5), "videos are not bytes"
     other = Tracker(planned(tmp_path, "v1", stage="download"), 0.0, Store(tmp_path))
     assert other.look().stages[0].coming == 0
 

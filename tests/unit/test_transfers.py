@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.monitor.rates import BRIDGED, WINDOW, Ended, flow
-from dataminer.monitor.transfers import Transfers
+from dataminer.monitor.rates import WINDOW, Ended, flow
+from dataminer.monitor.terminal import EACH_LINE
+from dataminer.monitor.transfers import STILL, Transfers
 
 
 def attempt(store: Path, video: str, size: int, number: int = 0) -> Path:
@@ -34,17 +35,26 @@ def test_what_is_there_already_counts_and_what_came_since_is_the_rate(tmp_path):
 
 def test_a_transfer_that_stands_still_slows_no_rate_for_long(tmp_path):
     transfers = Transfers(tmp_path)
-    for now, size in ((0.0, 0), (10.0, 1000), (10.0 + BRIDGED, 1000)):
+    for now, size in ((0.0, 0), (10.0, 1000), (10.0 + STILL, 1000)):
         attempt(tmp_path, "a", size)
         transfers.look(["a"], now)
-    assert transfers.under_way == [Ended(70.0, 70.0, size=1000)]
+    assert transfers.under_way == [Ended(10.0 + STILL, 10.0 + STILL, size=1000)]
     transfers.look(["a"], 200.0)
     assert (transfers.under_way, transfers.size) == ([], 1000)
     attempt(tmp_path, "a", 1500)
     transfers.look(["a"], 300.0)
+    assert transfers.under_way == [Ended(300.0, 0.0, size=0)]
     attempt(tmp_path, "a", 1800)
     transfers.look(["a"], 302.0)
     assert transfers.under_way == [Ended(302.0, 2.0, size=300)]
+
+
+def test_looks_of_a_run_whose_output_is_a_file_measure_too(tmp_path):
+    transfers = Transfers(tmp_path)
+    for look in range(3):
+        attempt(tmp_path, "a", 1000 * look)
+        transfers.look(["a"], 10.0 + 2 * EACH_LINE * look)
+    assert transfers.under_way == [Ended(250.0, 4 * EACH_LINE, size=2000)]
 
 
 def test_a_transfer_that_begins_anew_is_measured_from_there(tmp_path):
@@ -98,5 +108,6 @@ def test_parts_that_come_side_by_side_all_count():
     assert flow([], parts, 100.0) == 60.0
     assert flow([Ended(90.0, 20.0, size=900)], parts, 100.0) == 50.0
     assert flow([Ended(90.0, 20.0, size=900)], [], 100.0) == 0.0
+    assert flow([Ended(90.0, 20.0, size=900)], [Ended(100.0, 0.0, size=0)], 100.0) == 0.0
     long = [Ended(100.0, WINDOW, size=6000), Ended(100.0, WINDOW, size=6000)]
     assert flow([Ended(90.0, 20.0, size=900)], long, 100.0) == 20.0
