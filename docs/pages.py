@@ -31,7 +31,10 @@ CLIPS = (
     Clip("uneven", (Scene(9, 5), Scene(11, 6)), variable_rate=True),
 )
 # something done, something at work, and something that failed
-_BUSY = "body:has(#claims:not([hidden])):has(#classes:not([hidden])):has(#list .good)"
+_BUSY = (
+    "body:has(#claims:not([hidden])):has(#classes:not([hidden])):has(#list .good)"
+    ":has(#runs p:has-text('running: '))"
+)
 
 
 def main() -> None:
@@ -41,7 +44,7 @@ def main() -> None:
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
         with mining() as (url, run):
-            take(chromium, url, "monitor.jpg", height=1180, wait=_BUSY)
+            take(chromium, url, "monitor.jpg", height=1640, wait=_BUSY)
             run.wait()
             take(chromium, (REPORT / "index.html").as_uri(), "report.jpg", height=1820)
             command("dataminer", "preview", "shapes", "--set", "filter.min_sharpness=0.16").wait()
