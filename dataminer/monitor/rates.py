@@ -169,15 +169,16 @@ def _measured(latest: list[Ended], active: float, low: float) -> Speed:
     """Take rates over the last ten minutes of work, of which some are known to be over."""
     count, work, size = 0, 0.0, 0.0
     for result in latest:
-        gap = low - result.at
-        active += gap if 0 < gap <= BRIDGED else 0.0
-        low = min(low, result.at)
-        begin = result.at - result.seconds
-        active += max(low - begin, 0.0)
-        low = min(low, begin)
-        count, work, size = count + 1, work + result.work, size + result.size
-        if active >= WINDOW:
+        if active < WINDOW:
+            gap = low - result.at
+            active += gap if 0 < gap <= BRIDGED else 0.0
+            low = min(low, result.at)
+            begin = result.at - result.seconds
+            active += max(low - begin, 0.0)
+            low = min(low, begin)
+        elif result.at <= low:  # others were made side by side with those
             break
+        count, work, size = count + 1, work + result.work, size + result.size
     if active < _LEAST:
         return Speed()
     return Speed(count / active, work / active, size / active)

@@ -25,6 +25,13 @@ def test_what_several_do_at_once_takes_the_time_once():
     assert speed(both, 200, at_work=True).results == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize("apart", [0, 150])
+def test_results_that_each_take_longer_than_ten_minutes_all_count(apart: int):
+    side_by_side = [Ended(1200.0 + apart * n, 1200, size=10) for n in range(8)]
+    found = speed(side_by_side, side_by_side[-1].at, at_work=False)
+    assert found.results == pytest.approx(8 / 1200)
+
+
 def test_a_pause_slows_nothing():
     before, after = every(10, 20), every(10, 5, begin=200 + 7200)
     assert speed([*before, *after], 7450, at_work=True).results == pytest.approx(0.1)
