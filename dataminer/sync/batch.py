@@ -385,8 +385,9 @@ class _Run:
         if not waited_for:
             return left
         time.sleep(max(0.0, max(waited_for.values()) - time.monotonic()))
-        others = {v: attempt for v, attempt in left.items() if v not in waited_for}
-        return {**others, **self._round(self._rested(waited_for), patient=True)}
+        rested = self._rested(waited_for)
+        others = {v: attempt for v, attempt in left.items() if v not in rested}
+        return {**others, **self._round(rested, patient=True)}
 
     def _counted(self, left: dict[str, Attempt]) -> dict[str, Attempt]:
         # after the last attempt, one more claim records that it was given up
@@ -539,35 +540,36 @@ class _Crew:
         self._stock = budget.Stock()
         self._claim = Gathered(self._claim_all)
         self._claimed: dict[str, jobs.Claimed] = {}
-        self._begun: list[str] = []
+        self._doing: set[str] = set()
 
     def do(self, video_id: str) -> Attempt:
         """Fetch one video."""
         if time.time() > self._worker.until:
             return Attempt(Ending.NOT_READY)
-        self._begun.append(video_id)
-        claimed = self._claimed.pop(video_id) if self._claim(video_id) else None
-        job = partial(
-            jobs.download,
-            self._config,
-            video_id,
-            self._worker.manner,
-            keeper=self._together,
-            stock=self._stock,
-            claimed=claimed,
-        )
-        return self._worker.perform(video_id, job)
+        self._doing.add(video_id)
+        try:
+            job = partial(
+                jobs.download,
+                self._config,
+                video_id,
+                self._worker.manner,
+                keeper=self._together,
+                stock=self._stock,
+                claimed=self._claimed.pop(video_id) if self._claim(video_id) else None,
+            )
+            return self._worker.perform(video_id, job)
+        finally:
+            self._doing.discard(video_id)
 
     def give_up(self, reason: BaseException) -> None:
         """Give back all claims, as the worker was asked to end."""
         self._together.stop(reason)
         until = time.monotonic() + _END_SECONDS
-        while self._together.held and time.monotonic() < until:
+        while self._doing and time.monotonic() < until:
             time.sleep(_LOOK_SECONDS)
         store = Store(self._config.store_path)
         said, error_class = dead_jobs.stopped()
-        # asked for: of a claim that was made when the signal came, nobody heard
-        for one in claims.own_claims(list(self._begun)):
+        for one in claims.own_claims(list(self._doing)):  # whose threads hang
             claims.release(one, error=said, error_class=error_class, counts=False)
             remove_partials(store.video(one.key["video_id"]))
 
@@ -575,7 +577,7 @@ class _Crew:
         """Claim videos whose threads begin at the same time."""
         try:
             claimed = jobs.claim_downloads(self._config, videos)
-        except (DatabaseError, psycopg2.Error) as error:
+        except (DatabaseError, psycopg2.Error, OSError) as error:
             log.warning("not claimed together: %s", error)  # each says what is wrong
             return []
         self._claimed |= claimed

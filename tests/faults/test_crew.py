@@ -360,7 +360,7 @@ def test_claims_of_which_nobody_heard_are_given_back(
     monkeypatch: pytest.MonkeyPatch,
     start: Start,
 ) -> None:
-    """The signal comes while the answer is under way."""
+    """The answer does not come any more."""
     names = [f"v{number}" for number in range(6)]
     add(**{name: http.add(f"/{name}.mp4", clip) for name in names})
     real = claims.claim_new
@@ -373,6 +373,7 @@ def test_claims_of_which_nobody_heard_are_given_back(
 
     with monkeypatch.context() as patch:
         patch.setattr(claims, "claim_new", claim_new)
+        patch.setattr(batch, "_END_SECONDS", 0.5)
         pid = start(lambda: fetch(names))
         wait_until((folder / "claimed").exists)
         assert execute(database, HELD) != [(0,)]
@@ -380,6 +381,31 @@ def test_claims_of_which_nobody_heard_are_given_back(
         assert ended(pid) == 143
     assert charged(database) == []
     assert set(statuses(database).values()) == {"PENDING"}
+    assert execute(database, "SELECT max(lease) FROM videos") == [(1,)]
+
+
+def test_claims_that_are_under_way_are_given_back(
+    database: str, folder: Path, http: Server, clip: Path, start: Start
+) -> None:
+    """The signal comes while the database is at it."""
+    names = [f"v{number}" for number in range(6)]
+    add(**{name: http.add(f"/{name}.mp4", clip) for name in names})
+    execute(
+        database,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END'",
+    )
+    execute(
+        database,
+        "CREATE TRIGGER slow AFTER UPDATE ON videos FOR EACH STATEMENT EXECUTE FUNCTION slow()",
+    )
+    pid = start(lambda: fetch(names))
+    at_work = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    wait_until(lambda: execute(database, at_work) != [(0,)])
+    os.kill(pid, signal.SIGTERM)
+    assert ended(pid) == 143
+    wait_until(lambda: execute(database, at_work) == [(0,)])
+    assert charged(database) == []
     assert execute(database, "SELECT max(lease) FROM videos") == [(1,)]
 
 
