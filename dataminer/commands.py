@@ -5,15 +5,15 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
-from dataminer.urls import mask_text
+from dataminer.urls import HIDDEN, mask_text
 
-_FORCE = ("-F", "--forceall", "-f", "--force")
-_FORCE_RULES = ("-R", "--forcerun")
-_CONFIG = ("-C", "--config")
-_FILES = ("--configfile", "--configfiles")
+_FORCE = ("--force", "--forceall", "--forcerun")
+_PART = ("--batch", "--omit-from", "--touch", "--until")
+_SECRET = ("key", "password", "secret", "token")
 
 
 def snakemake(
@@ -22,43 +22,50 @@ def snakemake(
     *,
     dry_run: bool = False,
     forced: bool = False,
-    without: Collection[str] = (),
+    rest: bool = False,
 ) -> str:
     """Return the command that mines projects.
 
-    In a run it is the command that was typed, changed by what is given here.
+    In a run it has what was typed, but for ``-n``, and for what lets one in; changed by what is
+    given here.
 
     Parameters
     ----------
     projects : sequence of str
-        Which; none for those that the configuration names, or the command that was typed.
+        Which; none for those that the configuration names, or that were typed.
     files : iterable of Path, optional
         The configuration files, if the projects do not remember them yet.
     dry_run : bool
         Whether it only shows what would be done.
     forced : bool
         Whether results are made anew that the command that was typed makes anew.
-    without : collection of str
-        Targets of the command that was typed to leave out.
+    rest : bool
+        Whether all is made, where the command that was typed makes a part.
     """
-    words = [word for word in _typed() if word not in without]
-    named = [str(file) for file in files or ()]
-    if not forced:
-        words, targets = _split(words, _FORCE)
-        # behind an option of any number of values they would be values
-        words[1:1] = targets
-        words, _ = _split(words, _FORCE_RULES)
+    program, typed = _typed()
+    left_out = {"--dry-run", *(() if forced else _FORCE), *(("", *_PART) if rest else ())}
+    options = {option: values for option, values in typed.items() if option not in left_out}
     if dry_run:
-        words.insert(1, "-n")
-    if named:
-        words = [*_split(words, _FILES)[0], "--configfile", *named]
+        options = {"-n": [], **options}
+    if named := [str(file) for file in files or ()]:
+        options["--configfile"] = named
     if projects:
-        words, values = _split(words, _CONFIG)
-        others = [value for value in values if not value.startswith(("project=", "projects="))]
         one = len(projects) == 1
         chosen = f"project={projects[0]}" if one else f"projects=[{','.join(projects)}]"
-        words += ["--config", chosen, *others]
-    return shlex.join(mask_text(word) if "://" in word else word for word in words)
+        values = options.pop("--config", [])
+        others = [value for value in values if not value.startswith(("project=", "projects="))]
+        options["--config"] = [chosen, *others]
+    # targets first: behind options of any number of values they would be values
+    words = [*program, *map(mask_text, options.pop("", []))]
+    for option, values in options.items():
+        secret = any(part in option for part in _SECRET)
+        words += [option, *(HIDDEN if secret else mask_text(value) for value in values)]
+    return shlex.join(words)
+
+
+def makes_part() -> bool:
+    """Tell whether this run makes a part of its targets, or only touches files."""
+    return not _typed()[1].keys().isdisjoint(_PART)
 
 
 def dataminer(*words: str, files: Iterable[Path] | None = None) -> str:
@@ -67,30 +74,24 @@ def dataminer(*words: str, files: Iterable[Path] | None = None) -> str:
     return shlex.join(["dataminer", *words, *options])
 
 
-def _typed() -> list[str]:
-    """Return the words of the command that began this run; no more than its name outside of one."""
+def _typed() -> tuple[list[str], dict[str, list[str]]]:
+    """Return how this run was begun: the program, and its options; nothing outside of a run."""
     program, *words = sys.argv
-    if Path(program).name != "snakemake":
-        return ["snakemake"]
-    found = shutil.which("snakemake")
-    is_found = found is not None and Path(found).resolve() == Path(program).resolve()
-    return ["snakemake" if is_found else program, *words]
+    path = Path(program)
+    if path.name == "snakemake":
+        found = shutil.which("snakemake")
+        is_found = found is not None and Path(found).resolve() == path.resolve()
+        begun, options = ["snakemake" if is_found else program], _options(tuple(words))
+    elif path.match("snakemake/__main__.py"):
+        begun, options = [sys.executable, "-m", "snakemake"], _options(tuple(words))
+    else:
+        begun, options = ["snakemake"], {}
+    # a job was begun by its run
+    return (["snakemake"], {}) if "--mode" in options else (begun, dict(options))
 
 
-def _split(words: Iterable[str], names: Collection[str]) -> tuple[list[str], list[str]]:
-    """Return words without some options and what follows them, and what that was."""
-    rest: list[str] = []
-    values: list[str] = []
-    inside = False
-    for word in words:
-        option, equals, value = word.partition("=")
-        if word.startswith("-"):
-            found = option in names
-            inside = found and not equals
-            if not found:
-                rest.append(word)
-            elif equals:
-                values.append(value)
-        else:
-            (values if inside else rest).append(word)
-    return rest, values
+@cache
+def _options(words: tuple[str, ...]) -> dict[str, list[str]]:
+    from dataminer.snakemake_compat import options_of
+
+    return options_of(words)

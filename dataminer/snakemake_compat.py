@@ -10,12 +10,13 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import snakemake_executor_plugin_slurm as slurm
+from snakemake.cli import get_argument_parser
 from snakemake.common.configfile import load_configfile
 from snakemake.io import IOFile
 from snakemake.persistence import FileBackupMixin
@@ -167,6 +168,37 @@ def forget(workflow: Any, paths: Iterable[str]) -> None:
     """
     for path in paths:
         workflow.persistence.cleanup_metadata(IOFile(path))
+
+
+def options_of(words: Sequence[str]) -> dict[str, list[str]]:
+    """Return the options of a command line of Snakemake, with their values as they were typed.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The command line, without the program.
+
+    Returns
+    -------
+    dict of str to list of str
+        By the long name of the option; targets by the empty string.
+    """
+    found: dict[str, list[str]] = {}
+    parser = get_argument_parser()
+    read = parser._get_values
+
+    def note(action: Any, values: list[str]) -> Any:
+        named = action.option_strings[0] if action.option_strings else ""
+        typed = [value for value in values if value != "--"]
+        if named or typed:
+            found[named] = typed
+        return read(action, values)
+
+    if list(inspect.signature(read).parameters) != ["action", "arg_strings"]:
+        raise _other_version(parser, "_get_values")
+    parser._get_values = note
+    parser.parse_known_args(list(words))
+    return found
 
 
 def _replace(owner: Any, name: str, function: Callable[..., Any], parameters: list[str]) -> None:

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import psycopg2
+from dataminer import commands
 from dataminer.batches import Listed
 from dataminer.config import load_run
 from dataminer.db.embedded import ensure_listening
@@ -361,7 +362,8 @@ def parts_of_detect(wildcards):
 def outcome(progress):
     """What the end of the run tells of it."""
     asked = tuple(sorted(workflow.dag_settings.targets))
-    done = or_exit(run().is_done) if run.cache_info().currsize else None
+    whole = run.cache_info().currsize and not commands.makes_part()
+    done = or_exit(run().is_done) if whole else None
     return summary.Outcome(progress, done, asked, workflow.overwrite_workdir)
 
 

@@ -306,7 +306,7 @@ class Tracker:
         if pauses:  # nobody knows how long a source refuses
             stages = [
                 replace(stage, left_seconds=None)
-                if stage.name == "download" and stage.left
+                if stage.name == "download" and stage.left_seconds != 0
                 else stage
                 for stage in stages
             ]

@@ -34,7 +34,7 @@ class Outcome:
     progress : Progress, optional
         How far it has come.
     done : bool, optional
-        Whether all that it was to make is there; None if that was files by name.
+        Whether all that it was to make is there; None if that was files by name, or a part.
     targets : tuple of str
         What it was to make; nothing for all.
     folder : Path, optional
@@ -148,7 +148,7 @@ def _next(seen: Snapshot, outcome: Outcome) -> Iterator[str]:
         short = any(stage.left and stage.left_seconds != 0 for stage in stages)
         yield f"  {'go on':<{_LABEL}}{commands.snakemake(forced=short)}"
     elif any(project["stage"] != "COMPLETE" for project in seen.projects):
-        rest = commands.snakemake(without=outcome.targets)
+        rest = commands.snakemake(rest=True)
         if outcome.done and outcome.targets:
             yield from _part("done", f"{', '.join(outcome.targets)}, as asked. The rest: `{rest}`")
         elif not outcome.done:

@@ -158,12 +158,12 @@ def test_a_target_that_was_reached_is_done_and_the_rest_is_an_option(store, monk
     outcome = Outcome(done=True, targets=("only_filter",))
     assert summary(seen(projects=[unfinished()]), store, outcome)[-3:] == [
         "  done      only_filter, as asked. The rest:",
-        "            /a/snakemake -c2 -s x/Snakefile",
+        "            /a/snakemake --cores 2 --snakefile x/Snakefile",
         "",
     ]
     outcome = Outcome(done=False, targets=("only_filter",))
     assert summary(seen(projects=[unfinished()]), store, outcome)[-2:] == [
-        "  go on     /a/snakemake -c2 only_filter -s x/Snakefile",
+        "  go on     /a/snakemake only_filter --cores 2 --snakefile x/Snakefile",
         "",
     ]
 
@@ -172,12 +172,14 @@ def test_after_files_by_name_the_rest_is_an_option(store, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/a/snakemake", "data/frames/v/frames.parquet", "-c2"])
     outcome = Outcome(targets=("data/frames/v/frames.parquet",))
     assert summary(seen(projects=[unfinished()]), store, outcome)[-2] == (
-        "  rest      /a/snakemake -c2"
+        "  rest      /a/snakemake --cores 2"
     )
     assert "  rest" not in "\n".join(summary(seen(), store, outcome))
 
 
-@pytest.mark.parametrize(("left_seconds", "force"), [(60.0, " -F"), (None, " -F"), (0.0, "")])
+@pytest.mark.parametrize(
+    ("left_seconds", "force"), [(60.0, " --forceall"), (None, " --forceall"), (0.0, "")]
+)
 def test_what_a_run_was_making_anew_is_made_anew_again_only_if_it_was_cut_short(
     store, monkeypatch, left_seconds, force
 ):
