@@ -184,7 +184,7 @@ class Listed:
     slots : int
         How many videos a job works on at once, if it has so many.
     downloads : int
-        How many a job downloads at once.
+        How many all jobs together download at once.
     forced : sequence of str
         Stages whose results are made anew.
     datasets : mapping
@@ -259,8 +259,12 @@ class Listed:
         return min(self.slots, videos)
 
     def side_by_side(self, rule: str, batch: str) -> int:
-        """Return how many videos of a batch are downloaded at once."""
-        return min(self.downloads, len(self.videos(rule, batch)))
+        """Return how many videos of a batch are downloaded at once.
+
+        Half of what all may, if there are several batches: the slowest of one does not hold up all.
+        """
+        most = self.downloads if len(self.members[rule]) == 1 else math.ceil(self.downloads / 2)
+        return min(most, len(self.videos(rule, batch)))
 
 
 def forced_since(listed: str | Sequence[str] | None, stage: str) -> float | None:

@@ -1,0 +1,27 @@
+"""How many videos of a batch are worked on at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dataminer.batches import Listed
+
+
+@pytest.mark.parametrize(
+    ("downloads", "sizes", "at_once"),
+    [
+        (8, {"a": 30}, {"a": 8}),
+        (8, {"a": 3}, {"a": 3}),
+        (8, {"a": 30, "b": 2}, {"a": 4, "b": 2}),
+        (1, {"a": 30, "b": 2}, {"a": 1, "b": 1}),
+        (8, {"a": 1, "b": 1}, {"a": 1, "b": 1}),
+    ],
+)
+def test_the_slowest_download_of_a_batch_does_not_hold_up_the_others(
+    downloads: int, sizes: dict[str, int], at_once: dict[str, int]
+) -> None:
+    batches = {name: [f"{name}{n}" for n in range(size)] for name, size in sizes.items()}
+    listed = Listed(Path("runs/r"), {"download": batches}, "me", 2, downloads)
+    assert {name: listed.side_by_side("download", name) for name in sizes} == at_once
