@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import select
 import sys
 import threading
@@ -31,6 +32,8 @@ _RULES = {
 _ASKED_TO_END = "Terminating processes on user request"
 _KEPT = ("Will exit after finishing", "Shutting down", "dataminer: ")
 _ERRORS = ("job_error", "group_error", "error")
+_TRACEBACK, _INTERRUPT = "Traceback (most recent call last):", "KeyboardInterrupt"
+_OF_ERROR = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt|Warning)\b")
 
 
 class RunDisplay:
@@ -142,6 +145,36 @@ class _Filter(logging.Filter):
         return text.startswith((_ASKED_TO_END, *_KEPT))
 
 
+class _Interrupts:
+    """Leaves out where jobs were when Ctrl-C ended them while their Python started."""
+
+    def __init__(self) -> None:
+        self._held: list[str] = []
+        self._open = 0  # tracebacks whose last line is to come; jobs write side by side
+
+    def __call__(self, lines: Iterable[str], *, last: bool = False) -> list[str]:
+        """Return those lines that are to be shown by now."""
+        shown: list[str] = []
+        for line in lines:
+            if line == _TRACEBACK:
+                self._open += 1
+                self._held.append(line)
+            elif self._open and line.startswith(" "):
+                self._held.append(line)
+            elif self._open and line.startswith(_INTERRUPT):
+                self._open -= 1
+                self._held = self._held if self._open else []
+            else:
+                if self._open and _OF_ERROR.match(line):
+                    shown += self._take()
+                shown.append(line)
+        return shown + (self._take() if last else [])
+
+    def _take(self) -> list[str]:
+        held, self._held, self._open = self._held, [], 0
+        return held
+
+
 def _is_terminal(stream: IO[str] | None) -> bool:
     try:
         return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
@@ -224,6 +257,7 @@ class _Lines:
             self._saved[descriptors[0]], "w", encoding=encoding, errors="replace", closefd=False
         )
         self._source = -1
+        self._without_interrupts = _Interrupts()
         self._ending, self._drained = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._read, name="terminal", daemon=True)
 
@@ -256,22 +290,24 @@ class _Lines:
                 break
             *lines, rest = (rest + piece).split(b"\n")
             self._tell(lines)
-        self._tell([rest] if rest else [])
+        self._tell([rest] if rest else [], last=True)
         self._drained.set()
         # processes that outlive the run may still write
         with suppress(OSError):
             while piece := os.read(self._source, 65536):
                 os.write(self.terminal.fileno(), piece)
 
-    def _tell(self, lines: list[bytes]) -> None:
-        if not lines:
+    def _tell(self, lines: list[bytes], *, last: bool = False) -> None:
+        # of a line that was written over and over, what stood there last
+        written = (_last(line).decode(errors="replace") for line in lines)
+        shown = self._without_interrupts(written, last=last)
+        if not shown:
             return
         try:
-            # of a line that was written over and over, what stood there last
-            self._show([_last(line).decode(errors="replace") for line in lines])
+            self._show(shown)
         except Exception:
             with suppress(OSError):
-                os.write(self.terminal.fileno(), b"\n".join([*lines, b""]))
+                os.write(self.terminal.fileno(), "\n".join([*shown, ""]).encode())
 
 
 def _flush() -> None:

@@ -42,6 +42,21 @@ def record(text: str | None = None, level: int = logging.INFO, **fields: Any) ->
     return logging.makeLogRecord({"msg": text, "levelno": level, **fields})
 
 
+def test_where_jobs_were_at_ctrl_c_is_left_out_and_nothing_else():
+    head = "Traceback (most recent call last):"
+    trace = [head, '  File "a", line 1', "    ^^^", "KeyboardInterrupt"]
+    error = [head, '  File "b", line 2', "ValueError: broken"]
+    without = terminal._Interrupts()
+    assert without(["before", *trace, "after", *error]) == ["before", "after", *error]
+    assert without([head, head, "  x", "said by another", "  y", "KeyboardInterrupt"]) == [
+        "said by another"
+    ]
+    assert without(["KeyboardInterrupt", "  z"]) == ["  z"]
+    assert without([head, "  cut off"]) == []
+    assert without([], last=True) == [head, "  cut off"]
+    assert without([head, "  x"], last=True) == [head, "  x"]
+
+
 def shown(*records: logging.LogRecord) -> list[bool]:
     found = terminal._Filter()
     return [found.filter(one) for one in records]

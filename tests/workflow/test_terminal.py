@@ -81,10 +81,7 @@ def test_ctrl_c_leaves_the_terminal_as_it_was_and_a_command_that_goes_on(site, g
         assert window.settings_now() == window.settings
     assert HIDE not in window.seen
     assert "Terminating processes on user request" in window.text
-    # a job may have been asked to end while its Python was starting, and of nothing else
-    assert window.text.count("Traceback") == len(
-        re.findall("^KeyboardInterrupt", window.text, re.M)
-    )
+    assert "Traceback" not in window.text, "a job may have been ended while its Python started"
     end = last_of(window.text)
     assert "\nbirds: FILTERING" in end
     assert "━" not in end
