@@ -521,6 +521,8 @@ class _Counted:
         found = speed(self.ended, now, at_work=self.running > 0, idle=idle)
         rest = sum(map(self._work, self.left))
         seconds = 0.0 if not rest else rest / found.work if found.work else None
+        if self.coming > self.running * max((size for _, _, size, _ in self.results), default=0):
+            seconds = None  # what is under way is larger than what has ended
         counts = (self.total, self.done, self.failed, self.running, round(self.size))
         size = flow(self.ended, self.under_way, now)
         if not size and self.coming <= self.size:  # else what ended is too little to tell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ _WIDTH = 80
 _LABEL = 10  # columns
 _CLASSES = 6  # of failures that are told of
 _REASON = 140  # characters of one
+_ONLY_AGAIN = re.compile("run `[^`]*snakemake [^`]*` again(?!,)")
 _DONE = {"download": "downloaded", "extract": "extracted", "embed": "seen", "filter": "filtered"}
 
 
@@ -86,8 +88,9 @@ def summary(seen: Snapshot, store: Store, outcome: Outcome) -> list[str]:
     told = list(_run(outcome.progress))
     lines = ["", *told] if told else []
     for project in seen.projects:
-        lines += ["", *_project(project, seen, store, outcome.folder)]
-    if shared := [*_pauses(seen.pauses), *_next(seen, outcome)]:
+        lines += ["", *_project(project, seen, store, outcome)]
+    pauses = [] if outcome.done else [p for p in seen.pauses if p["seconds_left"] > 0]
+    if shared := [*_pauses(pauses), *_next(seen, outcome)]:
         lines += ["", "All projects:"] if len(seen.projects) > 1 else []
     return [*lines, *shared, ""]
 
@@ -109,7 +112,7 @@ def _amount(stage: str, amount: int) -> str:
 
 
 def _project(
-    project: dict[str, Any], seen: Snapshot, store: Store, folder: Path | None
+    project: dict[str, Any], seen: Snapshot, store: Store, outcome: Outcome
 ) -> Iterator[str]:
     name = project["name"]
     mine = {
@@ -120,7 +123,7 @@ def _project(
     if project["extracted_frames"]:
         yield from _part("frames", _frames(project))
     yield from _failures(mine["failures"])
-    yield from _waits(mine["to_retry"])
+    yield from _waits(mine["to_retry"], goes_on=outcome.done is False)
     if project["error"]:
         yield from _part("failed", project["error"])
     if mine["warnings"]:
@@ -129,7 +132,7 @@ def _project(
             f"{videos(count)} with a warning: `{commands.dataminer('status', '--project', name)}`"
         )
         yield from _part("look at", told)
-    yield from _results(project, store, folder or Path())
+    yield from _results(project, store, outcome.folder or Path())
 
 
 def _pauses(pauses: list[dict[str, Any]]) -> Iterator[str]:
@@ -142,10 +145,10 @@ def _next(seen: Snapshot, outcome: Outcome) -> Iterator[str]:
     """Tell how the run goes on or, if it made all that it was to make, how the rest is made."""
     if outcome.folder and seen.projects:
         yield from _part("folder", f"{outcome.folder}: run commands of dataminer there")
-    if outcome.done is False:
-        stages = outcome.progress.stages if outcome.progress else []
-        # what waits for another attempt was made anew as far as it could be
-        short = any(stage.left and stage.left_seconds != 0 for stage in stages)
+    stages = outcome.progress.stages if outcome.progress else []
+    # what waits for another attempt was made anew as far as it could be
+    short = any(stage.left and stage.left_seconds != 0 for stage in stages)
+    if outcome.done is False or (outcome.done and short):
         yield f"  {'go on':<{_LABEL}}{commands.snakemake(forced=short)}"
     elif any(project["stage"] != "COMPLETE" for project in seen.projects):
         rest = commands.snakemake(rest=True)
@@ -175,13 +178,14 @@ def _failures(failures: list[dict[str, Any]]) -> Iterator[str]:
     for name, count, step in classes[:_CLASSES]:
         row = next(row for row in failures if (row["error_class"] or "") == name)
         told = f"{count:,} {name}{', for example' if count > 1 else ''}: {_reason(row)}"
-        yield from _part("failed", f"{told} Next: {step or _why(row)}")
+        own = (row["error"] or "").partition(" Next: ")[2] if count == 1 else ""
+        yield from _part("failed", f"{told} Next: {own or step or _why(row)}")
     if len(classes) > _CLASSES:
         rest = {name: count for name, count, _ in classes[_CLASSES:]}
         yield from _part("failed", f"{counted(rest)}: `dataminer status` has their next steps")
 
 
-def _waits(to_retry: list[dict[str, Any]]) -> Iterator[str]:
+def _waits(to_retry: list[dict[str, Any]], *, goes_on: bool) -> Iterator[str]:
     rows = [row for row in to_retry if row["video_id"]]
     for name, count, step in by_class((), rows):
         mine = [row for row in rows if (row["error_class"] or "") == name]
@@ -191,7 +195,9 @@ def _waits(to_retry: list[dict[str, Any]]) -> Iterator[str]:
             when = f" until {latest.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         example = ", for example" if count > 1 else ""
         told = f"{videos(count)}{when}, {name}{example}: {_reason(mine[0])}"
-        yield from _part("waits", f"{told} Next: {step or _why(mine[0])}")
+        if not (goes_on and _ONLY_AGAIN.match(step)):
+            told = f"{told} Next: {step or _why(mine[0])}"
+        yield from _part("waits", told)
 
 
 def _reason(row: dict[str, Any]) -> str:

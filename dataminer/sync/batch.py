@@ -424,7 +424,8 @@ class _Run:
         by_ending.pop(Ending.NOT_READY, None)  # the stage before has told of it
         for ending in (Ending.PASSING, Ending.PAUSED):
             for line in by_ending.pop(ending, ()):
-                print(f"dataminer: waits for the next run: {line}", file=sys.stderr)
+                what, _, _ = line.partition(" Next: ")  # which the end of the run tells
+                print(f"dataminer: waits for the next run: {what}", file=sys.stderr)
         for line in by_ending.pop(Ending.GONE, ()):
             print(f"dataminer: passed over: {line}", file=sys.stderr)
         lines = [line for lines in by_ending.values() for line in lines]

@@ -150,6 +150,8 @@ def test_bytes_move_while_a_file_comes(database, project, tmp_path, monkeypatch)
     (unseen,) = blind.look().stages
     assert (unseen.coming, unseen.size_per_second) == (0, pytest.approx(5, rel=0.5))
     assert unseen.per_minute == pytest.approx(stage.per_minute, rel=0.5), "videos are not bytes"
+    assert unseen.left_seconds
+    assert stage.left_seconds is None, "nobody knows how large it is, but larger than what ended"
     other = Tracker(planned(tmp_path, "v1", stage="download"), 0.0, Store(tmp_path))
     assert other.look().stages[0].coming == 0
 

@@ -92,15 +92,11 @@ birds: COMPLETE, 198 of 200 videos extracted, 2 failed
             or check the link, and
             dataminer retry --download clip101 --download clip102
             (this one cannot be decoded)
-  failed    1 empty: clip017.mp4 broke. Next: replace the file, which has no
-            bytes, or check the link, then
-            dataminer retry --class empty --project birds
+  failed    1 empty: clip017.mp4 broke. Next: x
   report    data/projects/birds/report/index.html
   dataset   data/projects/birds/dedup,
             data/projects/birds/detect/annotations.json
   export    dataminer export birds --format yolo --to exports/birds
-  pauses    youtube until 2030-01-02 14:30:00 UTC, then one job goes first: it
-            asks to sign in
 """
     )
 
@@ -114,8 +110,14 @@ def test_a_project_that_waits_says_until_when_and_how_it_goes_on(store):
     text = "\n".join(summary(seen(projects=[unfinished], to_retry=waiting), store, LEFT))
     assert "birds: FILTERING, 0 of 200 videos extracted\n" in text
     assert f"  waits     2 videos until {LATER:%Y-%m-%d %H:%M:%S} UTC, network, for " in text
+    assert "            broke.\n  report " in text
+    text = "\n".join(summary(seen(projects=[unfinished], to_retry=waiting), store, Outcome()))
     assert "            broke. Next: run\n            snakemake --config project=birds\n" in text
-    assert text.endswith("\n  go on     snakemake\n")
+    # which is not all that is to be done
+    killed = [row("a", "killed")]
+    text = "\n".join(summary(seen(projects=[unfinished], to_retry=killed), store, LEFT))
+    assert "dataminer retry --class killed" in text
+    text = "\n".join(summary(seen(projects=[unfinished], to_retry=waiting), store, LEFT))
     assert "export" not in text
     assert "took" not in text
 
@@ -137,6 +139,20 @@ def test_each_project_has_a_section_of_its_own(store):
 
 def unfinished(name: str = "birds") -> dict[str, Any]:
     return project(name, stage="DEDUP_READY", dedup_dir=None, detect_dir=None)
+
+
+def test_one_failure_has_its_own_next_step(store):
+    own = row("clip017", "empty") | {"error": "v is empty. Next: open the link in a browser"}
+    text = "\n".join(summary(seen(failures=[own]), store, DONE))
+    assert "  failed    1 empty: clip017: v is empty. Next: open the link in a browser\n" in text
+
+
+@pytest.mark.parametrize(("outcome", "told"), [(LEFT, True), (DONE, False)])
+def test_pauses_are_told_if_something_waits_for_them(store, outcome, told):
+    text = "\n".join(summary(seen(pauses=[PAUSE]), store, outcome))
+    assert ("  pauses    youtube until" in text) is told
+    over = PAUSE | {"seconds_left": 0.0}
+    assert "pauses" not in "\n".join(summary(seen(pauses=[over]), store, outcome))
 
 
 def test_what_several_projects_share_is_told_once(store):
@@ -187,6 +203,9 @@ def test_what_a_run_was_making_anew_is_made_anew_again_only_if_it_was_cut_short(
     stage = StageProgress("filter", 200, 198, left_seconds=left_seconds)
     outcome = Outcome(replace(PROGRESS, stages=[stage]), done=False)
     assert summary(seen(), store, outcome)[-2] == f"  go on     /a/snakemake{force}"
+    # all that it was to make anew is there, as it was
+    text = "\n".join(summary(seen(), store, replace(outcome, done=True)))
+    assert ("  go on     /a/snakemake --forceall" in text) is bool(force)
 
 
 def test_what_a_run_made_in_another_folder_is_found_from_where_it_was_begun(store):
