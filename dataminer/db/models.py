@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, SourceType, VideoStatus
@@ -51,7 +52,11 @@ def _lock_check(table: str, status: str, running: tuple[StrEnum, ...]) -> sa.Che
     )
 
 
-class _Claimable(SQLModel):
+class _Model(SQLModel, registry=registry()):
+    """Of tables of their own: Snakemake has others in what SQLModel shares."""
+
+
+class _Claimable(_Model):
     """Who works on a row, since when, and how the last attempts ended."""
 
     error: str | None = None
@@ -238,7 +243,7 @@ class ProjectVideo(_Claimable, table=True):
     )
 
 
-class PairedStore(SQLModel, table=True):
+class PairedStore(_Model, table=True):
     """The store that the database goes with, see :mod:`dataminer.sync.meeting`; one row, or none.
 
     Its path, as the paths in rows begin, and the inode of its folder; where the database was then.
@@ -257,7 +262,7 @@ class PairedStore(SQLModel, table=True):
     place: str
 
 
-class Budget(SQLModel, table=True):
+class Budget(_Model, table=True):
     """What is counted of one source, and when it was asked last."""
 
     __tablename__ = "budgets"
@@ -279,7 +284,7 @@ class Budget(SQLModel, table=True):
     )
 
 
-class Breaker(SQLModel, table=True):
+class Breaker(_Model, table=True):
     """A source that refused; it is asked again when its pause is over, by one job first.
 
     The pause lasts from ``opened_at`` to ``open_until``.

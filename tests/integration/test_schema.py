@@ -8,7 +8,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 import sqlalchemy as sa
-from sqlmodel import SQLModel
+from snakemake.persistence.db import LockORM
 
 from dataminer.db import models, schema
 from dataminer.errors import DatabaseError
@@ -32,12 +32,12 @@ ORDER BY 1
 
 
 def test_migrations_make_what_the_models_say(server, database):
-    assert models.Project.__tablename__ == "projects"
+    assert LockORM.metadata is not models.Project.metadata
     with fresh_database(server, prefix="models") as url:
         engine = sa.create_engine(
             url.replace("postgresql://", "postgresql+psycopg2://", 1), poolclass=sa.NullPool
         )
-        SQLModel.metadata.create_all(engine)
+        models.Project.metadata.create_all(engine)
         for question in (_COLUMNS, _CONSTRAINTS, _INDEXES):
             assert execute(database, question) == execute(url, question)
 
