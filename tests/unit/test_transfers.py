@@ -110,4 +110,4 @@ def test_parts_that_come_side_by_side_all_count():
     assert flow([Ended(90.0, 20.0, size=900)], [], 100.0) == 0.0
     assert flow([Ended(90.0, 20.0, size=900)], [Ended(100.0, 0.0, size=0)], 100.0) == 0.0
     long = [Ended(100.0, WINDOW, size=6000), Ended(100.0, WINDOW, size=6000)]
-    assert flow([Ended(90.0, 20.0, size=900)], long, 100.0) == 20.0
+    assert flow([Ended(90.0, 20.0, size=900)], long, 100.0) == (12_000 + 900) / WINDOW
