@@ -34,6 +34,7 @@ _SINCE_SLACK = 120.0  # seconds: a row is written before its files are in place,
 _CLOCK_SLACK = 5.0  # seconds that the clocks of a file server and this machine may differ
 _ENOUGH = 2000  # of the latest results are looked at for a rate
 _SHARE, _LONGEST = 0.05, 60.0  # of the time that is spent on asking; seconds between two looks
+_MOMENT = 5.0  # seconds that any download may take
 _KEEP_SECONDS = 7 * 24 * 3600  # of the list of a run on another machine, which may have ended
 
 _VIDEOS = """
@@ -42,7 +43,8 @@ SELECT v.video_id, v.status, v.error_class, v.error IS NOT NULL, v.video_path IS
     coalesce(clock_timestamp() - v.heartbeat_at < make_interval(secs => %(alive)s), false),
     (v.costs->'download'->>'ended_at')::float, (v.costs->'download'->>'seconds')::float,
     (v.costs->'download'->>'bytes')::float,
-    (v.costs->'extract'->>'ended_at')::float, (v.costs->'extract'->>'seconds')::float
+    (v.costs->'extract'->>'ended_at')::float, (v.costs->'extract'->>'seconds')::float,
+    extract(epoch FROM v.locked_at)::float
 FROM videos v
 WHERE (v.updated_at > to_timestamp(%(since)s) OR v.heartbeat_at IS NOT NULL) AND EXISTS (
     SELECT FROM project_videos pv JOIN projects p USING (project_id)
@@ -80,6 +82,7 @@ class _Video(NamedTuple):
     bytes: float | None
     extracted_at: float | None
     extract_seconds: float | None
+    begun: float | None
 
     def cost(self, stage: str) -> tuple[float | None, float | None, float | None]:
         """Return when a stage's result came, how long it took, and its bytes or frames."""
@@ -351,7 +354,10 @@ class Tracker:
                 counted.has(video_id, *row.cost(name), since)
             elif not _waits(row, since):
                 counted.left.append(video_id)
-                counted.running += row.at_work and row.status == stage.running
+                if row.at_work and row.status == stage.running:
+                    counted.running += 1
+                    if name == "download" and row.begun is not None:
+                        counted.begun.append(row.begun)
         yield counted
 
     def _downloading(self) -> list[str]:
@@ -469,6 +475,8 @@ class _Counted:
     lengths: dict[str, float] = field(default_factory=dict)
     coming: int = 0
     under_way: list[Ended] = field(default_factory=list)
+    begun: list[float] = field(default_factory=list)
+    """Since when each download is under way."""
 
     def knows(self, video_id: str, row: _Video | None) -> None:
         """Note how long a video plays."""
@@ -521,13 +529,20 @@ class _Counted:
         found = speed(self.ended, now, at_work=self.running > 0, idle=idle)
         rest = sum(map(self._work, self.left))
         seconds = 0.0 if not rest else rest / found.work if found.work else None
-        if self.coming > self.running * max((size for _, _, size, _ in self.results), default=0):
-            seconds = None  # what is under way is larger than what has ended
+        if rest and self._is_unusual(now):
+            seconds = None
         counts = (self.total, self.done, self.failed, self.running, round(self.size))
         size = flow(self.ended, self.under_way, now)
         if not size and self.coming <= self.size:  # else what ended is too little to tell
             size = found.size
         return StageProgress(self.name, *counts, 60 * found.results, size, seconds, self.coming)
+
+    def _is_unusual(self, now: float) -> bool:
+        """Tell whether what is under way is larger, or takes longer, than all that has ended."""
+        took = max((seconds for _, seconds, _, _ in self.results), default=0.0)
+        size = max((size for _, _, size, _ in self.results), default=0.0)
+        longest = 2 * took + _MOMENT
+        return self.coming > self.running * size or any(now - at > longest for at in self.begun)
 
 
 def _in_all(stages: list[StageProgress], apart: float) -> float | None:

@@ -156,6 +156,23 @@ def test_bytes_move_while_a_file_comes(database, project, tmp_path, monkeypatch)
     assert other.look().stages[0].coming == 0
 
 
+@pytest.mark.parametrize(("seconds", "is_known"), [(30, True), (60, False)])
+def test_a_download_that_takes_longer_than_all_before_has_no_time_left(
+    database, project, tmp_path, seconds, is_known
+):
+    cost = {"seconds": 20, "bytes": 1000, "ended_at": time.time()}
+    claims.finish(
+        held(stages.DOWNLOAD, video_id="v1"), "DOWNLOADED", {"video_path": "x"}, lambda: None, cost
+    )
+    held(stages.DOWNLOAD, video_id="v0")
+    execute(
+        database,
+        f"UPDATE videos SET locked_at = now() - interval '{seconds} s' WHERE video_id = 'v0'",
+    )
+    (stage,) = Tracker(planned(tmp_path, stage="download"), time.time() - 60).look().stages
+    assert (stage.left_seconds is not None) is is_known
+
+
 def test_what_waits_for_another_attempt_takes_no_time_now(database, project, tmp_path):
     claims.release(
         held(stages.DOWNLOAD, video_id="v0"), error="x", error_class="network", counts=False
