@@ -49,6 +49,14 @@ def estimate_download(seconds: float | None, at_once: int) -> float:
     return (_DOWNLOAD_LEAST + _DOWNLOAD_EACH * length) / at_once
 
 
+def share_of_several(downloads: int) -> int:
+    """Return how many downloads at once one of several batches makes, of what all may.
+
+    Half of them: the slowest of one batch does not hold up all.
+    """
+    return math.ceil(downloads / 2)
+
+
 def name_of(videos: Sequence[str]) -> str:
     """Return the name of a batch: the id of its only video, or a digest."""
     return videos[0] if len(videos) == 1 else fingerprint("batch", list(videos))
@@ -255,15 +263,14 @@ class Listed:
         """Return how many processes work on a batch: one per video, or for many downloads."""
         videos = len(self.videos(rule, batch))
         if rule == "download":
-            videos = min(math.ceil(videos / _DOWNLOADS), max(1, self.downloads // _SIDE_BY_SIDE))
+            at_once = self.side_by_side(rule, batch)
+            videos = min(math.ceil(videos / _DOWNLOADS), max(1, at_once // _SIDE_BY_SIDE))
         return min(self.slots, videos)
 
     def side_by_side(self, rule: str, batch: str) -> int:
-        """Return how many videos of a batch are downloaded at once.
-
-        Half of what all may, if there are several batches: the slowest of one does not hold up all.
-        """
-        most = self.downloads if len(self.members[rule]) == 1 else math.ceil(self.downloads / 2)
+        """Return how many videos of a batch are downloaded at once."""
+        several = len(self.members[rule]) > 1
+        most = share_of_several(self.downloads) if several else self.downloads
         return min(most, len(self.videos(rule, batch)))
 
 

@@ -204,7 +204,8 @@ class Run:
         """Return about how many seconds one of a job's slots works on a video in this run."""
         length = self.plan.lengths.get(video_id)
         if self.upto == "download":  # whose number at once has nothing to do with the slots
-            return self.slots * batches.estimate_download(length, self._at_once)
+            at_once = batches.share_of_several(self._at_once)
+            return self.slots * batches.estimate_download(length, at_once)
         return batches.estimate(length)
 
     def _count(self, videos: int, work: float) -> tuple[int, int | None]:
