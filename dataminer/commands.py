@@ -78,16 +78,15 @@ def _typed() -> tuple[list[str], dict[str, list[str]]]:
     """Return how this run was begun: the program, and its options; nothing outside of a run."""
     program, *words = sys.argv
     path = Path(program)
+    if "--mode" in words:  # a job, which its run has begun
+        return ["snakemake"], {}
     if path.name == "snakemake":
         found = shutil.which("snakemake")
         is_found = found is not None and Path(found).resolve() == path.resolve()
-        begun, options = ["snakemake" if is_found else program], _options(tuple(words))
-    elif path.match("snakemake/__main__.py"):
-        begun, options = [sys.executable, "-m", "snakemake"], _options(tuple(words))
-    else:
-        begun, options = ["snakemake"], {}
-    # a job was begun by its run
-    return (["snakemake"], {}) if "--mode" in options else (begun, dict(options))
+        return ["snakemake" if is_found else program], _options(tuple(words))
+    if path.match("snakemake/__main__.py"):
+        return [sys.executable, "-m", "snakemake"], _options(tuple(words))
+    return ["snakemake"], {}
 
 
 @cache

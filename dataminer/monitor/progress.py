@@ -333,7 +333,7 @@ class Tracker:
     # ---- the stages -------------------------------------------------------------------------
 
     def _of_videos(self, name: str, since: float) -> Iterator[_Counted]:
-        planned = self._planned.get(name, {}).get("", frozenset())
+        planned = self._videos_of(name)
         if not planned:
             return
         stage, counted = STAGES[name], _Counted(name, len(planned))
@@ -361,9 +361,8 @@ class Tracker:
         yield counted
 
     def _downloading(self) -> list[str]:
-        planned = self._planned.get("download", {}).get("", frozenset())
         running = STAGES["download"].running
-        rows = (self._videos[video] for video in planned if video in self._videos)
+        rows = (self._videos[v] for v in self._videos_of("download") if v in self._videos)
         return [row.video_id for row in rows if row.at_work and row.status == running]
 
     def _of_pairs(self, since: float) -> Iterator[_Counted]:
@@ -392,11 +391,10 @@ class Tracker:
         """Tell whether the run works on what a row is about."""
         if isinstance(row, _Pair):
             return row.video_id in self._planned.get("filter", {}).get(row.project, ())
-        return any(row.video_id in part for part in self._of_video_stages())
+        return any(row.video_id in self._videos_of(stage) for stage in ("download", "extract"))
 
-    def _of_video_stages(self) -> Iterator[frozenset[str]]:
-        for stage in ("download", "extract"):
-            yield self._planned.get(stage, {}).get("", frozenset())
+    def _videos_of(self, stage: str) -> frozenset[str]:
+        return self._planned.get(stage, {}).get("", frozenset())
 
     def _is_lost(self, video: _Video, since: float) -> bool:
         """Tell whether a failed video stays so: it failed in this run, or is not tried again."""

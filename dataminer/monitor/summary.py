@@ -149,13 +149,13 @@ def _next(seen: Snapshot, outcome: Outcome) -> Iterator[str]:
     # what waits for another attempt was made anew as far as it could be
     short = any(stage.left and stage.left_seconds != 0 for stage in stages)
     if outcome.done is False or (outcome.done and short):
-        yield f"  {'go on':<{_LABEL}}{commands.snakemake(forced=short)}"
+        yield _command("go on", commands.snakemake(forced=short))
     elif any(project["stage"] != "COMPLETE" for project in seen.projects):
         rest = commands.snakemake(rest=True)
         if outcome.done and outcome.targets:
             yield from _part("done", f"{', '.join(outcome.targets)}, as asked. The rest: `{rest}`")
         elif not outcome.done:
-            yield f"  {'rest':<{_LABEL}}{rest}"
+            yield _command("rest", rest)
 
 
 def _videos(project: dict[str, Any]) -> str:
@@ -223,14 +223,17 @@ def _results(project: dict[str, Any], store: Store, folder: Path) -> Iterator[st
         yield from _part("dataset", ", ".join(shown))
         words = ["export", name, "--format", "yolo" if labelled else "imagefolder"]
         words += [] if labelled else ["--frames-only"]
-        export = commands.dataminer(*words, "--to", f"exports/{name}")
-        yield f"  {'export':<{_LABEL}}{export}"
+        yield _command("export", commands.dataminer(*words, "--to", f"exports/{name}"))
 
 
 def _shown(path: Path, folder: Path) -> str:
     """Return a path as one would type it where the run was begun, which works in ``folder``."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else str(folder / relative)
+
+
+def _command(label: str, command: str) -> str:
+    return f"  {label:<{_LABEL}}{command}"
 
 
 def _part(label: str, text: str) -> Iterator[str]:

@@ -88,7 +88,7 @@ class Transfers:
         if self._folder is None:
             return
         with suppress(OSError):
-            self._list(self._folder, [v for v in videos if v not in self._found])
+            self._list(self._folder, {v for v in videos if v not in self._found})
         for video, folder in [*self._found.items()]:
             try:
                 size = resume.bytes_in(folder)
@@ -97,8 +97,8 @@ class Transfers:
                 continue
             self._transfers.setdefault(video, _Transfer()).saw(now, size)
 
-    def _list(self, folder: Path, videos: list[str]) -> None:
+    def _list(self, folder: Path, videos: set[str]) -> None:
         began = time.monotonic()
         if videos and began >= self._list_at:
-            self._found |= resume.attempts(folder, videos)
+            self._found |= dict(resume.attempts(folder, videos))
             self._list_at = time.monotonic() + (time.monotonic() - began) / _SHARE

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -84,7 +84,8 @@ class Kept:
     def take_over(cls, parent: Path, video_id: str) -> Kept:
         """Make the folder of a new attempt, of the most that earlier ones left."""
         folder = parent / f".{video_id}.{uuid.uuid4().hex[:12]}{RESUME_SUFFIX}"
-        found = sorted(_left(parent, video_id), key=_bytes_in)
+        left = (folder for _, folder in attempts(parent, [video_id]))
+        found = sorted(left, key=_bytes_of_parts)
         if not found:
             folder.mkdir()
             return cls(folder)
@@ -144,7 +145,7 @@ class Kept:
     @property
     def bytes(self) -> int:
         """How much of a file there is."""
-        return _bytes_in(self.folder)
+        return _bytes_of_parts(self.folder)
 
     def remove(self) -> None:
         """Delete the folder; one that was taken over by another attempt has another name."""
@@ -158,16 +159,13 @@ class Kept:
         return loaded if isinstance(loaded, dict) else {}
 
 
-def attempts(parent: Path, video_ids: Collection[str]) -> dict[str, Path]:
-    """Return the folders of the attempts at some videos, where there is one."""
-    wanted = frozenset(video_ids)
-    found = {}
+def attempts(parent: Path, video_ids: Collection[str]) -> Iterator[tuple[str, Path]]:
+    """Yield the folders of the attempts at some videos, each with its video."""
     for name in os.listdir(parent):
-        if name.endswith(RESUME_SUFFIX):
+        if name.startswith(".") and name.endswith(RESUME_SUFFIX):
             video_id, _, rest = name[1:].partition(".")
-            if video_id in wanted and _OF_ATTEMPT.fullmatch(rest):
-                found[video_id] = parent / name
-    return found
+            if video_id in video_ids and _OF_ATTEMPT.fullmatch(rest):
+                yield video_id, parent / name
 
 
 def bytes_in(folder: Path) -> int:
@@ -176,17 +174,7 @@ def bytes_in(folder: Path) -> int:
         return sum(entry.stat().st_size for entry in entries if not entry.name.startswith("."))
 
 
-def _left(parent: Path, video_id: str) -> list[Path]:
-    # a pattern would be compiled for each video
-    begin = f".{video_id}."
-    return [
-        parent / name
-        for name in os.listdir(parent)
-        if name.startswith(begin) and _OF_ATTEMPT.fullmatch(name, len(begin))
-    ]
-
-
-def _bytes_in(folder: Path) -> int:
+def _bytes_of_parts(folder: Path) -> int:
     return sum(part.stat().st_size for part in folder.glob(f"*{PART}"))
 
 
