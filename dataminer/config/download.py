@@ -155,7 +155,7 @@ class DownloadConfig(Section):
     max_height: int = Field(1080, ge=144, le=4320)
     """Take the best video stream up to this many lines."""
     concurrent_downloads: int = Field(8, ge=1, le=64)
-    """How many videos one job fetches at once, if it has several; how often, the budget says."""
+    """How many videos are downloaded at once; how often, the budget below says."""
     retries: int = Field(3, ge=0, le=100)
     """How often yt-dlp itself tries a request again."""
     socket_timeout: float = Field(30.0, gt=0, le=600)
