@@ -29,6 +29,7 @@ PATIENCE = 10.0  # seconds that the end of a run waits for what is still to be t
 
 _DEFAULTS = MonitorConfig()
 _LINGER_SECONDS = 4.0  # in which workers end whose job was killed
+_ANSWER_SECONDS = 5.0  # that the database may take until it looks at its clock
 # of any project: whose claim it is, is looked at for each; what an earlier run left is none of it
 _IN_STATUS = """
 SELECT video_id FROM {table} WHERE video_id = ANY(%(videos)s) AND {status} = %(running)s
@@ -152,7 +153,11 @@ _HEARD = {
 
 def _in_work(stage: Stage, videos: Iterable[str], seconds: float) -> list[str]:
     """Return the videos of a batch that were claimed in the seconds that it ran, and are held."""
-    values = {"videos": list(videos), "running": stage.running, "seconds": seconds}
+    values = {
+        "videos": list(videos),
+        "running": stage.running,
+        "seconds": seconds + _ANSWER_SECONDS,
+    }
     rows = claims.fetched(stage, _IN_STATUS, values, name="mirror")
     return [video_id for (video_id,) in rows]
 
