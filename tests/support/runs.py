@@ -52,7 +52,7 @@ SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event
 """
 _END_OTHERS = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
 """
 
 
