@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from dataminer import commands
+from dataminer.text import inert_lines
 
 
 class ErrorClass(StrEnum):
@@ -272,9 +273,8 @@ class DataminerError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = inert_lines(message), inert_lines(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         if not self.hint:

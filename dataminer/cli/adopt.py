@@ -12,6 +12,7 @@ from dataminer.cli.options import ConfigFiles
 from dataminer.config import load_files
 from dataminer.errors import DataminerError
 from dataminer.store import Store
+from dataminer.text import tell
 
 
 def register(app: typer.Typer) -> None:
@@ -61,13 +62,13 @@ def adopt(
     stale = settings.monitor.stale_threshold_minutes * 60
     if undo:
         for line in pairing.undo(found, stale_seconds=stale, dry_run=dry_run):
-            print(line)
+            tell(line)
         if dry_run:
             print("Nothing was changed. Next: the same without -n")
         return
     done = pairing.adopt(found, stale_seconds=stale, dry_run=dry_run)
     for line in done.lines:
-        print(line)
+        tell(line)
     if not done.needed:
         return
     if dry_run:

@@ -8,6 +8,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from dataminer.text import tell
+
 app = typer.Typer(
     help="The budget that all nodes share: how often each source may be asked, and which sources "
     "refuse and are left alone for a while. The limits stand in the configuration, under "
@@ -37,7 +39,7 @@ def show(
         told = f"{row['permits']:,} so far, at least {row['spacing']:.3g} s apart{ahead}"
         print(f"{row['source']}  {row['lane']}s: {told}")
     for row in seen["pauses"]:
-        print(f"{row['source']}  pauses: {told_until(row)}: {row['reason']}")
+        tell(f"{row['source']}  pauses: {told_until(row)}: {row['reason']}")
     if not seen["budgets"]:
         print("nothing was asked yet")
 

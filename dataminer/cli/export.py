@@ -12,6 +12,7 @@ import typer
 
 from dataminer.cli.options import ConfigFiles, settings_of
 from dataminer.store import Store
+from dataminer.text import tell
 
 if TYPE_CHECKING:
     from dataminer.export.dataset import Dataset
@@ -96,9 +97,9 @@ def export(
     for each in dict.fromkeys(kind):
         exported = make(dataset, each, to, options, progress=_Told(each))
         notes.update(dict.fromkeys(exported.notes))
-        print(_summary(each, exported, dataset))
+        tell(_summary(each, exported, dataset))
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        tell(f"note: {note}", sys.stderr)
 
 
 class _Told:

@@ -20,7 +20,7 @@ from dataminer.db import schema
 from dataminer.db.connection import no_database
 from dataminer.db.enums import SourceType
 from dataminer.errors import ConfigError, DatabaseError, DataminerError, TransientError
-from dataminer.ingest.parse import inert, printable
+from dataminer.ingest.parse import printable
 from dataminer.ingest.search import Asked, look_up
 from dataminer.ingest.sources import Collected, LookUp, Source, collect
 from dataminer.stages.gate import YOUTUBE, Paused
@@ -28,6 +28,7 @@ from dataminer.store import Store
 from dataminer.sync import meeting, projects, renewal
 from dataminer.sync.budget import FleetGate, is_refusal
 from dataminer.sync.configfiles import files_of, remember
+from dataminer.text import inert, tell
 from dataminer.urls import SourceUrl
 
 _INTERRUPTED = 128 + 2  # as a shell has it for a program that SIGINT ended
@@ -245,7 +246,7 @@ def _preview(names: list[str], found: Collected) -> None:
         sources = _named(found.sources, known.links, project)
         states = [known.state(source.video_id, project) for source in sources]
         for source, state in zip(sources, states, strict=True):
-            print("  ".join(_line(state, source, renewed=source.video_id in renewed)))
+            tell("  ".join(_line(state, source, renewed=source.video_id in renewed)))
         count = Counter(states)
         print(
             f"project {project}: {_videos(len(states) - count['known'])} would be added,"
@@ -292,4 +293,4 @@ def _links(count: int) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    tell(line, sys.stderr)

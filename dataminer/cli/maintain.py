@@ -22,6 +22,7 @@ from dataminer.config import Config
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
 from dataminer.errors import DataminerError, ErrorClass
 from dataminer.store import Store
+from dataminer.text import tell
 
 if TYPE_CHECKING:
     from dataminer.sync.maintenance import Deletion
@@ -77,7 +78,7 @@ def sync(
     settings = settings_of(config, project)
     store = paired(Store(settings.store_path), dry_run=dry_run)
     for line in [] if dry_run else settle_ended(settings.monitor):
-        print(f"dataminer: {line}", file=sys.stderr)
+        tell(f"dataminer: {line}", sys.stderr)
     project = project or of_store(settings)
     report = reconcile(store, project, settings.monitor, deep=deep, dry_run=dry_run)
     if as_json:
@@ -324,7 +325,7 @@ def _delete(plan: Deletion, settings: Config, yes: bool, *, dry_run: bool = Fals
     from dataminer.sync.maintenance import carry_out
 
     for line in plan.summary():
-        print(line)
+        tell(line)
     if dry_run:
         print("Nothing was deleted. Next: the same without --dry-run")
     elif _agreed(yes):
@@ -353,6 +354,6 @@ def _sized(paths: list[Path]) -> list[str]:
 
 def _show(lines: list[str]) -> None:
     for line in lines[:_SHOWN]:
-        print(line)
+        tell(line)
     if len(lines) > _SHOWN:
         print(f"... and {len(lines) - _SHOWN} more")

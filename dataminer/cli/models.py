@@ -13,6 +13,7 @@ from dataminer.cli.options import ConfigFiles
 from dataminer.config import DEFAULT_FILE, Config, load_files
 from dataminer.stages.hub import MODELS_FOLDER, is_model_folder
 from dataminer.stages.weights import fetch, is_there, weights_path, weights_sha256
+from dataminer.text import tell
 
 app = typer.Typer(
     help="Detectors' weights: fetch them where there is a network, for compute nodes without one.",
@@ -84,7 +85,7 @@ def list_weights(
         print(f"no weights in {models}; `dataminer models fetch` gets them", file=sys.stderr)
     width = max((len(name) for name, _, _ in rows), default=0)
     for name, size, digest in rows:
-        print(f"{name:<{width}}  {size / 1e6:9.1f} MB  {digest}")
+        tell(f"{name:<{width}}  {size / 1e6:9.1f} MB  {digest}")
 
 
 def _size(path: Path) -> int:

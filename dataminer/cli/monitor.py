@@ -23,6 +23,7 @@ from dataminer.cli.options import (
 )
 from dataminer.errors import NEXT_STEP, ErrorClass, Kind, kind_of
 from dataminer.store import ANNOTATIONS_FILE, Store
+from dataminer.text import tell
 
 if TYPE_CHECKING:
     from dataminer.sync.retry import Retried
@@ -163,7 +164,7 @@ def retry(
         dry_run=dry_run,
     )
     for line in (*_told(rows), *_before_that(rows)):
-        print(line)
+        tell(line)
     remade = {row.project for row in rows if ANNOTATIONS_FILE in {f.name for f in row.removed}}
     if remade:
         print(f"With them, dedup and detect run again: {', '.join(sorted(map(str, remade)))}")

@@ -12,6 +12,7 @@ import typer
 from dataminer.config import DEFAULT_FILE, Config, load_files
 from dataminer.errors import ConfigError, DatabaseError
 from dataminer.store import Store
+from dataminer.text import tell
 
 Projects = Annotated[
     Optional[list[str]],
@@ -181,4 +182,4 @@ def _projects(names: list[str]) -> str:
 
 
 def _say(line: str) -> None:
-    print(f"dataminer: {line}", file=sys.stderr)
+    tell(f"dataminer: {line}", sys.stderr)

@@ -13,12 +13,14 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from dataminer.files import atomic_write
+from dataminer.text import cut, inert
 
 MOST_FRAMES = 48
 _COLUMNS = 6
 _CELL = (320, 180)  # pixels of a picture on the page
 _GAP, _MARGIN, _CAPTION, _HEADER = 18, 36, 26, 64
 _PAPER, _INK, _FAINT, _MAT = "#ffffff", "#1d1d1f", "#6e6e73", "#f0f0f2"
+_LONGEST = 100  # characters of a text, of which a cell has room for fewer
 # distinct on photographs and with white text on them
 COLOURS = ("#d1343b", "#2269c9", "#1f8a4c", "#b3620a", "#8a3ab9", "#0b7a8a", "#b02a78", "#5a6b1f")
 
@@ -77,7 +79,7 @@ def _read(annotations: Path, most: int) -> _Page:
     shown = spread(images, most)
     headline = f"{_count(len(images), 'frame')}, {_count(len(found), 'object')}"
     if project := dataset["info"].get("project"):
-        headline = f"{_printable(str(project))}: {headline}"
+        headline = f"{_shown(project)}: {headline}"
     if len(shown) < len(images):
         headline += f"; {len(shown)} frames shown"
     names = {category["id"]: category["name"] for category in dataset["categories"]}
@@ -126,7 +128,7 @@ def _draw_box(
     x, y, width, height = (value * scale for value in annotation["bbox"])
     colour = COLOURS[(annotation["category_id"] - 1) % len(COLOURS)]
     draw.rectangle((x, y, max(x + width, x + 2), max(y + height, y + 2)), outline=colour, width=2)
-    label = _printable(names[annotation["category_id"]])
+    label = _shown(names[annotation["category_id"]])
     if "score" in annotation:
         label += f" {annotation['score']:.2f}"
     font = _font(12)
@@ -142,8 +144,8 @@ def _caption(image: Mapping[str, Any]) -> str:
     """Video and time; the video's title if it has one that the font can show."""
     minutes, seconds = divmod(float(image["pts_time"]), 60)
     time = f"{int(minutes)}:{seconds:04.1f}"
-    title = str(image.get("title") or image["video_id"])
-    name = title if _latin(title) else str(image["video_id"])
+    title = cut(str(image.get("title") or image["video_id"]), _LONGEST)
+    name = title if _latin(title) else _shown(image["video_id"])
     font, room = _font(14), _CELL[0] - _font(14).getlength(f"  {time}")
     if font.getlength(name) > room:
         while name and font.getlength(f"{name}...") > room:
@@ -156,8 +158,8 @@ def _latin(text: str) -> bool:
     return text.isprintable() and all(ord(c) < 0x180 for c in unicodedata.normalize("NFC", text))
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
+def _shown(text: Any) -> str:
+    return inert(cut(str(text), _LONGEST))
 
 
 def _font(size: int) -> Any:

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 from dataminer.errors import ConfigError
 from dataminer.ingest import youtube
 from dataminer.signatures import unsigned
+from dataminer.text import inert
 from dataminer.urls import SourceUrl, mask_line
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
@@ -93,11 +94,6 @@ def printable(text: str) -> str:
     if len(text) > _SHOWN_LENGTH:
         text = f"{text[:_SHOWN_LENGTH]}..."
     return inert(text)
-
-
-def inert(text: str) -> str:
-    """Spell out what a terminal would obey or hide: control, escape and bidi characters."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def check_text(text: str) -> None:

@@ -11,9 +11,10 @@ from dataminer.config.models import DownloadConfig, ListFilters
 from dataminer.errors import DataminerError, ErrorClass, TransientError
 from dataminer.ingest import filters as checks
 from dataminer.ingest import youtube
-from dataminer.ingest.parse import InputError, Source, check_text, inert, printable
+from dataminer.ingest.parse import InputError, Source, check_text, printable
 from dataminer.stages.gate import Gate, LocalGate
 from dataminer.stages.ytdlp import base_options, client, stage_error
+from dataminer.text import inert
 from dataminer.urls import SourceUrl
 
 _MAX_TEXT = 500

@@ -20,12 +20,12 @@ from dataminer.ingest.parse import (
     as_video_list,
     check_text,
     find,
-    inert,
     parse,
     printable,
 )
 from dataminer.ingest.youtube import VideoList
 from dataminer.signatures import is_older
+from dataminer.text import inert
 
 __all__ = ["ID_PATTERN", "Collected", "InputError", "Rejected", "Source", "collect", "parse"]
 

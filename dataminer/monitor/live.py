@@ -16,6 +16,7 @@ from dataminer.config import Config, MonitorConfig
 from dataminer.db.tables import NoTables
 from dataminer.errors import DataminerError
 from dataminer.monitor import status
+from dataminer.monitor.console import console_of
 from dataminer.monitor.progress import Progress, Tracker, runs_at_work
 from dataminer.monitor.rates import Rate, paces
 from dataminer.store import Store
@@ -156,11 +157,9 @@ class Watch:
 
 def show(view: View, file: IO[str], width: int | None = None) -> None:
     """Print one view."""
-    from rich.console import Console
-
     from dataminer.monitor.panels import drawn
 
-    Console(file=file, width=width).print(drawn(view))
+    console_of(file, width=width).print(drawn(view))
 
 
 def run(watch: Watch, interval: float, file: IO[str]) -> None:
@@ -173,12 +172,11 @@ def run(watch: Watch, interval: float, file: IO[str]) -> None:
     DataminerError
         When already the first look fails.
     """
-    from rich.console import Console
     from rich.live import Live
 
     from dataminer.monitor.panels import drawn
 
-    console, view = Console(file=file), None
+    console, view = console_of(file), None
     try:
         view = watch.look()
         with Live(drawn(view), console=console, screen=True, auto_refresh=False) as live:

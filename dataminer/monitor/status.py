@@ -14,6 +14,7 @@ from psycopg2.extras import RealDictCursor
 from dataminer import commands, fingerprints
 from dataminer.db.connection import reading
 from dataminer.errors import DataminerError, ErrorClass, advice, kind_of, runnable
+from dataminer.monitor.console import console_of
 from dataminer.sync.budget_sql import PAUSES
 from dataminer.sync.stages import FETCH_AGAIN
 from dataminer.urls import MaskedUrl, masked_row
@@ -227,11 +228,9 @@ def _made_otherwise(
 
 def show(names: Iterable[str], file: IO[str], configs: Iterable[Config] = ()) -> None:
     """Print where projects stand, as a table."""
-    from rich.console import Console
-
-    console = Console(file=file)
+    console = console_of(file)
     if not console.is_terminal and console.width < 120:
-        console = Console(file=file, width=120)
+        console = console_of(file, width=120)
     for part in _tables(snapshot(names, configs)):
         console.print(part)
 

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from dataminer import commands
 from dataminer.monitor import status
+from dataminer.monitor.console import console_of
 from dataminer.monitor.progress import Progress
 from dataminer.monitor.status import Snapshot, by_class, unbroken
 from dataminer.monitor.words import counted, duration, size, videos
@@ -63,10 +64,9 @@ def show(names: Iterable[str], file: IO[str], store: Store, outcome: Outcome) ->
     outcome : Outcome
         What is known of the run.
     """
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(file=file)
+    console = console_of(file)
     for line in summary(status.snapshot(names), store, outcome):
         text = Text(line)
         text.highlight_regex(r"^\S+: [A-Z_]+", "bold")

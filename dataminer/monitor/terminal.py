@@ -18,7 +18,9 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import IO, Any
 
+from dataminer.monitor.console import console_of
 from dataminer.monitor.progress import Progress, Tracker
+from dataminer.text import tell
 
 EACH = 2.0  # seconds between two looks of the block
 FIRST, EACH_LINE = 10.0, 60.0  # seconds until the first line, and between two
@@ -121,7 +123,7 @@ class RunDisplay:
         else:
             from dataminer.monitor.block import plain
 
-            print(f"dataminer: {plain(progress)}", file=sys.stderr, flush=True)
+            tell(f"dataminer: {plain(progress)}", sys.stderr)
 
 
 class _Filter(logging.Filter):
@@ -228,7 +230,7 @@ def _console(file: IO[str], colours: bool) -> Any:
             """Leave the cursor alone: a run that is killed could not bring it back."""
             return False
 
-    return Terminal(file=file, force_terminal=True, no_color=None if colours else True)
+    return console_of(file, Terminal, force_terminal=True, no_color=None if colours else True)
 
 
 def _is_same_terminal() -> bool:

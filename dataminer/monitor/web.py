@@ -26,14 +26,17 @@ from dataminer.monitor.why import find, story
 from dataminer.report import REPORT_FILE
 from dataminer.report.style import policy
 from dataminer.store import Store
+from dataminer.text import shown
 
 ADDRESS = "127.0.0.1"
 _HOSTS = frozenset({"127.0.0.1", "localhost"})  # through a tunnel the port may be another
 _SHOWN = 50  # rows of claims and failures; the list of videos has all
 _LONGEST_TEXT = 200
+_LONGEST_SHOWN = 2000
+_UNFRAMED = "frame-ancestors 'none'"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:;"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    f" base-uri 'none'; form-action 'none'; {_UNFRAMED}"
 )
 _HTML, _JSON = "text/html; charset=utf-8", "application/json"
 _Answer = tuple[str, bytes, str]
@@ -83,7 +86,7 @@ class Site:
             "why.json": lambda: self.why(query.get("video", "").replace("\0", "")),
         }
         if path in asked:
-            return _JSON, json.dumps(asked[path]()).encode(), _POLICY
+            return _JSON, json.dumps(_shown(asked[path]())).encode(), _POLICY
         return self._report(path)
 
     def now(self) -> dict[str, Any]:
@@ -111,7 +114,7 @@ class Site:
             data = (self._store.report(name) / REPORT_FILE).read_bytes()
         except FileNotFoundError:
             return None
-        return _HTML, data, policy()
+        return _HTML, data, f"{policy()}; {_UNFRAMED}"
 
 
 def told(view: View) -> dict[str, Any]:
@@ -130,6 +133,15 @@ def told(view: View) -> dict[str, Any]:
         "at": view.at.isoformat(),
         "trouble": view.trouble,
     }
+
+
+def _shown(value: Any) -> Any:
+    """Return a value whose texts a browser shows as they are: inert, and not endless."""
+    if isinstance(value, dict):
+        return {_shown(key): _shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(item) for item in value]
+    return shown(value, _LONGEST_SHOWN) if isinstance(value, str) else value
 
 
 def _kind(name: str) -> str:
@@ -162,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             found = self.server.site.answer(rest[0], query)
         except (DataminerError, psycopg2.Error) as error:
-            reason = {"error": " ".join(str(error).split()) or type(error).__name__}
+            reason = _shown({"error": " ".join(str(error).split()) or type(error).__name__})
             self._send(HTTPStatus.SERVICE_UNAVAILABLE, _JSON, json.dumps(reason).encode())
             return
         if found is None:

@@ -76,6 +76,8 @@ progress::-moz-progress-bar { background: var(--accent); }
 .filters { display: flex; flex-wrap: wrap; gap: 8px 18px; margin-bottom: 10px; }
 label { font-size: .88rem; color: var(--faint); }
 button.video { border: 0; padding: 0; background: none; color: var(--accent); text-align: left; }
+button.video, #story-title { display: -webkit-box; -webkit-box-orient: vertical;
+  -webkit-line-clamp: 3; overflow: hidden; }
 button.video:hover { text-decoration: underline; }
 td small { display: block; }
 dialog { width: min(860px, calc(100vw - 32px)); max-height: calc(100vh - 48px); overflow: auto;
@@ -123,6 +125,7 @@ const video = (id, title) => {
   const button = make("button", "video", title || id);
   button.type = "button";
   button.dataset.video = id;
+  button.title = title || "";
   return title && title !== id ? make("span", "", button, make("small", "", id)) : button;
 };
 
@@ -265,7 +268,7 @@ const shown = (made) => made === null ? "none made yet" : count(made);
 const story = (told) => {
   const row = told.video, files = told.files, parts = [];
   const size = files.video ? `${files.video} (${count(files.video_bytes)} bytes)` : "none";
-  parts.push(facts([["id", row.video_id], ["status", row.status],
+  parts.push(facts([["id", row.video_id], ["title", row.title], ["status", row.status],
     ["source", `${row.url} (${row.source_type})`], ...times(row), ...trouble(row, told.next_step),
     ["pause", told.pause ? `${told.pause.source}: ${told.pause.reason}` : ""],
     ["warning", row.warning], ["file", size], ["frames", shown(files.frames)]]));

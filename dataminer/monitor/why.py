@@ -16,6 +16,7 @@ from dataminer.batches import logs_of
 from dataminer.db.connection import reading
 from dataminer.errors import DataminerError, ErrorClass, advice, kind_of, runnable
 from dataminer.frames import FRAMES_FILE, read_table
+from dataminer.monitor.console import console_of
 from dataminer.monitor.status import as_json, told_until, unbroken
 from dataminer.stages.gate import place_of
 from dataminer.store import Store
@@ -279,13 +280,13 @@ def _tail(path: Path) -> list[str]:
 
 def show(told: Story, file: IO[str]) -> None:
     """Print a story."""
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.rule import Rule
     from rich.text import Text
 
-    console = Console(file=file)
+    console = console_of(file)
     if not console.is_terminal and console.width < 100:
-        console = Console(file=file, width=100)
+        console = console_of(file, width=100)
     title = Text(told.video["video_id"], style="bold")
     parts: list[Any] = [title.append(f"  {told.video['status']}", _colour(told.video["status"]))]
     parts.append(_facts(_video_facts(told)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,9 @@ from dataminer.files import atomic_write
 from dataminer.preview.histogram import histogram
 from dataminer.preview.measures import Measured, Preview
 from dataminer.preview.strips import Cutter, Shot
+from dataminer.report.markup import text as escape
+from dataminer.report.style import policy
+from dataminer.text import cut
 
 _CSS = """
 :root { color-scheme: light dark; --paper: #f6f6f4; --card: #fff; --ink: #1c1d1f; --faint: #63656b;
@@ -63,7 +65,7 @@ figcaption { font-size: .78rem; line-height: 1.35; color: var(--faint); white-sp
   gap: .2rem 2rem; margin: .5rem 0 0; } dl div { display: flex; gap: .5rem; } dd { margin: 0;
   font-weight: 600; } dt { color: var(--faint); }
 """
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_LONGEST = 200  # characters of a title
 
 
 def write_page(path: Path, preview: Preview) -> None:
@@ -73,11 +75,12 @@ def write_page(path: Path, preview: Preview) -> None:
 
 
 def _page(preview: Preview) -> Iterator[str]:
-    title = f"Thresholds of {preview.project}"
+    title, css = f"Thresholds of {preview.project}", _CSS + _widths(preview)
     yield '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{policy(css, js="")}">\n'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    yield f"<title>{escape(title)}</title>\n<style>{_CSS}</style>\n"
+    yield '<meta name="referrer" content="no-referrer">\n'
+    yield f"<title>{escape(title)}</title>\n<style>{css}</style>\n"
     yield f"<header><h1>{escape(title)}</h1>\n{_lead(preview)}</header>\n"
     yield _overview(preview)
     cutter = Cutter(preview)
@@ -122,24 +125,38 @@ def _overview(preview: Preview) -> str:
 
 def _bar(preview: Preview) -> str:
     """One bar of all frames: those that pass, then those that fail each threshold first."""
-    first = _first(preview)
-    kept = preview.frames - sum(first)
-    parts = [_part("kept", f"pass: {kept:,}", kept, preview.frames)]
-    for measured, count in zip(preview.measured, first, strict=True):
+    kept, *first = _parts(preview)
+    parts = [_part(0, f"pass: {kept:,}", kept, preview.frames)]
+    for place, (measured, count) in enumerate(zip(preview.measured, first, strict=True), start=1):
         name = escape(measured.threshold.rejects)
-        parts.append(_part("", f"{name}: {count:,}", count, preview.frames))
+        parts.append(_part(place, f"{name}: {count:,}", count, preview.frames))
     told = "all pass"
     if kept < preview.frames:
         told = f"{_percent(kept, preview.frames)} pass; the others by the threshold they fail first"
     return f'<div class="bar">{"".join(parts)}</div><p class="faint">{told}</p>'
 
 
-def _part(kind: str, title: str, count: int, whole: int) -> str:
+def _part(place: int, title: str, count: int, whole: int) -> str:
     if not count:
         return ""
-    share = 100 * count / whole
-    label = f"&ensp;{title}" if share > 12 else ""
-    return f'<div class="{kind}" style="width:{share:.3f}%" title="{title}">{label}</div>'
+    label = f"&ensp;{title}" if count > 0.12 * whole else ""
+    kind = "part0 kept" if place == 0 else f"part{place}"
+    return f'<div class="{kind}" title="{title}">{label}</div>'
+
+
+def _widths(preview: Preview) -> str:
+    """Return how wide the parts of the bar are, as rules: no style attribute is obeyed."""
+    return "".join(
+        f".part{place} {{ width: {100 * count / preview.frames:.3f}%; }}\n"
+        for place, count in enumerate(_parts(preview))
+        if count
+    )
+
+
+def _parts(preview: Preview) -> list[int]:
+    """Return how many frames pass, and how many fail each threshold first."""
+    first = _first(preview)
+    return [preview.frames - sum(first), *first]
 
 
 def _first(preview: Preview) -> list[int]:
@@ -211,7 +228,7 @@ def _strip(kind: str, title: str, shots: Sequence[Shot]) -> str:
 
 def _figure(shot: Shot) -> str:
     minutes, seconds = divmod(shot.seconds, 60)
-    name = escape(shot.title or shot.video_id)
+    name = escape(cut(shot.title or shot.video_id, _LONGEST))
     time = f"{int(minutes)}:{seconds:04.1f}"
     where = f"{name}, {time}"
     if shot.picture:

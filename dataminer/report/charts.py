@@ -187,8 +187,11 @@ def heat(
     return _svg(label, float(width), float(height), frame, *paths)
 
 
-def bars(rows: Iterable[tuple[str, float, str, str | None]], label: str) -> Html:
-    """Draw a bar a row; each is (name, value, the value in words, colour or None)."""
+def bars(rows: Iterable[tuple[str, float, str, str]], label: str) -> Html:
+    """Draw a bar a row; each is (name, value, the value in words, kind).
+
+    The kind gives the bar its colour: ``"bad"``, ``"rest"``, a colour in hexadecimal digits, or "".
+    """
     listed = list(rows)
     most = max((value for _, value, _, _ in listed), default=0) or 1
     return tag(
@@ -199,19 +202,22 @@ def bars(rows: Iterable[tuple[str, float, str, str | None]], label: str) -> Html
                 tag("dt", name),
                 tag(
                     "dd",
-                    tag(
-                        "i",
-                        style=f"width:{max(100 * value / most, 0.5):.2f}%"
-                        + (f";background:{colour}" if colour else ""),
-                    ),
+                    _bar(max(value / most, 0.005), kind),
                     tag("b", told),
                 ),
             )
-            for name, value, told, colour in listed
+            for name, value, told, kind in listed
         ),
         class_="bars",
         aria_label=label,
     )
+
+
+def _bar(share: float, kind: str) -> Html:
+    colour = kind if kind.startswith("#") else None
+    full = tag("rect", width="100%", height="100%", rx=3, fill=colour)
+    class_ = "bar" if colour else f"bar {kind}".strip()
+    return tag("svg", full, width=f"{share:.2%}", class_=class_, aria_hidden="true")
 
 
 def short(value: float) -> str:

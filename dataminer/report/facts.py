@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from dataminer.text import cut
 from dataminer.urls import SourceUrl
 
 Costs = dict[str, dict[str, Any]]
@@ -49,8 +50,7 @@ class Video:
     @property
     def name(self) -> str:
         """Its title, cut where it is very long; its id where it has none."""
-        title = self.title or self.video_id
-        return title if len(title) <= _LONGEST else f"{title[:_LONGEST]}…"
+        return cut(self.title or self.video_id, _LONGEST)
 
     @property
     def failed(self) -> bool:

@@ -20,10 +20,12 @@ from dataminer.export.contact_sheet import spread
 from dataminer.frames import FRAMES_FILE, read_meta, read_table
 from dataminer.stages.filter import METRICS, THRESHOLDS, first_failed
 from dataminer.store import Store
+from dataminer.text import cut
 
 SCORES_FILE = "scores.parquet"
 _CANDIDATES = 400  # examples to choose from, for each reason
 _PER_VIDEO = 2  # of them at least from each video
+_LONGEST = 60  # characters of a score's name, or of a reason
 _COLUMNS = ["frame_index", "file_name", "pts_time", *METRICS]
 
 
@@ -221,11 +223,11 @@ def _add_scores(
         for row, score in zip(rows, scores[field_.name].to_pylist(), strict=True):
             if row is not None and score is not None:
                 column[row] = score
-        values[field_.name] = column
+        values[cut(field_.name, _LONGEST)] = column
     if "rejected" in scores.schema.names:
         for row, reason in zip(rows, scores["rejected"].to_pylist(), strict=True):
             if row is not None and reason and not reasons[row]:
-                reasons[row] = str(reason)
+                reasons[row] = cut(str(reason), _LONGEST)
 
 
 def _examples(

@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterable
 from typing import Any
 
+from dataminer.text import inert_lines, shown
+
 
 class Html(str):
     """Text that is markup already, and is taken as it is."""
@@ -13,22 +15,16 @@ class Html(str):
     __slots__ = ()
 
 
+_MOST = 2000
 # elements without an end tag
 _VOID = frozenset({"br", "img", "link", "meta"})
 
 
 def text(value: Any) -> Html:
-    """Return a value as text of a page: escaped, and without characters that cannot be shown.
-
-    Control characters and marks that turn the direction of writing become U+FFFD; markup
-    (:class:`Html`) is returned as it is.
-    """
+    """Return a value as text of a page, escaped and inert; markup is returned as it is."""
     if isinstance(value, Html):
         return value
-    plain = str(value)
-    if not plain.isprintable():
-        plain = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in plain)
-    return Html(html.escape(plain, quote=True))
+    return Html(html.escape(inert_lines(str(value)), quote=True))
 
 
 def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
@@ -39,7 +35,8 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
     name : str
         Of the element.
     *children
-        What it holds: markup, anything else as text; None is left out.
+        What it holds: markup, anything else as text of at most ``_MOST`` characters; None is left
+        out.
     **attributes
         A trailing underscore is dropped (``class_``), others become hyphens. None and False are
         left out, True is an attribute without a value, floats keep two decimals.
@@ -52,7 +49,11 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
 
 def join(parts: Iterable[Any]) -> Html:
     """Return parts one after the other."""
-    return Html("".join(text(part) for part in parts if part is not None))
+    return Html("".join(_child(part) for part in parts if part is not None))
+
+
+def _child(part: Any) -> Html:
+    return part if isinstance(part, Html) else text(shown(str(part), _MOST))
 
 
 def number(value: float) -> str:

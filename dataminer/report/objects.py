@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from dataminer.export.contact_sheet import spread
 from dataminer.report.frames import Shot
 from dataminer.store import ANNOTATIONS_FILE
+from dataminer.text import cut
 
+_LONGEST = 64  # characters of a class name or an id: a page of many boxes shall stay small
 _EMPTY_SHARE = 6  # one in so many of the examples shows a frame in which nothing was found
 
 
@@ -95,7 +97,10 @@ def read_objects(detect_dir: Path, most: int) -> Objects | None:
     annotations = dataset["annotations"]
     return Objects(
         info=dataset.get("info") or {},
-        names={category["id"]: str(category["name"]) for category in dataset["categories"]},
+        names={
+            category["id"]: cut(str(category["name"]), _LONGEST)
+            for category in dataset["categories"]
+        },
         images=Counter(str(image.get("video_id", "")) for image in images.values()),
         per_video=Counter(str(images[a["image_id"]].get("video_id", "")) for a in annotations),
         per_class=Counter(annotation["category_id"] for annotation in annotations),
@@ -134,7 +139,7 @@ def _examples(
 
 def _drawn(image: Mapping[str, Any], boxes: list[dict[str, Any]]) -> Drawn:
     shot = Shot(
-        str(image.get("video_id", "")),
+        cut(str(image.get("video_id", "")), _LONGEST),
         str(image["file_name"]),
         int(image.get("frame_index", 0)),
         float(image.get("pts_time", 0.0)),

@@ -14,6 +14,7 @@ from dataminer.report.costs import Cost
 from dataminer.report.facts import Video
 from dataminer.report.gather import Findings
 from dataminer.report.markup import Html, join, tag, text
+from dataminer.text import cut
 
 _ROWS = 200  # of a table; of a larger project the rest is counted
 _PAGE = 15
@@ -171,7 +172,9 @@ def _video_row(video: Video, found: Findings) -> list[Any]:
     )
     if video.failed:
         status = tag("span", f"failed: {video.error_class or 'unknown'}", class_="bad")
-    warning = tag("small", tag("br"), video.warning[:_LONGEST_REASON]) if video.warning else None
+    warning = (
+        tag("small", tag("br"), cut(video.warning, _LONGEST_REASON)) if video.warning else None
+    )
     return [join([named(video), warning]), status, *numbers, *["–"] * (4 - len(numbers))]
 
 
@@ -233,7 +236,7 @@ def _next_step(name: str, which: str, project: str) -> str:
 def _reason(video: Video, project: str) -> tuple[str, str]:
     reason, _, step = (video.error or "").partition(" Next: ")
     step = step or _next_step(video.error_class or "", video.video_id, project)
-    return reason[:_LONGEST_REASON], step[:_LONGEST_REASON]
+    return cut(reason, _LONGEST_REASON), cut(step, _LONGEST_REASON)
 
 
 # ---- cost, settings ----------------------------------------------------------------------------
@@ -256,7 +259,7 @@ def cost(found: Findings) -> Html:
         for part in found.costs
     ]
     bars = [
-        (part.stage, part.cpu_seconds, f"{duration(part.cpu_seconds)} CPU", None)
+        (part.stage, part.cpu_seconds, f"{duration(part.cpu_seconds)} CPU", "")
         for part in found.costs
     ]
     headings = ["stage", "results", "wall, summed", "CPU, summed", "slowest", "most memory"]

@@ -16,9 +16,13 @@ from dataminer.report.merged import Group
 from dataminer.report.objects import Drawn, Objects
 from dataminer.report.overview import not_run, section
 from dataminer.report.thumbs import Thumbnails
+from dataminer.text import cut
 
 _CLASSES = 40
 _BOXES = 40  # drawn in one picture, the surest
+_MODEL = 200  # characters of a model's name in a sentence
+_CLASSES_TOLD = 400  # characters of the classes in a picture, for those who do not see it
+_LABEL = 24  # characters of a class in a picture
 _SMALL, _MIDDLE, _LARGE = 200, 260, 380  # pixels
 _WORDS = {
     "sharpness": "share of coarse detail that is there finely too",
@@ -49,8 +53,8 @@ def quality(found: Findings) -> Html:
         plots.append(tag("figure", caption, chart))
     key = tag(
         "p",
-        tag("span", tag("i", style="background:var(--accent)"), "passed the filter"),
-        tag("span", tag("i", style="background:var(--badsoft)"), "left out, for whatever reason"),
+        tag("span", tag("i", class_="kept"), "passed the filter"),
+        tag("span", tag("i", class_="dropped"), "left out, for whatever reason"),
         class_="key",
     )
     lead = "Each frame was measured once, when it was taken out; dashed lines are the thresholds."
@@ -63,10 +67,7 @@ def left_out(found: Findings, thumbs: Thumbnails) -> Html:
     judged = sum(frames.extracted[video_id] for video_id in frames.passed)
     if not reasons:
         return section("dropped", "Left out", f"None of {judged:,} frames was left out.")
-    bars = [
-        (reason, count, f"{count:,} frames", "var(--bad)")
-        for reason, count in reasons.most_common()
-    ]
+    bars = [(reason, count, f"{count:,} frames", "bad") for reason, count in reasons.most_common()]
     strips = []
     for reason, count in reasons.most_common():
         shots = [_figure(shot, found.facts, thumbs, _SMALL) for shot in frames.dropped[reason]]
@@ -148,7 +149,7 @@ def objects(found: Findings, thumbs: Thumbnails) -> Html:
     having = int((detected.per_frame > 0).sum())
     lead = (
         f"{len(detected.boxes):,} objects in {having:,} of {frames:,} unique frames, found by"
-        f" {detected.info.get('model', 'the model')}."
+        f" {cut(str(detected.info.get('model', 'the model')), _MODEL)}."
     )
     project = found.facts.project
     shown = [_drawn(drawn, found, thumbs, project) for drawn in detected.examples]
@@ -163,14 +164,14 @@ def objects(found: Findings, thumbs: Thumbnails) -> Html:
     )
 
 
-def _classes(detected: Objects) -> list[tuple[str, float, str, str | None]]:
+def _classes(detected: Objects) -> list[tuple[str, float, str, str]]:
     counted = detected.per_class.most_common()
-    rows: list[tuple[str, float, str, str | None]] = [
+    rows: list[tuple[str, float, str, str]] = [
         (detected.names.get(number, str(number)), count, f"{count:,}", colour(number))
         for number, count in counted[:_CLASSES]
     ]
     if rest := sum(count for _, count in counted[_CLASSES:]):
-        rows.append((f"{len(counted) - _CLASSES} more classes", rest, f"{rest:,}", "var(--faint)"))
+        rows.append((f"{len(counted) - _CLASSES} more classes", rest, f"{rest:,}", "rest"))
     never = sorted(set(detected.names) - set(detected.per_class))
     if never and len(never) <= _CLASSES:
         rows += [(detected.names[number], 0, "none", colour(number)) for number in never]
@@ -227,15 +228,17 @@ def _plot(name: str, chart: Html) -> Html:
 
 def _drawn(drawn: Drawn, found: Findings, thumbs: Thumbnails, project: str) -> Html:
     assert found.objects
-    names = found.objects.names
+    names, size = found.objects.names, drawn.height / 17
     boxes = tag(
         "svg",
         # the surest last, so that it lies on top
-        *(_box(box, names, drawn.height / 17) for box in reversed(drawn.boxes[:_BOXES])),
+        *(_box(box, names, size) for box in reversed(drawn.boxes[:_BOXES])),
         viewbox=f"0 0 {drawn.width} {drawn.height}",
+        font_size=size,
         aria_hidden="true",
     )
     told = ", ".join(sorted({names.get(box["category_id"], "?") for box in drawn.boxes}))
+    told = cut(told, _CLASSES_TOLD)
     picture = _picture(
         drawn.shot, thumbs.of_dataset(project, drawn.shot, _LARGE), boxes, told or "no objects"
     )
@@ -249,12 +252,12 @@ def _drawn(drawn: Drawn, found: Findings, thumbs: Thumbnails, project: str) -> H
 def _box(box: dict[str, Any], names: dict[int, str], size: float) -> Html:
     """A box with its class; the score shows where the pointer rests."""
     x, y, width, height = (float(value) for value in box["bbox"])
-    name, stroke = names.get(box["category_id"], "?"), colour(box["category_id"])
+    name, drawn = names.get(box["category_id"], "?"), colour(box["category_id"])
     title = tag("title", f"{name} {box['score']:.2f}" if "score" in box else name)
-    rect = tag("rect", title, x=x, y=y, width=width, height=height, stroke=stroke)
+    rect = tag("rect", title, x=x, y=y, width=width, height=height)
     above = y - 0.3 * size if y > 1.2 * size else y + height + size
-    style = f"font-size:{size:.1f}px;fill:{stroke}"
-    return join([rect, tag("text", name, x=x, y=above, style=style)])
+    label = tag("text", cut(name, _LABEL), x=x, y=above)
+    return tag("g", rect, label, fill=drawn, stroke=drawn)
 
 
 # ---- small parts -------------------------------------------------------------------------------
@@ -272,8 +275,9 @@ def _picture(shot: Shot, uri: str | None, over: Html | None = None, told: str = 
 
 
 def _caption(name: str, shot: Shot, note: str) -> Html:
-    told = f"{name} {clock(shot.pts_time)}".strip()
-    return tag("figcaption", tag("span", told, title=told), tag("b", note) if note else None)
+    time = clock(shot.pts_time)
+    named = tag("span", tag("bdi", name), f" {time}", title=f"{name} {time}".strip())
+    return tag("figcaption", named, tag("b", note) if note else None)
 
 
 def _named(facts: Facts, shot: Shot) -> str:

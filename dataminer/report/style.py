@@ -29,6 +29,7 @@ h3 { font-size: 1rem; margin: 1.8rem 0 .6rem; }
   margin: 0; font-weight: 600; }
 p { margin: .3rem 0; } .lead, .none, figcaption, .faint, small { color: var(--faint); }
 .lead { max-width: 46rem; margin-bottom: 1.1rem; }
+a, b, bdi, code, small, span { unicode-bidi: isolate; }
 a { color: var(--accent); } code { font: .9em ui-monospace, "SF Mono", Menlo, "DejaVu Sans Mono",
   monospace;
   background: var(--mat); padding: .1em .35em; border-radius: 4px; }
@@ -54,7 +55,7 @@ nav a:hover, nav a:focus-visible { color: var(--accent); }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 16px;
   padding: 26px 28px 30px; margin: 22px 0; }
 footer { color: var(--faint); font-size: .85rem; padding-top: 8px; padding-bottom: 48px; }
-svg { display: block; width: 100%; height: auto; }
+svg:not(.bar) { display: block; width: 100%; height: auto; }
 svg text { fill: var(--faint); font-size: 11px; }
 svg .kept { fill: var(--accent); } svg .dropped { fill: var(--badsoft); }
 svg .axis { stroke: var(--line); fill: none; } svg path.limit { stroke: var(--bad); fill: none;
@@ -73,7 +74,7 @@ svg .h5 { opacity: .82; }
 .grid > figure, .shots > figure { margin: 0; } .grid figcaption { font-size: .88rem; }
 .grid figcaption b { color: var(--ink); font-weight: 600; }
 .key i { display: inline-block; width: .75em; height: .75em; border-radius: 2px; margin: 0 .4em 0
-  0; }
+  0; } .key .kept { background: var(--accent); } .key .dropped { background: var(--badsoft); }
 .key span { margin-right: 1.2em; font-size: .88rem; color: var(--faint); }
 .shots { display: grid; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr)); gap: 14px;
   margin: .6rem 0; }
@@ -90,7 +91,8 @@ svg .h5 { opacity: .82; }
 .pic img, .pic svg { position: absolute; inset: 0; width: 100%; height: 100%; object-fit:
   contain; }
 .pic svg rect { fill: transparent; stroke-width: 2; vector-effect: non-scaling-stroke; }
-.pic svg text { paint-order: stroke; stroke: #fff; stroke-width: .25em; font-weight: 700; }
+.pic svg text { fill: inherit; font-size: inherit; paint-order: stroke; stroke: #fff;
+  stroke-width: .25em; font-weight: 700; }
 .groups { display: grid; gap: 0 32px;
   grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); }
 .group { display: grid; grid-template-columns: 170px 1fr; gap: 18px; padding: 14px
@@ -112,7 +114,8 @@ td.n, th.n { text-align: right; white-space: nowrap; } td.title { min-width: 14r
   1fr;
   gap: 12px; align-items: center; padding: 2px 0; font-size: .9rem; }
 .bars dd { margin: 0; display: flex; align-items: center; gap: 8px; padding-right: 7rem; }
-.bars i { height: .85rem; background: var(--accent); border-radius: 3px; flex: none; }
+.bars .bar { height: .85rem; fill: var(--accent); flex: none; }
+.bars .bar.bad { fill: var(--bad); } .bars .bar.rest { fill: var(--faint); }
 .bars b { font-weight: 500; color: var(--faint); white-space: nowrap; }
 .bad { color: var(--bad); } .warn { color: var(--warn); } .good { color: var(--good); }
 dl.facts { display: grid; grid-template-columns: minmax(120px, 220px) 1fr; gap: 4px 18px;
@@ -131,7 +134,7 @@ button { cursor: pointer; } button:disabled { opacity: .4; cursor: default; }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 @media (max-width: 640px) { section { padding: 20px 16px; } .groups { grid-template-columns: 1fr; }
  .group { grid-template-columns: 1fr; }
-  .bars div { grid-template-columns: 90px 1fr; } .bars dd { padding-right: 4.5rem; }
+  .bars div { grid-template-columns: 90px 1fr; }
   header, main, footer, nav > div { padding-left: 14px; padding-right: 14px; } }
 @media print { nav, .pager { display: none; } section { break-inside: avoid; } }
 """
@@ -162,10 +165,22 @@ for (const list of document.querySelectorAll("[data-page]")) {
 """
 
 
-def policy() -> str:
-    """Return the Content-Security-Policy of a report: nothing but what is in the page itself."""
-    digest = base64.b64encode(hashlib.sha256(JS.encode()).digest()).decode()
+def policy(css: str = CSS, js: str = JS) -> str:
+    """Return the Content-Security-Policy of a page: nothing but what is in the page itself.
+
+    Parameters
+    ----------
+    css, js : str
+        What the page's ``style`` and ``script`` hold; others are ignored by the browser, as are
+        attributes for style and events.
+    """
     return (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {_source(css)}; script-src {_source(js)};"
+        " base-uri 'none'; form-action 'none'"
     )
+
+
+def _source(code: str) -> str:
+    if not code:
+        return "'none'"
+    return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"

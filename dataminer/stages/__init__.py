@@ -19,7 +19,7 @@ VERSIONS = {
     "dedup": 3,
     "detect": 3,
     "annotations": 2,  # how shards are put together; no model looks again
-    "report": 2,
+    "report": 3,
 }
 
 

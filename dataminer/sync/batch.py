@@ -45,6 +45,7 @@ from dataminer.sync.late_batches import LateBatches
 from dataminer.sync.stages import STAGES, Stage
 from dataminer.sync.together import Gathered, Together
 from dataminer.sync.work import Busy, Deleted
+from dataminer.text import tell
 
 log = logging.getLogger(__name__)
 
@@ -425,9 +426,9 @@ class _Run:
         for ending in (Ending.PASSING, Ending.PAUSED):
             for line in by_ending.pop(ending, ()):
                 what, _, _ = line.partition(" Next: ")  # which the end of the run tells
-                print(f"dataminer: waits for the next run: {what}", file=sys.stderr)
+                tell(f"dataminer: waits for the next run: {what}", sys.stderr)
         for line in by_ending.pop(Ending.GONE, ()):
-            print(f"dataminer: passed over: {line}", file=sys.stderr)
+            tell(f"dataminer: passed over: {line}", sys.stderr)
         lines = [line for lines in by_ending.values() for line in lines]
         if lines:
             more = f" (and {len(lines) - 1} more, see the log)" if len(lines) > 1 else ""

@@ -36,6 +36,7 @@ from dataminer.sync import budget, chosen, claims, projects, results, shards, st
 from dataminer.sync import sql as statements
 from dataminer.sync.heartbeat import Interrupted, interruptible
 from dataminer.sync.work import ALONE, Deleted, Keeper, Outcome, Work, perform_described
+from dataminer.text import inert_lines, tell
 from dataminer.urls import SourceUrl, mask_text
 
 log = logging.getLogger("dataminer")
@@ -92,7 +93,7 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         video_id = _VIDEO.get()
         record.about = f"{video_id}: " if video_id else ""
-        return mask_text(super().format(record))
+        return inert_lines(mask_text(super().format(record)))
 
 
 @contextmanager
@@ -188,7 +189,8 @@ def logged(path: str, own_logs: Path | None = None) -> Iterator[None]:
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         log.exception("failed")
-        message = mask_text(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        message = inert_lines(mask_text(message))
         sys.exit(f"dataminer: {message[:_LONGEST_MESSAGE]}; {path} has all of it")
     finally:
         for one in handlers:
@@ -712,9 +714,9 @@ def _tell_failure(video_id: str, outcome: Outcome, names: Iterable[str]) -> None
     """Let the run's own output name a failure that does not stop it."""
     error = runnable(outcome.columns.get("error") or "", video_id, names)
     if outcome.status == VideoStatus.FAILED:
-        print(f"dataminer: video {video_id} FAILED: {error}", file=sys.stderr)
+        tell(f"dataminer: video {video_id} FAILED: {error}", sys.stderr)
     elif error:
-        print(f"dataminer: video {video_id} keeps the frames that it has: {error}", file=sys.stderr)
+        tell(f"dataminer: video {video_id} keeps the frames that it has: {error}", sys.stderr)
 
 
 def _source_of(video_id: str) -> tuple[SourceUrl, bool]:

@@ -12,6 +12,7 @@ from dataminer.sync import pairing
 from dataminer.sync import projects as project_rows
 from dataminer.sync.dead_jobs import settle_ended
 from dataminer.sync.recover import recover_stale
+from dataminer.text import tell
 
 
 def bring_up_to_date(projects: Iterable[str], settings: MonitorConfig, store: Store) -> None:
@@ -37,5 +38,5 @@ def bring_up_to_date(projects: Iterable[str], settings: MonitorConfig, store: St
     schema.upgrade()
     for line in (pairing.settle(store), *settle_ended(settings), *recover_stale(settings)):
         if line:
-            print(f"dataminer: {line}", file=sys.stderr)
+            tell(f"dataminer: {line}", sys.stderr)
     project_rows.refresh_named(projects)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
@@ -10,12 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -33,6 +28,7 @@ from dataminer.sync import projects, stages
 from dataminer.sync.claims import owner_name
 from dataminer.sync.report import facts
 from tests.support.fixtures_browser import Opened
+from tests.support.live_page import Served, serving
 from tests.support.paths import ROOT
 from tests.support.postgres import execute, fresh_database
 from tests.support.report_project import draw_pictures, make_project
@@ -59,55 +55,6 @@ def fill(database: str) -> str:
     execute(database, f"UPDATE videos SET title = $${TITLE}$$ WHERE video_id = 'v2'")
     projects.refresh([project])
     return database
-
-
-@dataclass
-class Served:
-    """A live page at work, and its files."""
-
-    url: str
-    store: Store
-
-    @property
-    def port(self) -> int:
-        return urlsplit(self.url).port or 0
-
-    @property
-    def root(self) -> str:
-        return urlsplit(self.url).path
-
-    def ask(
-        self, path: str, host: str | None = None, method: str = "GET"
-    ) -> tuple[int, dict[str, str], bytes]:
-        """Send a request as it is, and return status, headers and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            connection.putrequest(method, path, skip_host=True)
-            if host != "":
-                connection.putheader("Host", host or f"127.0.0.1:{self.port}")
-            connection.endheaders()
-            answer = connection.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read()
-        finally:
-            connection.close()
-
-    def json(self, path: str) -> dict:
-        status, _, body = self.ask(self.root + path)
-        assert status == 200, body
-        return json.loads(body)
-
-
-@contextmanager
-def serving(store: Store) -> Iterator[Served]:
-    """Serve the project's live page."""
-    watch = Watch(["birds"], MonitorConfig(), read_only=True)
-    server = web.serve(web.Site(watch, ["birds"], store, interval=0.2))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield Served(web.url_of(server), store)
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture

@@ -1,0 +1,64 @@
+"""What strangers wrote, as it is shown: in a terminal, in a log, in an error."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import unicodedata
+
+import pytest
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from dataminer.errors import DataminerError
+from dataminer.monitor.console import console_of
+from dataminer.sync.jobs import _Formatter
+from dataminer.text import cut, inert, inert_lines, shown, tell
+
+ESCAPE, TITLE = "\x1b[2J", "\x1b]0;taken over\x07"
+STEERING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+
+
+def test_each_character_that_steers_is_spelled_out_and_no_other_is_touched():
+    for code in range(sys.maxunicode + 1):
+        c = chr(code)
+        assert (inert(c) == c) == (c == " " or unicodedata.category(c) not in STEERING)
+        assert inert(c).isprintable()
+    assert inert("a\u3000b é 鳥 🐦\n") == "a\\u3000b é 鳥 🐦\\n"
+    assert inert_lines("a\r\n\tb\x9b") == "a\\r\n\tb\\x9b"
+
+
+@pytest.mark.parametrize(("most", "expected"), [(3, "abc"), (2, "a…"), (9, "abc")])
+def test_a_text_is_cut(most: int, expected: str):
+    assert cut("abc", most) == expected
+
+
+def test_what_is_shown_is_inert_and_not_endless():
+    assert shown("\0" * 10, 12) == r"\x00\x00\x0…"
+
+
+@pytest.mark.parametrize("text", [ESCAPE, TITLE, "\x9b1A", "\u202e", "\ud800"])
+def test_errors_logs_and_lines_steer_no_terminal(text: str, capsys: pytest.CaptureFixture[str]):
+    error = DataminerError(f"{text} is not there", f"look at {text}")
+    record = logging.LogRecord("x", logging.ERROR, "x", 1, "said %s", (text,), None)
+    tell(text)
+    for written in (str(error), error.message, *error.args, capsys.readouterr().out):
+        assert inert_lines(written) == written
+    assert inert(text) in _Formatter().format(record)
+
+
+def test_a_console_obeys_us_and_nobody_else():
+    file = io.StringIO()
+    console = console_of(file, width=30, force_terminal=True, color_system="standard")
+    table = Table(title=f"[red]t[/red]{ESCAPE}")
+    table.add_column("text", overflow="fold")
+    table.add_row(Text(f"{TITLE}abc", style="red"))
+    with Live(table, console=console, auto_refresh=False):
+        pass
+    written = file.getvalue()
+    assert r"\x1b]0;taken" in written
+    assert r"\x1b[2J" in written
+    assert "overabc" in written, "what is spelled out has room"
+    assert (ESCAPE in written, TITLE in written, "\x1b[31m" in written) == (False, False, True)
