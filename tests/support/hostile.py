@@ -34,8 +34,9 @@ STEERING = (
     "\x1b[31m\x1b[2J\x1b]0;taken over\x07\x1b]8;;https://evil.example\x1b\\\x9b1A\x9d0;x\x9c"
 )
 _LONG = 100_000 * "W"
-TEXT = f"{STEERING}{_MARKUP}{_LONG}"
-SHORT = f"{STEERING}{_MARKUP}"
+_QUOTES = "'\"onfocus=ran=1 autofocus "  # first, because long texts are cut
+SHORT = f"{_QUOTES}{STEERING}{_MARKUP}"
+TEXT = f"{SHORT}{_LONG}"
 # What JSON can hold beyond that, and neither a database nor Parquet
 JSON_TEXT = f"\0\ud800{TEXT}"
 FILE_NAME = "'\"><img src=x onerror=alert(1)>\u202e&amp; \n.jpg"
