@@ -26,15 +26,12 @@ def console_of(file: IO[str], kind: type[Any] | None = None, **options: Any) -> 
 
     class Inert(kind or Console):  # type: ignore[misc]
         def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
-            if isinstance(renderable, Text) and (plain := inert_lines(renderable.plain)):
-                # before the lines are broken, so that each has room
+            if isinstance(renderable, Text) and not renderable.plain.isprintable():
+                # before lines are broken, so that what is spelled out has room
                 renderable = renderable.copy()
-                renderable.plain = plain
+                renderable.plain = inert_lines(renderable.plain)
             for segment in super().render(renderable, options):
-                yield (
-                    segment
-                    if segment.control
-                    else Segment(inert_lines(segment.text), segment.style)
-                )
+                shown = segment.control or segment.text.isprintable()
+                yield segment if shown else Segment(inert_lines(segment.text), segment.style)
 
     return Inert(file=file, **options)
