@@ -12,7 +12,7 @@ from dataminer.errors import ErrorClass, PermanentError
 
 
 class Scope(IntEnum):
-    """How far inside an address lies: from one, only the same and those further out are open."""
+    """How far inside an address lies."""
 
     PUBLIC = 0
     PRIVATE = 1
@@ -21,16 +21,37 @@ class Scope(IntEnum):
     """Link-local and metadata services of clouds, multicast, reserved: no video is ever there."""
 
 
-# RFC 1918, RFC 6598 (carriers, and virtual private networks), RFC 4193
-_PRIVATE = [
-    ip_network(text)
-    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
-]
-# of Azure, Alibaba, Oracle and AWS over IPv6; 169.254.169.254 of the others is link-local
-_METADATA = {
-    ip_address(text)
-    for text in ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254")
+# What IANA's registries of special-purpose addresses name, and what else is no place on the
+# internet (multicast, RFC 3879, RFC 4291, RFC 2765); the narrowest network decides. Python's own
+# table follows its version: 3.11 counts many of these as public.
+_SCOPES = {
+    Scope.PUBLIC: """
+        0.0.0.0/0 192.0.0.9/32 192.0.0.10/32
+        2000::/3 2001:1::1/128 2001:1::2/128 2001:1::3/128 2001:3::/32 2001:4:112::/48 2001:20::/28
+        2001:30::/28
+    """,
+    Scope.PRIVATE: """
+        10.0.0.0/8 100.64.0.0/10 172.16.0.0/12 192.168.0.0/16
+        64:ff9b:1::/48 fc00::/7 fec0::/10
+    """,
+    Scope.LOOPBACK: "127.0.0.0/8 ::1/128",
+    Scope.FORBIDDEN: """
+        0.0.0.0/8 169.254.0.0/16 192.0.0.0/24 192.0.2.0/24 192.88.99.0/24 198.18.0.0/15
+        198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4
+        ::/0 2001::/23 2001:db8::/32 3fff::/20
+    """,
 }
+# of Azure, Alibaba, Oracle, and AWS and Google over IPv6; 169.254.169.254 of the others is
+# link-local
+_METADATA = "168.63.129.16 100.100.100.200 192.0.0.192 fd00:ec2::254 fd20:ce::254"
+_NETWORKS = sorted(
+    (
+        (ip_network(text), scope)
+        for scope, texts in [*_SCOPES.items(), (Scope.FORBIDDEN, _METADATA)]
+        for text in texts.split()
+    ),
+    key=lambda known: -known[0].prefixlen,
+)
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 
 
@@ -43,21 +64,15 @@ def scope_of(place: tuple[Any, ...]) -> Scope:
         As :func:`socket.getaddrinfo` gives it: an address in digits, a port, and more.
     """
     address = _unwrapped(ip_address(str(place[0]).partition("%")[0]))
-    if address in _METADATA:
-        return Scope.FORBIDDEN
-    if address.is_loopback:
-        return Scope.LOOPBACK
-    if any(address in network for network in _PRIVATE):
-        return Scope.PRIVATE
-    if address.is_global and not address.is_multicast:
-        return Scope.PUBLIC
-    return Scope.FORBIDDEN
+    return next(scope for network, scope in _NETWORKS if address in network)
 
 
 class Reach:
-    """What one download may connect to: as far inside as the link that the user gave, no further.
+    """What one download may connect to: public addresses, and the host that the user gave.
 
-    A name is judged by the address that is connected to, not by one that was looked up before.
+    A name is judged by the address that is connected to, not by one that was looked up before. The
+    host that the user gave may lie inside; that opens the addresses that its name stood for at
+    first, under this name, and nothing else. A name of public and inner addresses opens none.
 
     Parameters
     ----------
@@ -67,7 +82,21 @@ class Reach:
 
     def __init__(self, given: str) -> None:
         self._host = _host(given)
-        self._trusted: Scope | None = None
+        self._opened: frozenset[Any] | None = None
+
+    def look_up(self, host: str, port: int | None = None) -> list[tuple[Any, ...]]:
+        """Return what :func:`socket.getaddrinfo` finds for a host.
+
+        Raises
+        ------
+        OSError
+            It finds nothing.
+        """
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        if self._opened is None and host.lower() == self._host:
+            inside = all(scope_of(place) > Scope.PUBLIC for *_, place in found)
+            self._opened = frozenset(place[0] for *_, place in found if inside)
+        return found
 
     def check(self, host: str, place: tuple[Any, ...]) -> None:
         """Let an address pass that a host's name stands for.
@@ -75,12 +104,12 @@ class Reach:
         Raises
         ------
         PermanentError
-            UNSUPPORTED, when it lies further inside than the link that the user gave.
+            UNSUPPORTED, if it lies inside and is not that of the host that the user gave, or if no
+            video can ever be there.
         """
         scope = scope_of(place)
-        if scope < Scope.FORBIDDEN and self._trusted is None and host.lower() == self._host:
-            self._trusted = scope  # once: the name may stand for another address later
-        if scope > (self._trusted or Scope.PUBLIC) or scope == Scope.FORBIDDEN:
+        given = host.lower() == self._host and place[0] in (self._opened or ())
+        if scope > (Scope.LOOPBACK if given else Scope.PUBLIC):
             raise PermanentError(
                 f"{host[:100]} leads to {place[0]}, a {scope.name.lower()} address",
                 ErrorClass.UNSUPPORTED,
@@ -90,7 +119,7 @@ class Reach:
     def check_name(self, host: str) -> None:
         """Check a host that a proxy will connect to, as far as its name is known here."""
         try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            found = self.look_up(host)
         except OSError:
             return
         for *_, place in found:
@@ -98,7 +127,7 @@ class Reach:
 
 
 def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return the IPv4 address that an IPv6 address leads to, where there is one."""
+    """Return the IPv4 address that an IPv6 address leads to, if public ones may be written so."""
     if isinstance(address, IPv4Address):
         return address
     if address in _NAT64:

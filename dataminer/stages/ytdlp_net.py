@@ -261,17 +261,19 @@ class _Connections(_urllib.HTTPHandler):  # type: ignore[misc]
             raise _Stopped(error) from error
 
 
-def _connect(reach: Reach, address: tuple[str, int], *args: Any, **kwargs: Any) -> Any:
+def _connect(reach: Reach, address: tuple[str, int], *options: Any) -> Any:
     """Connect to a host's address, the very one that was looked at."""
-
-    def checked(found: tuple[Any, ...], *rest: Any) -> Any:
+    failure = OSError("the name stands for no address")
+    for found in reach.look_up(*address):
         try:
             reach.check(address[0], found[4])
         except DataminerError as error:
             raise _Stopped(error) from error
-        return _helper._socket_connect(found, *rest)
-
-    return _helper.create_connection(address, *args, _create_socket_func=checked, **kwargs)
+        try:
+            return _helper._socket_connect(found, *options)
+        except OSError as error:
+            failure = error
+    raise failure
 
 
 def _refusal(error: HTTPError) -> tuple[str, ErrorClass] | None:

@@ -13,12 +13,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
 from dataminer.stages import addresses, gate, ytdlp, ytdlp_net
 from dataminer.stages.addresses import Scope
 from dataminer.stages.download import download
+from tests.support.addresses import REGISTRY, addresses_in, is_public, spellings_of
 from tests.support.http_server import Reply, Server, serve
 from tests.support.videos import make_video
 
@@ -151,6 +154,120 @@ def test_a_redirect_to_a_metadata_service_even_from_inside(
 ) -> None:
     link = server.add(path, Reply(302, headers={"Location": "http://169.254.169.254/latest"}))
     assert "forbidden" in refused(link, tmp_path).message
+
+
+def hls(line: str, media: str = "part.ts") -> Reply:
+    """Return a playlist with one more line."""
+    body = HLS.replace(b"#EXTINF", f"{line}\n#EXTINF".encode()) % media.encode()
+    return Reply(body=body, content_type=M3U8)
+
+
+def xml(content_type: str, text: str) -> Reply:
+    return Reply(body=f'<?xml version="1.0"?>{text}'.encode(), content_type=content_type)
+
+
+# how what a link leads to may name something else
+WAYS = {
+    "redirect": lambda url: Reply(302, headers={"Location": url}),
+    "page": lambda url: Reply(body=PAGE.format(f'<video src="{url}"></video>').encode()),
+    "page's playlist": lambda url: Reply(
+        body=PAGE.format(f'<video><source src="{url}.m3u8" type="{M3U8}"></video>').encode()
+    ),
+    "refresh": lambda url: Reply(
+        body=f'<html><meta http-equiv="refresh" content="0; url={url}"></html>'.encode()
+    ),
+    "segment": lambda url: hls("#", url),
+    "initialisation": lambda url: hls(f'#EXT-X-MAP:URI="{url}"'),
+    "variant": lambda url: Reply(
+        body=f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=9000\n{url}\n".encode(), content_type=M3U8
+    ),
+    "mpd": lambda url: xml(
+        "application/dash+xml",
+        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" mediaPresentationDuration="PT4S"><Period>'
+        '<AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="9" codecs="avc1">'
+        f"<BaseURL>{url}/</BaseURL><SegmentList duration='2'>"
+        '<Initialization sourceURL="i"/><SegmentURL media="a"/></SegmentList>'
+        "</Representation></AdaptationSet></Period></MPD>",
+    ),
+    "feed": lambda url: xml(
+        "application/rss+xml",
+        '<rss version="2.0"><channel><title>t</title><item><title>i</title>'
+        f'<enclosure url="{url}" type="video/mp4"/><link>{url}</link></item></channel></rss>',
+    ),
+}
+
+
+def inner_hosts() -> st.SearchStrategy[str]:
+    """Draw an address that is not public, in any spelling, as it stands in a URL."""
+    drawn = st.sampled_from(sorted(REGISTRY)).flatmap(addresses_in).flatmap(spellings_of)
+    inner = drawn.filter(lambda host: not any(is_public(place) for place in stands_for(host)))
+    return inner.map(lambda host: f"[{host.replace('%', '%25')}]" if ":" in host else host)
+
+
+def stands_for(host: str) -> list[str]:
+    return [str(place[0]) for *_, place in socket.getaddrinfo(host, 80)]
+
+
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """List where this process connects to."""
+    asked: list[Any] = []
+    connect = socket.socket.connect
+
+    def watched(self: socket.socket, address: Any) -> None:
+        asked.append(address)
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", watched)
+    return asked
+
+
+@pytest.mark.parametrize("way", sorted(WAYS))
+@settings(
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(host=inner_hosts())
+def test_no_public_link_leads_to_a_special_address(
+    server: Server, tube: str, connected: list[Any], tmp_path: Path, way: str, host: str
+) -> None:
+    part = b"G" + bytes(187)
+    server.add("/part.ts", Reply(body=part * 9, content_type="video/mp2t"))
+    server.add("/v", WAYS[way](f"http://{host}:8080/x"))
+    with pytest.raises(StageError):
+        fetch(f"{tube}/v", tmp_path, Recorder())
+    assert server.log[-1][1] in {"/v", "/part.ts"}
+    assert {place[1] for place in connected} == {urlsplit(server.url).port}
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(sorted(REGISTRY)).flatmap(addresses_in).filter(lambda a: not is_public(a)))
+def test_no_name_leads_to_a_special_address_the_second_time(
+    server: Server, tube: str, connected: list[Any], tmp_path: Path, address: str
+) -> None:
+    server.add("/v", Reply(302, headers={"Location": "/w.mp4"}))
+    lookup, answers = socket.getaddrinfo, iter(["127.0.0.1"])
+
+    def changing(host: str, port: Any, *args: Any, **kwargs: Any) -> Any:
+        now = next(answers, address)
+        return lookup(now, 9 if now == address else port, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", changing)
+        assert "leads to" in refused(f"{tube}/v", tmp_path).message
+    assert {place[1] for place in connected} == {urlsplit(server.url).port}
+
+
+@pytest.mark.parametrize("way", sorted(set(WAYS) - {"feed"}))
+def test_a_link_to_an_inner_host_leads_to_no_other(
+    server: Server, connected: list[Any], tmp_path: Path, way: str
+) -> None:
+    server.add("/part.ts", Reply(body=(b"G" + bytes(187)) * 9, content_type="video/mp2t"))
+    link = server.add("/v", WAYS[way]("http://127.0.0.2:8080/x"))
+    assert "127.0.0.2" in refused(link, tmp_path).message
+    assert {place[0] for place in connected} == {"127.0.0.1"}
 
 
 def test_a_playlist_whose_parts_lie_inside(
