@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import re
 import struct
 import threading
@@ -25,10 +26,14 @@ from numpy.typing import NDArray
 from dataminer.errors import ErrorClass, PermanentError, TransientError, os_error_class
 
 _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-_IMAGES = {"image2", "image2pipe"}  # and every demuxer whose name ends in _pipe
+_IMAGES = {"image2pipe"}  # and every demuxer whose name ends in _pipe
 _IMAGE_BRANDS = {"avif", "mif1", "miaf", "heic", "heix", "heim", "heis"}  # MP4's still pictures
 _TEXTS = {"tty", "bin", "xbin", "adf", "idf"}  # text art, which libav draws as video
-_PLAYLISTS = {"hls", "dash", "concat", "imf", "sdp"}  # texts that name other files
+# texts and names that stand for other files, which libav opens while it reads the header
+_PLAYLISTS = {
+    *("hls", "dash", "concat", "imf", "sdp", "rtsp", "webm_dash_manifest", "vobsub", "image2"),
+    *("avisynth", "vapoursynth", "lavfi"),
+}
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _PROBE_PACKETS = 64  # how far to look for a first frame to learn the orientation from
 _MOST_REORDERED = 16  # ITU-T H.264, E.2.1: max_num_reorder_frames
@@ -284,16 +289,30 @@ def _open(path: Path, glance: bool = False) -> InputContainer:
     with _last_error_kept():
         glances = _AT_A_GLANCE if glance else {}
         try:
-            # "file:" and the whitelist keep a name or a playlist from leading to the network
+            # "file:" and the whitelists keep a name or a playlist from leading elsewhere
             return av.open(
                 f"file:{path}",
                 options={"skip_frame": "all"} if glance else {},
                 metadata_errors="replace",
-                container_options={"protocol_whitelist": "file", **glances},
+                container_options={
+                    "protocol_whitelist": "file",
+                    "format_whitelist": _formats(),
+                    **glances,
+                },
             )
         except av.FFmpegError as error:
-            message = f"{path.name} cannot be opened: {_reason(error, path)}"
+            reason = _reason(error, path)
+            if error.errno == errno.EINVAL and "whitelist" in reason:
+                message = f"{path.name} is a playlist or leads to other files like one, not a video"
+                raise PermanentError(message, ErrorClass.NO_VIDEO) from error
+            message = f"{path.name} cannot be opened: {reason}"
             raise PermanentError(message, ErrorClass.CORRUPT) from error
+
+
+@functools.cache
+def _formats() -> str:
+    """Name the formats whose files are whole by themselves."""
+    return ",".join(sorted(av.formats_available - _PLAYLISTS))
 
 
 @contextmanager
@@ -345,8 +364,6 @@ def _choose_stream(container: InputContainer, name: str) -> VideoStream:
 def _other_kind(container: InputContainer) -> str | None:
     """Say what a file is that libav opens, and that is no video all the same."""
     kind = container.format.name
-    if kind in _PLAYLISTS:
-        return "a playlist"
     if kind in _TEXTS:
         return "a text"
     brand = container.metadata.get("major_brand", "")
