@@ -10,18 +10,70 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 StrPath = str | os.PathLike[str]
 _FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file (Btrfs, XFS)
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP}
+_COPIED = 1 << 20  # bytes at a time
 STAGING_SUFFIX = ".partial"
 RESUME_SUFFIX = ".resume"  # folders of transfers that broke off; outlive the attempt
+
+
+class NotAFileError(OSError):
+    """What is under a name is no file of its own: a symbolic link, a pipe, a folder."""
+
+    def __init__(self, path: StrPath, reason: str = "is a link or no file at all") -> None:
+        super().__init__(errno.ELOOP, reason, os.fspath(path))
+
+
+def member(folder: Path, name: str) -> Path:
+    """Return the path of a folder's own file.
+
+    Raises
+    ------
+    NotAFileError
+        The name leads to somewhere else.
+    """
+    if "/" in name or "\0" in name or name in ("", ".", ".."):
+        raise NotAFileError(folder / name, "leads out of its folder")
+    return folder / name
+
+
+def open_own(path: StrPath) -> BinaryIO:
+    """Open a file to be read, without following a link in its place.
+
+    Others may write to a store: a link in it could lead to what only its reader may see.
+
+    Raises
+    ------
+    NotAFileError
+        It is a symbolic link, or no regular file.
+    OSError
+        It is not there, or cannot be read.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise NotAFileError(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotAFileError(path)
+    return os.fdopen(fd, "rb")
+
+
+def read_own(path: StrPath) -> bytes:
+    """Return a file's bytes; see :func:`open_own`."""
+    with open_own(path) as file:
+        return file.read()
 
 
 def staging_path(final: Path) -> Path:
@@ -184,6 +236,11 @@ def link_or_copy(source: Path, target: Path, *, reflink: bool = False) -> str:
     -------
     str
         ``"reflink"``, ``"hardlink"`` or ``"copy"``: how it was done.
+
+    Raises
+    ------
+    NotAFileError
+        The source is a symbolic link, or no regular file.
     """
     if reflink and _reflink(source, target):
         return "reflink"
@@ -192,8 +249,11 @@ def link_or_copy(source: Path, target: Path, *, reflink: bool = False) -> str:
     except OSError as error:
         if error.errno not in _CANNOT_LINK:
             raise
-        shutil.copy2(source, target)
+        _copy(source, target)
         return "copy"
+    if not stat.S_ISREG(target.lstat().st_mode):
+        target.unlink()
+        raise NotAFileError(source)
     return "hardlink"
 
 
@@ -203,8 +263,16 @@ def copy_file(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def _copy(source: Path, target: Path) -> None:
+    with open_own(source) as src:
+        with target.open("xb") as dst:
+            shutil.copyfileobj(src, dst, _COPIED)
+        times = os.fstat(src.fileno())
+        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
 def _reflink(source: Path, target: Path) -> bool:
-    with source.open("rb") as src, target.open("xb") as dst:
+    with open_own(source) as src, target.open("xb") as dst:
         try:
             fcntl.ioctl(dst.fileno(), _FICLONE, src.fileno())
         except OSError:

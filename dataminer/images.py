@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple, Self
 import pyarrow as pa
 
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.files import StrPath, link_or_copy
+from dataminer.files import NotAFileError, StrPath, link_or_copy, member, open_own, read_own
 from dataminer.frames import FRAMES_FILE, read_meta, read_names, read_table
 
 FrameStore = Literal["files", "tar"]
@@ -152,7 +152,10 @@ class FrameReader:
         if entry is None:
             return None
         # not left to the file system, which would follow a linked folder before going up from it
-        return Path(os.path.normpath(self._folder / str(entry["path"])))
+        path = Path(os.path.normpath(self._folder / str(entry["path"])))
+        if path.name != ARCHIVE_FILE:
+            raise corrupt(self._folder / FRAMES_FILE, "its archive is no archive", self._folder)
+        return path
 
     @cached_property
     def names(self) -> list[str]:
@@ -174,10 +177,8 @@ class FrameReader:
             cut off or was changed.
         """
         if self.archive is None:
-            try:
-                return (self._folder / name).read_bytes()
-            except FileNotFoundError as error:
-                raise missing(self._folder / name, self._folder) from error
+            with stored(self._folder, name) as path:
+                return read_own(path)
         offset, size = self._places[name]
         if offset is None or offset < tarfile.BLOCKSIZE:
             raise self._changed(f"no place of {name} is known in it")
@@ -211,10 +212,8 @@ class FrameReader:
         """
         if self.archive:
             return target.write_bytes(self.read(name))
-        try:
-            link_or_copy(self._folder / name, target)
-        except FileNotFoundError as error:
-            raise missing(self._folder / name, self._folder) from error
+        with stored(self._folder, name) as path:
+            link_or_copy(path, target)
         return target.stat().st_size
 
     def lost(self) -> set[str]:
@@ -225,9 +224,10 @@ class FrameReader:
         """
         names = set(self.names)
         if self.archive is None:
-            return names - {entry.name for entry in self._folder.iterdir()}
+            with os.scandir(self._folder) as entries:
+                return names - {entry.name for entry in entries if not entry.is_symlink()}
         try:
-            size = self.archive.stat().st_size
+            size = self.archive.lstat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return names
         entry = self._entry or {}
@@ -270,10 +270,8 @@ class FrameReader:
     def _opened(self) -> BinaryIO:
         assert self.archive
         if self._open is None:
-            try:
-                self._open = self.archive.open("rb")
-            except FileNotFoundError as error:
-                raise missing(self.archive, self.archive.parent) from error
+            with stored(self.archive.parent, self.archive.name) as path:
+                self._open = open_own(path)
         return self._open
 
     def _changed(self, how: str) -> PermanentError:
@@ -311,6 +309,33 @@ def place_columns(places: list[Place]) -> dict[str, pa.Array]:
         field: pa.array([getattr(place, field) for place in places], pa.int64())
         for field in Place._fields
     }
+
+
+@contextlib.contextmanager
+def stored(folder: Path, name: str, result: Path | None = None) -> Iterator[Path]:
+    """Yield the path of a file of a result, and say what is wrong if it cannot be opened.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the file is.
+    name : str
+        Its name.
+    result : Path, optional
+        What is to be made again without it; by default the folder.
+
+    Raises
+    ------
+    PermanentError
+        ``MISSING_SOURCE``: it is not there. ``CORRUPT``: it is a link, or the name leads out of
+        the folder.
+    """
+    try:
+        yield member(folder, name)
+    except FileNotFoundError as error:
+        raise missing(folder / name, result or folder) from error
+    except NotAFileError as error:
+        raise corrupt(folder / name, f"it {error.strerror}", result or folder) from error
 
 
 def missing(path: Path, folder: Path) -> PermanentError:

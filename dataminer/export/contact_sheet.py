@@ -12,7 +12,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dataminer.files import atomic_write
+from dataminer.files import atomic_write, open_own
+from dataminer.images import stored
 from dataminer.text import cut, inert
 
 MOST_FRAMES = 48
@@ -108,7 +109,11 @@ def _blank(frames: int) -> Image.Image:
 
 def _cell(folder: Path, image: Mapping[str, Any], page: _Page) -> Image.Image:
     """One frame, fitted into a cell whatever its shape, with its boxes."""
-    with Image.open(folder / image["file_name"]) as source:
+    with (
+        stored(folder, image["file_name"], folder.parent) as path,
+        open_own(path) as file,
+        Image.open(file) as source,
+    ):
         picture = source.convert("RGB")
     scale = min(_CELL[0] / picture.width, _CELL[1] / picture.height)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))

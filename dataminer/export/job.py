@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataminer.errors import DataminerError
 from dataminer.export.coco import LabelledImage
 from dataminer.export.dataset import Dataset
 from dataminer.export.splits import Division
-from dataminer.files import link_or_copy
+from dataminer.files import link_or_copy, read_own
 from dataminer.frames import FRAMES_FILE
-from dataminer.images import FrameReader, missing
+from dataminer.images import FrameReader, stored
 
 Progress = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
@@ -50,10 +49,10 @@ class Pictures:
     def read(self, name: str) -> bytes:
         """Return a picture's bytes."""
         self._step()
-        try:
-            return self._reader.read(name) if self._reader else self._path(name).read_bytes()
-        except FileNotFoundError as error:
-            raise missing(self._path(name), self._folder.parent) from error
+        if self._reader:
+            return self._reader.read(name)
+        with stored(self._folder, name, self._folder.parent) as path:
+            return read_own(path)
 
     def put(self, name: str, target: Path) -> None:
         """Make a picture a file: with shared blocks or hard-linked where possible, else copied."""
@@ -61,17 +60,8 @@ class Pictures:
             target.write_bytes(self.read(name))
             return
         self._step()
-        try:
-            link_or_copy(self._path(name), target, reflink=True)
-        except FileNotFoundError as error:
-            raise missing(self._path(name), self._folder.parent) from error
-
-    def _path(self, name: str) -> Path:
-        if "/" in name or "\\" in name or name in ("", ".", ".."):
-            raise DataminerError(
-                f"{name!r} leads out of {self._folder}", "remove the project's annotations"
-            )
-        return self._folder / name
+        with stored(self._folder, name, self._folder.parent) as path:
+            link_or_copy(path, target, reflink=True)
 
     def _step(self) -> None:
         self._done += 1

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg2
 
 from dataminer.errors import DataminerError, ErrorClass, kind_of
+from dataminer.files import NotAFileError, read_own
 from dataminer.monitor import web_page
 from dataminer.monitor.live import View, Watch, next_view
 from dataminer.monitor.status import by_class
@@ -111,8 +112,8 @@ class Site:
         if kind != "report" or name not in known:
             return None
         try:
-            data = (self._store.report(name) / REPORT_FILE).read_bytes()
-        except FileNotFoundError:
+            data = read_own(self._store.report(name) / REPORT_FILE)
+        except (FileNotFoundError, NotAFileError):
             return None
         return _HTML, data, f"{policy()}; {_UNFRAMED}"
 

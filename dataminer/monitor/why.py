@@ -228,7 +228,7 @@ def _class_and_kind(error_class: str) -> str:
 def _files(video_id: str, store: Store) -> dict[str, Any]:
     folder = store.video(video_id)
     info = results.read_info(folder) or {}
-    media = folder / str(info.get("video"))
+    media = results.video_file(folder, info)
     there = "video" in info and media.is_file()
     return {
         "video": str(media) if there else None,

@@ -10,6 +10,7 @@ from PIL import Image
 
 from dataminer import recipes
 from dataminer.errors import DataminerError
+from dataminer.files import member, read_own
 from dataminer.images import FrameReader
 from dataminer.report.frames import Shot
 from dataminer.store import Store
@@ -49,8 +50,8 @@ class Thumbnails:
 
     def of_dataset(self, project: str, shot: Shot, width: int) -> str | None:
         """Return a frame out of a project's dataset; see :meth:`of`."""
-        path = self._store.detect(project) / "images" / shot.file_name
-        return self.of(path.read_bytes, width)
+        folder = self._store.detect(project) / "images"
+        return self.of(lambda: read_own(member(folder, shot.file_name)), width)
 
     def of(self, read: Callable[[], bytes], width: int) -> str | None:
         """Return a picture as a data URI; None where it is gone, or no bytes are left for it.

@@ -360,7 +360,7 @@ def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
         results.raise_failure(info)
         if info is None:
             raise NotReady(f"{video_id} is not downloaded yet")
-        media = folder / str(info.get("video"))
+        media = results.video_file(folder, info)
         (at_first,) = states([media])
 
         def inputs() -> object:
@@ -419,7 +419,7 @@ def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: i
     marks = {"fingerprint": mark, "made_with": made_with("extract", settings)}
 
     def make(out: Path) -> None:
-        media = store.video(video_id) / info["video"]
+        media = results.video_file(store.video(video_id), info)
         if is_changed_link(media, info):
             said = f"{media} was written to since it was taken: it is a hard link to its source"
             raise SourceChanged(said, ErrorClass.CHANGED)

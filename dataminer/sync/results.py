@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -44,6 +44,11 @@ def read_info(folder: StrPath) -> Meta | None:
     return loaded
 
 
+def video_file(folder: Path, info: Meta) -> Path:
+    """Return the file that ``info.json`` names, which lies beside it whatever is written there."""
+    return folder / PurePath(str(info.get("video"))).name
+
+
 def read_frames_meta(folder: StrPath) -> Meta | None:
     """Return what is known about a folder's frame table, or None where there is none."""
     try:
@@ -62,9 +67,9 @@ def of_info(folder: Path, info: Meta) -> Outcome | None:
     """Tell what a video's folder says, by what its ``info.json`` holds."""
     if "failure" in info:
         return _failed(VideoStatus.FAILED, info, _downloaded_with(info))
-    video = folder / str(info.get("video"))
+    video = video_file(folder, info)
     try:
-        found = os.stat(video)
+        found = os.lstat(video)
     except (FileNotFoundError, NotADirectoryError):
         return None
     if not stat.S_ISREG(found.st_mode) or found.st_size != info.get("size_bytes"):
@@ -121,7 +126,7 @@ def kept(
         return None
     info = read_info(store.video(video_id)) or {}
     about = {
-        "video_path": str(store.video(video_id) / str(info.get("video"))),
+        "video_path": str(video_file(store.video(video_id), info)),
         "downloaded_with": info.get("made_with", made_with("download", None)),
     }
     return _as_they_are(found, video_id, error, error_class, about)
@@ -364,4 +369,8 @@ def _reader(folder: Path) -> FrameReader | None:
 
 
 def _listing(folder: Path) -> set[str]:
-    return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    """Return the names of a folder's own files; none if there is no folder."""
+    if not folder.is_dir():
+        return set()
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if not entry.is_symlink()}

@@ -16,6 +16,7 @@ from dataminer import fingerprints, recipes
 from dataminer.config.models import ExtractConfig, FilterConfig, Section
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import ErrorClass, TransientError
+from dataminer.files import read_own
 from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE
 from dataminer.images import FrameReader
 from dataminer.recipes import is_file
@@ -332,6 +333,6 @@ def _detect_is_of(folder: Path, dedup: Path) -> bool:
         return set(reader.names) == names_in(images) and all(
             (images / name).samefile(dedup / name)
             if reader.kind == "files"
-            else (images / name).read_bytes() == reader.read(name)
+            else read_own(images / name) == reader.read(name)
             for name in reader.names
         )

@@ -15,6 +15,7 @@ from dataminer.cli.export import Format
 from dataminer.cli.main import app
 from dataminer.errors import DataminerError, PermanentError
 from dataminer.export import make
+from dataminer.export.contact_sheet import contact_sheet
 from dataminer.export.dataset import load_labelled, load_unlabelled
 from dataminer.export.make import FORMATS, Options, export
 from dataminer.export.splits import Shares
@@ -73,6 +74,21 @@ class TestImages:
             with pytest.raises(PermanentError, match=dataset.images[-1].file_name):
                 export(dataset, kind, tmp_path / "out")
         assert list((tmp_path / "out").iterdir()) == []
+
+    @pytest.mark.parametrize("copy", [False, True])
+    @pytest.mark.parametrize("kind", FORMATS)
+    def test_a_link_out_of_the_store_is_not_followed(
+        self, store: Store, tmp_path: Path, kind: str, copy: bool
+    ) -> None:
+        dataset = load_labelled(store, PROJECT)
+        image = dataset.folder / dataset.images[-1].file_name
+        image.rename(tmp_path / "private.jpg")
+        image.symlink_to(tmp_path / "private.jpg")
+        with pytest.raises(PermanentError, match=image.name):
+            export(dataset, kind, tmp_path / "out", Options(copy=copy))
+        assert list((tmp_path / "out").iterdir()) == []
+        with pytest.raises(PermanentError, match=image.name):
+            contact_sheet(store.detect(PROJECT), tmp_path / "sheet.png")
 
     def test_a_name_that_leads_out_is_refused(self, store: Store, tmp_path: Path) -> None:
         dataset = load_labelled(store, PROJECT)

@@ -87,6 +87,49 @@ def test_links_cost_nothing_and_a_copy_stands_in_for_them(tmp_path: Path, monkey
     assert (tmp_path / "c").read_text() == "x"
 
 
+@pytest.fixture
+def no_file(tmp_path: Path) -> dict[str, Path]:
+    """Make what stands in the place of a file in a store."""
+    secret = tmp_path / "secret"
+    secret.write_text("only its owner may see this")
+    found = {name: tmp_path / name for name in ("link", "dangling", "pipe", "folder")}
+    found["link"].symlink_to(secret)
+    found["dangling"].symlink_to(tmp_path / "gone")
+    os.mkfifo(found["pipe"])
+    found["folder"].mkdir()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder"])
+def test_what_is_no_file_of_its_own_is_not_read(no_file: dict[str, Path], kind: str):
+    with pytest.raises(files.NotAFileError, match="link or no file"):
+        files.read_own(no_file[kind])
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe"])
+@pytest.mark.parametrize("reflink", [False, True])
+@pytest.mark.parametrize("far", [False, True])
+def test_what_is_no_file_of_its_own_is_not_linked(
+    no_file: dict[str, Path], kind: str, reflink: bool, far: bool, monkeypatch
+):
+    def refuse(*args: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    if far:
+        monkeypatch.setattr(os, "link", refuse)
+    target = no_file[kind].with_name("target")
+    with pytest.raises(files.NotAFileError):
+        files.link_or_copy(no_file[kind], target, reflink=reflink)
+    assert not os.path.lexists(target)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/b", "", ".", "..", "a\0b"])
+def test_a_name_that_leads_out_of_its_folder(tmp_path: Path, name: str):
+    with pytest.raises(files.NotAFileError, match="leads out"):
+        files.member(tmp_path, name)
+    assert files.member(tmp_path, "...a.jpg") == tmp_path / "...a.jpg"
+
+
 def test_fingerprints_change_with_every_part():
     marks = {
         files.fingerprint("a", {"x": 1}),

@@ -59,6 +59,34 @@ def test_what_was_written_is_read(tmp_path: Path, kind: Kind) -> None:
     assert there == ({ARCHIVE_FILE} if kind == "tar" else set(IMAGES))
 
 
+@pytest.mark.parametrize("kind", ["files", "tar"])
+def test_a_link_in_the_place_of_an_image_is_not_followed(tmp_path: Path, kind: Kind) -> None:
+    folder = make(tmp_path / "vid", kind)
+    name = next(iter(IMAGES))
+    replaced = folder / (ARCHIVE_FILE if kind == "tar" else name)
+    replaced.rename(tmp_path / "elsewhere")
+    replaced.symlink_to(tmp_path / "elsewhere")
+    with FrameReader(folder) as reader:
+        for attempt in (reader.read, lambda name: reader.link(name, tmp_path / "target")):
+            with pytest.raises(PermanentError, match=r"damaged.*link") as caught:
+                attempt(name)
+            assert caught.value.error_class is ErrorClass.CORRUPT
+        assert name in reader.lost()
+    assert not (tmp_path / "target").exists()
+
+
+def test_names_in_a_table_do_not_lead_out_of_its_folder(tmp_path: Path, tar: Path) -> None:
+    folder = make(tmp_path / "vid", "files")
+    (tmp_path / "secret").write_text("x")
+    with FrameReader(folder) as reader, pytest.raises(PermanentError, match="leads out"):
+        reader.read("../secret")
+    table = read_table(tar / FRAMES_FILE)
+    meta = {"archive": {"path": "../../secret", "bytes": 1}}
+    write_table(tar / FRAMES_FILE, table, FRAMES_SCHEMA, meta)
+    with FrameReader(tar) as reader, pytest.raises(PermanentError, match="no archive"):
+        reader.read(next(iter(IMAGES)))
+
+
 def test_any_tar_reads_the_archive(tar: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     command = ["tar", "xf", str(tar / ARCHIVE_FILE), "-C", str(tmp_path / "out")]

@@ -206,6 +206,17 @@ class TestPage:
         assert 0 < sum(map(len, uris)) <= 60_000
         assert "not shown" in drawn
 
+    def test_a_link_in_the_place_of_a_picture_is_not_followed(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        facts = make_project(store, "birds", videos=2, frames=60)
+        found = gather(store, facts, {}, store.root)
+        draw_pictures(store, found)
+        for number, path in enumerate(store.root.rglob("*.jpg")):
+            path.rename(tmp_path / f"{number}.jpg")
+            path.symlink_to(tmp_path / f"{number}.jpg")
+        assert "data:image/jpeg" not in page(found, Thumbnails(store, "birds"))
+
     def test_a_project_without_any_file_is_a_page_too(self, store: Store, tmp_path: Path) -> None:
         write_report(store, Facts("none", "POPULATING"), tmp_path / "x.html")
         drawn = (tmp_path / "x.html").read_text()
