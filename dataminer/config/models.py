@@ -116,7 +116,7 @@ class InputConfig(Section):
     url_files: list[str] = []
     """Text files of links or paths, one a line; `#` begins a comment."""
     files: list[str] = []
-    """Local video files, or folders that are searched for them."""
+    """Local video files, or folders that are searched for them, by the endings of names."""
     max_results_per_query: int = Field(50, ge=1, le=1000)
     """How many results each search may bring."""
     max_videos_per_playlist: int = Field(1000, ge=1, le=100_000)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import codecs
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
-    ".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mjpeg",
-    ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm",
-    ".rmvb", ".ts", ".vob", ".webm", ".wmv",
+    ".264", ".265", ".266", ".360", ".3g2", ".3gp", ".3gp2", ".3gpp", ".amv", ".apng", ".asf",
+    ".avc", ".avi", ".avs2", ".avs3", ".bik", ".cavs", ".cine", ".dav", ".divx", ".dnxhd", ".dnxhr",
+    ".dv", ".dvr-ms", ".evc", ".evo", ".f4v", ".flc", ".fli", ".flv", ".gif", ".gxf", ".h261",
+    ".h263", ".h264", ".h265", ".h266", ".hevc", ".insv", ".ismv", ".ivf", ".kux", ".lrf", ".lrv",
+    ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mkv",
+    ".mod", ".moflex", ".mov", ".mp4", ".mp4v", ".mpe", ".mpeg", ".mpg", ".mpv", ".mqv", ".mts",
+    ".mxf", ".nsv", ".nut", ".nuv", ".obu", ".ogm", ".ogv", ".pva", ".qt", ".r3d", ".rm", ".rmvb",
+    ".roq", ".smk", ".swf", ".tod", ".tp", ".trp", ".ts", ".usm", ".vc1", ".vc2", ".viv", ".vob",
+    ".vro", ".vvc", ".webm", ".wm", ".wmv", ".wtv", ".xmv", ".y4m",
 })
 # fmt: on
 MAX_BYTES = 64 * 2**20  # some 800,000 links; whatever is larger is no list but a video
@@ -72,30 +79,47 @@ def without_query_remark(line: str) -> str:
     return _QUERY_REMARK.sub("", line).rstrip()
 
 
-def find_videos(folder: Path, skip: Path | None = None) -> Iterator[Path | OSError]:
-    """Yield the video files below a folder in sorted order, judged by their suffixes.
+@dataclass(frozen=True)
+class Found:
+    """What is below a folder: video files in sorted order, and what was not taken.
+
+    Attributes
+    ----------
+    videos : list of Path
+        By their suffixes.
+    errors : list of OSError
+        Of folders that could not be read.
+    left_out : Counter
+        How many other files there are, by their suffixes.
+    """
+
+    videos: list[Path]
+    errors: list[OSError] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def find_videos(folder: Path, skip: Path | None = None) -> Found:
+    """Find the video files below a folder.
 
     Parameters
     ----------
     folder : Path
-        Where to look; linked folders are followed, each once.
+        Where to look; linked folders are followed, each once. Hidden folders are left out.
     skip : Path, optional
         A folder to leave out: the store, whose videos are not new ones.
-
-    Yields
-    ------
-    Path or OSError
-        A file, or the error of a folder that could not be read. Hidden files and folders are
-        left out.
     """
-    errors: list[OSError] = []
+    found = Found([])
     seen = {os.path.realpath(folder)} | ({os.path.realpath(skip)} if skip else set())
-    found: list[Path] = []
-    for where, folders, names in os.walk(folder, onerror=errors.append, followlinks=True):
+    for where, folders, names in os.walk(folder, onerror=found.errors.append, followlinks=True):
         folders[:] = [name for name in sorted(folders) if _is_new(where, name, seen)]
-        found += [Path(where, name) for name in names if _is_video_name(name)]
-    yield from sorted(found)
-    yield from errors
+        for name in names:
+            kind = _kind(name)
+            if kind in VIDEO_SUFFIXES:
+                found.videos.append(Path(where, name))
+            else:
+                found.left_out[kind] += 1
+    found.videos.sort()
+    return found
 
 
 def _is_new(where: str, name: str, seen: set[str]) -> bool:
@@ -106,5 +130,8 @@ def _is_new(where: str, name: str, seen: set[str]) -> bool:
     return True
 
 
-def _is_video_name(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+def _kind(name: str) -> str:
+    """Return a file's suffix in small letters, or what it is called without one."""
+    if name.startswith("."):
+        return "hidden"
+    return os.path.splitext(name)[1].lower() or "without an ending"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ __all__ = ["ID_PATTERN", "Collected", "InputError", "Rejected", "Source", "colle
 LookUp = Callable[[search.Asked, ListFilters, DownloadConfig], Generator[Source | None, None, None]]
 
 _LOOKED_AT_A_LINE = 100  # entries of a list between two lines of progress
+_SHOWN_ENDINGS = 8
 _LOOKED_AT_A_RESULT = 10  # how many entries of a search may be passed over for each that is wanted
 
 
@@ -219,17 +221,25 @@ class _Collector:
             yield _parse_entry(entry, entry.text, entry.bases[-1] if place is None else place[0])
 
     def from_folder(self, entry: _Entry, folder: Path) -> Iterator[Source | Rejected]:
-        count = 0
-        for item in listing.find_videos(folder, self.skip):
-            if isinstance(item, OSError):
-                reason = f"cannot be read ({item.strerror})"
-                yield Rejected(printable(str(item.filename)), entry.label, reason)
-            else:
-                count += 1
-                yield _parse_entry(entry, str(item), folder, {"folder": str(folder)})
-        self.say(f"{printable(entry.text)}: {count} video files")
+        found = listing.find_videos(folder, self.skip)
+        for path in found.videos:
+            yield _parse_entry(entry, str(path), folder, {"folder": str(folder)})
+        for error in found.errors:
+            reason = f"cannot be read ({error.strerror})"
+            yield Rejected(printable(str(error.filename)), entry.label, reason)
+        count = len(found.videos)
+        self.say(f"{printable(entry.text)}: {count} video files{_left_out(found.left_out)}")
         if not count:
             yield Rejected(printable(entry.text), entry.label, "no video file in this folder")
+
+
+def _left_out(counts: Counter[str]) -> str:
+    """Count the files that are no videos, by their endings, the most frequent first."""
+    first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN_ENDINGS]
+    parts = [f"{count} {printable(kind)}" for kind, count in first]
+    if rest := counts.total() - sum(count for _, count in first):
+        parts.append(f"{rest} with other endings")
+    return f"; left out {', '.join(parts)}" if parts else ""
 
 
 def _summary(looked: int, taken: int, bound: str | bool) -> str:

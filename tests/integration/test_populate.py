@@ -266,7 +266,9 @@ def test_hostile_input_is_inert(
     youtube_server.add_search(youtube, found)
     youtube_lists.add_lists(youtube, {})
     given_input = {"urls": urls, "searches": queries, "files": queries}
-    with mock.patch.object(listing, "find_videos", lambda *_: iter(())):  # `/` is a folder, too
+    with mock.patch.object(
+        listing, "find_videos", lambda *_: listing.Found([])
+    ):  # `/` is a folder, too
         before, files = dump(database), tree(here)
         said = "".join(run(dry_run=True, **given_input))
         assert dump(database) == before

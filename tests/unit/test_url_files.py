@@ -190,7 +190,46 @@ def test_folders(tmp_path: Path) -> None:
     assert [(r.text, r.reason) for r in collected.rejected] == [
         ("w", "no video file in this folder")
     ]
-    assert lines == ["v: 4 video files", "w: 0 video files"]
+    assert lines == [
+        "v: 4 video files; left out 1 .txt, 1 hidden, 1 without an ending",
+        "w: 0 video files; left out 1 .md",
+    ]
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        ".insv",
+        ".360",
+        ".dv",
+        ".mod",
+        ".tod",
+        ".m1v",
+        ".h264",
+        ".hevc",
+        ".gif",
+        ".265",
+        ".y4m",
+        ".nut",
+        ".ivf",
+        ".m2t",
+        ".GIF",
+    ],
+)
+def test_folders_of_cameras_and_raw_streams(tmp_path: Path, suffix: str) -> None:
+    touch(tmp_path, f"a{suffix}")
+    assert len(collect(InputConfig(files=["."]), base=tmp_path).sources) == 1
+
+
+def test_what_a_folder_holds_besides_is_counted_by_its_ending(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", *(f"{i}.jpg" for i in range(3)), "x.\x1b[1m", "b.SRT", "c.srt")
+    touch(tmp_path, *(f"x.{c}" for c in "abcdefghijk"))
+    lines: list[str] = []
+    collect(InputConfig(files=["."]), base=tmp_path, progress=lines.append)
+    assert lines == [
+        ".: 1 video files; left out 3 .jpg, 2 .srt, 1 .\\x1b[1m, 1 .a, 1 .b, 1 .c, 1 .d, 1 .e,"
+        " 6 with other endings"
+    ]
 
 
 def test_a_named_file_needs_no_suffix(tmp_path: Path) -> None:
@@ -361,7 +400,9 @@ def test_nothing_given() -> None:
 @given(st.binary(max_size=300))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_make_a_link_file(tmp_path: Path, content: bytes) -> None:
-    with mock.patch.object(listing, "find_videos", lambda *_: iter(())):  # `/` is a folder, too
+    with mock.patch.object(
+        listing, "find_videos", lambda *_: listing.Found([])
+    ):  # `/` is a folder, too
         collected = read(tmp_path, content)
     for rejected in collected.rejected:
         assert rejected.text.isprintable()
