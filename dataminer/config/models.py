@@ -114,7 +114,9 @@ class InputConfig(Section):
     urls: list[str] = []
     """YouTube videos, playlists or channels in any spelling, or http(s) links to video files."""
     url_files: list[str] = []
-    """Text files of links or paths, one a line; `#` begins a comment."""
+    """Lists of links or paths, one per line, or tables of them: CSV, TSV, JSON Lines, Parquet."""
+    url_column: str | None = Field(None, min_length=1)
+    """Which column of tables in `url_files` holds the links; `null`: found by name or content."""
     files: list[str] = []
     """Local video files, or folders that are searched for them, by the endings of names."""
     max_results_per_query: int = Field(50, ge=1, le=1000)

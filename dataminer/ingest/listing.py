@@ -6,6 +6,7 @@ import codecs
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,12 +41,12 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     Parameters
     ----------
     path : Path
-        UTF-8 text, or UTF-16 with a byte order mark; ends of line of any system.
+        UTF-8 or UTF-16 text; ends of line of any system.
 
     Returns
     -------
     list of (int, str)
-        The line's number from 1 and its text, stripped; blank lines and lines that begin with
+        The line's number from 1 and its text; blank lines and lines that begin with
         ``#`` are left out, a remark behind a link is not (see :func:`without_remark`). Bytes
         that are not UTF-8 stay in the text as lone surrogates.
 
@@ -56,22 +57,53 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     ValueError
         It is not a text file, or far too large for one.
     """
+    return list(significant(split_lines(read_text(path))))
+
+
+def significant(lines: Sequence[str], start: int = 0) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are neither blank nor a comment, with their numbers from 1."""
+    for place in range(start, len(lines)):
+        said = lines[place].lstrip()
+        if said and not said.startswith("#"):
+            yield place + 1, lines[place]
+
+
+def split_lines(text: str) -> list[str]:
+    """Split a text at the ends of line of any system."""
+    return _LINE_END.split(text)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, or in UTF-16; see :func:`read_lines`."""
     with path.open("rb") as file:
         raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise ValueError(f"is larger than {MAX_BYTES // 2**20} MB: no list of links")
-    bom, encoding = next(((b, e) for b, e in _BOMS if raw.startswith(b)), (b"", "utf-8"))
-    if encoding == "utf-8" and b"\0" in raw:
-        raise ValueError("is not a text file")
+    bom, encoding = next(((b, e) for b, e in _BOMS if raw.startswith(b)), (b"", _guess(raw)))
     errors = "surrogateescape" if encoding == "utf-8" else "replace"
-    lines = _LINE_END.split(raw[len(bom) :].decode(encoding, errors))
-    stripped = ((number, line.strip()) for number, line in enumerate(lines, start=1))
-    return [(number, line) for number, line in stripped if line and not line.startswith("#")]
+    text = raw[len(bom) :].decode(encoding, errors)
+    if "\0" in text:
+        raise ValueError("is not a text file")
+    return text
+
+
+def _guess(raw: bytes) -> str:
+    """Tell UTF-16 without a byte order mark by the first letter, which is one of ASCII."""
+    if len(raw) % 2 or raw[:2].count(0) != 1:
+        return "utf-8"
+    return "utf-16-le" if raw[0] else "utf-16-be"
 
 
 def without_remark(line: str) -> str:
     """Cut a line at its first ``#`` that follows white space."""
     return _REMARK.sub("", line).rstrip()
+
+
+def without_quotes(line: str) -> str:
+    """Take off quotation marks around a whole line."""
+    text = line.strip()
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1] if quoted and text[0] not in text[1:-1] else line
 
 
 def without_query_remark(line: str) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from dataminer.errors import ConfigError
 from dataminer.ingest import youtube
+from dataminer.ingest.listing import VIDEO_SUFFIXES
 from dataminer.signatures import unsigned
 from dataminer.text import inert
 from dataminer.urls import SourceUrl, mask_line
@@ -29,6 +30,7 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _NOT_A_PATH = re.compile(
     r"(https?|file|data|javascript|mailto|magnet|about|blob|ytsearch\w*):", re.IGNORECASE
 )
+_SECOND_LINK = re.compile(r"[,;|\s]\s*[\"']?https?://", re.IGNORECASE)
 _PREFIXED_ID = re.compile(r"youtube:(?!//)\s*(.*)", re.IGNORECASE)
 
 
@@ -82,10 +84,9 @@ def parse(text: str, *, base: Path = Path()) -> Source:
     InputError
         The text names no video; the message says why in one sentence.
     """
-    text = text.strip()
-    check_text(text)
-    url = as_url(text)
-    return _from_path(text, base) if url is None else _from_url(text, url)
+    check_text(text.strip())
+    url = as_url(text.strip())
+    return _from_path(text, base) if url is None else _from_url(text.strip(), url)
 
 
 def printable(text: str) -> str:
@@ -144,12 +145,24 @@ def as_video_list(text: str) -> youtube.VideoList | None:
     return youtube.video_list(parts) if youtube.is_host(parts.hostname or "") else None
 
 
+def _refuse_row(text: str, path: str) -> None:
+    """Refuse a row of a table that begins with a link: all of it looks like one."""
+    if _SECOND_LINK.search(text):
+        raise InputError(text, "holds more than one link: give each its own line")
+    video, comma, _ = path.rpartition("/")[2].partition(",")
+    if comma and PurePosixPath(video).suffix.lower() in VIDEO_SUFFIXES:
+        raise InputError(
+            text, "looks like a row of a table: name the file .csv, or write %2C in the link"
+        )
+
+
 def _from_url(text: str, url: str) -> Source:
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         raise InputError(text, "is not a valid link") from None
+    _refuse_row(text, parts.path)
     host = (parts.hostname or "").rstrip(".")
     if youtube.is_host(host):
         return _from_youtube(text, parts)
@@ -199,7 +212,16 @@ def _from_path(text: str, base: Path) -> Source:
 
 
 def find(text: str, base: Path) -> tuple[Path, int | None]:
-    """Resolve a path and say what is there (``st_mode``); None for nothing."""
+    """Resolve a path and say what is there (``st_mode``); None for nothing.
+
+    A name may begin or end with a space; if there is none of that kind, spaces around it are left
+    out of account.
+    """
+    path, mode = _find(text, base)
+    return _find(text.strip(), base) if mode is None and text.strip() else (path, mode)
+
+
+def _find(text: str, base: Path) -> tuple[Path, int | None]:
     path = Path(text)
     with suppress(RuntimeError):  # `~nobody` may be a file's name
         path = path.expanduser()
@@ -221,6 +243,8 @@ def _why_missing(text: str) -> str:
         return "is not a complete link: write it with ://"
     if scheme is not None:
         return f"`{scheme[1]}:` is not supported: give an http(s) link or a path"
+    if _SECOND_LINK.search(text):
+        return "no such file; if it is a row of a table, name the file .csv"
     if re.match(r"(?:[a-z0-9-]+\.)+[a-z]{2,}/", text, re.IGNORECASE):
         return "no such file; if it is a link, write it with https://"
     return "no such file or folder"

@@ -7,12 +7,12 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dataminer.config.models import DownloadConfig, InputConfig, ListFilters
 from dataminer.db.enums import SourceType
 from dataminer.errors import DataminerError
-from dataminer.ingest import listing, search
+from dataminer.ingest import listing, search, tables
 from dataminer.ingest.parse import (
     ID_PATTERN,
     InputError,
@@ -29,6 +29,8 @@ from dataminer.signatures import is_older
 from dataminer.text import inert
 
 __all__ = ["ID_PATTERN", "Collected", "InputError", "Rejected", "Source", "collect", "parse"]
+
+_Content = TypeVar("_Content")
 
 LookUp = Callable[[search.Asked, ListFilters, DownloadConfig], Generator[Source | None, None, None]]
 
@@ -192,19 +194,33 @@ class _Collector:
         return most, -1, "max_videos_per_playlist"
 
     def from_url_file(self, text: str, place: str) -> Iterator[Source | Rejected]:
-        for entry in self.lines_of(text, place):
-            if isinstance(entry, Rejected):
-                yield entry
-            else:
-                yield from self.from_entry(_uncommented(entry))
+        name = printable(text)
+        try:
+            path, table = _read(text, self.base, self._read_table)
+        except InputError as error:
+            yield Rejected(name, place, error.reason)
+            return
+        column = f", links in column {table.column}" if table.column else ""
+        self.say(f"{name}: {len(table.cells)} {table.unit}s{column}")
+        for cell in table.cells:
+            label = f"{name} {table.unit} {cell.number}"
+            if cell.reason:
+                yield Rejected(printable(cell.text), label, cell.reason)
+                continue
+            bases = (path.parent, self.base)
+            entry = _Entry(cell.text, f"{name}:{cell.number}", label, bases)
+            yield from self.from_entry(entry if table.column else _bare(entry))
+
+    def _read_table(self, path: Path) -> tables.Table:
+        return tables.read(path, self.settings.url_column)
 
     def lines_of(self, text: str, place: str) -> Iterator[_Entry | Rejected]:
-        try:
-            path, lines = _read_lines(text, self.base)
-        except InputError as error:
-            yield Rejected(printable(text), place, error.reason)
-            return
         name = printable(text)
+        try:
+            path, lines = _read(text, self.base, listing.read_lines)
+        except InputError as error:
+            yield Rejected(name, place, error.reason)
+            return
         self.say(f"{name}: {len(lines)} lines")
         for number, line in lines:
             bases = (path.parent, self.base)
@@ -255,34 +271,36 @@ def _as_video_list(text: str) -> VideoList | None:
         return None
 
 
-def _read_lines(text: str, base: Path) -> tuple[Path, list[tuple[int, str]]]:
+def _read(text: str, base: Path, read: Callable[[Path], _Content]) -> tuple[Path, _Content]:
     check_text(text)
     path, mode = find(text, base)
     if mode is None:
         raise InputError(text, "no such file")
     try:
-        return path, listing.read_lines(path)
+        return path, read(path)
     except OSError as error:
         raise InputError(text, f"cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise InputError(text, str(error)) from None
 
 
-def _uncommented(entry: _Entry) -> _Entry:
-    """Cut the remark off a line, unless the whole line is a file's name (`take #3.mp4`)."""
-    text = listing.without_remark(entry.text)
-    if text == entry.text or _locate(entry) is not None:
-        return entry
-    return replace(entry, text=text)
+def _bare(entry: _Entry) -> _Entry:
+    """Take quotes and a remark off a line, unless the whole line is a file's name."""
+    for text in dict.fromkeys((entry.text, listing.without_remark(entry.text))):
+        for bare in dict.fromkeys((text, listing.without_quotes(text))):
+            found = replace(entry, text=bare)
+            if _locate(found) is not None:
+                return found
+    return replace(entry, text=listing.without_quotes(listing.without_remark(entry.text)))
 
 
 def _locate(entry: _Entry) -> tuple[Path, Path] | None:
     """Find the first base under which an entry's path exists; None for a link or nothing."""
     for base in entry.bases:
         try:
-            text = entry.text.strip()
-            check_text(text)
-            path, mode = find(text, base) if as_url(text) is None else (base, None)
+            check_text(entry.text.strip())
+            url = as_url(entry.text.strip())
+            path, mode = find(entry.text, base) if url is None else (base, None)
         except InputError:
             continue
         if mode is not None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dataminer.config.models import InputConfig
 from dataminer.errors import ErrorClass, TransientError
-from dataminer.ingest import listing
+from dataminer.ingest import listing, tables
 from dataminer.ingest.search import Asked
 from dataminer.ingest.sources import Collected, Source, collect
 from dataminer.urls import SourceUrl
@@ -145,10 +145,10 @@ def test_link_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_an_unreadable_link_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, column: str | None) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(listing, "read_lines", refuse)
+    monkeypatch.setattr(tables, "read", refuse)
     collected = read(tmp_path, "")
     assert collected.rejected[0].reason == "cannot be read (Permission denied)"
 
