@@ -76,6 +76,18 @@ def read_own(path: StrPath) -> bytes:
         return file.read()
 
 
+def own_names(folder: StrPath) -> set[str]:
+    """Return the names in a folder without those of symbolic links; see :func:`open_own`.
+
+    Raises
+    ------
+    OSError
+        There is no such folder, or it cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if not entry.is_symlink()}
+
+
 def staging_path(final: Path) -> Path:
     """Name a hidden sibling of ``final`` under which to make it; unique to this call."""
     return final.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}")
@@ -267,8 +279,9 @@ def _copy(source: Path, target: Path) -> None:
     with open_own(source) as src:
         with target.open("xb") as dst:
             shutil.copyfileobj(src, dst, _COPIED)
-        times = os.fstat(src.fileno())
-        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
+        found = os.fstat(src.fileno())
+        target.chmod(stat.S_IMODE(found.st_mode))
+        os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _reflink(source: Path, target: Path) -> bool:

@@ -14,7 +14,15 @@ from typing import Any, BinaryIO, Literal, NamedTuple, Self
 import pyarrow as pa
 
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.files import NotAFileError, StrPath, link_or_copy, member, open_own, read_own
+from dataminer.files import (
+    NotAFileError,
+    StrPath,
+    link_or_copy,
+    member,
+    open_own,
+    own_names,
+    read_own,
+)
 from dataminer.frames import FRAMES_FILE, read_meta, read_names, read_table
 
 FrameStore = Literal["files", "tar"]
@@ -224,8 +232,7 @@ class FrameReader:
         """
         names = set(self.names)
         if self.archive is None:
-            with os.scandir(self._folder) as entries:
-                return names - {entry.name for entry in entries if not entry.is_symlink()}
+            return names - own_names(self._folder)
         try:
             size = self.archive.lstat().st_size
         except (FileNotFoundError, NotADirectoryError):
@@ -292,13 +299,13 @@ def seem_whole(folder: StrPath, meta: Mapping[str, Any]) -> bool:
     entry = meta.get(ARCHIVE_KEY)
     if entry:
         try:
-            return bool(os.stat(os.path.join(folder, entry["path"])).st_size == entry["bytes"])
+            return bool(os.lstat(os.path.join(folder, entry["path"])).st_size == entry["bytes"])
         except (FileNotFoundError, NotADirectoryError):
             return False
     count = meta.get("unique", meta.get("passed", meta.get("frames")))
     if count is None:  # by an older version
         return not FrameReader(Path(folder)).lost()
-    found = os.listdir(folder)
+    found = own_names(folder)
     others = [name for name in found if name.endswith(_TABLES)]
     return bool(len(found) - len(others) >= count)
 

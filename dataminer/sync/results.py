@@ -15,7 +15,7 @@ import pyarrow as pa
 from dataminer import recipes
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import DataminerError, ErrorClass, FailedBefore
-from dataminer.files import StrPath, atomic_write
+from dataminer.files import StrPath, atomic_write, own_names
 from dataminer.frames import (
     CLUSTERS_FILE,
     FRAMES_FILE,
@@ -210,7 +210,7 @@ def annotations_seem_whole(folder: Path, images: int) -> bool:
         with (folder / ANNOTATIONS_FILE).open("rb") as file:
             file.seek(-_END, os.SEEK_END)
             ends = file.read().rstrip().endswith(b"}")
-        counts = [len(os.listdir(folder / name)) for name in ("images", "labels")]
+        counts = [len(own_names(folder / name)) for name in ("images", "labels")]
         return ends and min(counts) >= images and (folder / DATA_FILE).is_file()
     except OSError:
         return False
@@ -370,7 +370,4 @@ def _reader(folder: Path) -> FrameReader | None:
 
 def _listing(folder: Path) -> set[str]:
     """Return the names of a folder's own files; none if there is no folder."""
-    if not folder.is_dir():
-        return set()
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if not entry.is_symlink()}
+    return own_names(folder) if folder.is_dir() else set()

@@ -16,7 +16,7 @@ from yt_dlp.extractor.generic import GenericIE
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
-from dataminer.stages import plain, ytdlp
+from dataminer.stages import addresses, plain, ytdlp
 from dataminer.stages.download import download
 from dataminer.stages.watch import stoppable
 from tests.support.downloads import ID, QUICK, fails, fetch, names
@@ -541,8 +541,9 @@ def test_cookies_and_passwords_stay_with_their_host(
 
 @pytest.mark.parametrize("path", ["/short.mp4", "/short"])
 def test_a_redirect_takes_no_password_to_another_host(
-    server: Server, clips: dict[str, bytes], out: Path, path: str
+    server: Server, clips: dict[str, bytes], out: Path, path: str, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr(addresses, "scope_of", lambda place: addresses.Scope.PUBLIC)
     with serve() as other:
         seen: list[str | None] = []
 

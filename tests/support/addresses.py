@@ -98,10 +98,15 @@ def addresses_in(network: str) -> st.SearchStrategy[str]:
     return st.integers(0, found.num_addresses - 1).map(lambda n: str(found[n]))
 
 
-def spellings_of(address: str) -> st.SearchStrategy[str]:
-    """Draw a spelling of an address, or of one that leads to it, that resolvers understand."""
+def spelled(address: str) -> list[str]:
+    """Spell an address, and those that lead to it, in all ways that resolvers understand."""
     found = ip_address(address)
-    return st.sampled_from(_of_v6(found) if isinstance(found, IPv6Address) else _of_v4(found))
+    return _of_v6(found) if isinstance(found, IPv6Address) else _of_v4(found)
+
+
+def spellings_of(address: str) -> st.SearchStrategy[str]:
+    """Draw one of these spellings."""
+    return st.sampled_from(spelled(address))
 
 
 def _of_v6(address: IPv6Address) -> list[str]:

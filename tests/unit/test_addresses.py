@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.stages.addresses import Reach, Scope, scope_of
-from tests.support.addresses import REGISTRY, addresses_in, is_public, spellings_of
+from tests.support.addresses import REGISTRY, addresses_in, is_public, spelled, spellings_of
 
 SCOPES = {
     "93.184.215.14": Scope.PUBLIC,
@@ -83,6 +84,19 @@ OUTSIDE, LAB, HERE, CLOUD = "93.184.215.14", "10.0.0.7", "127.0.0.1", "169.254.1
 @pytest.mark.parametrize("address", SCOPES)
 def test_scopes(address: str) -> None:
     assert scope_of((address, 80)) is SCOPES[address]
+
+
+@pytest.mark.parametrize("network", REGISTRY)
+def test_the_ends_of_each_network_in_all_spellings(network: str) -> None:
+    found = ip_network(network)
+    for end in {found[0], found[found.num_addresses // 2], found[-1]}:
+        for host in spelled(str(end)):
+            places = [place for *_, place in socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)]
+            for place in places:
+                assert (scope_of(place) is Scope.PUBLIC) == is_public(place[0]), (host, place)
+                if not is_public(place[0]):
+                    with pytest.raises(PermanentError):
+                        Reach("https://tube.example/x").check(host, place)
 
 
 @settings(deadline=None)

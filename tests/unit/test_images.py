@@ -15,7 +15,7 @@ import pytest
 
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, make_table, read_table, write_table
-from dataminer.images import ARCHIVE_FILE, FrameReader, FrameWriter, place_columns
+from dataminer.images import ARCHIVE_FILE, FrameReader, FrameWriter, place_columns, seem_whole
 from tests.support.frame_rows import frame_row
 
 IMAGES = {f"vid_{n:06d}.jpg": bytes([n]) * size for n, size in enumerate((1, 511, 512, 513, 70000))}
@@ -72,6 +72,7 @@ def test_a_link_in_the_place_of_an_image_is_not_followed(tmp_path: Path, kind: K
                 attempt(name)
             assert caught.value.error_class is ErrorClass.CORRUPT
         assert name in reader.lost()
+        assert not seem_whole(folder, {**reader.meta, "frames": len(IMAGES)})
     assert not (tmp_path / "target").exists()
 
 
