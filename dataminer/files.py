@@ -39,8 +39,10 @@ def member(folder: Path, name: str) -> Path:
     Raises
     ------
     NotAFileError
-        The name leads to somewhere else.
+        The folder is a symbolic link, or the name leads to somewhere else.
     """
+    if os.path.islink(folder):
+        raise NotAFileError(folder, "is a link")
     if "/" in name or "\0" in name or name in ("", ".", ".."):
         raise NotAFileError(folder / name, "leads out of its folder")
     return folder / name

@@ -7,7 +7,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple, Self
 
@@ -159,8 +159,7 @@ class FrameReader:
         entry = self._entry
         if entry is None:
             return None
-        # not left to the file system, which would follow a linked folder before going up from it
-        path = Path(os.path.normpath(self._folder / str(entry["path"])))
+        path = _archive(self._folder, entry)
         if path.name != ARCHIVE_FILE:
             raise corrupt(self._folder / FRAMES_FILE, "its archive is no archive", self._folder)
         return path
@@ -299,7 +298,7 @@ def seem_whole(folder: StrPath, meta: Mapping[str, Any]) -> bool:
     entry = meta.get(ARCHIVE_KEY)
     if entry:
         try:
-            return bool(os.lstat(os.path.join(folder, entry["path"])).st_size == entry["bytes"])
+            return bool(os.lstat(_archive(folder, entry)).st_size == entry["bytes"])
         except (FileNotFoundError, NotADirectoryError):
             return False
     count = meta.get("unique", meta.get("passed", meta.get("frames")))
@@ -308,6 +307,22 @@ def seem_whole(folder: StrPath, meta: Mapping[str, Any]) -> bool:
     found = own_names(folder)
     others = [name for name in found if name.endswith(_TABLES)]
     return bool(len(found) - len(others) >= count)
+
+
+def _archive(folder: StrPath, entry: Mapping[str, Any]) -> Path:
+    """Return the path of an archive that a frame table's metadata names.
+
+    The only link on the way may be the one that :func:`dataminer.recipes.take_over` left: to the
+    archive in a folder beside it.
+    """
+    # not left to the file system, which would follow a linked folder before going up from it
+    path = Path(os.path.normpath(os.path.join(folder, str(entry["path"]))))
+    try:
+        target = PurePath(os.readlink(path))
+    except OSError:
+        return path
+    beside = len(target.parts) == 2 and target.parts[0] not in ("/", "..")
+    return path.parent / target if beside else path
 
 
 def place_columns(places: list[Place]) -> dict[str, pa.Array]:
@@ -342,7 +357,7 @@ def stored(folder: Path, name: str, result: Path | None = None) -> Iterator[Path
     except FileNotFoundError as error:
         raise missing(folder / name, result or folder) from error
     except NotAFileError as error:
-        raise corrupt(folder / name, f"it {error.strerror}", result or folder) from error
+        raise corrupt(Path(error.filename), f"it {error.strerror}", result or folder) from error
 
 
 def missing(path: Path, folder: Path) -> PermanentError:

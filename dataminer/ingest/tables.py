@@ -7,13 +7,15 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path, PurePath
 from typing import Any
 
 from dataminer.ingest import youtube
 from dataminer.ingest.listing import VIDEO_SUFFIXES, read_text, significant, split_lines
+from dataminer.ingest.parse import printable
 
 COLUMN_SETTING = "input.url_column"
 _LINKS = (  # how a column of links may be called, the surest first; letters and digits only
@@ -26,8 +28,10 @@ _COMMAS, _TABS = {".csv"}, {".tsv", ".tab"}
 _JSON_LINES, _PARQUET = {".jsonl", ".ndjson"}, {".parquet", ".pq"}
 _DELIMITERS = ",;\t|"
 _DECLARED = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # Excel's first line
+_COMMENT = re.compile(r"\s*#")
 _REMARK = re.compile(r"\s*#[#\s]")
 _AFTER_QUOTE = re.compile(r'"[^\S\t]+(?=[,;\t|]|$)')
+_NO_END = "has a quotation mark that does not end, or a cell of more than 128 kB"
 _SHOWN_COLUMNS = 20
 
 
@@ -119,9 +123,8 @@ def read(path: Path, wanted: str | None = None) -> Table:
 
 
 def _table(rows: list[_Row], names: Sequence[str] | None, index: int) -> Table:
-    label = f"`{names[index]}`" if names else f"{index + 1}"
-    cells = [_cell(row, index, label) for row in rows]
-    return Table(label, "line", cells)
+    label = f"`{printable(names[index])}`" if names else f"{index + 1}"
+    return Table(label, "line", [_cell(row, index, label) for row in rows])
 
 
 def _cell(row: _Row, index: int, label: str) -> Cell:
@@ -156,8 +159,8 @@ def _choose(rows: list[_Row], names: Sequence[str] | None, wanted: str | None) -
     paths = [plain.index(known) for known in _PATHS if known in plain]
     if paths and (not most or paths[0] in most):
         return paths[0]
-    if not most and not names and not rows:
-        return 0  # nothing at all
+    if not names and all(row.reason for row in rows):
+        return 0  # each line says why
     problem = "more than one column of links" if most else "no column of links"
     first = "" if names else "name the columns in a first line, and "
     raise ValueError(f"has {problem}: {first}name it in {COLUMN_SETTING}{_listed(names)}")
@@ -177,7 +180,7 @@ def _listed(names: Sequence[str] | None) -> str:
     if not names:
         return ""
     more = ", ..." if len(names) > _SHOWN_COLUMNS else ""
-    return f"; its columns are {', '.join(names[:_SHOWN_COLUMNS])}{more}"
+    return f"; its columns are {', '.join(map(printable, names[:_SHOWN_COLUMNS]))}{more}"
 
 
 def _plain(name: str) -> str:
@@ -238,13 +241,13 @@ def _delimited(lines: list[str], start: int, delimiter: str, wanted: str | None)
         names = [cell.strip() for cell in sound[0].cells]
     widths = Counter(len(row.cells) for row in sound)
     width = len(names) if names else max(widths, key=lambda n: (widths[n], n), default=0)
-    index = _choose(sound, names, wanted)
+    index = _choose([_fitted(row, width) for row in sound], names, wanted)
     kept = [row for row in rows if not _is_comment(row) or _is_row(row, width, index)]
     return _table([_fitted(row, width) for row in kept], names, index)
 
 
 def _is_comment(row: _Row) -> bool:
-    return row.text.lstrip().startswith("#")
+    return _COMMENT.match(row.text) is not None
 
 
 def _is_row(row: _Row, width: int, index: int) -> bool:
@@ -258,7 +261,7 @@ def _fitted(row: _Row, width: int) -> _Row:
         reason = "begins like a comment: put its first cell into quotation marks if it is a row"
         return _Row(row.number, (), reason, row.text)
     if row.reason or not any(map(str.strip, row.cells[width:])):
-        return row
+        return replace(row, cells=row.cells[:width])
     reason = f"has {len(row.cells)} cells, and the table {width}: quote the cell that holds more"
     return _Row(row.number, (), reason, row.text)
 
@@ -266,30 +269,34 @@ def _fitted(row: _Row, width: int) -> _Row:
 def _records(lines: list[str], start: int, delimiter: str) -> Iterator[_Row]:
     """Parse lines as CSV; a line that is none is refused, and the next one begins anew."""
     while start < len(lines):
-        reader, done = _reader(lines, start, lines[start], delimiter), 0
-        try:
-            for cells in reader:
-                yield _Row(start + done + 1, cells, text=lines[start + done])
-                done = reader.line_num
-            return
-        except csv.Error:
-            start += done
-        line = lines[start]
-        reader = _reader(lines, start, _AFTER_QUOTE.sub('"', line), delimiter)
-        try:
-            yield _Row(start + 1, next(reader), text=line)
-            start += reader.line_num
-        except csv.Error:
-            if not line.lstrip().startswith("#"):
-                yield _Row(start + 1, (), "has a quotation mark that does not end", line)
-            start += 1
+        for cells, end in _parsed(lines, start, lines[start], delimiter):
+            if end > start + 1 and _COMMENT.match(lines[start]):
+                start += 1  # whatever quotation mark is in it
+                break
+            yield _Row(start + 1, cells, text=lines[start])
+            start = end
+        else:
+            if start == len(lines):
+                return
+            mended = _AFTER_QUOTE.sub('"', lines[start])
+            found = next(_parsed(lines, start, mended, delimiter), None)
+            if found:
+                yield _Row(start + 1, found[0], text=lines[start])
+            elif not _COMMENT.match(lines[start]):
+                yield _Row(start + 1, (), _NO_END, lines[start])
+            start = found[1] if found else start + 1
 
 
-def _reader(lines: list[str], start: int, first: str, delimiter: str) -> Any:
-    """Return a reader of a line and of those behind it."""
+def _parsed(
+    lines: list[str], start: int, first: str, delimiter: str
+) -> Iterator[tuple[list[str], int]]:
+    """Yield the cells of records, and the place behind each, up to one that is no CSV."""
     rest = (f"{lines[place]}\n" for place in range(start + 1, len(lines)))
     text = chain([f"{first}\n"], rest)
-    return csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
+    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
+    with suppress(csv.Error):
+        for cells in reader:
+            yield cells, start + reader.line_num
 
 
 # ---- JSON Lines
@@ -338,11 +345,13 @@ def _parquet(path: Path, wanted: str | None) -> Table:
             names = [field.name for field in file.schema_arrow if _is_text(field.type)]
             index = _choose(_first_rows(file, names), names, wanted)
             column = file.read([names[index]]).column(0).to_pylist()
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot be read as Parquet ({str(error).splitlines()[0]})") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        reason = printable(str(error).partition("\n")[0])
+        raise ValueError(f"cannot be read as Parquet ({reason})") from None
     rows = [_Row(number, [value]) for number, value in enumerate(column, start=1)]
-    cells = [_cell(row, 0, f"`{names[index]}`") for row in rows]
-    return Table(f"`{names[index]}`", "row", cells)
+    return replace(_table(rows, [names[index]], 0), unit="row")
 
 
 def _is_text(kind: Any) -> bool:

@@ -127,6 +127,9 @@ def test_what_is_no_file_of_its_own_is_not_linked(
 def test_a_name_that_leads_out_of_its_folder(tmp_path: Path, name: str):
     with pytest.raises(files.NotAFileError, match="leads out"):
         files.member(tmp_path, name)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(files.NotAFileError, match="is a link"):
+        files.member(tmp_path / "link", "a.jpg")
     assert files.member(tmp_path, "...a.jpg") == tmp_path / "...a.jpg"
 
 

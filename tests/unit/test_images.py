@@ -76,6 +76,27 @@ def test_a_link_in_the_place_of_an_image_is_not_followed(tmp_path: Path, kind: K
     assert not (tmp_path / "target").exists()
 
 
+@pytest.mark.parametrize("target", ["r/frames.tar", "../x/frames.tar", "{}/x/frames.tar", "x"])
+def test_the_only_link_that_is_followed_is_our_own(tmp_path: Path, target: str) -> None:
+    folder = make(tmp_path / "vid", "tar")
+    (folder / "r").mkdir()
+    (tmp_path / "x").mkdir()
+    (folder / ARCHIVE_FILE).rename(folder / "r" / ARCHIVE_FILE)
+    for place in (tmp_path / "x" / ARCHIVE_FILE, folder / "x"):
+        place.hardlink_to(folder / "r" / ARCHIVE_FILE)
+    (folder / ARCHIVE_FILE).symlink_to(target.format(tmp_path))
+    with FrameReader(folder) as reader:
+        ours = target.startswith("r/")
+        assert bool(reader.lost()) is not ours
+        assert seem_whole(folder, reader.meta) is ours
+        name, data = next(iter(IMAGES.items()))
+        if ours:
+            assert reader.read(name) == data
+        else:
+            with pytest.raises(PermanentError, match="link"):
+                reader.read(name)
+
+
 def test_names_in_a_table_do_not_lead_out_of_its_folder(tmp_path: Path, tar: Path) -> None:
     folder = make(tmp_path / "vid", "files")
     (tmp_path / "secret").write_text("x")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -59,7 +61,10 @@ def test_a_table_with_a_header(tmp_path: Path) -> None:
     assert refused(collected) == [
         ("list.csv line 13", "its column `url` is empty"),
         ("list.csv line 14", "has 3 cells, and the table 2: quote the cell that holds more"),
-        ("list.csv line 15", "has a quotation mark that does not end"),
+        (
+            "list.csv line 15",
+            "has a quotation mark that does not end, or a cell of more than 128 kB",
+        ),
         ("list.csv line 17", "no such file or folder"),
     ]
     assert lines == ["list.csv: 12 lines, links in column `url`"]
@@ -129,6 +134,8 @@ def test_a_column_that_the_configuration_names(tmp_path: Path, column: str) -> N
         ("a.csv", f"{H}/1.mp4,{H}/2.mp4\n", None, "name the columns in a first line"),
         ("a.csv", f"a,b\n{H}/1.mp4,x\n", "c", "has no column 'c', which input.url_column names"),
         ("a.csv", f"{H}/1.mp4,x\n", "c", "names no columns in its first line"),
+        ("a.csv", f"a,b\nx,y,{H}/1.mp4\nx,y,{H}/2.mp4\n", None, "has no column of links"),
+        ("a.csv", "a\x1b[1m,b\n1,2\n", None, "its columns are a\\x1b[1m, b"),
         ("a.jsonl", '{"a": 1}\n', None, "has no column of links"),
         ("a.json", f'[\n"{H}/1.mp4"\n]\n', None, "write one object per line"),
         ("a.csv", b"PK\x03\x04\0\0", None, "is not a text file"),
@@ -178,6 +185,34 @@ def test_parquet(tmp_path: Path, name: str, kind: pa.DataType) -> None:
         ("a.parquet row 2", f"its column `{name}` is empty"),
         ("a.parquet row 4", "no such file or folder"),
     ]
+
+
+def test_a_damaged_parquet_file_is_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"url": [f"{H}/1.mp4"] * 9}), path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        collected = collect(InputConfig(url_files=["a.parquet"]), base=tmp_path)
+        assert all("None" not in rejected.reason for rejected in collected.rejected)
+
+
+def test_secrets_in_rows_that_are_refused_are_not_shown(tmp_path: Path) -> None:
+    link = "https://ann:s3cret@example.com/a.mp4?token=s3cret"
+    content = f'id,url\n1,{link},x\n2,"{link}\n{link},{link}\n"{link}"x,3\n'
+    for name in ("a.csv", "a.txt", "a.jsonl"):
+        text = content if name == "a.csv" else content.replace("id,url\n", "\n")
+        collected = read(tmp_path, name, text)
+        assert len(collected.rejected) > 2
+        assert "s3cret" not in str(collected.rejected)
+
+
+def test_a_list_from_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=[f"{H}/1.mp4\n"])
+    writer.start()
+    assert links(collect(InputConfig(url_files=["pipe"]), base=tmp_path)) == ["1.mp4"]
+    writer.join()
 
 
 def test_paths_in_tables(tmp_path: Path) -> None:
@@ -285,6 +320,29 @@ def test_comments_in_tables(tmp_path: Path) -> None:
     assert links(collected) == ["1.mp4", "3.mp4", "5.mp4"]
     reason = "begins like a comment: put its first cell into quotation marks if it is a row"
     assert refused(collected) == [("a.csv line 4", reason)]
+
+
+def test_a_comment_with_a_quotation_mark_ends_with_its_line(tmp_path: Path) -> None:
+    content = f'url,text\n# to do, "check\n{H}/1.mp4,a\n{H}/2.mp4,b "c"\n{H}/3.mp4,"\nd"\n'
+    collected = read(tmp_path, "a.csv", content)
+    assert links(collected) == ["1.mp4", "2.mp4", "3.mp4"]
+    assert collected.rejected == []
+
+
+CELLS = st.sampled_from(
+    ["", " ", "x", f"{H}/1.mp4", '"', '"x"', '"a\n"', "#", "# x", "a.mp4", "url"]
+)
+
+
+@given(st.sampled_from(",;\t"), st.lists(st.lists(CELLS, max_size=4), max_size=6))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_cells_are_read_or_refused(
+    tmp_path: Path, delimiter: str, rows: list[list[str]]
+) -> None:
+    text = "\n".join(delimiter.join(row) for row in rows)
+    collected = read(tmp_path, "a.csv", text)
+    assert len(collected.sources) <= text.count("1.mp4")
+    assert all(each.reason for each in collected.rejected)
 
 
 TEXT = st.text(st.characters(codec="utf-8") | st.sampled_from('#",; \n'), max_size=30)
