@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dataminer.config.models import DownloadConfig
@@ -224,7 +224,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.mark.parametrize("way", sorted(WAYS))
 @settings(
-    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(host=inner_hosts())
 def test_no_public_link_leads_to_a_special_address(
@@ -241,7 +241,7 @@ def test_no_public_link_leads_to_a_special_address(
 
 
 @settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.sampled_from(sorted(REGISTRY)).flatmap(addresses_in).filter(lambda a: not is_public(a)))
 def test_no_name_leads_to_a_special_address_the_second_time(
@@ -258,6 +258,30 @@ def test_no_name_leads_to_a_special_address_the_second_time(
         patch.setattr(socket, "getaddrinfo", changing)
         assert "leads to" in refused(f"{tube}/v", tmp_path).message
     assert {place[1] for place in connected} == {urlsplit(server.url).port}
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(host=inner_hosts())
+@example(host="0x7f.1")
+@example(host="[::1]")
+@example(host="[::ffff:169.254.169.254]")
+def test_a_link_to_a_special_address_leads_there_if_a_video_can_be_there(
+    tmp_path: Path, host: str
+) -> None:
+    asked = []
+
+    def refuse(self: socket.socket, address: Any) -> None:
+        asked.append(address)
+        raise ConnectionRefusedError
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(StageError):
+        patch.setattr(socket.socket, "connect", refuse)
+        fetch(f"http://{host}:8080/x.mp4", tmp_path, Recorder())
+    given = stands_for(host.strip("[]").replace("%25", "%"))
+    assert {place[0] for place in asked} <= set(given)
+    assert bool(asked) is any(addresses.scope_of((place,)) < Scope.FORBIDDEN for place in given)
 
 
 @pytest.mark.parametrize("way", sorted(set(WAYS) - {"feed"}))
