@@ -282,6 +282,8 @@ def _records(lines: list[str], start: int, delimiter: str) -> Iterator[_Row]:
             found = next(_parsed(lines, start, mended, delimiter), None)
             if found:
                 yield _Row(start + 1, found[0], text=lines[start])
+            elif delimiter == "\t":  # which many programs write without quoting
+                yield _Row(start + 1, lines[start].split("\t"), text=lines[start])
             elif not _COMMENT.match(lines[start]):
                 yield _Row(start + 1, (), _NO_END, lines[start])
             start = found[1] if found else start + 1

@@ -329,6 +329,13 @@ def test_a_comment_with_a_quotation_mark_ends_with_its_line(tmp_path: Path) -> N
     assert collected.rejected == []
 
 
+def test_quotation_marks_in_tabbed_text(tmp_path: Path) -> None:
+    content = f'url\ttext\n{H}/1.mp4\t"Hello\n{H}/2.mp4\t"a" and "b"\n"{H}/3.mp4"\t5" wide\n'
+    collected = read(tmp_path, "a.tsv", content)
+    assert links(collected) == ["1.mp4", "2.mp4", "3.mp4"]
+    assert collected.rejected == []
+
+
 CELLS = st.sampled_from(
     ["", " ", "x", f"{H}/1.mp4", '"', '"x"', '"a\n"', "#", "# x", "a.mp4", "url"]
 )
