@@ -129,6 +129,13 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        from dataminer.permissions import explain
+
+        known = explain(error)
+        if known is None:
+            raise
+        sys.exit(f"dataminer: {known}")
     except Exception as error:
         from dataminer.db.refusals import last_words
 

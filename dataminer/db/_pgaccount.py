@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataminer.errors import DatabaseError
+from dataminer.permissions import user_name
 
 STATE_DIR = Path("/var/lib/dataminer")
 LOCK_WAIT_SECONDS = 180.0
@@ -98,12 +99,12 @@ def account_for(data_dir: Path | None) -> Account:
     if me != 0:
         if owner and owner.st_uid != me:
             raise DatabaseError(
-                f"the database in {data_dir} belongs to another user ({_name(owner.st_uid)})",
+                f"the database in {data_dir} belongs to another user ({user_name(owner.st_uid)})",
                 f"run dataminer as that user, or {WAYS_OUT}",
             )
-        return Account(me, os.getegid(), _name(me))
+        return Account(me, os.getegid(), user_name(me))
     if owner and owner.st_uid != 0:
-        return Account(owner.st_uid, owner.st_gid, _name(owner.st_uid))
+        return Account(owner.st_uid, owner.st_gid, user_name(owner.st_uid))
     return _account_below_root()
 
 
@@ -118,13 +119,6 @@ def _account_below_root() -> Account:
         "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as",
         "run dataminer as a normal user, or set DATABASE_URL to a server",
     )
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _clean_environment() -> dict[str, str]:

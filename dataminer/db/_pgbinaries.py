@@ -89,7 +89,7 @@ def _not_found(major: str | None, seen: list[str]) -> DatabaseError:
 def _candidates() -> Iterator[Path]:
     chosen = os.environ.get("DATAMINER_PG_BIN")
     if chosen:
-        yield _checked_choice(Path(chosen).expanduser().absolute())
+        yield _checked_choice(Path(os.path.expanduser(chosen)).absolute())
     yield from _wheel_folders()
     yield from sorted(DEBIAN_ROOT.glob("*/bin"), key=_debian_order, reverse=True)
     on_path = shutil.which("postgres")

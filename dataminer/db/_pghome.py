@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import pwd
 import re
 import secrets
 import shlex
@@ -261,6 +262,7 @@ def _link(path: Path, target: Path) -> None:
 
 
 def _fill(home: Home, account: Account, binaries: Binaries) -> None:
+    _refuse_unknown(account)
     home.path.mkdir(mode=0o700)
     for folder in (home.data, home.log):
         folder.mkdir(mode=0o700)
@@ -274,6 +276,19 @@ def _fill(home: Home, account: Account, binaries: Binaries) -> None:
     _initdb(home, account, binaries, passwords[SUPERUSER])
     _make_database(home, account, binaries, passwords[DATABASE])
     _sync(home.path)
+
+
+def _refuse_unknown(account: Account) -> None:
+    """Stop if the system has no name for the account: initdb does not work for it."""
+    try:
+        pwd.getpwuid(account.uid)
+    except KeyError:
+        raise DatabaseError(
+            f"user id {account.uid} has no entry among the system's users (/etc/passwd), without"
+            " which PostgreSQL makes no database",
+            "have an entry made (containers: start them with a user that the image or the host"
+            " knows), or set DATABASE_URL to a PostgreSQL server",
+        ) from None
 
 
 def _initdb(home: Home, account: Account, binaries: Binaries, password: str) -> None:

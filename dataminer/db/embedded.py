@@ -58,7 +58,7 @@ class ServerStatus:
 def default_home() -> Path:
     """Give the database's place: $DATAMINER_PGDATA, else .dataminer/postgres in this folder."""
     chosen = os.environ.get("DATAMINER_PGDATA")
-    return Path(chosen or ".dataminer/postgres").expanduser().absolute()
+    return Path(os.path.expanduser(chosen or ".dataminer/postgres")).absolute()
 
 
 def start(home: Path | None = None, *, create: bool = True) -> str:

@@ -118,12 +118,18 @@ def export(
     try:
         exported = _make(dataset, division, kind, final, options, progress=progress)
     except OSError as error:
+        if _is_of(dataset, error):  # the store's fault
+            raise
         raise DataminerError(
             f"{final} cannot be written: {error.strerror or error}",
             "name a folder with room that you may write to with --to; nothing was left in this one",
         ) from error
     remove_partials(final)
     return replace(exported, folder=to / kind)
+
+
+def _is_of(dataset: Dataset, error: OSError) -> bool:
+    return str(error.filename).startswith(f"{dataset.folder.parent}/")
 
 
 def _make(

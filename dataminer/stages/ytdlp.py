@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import optparse
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -161,7 +162,7 @@ def _identity(settings: DownloadConfig) -> dict[str, Any]:
     if settings.user_agent:
         options["http_headers"] = {"User-Agent": settings.user_agent}
     if settings.cookies:
-        options["cookiefile"] = _cookies(Path(settings.cookies).expanduser())
+        options["cookiefile"] = _cookies(Path(os.path.expanduser(settings.cookies)))
     return options
 
 

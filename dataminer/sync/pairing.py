@@ -16,6 +16,7 @@ from dataminer.db import schema
 from dataminer.db.connection import transaction
 from dataminer.errors import DataminerError
 from dataminer.files import atomic_write
+from dataminer.permissions import explain
 from dataminer.store import Store
 from dataminer.sync.claims import is_dead
 from dataminer.sync.discard import PROJECT_NAME
@@ -391,9 +392,8 @@ def _write_mark(found: Meeting, mark: Mark) -> None:
             "run again: that says which one",
         ) from error
     except OSError as error:
-        raise DataminerError(
-            f"{file} cannot be written: {error.strerror}",
-            "have the store's owner let you write there",
+        raise explain(error) or DataminerError(
+            f"{file} cannot be written: {error.strerror}", "try again"
         ) from error
 
 

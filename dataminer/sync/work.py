@@ -28,6 +28,7 @@ from dataminer.errors import (
     os_error_class,
 )
 from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
+from dataminer.permissions import explain, named
 from dataminer.sync import claims, dead_jobs
 from dataminer.sync.claims import Claim, LeaseLost
 from dataminer.sync.cost import measured
@@ -379,6 +380,7 @@ def _usable(work: Work, *, also_failed: bool) -> Outcome | None:
     return outcome if also_failed or outcome.status != "FAILED" else None
 
 
+@named()
 def _make(work: Work, held: Claim, settings: MonitorConfig, keeper: Keeper) -> Outcome:
     work.refuse_change()
     there = _usable(work, also_failed=False)
@@ -440,9 +442,9 @@ def _try(
         error_class = os_error_class(error)
         if error_class is ErrorClass.INTERNAL:
             raise
-        return cost, _in_the_end(
-            work, held, TransientError(_described(error), error_class), settings
-        )
+        known = explain(error) or DataminerError(_described(error))
+        passing = TransientError(known.message, error_class, known.hint)
+        return cost, _in_the_end(work, held, passing, settings)
     except Exception as error:
         if not last:
             raise

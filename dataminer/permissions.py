@@ -1,0 +1,117 @@
+"""What a file system refuses, in one sentence: which file, whose it is, and what lets one in."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, TransientError, os_error_class
+
+_REFUSED = (errno.EACCES, errno.EPERM)
+_SHARED = (
+    "have its owner share it with a group: g+rwX, setgid folders and umask 002, as docs/stores.md"
+    " says under 'A store of several people'"
+)
+_READ_ONLY = (
+    "have it mounted for writing; report, preview and export can write elsewhere, with --output"
+    " or --to"
+)
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, or the number of one that the system has no entry for."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def group_name(gid: int) -> str:
+    """Return the name of a group, or the number of one that the system has no entry for."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def explain(error: OSError) -> DataminerError | None:
+    """Say in one sentence what a file system refused or could not do.
+
+    Parameters
+    ----------
+    error : OSError
+        As it was raised.
+
+    Returns
+    -------
+    DataminerError or None
+        None for what is no condition of this machine, but a mistake in the program.
+    """
+    error_class = os_error_class(error)
+    if not isinstance(error.filename, str | os.PathLike):
+        told = " ".join(str(error.strerror or error).split())
+        known = error_class in (ErrorClass.PERMISSION, ErrorClass.DISK, ErrorClass.DISK_FULL)
+        return DataminerError(told, NEXT_STEP[error_class]) if known else None
+    path = Path(error.filename)
+    if error.errno == errno.EROFS:
+        folder = _folder(path)
+        return DataminerError(f"{folder} can only be read: it is mounted read-only", _READ_ONLY)
+    if error.errno in _REFUSED:
+        return _refused(path, str(error.strerror))
+    if error_class in (ErrorClass.DISK, ErrorClass.DISK_FULL):
+        return DataminerError(f"{path}: {error.strerror}", NEXT_STEP[error_class])
+    return None
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """Raise what :func:`explain` knows as a failure that this machine must be mended for."""
+    try:
+        yield
+    except OSError as error:
+        known = explain(error)
+        if known is None:
+            raise
+        raise TransientError(known.message, os_error_class(error), known.hint) from error
+
+
+def _refused(path: Path, reason: str) -> DataminerError:
+    where, what = _closed(path)
+    if not what:  # a flag of the file, or a rule of the system's own
+        return DataminerError(f"{path}: {reason}", NEXT_STEP[ErrorClass.PERMISSION])
+    found = where.stat()
+    owner = f"{user_name(found.st_uid)}:{group_name(found.st_gid)}"
+    groups = ", ".join(sorted(group_name(gid) for gid in {os.getegid(), *os.getgroups()}))
+    return DataminerError(
+        f"{where} may not be {what} by {user_name(os.geteuid())} (in {groups}): it belongs to"
+        f" {owner}, mode {stat.filemode(found.st_mode)}",
+        _SHARED,
+    )
+
+
+def _closed(path: Path) -> tuple[Path, str]:
+    """Return what keeps a path from being used, and what may not be done with it, if that shows."""
+    for folder in reversed(path.absolute().parents):
+        if not _may(folder, os.X_OK):
+            return folder, "entered"
+    if path.exists() and not _may(path, os.R_OK):
+        return path, "read"
+    if path.is_file() and not _may(path, os.W_OK) and _may(path.parent, os.W_OK):
+        return path, "written to"
+    folder = _folder(path.parent)
+    return folder, "" if _may(folder, os.W_OK) else "written to"
+
+
+def _folder(path: Path) -> Path:
+    """Return the nearest folder above that there is."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+
+
+def _may(path: Path, how: int) -> bool:
+    return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)

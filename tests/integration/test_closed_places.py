@@ -1,0 +1,140 @@
+"""Stores that can only be read, or that belong to somebody else: one sentence, with what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dataminer.permissions import group_name, user_name
+from tests.support.mined import PROJECT, configure, mine
+from tests.support.paths import ROOT
+from tests.support.postgres import fresh_database
+from tests.support.site import Site
+
+WRITING = (
+    ("report", PROJECT),
+    ("preview", PROJECT),
+    ("export", PROJECT, "-f", "csv", "--to", "data/out"),
+    ("force-dedup", PROJECT, "--yes"),
+    ("force-detect", PROJECT, "--yes"),
+    ("delete-videos", "VIDEO", "--project", PROJECT, "--yes"),
+    ("delete-videos", "VIDEO", "--files", "--yes"),
+    ("delete-project", PROJECT, "--files", "--yes"),
+)
+# prints how each of some commands ends
+EACH = """
+import json, os, sys
+from pathlib import Path
+from tests.support.site import Site
+
+site = Site(Path.cwd(), os.environ["DATABASE_URL"])
+for words in json.loads(sys.argv[1]):
+    done = site.dataminer_here(*words)
+    print(done.returncode, done.stderr.strip().replace("\\n", " | "))
+"""
+
+
+@pytest.fixture(scope="module")
+def site(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with fresh_database(server, template, "closed") as database:
+        made = Site(tmp_path_factory.mktemp("site"), database)
+        configure(made)
+        mine(made)
+        assert made.dataminer_here("sync").returncode == 0  # joins store and database
+        yield made
+
+
+@contextlib.contextmanager
+def closed(folder: Path) -> Iterator[None]:
+    """Have nobody write in a folder for a while, root included."""
+    paths = [(path, path.stat().st_mode) for path in (folder, *folder.rglob("*"))]
+    for path, mode in paths:
+        path.chmod(mode & ~0o222)
+    try:
+        with without_capabilities():
+            yield
+    finally:
+        for path, mode in paths:
+            path.chmod(mode)
+
+
+@contextlib.contextmanager
+def without_capabilities() -> Iterator[None]:
+    """Have the system treat root as any other user: linux/capability.h, version 3."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    before, without = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()
+    libc.capget(header, before)
+    without[:] = [before[0] & ~0b1111, *before[1:]]  # CAP_DAC_OVERRIDE and the like
+    assert libc.capset(header, without) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(header, before) == 0
+
+
+def words_of(site: Site, command: tuple[str, ...]) -> list[str]:
+    (video, *_) = sorted(os.listdir(site.folder / "data" / "videos"))
+    return [video if word == "VIDEO" else word for word in command]
+
+
+def test_what_belongs_to_others_is_named_with_what_lets_one_in(site: Site) -> None:
+    before = site.listing()
+    with closed(site.folder / "data"):
+        done = site.dataminer_here("preview", PROJECT)
+    assert done.returncode == 1
+    # without the capabilities of root, the tests' database may be out of reach, which is said first
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("dataminer: ")
+    assert "data/projects/birds/report may not be written to by" in line
+    assert ", mode dr-x" in line
+    assert "umask 002" in line
+    assert site.listing() == before
+
+
+def test_a_file_that_may_not_be_read_is_named(site: Site) -> None:
+    table = site.folder / "data/projects" / PROJECT / "dedup" / "frames.parquet"
+    mode = table.stat().st_mode
+    with closed(site.folder / "data"):
+        table.chmod(0o200)
+        done = site.dataminer_here("export", PROJECT, "-f", "csv", "--frames-only", "--to", "out")
+    assert table.stat().st_mode == mode
+    assert done.returncode == 1
+    assert "dedup/frames.parquet may not be read by" in done.stderr
+    assert "mode --w-------" in done.stderr
+
+
+def test_a_file_system_that_is_mounted_read_only_is_named(site: Site) -> None:
+    unshare = ["unshare", "-m" if os.geteuid() == 0 else "-rm"]
+    if subprocess.run([*unshare, "true"], check=False).returncode:
+        pytest.skip("this system lets nobody mount")
+    before = site.dump(), site.listing()
+    asked = json.dumps([words_of(site, command) for command in WRITING])
+    mount = "mount --bind data data && mount -o remount,ro,bind data"
+    done = subprocess.run(
+        [*unshare, "bash", "-c", f'{mount} && exec "$0" -c "$1" "$2"', sys.executable, EACH, asked],
+        cwd=site.folder,
+        env=site.environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert len(told) == len(WRITING)
+    for line in told:
+        assert line.startswith("1 dataminer: ")
+        assert "mounted read-only" in line or "Read-only file system. Next: name a folder" in line
+    assert (site.dump(), site.listing()) == before
+
+
+def test_a_user_without_an_entry_is_named_by_number() -> None:
+    assert user_name(987_654_321) == "987654321"
+    assert group_name(987_654_321) == "987654321"
