@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dataminer.errors import ErrorClass, PermanentError
+from dataminer.errors import DamagedFile, ErrorClass, PermanentError
 from dataminer.files import fingerprint
 from dataminer.frames import read_meta, read_table, write_table
 
@@ -106,8 +106,8 @@ def read_embeddings(path: Path) -> Embeddings:
     ------
     FileNotFoundError
         There are none.
-    PermanentError
-        ``CORRUPT``: the file is not one that :func:`write_embeddings` wrote.
+    DamagedFile
+        The file is not one that :func:`write_embeddings` wrote.
     """
     try:
         table = read_table(path)
@@ -116,16 +116,8 @@ def read_embeddings(path: Path) -> Embeddings:
         vectors = flat.to_numpy(zero_copy_only=False).reshape(-1, dimension)
         frame_index = table["frame_index"].to_numpy()
         video_ids = tuple(table["video_id"].to_pylist())
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, KeyError, ValueError, AttributeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's or the network's fault, not the file's
-        raise PermanentError(
-            f"{path} is damaged: it cannot be read as embeddings",
-            ErrorClass.CORRUPT,
-            "remove it, then run snakemake again: it is made anew",
-        ) from error
+    except (pa.ArrowException, KeyError, ValueError, AttributeError) as error:
+        raise DamagedFile(path, "it cannot be read as embeddings") from error
     return Embeddings(video_ids, frame_index.astype(np.int32), vectors.astype(np.float16))
 
 

@@ -317,6 +317,25 @@ class PermanentError(StageError):
     """Trying again gives the same end: the video becomes FAILED, the project goes on."""
 
 
+class DamagedFile(PermanentError):
+    """A file of a store is not as it was written; to whoever can go on without it, it is absent.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    reason : str
+        What is wrong with it.
+    hint : str, optional
+        The next step.
+    """
+
+    def __init__(self, path: object, reason: str, hint: str = "") -> None:
+        again = f"remove {path}, then run snakemake again: it is made anew"
+        message = f"{path} is damaged: {reason}"
+        super().__init__(message, ErrorClass.CORRUPT, hint or again)
+
+
 class FailedBefore(PermanentError):
     """The video failed in a stage before, which has told of it."""
 

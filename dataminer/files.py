@@ -14,8 +14,10 @@ import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
+
+from dataminer.errors import DamagedFile
 
 StrPath = str | os.PathLike[str]
 _FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file (Btrfs, XFS)
@@ -124,8 +126,48 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def open_file(path: StrPath) -> BinaryIO:
+    """Open a file of a store for reading, unbuffered; never what lies elsewhere.
+
+    Of links, only those are followed that :func:`lead_to` makes: to a file further down.
+
+    Raises
+    ------
+    DamagedFile
+        It is another link, or no file.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(_led_to(path), flags)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise DamagedFile(path, "it is no file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise DamagedFile(path, "it is no file")
+    return os.fdopen(fd, "rb", buffering=0)
+
+
+def _led_to(path: StrPath) -> StrPath:
+    """Return where a link leads; the path itself if it is none."""
+    try:
+        target = PurePath(os.readlink(path))
+    except OSError:  # no link, or nothing
+        return path
+    if target.is_absolute() or ".." in target.parts:
+        raise DamagedFile(path, f"it is a link to {target}, which is not followed")
+    return os.path.join(os.path.dirname(path), target)
+
+
+def read_file(path: StrPath) -> bytes:
+    """Return the bytes of a file of a store, see :func:`open_file`."""
+    with open_file(path) as file:
+        return file.read()
+
+
 def lead_to(target: str, link: Path) -> None:
-    """Have a symbolic link lead somewhere else, in one step."""
+    """Have a symbolic link lead to a file further down, in one step."""
     new = link.with_name(f".{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}")
     new.symlink_to(target)
     os.replace(new, link)

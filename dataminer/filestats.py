@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from dataminer.files import StrPath
+from dataminer.errors import DamagedFile
+from dataminer.files import StrPath, open_file
 
 _LOOKS_AT_ONCE = 32  # a look at a file on a network file system is mostly waiting
 _TRIED, _QUICK_SECONDS = 32, 0.0001  # a local one answers sooner than threads take turns
@@ -18,8 +20,12 @@ State = tuple[int, int, int] | None
 
 
 def times(paths: Sequence[StrPath]) -> list[float | None]:
-    """Return when each file was last changed; None if there is none."""
-    return [found.st_mtime if found else None for found in stats(paths)]
+    """Return when each result was last changed; None if there is none.
+
+    A link is none, and neither is an empty file, as no result is.
+    """
+    found = _each(paths, _lstat)
+    return [file.st_mtime if file and _is_filled(file) else None for file in found]
 
 
 def stats(paths: Sequence[StrPath]) -> list[Found]:
@@ -56,9 +62,20 @@ def _stat(path: StrPath) -> Found:
         return None
 
 
+def _lstat(path: StrPath) -> Found:
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
+
+
+def _is_filled(file: os.stat_result) -> bool:
+    return stat.S_ISREG(file.st_mode) and file.st_size > 0
+
+
 def _open(path: StrPath) -> Found:
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_file(path) as file:
             return os.fstat(file.fileno())
-    except OSError:
+    except (OSError, DamagedFile):
         return None

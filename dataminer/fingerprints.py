@@ -5,18 +5,20 @@ A result whose fingerprint is that of the present settings, version and input is
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataminer.files import fingerprint
+from dataminer.errors import DamagedFile
+from dataminer.files import fingerprint, open_file
 from dataminer.stages import VERSIONS
 
 Settings = Mapping[str, Any] | None
 IN_PAGE = "dataminer-fingerprint"
 """The name under which a page carries its fingerprint, as a ``<meta>`` of its head."""
-_HEAD_BYTES = 4096
+_HEAD_BYTES, _END_BYTES = 4096, 64
 
 
 def of_download(url: str, source: Sequence[Any] | None, settings: Settings) -> str:
@@ -127,8 +129,13 @@ def of_report(settings: Settings, annotations: str | None) -> str:
 
 
 def of_page(page: Path) -> str | None:
-    """Return the fingerprint that a report carries, if it does."""
-    with page.open("rb") as file:
-        head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
+    """Return the fingerprint that a report carries; None if it is damaged, or not there."""
+    try:
+        with open_file(page) as file:
+            head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
+            file.seek(max(file.seek(0, os.SEEK_END) - _END_BYTES, 0))
+            whole = file.read().rstrip().endswith(b"</html>")
+    except (FileNotFoundError, DamagedFile):
+        return None
     found = re.search(rf'<meta name="{IN_PAGE}" content="([0-9a-f]+)"', head)
-    return found[1] if found else None
+    return found[1] if found and whole else None

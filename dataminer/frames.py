@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dataminer.files import StrPath, atomic_write
+from dataminer.documents import is_plain_name, table_meta
+from dataminer.errors import DamagedFile
+from dataminer.files import StrPath, atomic_write, open_file, read_file
 from dataminer.urls import SourceUrl
 
 FRAMES_FILE = "frames.parquet"
@@ -21,6 +23,7 @@ CLUSTERS_FILE = "clusters.parquet"
 PROVENANCE = ("title", "uploader", "licence", "upload_date", "url")
 """What is known of a frame's video; see :func:`public_provenance` before any of it leaves."""
 """What a video's source says of it, as far as it does; repeated in the row of each frame."""
+_FILE_NAME = "file_name"
 STILL = 0.02
 """A frame whose ``change`` is less shows the same as the one that it was compared with."""
 _META_KEY = b"dataminer"
@@ -77,6 +80,10 @@ CLUSTERS_SCHEMA = pa.schema(
         pa.field("dhash", pa.uint64()),
     ]
 )
+
+
+# nobody could measure these of some frames of older versions
+_MEASURED = {field.name for field in FRAMES_SCHEMA if pa.types.is_float32(field.type)}
 
 
 def frame_name(video_id: str, frame_index: int, image_format: str) -> str:
@@ -171,19 +178,66 @@ def _encoded(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.cast(schema)
 
 
-def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a table that :func:`write_table` wrote."""
-    return pq.read_table(path, columns=columns, partitioning=None)
+def read_table(
+    path: Path, columns: Sequence[str] | None = None, *, schema: pa.Schema | None = None
+) -> pa.Table:
+    """Read a table that :func:`write_table` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The Parquet file.
+    columns : sequence of str, optional
+        Which to read; all of ``schema`` or, without one, of the file.
+    schema : pa.Schema, optional
+        What the columns must be.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    DamagedFile
+        It cannot be read, or has not these columns, or names files outside of its folder.
+    """
+    if columns is None and schema is not None:
+        columns = schema.names
+    data = read_file(path)
+    try:
+        with pq.ParquetFile(pa.BufferReader(data)) as file:
+            table = file.read(columns, use_threads=False)
+        table = table.select(columns or table.column_names)
+        if schema is not None:
+            table = _of_types(table, schema)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the machine's fault, not the file's
+        raise DamagedFile(path, "it cannot be read as the table that it should be") from None
+    if schema is not None:
+        _refuse_gaps(path, table, schema)
+    names = table[_FILE_NAME].to_pylist() if _FILE_NAME in table.column_names else []
+    if not all(map(is_plain_name, names)):
+        raise DamagedFile(path, "it has file names that lead out of its folder")
+    return table
 
 
 def read_names(path: Path) -> list[str]:
-    """Read the column ``file_name`` of a frame table.
-
-    As a file, not as a data set of one file, which takes twice as long.
-    """
-    with pq.ParquetFile(path) as file:
-        names: list[str] = file.read(["file_name"], use_threads=False)["file_name"].to_pylist()
+    """Read the column ``file_name`` of a frame table."""
+    names: list[str] = read_table(path, [_FILE_NAME], schema=FRAMES_SCHEMA)[_FILE_NAME].to_pylist()
     return names
+
+
+def _of_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    wanted = pa.schema([schema.field(name).with_nullable(True) for name in table.column_names])
+    if table.schema.types == wanted.types:
+        return table
+    return table.cast(wanted)  # loads pyarrow.compute, for a table of another version
+
+
+def _refuse_gaps(path: Path, table: pa.Table, schema: pa.Schema) -> None:
+    fields = (schema.field(name) for name in table.column_names)
+    needed = [field.name for field in fields if not field.nullable and field.name not in _MEASURED]
+    if empty := [name for name in needed if table[name].null_count]:
+        raise DamagedFile(path, f"it lacks values in {', '.join(empty)}")
 
 
 def read_meta(path: StrPath) -> dict[str, Any]:
@@ -193,21 +247,20 @@ def read_meta(path: StrPath) -> dict[str, Any]:
     -------
     dict
         What was given to :func:`write_table`; empty for a Parquet file of somebody else's.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    DamagedFile
+        It is no table, or does not say what a stage wrote.
     """
     footer = _footer(path)
     found = footer.rfind(_KEY_IN_FOOTER)
     if found < 0:
         return {}
     size, start = _varint(footer, found + len(_KEY_IN_FOOTER))
-    return _loaded(footer[start : start + size])
-
-
-def _loaded(text: bytes) -> dict[str, Any]:
-    try:
-        loaded: dict[str, Any] = json.loads(str(text, "utf-8"))
-    except ValueError as error:
-        raise pa.ArrowInvalid(f"its metadata is damaged: {error}") from error
-    return loaded
+    return table_meta(path, footer[start : start + size])
 
 
 def _footer(path: StrPath) -> bytes:
@@ -216,12 +269,12 @@ def _footer(path: StrPath) -> bytes:
     By hand, as https://parquet.apache.org/docs/file-format/ has it: plans read the metadata of
     thousands of tables, and pyarrow takes ten times as long, to build their schemas as well.
     """
-    with open(path, "rb", buffering=0) as file:
+    with open_file(path) as file:
         length = file.seek(0, os.SEEK_END)
         tail = os.pread(file.fileno(), _TAIL, max(length - _TAIL, 0))
         size, magic = int.from_bytes(tail[-_AFTER_FOOTER:-4], "little"), tail[-4:]
         if magic != b"PAR1" or size > length - _AFTER_FOOTER:
-            raise pa.ArrowInvalid(f"{path} is no Parquet file, or was cut off")
+            raise DamagedFile(path, "it is no Parquet file, or was cut off")
         whole = size + _AFTER_FOOTER
         if whole > len(tail):
             tail = os.pread(file.fileno(), whole, length - whole)
@@ -230,13 +283,12 @@ def _footer(path: StrPath) -> bytes:
 
 def _varint(data: bytes, start: int) -> tuple[int, int]:
     """Read a number of variable length; return it, and where it ends."""
-    number, shift, place = 0, 0, start
-    while True:
-        byte = data[place]
-        number |= (byte & 0x7F) << shift
-        shift, place = shift + 7, place + 1
+    number = 0
+    for place, byte in enumerate(data[start:]):
+        number |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
-            return number, place
+            return number, start + place + 1
+    return 0, len(data)  # cut off: nothing is no JSON
 
 
 def public_provenance(known: Mapping[str, Any]) -> dict[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import stat
 import tarfile
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -13,17 +15,17 @@ from typing import Any, BinaryIO, Literal, NamedTuple, Self
 
 import pyarrow as pa
 
-from dataminer.errors import ErrorClass, PermanentError
+from dataminer.errors import DamagedFile, ErrorClass, PermanentError
 from dataminer.files import (
     NotAFileError,
     StrPath,
     link_or_copy,
     member,
-    open_own,
+    open_file,
     own_names,
-    read_own,
+    read_file,
 )
-from dataminer.frames import FRAMES_FILE, read_meta, read_names, read_table
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table
 
 FrameStore = Literal["files", "tar"]
 ARCHIVE_FILE = "frames.tar"
@@ -32,12 +34,20 @@ ARCHIVE_KEY = "archive"
 """In the frame table's metadata: the archive's path from the table's folder, and its size."""
 
 
+_IMAGES = (
+    (b"\xff\xd8", b"\xff\xd9"),  # JPEG
+    (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
+    (b"RIFF", b""),  # WebP
+)
+_LONGEST_MAGIC = 8
+
+
 class Place(NamedTuple):
     """Where an image is; the columns of the frame table with the same names."""
 
     byte_offset: int | None
     """Of its first byte in the archive; None where the image is a file of its own."""
-    byte_size: int
+    byte_size: int | None
 
 
 class FrameWriter:
@@ -167,7 +177,7 @@ class FrameReader:
     @cached_property
     def names(self) -> list[str]:
         """The images that the table names, in its order."""
-        return read_names(self._folder / FRAMES_FILE)
+        return self._table["file_name"].to_pylist()  # type: ignore[no-any-return]
 
     @cached_property
     def meta(self) -> dict[str, Any]:
@@ -181,18 +191,18 @@ class FrameReader:
         ------
         PermanentError
             ``MISSING_SOURCE``: the file or the archive is not there. ``CORRUPT``: the archive is
-            cut off or was changed.
+            cut off or was changed, or a file is a link.
         """
         if self.archive is None:
             with stored(self._folder, name) as path:
-                return read_own(path)
-        offset, size = self._places[name]
-        if offset is None or offset < tarfile.BLOCKSIZE:
+                return read_file(path)
+        offset, size = self._places.get(name, (None, None))
+        if offset is None or size is None or offset < tarfile.BLOCKSIZE or size < 0:
             raise self._changed(f"no place of {name} is known in it")
-        start = offset - tarfile.BLOCKSIZE
-        data = os.pread(self._opened().fileno(), tarfile.BLOCKSIZE + size, start)
-        if len(data) < tarfile.BLOCKSIZE + size:
+        fd, start = self._opened().fileno(), offset - tarfile.BLOCKSIZE
+        if os.fstat(fd).st_size < offset + size:
             raise self._changed(f"it ends before {name} does")
+        data = os.pread(fd, tarfile.BLOCKSIZE + size, start)
         if _named(data[: tarfile.BLOCKSIZE]) != (name, size):
             raise self._changed(f"{name} is not at its place in it")
         return data[tarfile.BLOCKSIZE :]
@@ -226,12 +236,11 @@ class FrameReader:
     def lost(self) -> set[str]:
         """Return the names of images that are in the table and not in their place.
 
-        Looks at names and at the archive's size; what the images hold is looked at when one is
-        read.
+        Looks at names and sizes; what the images hold is looked at when one is read.
         """
         names = set(self.names)
         if self.archive is None:
-            return names - own_names(self._folder)
+            return names - self._whole()
         try:
             size = self.archive.lstat().st_size
         except (FileNotFoundError, NotADirectoryError):
@@ -262,22 +271,42 @@ class FrameReader:
         return {ARCHIVE_KEY: {**(self._entry or {}), "path": path}}
 
     @property
+    def sizes(self) -> dict[str, int | None]:
+        """How many bytes each image has; None of one of which the table does not say it."""
+        return {name: place.byte_size for name, place in self._places.items()}
+
+    @property
     def _entry(self) -> Mapping[str, Any] | None:
         entry: Mapping[str, Any] | None = self.meta.get(ARCHIVE_KEY)
         return entry
 
     @cached_property
     def _places(self) -> dict[str, Place]:
-        table = read_table(self._folder / FRAMES_FILE, list(Place._fields))
-        columns = (column.to_pylist() for column in table.columns)
-        places = (Place(*place) for place in zip(*columns, strict=True))
+        columns = (self._table[name].to_pylist() for name in Place._fields)
+        places = itertools.starmap(Place, zip(*columns, strict=True))
         return dict(zip(self.names, places, strict=True))
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        columns = ["file_name", *Place._fields]
+        return read_table(self._folder / FRAMES_FILE, columns, schema=FRAMES_SCHEMA)
+
+    def _whole(self) -> set[str]:
+        """Return the names of files that are as large as the table says, as far as it does."""
+        sizes = self.sizes
+        with os.scandir(self._folder) as entries:
+            found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+        return {
+            name
+            for name, file in found.items()
+            if stat.S_ISREG(file.st_mode) and sizes.get(name) in (None, file.st_size)
+        }
 
     def _opened(self) -> BinaryIO:
         assert self.archive
         if self._open is None:
             with stored(self.archive.parent, self.archive.name) as path:
-                self._open = open_own(path)
+                self._open = open_file(path)
         return self._open
 
     def _changed(self, how: str) -> PermanentError:
@@ -302,11 +331,29 @@ def seem_whole(folder: StrPath, meta: Mapping[str, Any]) -> bool:
         except (FileNotFoundError, NotADirectoryError):
             return False
     count = meta.get("unique", meta.get("passed", meta.get("frames")))
-    if count is None:  # by an older version
-        return not FrameReader(Path(folder)).lost()
+    if not isinstance(count, int):  # by an older version
+        try:
+            return not FrameReader(Path(folder)).lost()
+        except DamagedFile:
+            return False
     found = own_names(folder)
     others = [name for name in found if name.endswith(_TABLES)]
     return bool(len(found) - len(others) >= count)
+
+
+def is_whole_image(path: Path) -> bool:
+    """Tell by its first and last bytes whether an image is there, and not cut off.
+
+    Raises
+    ------
+    DamagedFile
+        It is a link.
+    """
+    with open_file(path) as file:
+        start = file.read(_LONGEST_MAGIC)
+        file.seek(max(file.seek(0, os.SEEK_END) - _LONGEST_MAGIC, 0))
+        end = file.read()
+    return any(start.startswith(first) and end.endswith(last) for first, last in _IMAGES)
 
 
 def _archive(folder: StrPath, entry: Mapping[str, Any]) -> Path:
@@ -365,9 +412,9 @@ def missing(path: Path, folder: Path) -> PermanentError:
     return PermanentError(f"{path} is missing", ErrorClass.MISSING_SOURCE, _remake(folder))
 
 
-def corrupt(path: Path, reason: str, folder: Path) -> PermanentError:
+def corrupt(path: Path, reason: str, folder: Path) -> DamagedFile:
     """Say that a file of a result is not as it was written."""
-    return PermanentError(f"{path} is damaged: {reason}", ErrorClass.CORRUPT, _remake(folder))
+    return DamagedFile(path, reason, _remake(folder))
 
 
 def _remake(folder: Path) -> str:

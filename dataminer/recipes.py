@@ -14,8 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
+from dataminer.errors import DamagedFile
 from dataminer.files import STAGING_SUFFIX, lead_to, staging_path
 from dataminer.frames import FRAMES_FILE, read_meta
 from dataminer.images import ARCHIVE_FILE
@@ -46,7 +45,7 @@ def of_project(store: Store, project: str, video_id: str) -> Path:
 def _meta(folder: Path) -> dict[str, Any]:
     try:
         return read_meta(folder / FRAMES_FILE)
-    except (FileNotFoundError, NotADirectoryError, pa.ArrowInvalid):
+    except (FileNotFoundError, NotADirectoryError, DamagedFile):
         return {}
 
 
@@ -124,11 +123,11 @@ def take_over(store: Store, video_id: str) -> None:
     for name in os.listdir(moving):
         if (moving / name).is_dir():  # by recipe already, or staging
             os.rename(moving / name, folder / name)
-    try:
-        recipe = store.recipe(video_id, read_meta(moving / FRAMES_FILE)["fingerprint"])
-    except (pa.ArrowInvalid, KeyError):
+    name = _meta(moving).get("fingerprint") or ""
+    if not NAME.fullmatch(name):
         os.rename(moving, staging_path(folder))
         return
+    recipe = store.recipe(video_id, name)
     if (moving / ARCHIVE_FILE).exists():
         lead_to(f"{recipe.name}/{ARCHIVE_FILE}", folder / ARCHIVE_FILE)
     if recipe.exists():  # made again since

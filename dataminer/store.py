@@ -8,6 +8,7 @@ from pathlib import Path
 INFO_FILE = "info.json"
 ANNOTATIONS_FILE = "annotations.json"
 DATA_FILE = "data.yaml"  # YOLO's
+SHEET_FILE = "contact_sheet.jpg"
 
 
 @dataclass(frozen=True)

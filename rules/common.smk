@@ -16,11 +16,12 @@ from dataminer.errors import DataminerError
 from dataminer.monitor import summary
 from dataminer.monitor.progress import Tracker
 from dataminer.monitor.terminal import RunDisplay
+from dataminer.permissions import explain
 from dataminer.run import RUNS as runs
 from dataminer.run import Cluster, Run, forced, upto
 from dataminer.snakemake_compat import adapt, end_with_last_job, forget, read_last
 from dataminer.stages.weights import file_of, to_fetch, weights_path
-from dataminer.store import INFO_FILE, Store
+from dataminer.store import INFO_FILE, SHEET_FILE, Store
 from dataminer.sync.configfiles import remember
 from dataminer.sync.meeting import Step
 from dataminer.sync.mirror import Mirror
@@ -53,6 +54,10 @@ def or_exit(function, *args):
         sys.exit(f"dataminer: {error}")
     except psycopg2.Error as error:
         sys.exit(f"dataminer: {last_words(error)}")
+    except OSError as error:
+        if (known := explain(error)) is None:
+            raise
+        sys.exit(f"dataminer: {known}")
 
 
 def profiles():

@@ -65,7 +65,7 @@ rule detect:
         annotations=update(str(STORE.detect("{project}") / "annotations.json")),
         data=update(str(STORE.detect("{project}") / "data.yaml")),
         contact_sheet=report(
-            str(STORE.report("{project}") / "contact_sheet.jpg"),
+            str(STORE.report("{project}") / SHEET_FILE),
             category="Datasets",
             labels={"project": "{project}", "figure": "contact sheet"},
             caption="../report/contact_sheet.rst",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -39,9 +40,12 @@ def report(
     from dataminer.sync import meeting
     from dataminer.sync.report import report as draw
 
+    def tell(message: str) -> None:
+        print(f"dataminer: left out: {message}", file=sys.stderr)
+
     settings = settings_of(config, [project])
     store = Store(settings.store_path)
     meeting.refuse_strangers(store)
     out = output or store.report(project) / REPORT_FILE
-    size = draw(settings, project, out)
+    size = draw(settings, project, out, tell)
     print(f"{out}: {size / 1e6:.1f} MB. Next: open it in a browser")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import io
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dataminer.files import atomic_write, open_own
+from dataminer.documents import read_annotations
+from dataminer.errors import DamagedFile
+from dataminer.files import atomic_write, read_file
 from dataminer.images import stored
 from dataminer.text import cut, inert
 
@@ -72,7 +74,7 @@ def contact_sheet(detect_dir: Path, out: Path, *, most: int = MOST_FRAMES) -> in
 
 
 def _read(annotations: Path, most: int) -> _Page:
-    dataset = json.loads(annotations.read_text(encoding="utf-8"))
+    dataset = read_annotations(annotations)
     boxes: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for annotation in dataset["annotations"]:
         boxes[annotation["image_id"]].append(annotation)
@@ -109,12 +111,16 @@ def _blank(frames: int) -> Image.Image:
 
 def _cell(folder: Path, image: Mapping[str, Any], page: _Page) -> Image.Image:
     """One frame, fitted into a cell whatever its shape, with its boxes."""
-    with (
-        stored(folder, image["file_name"], folder.parent) as path,
-        open_own(path) as file,
-        Image.open(file) as source,
-    ):
-        picture = source.convert("RGB")
+    cell = Image.new("RGB", _CELL, _MAT)
+    try:
+        with stored(folder, image["file_name"], folder.parent) as path:
+            data = read_file(path)
+        with Image.open(io.BytesIO(data)) as source:
+            picture = source.convert("RGB")
+    except (OSError, DamagedFile) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        return cell  # damaged: Pillow's errors have no number
     scale = min(_CELL[0] / picture.width, _CELL[1] / picture.height)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     picture = picture.resize(size, Image.Resampling.LANCZOS)
@@ -122,7 +128,6 @@ def _cell(folder: Path, image: Mapping[str, Any], page: _Page) -> Image.Image:
     # the surest last, so that its label lies on top
     for annotation in reversed(page.boxes.get(image["id"], [])):
         _draw_box(draw, annotation, page.names, scale)
-    cell = Image.new("RGB", _CELL, _MAT)
     cell.paste(picture, ((_CELL[0] - size[0]) // 2, (_CELL[1] - size[1]) // 2))
     return cell
 

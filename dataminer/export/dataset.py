@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from dataminer import commands
-from dataminer.errors import DataminerError
+from dataminer.documents import read_annotations
+from dataminer.errors import DamagedFile, DataminerError
 from dataminer.export.coco import Box, LabelledImage, sort
-from dataminer.frames import FRAMES_FILE, PROVENANCE, public_provenance, read_table
+from dataminer.frames import (
+    FRAMES_FILE,
+    FRAMES_SCHEMA,
+    PROVENANCE,
+    public_provenance,
+    read_names,
+    read_table,
+)
 from dataminer.store import ANNOTATIONS_FILE, Store
 
 IMAGES_FOLDER = "images"
@@ -64,13 +69,13 @@ def load_labelled(store: Store, project: str) -> Dataset:
     """
     path = store.detect(project) / ANNOTATIONS_FILE
     try:
-        coco = json.loads(path.read_text(encoding="utf-8"))
+        coco = read_annotations(path)
         images, names = _images(coco), tuple(_text(each["name"]) for each in _categories(coco))
     except FileNotFoundError:
         raise _nothing_yet(store, project, "annotations") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataminerError(
-            f"{path} cannot be read as annotations", f"`dataminer force-detect {project}`"
+    except (KeyError, DamagedFile) as error:
+        raise _cannot_be_read(
+            path, "annotations", error, f"`dataminer force-detect {project}`"
         ) from error
     _refuse_empty(project, images)
     return Dataset(
@@ -96,12 +101,12 @@ def load_unlabelled(store: Store, project: str) -> Dataset:
     path = store.dedup(project) / FRAMES_FILE
     columns = ["file_name", "width", "height", "video_id", "frame_index", "pts_time"]
     try:
-        rows = read_table(path, [*columns, *PROVENANCE]).to_pylist()
+        rows = read_table(path, [*columns, *PROVENANCE], schema=FRAMES_SCHEMA).to_pylist()
     except FileNotFoundError:
         raise _nothing_yet(store, project, "unique frames") from None
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise DataminerError(
-            f"{path} cannot be read as a frame table", f"`dataminer force-dedup {project}`"
+    except DamagedFile as error:
+        raise _cannot_be_read(
+            path, "a frame table", error, f"`dataminer force-dedup {project}`"
         ) from error
     images = _ordered(LabelledImage(**{key: row[key] for key in columns}) for row in rows)
     _refuse_empty(project, images)
@@ -155,13 +160,20 @@ def _text(value: Any) -> str:
 def _behind(store: Store, project: str, images: Iterable[LabelledImage]) -> tuple[str, ...]:
     """Say where the unique frames are no longer those that were annotated."""
     try:
-        unique = read_table(store.dedup(project) / FRAMES_FILE, ["file_name"])
-    except (FileNotFoundError, pa.ArrowException):
+        unique = read_names(store.dedup(project) / FRAMES_FILE)
+    except FileNotFoundError:
         return ()
-    if missing := len(set(unique["file_name"].to_pylist()) - {each.file_name for each in images}):
+    except DamagedFile as error:
+        return (f"{error.message}. Next: `{commands.snakemake([project])}`",)
+    if missing := len(set(unique) - {each.file_name for each in images}):
         left_out = f"{missing:,} unique frames are not annotated yet, and left out"
         return (f"{left_out}. Next: `{commands.snakemake([project])}`",)
     return ()
+
+
+def _cannot_be_read(path: Path, what: str, error: Exception, step: str) -> DataminerError:
+    told = error.message if isinstance(error, DamagedFile) else f"{path} lacks {error}"
+    return DataminerError(f"{told}: it cannot be read as {what}", step)
 
 
 def _nothing_yet(store: Store, project: str, what: str) -> DataminerError:

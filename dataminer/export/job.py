@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataminer.errors import DamagedFile
 from dataminer.export.coco import LabelledImage
 from dataminer.export.dataset import Dataset
 from dataminer.export.splits import Division
-from dataminer.files import link_or_copy, read_own
+from dataminer.files import link_or_copy, read_file
 from dataminer.frames import FRAMES_FILE
-from dataminer.images import FrameReader, stored
+from dataminer.images import FrameReader, is_whole_image, stored
 
 Progress = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
@@ -51,8 +52,7 @@ class Pictures:
         self._step()
         if self._reader:
             return self._reader.read(name)
-        with stored(self._folder, name, self._folder.parent) as path:
-            return read_own(path)
+        return read_file(self._path(name))
 
     def put(self, name: str, target: Path) -> None:
         """Make a picture a file: with shared blocks or hard-linked where possible, else copied."""
@@ -60,8 +60,15 @@ class Pictures:
             target.write_bytes(self.read(name))
             return
         self._step()
+        link_or_copy(self._path(name), target, reflink=True)
+
+    def _path(self, name: str) -> Path:
         with stored(self._folder, name, self._folder.parent) as path:
-            link_or_copy(path, target, reflink=True)
+            whole = is_whole_image(path)
+        if not whole:
+            step = "`dataminer sync --deep`, then run snakemake: it is made anew"
+            raise DamagedFile(path, "it is no whole image", step)
+        return path
 
     def _step(self) -> None:
         self._done += 1

@@ -32,6 +32,11 @@ def _line(box: Box, image: LabelledImage) -> str:
     return f"{box.category} {x:.6f} {y:.6f} {width:.6f} {height:.6f}\n"
 
 
+def label_size(category: int) -> int:
+    """Return the bytes of the line of a box: shares of a picture are as long as each other."""
+    return len(f"{category}\n") + 4 * len(f" {0:.6f}")
+
+
 def write_labels(folder: Path, images: Iterable[LabelledImage]) -> None:
     """Write one label file a picture, named as the picture.
 
@@ -57,7 +62,12 @@ def write_data_yaml(path: Path, names: Sequence[str]) -> None:
     names : sequence of str
         Class names in the model's order.
     """
-    _write_yaml(path, ["train: images", "val: images"], names)
+    _write(path, data_yaml(names))
+
+
+def data_yaml(names: Sequence[str]) -> str:
+    """Return what :func:`write_data_yaml` writes."""
+    return _yaml(["train: images", "val: images"], names)
 
 
 def write_split_yaml(path: Path, names: Sequence[str], splits: Sequence[str]) -> None:
@@ -75,14 +85,18 @@ def write_split_yaml(path: Path, names: Sequence[str], splits: Sequence[str]) ->
     lines = [f"{split}: images/{split}" for split in splits]
     if "val" not in splits:
         lines += ["# nothing is held out: scores on val are scores on train", "val: images/train"]
-    _write_yaml(path, lines, names)
+    _write(path, _yaml(lines, names))
 
 
-def _write_yaml(path: Path, lines: Sequence[str], names: Sequence[str]) -> None:
+def _yaml(lines: Sequence[str], names: Sequence[str]) -> str:
     # no `path:`, because a relative one would be looked for under the working directory;
     # without it ultralytics takes the folder that this file lies in
     lines = [*lines, "names:" if names else "names: {}"]
     # a JSON string is a YAML string, whatever is in the name
     lines += [f"  {number}: {json.dumps(name)}" for number, name in enumerate(names)]
+    return "\n".join(lines) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
     with atomic_write(path) as partial:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import hmac
 import json
+import os
 import secrets
 import socket
 import threading
@@ -17,13 +17,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg2
 
-from dataminer.errors import DataminerError, ErrorClass, kind_of
-from dataminer.files import NotAFileError, read_own
+from dataminer.errors import DamagedFile, DataminerError, ErrorClass, kind_of
+from dataminer.files import read_file
 from dataminer.monitor import web_page
 from dataminer.monitor.live import View, Watch, next_view
 from dataminer.monitor.status import by_class
 from dataminer.monitor.videos import STATES, Wanted, videos
 from dataminer.monitor.why import find, story
+from dataminer.permissions import user_name
 from dataminer.report import REPORT_FILE
 from dataminer.report.style import policy
 from dataminer.store import Store
@@ -112,8 +113,8 @@ class Site:
         if kind != "report" or name not in known:
             return None
         try:
-            data = read_own(self._store.report(name) / REPORT_FILE)
-        except (FileNotFoundError, NotAFileError):
+            data = read_file(self._store.report(name) / REPORT_FILE)
+        except (FileNotFoundError, DamagedFile):
             return None
         return _HTML, data, f"{policy()}; {_UNFRAMED}"
 
@@ -256,7 +257,7 @@ def run(site: Site, port: int, file: IO[str]) -> None:
     """Serve the page until Ctrl-C."""
     with serve(site, port) as server:
         bound = server.server_address[1]
-        there = f"{getpass.getuser()}@{socket.gethostname()}"
+        there = f"{user_name(os.geteuid())}@{socket.gethostname()}"
         print(f"dataminer monitor: {url_of(server)}", file=file)
         print(f"from another machine, first: ssh -L {bound}:{ADDRESS}:{bound} {there}", file=file)
         print("It only looks. Who has the address can read. Ctrl-C ends it.", file=file, flush=True)

@@ -14,8 +14,8 @@ from psycopg2.extras import RealDictCursor
 from dataminer import recipes
 from dataminer.batches import logs_of
 from dataminer.db.connection import reading
-from dataminer.errors import DataminerError, ErrorClass, advice, kind_of, runnable
-from dataminer.frames import FRAMES_FILE, read_table
+from dataminer.errors import DamagedFile, DataminerError, ErrorClass, advice, kind_of, runnable
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.monitor.console import console_of
 from dataminer.monitor.status import as_json, told_until, unbroken
 from dataminer.stages.gate import place_of
@@ -229,7 +229,7 @@ def _files(video_id: str, store: Store) -> dict[str, Any]:
     folder = store.video(video_id)
     info = results.read_info(folder) or {}
     media = results.video_file(folder, info)
-    there = "video" in info and media.is_file()
+    there = "video" in info and recipes.is_file(media)
     return {
         "video": str(media) if there else None,
         "video_bytes": media.stat().st_size if there else None,
@@ -243,9 +243,11 @@ def _files(video_id: str, store: Store) -> dict[str, Any]:
 
 def _count(folder: Path, video_id: str | None = None) -> int | None:
     """Count the frames that a folder's table names, of one video or of all."""
-    if results.read_frames_meta(folder) is None:
+    try:
+        table = read_table(folder / FRAMES_FILE, ["video_id"], schema=FRAMES_SCHEMA)
+    except (FileNotFoundError, NotADirectoryError, DamagedFile):
         return None
-    names = read_table(folder / FRAMES_FILE, ["video_id"])["video_id"].to_pylist()
+    names = table["video_id"].to_pylist()
     return len(names) if video_id is None else names.count(video_id)
 
 
@@ -313,7 +315,10 @@ def _video_facts(told: Story) -> Iterator[tuple[str, str]]:
     yield "warning", video["warning"] or ""
     size = f" ({files['video_bytes']:,} bytes)" if files["video"] else ""
     yield "file", (files["video"] or "none") + size
-    counts = [f"{count:,} in {folder}" for folder, count in files["frames"].items()]
+    counts = [
+        f"{'table damaged' if count is None else f'{count:,}'} in {folder}"
+        for folder, count in files["frames"].items()
+    ]
     yield "frames", ", ".join(counts) or _number(None)
     yield from _costs(video)
 

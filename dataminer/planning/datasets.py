@@ -29,7 +29,7 @@ from dataminer.planning.videos import Videos
 from dataminer.stages.hub import MODELS_FOLDER
 from dataminer.stages.looking import Looking
 from dataminer.stages.weights import is_there, weights_path, weights_sha256
-from dataminer.store import Store
+from dataminer.store import SHEET_FILE, Store
 from dataminer.sync import results
 from dataminer.sync.report import result_settings
 
@@ -99,7 +99,7 @@ class Datasets:
             yield Verdict(State.DUE, self._marks.change_since("dedup", meta))
         if meta is None and row.dedup_fingerprint != expected:
             yield Verdict(State.DUE, NEW)
-        if meta is None or not (seem_whole(folder, meta) and results.has_clusters(folder)):
+        if meta is None or not (seem_whole(folder, meta) and results.has_clusters(folder, meta)):
             yield Verdict(State.DUE, LOST)
         if row.stage == _P.DEDUP_READY:
             yield Verdict(State.DUE, UNRECORDED)
@@ -167,7 +167,10 @@ class Datasets:
                 change = self._detect_change(project) or _CHANGED
                 yield Verdict(State.DUE, change if outcome else NEW)
         count = self._about_unique(project).get("unique", 0)  # older tables do not say
-        if not results.annotations_seem_whole(folder, count):
+        about = results.read_annotations_info(folder)
+        whole = results.annotations_seem_whole(folder, count)
+        drawn = results.sheet_is_whole(self._store.report(project) / SHEET_FILE)
+        if not whole or not drawn or about.get("fingerprint") != expected:
             yield Verdict(State.DUE, LOST)
         if row.stage == _P.DETECT_READY:
             yield Verdict(State.DUE, UNRECORDED)

@@ -59,6 +59,8 @@ class _Files(NamedTuple):
         Judges by the file; None if it does not count.
     written : mapping of str to float
         When the row was written that should say the same, in seconds since 1970.
+    stands : callable
+        Tells whether the next stage can read it.
     reasons : collection of str or None
         Of what is to do and may be there all the same; None for all but what is forced.
     """
@@ -66,6 +68,7 @@ class _Files(NamedTuple):
     path: Callable[[str], str]
     read: Callable[[str], Verdict | None]
     written: Mapping[str, float]
+    stands: Callable[[str], bool]
     reasons: Collection[str] | None = None
 
     def may_have(self, reason: str) -> bool:
@@ -173,6 +176,7 @@ class Videos:
             _named(self._store.video, INFO_FILE),
             self._downloaded_file,
             self._written,
+            lambda v: results.read_download(self._store.video(v)) is not None,
             (NEW, RETRIED),
         )
 
@@ -182,6 +186,7 @@ class Videos:
             self._in_frames(FRAMES_FILE),
             self._extracted_file,
             self._written,
+            lambda v: bool(_meta_of(self._extracted.path(v))),
         )
 
     @cached_property
@@ -194,6 +199,7 @@ class Videos:
             table,
             partial(self._filtered_file, table),
             {video_id: row.updated for video_id, row in self._rows.members[project].items()},
+            lambda v: bool(_meta_of(table(v))),
             (NEW, RETRIED),
         )
 
@@ -225,7 +231,7 @@ class Videos:
         asked = [v for v, row in rows if row.sha256 is None and row.downloaded_with]
         tables = [(v, path) for v in asked for path in older_tables(self._store, v)]
         there = zip(tables, times([path for _, path in tables]), strict=True)
-        return {v: str(path.parent) for (v, path), made in there if made and not path.is_symlink()}
+        return {v: str(path.parent) for (v, path), made in there if made}
 
     def _recipe(self, video_id: str) -> str:
         """Return the recipe of the frames that the settings make."""
@@ -246,7 +252,7 @@ class Videos:
         return (rows for rows in self._rows.members.values() if video_id in rows)
 
     def _is_there(self, video_id: str, recipe: str) -> bool:
-        return results.read_frames_meta(self._store.recipe(video_id, recipe)) is not None
+        return bool(results.read_frames_meta(self._store.recipe(video_id, recipe)))
 
     def _before(self, video_id: str) -> str | None:
         """Return from which frames a project of these has chosen before."""
@@ -477,14 +483,14 @@ class Videos:
         needed: Collection[str] | None,
         states: Sequence[State] = (State.DONE,),
     ) -> None:
-        """Call due what is needed, and is gone or of other settings than its row says.
+        """Call due what is needed, and is gone, damaged or of other settings than its row says.
 
         The latter comes of an older dump: its files are newer than their rows.
         """
         judged = [v for state in states for v in in_state(verdicts, state)]
         asked = [v for v in judged if needed is None or v in needed]
         for video_id, made in zip(asked, times([files.path(v) for v in asked]), strict=True):
-            if made is None:
+            if made is None or (needed is not None and not files.stands(video_id)):
                 verdicts[video_id] = Verdict(State.DUE, LOST)
             elif verdicts[video_id] == DONE and (
                 made > files.written[video_id]
@@ -504,6 +510,10 @@ def _named(folder: Callable[[str], Path], name: str) -> Callable[[str], str]:
     """Return what names a file of each video, as text: paths would take a third of a plan."""
     before, after = str(folder("\0") / name).split("\0")
     return lambda video_id: f"{before}{video_id}{after}"
+
+
+def _meta_of(table: str) -> Mapping[str, Any] | None:
+    return results.read_frames_meta(os.path.dirname(table))
 
 
 def _is_kept(row: Video) -> bool:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from dataminer import commands, recipes
 from dataminer.config.models import FilterConfig
-from dataminer.errors import DataminerError, ErrorClass, PermanentError
+from dataminer.errors import DamagedFile, DataminerError, ErrorClass, PermanentError
 from dataminer.export.contact_sheet import spread
-from dataminer.frames import FRAMES_FILE, read_table
+from dataminer.frames import FRAMES_FILE
 from dataminer.stages.filter import THRESHOLDS, first_failed, load_frames
+from dataminer.stages.looks import SCORES_FILE, read_scores
 from dataminer.store import Store
 
-SCORES_FILE = "scores.parquet"
 MOST_VIDEOS = 500
 _REPEATS = "min_change"
 
@@ -230,7 +230,10 @@ def _scores(path: Path, frames: pa.Table) -> dict[str, Values]:
     """Return every column of numbers of a table of scores, in the order of the frames."""
     if not path.is_file():
         return {}
-    table = read_table(path)
+    try:
+        table = read_scores(path)
+    except DamagedFile:
+        return {}
     places = {frame: row for row, frame in enumerate(table["frame_index"].to_pylist())}
     rows = [places.get(frame) for frame in frames["frame_index"].to_pylist()]
     columns = [name for name in table.column_names if pa.types.is_floating(table[name].type)]

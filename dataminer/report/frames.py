@@ -16,13 +16,14 @@ from pydantic import ValidationError
 
 from dataminer import recipes
 from dataminer.config.models import FilterConfig
+from dataminer.errors import DamagedFile
 from dataminer.export.contact_sheet import spread
-from dataminer.frames import FRAMES_FILE, read_meta, read_table
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table
 from dataminer.stages.filter import METRICS, THRESHOLDS, first_failed
+from dataminer.stages.looks import SCORES_FILE, read_scores
 from dataminer.store import Store
 from dataminer.text import cut
 
-SCORES_FILE = "scores.parquet"
 _CANDIDATES = 400  # examples to choose from, for each reason
 _PER_VIDEO = 2  # of them at least from each video
 _LONGEST = 60  # characters of a score's name, or of a reason
@@ -83,8 +84,8 @@ class Frames:
         Quality and scores, by name.
     dropped : dict of str to list of Shot
         Examples, by reason.
-    unreadable : list of str
-        Videos whose tables could not be read.
+    damaged : list of str
+        What is wrong with tables that could not be read, naming each.
     other_settings : Counter
         Videos whose frames were taken out with other settings, by those that differ.
     """
@@ -94,7 +95,7 @@ class Frames:
     reasons: Counter[str] = field(default_factory=Counter)
     columns: dict[str, Values] = field(default_factory=dict)
     dropped: dict[str, list[Shot]] = field(default_factory=dict)
-    unreadable: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
     other_settings: Counter[str] = field(default_factory=Counter)
 
 
@@ -135,8 +136,8 @@ def read_frames(
             used = read_meta(both[0] / FRAMES_FILE).get("settings") or {}
             differ = [f"{k} {v}" for k, v in sorted(used.items()) if extract.get(k, v) != v]
             frames.other_settings.update([", ".join(differ)] if differ else [])
-        except (OSError, KeyError, ValueError, pa.ArrowException):
-            frames.unreadable.append(video_id)
+        except DamagedFile as error:
+            frames.damaged.append(error.message)
     frames.columns = pieces.columns()
     frames.dropped = {
         reason: spread(frames.dropped[reason], most) for reason, _ in frames.reasons.most_common()
@@ -184,7 +185,7 @@ def _read_video(
     share: int,
 ) -> None:
     source, folder = folders
-    table = read_table(source / FRAMES_FILE, _COLUMNS)
+    table = read_table(source / FRAMES_FILE, _COLUMNS, schema=FRAMES_SCHEMA)
     frames.extracted[video_id] = table.num_rows
     if not (folder / FRAMES_FILE).is_file():
         return
@@ -193,7 +194,7 @@ def _read_video(
     reasons = [THRESHOLDS[place] if place >= 0 else "" for place in first_failed(table, settings)]
     values = {name: table[name].to_numpy() for name in METRICS}
     if (folder / SCORES_FILE).is_file():
-        _add_scores(read_table(folder / SCORES_FILE), table, reasons, values)
+        _add_scores(read_scores(folder / SCORES_FILE), table, reasons, values)
     kept = np.array([not reason for reason in reasons], np.bool_)
     frames.passed[video_id] = int(kept.sum())
     frames.reasons.update(reason for reason in reasons if reason)
@@ -275,8 +276,9 @@ class Lookup:
     def _read(self, video_id: str) -> dict[int, tuple[str, float]]:
         path = recipes.of_project(self._store, self._project, video_id) / FRAMES_FILE
         try:
-            table = read_table(path, ["frame_index", "file_name", "pts_time"])
-        except (OSError, KeyError, ValueError, pa.ArrowException):
+            columns = ["frame_index", "file_name", "pts_time"]
+            table = read_table(path, columns, schema=FRAMES_SCHEMA)
+        except (FileNotFoundError, DamagedFile):
             return {}
-        columns = (table[name].to_pylist() for name in table.column_names)
-        return {index: (name, time) for index, name, time in zip(*columns, strict=True)}
+        rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        return {index: (name, time) for index, name, time in rows}

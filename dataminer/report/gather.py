@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from platform import python_version
-from typing import Any
+from typing import Any, TypeVar
 
 from dataminer import __version__
 from dataminer.config.models import FilterConfig
+from dataminer.errors import DamagedFile
 from dataminer.frames import FRAMES_FILE
 from dataminer.report.costs import Cost, costs
 from dataminer.report.facts import Facts
@@ -19,6 +20,8 @@ from dataminer.report.frames import Frames, Lookup, read_frames
 from dataminer.report.merged import Merged, read_merged
 from dataminer.report.objects import Objects, read_objects
 from dataminer.store import ANNOTATIONS_FILE, Store
+
+_Part = TypeVar("_Part")
 
 PER_REASON = 7
 EXAMPLES = 36
@@ -51,6 +54,8 @@ class Findings:
         By package.
     changed : datetime or None
         When the latest result was made.
+    damaged : list of str
+        What is wrong with files that were left out, naming each.
     """
 
     facts: Facts
@@ -61,6 +66,7 @@ class Findings:
     settings: dict[str, dict[str, Any]]
     versions: dict[str, str]
     changed: datetime | None
+    damaged: list[str]
 
 
 def gather(
@@ -86,17 +92,28 @@ def gather(
     ids = [video.video_id for video in facts.videos]
     lookup = Lookup(store, project)
     fallback = FilterConfig.model_validate(settings.get("filter", {}))
+    frames = read_frames(
+        store, project, ids, fallback, PER_REASON, extract=settings.get("extract", {})
+    )
+    damaged = list(frames.damaged)
+
+    def whole(read: Callable[[], _Part | None]) -> _Part | None:
+        try:
+            return read()
+        except DamagedFile as error:
+            damaged.append(error.message)
+            return None
+
     return Findings(
         facts=facts,
-        frames=read_frames(
-            store, project, ids, fallback, PER_REASON, extract=settings.get("extract", {})
-        ),
-        merged=read_merged(store.dedup(project), lookup, GROUPS, MEMBERS),
-        objects=read_objects(store.detect(project), EXAMPLES),
+        frames=frames,
+        merged=whole(lambda: read_merged(store.dedup(project), lookup, GROUPS, MEMBERS)),
+        objects=whole(lambda: read_objects(store.detect(project), EXAMPLES)),
         costs=costs(benchmarks, facts),
         settings={section: dict(values) for section, values in settings.items()},
         versions=_versions(),
         changed=_changed(store, project),
+        damaged=damaged,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataminer.export.contact_sheet import spread
-from dataminer.frames import CLUSTERS_FILE, read_meta, read_table
+from dataminer.frames import CLUSTERS_FILE, CLUSTERS_SCHEMA, read_meta, read_table
 from dataminer.report.frames import Lookup, Shot
 
 _Key = tuple[str, int]
@@ -87,7 +87,7 @@ def read_merged(dedup_dir: Path, lookup: Lookup, groups: int, members: int) -> M
     path = dedup_dir / CLUSTERS_FILE
     if not path.is_file():
         return None
-    table = read_table(path, _COLUMNS)
+    table = read_table(path, _COLUMNS, schema=CLUSTERS_SCHEMA)
     rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
     found: dict[_Key, list[tuple[float, str, int]]] = defaultdict(list)
     for video_id, index, kept_video, kept_index, distance in rows:
@@ -96,7 +96,7 @@ def read_merged(dedup_dir: Path, lookup: Lookup, groups: int, members: int) -> M
             merged.append((distance, video_id, index))
     settings = read_meta(path).get("settings") or {}
     by_hash = settings.get("method") != "embedding"
-    threshold = settings.get("threshold") if by_hash else 1 - settings["similarity"]
+    threshold = settings.get("threshold") if by_hash else 1 - settings.get("similarity", 0)
     by_size = sorted(found, key=lambda key: (-len(found[key]), key))
     shown = [key for key in by_size[:groups] if found[key]]
     rest = [key for key in by_size[groups:] if found[key]]

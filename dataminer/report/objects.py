@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dataminer.documents import read_annotations
 from dataminer.export.contact_sheet import spread
 from dataminer.report.frames import Shot
 from dataminer.store import ANNOTATIONS_FILE
@@ -89,7 +89,7 @@ def read_objects(detect_dir: Path, most: int) -> Objects | None:
     path = detect_dir / ANNOTATIONS_FILE
     if not path.is_file():
         return None
-    dataset = json.loads(path.read_text(encoding="utf-8"))
+    dataset = read_annotations(path)
     images = {image["id"]: image for image in dataset["images"]}
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for annotation in dataset["annotations"]:

@@ -114,10 +114,10 @@ def _unfinished(found: Findings) -> Html | None:
     notes = []
     if open_:
         notes.append(not_run(found, " and ".join(open_).capitalize()))
-    if found.frames.unreadable:
-        count = len(found.frames.unreadable)
-        step = f"dataminer sync --project {found.facts.project}"
-        notes.append(f"The frame tables of {count:,} videos cannot be read. Next: `{step}`")
+    if found.damaged:
+        more = f", and {len(found.damaged) - 1:,} more files" if len(found.damaged) > 1 else ""
+        step = commands.snakemake([found.facts.project])
+        notes.append(f"Left out: {found.damaged[0]}{more}. Next: `{step}`")
     notes += [
         f"The frames of {count:,} videos were taken out with other settings: {differ}."
         for differ, count in sorted(found.frames.other_settings.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def write_report(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     benchmarks: Path = Path("logs/benchmarks"),
     fingerprint: str = "",
+    tell: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Draw a project's report, of as much as there is of it.
 
@@ -57,6 +58,8 @@ def write_report(
         The folder of Snakemake's benchmark files.
     fingerprint : str
         What the page is made from, for the next run to compare.
+    tell : callable
+        Told of each file that is damaged, and left out.
 
     Returns
     -------
@@ -64,6 +67,8 @@ def write_report(
         Its size in bytes.
     """
     found = gather(store, facts, settings or {}, benchmarks)
+    for message in found.damaged:
+        tell(message)
     drawn = page(found, Thumbnails(store, facts.project), fingerprint)
     data = drawn.encode()
     with atomic_write(out) as partial:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dataminer import recipes
 from dataminer.errors import DataminerError
-from dataminer.files import member, read_own
+from dataminer.files import member, read_file
 from dataminer.images import FrameReader
 from dataminer.report.frames import Shot
 from dataminer.store import Store
@@ -51,7 +51,7 @@ class Thumbnails:
     def of_dataset(self, project: str, shot: Shot, width: int) -> str | None:
         """Return a frame out of a project's dataset; see :meth:`of`."""
         folder = self._store.detect(project) / "images"
-        return self.of(lambda: read_own(member(folder, shot.file_name)), width)
+        return self.of(lambda: read_file(member(folder, shot.file_name)), width)
 
     def of(self, read: Callable[[], bytes], width: int) -> str | None:
         """Return a picture as a data URI; None where it is gone, or no bytes are left for it.

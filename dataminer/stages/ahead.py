@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from dataminer.errors import PermanentError
-from dataminer.frames import FRAMES_FILE, read_table
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.images import FrameReader
 from dataminer.stages.todo import Todo
 
@@ -41,7 +41,9 @@ def pictures(videos: Iterable[Todo]) -> Iterator[Picture]:
     for todo in videos:
         reader = FrameReader(todo.frames_dir)  # closed by by_video, when all of it was read
         columns = ["frame_index", "file_name"]
-        table = read_table(todo.frames_dir / FRAMES_FILE, columns).sort_by("frame_index")
+        table = read_table(todo.frames_dir / FRAMES_FILE, columns, schema=FRAMES_SCHEMA).sort_by(
+            "frame_index"
+        )
         rows = table.to_pylist()
         with contextlib.suppress(PermanentError):
             # an archive is opened here, once, and not by several threads at a time

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dataminer.config.models import ContentConfig, DetectConfig
 from dataminer.config.semantic import LEAST_CONFIDENCE
-from dataminer.errors import ErrorClass, TransientError
+from dataminer.errors import DamagedFile, ErrorClass, TransientError
 from dataminer.export.coco import Box
 from dataminer.files import fingerprint
 from dataminer.frames import read_meta, read_table, write_table
@@ -187,7 +187,9 @@ def read_look(path: Path, settings: ContentConfig) -> Look:
     TransientError
         The model knows no class of a name that is asked for.
     """
-    meta, table = read_meta(path), read_table(path)
+    meta, table = read_meta(path), read_table(path, schema=BOXES_SCHEMA)
+    if not {"names", "frames", "mark"} <= meta.keys():
+        raise DamagedFile(path, "it does not say what was looked at")
     _known(settings, meta["names"])
     frames = np.array(meta["frames"], np.int32)
     boxes = {name: table[name].to_numpy() for name in BOXES_SCHEMA.names}

@@ -11,18 +11,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dataminer.config.models import FilterConfig
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, STILL, make_array, numbers, write_table
-from dataminer.images import FrameReader, corrupt, missing
+from dataminer.errors import DamagedFile
+from dataminer.frames import (
+    FRAMES_FILE,
+    FRAMES_SCHEMA,
+    STILL,
+    make_array,
+    numbers,
+    read_table,
+    write_table,
+)
+from dataminer.images import FrameReader, missing
 from dataminer.stages import VERSIONS
 from dataminer.stages.looks import SCORES_FILE, Look, scores_schema
 
 VERSION = VERSIONS["filter"]
-# nulls are let in at first, to be able to say where they are
-_NULLABLE = pa.schema([field.with_nullable(True) for field in FRAMES_SCHEMA])
 # by threshold, in FilterConfig's order, the column that it is held against
 _JUDGED = {
     name: name.partition("_")[2]
@@ -231,26 +237,12 @@ def load_frames(folder: Path) -> pa.Table:
     """
     path = folder / FRAMES_FILE
     try:
-        # half the time of reading it as a data set of one file, which counts for 10,000 videos
-        with pq.ParquetFile(path) as file:
-            table = file.read(FRAMES_SCHEMA.names, use_threads=False)
-        table = table.select(FRAMES_SCHEMA.names).cast(_NULLABLE)
+        table = read_table(path, schema=FRAMES_SCHEMA)
     except FileNotFoundError as error:
         raise missing(path, folder) from error
-    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's or the network's fault, not the file's
-        raise corrupt(path, "it cannot be read as a frame table", folder) from error
-    required = [
-        field.name for field in FRAMES_SCHEMA if not field.nullable and field.name not in METRICS
-    ]
-    if empty := [name for name in required if table[name].null_count]:
-        raise corrupt(path, f"it lacks values in {', '.join(empty)}", folder)
     names = table["file_name"]
-    if pc.any(pc.match_substring_regex(names, r"[/\\\x00]|^\.*$")).as_py():
-        raise corrupt(path, "it has file names that lead out of its folder", folder)
     if pc.count_distinct(names).as_py() != len(names):
-        raise corrupt(path, "it names a file twice", folder)
+        raise DamagedFile(path, "it names a file twice")
     for metric in METRICS:
         place = table.schema.get_field_index(metric)
         table = table.set_column(place, metric, pc.fill_null(table[metric], _NAN))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from dataminer.errors import DamagedFile
+from dataminer.frames import read_table
 
 SCORES_FILE = "scores.parquet"
 
@@ -60,3 +64,18 @@ def scores_schema(looks: Sequence[Look]) -> pa.Schema:
             pa.field("rejected", pa.dictionary(pa.int32(), pa.string())),
         ]
     )
+
+
+def read_scores(path: Path) -> pa.Table:
+    """Read ``scores.parquet``: ``frame_index``, ``rejected``, and columns of scores.
+
+    Raises
+    ------
+    DamagedFile
+        It is something else.
+    """
+    table = read_table(path)
+    index = table["frame_index"] if "frame_index" in table.column_names else None
+    if index is None or index.type != pa.int32() or index.null_count:
+        raise DamagedFile(path, "it does not say which frames its scores are of")
+    return table

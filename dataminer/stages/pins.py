@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dataminer.errors import DamagedFile
 from dataminer.frames import CLUSTERS_FILE, CLUSTERS_SCHEMA, read_meta, read_table
 
 MARKS = ("phash", "dhash")  # a frame that has the same ones as before is the same picture
@@ -63,11 +64,11 @@ def read_clusters(
         if any(meta.get(key) != value for key, value in made_with.items()):
             say("the settings or the method have changed: all frames are judged anew")
             return nothing
-        return read_table(path).select(CLUSTERS_SCHEMA.names).cast(CLUSTERS_SCHEMA)
+        return read_table(path, schema=CLUSTERS_SCHEMA)
     except (FileNotFoundError, NotADirectoryError):
         return nothing
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        say(f"{path} is damaged ({error}): all frames are judged anew")
+    except DamagedFile as error:
+        say(f"{error.message}: all frames are judged anew")
         return nothing
 
 

@@ -19,6 +19,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dataminer import documents
+from dataminer.errors import DamagedFile
 from dataminer.files import RESUME_SUFFIX, copy_file
 
 PART = ".part"  # what yt-dlp appends to the name of a file that is not whole
@@ -153,10 +155,9 @@ class Kept:
 
     def _state(self) -> dict[str, str | int | None]:
         try:
-            loaded = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            return documents.read_state(self.folder / _STATE)
+        except (FileNotFoundError, DamagedFile):
             return {}
-        return loaded if isinstance(loaded, dict) else {}
 
 
 def attempts(parent: Path, video_ids: Collection[str]) -> Iterator[tuple[str, Path]]:

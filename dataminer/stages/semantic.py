@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dataminer.config.models import PromptsConfig, SemanticConfig
 from dataminer.embeddings import Embeddings, read_embeddings, write_embeddings
+from dataminer.errors import DamagedFile
 from dataminer.files import fingerprint
 from dataminer.frames import read_meta, read_table, write_table
 from dataminer.stages import VERSIONS
@@ -94,10 +95,13 @@ def write_prompts(out: Path, prompts: PromptsConfig, checkpoint: Path, progress:
 def read_prompts(path: Path) -> Prompts:
     """Read what :func:`write_prompts` wrote."""
     table, meta = read_table(path), read_meta(path)
-    flat = table["embedding"].combine_chunks().flatten().to_numpy()
-    rows = flat.reshape(table.num_rows, -1)
-    vectors = dict(zip(table["prompt"].to_pylist(), rows, strict=True))
-    return Prompts(vectors, meta["scale"], meta["bias"], meta["mark"], meta["model"])
+    try:
+        flat = table["embedding"].combine_chunks().flatten().to_numpy()
+        rows = flat.reshape(table.num_rows, -1)
+        vectors = dict(zip(table["prompt"].to_pylist(), rows, strict=True))
+        return Prompts(vectors, meta["scale"], meta["bias"], meta["mark"], meta["model"])
+    except (pa.ArrowException, KeyError, ValueError, AttributeError) as error:
+        raise DamagedFile(path, "it cannot be read as embeddings of prompts") from error
 
 
 def embed(

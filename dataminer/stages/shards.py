@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from dataminer.config.models import DetectConfig
-from dataminer.errors import ErrorClass, InputChanged, PermanentError
+from dataminer.documents import read_shard
+from dataminer.errors import DamagedFile, ErrorClass, InputChanged, PermanentError
 from dataminer.export.coco import Box, LabelledImage
 from dataminer.files import STAGING_SUFFIX, atomic_write, fingerprint
 from dataminer.filestats import State, states
-from dataminer.frames import FRAMES_FILE, read_table
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.images import FrameReader, missing
 from dataminer.stages import VERSIONS
 from dataminer.stages.detectors import opened
@@ -202,12 +203,13 @@ def read(plan: Plan, shard: Shard) -> Found | None:
     try:
         if path.stat().st_mtime < plan.forced_since:
             return None
-        said = json.loads(path.read_bytes())
+        said = read_shard(path)
         boxes = {name: tuple(Box(*row) for row in rows) for name, rows in said["boxes"].items()}
-        found = Found([str(name) for name in said["names"]], boxes)
-    except FileNotFoundError:
+        found = Found(said["names"], boxes)
+    except (FileNotFoundError, DamagedFile):
         return None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    categories = {box.category for of_frame in boxes.values() for box in of_frame}
+    if not categories <= {*range(len(found.names))}:
         return None
     return found if list(boxes) == [frame.file_name for frame in shard.frames] else None
 
@@ -237,7 +239,7 @@ def _read(dedup_dir: Path) -> list[tuple[LabelledImage, list[Any]]]:
             f"there is no {path}", ErrorClass.MISSING_SOURCE, _REMAKE.format(dedup_dir)
         )
     columns = dict.fromkeys((*_FRAME, *_CONTENT, "byte_size"))
-    rows = read_table(path, list(columns)).to_pylist()
+    rows = read_table(path, list(columns), schema=FRAMES_SCHEMA).to_pylist()
     with FrameReader(dedup_dir) as reader:
         archived = reader.archive is not None
     found = []

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
+from dataminer.errors import DamagedFile
 from dataminer.files import fingerprint
 from dataminer.frames import FRAMES_FILE, read_meta
 from dataminer.stages import VERSIONS
@@ -98,5 +97,5 @@ def changed(path: Path) -> float | None:
 def _meta(path: Path) -> dict[str, Any] | None:
     try:
         return read_meta(path)
-    except (FileNotFoundError, NotADirectoryError, pa.ArrowInvalid):
+    except (FileNotFoundError, NotADirectoryError, DamagedFile):
         return None

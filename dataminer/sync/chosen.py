@@ -108,6 +108,19 @@ def lose(video_id: str, folder: Path) -> None:
     transaction(work, patience=PATIENCE, name="filter")
 
 
+def lose_filtered(project_id: int, video_id: str, folder: Path) -> None:
+    """Have filtered frames that are not whole made again, by taking away their table."""
+
+    def work(connection: Any) -> None:
+        with connection.cursor() as cursor:
+            values = {"project_id": project_id, "video_id": video_id}
+            cursor.execute(statements.HOLD_MEMBER, values)
+        if results.read_frames_meta(folder) is None:
+            (folder / FRAMES_FILE).unlink(missing_ok=True)
+
+    transaction(work, patience=PATIENCE, name="dedup")
+
+
 def take_over(store: Store, video_id: str) -> None:
     """Move frames of a video that lie as they did before there were recipes."""
 

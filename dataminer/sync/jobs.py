@@ -28,7 +28,8 @@ from dataminer.errors import (
 )
 from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
 from dataminer.filestats import states
-from dataminer.frames import FRAMES_FILE, read_meta
+from dataminer.frames import FRAMES_FILE
+from dataminer.permissions import explain
 from dataminer.stages import made_with, policy_mark
 from dataminer.stages.weights import model_of, weights_sha256
 from dataminer.store import INFO_FILE, Store
@@ -188,6 +189,10 @@ def logged(path: str, own_logs: Path | None = None) -> Iterator[None]:
         log.warning("asked to end (%s): what was in progress was given back", signal)
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
+        known = explain(error) if isinstance(error, OSError) else None
+        if known:
+            log.error("%s", known)
+            sys.exit(f"dataminer: {known}")
         log.exception("failed")
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         message = inert_lines(mask_text(message))
@@ -608,6 +613,7 @@ def _dedup_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
 
     state = inputs()
     videos = [_filtered(store.filtered(project, row[0]), *row[:3]) for row in members]
+    _lose_damaged(videos, key["project_id"])
     made_from = [(video.video_id, video.fingerprint) for video in videos]
     embedded = stage.Embedded.of(files) if looking.compares else None
     model = embedded.model if embedded else None
@@ -781,12 +787,15 @@ class _Filtered(NamedTuple):
         Of them, or of the failure.
     failed : bool
         It has no frames, whatever lies in the folder: an earlier result, or nothing any more.
+    there : bool
+        Its table can be read, unless it has failed.
     """
 
     video_id: str
     folder: Path
     fingerprint: str | None
     failed: bool
+    there: bool = True
 
 
 def _ended_members(project: str) -> list[tuple[str, str, str | None, str | None]]:
@@ -814,8 +823,23 @@ def _filtered(folder: Path, video_id: str, status: str, made: str | None) -> _Fi
         if made is None:  # older than the column
             made = (results.read_frames_meta(folder) or {}).get("fingerprint")
         return _Filtered(video_id, folder, made, failed=True)
-    meta = read_meta(folder / FRAMES_FILE)
+    meta = results.read_frames_meta(folder)
+    if meta is None:
+        return _Filtered(video_id, folder, None, failed=False, there=False)
     return _Filtered(video_id, folder, meta.get("fingerprint"), failed="failure" in meta)
+
+
+def _lose_damaged(videos: Iterable[_Filtered], project_id: int) -> None:
+    """Stop if tables of filtered frames cannot be read, and have the next run make them anew."""
+    lost = [video for video in videos if not video.there]
+    for video in lost:
+        chosen.lose_filtered(project_id, video.video_id, video.folder)
+    if lost:
+        others = f", as are {len(lost) - 1:,} more" if len(lost) > 1 else ""
+        raise NotReady(
+            f"{lost[0].folder / FRAMES_FILE} is damaged or gone{others}",
+            "run snakemake again: they are made anew",
+        )
 
 
 _ENDED = (ProjectVideoStatus.FILTERED, ProjectVideoStatus.FILTERED_EMPTY, ProjectVideoStatus.FAILED)

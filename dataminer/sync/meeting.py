@@ -19,7 +19,9 @@ from pydantic import TypeAdapter
 from dataminer import commands
 from dataminer.db import embedded, tables
 from dataminer.db.connection import database_url, no_database, reading
-from dataminer.errors import DatabaseError, DataminerError
+from dataminer.errors import DamagedFile, DatabaseError, DataminerError
+from dataminer.files import read_file
+from dataminer.permissions import explain
 from dataminer.store import Store
 from dataminer.sync.discard import VIDEO_ID
 from dataminer.sync.truth import names_in
@@ -454,14 +456,16 @@ def read_mark(path: Path) -> Mark | None:
     """
     file = path / STORE_FILE
     try:
-        return _MARK.validate_json(file.read_bytes())
+        return _MARK.validate_json(read_file(file))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        known = explain(error)
         raise NotAPair(
-            f"{file} cannot be read: {error.strerror}", "have its owner let you read it"
+            known.message if known else f"{file} cannot be read: {error.strerror}",
+            known.hint if known else "have its owner let you read it",
         ) from error
-    except ValueError as error:
+    except (ValueError, DamagedFile) as error:
         raise NotAPair(
             f"{file} is damaged, so that nothing says which database the store belongs to",
             "restore it from a backup; or delete it, and the next run writes it again if the files"

@@ -126,7 +126,7 @@ def reconcile(
     """
     names = None if projects is None else sorted(set(projects))
     report = Report(dry_run=dry_run)
-    files, tables = Files(store, deep), rows.load(names)
+    files, tables = Files(store, deep, quick=adopt_only), rows.load(names)
     _Reconciler(store, names, settings, files, report, tables, adopt_only).run()
     return report
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from dataminer.report.facts import Facts, Video
 from dataminer.store import Store
 from dataminer.sync import results
 from dataminer.urls import public_row
+
+log = logging.getLogger("dataminer")
 
 _FACTS = """
 SELECT p.project_stage, v.video_id, v.url, v.title, v.status, pv.status AS member_status,
@@ -59,7 +63,9 @@ def facts(project: str) -> Facts:
     return Facts(project, stage, tuple(Video(**row) for row in told), costs)
 
 
-def report(config: Config, project: str, out: Path) -> int:
+def report(
+    config: Config, project: str, out: Path, tell: Callable[[str], None] = log.warning
+) -> int:
     """Draw a project's report, of as much as there is of it.
 
     Parameters
@@ -70,6 +76,8 @@ def report(config: Config, project: str, out: Path) -> int:
         The project.
     out : Path
         The page to write.
+    tell : callable
+        Told of each file that is damaged, and left out.
 
     Returns
     -------
@@ -86,4 +94,4 @@ def report(config: Config, project: str, out: Path) -> int:
     settings, store = result_settings(config), Store(config.store_path)
     annotated = results.read_detect(store.detect(project))
     made = fingerprints.of_report(settings, annotated.fingerprint if annotated else None)
-    return write_report(store, facts(project), out, settings=settings, fingerprint=made)
+    return write_report(store, facts(project), out, settings=settings, fingerprint=made, tell=tell)

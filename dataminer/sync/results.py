@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
-import pyarrow as pa
-
-from dataminer import recipes
+from dataminer import documents, recipes
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
-from dataminer.errors import DataminerError, ErrorClass, FailedBefore
-from dataminer.files import StrPath, atomic_write, own_names
+from dataminer.errors import DamagedFile, DataminerError, ErrorClass, FailedBefore
+from dataminer.export.yolo import data_yaml, label_size
+from dataminer.files import StrPath, atomic_write, open_file, own_names, read_file
 from dataminer.frames import (
     CLUSTERS_FILE,
     FRAMES_FILE,
@@ -30,18 +29,18 @@ from dataminer.sync.work import Outcome
 
 Meta = dict[str, Any]
 
+_JPEG_END = b"\xff\xd9"
+_HEAD = 2**20  # bytes within which annotations say what they are
 _END = 64  # bytes of a file's end that are looked at
-_NO_TABLE = (FileNotFoundError, NotADirectoryError, pa.ArrowInvalid)
+_NOTHING = (FileNotFoundError, NotADirectoryError, DamagedFile)
 
 
 def read_info(folder: StrPath) -> Meta | None:
-    """Return the contents of a video's ``info.json``, or None where there is none."""
+    """Return the contents of a video's ``info.json``; None if there is none, or it is damaged."""
     try:
-        with open(os.path.join(folder, INFO_FILE), "rb", buffering=0) as file:
-            loaded: Meta = json.loads(str(file.read(), "utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return documents.read_info(os.path.join(folder, INFO_FILE))
+    except _NOTHING:
         return None
-    return loaded
 
 
 def video_file(folder: Path, info: Meta) -> Path:
@@ -50,10 +49,10 @@ def video_file(folder: Path, info: Meta) -> Path:
 
 
 def read_frames_meta(folder: StrPath) -> Meta | None:
-    """Return what is known about a folder's frame table, or None where there is none."""
+    """Return what is known about a folder's frame table; None if it is absent or damaged."""
     try:
         return read_meta(os.path.join(folder, FRAMES_FILE))
-    except _NO_TABLE:
+    except _NOTHING:
         return None
 
 
@@ -183,7 +182,7 @@ def read_filter(folder: Path) -> Outcome | None:
 def read_dedup(folder: Path) -> Outcome | None:
     """Tell what a project's folder of unique frames says."""
     reader = _reader(folder)
-    if reader is None or reader.lost() or not has_clusters(folder):
+    if reader is None or reader.lost() or not has_clusters(folder, reader.meta):
         return None
     made = str(reader.meta.get("fingerprint"))
     columns = {
@@ -195,49 +194,74 @@ def read_dedup(folder: Path) -> Outcome | None:
     return Outcome(ProjectStatus.DETECT_READY, columns, made)
 
 
-def has_clusters(folder: Path) -> bool:
-    """Tell whether a project's table of what stands for what can be read."""
+def has_clusters(folder: Path, unique: Meta) -> bool:
+    """Tell whether a project's table of what stands for what is there, and of its unique frames.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of both.
+    unique : dict
+        What is known about the table of the unique frames.
+    """
     try:
-        read_meta(folder / CLUSTERS_FILE)
-    except _NO_TABLE:
+        clusters = read_meta(folder / CLUSTERS_FILE)
+    except _NOTHING:
         return False
-    return True
+    return bool(clusters.get("fingerprint") == unique.get("fingerprint"))
 
 
 def annotations_seem_whole(folder: Path, images: int) -> bool:
     """Tell by their end and their number whether the annotations of so many images are there."""
     try:
-        with (folder / ANNOTATIONS_FILE).open("rb") as file:
+        with open_file(folder / ANNOTATIONS_FILE) as file:
             file.seek(-_END, os.SEEK_END)
             ends = file.read().rstrip().endswith(b"}")
         counts = [len(own_names(folder / name)) for name in ("images", "labels")]
-        return ends and min(counts) >= images and (folder / DATA_FILE).is_file()
-    except OSError:
+        return ends and min(counts) >= images and _has_classes(folder)
+    except (OSError, DamagedFile):
+        return False
+
+
+def _has_classes(folder: Path) -> bool:
+    file = os.lstat(folder / DATA_FILE)
+    return stat.S_ISREG(file.st_mode) and file.st_size > 0
+
+
+def sheet_is_whole(path: Path) -> bool:
+    """Tell by its end whether a contact sheet is there."""
+    try:
+        with open_file(path) as file:
+            file.seek(-len(_JPEG_END), os.SEEK_END)
+            return file.read() == _JPEG_END
+    except (OSError, DamagedFile):
         return False
 
 
 def read_annotations_info(folder: Path) -> Meta:
     """Return what a project's annotations say of themselves, in the second line; none if unread."""
     try:
-        with (folder / ANNOTATIONS_FILE).open(encoding="utf-8") as file:
-            line = list(islice(file, 2))[-1]
-        info: Meta = json.loads(f"{{{line.rstrip().rstrip(',')}}}")["info"]
-    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError):
+        with open_file(folder / ANNOTATIONS_FILE) as file:
+            line = str(file.read(_HEAD).split(b"\n", 2)[1], "utf-8")
+        info = json.loads(f"{{{line.rstrip().rstrip(',')}}}")["info"]
+    except (*_NOTHING, ValueError, LookupError, RecursionError):
         return {}
-    return info
+    return info if isinstance(info, dict) else {}
 
 
 def read_detect(folder: Path) -> Outcome | None:
     """Tell what a project's folder of annotations says."""
     try:
-        coco = json.loads((folder / ANNOTATIONS_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        coco = documents.read_annotations(folder / ANNOTATIONS_FILE)
+        classes = read_file(folder / DATA_FILE).decode("utf-8", "replace")
+    except _NOTHING:
         return None
     names = {image["file_name"] for image in coco["images"]}
-    labels = folder / "labels"
-    if names - _listing(folder / "images") or len(_listing(labels)) != len(names):
+    if classes != data_yaml([str(entry["name"]) for entry in coco["categories"]]):
         return None
-    if not (folder / DATA_FILE).is_file():
+    if names - sizes_in(folder / "images").keys():
+        return None
+    if sizes_in(folder / "labels") != _label_sizes(coco):
         return None
     made = str(coco["info"].get("fingerprint"))
     columns = {
@@ -363,11 +387,24 @@ def _reader(folder: Path) -> FrameReader | None:
     reader = FrameReader(folder)
     try:
         _ = reader.meta, reader.names
-    except _NO_TABLE:
+    except _NOTHING:
         return None
     return reader
 
 
-def _listing(folder: Path) -> set[str]:
-    """Return the names of a folder's own files; none if there is no folder."""
-    return own_names(folder) if folder.is_dir() else set()
+def _label_sizes(coco: Meta) -> dict[str, int]:
+    """Return how large the label file of each image is, by its name."""
+    found = Counter[int]()
+    for entry in coco["annotations"]:
+        found[entry["image_id"]] += label_size(entry["category_id"] - 1)
+    return {f"{Path(i['file_name']).stem}.txt": found[i["id"]] for i in coco["images"]}
+
+
+def sizes_in(folder: Path) -> dict[str, int]:
+    """Return the size of each file of a folder, by its name; a link is none."""
+    try:
+        with os.scandir(folder) as entries:
+            found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {name: file.st_size for name, file in found.items() if stat.S_ISREG(file.st_mode)}

@@ -258,6 +258,10 @@ SELECT status, error, error_class, extracted_with, extract_fingerprint, sha256, 
 FROM videos v WHERE video_id = %(video_id)s
 """
 
+HOLD_MEMBER = """
+SELECT FROM project_videos WHERE project_id = %(project_id)s AND video_id = %(video_id)s FOR UPDATE
+"""
+
 HOLD_VIDEO = "SELECT FROM videos WHERE video_id = %(video_id)s FOR UPDATE"
 
 SOURCE_OF_VIDEO = "SELECT url, downloaded_with FROM videos WHERE video_id = %(video_id)s"

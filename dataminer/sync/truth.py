@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pyarrow as pa
+from typing import Any, NamedTuple, TypeVar
 
 from dataminer import fingerprints, recipes
 from dataminer.config.models import ExtractConfig, FilterConfig, Section
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
-from dataminer.errors import ErrorClass, TransientError
+from dataminer.errors import DamagedFile, ErrorClass, TransientError
 from dataminer.files import read_own
-from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE
+from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE, read_meta
 from dataminer.images import FrameReader
 from dataminer.recipes import is_file
 from dataminer.store import ANNOTATIONS_FILE, DATA_FILE, INFO_FILE, Store
 from dataminer.sync import results
 from dataminer.sync.work import Outcome
 
+_Read = TypeVar("_Read")
 _V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
 
 
@@ -81,10 +81,13 @@ class Files:
         The store.
     deep : bool
         Look for every image of finished folders too, not only for the folder and its table.
+    quick : bool
+        Look only whether tables of finished folders are there, not whether they can be read.
     """
 
     store: Store
     deep: bool = False
+    quick: bool = False
 
     @cached_property
     def downloaded(self) -> frozenset[str]:
@@ -113,8 +116,8 @@ class Files:
     def video(self, video_id: str, status: str, recipe: str | None = None) -> Verdict:
         """Tell what a video's folders support, given what its row says now."""
         folder = self.store.video(video_id)
-        known = recipe and self.store.recipe(video_id, recipe) / FRAMES_FILE
-        if status == _V.EXTRACTED and not self.deep and known and _there(known):
+        known = recipe and self.store.recipe(video_id, recipe)
+        if status == _V.EXTRACTED and not self.deep and known and self._has_table(known):
             return Verdict(status)
         if status == _V.PENDING and video_id not in self.downloaded:
             return Verdict(status)  # what frames there are wait for the download
@@ -145,7 +148,7 @@ class Files:
         folder = self.store.filtered(project, video_id)
         table = folder / FRAMES_FILE
         final = status in (_PV.FILTERED, _PV.FILTERED_EMPTY)
-        if final and not self.deep and not source_gone and _there(table):
+        if final and not self.deep and not source_gone and self._has_table(folder):
             return Verdict(status)
         outcome = None if source_gone else read(results.read_filter, folder)
         if outcome and (outcome.status == status or self._filtered_is_of(folder, video_id)):
@@ -190,15 +193,24 @@ class Files:
         folder = self.store.dedup(project)
         known = stage in (_P.DETECT_READY, _P.COMPLETE)
         if known and not self.deep:
-            return _there(folder / FRAMES_FILE) and _there(folder / CLUSTERS_FILE)
+            return self._has_table(folder) and self._has_table(folder, CLUSTERS_FILE)
         whole = read(results.read_dedup, folder) is not None
         return whole and self._dedup_is_of(project, videos)
+
+    def _has_table(self, folder: Path, name: str = FRAMES_FILE) -> bool:
+        """Tell whether a table is there and, unless it shall be quick, says what it is."""
+        path = folder / name
+        return _there(path) and (self.quick or bool(read(read_meta, path)))
 
     def _detect_is_whole(self, project: str, stage: str) -> bool:
         folder = self.store.detect(project)
         if stage == _P.COMPLETE and not self.deep:
-            return _there(folder / ANNOTATIONS_FILE)
+            return _there(folder / ANNOTATIONS_FILE) and (
+                self.quick or results.annotations_seem_whole(folder, 0)
+            )
         if read(results.read_detect, folder) is None:
+            return False
+        if self.deep and not _has_images(folder, self.store.dedup(project)):
             return False
         return stage == _P.COMPLETE or _detect_is_of(folder, self.store.dedup(project))
 
@@ -243,8 +255,8 @@ _NO_DETECT: dict[str, Any] = {"detect_dir": None, "annotations": 0}
 _NO_DEDUP: dict[str, Any] = {"dedup_dir": None, "unique_frames": 0, **_NO_DETECT}
 
 
-def read(reader: Callable[[Path], Outcome | None], folder: Path) -> Outcome | None:
-    """Read what a folder says; None where it is absent or not whole.
+def read(reader: Callable[[Path], _Read | None], folder: Path) -> _Read | None:
+    """Read what a folder or file says; None where it is absent or not whole.
 
     Raises
     ------
@@ -254,13 +266,12 @@ def read(reader: Callable[[Path], Outcome | None], folder: Path) -> Outcome | No
     try:
         return reader(folder)
     except OSError as error:
-        # a Parquet file that is damaged is an OSError without a number
-        if error.errno is None or isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             return None
         raise Unreadable(
             f"{folder} cannot be read: {error.strerror}", ErrorClass.PERMISSION
         ) from error
-    except (pa.ArrowException, KeyError, TypeError, AttributeError, ValueError):
+    except DamagedFile:
         return None
 
 
@@ -295,15 +306,16 @@ def _video_status(
 
 
 def _there(path: Path) -> bool:
+    """Tell whether a file is there; a link is none, and neither is what is empty."""
     try:
-        os.stat(path)
+        found = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         raise Unreadable(
             f"{path} cannot be read: {error.strerror}", ErrorClass.PERMISSION
         ) from error
-    return True
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
 def _is_newer(output: Path, source: Path) -> bool:
@@ -322,6 +334,16 @@ def _marked(folder: Path, settings: type[Section], made: Callable[..., str]) -> 
     except ValueError:  # of another version: then the time decides alone
         return False
     return bool(meta.get("fingerprint") == made(used, version=meta.get("version")))
+
+
+def _has_images(folder: Path, dedup: Path) -> bool:
+    """Tell whether annotated images are as large as the unique frames that they are."""
+    found = results.sizes_in(folder / "images")
+    try:
+        with FrameReader(dedup) as reader:
+            return all(size in (None, found.get(name)) for name, size in reader.sizes.items())
+    except (FileNotFoundError, NotADirectoryError, DamagedFile):
+        return True  # dedup comes first
 
 
 def _detect_is_of(folder: Path, dedup: Path) -> bool:

@@ -293,6 +293,8 @@ def test_rows_say_what_is_finished_and_failed_is(
 ) -> None:
     for statement in statements:
         project.set(f"UPDATE {statement} WHERE video_id = 'b'")
+    if left["download"]:
+        project.result("download", "b").unlink()  # else its row takes it up
     assert project.due() == left
 
 
@@ -314,6 +316,7 @@ def test_what_failed_is_told_of_once_and_last(project: Project) -> None:
 def test_what_waits_is_not_due_and_nothing_that_follows(project: Project) -> None:
     later = "not_before = clock_timestamp() + interval '1 hour'"
     project.set(f"UPDATE videos SET status = 'PENDING', {later} WHERE video_id = 'b'")
+    project.result("download", "b").unlink()
     plan = project.plan()
     assert due(plan) == stages()
     (told,) = plan.reasons()

@@ -1,4 +1,4 @@
-"""Finished videos without the work: rows, and empty files in the right order."""
+"""Finished videos without the work: rows, and files of next to nothing in the right order."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from dataminer.frames import (
 )
 from dataminer.stages import made_with
 from dataminer.stages.weights import weights_sha256
-from dataminer.store import Store
+from dataminer.store import SHEET_FILE, Store
 from dataminer.sync.report import result_settings
 from tests.support.postgres import execute
 from tests.support.rows import force
 
 BEGAN = 1_700_000_000
+_INFO = b'{"video": "x", "size_bytes": 1}'
 
 
 def add(url: str, project: str, videos: Iterable[str], duration: float | None = None) -> None:
@@ -60,10 +61,12 @@ def finish(url: str, root: Path, config: Config, project: str, videos: Iterable[
         f" filtered_with = '{with_filter}', filtered_from = 'frames-of-' || video_id,"
         " filter_fingerprint = 'filtered frames of ' || video_id",
     )
+    table = _empty_table(root)
     for number, video in enumerate(videos):
-        files = results(root, project, video)
-        for step, file in enumerate([files[0].with_name("x"), *files]):
-            make(file, BEGAN + 10 * number + step)
+        info, *tables = results(root, project, video)
+        made = [(info.with_name("x"), b"x"), (info, _INFO), *((path, table) for path in tables)]
+        for step, (file, content) in enumerate(made):
+            make(file, BEGAN + 10 * number + step, content)
 
 
 def finish_project(url: str, root: Path, config: Config, project: str) -> None:
@@ -82,7 +85,7 @@ def finish_project(url: str, root: Path, config: Config, project: str) -> None:
     )
     store = Store(root)
     make(store.detect(project) / "data.yaml", BEGAN)
-    make(store.report(project) / "contact_sheet.jpg", BEGAN)
+    make(store.report(project) / SHEET_FILE, BEGAN, b"\xff\xd9")
     store.dedup(project).mkdir()
     for name, schema in ((FRAMES_FILE, FRAMES_SCHEMA), (CLUSTERS_FILE, CLUSTERS_SCHEMA)):
         meta = {"fingerprint": unique, "unique": 0}
@@ -92,8 +95,16 @@ def finish_project(url: str, root: Path, config: Config, project: str) -> None:
     dataset = coco_dataset([], ["bird"], info={"fingerprint": annotated})
     write_coco(store.detect(project) / "annotations.json", dataset)
     page = fingerprints.of_report(result_settings(config), annotated)
-    mark = f'<meta name="{fingerprints.IN_PAGE}" content="{page}">'
+    mark = f'<meta name="{fingerprints.IN_PAGE}" content="{page}"></html>'
     (store.report(project) / "index.html").write_text(mark)
+
+
+def _empty_table(root: Path) -> bytes:
+    path = root / "table"
+    write_table(path, FRAMES_SCHEMA.empty_table(), FRAMES_SCHEMA, {"frames": 0})
+    content = path.read_bytes()
+    path.unlink()
+    return content
 
 
 def results(root: Path, project: str, video: str) -> tuple[Path, Path, Path]:
@@ -106,8 +117,8 @@ def results(root: Path, project: str, video: str) -> tuple[Path, Path, Path]:
     )
 
 
-def make(file: Path, when: float) -> None:
-    """Make an empty file that was last changed then."""
+def make(file: Path, when: float, content: bytes = b"x") -> None:
+    """Make a file that was last changed then."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch()
+    file.write_bytes(content)
     os.utime(file, (when, when))

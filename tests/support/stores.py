@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from dataminer.config import FilterConfig, MonitorConfig
 from dataminer.errors import ErrorClass, PermanentError
+from dataminer.export.coco import Box, LabelledImage, coco_dataset, write_coco
+from dataminer.export.yolo import write_data_yaml, write_labels
 from dataminer.files import fingerprint
 from dataminer.frames import CLUSTERS_FILE, CLUSTERS_SCHEMA, FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.store import INFO_FILE, Store
@@ -99,12 +101,12 @@ def make_dataset(store: Store, project: str, videos: list[str]) -> None:
     write_table(folder / CLUSTERS_FILE, CLUSTERS_SCHEMA.empty_table(), CLUSTERS_SCHEMA, meta)
     detect = store.detect(project)
     (detect / "images").mkdir(parents=True)
-    (detect / "labels").mkdir()
     os.link(folder / "v1_000001.jpg", detect / "images" / "v1_000001.jpg")
-    (detect / "labels" / "v1_000001.txt").write_text("")
-    (detect / "data.yaml").write_text("names: []\n")
-    coco = {"images": [{"file_name": "v1_000001.jpg"}], "annotations": [{}], "info": {}}
-    (detect / "annotations.json").write_text(json.dumps(coco))
+    name = "v1_000001.jpg"
+    image = LabelledImage(name, 64, 48, "v1", 1, 1.0, (Box(0, 1.0, 2.0, 3.0, 4.0, 0.5),))
+    write_labels(detect / "labels", [image])
+    write_data_yaml(detect / "data.yaml", ["thing"])
+    write_coco(detect / "annotations.json", coco_dataset([image], ["thing"]))
 
 
 def sync(store: Store, names: list[str] | None = None, **options: bool) -> Report:

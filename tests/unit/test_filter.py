@@ -221,7 +221,7 @@ def whole(rows: list[dict[str, Any]], source: Path) -> bytes:
 @pytest.mark.parametrize("cut", [0, 3, 4, 100, -1, -8])
 def test_a_damaged_table_is_refused(source: Path, out: Path, cut: int) -> None:
     (source / FRAMES_FILE).write_bytes(whole([frame(0)], source)[:cut])
-    with pytest.raises(PermanentError, match="cannot be read as a frame table") as caught:
+    with pytest.raises(PermanentError, match="cannot be read as the table") as caught:
         filter_frames(source, out, SETTINGS)
     assert caught.value.error_class is ErrorClass.CORRUPT
 
@@ -247,7 +247,7 @@ def test_a_table_with_damaged_pages_is_refused(source: Path, out: Path) -> None:
 )
 def test_a_foreign_table_is_refused(source: Path, out: Path, foreign: pa.Table) -> None:
     pq.write_table(foreign, source / FRAMES_FILE)
-    with pytest.raises(PermanentError, match="cannot be read as a frame table") as caught:
+    with pytest.raises(PermanentError, match="cannot be read as the table") as caught:
         filter_frames(source, out, SETTINGS)
     assert caught.value.error_class is ErrorClass.CORRUPT
 

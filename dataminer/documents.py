@@ -1,0 +1,244 @@
+"""What JSON in a store may say: files of it, and what its tables say of themselves.
+
+Others may be able to write in a store, so that each is checked where it is read. What does not fit
+its model is damaged, which is the same as absent to whoever can go on without it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+from annotated_types import Ge, Gt, Len
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
+from typing_extensions import TypedDict
+
+from dataminer.errors import DamagedFile, ErrorClass
+from dataminer.files import StrPath, read_file
+
+_MODEL = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+def is_plain_name(name: str) -> bool:
+    """Tell whether a name is one of an entry directly in a folder."""
+    return name not in ("", ".", "..") and not {*"/\\\0"} & {*name}
+
+
+def _plain_name(name: str) -> str:
+    if not is_plain_name(name):
+        raise ValueError("leads out of its folder")
+    return name
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError("is no text")
+    return value
+
+
+_PlainName = Annotated[str, AfterValidator(_plain_name)]
+# not `str`, which refuses halves of characters: titles have them
+_Text = Annotated[Any, BeforeValidator(_text)]
+_Class = Annotated[str, AfterValidator(ErrorClass)]
+_Count = Annotated[int, Ge(0)]
+_Side = Annotated[int, Gt(0)]
+_Recipe = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+# from a table's folder, four of which lie below the store at most
+_ArchivePath = Annotated[
+    str, StringConstraints(pattern=r"^(\.\./){0,4}([A-Za-z0-9_-][^/\x00]*/)*frames\.tar$")
+]
+
+
+@with_config(_MODEL)
+class _Failure(TypedDict):
+    message: str
+    error_class: _Class
+    hint: str
+
+
+@with_config(_MODEL)
+class _Info(TypedDict):
+    failure: NotRequired[_Failure]
+    video: NotRequired[_PlainName]
+    size_bytes: NotRequired[_Count]
+    sha256: NotRequired[str | None]
+    fingerprint: NotRequired[str | None]
+    made_with: NotRequired[str | None]
+    policy: NotRequired[str | None]
+    settings: NotRequired[dict[str, Any] | None]
+    title: NotRequired[_Text | None]
+    uploader: NotRequired[_Text | None]
+    licence: NotRequired[_Text | None]
+    duration: NotRequired[float | None]
+
+
+@with_config(_MODEL)
+class _Archive(TypedDict):
+    path: _ArchivePath
+    bytes: _Count
+
+
+@with_config(_MODEL)
+class _TableMeta(TypedDict):
+    failure: NotRequired[_Failure]
+    archive: NotRequired[_Archive]
+    fingerprint: NotRequired[str | None]
+    filtered_from: NotRequired[_Recipe | None]
+    made_with: NotRequired[str | None]
+    settings: NotRequired[dict[str, Any] | None]
+    seen: NotRequired[list[str]]
+    frames: NotRequired[_Count | list[_Count]]
+    passed: NotRequired[_Count]
+    unique: NotRequired[_Count]
+    warning: NotRequired[str | None]
+    model: NotRequired[str | None]
+    mark: NotRequired[str]
+    names: NotRequired[list[str]]
+    dimension: NotRequired[_Side]
+    scale: NotRequired[float]
+    bias: NotRequired[float | None]
+
+
+@with_config(_MODEL)
+class _Image(TypedDict):
+    id: int
+    file_name: _PlainName
+    width: _Side
+    height: _Side
+    video_id: NotRequired[str]
+    frame_index: NotRequired[int]
+    pts_time: NotRequired[float]
+
+
+@with_config(_MODEL)
+class _Annotation(TypedDict):
+    image_id: int
+    category_id: int
+    bbox: Annotated[list[float], Len(4, 4)]
+    score: NotRequired[float]
+
+
+@with_config(_MODEL)
+class _Category(TypedDict):
+    id: int
+    name: str
+
+
+@with_config(_MODEL)
+class _Annotations(TypedDict):
+    info: dict[str, Any]
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+@with_config(_MODEL)
+class _State(TypedDict):
+    source: NotRequired[str]
+    etag: NotRequired[str | None]
+    last_modified: NotRequired[str | None]
+    size: NotRequired[_Count | None]
+
+
+@with_config(_MODEL)
+class _Shard(TypedDict):
+    names: list[str]
+    boxes: dict[str, list[Annotated[list[int | float], Len(6, 6)]]]
+
+
+_INFO = TypeAdapter(_Info)
+_TABLE_META = TypeAdapter(_TableMeta)
+_ANNOTATIONS = TypeAdapter(_Annotations)
+_STATE = TypeAdapter(_State)
+_SHARD = TypeAdapter(_Shard)
+
+
+def read_info(path: StrPath) -> dict[str, Any]:
+    """Read a video's ``info.json``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    DamagedFile
+        It is not one.
+    """
+    return _checked(path, _INFO, read_file(path))
+
+
+def table_meta(path: StrPath, text: bytes) -> dict[str, Any]:
+    """Check what the table at ``path`` says of itself.
+
+    Raises
+    ------
+    DamagedFile
+        It is not what a stage wrote.
+    """
+    return _checked(path, _TABLE_META, text)
+
+
+def read_annotations(path: Path) -> dict[str, Any]:
+    """Read annotations in COCO's format; all that they refer to is there.
+
+    Raises
+    ------
+    FileNotFoundError
+        There are none.
+    DamagedFile
+        The file holds something else.
+    """
+    coco = _checked(path, _ANNOTATIONS, read_file(path))
+    images, classes = ({entry["id"] for entry in coco[key]} for key in ("images", "categories"))
+    for found in coco["annotations"]:
+        if found["image_id"] not in images or found["category_id"] not in classes:
+            raise DamagedFile(path, "an annotation is of an image or a class that is not in it")
+    return coco
+
+
+def read_shard(path: Path) -> dict[str, Any]:
+    """Read the boxes of a shard: class names, and rows by file name.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    DamagedFile
+        It holds something else.
+    """
+    return _checked(path, _SHARD, read_file(path))
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read which state of a remote file a transfer that broke off is of.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing tells.
+    DamagedFile
+        The file holds something else.
+    """
+    return _checked(path, _STATE, read_file(path))
+
+
+def _checked(path: StrPath, model: TypeAdapter[Any], text: bytes) -> dict[str, Any]:
+    try:
+        checked: dict[str, Any] = model.validate_python(json.loads(text))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        told = f"{where}: {first['msg']}" if where else first["msg"]
+        raise DamagedFile(path, told) from None
+    except (ValueError, RecursionError) as error:
+        reason = "it is empty" if not text else f"it is no JSON ({type(error).__name__})"
+        raise DamagedFile(path, reason) from None
+    return checked
