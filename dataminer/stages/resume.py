@@ -93,7 +93,10 @@ class Kept:
             return cls(folder)
         os.replace(found[-1], folder)
         for part in folder.glob(f"*{PART}"):
-            _own(part)
+            if part.is_symlink():
+                part.unlink()
+            else:
+                _own(part)
         for other in found[:-1]:
             shutil.rmtree(other, ignore_errors=True)
         return cls(folder)
@@ -165,18 +168,27 @@ def attempts(parent: Path, video_ids: Collection[str]) -> Iterator[tuple[str, Pa
     for name in os.listdir(parent):
         if name.startswith(".") and name.endswith(RESUME_SUFFIX):
             video_id, _, rest = name[1:].partition(".")
-            if video_id in video_ids and _OF_ATTEMPT.fullmatch(rest):
-                yield video_id, parent / name
+            folder = parent / name
+            if (
+                video_id in video_ids
+                and _OF_ATTEMPT.fullmatch(rest)
+                and not folder.is_symlink()  # what it leads to is not ours
+            ):
+                yield video_id, folder
 
 
 def bytes_in(folder: Path) -> int:
     """Return how much has come in an attempt's folder, parts and whole files."""
     with os.scandir(folder) as entries:
-        return sum(entry.stat().st_size for entry in entries if not entry.name.startswith("."))
+        return sum(
+            entry.stat(follow_symlinks=False).st_size
+            for entry in entries
+            if not entry.name.startswith(".")
+        )
 
 
 def _bytes_of_parts(folder: Path) -> int:
-    return sum(part.stat().st_size for part in folder.glob(f"*{PART}"))
+    return sum(part.lstat().st_size for part in folder.glob(f"*{PART}"))
 
 
 def _own(part: Path) -> None:

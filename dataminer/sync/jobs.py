@@ -425,6 +425,9 @@ def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: i
 
     def make(out: Path) -> None:
         media = results.video_file(store.video(video_id), info)
+        if media.is_symlink():
+            said = f"{media} is a link, and what it leads to is not the video"
+            raise SourceChanged(said, ErrorClass.CHANGED)
         if is_changed_link(media, info):
             said = f"{media} was written to since it was taken: it is a hard link to its source"
             raise SourceChanged(said, ErrorClass.CHANGED)

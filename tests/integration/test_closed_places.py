@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from dataminer.permissions import group_name, user_name
+from dataminer.errors import NEXT_STEP, ErrorClass, TransientError
+from dataminer.permissions import group_name, named, user_name
 from tests.support.mined import PROJECT, configure, mine
 from tests.support.paths import ROOT
 from tests.support.postgres import fresh_database
@@ -133,6 +135,44 @@ def test_a_file_system_that_is_mounted_read_only_is_named(site: Site) -> None:
         assert line.startswith("1 dataminer: ")
         assert "mounted read-only" in line or "Read-only file system. Next: name a folder" in line
     assert (site.dump(), site.listing()) == before
+
+
+def test_a_job_is_told_what_this_machine_refuses(tmp_path: Path) -> None:
+    with closed(tmp_path), pytest.raises(TransientError, match="may not be written to") as told:
+        refused(lambda: (tmp_path / "new" / "folder").mkdir(parents=True))
+    assert told.value.error_class is ErrorClass.PERMISSION
+    with closed(tmp_path):
+        tmp_path.chmod(0o400)
+        with pytest.raises(TransientError, match=f"{tmp_path} may not be entered by"):
+            refused((tmp_path / "file").read_bytes)
+
+
+@pytest.mark.parametrize(
+    ("number", "known"),
+    [(errno.ENOSPC, "disk_full"), (errno.EDQUOT, "disk_full"), (errno.EIO, "disk")],
+)
+def test_other_faults_of_a_machine_have_a_next_step(
+    tmp_path: Path, number: int, known: str
+) -> None:
+    for path in (tmp_path / "x", None):
+        with pytest.raises(TransientError) as told:
+            refused(lambda path=path: fail(OSError(number, os.strerror(number), path)))
+        assert told.value.error_class == known
+        assert told.value.hint == NEXT_STEP[ErrorClass(known)]
+
+
+def test_what_is_no_fault_of_a_machine_stays_what_it_is() -> None:
+    with pytest.raises(OSError, match="Invalid argument"):
+        refused(lambda: fail(OSError(errno.EINVAL, "Invalid argument", "x")))
+
+
+def refused(attempt: Callable[[], object]) -> None:
+    with named():
+        attempt()
+
+
+def fail(error: OSError) -> None:
+    raise error
 
 
 def test_a_user_without_an_entry_is_named_by_number() -> None:
