@@ -117,7 +117,7 @@ def _cell(folder: Path, image: Mapping[str, Any], page: _Page) -> Image.Image:
             data = read_file(path)
         with Image.open(io.BytesIO(data)) as source:
             picture = source.convert("RGB")
-    except (OSError, DamagedFile) as error:
+    except (OSError, ValueError, SyntaxError, DamagedFile) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         return cell  # damaged: Pillow's errors have no number

@@ -114,7 +114,7 @@ def _picture(reader: FrameReader, name: str) -> str:
         with Image.open(io.BytesIO(reader.read(name))) as image:
             image.draft("RGB", _SIZE)  # JPEG: decode at an eighth, a quarter or half of the size
             small = image.convert("RGB")
-    except (PermanentError, OSError, Image.DecompressionBombError):
+    except (PermanentError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return ""
     small.thumbnail(_SIZE, Image.Resampling.BILINEAR)
     packed = io.BytesIO()

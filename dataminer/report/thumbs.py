@@ -65,7 +65,7 @@ class Thumbnails:
         """
         try:
             data = _small(read(), width)
-        except (OSError, DataminerError, ValueError, Image.DecompressionBombError):
+        except (OSError, DataminerError, ValueError, SyntaxError, Image.DecompressionBombError):
             self.missing += 1
             return None
         uri = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"

@@ -436,6 +436,13 @@ def test_closed_folder_gives_a_clear_error(tmp_path: Path) -> None:
     closed.chmod(0o700)
 
 
+def test_a_user_without_an_entry_hears_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 987_654_321)
+    with pytest.raises(DatabaseError, match=r"987654321 has no entry .* DATABASE_URL"):
+        embedded.start(tmp_path / "pg")
+    assert not (tmp_path / "pg").exists()
+
+
 @root_only
 def test_root_in_an_open_folder(of_root: Path) -> None:
     assert execute(embedded.url(of_root), "SELECT 1") == [(1,)]

@@ -617,7 +617,7 @@ def test_a_store_is_a_folder(site: Site) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_store_that_cannot_be_written_is_named(site: Site) -> None:
     (site.folder / "data").chmod(0o555)
-    assert "store.json cannot be written" in refused(site, "sync")
+    assert "data may not be written to by" in refused(site, "sync")
     (site.folder / "data").chmod(0o755)
 
 

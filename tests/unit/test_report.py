@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -258,3 +260,19 @@ class TestPage:
         assert all(source and source.startswith("data:") for source in sources)
         assert "default-src &#x27;none&#x27;" in drawn
         assert "url(" not in drawn
+
+
+def test_a_damaged_png_is_left_out(store: Store) -> None:
+    """Pillow calls it a syntax error if the name of a later part is none."""
+
+    def part(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    header = part(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
+    pixels = zlib.compress(bytes(72), 0)
+    damaged = header + part(b"IDAT", pixels[:20]) + part(b"I\x01AT", pixels[20:])
+    thumbs = Thumbnails(store, "birds")
+    assert thumbs.of(lambda: b"\x89PNG\r\n\x1a\n" + damaged, 40) is None
+    assert thumbs.missing == 1
