@@ -23,14 +23,9 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from dataminer.errors import DamagedFile, ErrorClass
-from dataminer.files import StrPath, read_file
+from dataminer.files import StrPath, is_plain_name, read_file
 
 _MODEL = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
-
-def is_plain_name(name: str) -> bool:
-    """Tell whether a name is one of an entry directly in a folder."""
-    return name not in ("", ".", "..") and not {*"/\\\0"} & {*name}
 
 
 def _plain_name(name: str) -> str:

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from os import PathLike
 
 from dataminer import commands
 from dataminer.text import inert_lines
@@ -330,8 +331,9 @@ class DamagedFile(PermanentError):
         The next step.
     """
 
-    def __init__(self, path: object, reason: str, hint: str = "") -> None:
+    def __init__(self, path: str | PathLike[str], reason: str, hint: str = "") -> None:
         again = f"remove {path}, then run snakemake again: it is made anew"
+        self.path, self.reason = path, reason
         message = f"{path} is damaged: {reason}"
         super().__init__(message, ErrorClass.CORRUPT, hint or again)
 

@@ -24,72 +24,9 @@ _FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file (Btrfs, XF
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP}
 _COPIED = 1 << 20  # bytes at a time
+_NO_FILE = "it is a link or no file at all"
 STAGING_SUFFIX = ".partial"
 RESUME_SUFFIX = ".resume"  # folders of transfers that broke off; outlive the attempt
-
-
-class NotAFileError(OSError):
-    """What is under a name is no file of its own: a symbolic link, a pipe, a folder."""
-
-    def __init__(self, path: StrPath, reason: str = "is a link or no file at all") -> None:
-        super().__init__(errno.ELOOP, reason, os.fspath(path))
-
-
-def member(folder: Path, name: str) -> Path:
-    """Return the path of a folder's own file.
-
-    Raises
-    ------
-    NotAFileError
-        The folder is a symbolic link, or the name leads to somewhere else.
-    """
-    if os.path.islink(folder):
-        raise NotAFileError(folder, "is a link")
-    if "/" in name or "\0" in name or name in ("", ".", ".."):
-        raise NotAFileError(folder / name, "leads out of its folder")
-    return folder / name
-
-
-def open_own(path: StrPath) -> BinaryIO:
-    """Open a file to be read, without following a link in its place.
-
-    Others may write to a store: a link in it could lead to what only its reader may see.
-
-    Raises
-    ------
-    NotAFileError
-        It is a symbolic link, or no regular file.
-    OSError
-        It is not there, or cannot be read.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise NotAFileError(path) from error
-        raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise NotAFileError(path)
-    return os.fdopen(fd, "rb")
-
-
-def read_own(path: StrPath) -> bytes:
-    """Return a file's bytes; see :func:`open_own`."""
-    with open_own(path) as file:
-        return file.read()
-
-
-def own_names(folder: StrPath) -> set[str]:
-    """Return the names in a folder without those of symbolic links; see :func:`open_own`.
-
-    Raises
-    ------
-    OSError
-        There is no such folder, or it cannot be read.
-    """
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if not entry.is_symlink()}
 
 
 def staging_path(final: Path) -> Path:
@@ -126,38 +63,37 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def open_file(path: StrPath) -> BinaryIO:
-    """Open a file of a store for reading, unbuffered; never what lies elsewhere.
+def is_plain_name(name: str) -> bool:
+    """Tell whether a name is one of an entry directly in a folder."""
+    return name not in ("", ".", "..") and not {*"/\\\0"} & {*name}
 
-    Of links, only those are followed that :func:`lead_to` makes: to a file further down.
+
+def member(folder: Path, name: str) -> Path:
+    """Return the path of a folder's own file.
 
     Raises
     ------
     DamagedFile
-        It is another link, or no file.
+        The folder is a symbolic link, or the name leads to somewhere else.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        fd = os.open(_led_to(path), flags)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise DamagedFile(path, "it is no file") from None
-        raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise DamagedFile(path, "it is no file")
-    return os.fdopen(fd, "rb", buffering=0)
+    if os.path.islink(folder):
+        raise DamagedFile(folder, "it is a link")
+    if not is_plain_name(name):
+        raise DamagedFile(folder / name, "its name leads out of its folder")
+    return folder / name
 
 
-def _led_to(path: StrPath) -> StrPath:
-    """Return where a link leads; the path itself if it is none."""
-    try:
-        target = PurePath(os.readlink(path))
-    except OSError:  # no link, or nothing
-        return path
-    if target.is_absolute() or ".." in target.parts:
-        raise DamagedFile(path, f"it is a link to {target}, which is not followed")
-    return os.path.join(os.path.dirname(path), target)
+def open_file(path: StrPath) -> BinaryIO:
+    """Open a file of a store for reading, unbuffered; never what lies elsewhere.
+
+    Others may write to a store: a link in it could lead to what only its reader may see.
+
+    Raises
+    ------
+    DamagedFile
+        It is a link other than those that :func:`lead_to` makes, or no file.
+    """
+    return _open(led_to(path), path)
 
 
 def read_file(path: StrPath) -> bytes:
@@ -166,8 +102,61 @@ def read_file(path: StrPath) -> bytes:
         return file.read()
 
 
+def _open(path: StrPath, name: StrPath) -> BinaryIO:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise DamagedFile(name, _NO_FILE) from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise DamagedFile(name, _NO_FILE)
+    return os.fdopen(fd, "rb", buffering=0)
+
+
+def own_names(folder: StrPath) -> set[str]:
+    """Return the names in a folder without those of symbolic links.
+
+    Raises
+    ------
+    OSError
+        There is no such folder, or it cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if not entry.is_symlink()}
+
+
+def sizes_in(folder: StrPath) -> dict[str, int]:
+    """Return the size of each file of a folder, by its name; a link is none."""
+    try:
+        with os.scandir(folder) as entries:
+            found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {name: file.st_size for name, file in found.items() if stat.S_ISREG(file.st_mode)}
+
+
+def led_to(path: StrPath) -> StrPath:
+    """Return where a link that :func:`lead_to` made leads; the path itself if it is no link.
+
+    Raises
+    ------
+    DamagedFile
+        It is another link.
+    """
+    try:
+        target = PurePath(os.readlink(path))
+    except OSError:  # no link, or nothing
+        return path
+    if target.is_absolute() or ".." in target.parts or len(target.parts) != 2:
+        raise DamagedFile(path, f"it is a link to {target}, which is not followed")
+    return os.path.join(os.path.dirname(path), target)
+
+
 def lead_to(target: str, link: Path) -> None:
-    """Have a symbolic link lead to a file further down, in one step."""
+    """Have a symbolic link lead to a file of a folder beside it, in one step."""
     new = link.with_name(f".{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}")
     new.symlink_to(target)
     os.replace(new, link)
@@ -295,7 +284,7 @@ def link_or_copy(source: Path, target: Path, *, reflink: bool = False) -> str:
 
     Raises
     ------
-    NotAFileError
+    DamagedFile
         The source is a symbolic link, or no regular file.
     """
     if reflink and _reflink(source, target):
@@ -309,7 +298,7 @@ def link_or_copy(source: Path, target: Path, *, reflink: bool = False) -> str:
         return "copy"
     if not stat.S_ISREG(target.lstat().st_mode):
         target.unlink()
-        raise NotAFileError(source)
+        raise DamagedFile(source, _NO_FILE)
     return "hardlink"
 
 
@@ -320,7 +309,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with open_own(source) as src:
+    with _open(source, source) as src:
         with target.open("xb") as dst:
             shutil.copyfileobj(src, dst, _COPIED)
         found = os.fstat(src.fileno())
@@ -329,7 +318,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _reflink(source: Path, target: Path) -> bool:
-    with open_own(source) as src, target.open("xb") as dst:
+    with _open(source, source) as src, target.open("xb") as dst:
         try:
             fcntl.ioctl(dst.fileno(), _FICLONE, src.fileno())
         except OSError:

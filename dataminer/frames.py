@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dataminer.documents import is_plain_name, table_meta
+from dataminer.documents import table_meta
 from dataminer.errors import DamagedFile
-from dataminer.files import StrPath, atomic_write, open_file, read_file
+from dataminer.files import StrPath, atomic_write, is_plain_name, open_file, read_file
 from dataminer.urls import SourceUrl
 
 FRAMES_FILE = "frames.parquet"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import stat
 import tarfile
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple, Self
 
@@ -17,13 +16,14 @@ import pyarrow as pa
 
 from dataminer.errors import DamagedFile, ErrorClass, PermanentError
 from dataminer.files import (
-    NotAFileError,
     StrPath,
+    led_to,
     link_or_copy,
     member,
     open_file,
     own_names,
     read_file,
+    sizes_in,
 )
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table
 
@@ -169,10 +169,7 @@ class FrameReader:
         entry = self._entry
         if entry is None:
             return None
-        path = _archive(self._folder, entry)
-        if path.name != ARCHIVE_FILE:
-            raise corrupt(self._folder / FRAMES_FILE, "its archive is no archive", self._folder)
-        return path
+        return _archive(self._folder, entry)
 
     @cached_property
     def names(self) -> list[str]:
@@ -239,14 +236,10 @@ class FrameReader:
         Looks at names and sizes; what the images hold is looked at when one is read.
         """
         names = set(self.names)
-        if self.archive is None:
+        entry = self._entry
+        if entry is None:
             return names - self._whole()
-        try:
-            size = self.archive.lstat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return names
-        entry = self._entry or {}
-        return set() if size == entry.get("bytes") else names
+        return set() if _is_whole(self._folder, entry) else names
 
     def pointer(self, folder: Path) -> dict[str, Any]:
         """Return what the metadata of another folder's table must say to read these images.
@@ -293,14 +286,8 @@ class FrameReader:
 
     def _whole(self) -> set[str]:
         """Return the names of files that are as large as the table says, as far as it does."""
-        sizes = self.sizes
-        with os.scandir(self._folder) as entries:
-            found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
-        return {
-            name
-            for name, file in found.items()
-            if stat.S_ISREG(file.st_mode) and sizes.get(name) in (None, file.st_size)
-        }
+        sizes, found = self.sizes, sizes_in(self._folder)
+        return {name for name, size in found.items() if sizes.get(name) in (None, size)}
 
     def _opened(self) -> BinaryIO:
         assert self.archive
@@ -326,10 +313,7 @@ def seem_whole(folder: StrPath, meta: Mapping[str, Any]) -> bool:
     """
     entry = meta.get(ARCHIVE_KEY)
     if entry:
-        try:
-            return bool(os.lstat(_archive(folder, entry)).st_size == entry["bytes"])
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        return _is_whole(folder, entry)
     count = meta.get("unique", meta.get("passed", meta.get("frames")))
     if not isinstance(count, int):  # by an older version
         try:
@@ -357,19 +341,17 @@ def is_whole_image(path: Path) -> bool:
 
 
 def _archive(folder: StrPath, entry: Mapping[str, Any]) -> Path:
-    """Return the path of an archive that a frame table's metadata names.
-
-    The only link on the way may be the one that :func:`dataminer.recipes.take_over` left: to the
-    archive in a folder beside it.
-    """
+    """Return the path of an archive that a frame table's metadata names."""
     # not left to the file system, which would follow a linked folder before going up from it
-    path = Path(os.path.normpath(os.path.join(folder, str(entry["path"]))))
+    return Path(led_to(os.path.normpath(os.path.join(folder, entry["path"]))))
+
+
+def _is_whole(folder: StrPath, entry: Mapping[str, Any]) -> bool:
+    """Tell by its size whether an archive that a frame table's metadata names is there."""
     try:
-        target = PurePath(os.readlink(path))
-    except OSError:
-        return path
-    beside = len(target.parts) == 2 and target.parts[0] not in ("/", "..")
-    return path.parent / target if beside else path
+        return bool(os.lstat(_archive(folder, entry)).st_size == entry["bytes"])
+    except (FileNotFoundError, NotADirectoryError, DamagedFile):
+        return False
 
 
 def place_columns(places: list[Place]) -> dict[str, pa.Array]:
@@ -403,8 +385,8 @@ def stored(folder: Path, name: str, result: Path | None = None) -> Iterator[Path
         yield member(folder, name)
     except FileNotFoundError as error:
         raise missing(folder / name, result or folder) from error
-    except NotAFileError as error:
-        raise corrupt(Path(error.filename), f"it {error.strerror}", result or folder) from error
+    except DamagedFile as error:
+        raise corrupt(error.path, error.reason, result or folder) from None
 
 
 def missing(path: Path, folder: Path) -> PermanentError:
@@ -412,7 +394,7 @@ def missing(path: Path, folder: Path) -> PermanentError:
     return PermanentError(f"{path} is missing", ErrorClass.MISSING_SOURCE, _remake(folder))
 
 
-def corrupt(path: Path, reason: str, folder: Path) -> DamagedFile:
+def corrupt(path: StrPath, reason: str, folder: Path) -> DamagedFile:
     """Say that a file of a result is not as it was written."""
     return DamagedFile(path, reason, _remake(folder))
 

@@ -7,14 +7,14 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from dataminer import documents, recipes
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import DamagedFile, DataminerError, ErrorClass, FailedBefore
 from dataminer.export.yolo import data_yaml, label_size
-from dataminer.files import StrPath, atomic_write, open_file, own_names, read_file
+from dataminer.files import StrPath, atomic_write, open_file, own_names, read_file, sizes_in
 from dataminer.frames import (
     CLUSTERS_FILE,
     FRAMES_FILE,
@@ -44,8 +44,8 @@ def read_info(folder: StrPath) -> Meta | None:
 
 
 def video_file(folder: Path, info: Meta) -> Path:
-    """Return the file that ``info.json`` names, which lies beside it whatever is written there."""
-    return folder / PurePath(str(info.get("video"))).name
+    """Return the file that ``info.json`` names, beside it: :func:`read_info` looked at its name."""
+    return folder / str(info.get("video"))
 
 
 def read_frames_meta(folder: StrPath) -> Meta | None:
@@ -398,13 +398,3 @@ def _label_sizes(coco: Meta) -> dict[str, int]:
     for entry in coco["annotations"]:
         found[entry["image_id"]] += label_size(entry["category_id"] - 1)
     return {f"{Path(i['file_name']).stem}.txt": found[i["id"]] for i in coco["images"]}
-
-
-def sizes_in(folder: Path) -> dict[str, int]:
-    """Return the size of each file of a folder, by its name; a link is none."""
-    try:
-        with os.scandir(folder) as entries:
-            found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    return {name: file.st_size for name, file in found.items() if stat.S_ISREG(file.st_mode)}

@@ -15,7 +15,7 @@ from dataminer import fingerprints, recipes
 from dataminer.config.models import ExtractConfig, FilterConfig, Section
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import DamagedFile, ErrorClass, TransientError
-from dataminer.files import read_own
+from dataminer.files import read_file, sizes_in
 from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE, read_meta
 from dataminer.images import FrameReader
 from dataminer.recipes import is_file
@@ -338,7 +338,7 @@ def _marked(folder: Path, settings: type[Section], made: Callable[..., str]) -> 
 
 def _has_images(folder: Path, dedup: Path) -> bool:
     """Tell whether annotated images are as large as the unique frames that they are."""
-    found = results.sizes_in(folder / "images")
+    found = sizes_in(folder / "images")
     try:
         with FrameReader(dedup) as reader:
             return all(size in (None, found.get(name)) for name, size in reader.sizes.items())
@@ -355,6 +355,6 @@ def _detect_is_of(folder: Path, dedup: Path) -> bool:
         return set(reader.names) == names_in(images) and all(
             (images / name).samefile(dedup / name)
             if reader.kind == "files"
-            else read_own(images / name) == reader.read(name)
+            else read_file(images / name) == reader.read(name)
             for name in reader.names
         )

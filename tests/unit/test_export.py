@@ -87,8 +87,20 @@ class TestImages:
         with pytest.raises(PermanentError, match=image.name):
             export(dataset, kind, tmp_path / "out", Options(copy=copy))
         assert list((tmp_path / "out").iterdir()) == []
-        with pytest.raises(PermanentError, match=image.name):
-            contact_sheet(store.detect(PROJECT), tmp_path / "sheet.png")
+
+    def test_a_link_in_the_place_of_a_picture_is_as_a_damaged_one_on_the_contact_sheet(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        dataset = load_labelled(store, PROJECT)
+        image, sheets = dataset.folder / dataset.images[-1].file_name, []
+        image.rename(tmp_path / "private.jpg")
+        image.symlink_to(tmp_path / "private.jpg")
+        for _ in range(2):
+            sheets.append(tmp_path / f"{len(sheets)}.png")
+            contact_sheet(store.detect(PROJECT), sheets[-1])
+            image.unlink()
+            image.write_bytes(b"damaged")
+        assert sheets[0].read_bytes() == sheets[1].read_bytes()
 
     def test_a_name_that_leads_out_is_refused(self, store: Store, tmp_path: Path) -> None:
         dataset = load_labelled(store, PROJECT)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dataminer import documents
 from dataminer.errors import DamagedFile
-from dataminer.files import lead_to, open_file, read_file
+from dataminer.files import is_plain_name, lead_to, open_file, read_file
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table, write_table
 from dataminer.images import FrameReader
 from dataminer.sync import results
@@ -96,9 +96,9 @@ def test_anything_else_is_damaged_or_of_the_same_shape(
     path.write_text(json.dumps(put(good, way, other)))
     with contextlib.suppress(DamagedFile):
         found = read(path)
-        assert documents.is_plain_name(found.get("video", "x"))
+        assert is_plain_name(found.get("video", "x"))
         assert math.isfinite(found.get("duration") or 0)
-        assert all(documents.is_plain_name(each["file_name"]) for each in found.get("images", ()))
+        assert all(is_plain_name(each["file_name"]) for each in found.get("images", ()))
         assert all(len(each["bbox"]) == 4 for each in found.get("annotations", ()))
         assert isinstance(found.get("failure", {}).get("message", ""), str)
 
@@ -170,11 +170,14 @@ class TestOpenFile:
         lead_to("r/x", tmp_path / "x")
         assert read_file(tmp_path / "x") == b"abc"
 
-    @pytest.mark.parametrize("target", ["{}/other", "../other", "r/../../other", "second"])
+    @pytest.mark.parametrize(
+        "target", ["{}/other", "../other", "r/../../other", "second", "r/second"]
+    )
     def test_other_links_are_not(self, tmp_path: Path, target: str) -> None:
         (tmp_path / "other").write_bytes(b"secret")
         (tmp_path / "store" / "r").mkdir(parents=True)
         (tmp_path / "store" / "second").symlink_to("../other")
+        (tmp_path / "store" / "r" / "second").symlink_to("../../other")
         link = tmp_path / "store" / "x"
         link.symlink_to(target.format(tmp_path))
         with pytest.raises(DamagedFile, match=f"{link} is damaged"):
@@ -189,7 +192,7 @@ class TestOpenFile:
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind("socket")
         for name in ("pipe", "folder", "socket"):
-            with pytest.raises(DamagedFile, match="it is no file"):
+            with pytest.raises(DamagedFile, match="it is a link or no file"):
                 open_file(tmp_path / name)
 
     def test_what_is_not_there(self, tmp_path: Path) -> None:
