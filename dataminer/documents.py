@@ -24,7 +24,9 @@ from typing_extensions import TypedDict
 
 from dataminer.errors import DamagedFile, ErrorClass
 from dataminer.files import StrPath, is_plain_name, read_file
+from dataminer.text import cut
 
+_LONGEST = 100  # characters of the names of what is wrong
 _MODEL = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
@@ -230,7 +232,7 @@ def _checked(path: StrPath, model: TypeAdapter[Any], text: bytes) -> dict[str, A
         checked: dict[str, Any] = model.validate_python(json.loads(text))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where = cut(".".join(map(str, first["loc"])), _LONGEST)
         told = f"{where}: {first['msg']}" if where else first["msg"]
         raise DamagedFile(path, told) from None
     except (ValueError, RecursionError) as error:

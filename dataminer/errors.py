@@ -10,7 +10,7 @@ from enum import StrEnum
 from os import PathLike
 
 from dataminer import commands
-from dataminer.text import inert_lines
+from dataminer.text import cut, inert_lines
 
 
 class ErrorClass(StrEnum):
@@ -70,6 +70,7 @@ class Kind(StrEnum):
 _RUN = re.compile(r"(?<=\brun )snakemake\b|(?<=\bthen )snakemake\b")
 _RETRY = re.compile(r"(retry --class \w+)(?=`)")
 _AGAIN = "run snakemake again"
+_MOST_REASON, _MOST_STEP = 300, 400  # characters of an error among others
 _NAMED = 3  # videos of a class, in what is told of it
 _DOWNLOAD = "`dataminer retry --download VIDEO`"
 _FETCH_AGAIN = f"replace the file, or check the link, and {_DOWNLOAD}"
@@ -222,6 +223,18 @@ def advice(
     if " " in which and len(videos) <= _NAMED:
         step = step.replace("--download VIDEO", " ".join(f"--download {v}" for v in videos))
     return runnable(step, which, projects)
+
+
+def brief(error: str) -> str:
+    """Cut what happened, and what to do, to a few lines; ``dataminer why`` and logs have the whole.
+
+    Parameters
+    ----------
+    error : str
+        As a row has it.
+    """
+    happened, separator, step = error.partition(" Next: ")
+    return f"{cut(happened, _MOST_REASON)}{separator}{cut(step, _MOST_STEP)}"
 
 
 def runnable(text: str, which: str, projects: Iterable[str]) -> str:

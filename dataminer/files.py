@@ -18,12 +18,14 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 from dataminer.errors import DamagedFile
+from dataminer.text import cut
 
 StrPath = str | os.PathLike[str]
 _FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file (Btrfs, XFS)
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP}
 _COPIED = 1 << 20  # bytes at a time
+_LONGEST = 100  # characters of a link's target
 _NO_FILE = "it is a link or no file at all"
 STAGING_SUFFIX = ".partial"
 RESUME_SUFFIX = ".resume"  # folders of transfers that broke off; outlive the attempt
@@ -151,7 +153,9 @@ def led_to(path: StrPath) -> StrPath:
     except OSError:  # no link, or nothing
         return path
     if target.is_absolute() or ".." in target.parts or len(target.parts) != 2:
-        raise DamagedFile(path, f"it is a link to {target}, which is not followed")
+        raise DamagedFile(
+            path, f"it is a link to {cut(str(target), _LONGEST)}, which is not followed"
+        )
     return os.path.join(os.path.dirname(path), target)
 
 

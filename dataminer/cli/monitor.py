@@ -21,7 +21,7 @@ from dataminer.cli.options import (
     store_of,
     tell_strangers,
 )
-from dataminer.errors import NEXT_STEP, ErrorClass, Kind, kind_of
+from dataminer.errors import NEXT_STEP, ErrorClass, Kind, brief, kind_of
 from dataminer.store import ANNOTATIONS_FILE, Store
 from dataminer.text import tell
 
@@ -184,7 +184,7 @@ def _told(rows: list[Retried]) -> list[str]:
             lines.append(f"{what}: left alone, {row.held_by} works on it")
             continue
         step = row.was if row.was == row.becomes else f"{row.was} -> {row.becomes}"
-        reason = (row.error or "").partition(" Next: ")[0]
+        reason = brief(row.error or "").partition(" Next: ")[0]
         lines.append(f"{what}: {step} [{row.error_class}] {reason}")
     return lines
 

@@ -11,6 +11,7 @@ from dataminer.cli.options import ConfigFiles, settings_of
 from dataminer.config import Config, load
 from dataminer.errors import ConfigError
 from dataminer.store import Store
+from dataminer.text import tell
 
 if TYPE_CHECKING:
     from dataminer.preview.measures import Measured, Preview
@@ -66,7 +67,7 @@ def preview(
     page = (to or store.report(project) / "preview") / "index.html"
     write_page(page, drawn)
     for line in _table(drawn):
-        print(line)
+        tell(line)
     print(f"Next: open {page}")
 
 

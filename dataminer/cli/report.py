@@ -11,6 +11,7 @@ import typer
 from dataminer.cli.options import ConfigFiles, settings_of
 from dataminer.report import REPORT_FILE
 from dataminer.store import Store
+from dataminer.text import tell
 
 
 def register(app: typer.Typer) -> None:
@@ -40,12 +41,12 @@ def report(
     from dataminer.sync import meeting
     from dataminer.sync.report import report as draw
 
-    def tell(message: str) -> None:
-        print(f"dataminer: left out: {message}", file=sys.stderr)
+    def leave_out(message: str) -> None:
+        tell(f"dataminer: left out: {message}", sys.stderr)
 
     settings = settings_of(config, [project])
     store = Store(settings.store_path)
     meeting.refuse_strangers(store)
     out = output or store.report(project) / REPORT_FILE
-    size = draw(settings, project, out, tell)
+    size = draw(settings, project, out, leave_out)
     print(f"{out}: {size / 1e6:.1f} MB. Next: open it in a browser")

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dataminer.config import MonitorConfig
+from dataminer.errors import brief
 from dataminer.monitor.block import Bar, block
 from dataminer.monitor.live import View
 from dataminer.monitor.rates import Rate
@@ -215,7 +216,7 @@ def _failures(view: View) -> Iterator[RenderableType]:
 def _reasons(mark: tuple[str, str], rows: Iterable[dict[str, Any]]) -> Iterator[RenderableType]:
     for row in rows:
         what = "/".join(part for part in (row["project"], row["video_id"]) if part)
-        reason, _, step = (row["error"] or "").partition(" Next: ")
+        reason, _, step = brief(row["error"] or "").partition(" Next: ")
         yield Text.assemble(mark, (what, "bold"), (f"  {row['error_class']}", "dim"))
         yield Padding(Text(reason), (0, 0, 0, 2))
         if step:

@@ -13,7 +13,7 @@ from psycopg2.extras import RealDictCursor
 
 from dataminer import commands, fingerprints
 from dataminer.db.connection import reading
-from dataminer.errors import DataminerError, ErrorClass, advice, kind_of, runnable
+from dataminer.errors import DataminerError, ErrorClass, advice, brief, kind_of, runnable
 from dataminer.monitor.console import console_of
 from dataminer.sync.budget_sql import PAUSES
 from dataminer.sync.stages import FETCH_AGAIN
@@ -340,13 +340,16 @@ def by_class(
 
 
 def _reasons_table(title: str, failures: list[dict[str, Any]]) -> RenderableType | None:
-    columns = ("project", "video_id", "error_class", "error")
-    rows = [[failure[column] for column in columns] for failure in failures]
+    columns = ("project", "video_id", "error_class")
+    rows = [
+        [*(failure[column] for column in columns), brief(failure["error"] or "")]
+        for failure in failures
+    ]
     return _table(title, ["project", "video", "class", "reason and next step"], rows)
 
 
 def _warning_table(seen: Snapshot) -> RenderableType | None:
-    rows = [[row["project"], row["video_id"], row["warning"]] for row in seen.warnings]
+    rows = [[row["project"], row["video_id"], brief(row["warning"])] for row in seen.warnings]
     return _table("Videos with a warning", ["project", "video", "warning"], rows)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dataminer import commands
+from dataminer.errors import brief
 from dataminer.monitor import status
 from dataminer.monitor.console import console_of
 from dataminer.monitor.progress import Progress
@@ -125,7 +126,7 @@ def _project(
     yield from _failures(mine["failures"])
     yield from _waits(mine["to_retry"], goes_on=outcome.done is False)
     if project["error"]:
-        yield from _part("failed", project["error"])
+        yield from _part("failed", brief(project["error"]))
     if mine["warnings"]:
         count = len({row["video_id"] for row in mine["warnings"]})
         told = (
@@ -178,7 +179,7 @@ def _failures(failures: list[dict[str, Any]]) -> Iterator[str]:
     for name, count, step in classes[:_CLASSES]:
         row = next(row for row in failures if (row["error_class"] or "") == name)
         told = f"{count:,} {name}{', for example' if count > 1 else ''}: {_reason(row)}"
-        own = (row["error"] or "").partition(" Next: ")[2] if count == 1 else ""
+        own = brief(row["error"] or "").partition(" Next: ")[2] if count == 1 else ""
         yield from _part("failed", f"{told} Next: {own or step or _why(row)}")
     if len(classes) > _CLASSES:
         rest = {name: count for name, count, _ in classes[_CLASSES:]}

@@ -117,9 +117,10 @@ def _unfinished(found: Findings) -> Html | None:
     if found.damaged:
         more = f", and {len(found.damaged) - 1:,} more files" if len(found.damaged) > 1 else ""
         step = commands.snakemake([found.facts.project])
-        notes.append(f"Left out: {found.damaged[0]}{more}. Next: `{step}`")
+        notes.append(f"Left out: {cut(found.damaged[0], _LONGEST_REASON)}{more}. Next: `{step}`")
     notes += [
-        f"The frames of {count:,} videos were taken out with other settings: {differ}."
+        f"The frames of {count:,} videos were taken out with other settings:"
+        f" {cut(differ, _LONGEST_REASON)}."
         for differ, count in sorted(found.frames.other_settings.items())
     ]
     return join(tag("p", note, class_="warn") for note in notes) if notes else None

@@ -33,6 +33,7 @@ from dataminer.errors import (
     StageError,
     TransientError,
     UncheckedError,
+    brief,
     kind_of,
     runnable,
 )
@@ -421,7 +422,7 @@ class _Run:
         by_ending: dict[Ending, list[str]] = {}
         for video_id, attempt in left.items():
             said = runnable(attempt.said, video_id, self.config.project_names)
-            by_ending.setdefault(attempt.ending, []).append(f"{video_id}: {said}")
+            by_ending.setdefault(attempt.ending, []).append(f"{video_id}: {brief(said)}")
         by_ending.pop(Ending.NOT_READY, None)  # the stage before has told of it
         for ending in (Ending.PASSING, Ending.PAUSED):
             for line in by_ending.pop(ending, ()):

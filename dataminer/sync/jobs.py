@@ -24,6 +24,7 @@ from dataminer.errors import (
     InputChanged,
     PermanentError,
     TransientError,
+    brief,
     runnable,
 )
 from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
@@ -37,7 +38,7 @@ from dataminer.sync import budget, chosen, claims, projects, results, shards, st
 from dataminer.sync import sql as statements
 from dataminer.sync.heartbeat import Interrupted, interruptible
 from dataminer.sync.work import ALONE, Deleted, Keeper, Outcome, Work, perform_described
-from dataminer.text import inert_lines, tell
+from dataminer.text import cut, inert_lines, tell
 from dataminer.urls import SourceUrl, mask_text
 
 log = logging.getLogger("dataminer")
@@ -184,7 +185,7 @@ def logged(path: str, own_logs: Path | None = None) -> Iterator[None]:
             yield
     except DataminerError as error:
         log.error("%s", error)
-        sys.exit(f"dataminer: {error}")
+        sys.exit(f"dataminer: {brief(str(error))}")
     except Interrupted as signal:
         log.warning("asked to end (%s): what was in progress was given back", signal)
         sys.exit(EXIT_INTERRUPTED)
@@ -195,8 +196,8 @@ def logged(path: str, own_logs: Path | None = None) -> Iterator[None]:
             sys.exit(f"dataminer: {known}")
         log.exception("failed")
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        message = inert_lines(mask_text(message))
-        sys.exit(f"dataminer: {message[:_LONGEST_MESSAGE]}; {path} has all of it")
+        message = cut(inert_lines(mask_text(message)), _LONGEST_MESSAGE)
+        sys.exit(f"dataminer: {message}; {path} has all of it")
     finally:
         for one in handlers:
             root.removeHandler(one)

@@ -196,3 +196,5 @@ def test_what_commands_print_steers_no_terminal(place: Place):
     for name, text in told(place).items():
         assert steering(text) == set(), name
         assert "onfocus" in text, name
+        if name not in {"why", "failed"}:
+            assert len(text) < 20_000, f"{name} cuts what `why` tells in full"
