@@ -29,6 +29,7 @@ _SIDE_BY_SIDE = 4  # that a process downloads at once, at least
 _NAMED = 5  # videos that a batch's message lists
 _KEEP_SECONDS = 30 * 24 * 3600  # of a run on another machine, of which nothing else is known
 _UNKNOWN_SECONDS = 600.0  # of a video whose length nobody told
+_LONGEST_SECONDS = 48 * 3600.0  # that a declared length counts as
 # Work on a video, in seconds: at least, and per second of the video. Extraction was measured at 8
 # (1080p) and 2 (4K) times playing speed on one old core.
 _LEAST, _EACH = 2.0, 0.25
@@ -40,13 +41,19 @@ Members = Mapping[str, Sequence[str]]
 
 def estimate(seconds: float | None) -> float:
     """Return about how many seconds all stages work on a video of this length."""
-    return _LEAST + _EACH * (_UNKNOWN_SECONDS if seconds is None else seconds)
+    return _LEAST + _EACH * _length(seconds)
 
 
 def estimate_download(seconds: float | None, at_once: int) -> float:
     """Return about how long a job downloads a video of this length, of so many at once."""
-    length = _UNKNOWN_SECONDS if seconds is None else seconds
-    return (_DOWNLOAD_LEAST + _DOWNLOAD_EACH * length) / at_once
+    return (_DOWNLOAD_LEAST + _DOWNLOAD_EACH * _length(seconds)) / at_once
+
+
+def _length(seconds: float | None) -> float:
+    """Return what a declared length counts as; strangers declare it."""
+    if seconds is None or not seconds >= 0:
+        return _UNKNOWN_SECONDS
+    return min(seconds, _LONGEST_SECONDS)
 
 
 def share_of_several(downloads: int) -> int:

@@ -29,7 +29,7 @@ from dataminer.stages.gate import Gate, LocalGate
 from dataminer.stages.policy import judge
 from dataminer.stages.resume import Kept
 from dataminer.stages.transfer import Transfer
-from dataminer.stages.video import VideoInfo, probe
+from dataminer.stages.video import FileLimits, VideoInfo, plausible_duration, probe
 from dataminer.stages.ytdlp import downloader, secrets_of, stage_error
 from dataminer.stages.ytdlp_errors import SIGNATURE_HINT
 from dataminer.store import INFO_FILE
@@ -136,7 +136,7 @@ def download(
     order = _Order(source, out, keep, video_id, settings, say, gate)
     try:
         taken = _take(order)
-        info = {**(meta or {}), **_describe(order.url, video_id, taken, meta or {})}
+        info = {**(meta or {}), **_describe(order, taken, meta or {})}
         with atomic_write(out / INFO_FILE) as partial:
             partial.write_text(json.dumps(info, indent=2, sort_keys=True) + "\n")
     except OSError as error:
@@ -311,7 +311,7 @@ def _about(info: dict[str, Any]) -> dict[str, Any]:
         "uploader": _text(info.get("uploader") or info.get("channel")),
         "licence": _text(info.get("license")),
         "upload_date": _text(info.get("upload_date")),
-        "duration": info.get("duration"),
+        "duration": plausible_duration(info.get("duration")),
         "format_id": _text(info.get("format_id")),
         "extractor": _text(info.get("extractor")),
         "downloaded_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -326,9 +326,8 @@ def _title(info: dict[str, Any]) -> Any:
     return without_parameters(title) if isinstance(title, str) and title in url else title
 
 
-def _describe(url: SourceUrl, video_id: str, taken: _Taken, meta: dict[str, Any]) -> dict[str, Any]:
-    video = _probe(url, taken)
-    origin = taken.origin
+def _describe(order: _Order, taken: _Taken, meta: dict[str, Any]) -> dict[str, Any]:
+    video, origin = _probe(order, taken), taken.origin
     known = {
         key: origin.get(key) or meta.get(key)
         for key in ("title", "uploader", "licence", "upload_date")
@@ -336,9 +335,9 @@ def _describe(url: SourceUrl, video_id: str, taken: _Taken, meta: dict[str, Any]
     return {
         "stage": "download",
         "version": VERSION,
-        "video_id": video_id,
+        "video_id": order.video_id,
         "video": taken.path.name,
-        "url": url.kept,
+        "url": order.url.kept,
         "webpage_url": origin.get("webpage_url"),
         **known,
         "duration": video.duration or origin.get("duration"),
@@ -352,14 +351,16 @@ def _describe(url: SourceUrl, video_id: str, taken: _Taken, meta: dict[str, Any]
     }
 
 
-def _probe(url: SourceUrl, taken: _Taken) -> VideoInfo:
+def _probe(order: _Order, taken: _Taken) -> VideoInfo:
     """Say what a video file is; if it is none, name what a link's server sent."""
+    settings = order.settings
     try:
-        return probe(taken.path)
+        limits = FileLimits("download", settings.max_megapixels, settings.max_open_mb)
+        return probe(taken.path, limits)
     except PermanentError as error:
         if taken.content_type is None or error.error_class not in _NO_VIDEO:
             raise
-        raise _no_video(url, taken.path, taken.content_type, error) from error
+        raise _no_video(order.url, taken.path, taken.content_type, error) from error
 
 
 def _no_video(

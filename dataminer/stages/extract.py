@@ -6,6 +6,7 @@ import logging
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +26,14 @@ from dataminer.stages.plan import Plan, choose, make_plan
 from dataminer.stages.sampling import make_sampler
 from dataminer.stages.scan import NotPlannableError, Scan, scan, sound_packets
 from dataminer.stages.scenes import CutFinder
-from dataminer.stages.video import Orientation, VideoInfo, describe, displayed, open_video
+from dataminer.stages.video import (
+    FileLimits,
+    Orientation,
+    VideoInfo,
+    describe,
+    displayed,
+    open_video,
+)
 
 VERSION = VERSIONS["extract"]
 
@@ -137,6 +145,7 @@ class _Work:
     ) -> None:
         self.video = video
         self.settings = settings
+        self.limits = FileLimits("extract", settings.max_megapixels, settings.max_open_mb)
         self.threads = threads
         self._progress = progress
         self._reported = time.monotonic()
@@ -156,14 +165,18 @@ class _Work:
                 "raise extract.timeout_minutes, or give the job more threads",
             )
 
+    def open(
+        self, *, glance: bool = False
+    ) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
+        """Open the video within the limits; see :func:`dataminer.stages.video.open_video`."""
+        return open_video(self.video, self.threads, glance=glance, limits=self.limits)
+
     def opened(self, container: InputContainer, stream: VideoStream) -> VideoInfo:
         """Describe a video, unless it is larger than the settings allow."""
         info = describe(container, stream, self.video.stat().st_size)
-        self._refuse(info.size_bytes / 1e9, "GB", "max_video_gb")
-        self._refuse(info.width * info.height / 1e6, "megapixels", "max_megapixels")
-        # pictures may grow on the way
-        limit = {"max_pixels": str(int(self.settings.max_megapixels * 1e6))}
-        stream.codec_context.options = limit
+        if info.size_bytes > self.settings.max_video_gb * 1e9:
+            what = f"{self.video.name} has {info.size_bytes / 1e9:.3g} GB, more"
+            raise self.limits.refused(what, "max_video_gb", self.settings.max_video_gb)
         if info.width * info.height > _LARGE:
             stream.thread_count = min(self.threads, _THREADS_IF_LARGE)
         return info
@@ -184,15 +197,6 @@ class _Work:
         self._reported = time.monotonic()
         if self._progress:
             self._progress(self._state)
-
-    def _refuse(self, size: float, unit: str, setting: str) -> None:
-        most = getattr(self.settings, setting)
-        if size > most:
-            raise PermanentError(
-                f"{self.video.name} has {size:.3g} {unit}, more than extract.{setting} = {most:g}",
-                ErrorClass.UNSUPPORTED,
-                f"raise extract.{setting}, if the machine has the memory and the time",
-            )
 
 
 def _frames(work: _Work, out: Path, video_id: str) -> tuple[FrameEncoder, _Ending]:
@@ -219,7 +223,7 @@ def _extract_planned(work: _Work, encoder: FrameEncoder) -> _Ending:
     settings = work.settings
     if settings.strategy == "scene":
         raise NotPlannableError("cuts are found by looking at every frame")
-    with open_video(work.video, work.threads, glance=True) as (container, stream):
+    with work.open(glance=True) as (container, stream):
         info = work.opened(container, stream)
         found = scan(container, stream, work.check)
         if settings.strategy == "keyframe" and found.flags_differ:
@@ -230,7 +234,7 @@ def _extract_planned(work: _Work, encoder: FrameEncoder) -> _Ending:
             held = ((place, found.held[place]) for place in plan.steps)
             work.take(decode_planned(held, stream, found, plan, work.check), info, encoder)
             return ending
-    with open_video(work.video, work.threads, glance=True) as (container, stream):
+    with work.open(glance=True) as (container, stream):
         work.opened(container, stream)
         prepare(stream, found)
         packets = enumerate(sound_packets(container, stream))
@@ -265,7 +269,7 @@ def _plan(
 
 def _extract_everything(work: _Work, encoder: FrameEncoder) -> _Ending:
     """Decode every frame there is, past what is broken, and take the wanted ones."""
-    with open_video(work.video, work.threads) as (container, stream):
+    with work.open() as (container, stream):
         info = work.opened(container, stream)
         tally = Tally(stream.time_base or Fraction(1, av.time_base), stream.guessed_rate)
         choice = _Choice(work.settings, tally.time_base)

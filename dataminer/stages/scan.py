@@ -20,6 +20,8 @@ VideoPacket: TypeAlias = "Packet[VideoStream]"
 _STATE_TIMES = ("mov,", "matroska", "mpegts", "flv")  # others, like AVI, derive or guess them
 _CHECK_EVERY = 64  # packets, which are read in a fraction of a millisecond
 HELD_BYTES = 32 << 20  # packets of a stream up to this size stay in memory: no second reading
+_PACKET_BYTES = 1024  # that a packet takes besides its data
+_MOST_PACKETS = 4_000_000  # that are remembered: 18 hours of 60 frames a second
 
 
 class NotPlannableError(Exception):
@@ -112,6 +114,8 @@ def scan(container: InputContainer, stream: VideoStream, check: Callable[[], Non
     for place, packet in enumerate(sound_packets(container, stream)):
         if not place % _CHECK_EVERY:
             check()
+        if place == _MOST_PACKETS:
+            raise NotPlannableError("it has too many packets")
         pts, dts = packet.pts, packet.dts
         if pts is None:
             raise NotPlannableError("packets lack presentation time stamps")
@@ -132,7 +136,7 @@ def scan(container: InputContainer, stream: VideoStream, check: Callable[[], Non
         found.flags_differ |= packet.is_keyframe != bool(facts.entry)
         found.pts.append(pts)
         found.facts.append(facts)
-        size += packet.size
+        size += packet.size + _PACKET_BYTES
         found.hold(packet if size <= HELD_BYTES else None)
     _check(found)
     return found

@@ -196,16 +196,21 @@ class Transfer:
     # ---- requests
 
     def _urlopen(self, request: Any) -> Any:
+        """Open a link for yt-dlp; only of the file that is written to the disk all may come."""
+        from dataminer.stages import ytdlp_net as net
+
         self.watch.check()
         url = getattr(request, "url", None)
         if self._answer and url == self._given and request.method == "GET":
             answer, self._answer = self._answer, None
-            return answer
+            return net.bounded(answer, net.MOST_PAGE)
         if self._look:
             response = self._first(request)
         else:
             whole_file = self._media and url == self._media
             response = (self._fetch if whole_file else self._open)(request)
+            if not whole_file:
+                net.bounded(response, net.MOST_PART if self._file else net.MOST_PAGE)
         if self._file:  # a format is chosen, and what comes now is it
             self.watch.transfer_begins()
         return response

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import functools
 import re
+import resource
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import av
 import av.logging
 import numpy as np
+import psutil
 from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
@@ -40,7 +42,60 @@ _MOST_REORDERED = 16  # ITU-T H.264, E.2.1: max_num_reorder_frames
 # libav reads on until it knows each stream's format, here the pixels' that it never decodes: 5 s
 _AT_A_GLANCE = {"analyzeduration": "1"}
 _OPENING = threading.Lock()
+_BOUNDING = threading.RLock()
+_MOST_STREAMS = 256
+_INDEX_BYTES = 32  # of a frame or a piece of sound, in libav's index of an MP4
+_LONGEST = 366 * 86400.0  # seconds; a file that declares more says nothing of its length
+_REFUSED_SIZE = re.compile(r"Picture size (\d+)x(\d+) exceeds")  # libavutil/imgutils.c
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class FileLimits:
+    """What a file may cost before its first frame is decoded.
+
+    Parameters
+    ----------
+    section : str
+        The section of the configuration that these limits stand in, for errors.
+    max_megapixels : float
+        Pixels of a picture, as declared; the decoder refuses larger ones that come undeclared.
+    max_open_mb : float
+        Memory for all that must be read to know the file: index, attachments, a first picture.
+    """
+
+    section: str = "download"
+    max_megapixels: float = 100.0
+    max_open_mb: float = 256.0
+
+    @property
+    def decoder_options(self) -> dict[str, str]:
+        """What a decoder must be told."""
+        return {"max_pixels": str(int(self.max_megapixels * 1e6))}
+
+    def check(self, megapixels: float, name: str) -> None:
+        """Refuse a file whose pictures are too large."""
+        if megapixels > self.max_megapixels:
+            what = f"{name} has {megapixels:.3g} megapixels, more"
+            raise self.refused(what, "max_megapixels", self.max_megapixels)
+
+    def too_costly(self, path: Path) -> PermanentError:
+        """Return an error about a file that takes too much memory to open."""
+        what = f"to open {path.name} takes more MB of memory"
+        return self.refused(what, "max_open_mb", self.max_open_mb)
+
+    def refused(self, what: str, setting: str, most: float) -> PermanentError:
+        """Return an error about a file that is beyond a limit of this section."""
+        name = f"{self.section}.{setting}"
+        return PermanentError(
+            f"{what} than {name} = {most:g}",
+            ErrorClass.UNSUPPORTED,
+            f"if you trust the file, raise {name} and mem_mb of rule {self.section}, then"
+            " `dataminer retry --class unsupported`",
+        )
+
+
+DEFAULT_LIMITS = FileLimits()
 
 
 @dataclass(frozen=True)
@@ -99,13 +154,15 @@ class VideoInfo:
     """libav's name of the format, such as ``mov,mp4,m4a,3gp,3g2,mj2``."""
 
 
-def probe(path: Path) -> VideoInfo:
+def probe(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> VideoInfo:
     """Say what a video file is; decodes its first frame at most.
 
     Parameters
     ----------
     path : Path
         A file on a local disk.
+    limits : FileLimits
+        What the file may cost. A first frame that takes more memory is not decoded.
 
     Raises
     ------
@@ -114,18 +171,23 @@ def probe(path: Path) -> VideoInfo:
     TransientError
         As :func:`open_video`.
     """
-    with open_video(path, glance=True) as (container, stream):
-        info = describe(container, stream, path.stat().st_size)
-        if info.average_rate:
-            return displayed(info, _first_orientation(container, stream))
-    with open_video(path) as (container, stream):
-        info = describe(container, stream, path.stat().st_size)
-        return displayed(info, _first_orientation(container, stream))
+    with _memory_for(limits.max_open_mb):
+        with open_video(path, glance=True, limits=limits) as (container, stream):
+            info = describe(container, stream, path.stat().st_size)
+            if info.average_rate:
+                return displayed(info, _first_orientation(container, stream, path.name, limits))
+        with open_video(path, limits=limits) as (container, stream):
+            info = describe(container, stream, path.stat().st_size)
+            return displayed(info, _first_orientation(container, stream, path.name, limits))
 
 
 @contextmanager
 def open_video(
-    path: Path, threads: int = 1, *, glance: bool = False
+    path: Path,
+    threads: int = 1,
+    *,
+    glance: bool = False,
+    limits: FileLimits = DEFAULT_LIMITS,
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a file and choose its video stream: the one with most pixels, never cover art.
 
@@ -139,6 +201,8 @@ def open_video(
         Spare reading and decoding the beginning of an MP4, which libav does to learn of H.264 what
         the headers may not say: the format of its pixels, and how far its pictures are reordered.
         For who reads all packets first, see :func:`reorders`.
+    limits : FileLimits
+        What the file may cost.
 
     Yields
     ------
@@ -149,17 +213,24 @@ def open_video(
     ------
     PermanentError
         MISSING_SOURCE (not there), EMPTY (no bytes), CORRUPT (cannot be opened), NO_VIDEO
-        (audio, cover art or an image), UNSUPPORTED (no decoder for its codec).
+        (audio, cover art or an image), UNSUPPORTED (no decoder for its codec, or beyond a limit).
     TransientError
         PERMISSION (not readable for this user), DISK (the disk refused).
     """
     _check_readable(path)
-    container = _open(path, glance)
+    container = _open(path, limits, glance)
     if glance and not _says_all(container):
         container.close()
-        container = _open(path)
+        container = _open(path, limits)
     try:
+        if len(container.streams) > _MOST_STREAMS:
+            raise _too_many_streams(path)
+        # an index for which there was no memory is left out without an error
+        if sum(s.frames for s in container.streams) * _INDEX_BYTES > limits.max_open_mb * 1e6:
+            raise limits.too_costly(path)
         stream = _choose_stream(container, path.name)
+        limits.check(stream.codec_context.width * stream.codec_context.height / 1e6, path.name)
+        stream.codec_context.options = limits.decoder_options
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = Discard.all  # sound is not even read
@@ -285,21 +356,26 @@ def _says_all(container: InputContainer) -> bool:
     return known and container.format.name.startswith("mov,")
 
 
-def _open(path: Path, glance: bool = False) -> InputContainer:
-    with _last_error_kept():
+def _open(path: Path, limits: FileLimits, glance: bool = False) -> InputContainer:
+    with _memory_for(limits.max_open_mb), _last_error_kept():
         glances = _AT_A_GLANCE if glance else {}
         try:
             # "file:" and the whitelists keep a name or a playlist from leading elsewhere
             return av.open(
                 f"file:{path}",
-                options={"skip_frame": "all"} if glance else {},
+                options=limits.decoder_options | ({"skip_frame": "all"} if glance else {}),
                 metadata_errors="replace",
                 container_options={
                     "protocol_whitelist": "file",
                     "format_whitelist": _formats(),
+                    "max_streams": str(_MOST_STREAMS + 1),
                     **glances,
                 },
             )
+        except MemoryError as error:
+            if isinstance(error, av.FFmpegError) and "max_streams" in _reason(error, path):
+                raise _too_many_streams(path) from error
+            raise limits.too_costly(path) from error
         except av.FFmpegError as error:
             reason = _reason(error, path)
             if error.errno == errno.EINVAL and "whitelist" in reason:
@@ -313,6 +389,35 @@ def _open(path: Path, glance: bool = False) -> InputContainer:
 def _formats() -> str:
     """Name the formats whose files are whole by themselves."""
     return ",".join(sorted(av.formats_available - _PLAYLISTS))
+
+
+def _too_many_streams(path: Path) -> PermanentError:
+    message = f"{path.name} has more than {_MOST_STREAMS} streams"
+    hint = "copy its video stream into a file of its own"
+    return PermanentError(message, ErrorClass.UNSUPPORTED, hint)
+
+
+@contextmanager
+def _memory_for(megabytes: float) -> Iterator[None]:
+    """Let this process take so much more memory and no more, whatever a file declares.
+
+    libav makes room for what an index, an attachment or a picture is said to need: gigabytes for a
+    file of a few kB. One limit holds for all threads of a process, so it is kept short and large.
+    On systems that do not tell or limit a process's memory, nothing is limited.
+    """
+    with _BOUNDING:
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+        taken = getattr(psutil.Process().memory_info(), "data", None)  # as Linux counts it
+        if taken is None:
+            yield
+            return
+        most = [taken + int(megabytes * 1e6), *before]
+        least = min(limit for limit in most if limit != resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_DATA, (least, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 @contextmanager
@@ -334,13 +439,17 @@ def _last_error_kept() -> Iterator[None]:
 
 def _reason(error: av.FFmpegError, path: Path) -> str:
     """Return the last line that libav logged about an error, else the error's own text."""
-    log: Any = error.log  # (level, who, text), whatever PyAV's stubs say
-    text = log[-1].strip() if log else error.strerror or "unknown error"
+    text = _logged(error) or error.strerror or "unknown error"
     if text == "moov atom not found":
         with path.open("rb") as file:
             if file.read(8)[4:] == b"ftyp":
                 text += ": the file was cut off before its index"
     return text
+
+
+def _logged(error: av.FFmpegError) -> str:
+    log: Any = error.log  # (level, who, text), whatever PyAV's stubs say
+    return log[-1].strip() if log else ""
 
 
 def _choose_stream(container: InputContainer, name: str) -> VideoStream:
@@ -374,29 +483,41 @@ def _other_kind(container: InputContainer) -> str | None:
 
 def _declared_duration(container: InputContainer, stream: VideoStream) -> float | None:
     if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
+        return plausible_duration(float(stream.duration * stream.time_base))
     # Matroska: the track's own length, where audio may go on for longer
     clock = _CLOCK.match(stream.metadata.get("DURATION", ""))
     if clock:
         hours, minutes, seconds = clock.groups()
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        return plausible_duration(int(hours) * 3600 + int(minutes) * 60 + float(seconds))
     if container.duration is not None:
-        return container.duration / av.time_base
+        return plausible_duration(container.duration / av.time_base)
     return None
 
 
-def _first_orientation(container: InputContainer, stream: VideoStream) -> Orientation:
-    try:
+def plausible_duration(seconds: object) -> float | None:
+    """Return a duration that a stranger declared; None unless it is one of up to a year."""
+    if not isinstance(seconds, int | float) or not 0 <= seconds <= _LONGEST:
+        return None
+    return seconds
+
+
+def _first_orientation(
+    container: InputContainer, stream: VideoStream, name: str, limits: FileLimits
+) -> Orientation:
+    """Say how the first frame is turned; see that it is no larger than the limits allow."""
+    with _last_error_kept(), suppress(av.FFmpegError, IndexError, MemoryError):
         for _, packet in zip(range(_PROBE_PACKETS), container.demux(stream), strict=False):
-            for frame in _decoded(packet):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                limits.check(_refused_megapixels(error), name)
+                continue
+            for frame in frames:
                 return orientation_of(frame)
-    except (av.FFmpegError, IndexError):
-        pass  # what cannot be read is for the decoding pass to judge
-    return Orientation()
+    return Orientation()  # what cannot be read is for the decoding pass to judge
 
 
-def _decoded(packet: av.Packet[VideoStream]) -> list[VideoFrame]:
-    try:
-        return packet.decode()
-    except av.FFmpegError:
-        return []
+def _refused_megapixels(error: av.FFmpegError) -> float:
+    """Return how large a picture is that the decoder refused for its size; 0 for other errors."""
+    found = _REFUSED_SIZE.search(_logged(error))
+    return int(found[1]) * int(found[2]) / 1e6 if found else 0.0

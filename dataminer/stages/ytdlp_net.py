@@ -11,6 +11,7 @@ import io
 import re
 import time
 import urllib.request
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,12 @@ _MAX_BODY = 1 << 20  # of a refusal's page
 _MAX_RETRY_AFTER = 86_400.0
 _STALE = 5.0  # seconds after which a server may have hung up on a connection that says nothing
 _TRIES = 5  # permits that a connection may be too late for
+MOST_PAGE = 16 << 20  # bytes of a page or a list, which yt-dlp holds in memory several times
+MOST_PART = 64 << 20  # of a stream that comes in parts, each of which it holds as well
+_MOST_LINES = 500_000  # of a list: 55 hours in parts of a second
+_BLOCK = 1 << 16
+_OTHER_LINK = "give the link of the video file itself"
+_PACKED = "gzip, deflate"
 _NO_FFMPEG = "/nonexistent/ffmpeg"
 
 
@@ -160,6 +167,7 @@ class _GatedRH(_urllib.UrllibRH):  # type: ignore[misc]
         return opener
 
     def _send(self, request: Any) -> Response:
+        request.headers.setdefault("Accept-Encoding", _PACKED)  # and nothing else that is installed
         while True:
             try:
                 return super()._send(request)
@@ -214,6 +222,33 @@ class _Connections(_urllib.HTTPHandler):  # type: ignore[misc]
         req.via_socks = "Ytdl-socks-proxy" in req.headers  # which the original takes away
         return _urllib.HTTPHandler._make_conn_class(base, req)
 
+    def http_response(self, req: Any, resp: Any) -> Any:
+        """Unpack an answer, as the original does it: as a whole."""
+        if resp.headers.get("Content-Encoding"):
+            read = resp.read
+            resp.read = lambda: _whole(read, MOST_PAGE)
+        return super().http_response(req, resp)
+
+    https_response = http_response
+
+    @staticmethod
+    def gz(data: bytes) -> bytes:
+        """Unpack what gzip packed, up to the size of a page."""
+        return _unpacked(data, zlib.MAX_WBITS | 16)
+
+    @staticmethod
+    def deflate(data: bytes) -> bytes:
+        """Unpack what deflate packed, with a header or without, up to the size of a page."""
+        try:
+            return _unpacked(data, -zlib.MAX_WBITS)
+        except zlib.error:
+            return _unpacked(data, zlib.MAX_WBITS)
+
+    @staticmethod
+    def brotli(data: bytes) -> bytes:
+        """Refuse what nobody asked for."""
+        raise _Stopped(PermanentError("its answer is packed by brotli", ErrorClass.UNSUPPORTED))
+
     def do_open(self, http_class: Callable[..., Any], req: Any, **options: Any) -> Any:
         """Make one request, when the gate lets it through."""
         proxied = req.via_socks or req.has_proxy() or req._tunnel_host
@@ -259,6 +294,61 @@ class _Connections(_urllib.HTTPHandler):  # type: ignore[misc]
             return ask(text)
         except DataminerError as error:
             raise _Stopped(error) from error
+
+
+def bounded(response: Any, most: int) -> Any:
+    """Return an answer of which no more than so many bytes can be read.
+
+    Raises
+    ------
+    PermanentError
+        UNSUPPORTED, once more comes, or too many lines: each of a list may become a part to fetch.
+    """
+    read, left = response.read, most
+
+    def read_on(amount: int | None = None) -> bytes:
+        nonlocal left
+        whole = amount is None or amount < 0
+        try:
+            data = _whole(read, left) if whole else read(amount)
+        except _Stopped as stopped:
+            raise stopped.reason from None
+        left -= len(data)
+        if left < 0:
+            raise _too_large(most)
+        if whole and data.count(b"\n") > _MOST_LINES:
+            message = f"it leads to a page or list of more than {_MOST_LINES} lines"
+            raise PermanentError(message, ErrorClass.UNSUPPORTED, _OTHER_LINK)
+        return data
+
+    response.read = read_on
+    return response
+
+
+def _whole(read: Callable[[int], bytes], most: int) -> bytes:
+    """Read all of an answer, block by block: one call would make room for what it declares."""
+    blocks, size = [], 0
+    while block := read(_BLOCK):
+        size += len(block)
+        if size > most:
+            raise _Stopped(_too_large(most))
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def _unpacked(data: bytes, wbits: int) -> bytes:
+    unpacker = zlib.decompressobj(wbits)
+    found = unpacker.decompress(data, MOST_PAGE + 1)
+    if len(found) > MOST_PAGE:
+        raise _Stopped(_too_large(MOST_PAGE))
+    if data and not unpacker.eof:
+        raise zlib.error("incomplete")
+    return found
+
+
+def _too_large(most: int) -> PermanentError:
+    message = f"it leads to a page, list or part of a stream of more than {most >> 20} MB"
+    return PermanentError(message, ErrorClass.UNSUPPORTED, _OTHER_LINK)
 
 
 def _connect(reach: Reach, address: tuple[str, int], *options: Any) -> Any:

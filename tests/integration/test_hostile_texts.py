@@ -22,7 +22,7 @@ from dataminer.report import REPORT_FILE
 from dataminer.report.page import write_report
 from dataminer.store import Store
 from dataminer.sync.report import facts
-from tests.support import hostile
+from tests.support import hostile_texts as hostile
 from tests.support.fixtures_browser import Opened
 from tests.support.live_page import serving
 from tests.support.postgres import fresh_database
