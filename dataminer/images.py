@@ -12,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple, Self
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from dataminer.errors import DamagedFile, ErrorClass, PermanentError
 from dataminer.files import (
@@ -299,6 +301,40 @@ class FrameReader:
     def _changed(self, how: str) -> PermanentError:
         assert self.archive
         return corrupt(self.archive, how, self.archive.parent)
+
+
+def decode_image(data: bytes, *, rgb: bool = False) -> NDArray[np.uint8]:
+    """Decode a picture.
+
+    Parameters
+    ----------
+    data : bytes
+        A file in any format that OpenCV reads.
+    rgb : bool
+        Red first instead of blue.
+
+    Returns
+    -------
+    ndarray of uint8, (height, width, 3)
+
+    Raises
+    ------
+    ValueError
+        It is no picture, or one of more than 178 megapixels.
+    """
+    import cv2
+
+    colour = cv2.IMREAD_COLOR_RGB if rgb else cv2.IMREAD_COLOR
+    try:
+        # not by Pillow: ultralytics, in the same process, has it look for further formats
+        image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), colour) if data else None
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(error.err) from error
+        raise ValueError(error.err) from error
+    if image is None:
+        raise ValueError("not an image")
+    return np.asarray(image, np.uint8)
 
 
 def seem_whole(folder: StrPath, meta: Mapping[str, Any]) -> bool:

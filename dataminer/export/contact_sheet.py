@@ -110,17 +110,17 @@ def _blank(frames: int) -> Image.Image:
 
 
 def _cell(folder: Path, image: Mapping[str, Any], page: _Page) -> Image.Image:
-    """One frame, fitted into a cell whatever its shape, with its boxes."""
+    """One frame, fitted into a cell whatever its shape, with its boxes; empty if it is damaged."""
     cell = Image.new("RGB", _CELL, _MAT)
     try:
         with stored(folder, image["file_name"], folder.parent) as path:
             data = read_file(path)
         with Image.open(io.BytesIO(data)) as source:
             picture = source.convert("RGB")
-    except (OSError, ValueError, SyntaxError, DamagedFile) as error:
+    except (OSError, ValueError, SyntaxError, DamagedFile, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        return cell  # damaged: Pillow's errors have no number
+        return cell  # Pillow's errors have no number
     scale = min(_CELL[0] / picture.width, _CELL[1] / picture.height)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     picture = picture.resize(size, Image.Resampling.LANCZOS)

@@ -18,6 +18,7 @@ from dataminer.errors import DamagedFile, ErrorClass, TransientError
 from dataminer.export.coco import Box
 from dataminer.files import fingerprint
 from dataminer.frames import read_meta, read_table, write_table
+from dataminer.images import decode_image
 from dataminer.stages import VERSIONS
 from dataminer.stages.ahead import Picture, batches, by_video, decode_ahead, pictures
 from dataminer.stages.detectors import Detector, opened
@@ -106,7 +107,7 @@ def _boxes(
     detector: Detector, wanted: Iterable[Picture], batch: int, threads: int
 ) -> Iterator[_Row]:
     """Yield the boxes of pictures in their order; None for one that cannot be read."""
-    decoded = decode_ahead(wanted, _decode, threads=threads, window=2 * batch + threads)
+    decoded = decode_ahead(wanted, decode_image, threads=threads, window=2 * batch + threads)
     order: deque[tuple[Picture, tuple[int, ...] | None]] = deque()
 
     def fed() -> Iterator[list[NDArray[np.uint8]]]:
@@ -125,15 +126,6 @@ def _boxes(
         assert shape
         yield picture, _rows(boxes, shape[0] * shape[1])
     yield from ((picture, None) for picture, _ in order)
-
-
-def _decode(data: bytes) -> NDArray[np.uint8]:
-    import cv2
-
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if image is None:
-        raise ValueError("not an image")
-    return np.asarray(image, np.uint8)
 
 
 def _rows(boxes: Sequence[Box], area: int) -> _Boxes:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.images import FrameReader
+from dataminer.images import FrameReader, decode_image
 
 Picture = NDArray[np.uint8]
 
@@ -56,14 +55,11 @@ def batches(
 
 
 def _decode(reader: FrameReader, name: str) -> Picture:
-    import cv2
-
-    data = np.frombuffer(reader.read(name), np.uint8)
-    picture: Any = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if picture is None:
+    try:
+        return decode_image(reader.read(name))
+    except ValueError as error:
         raise PermanentError(
             f"the frame {name} cannot be read as a picture",
             ErrorClass.CORRUPT,
             "remove the dedup folder, then run snakemake again: it is made anew",
-        )
-    return picture  # type: ignore[no-any-return]
+        ) from error

@@ -186,6 +186,37 @@ def test_a_million_frames_a_second(tmp_path: Path) -> None:
     assert probe(tmp_path / "b.mp4").duration is None
 
 
+# --- pictures in a store, which others may write into too
+
+
+READ = r"""
+import re, sys
+from pathlib import Path
+from dataminer.images import decode_image
+from dataminer.export import contact_sheet
+for path in map(Path, sys.argv[1:]):
+    try:
+        decode_image(path.read_bytes())
+    except ValueError:
+        pass
+    else:
+        raise SystemExit(f"{path} was read")
+    page = contact_sheet._Page([], {}, {}, "")
+    contact_sheet._cell(path.parent, {"file_name": path.name, "id": 1}, page)
+print(int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024)
+"""
+
+
+def test_large_pictures_of_a_store_are_not_decoded(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(hostile.png())
+    (tmp_path / "a.jpg").write_bytes(hostile.jpeg())
+    (tmp_path / "a.webp").write_bytes(hostile.webp())
+    files = [str(path) for path in sorted(tmp_path.iterdir())]
+    done = subprocess.run([sys.executable, "-c", READ, *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 200
+
+
 # --- answers ---------------------------------------------------------------------------------
 
 
