@@ -158,8 +158,8 @@ class ExtractConfig(Section):
     """Stop a video before its images take more than so many GB."""
     max_video_gb: float = Field(100.0, gt=0)
     """A video file of more GB is FAILED."""
-    max_megapixels: float = Field(40.0, gt=0, le=1000)
-    """A video with larger pictures is FAILED; 8K has 33 megapixels."""
+    max_megapixels: float = Field(40.0, gt=0, le=178)
+    """A video with larger pictures is FAILED; 8K has 33 megapixels, 12K 75."""
     max_open_mb: float = Field(512.0, ge=16)
     """A video that takes more MB of memory to open is FAILED; see `download.max_open_mb`."""
     max_error_share: float = Field(0.5, ge=0, le=1)
@@ -261,7 +261,7 @@ Prompt = Annotated[
 class DetectConfig(Section):
     """Which objects are looked for in the unique frames, and with what."""
 
-    _only_how = frozenset({"batch", "device", "shard_images", "jobs"})
+    _only_how = frozenset({"batch", "device", "shard_images", "jobs", "trusted_programs"})
 
     model: str = Field("yolo26n.pt", min_length=1)
     """A weights file of ultralytics, or a Hugging Face model: a name (`owner/name`) or a path."""
@@ -279,6 +279,9 @@ class DetectConfig(Section):
     """Boxes are kept for the next run by about so many frames; a killed run repeats one such."""
     jobs: int = Field(1, ge=1, le=1000)
     """How many jobs share the frames of a project, such as one for each GPU."""
+
+    trusted_programs: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
+    """SHA-256 of TorchScript files that may run: the text encoders of YOLOE are such programs."""
 
     @field_validator("prompts")
     @classmethod

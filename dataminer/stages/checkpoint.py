@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dataminer.environment import how_to_install
 from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientError
+from dataminer.images import decode_image
 from dataminer.stages import hub
 from dataminer.stages.detectors import device as devices
 
@@ -132,18 +133,12 @@ def load_vision(checkpoint: Path, device: str) -> Vision:
         kind = torch.float16 if where.type == "cuda" else torch.float32
         towers, how = _towers(checkpoint)
         model = _load(towers.vision, checkpoint, dtype=kind, **how).to(where).eval()
-        processor = transformers.AutoImageProcessor.from_pretrained(checkpoint, backend="pil")
+        processor = transformers.AutoImageProcessor.from_pretrained(
+            checkpoint, backend="pil", **hub.ONLY_DATA
+        )
 
     def prepare(data: bytes) -> Inputs:
-        import cv2
-
-        # not by Pillow: ultralytics, in the same process, has it look for further formats
-        image: Any = None
-        if data:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-        if image is None:
-            raise ValueError("no image")
-        inputs = processor(images=[image], return_tensors="np")
+        inputs = processor(images=[decode_image(data, rgb=True)], return_tensors="np")
         return {name: np.asarray(value)[0] for name, value in inputs.items()}
 
     def encode(pictures: Sequence[Inputs]) -> NDArray[np.float16]:
@@ -183,7 +178,7 @@ def encode_texts(checkpoint: Path, texts: Sequence[str]) -> NDArray[np.float32]:
 
         towers, how = _towers(checkpoint)
         model = _load(towers.text, checkpoint, dtype=torch.float32, **how).eval()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, **hub.ONLY_DATA)
         siglip = "Siglip" in towers.text
         tokens = tokenizer(
             [text.lower() for text in texts] if siglip else list(texts),
@@ -225,7 +220,8 @@ def _towers(checkpoint: Path) -> tuple[Towers, dict[str, Any]]:
     """Return the classes for a checkpoint, and what its halves must be told of the whole."""
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(checkpoint)
+    hub.refuse_kernels(checkpoint)
+    config = transformers.AutoConfig.from_pretrained(checkpoint, **hub.ONLY_DATA)
     if config.model_type not in _TOWERS:
         raise PermanentError(
             f"{checkpoint} is a {config.model_type} model; known are {', '.join(_TOWERS)}",
@@ -240,7 +236,7 @@ def _load(name: str, checkpoint: Path, **how: Any) -> Any:
     import transformers
 
     model, info = getattr(transformers, name).from_pretrained(
-        checkpoint, use_safetensors=True, output_loading_info=True, **how
+        checkpoint, use_safetensors=True, output_loading_info=True, **hub.ONLY_DATA, **how
     )
     if info["missing_keys"]:
         raise ValueError(f"its weights lack {sorted(info['missing_keys'])[0]}")

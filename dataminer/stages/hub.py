@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import re
 import shutil
 import socket
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +26,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
 _FILES = (".pt", ".pth", ".onnx", ".ts", ".safetensors")
 # what a model is loaded from; no pickles, no code, no copies for other libraries
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja"]
+# how a model folder is loaded: nothing from afar, no code that lies in it
+ONLY_DATA: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _IN_FOLDERS = ["*/*"]
 _CONNECT_SECONDS = 5.0
 
@@ -91,6 +95,35 @@ def fetch_snapshot(model: str, folder: Path = MODELS_FOLDER, *, progress: bool =
         publish_dir(staging, target)
     remove_partials(target)
     return target
+
+
+def refuse_kernels(folder: Path) -> None:
+    """Refuse a model whose configuration has attention computed by a program from the hub.
+
+    Raises
+    ------
+    PermanentError
+        MODEL.
+    """
+    config = json.loads((folder / CONFIG_FILE).read_bytes())
+    for name in _kernels(config):
+        raise PermanentError(
+            f"{folder / CONFIG_FILE} names a program of the hub to run: {name[:80]!a}",
+            ErrorClass.MODEL,
+            "take attn_implementation out of it, if you trust the rest of the model",
+        )
+
+
+def _kernels(value: Any, *, named: bool = False) -> Iterator[str]:
+    """Yield what stands for a repository below any ``attn_implementation``."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _kernels(item, named=named or "attn_implementation" in key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _kernels(item, named=named)
+    elif named and isinstance(value, str) and "/" in value:
+        yield value
 
 
 def folder_sha256(folder: Path) -> str:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from dataminer.environment import how_to_install
-from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientError
+from dataminer.errors import ConfigError, DataminerError, ErrorClass, PermanentError, TransientError
 from dataminer.files import atomic_write, sha256_file
-from dataminer.stages import hub
+from dataminer.stages import hub, only_data
 from dataminer.stages.hub import MODELS_FOLDER
 
 _PUBLISHER = ("github.com", 443)
@@ -203,12 +203,12 @@ def _offline(error: BaseException) -> bool:
 
 
 def load_model(weights: Path) -> Any:
-    """Load a detector.
+    """Load a detector without running code that its file may carry, or not at all.
 
     Parameters
     ----------
     weights : Path
-        A ``.pt`` file of ultralytics; loaded without running code that it may carry.
+        A ``.pt`` file of ultralytics.
 
     Returns
     -------
@@ -218,17 +218,23 @@ def load_model(weights: Path) -> Any:
     Raises
     ------
     PermanentError
-        It is not such a file, or its model finds no boxes.
+        It is not such a file, needs code of its own, or its model finds no boxes.
+    TransientError
+        The installed versions cannot load it without running code.
     """
     if weights.suffix != ".pt":
         raise PermanentError(f"{weights} is not a .pt weights file", ErrorClass.MODEL)
     ultralytics: Any = importlib.import_module("ultralytics")  # it has no types
     try:
-        with stdout_to_stderr():
+        with stdout_to_stderr(), only_data.loading(weights):
             model = ultralytics.YOLO(weights)
+    except DataminerError:
+        raise
     except Exception as error:  # whatever a damaged or foreign file makes torch and pickle raise
         raise PermanentError(
-            f"cannot load the weights {weights}: {_first_line(error)}", ErrorClass.MODEL
+            f"cannot load the weights {weights}: {_first_line(error)}",
+            ErrorClass.MODEL,
+            only_data.WAYS_OUT,
         ) from error
     if model.task not in _TASKS:
         raise PermanentError(
@@ -252,7 +258,11 @@ def quiet_ultralytics(*, offline: bool = True) -> Iterator[None]:
     offline : bool
         Tell it that there is no network, which also spares a look-up at import.
     """
-    with _environment(YOLO_OFFLINE="1" if offline else None, CUBLAS_WORKSPACE_CONFIG=None):
+    with _environment(
+        YOLO_OFFLINE="1" if offline else None,
+        CUBLAS_WORKSPACE_CONFIG=None,
+        **only_data.ENVIRONMENT,
+    ):
         _import_ultralytics()
         yield
 
@@ -284,9 +294,6 @@ def _import_ultralytics() -> None:
 
         utils: Any = importlib.import_module("ultralytics.utils")
         utils.SETTINGS.update({"sync": False})
-        # again, for a process where somebody else imported it first
-        tasks: Any = importlib.import_module("ultralytics.nn.tasks")
-        tasks.SAFE_LOAD = True
     # its own handler writes to stdout; without it, what is serious goes to stderr
     logger = logging.getLogger("ultralytics")
     logger.handlers.clear()

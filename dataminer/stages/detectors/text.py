@@ -14,6 +14,7 @@ from dataminer.config.models import DetectConfig
 from dataminer.environment import how_to_install
 from dataminer.errors import ConfigError, DataminerError, ErrorClass, PermanentError
 from dataminer.export.coco import Box
+from dataminer.stages import hub
 from dataminer.stages.detectors import MAX_BOXES, device, distinct, need_prompts
 from dataminer.stages.loader import Picture
 from dataminer.stages.weights import stdout_to_stderr
@@ -165,14 +166,14 @@ def _load(folder: Path) -> tuple[Any, Any]:
             how_to_install("semantic"),
         ) from error
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         with stdout_to_stderr():
-            kind = AutoConfig.from_pretrained(folder, **local).model_type
+            hub.refuse_kernels(folder)
+            kind = AutoConfig.from_pretrained(folder, **hub.ONLY_DATA).model_type
             _refuse_others(folder, kind)
-            processor = AutoProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
+            processor = AutoProcessor.from_pretrained(folder, **hub.ONLY_DATA)  # type: ignore[no-untyped-call]
             model = AutoModelForZeroShotObjectDetection.from_pretrained(
-                folder, use_safetensors=True, **local
+                folder, use_safetensors=True, **hub.ONLY_DATA
             )
     except DataminerError:
         raise

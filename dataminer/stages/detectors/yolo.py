@@ -11,6 +11,7 @@ from typing import Any
 from dataminer.config.models import DetectConfig
 from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientError
 from dataminer.export.coco import Box
+from dataminer.files import sha256_file
 from dataminer.stages.detectors import MAX_BOXES, device, distinct
 from dataminer.stages.loader import Picture
 from dataminer.stages.weights import load_model, stdout_to_stderr
@@ -42,7 +43,7 @@ class YoloDetector:
         self._options = _options(settings, part)
         _keep_threads(self._model)
         if settings.prompts:
-            _set_classes(self._model, list(settings.prompts), weights)
+            _set_classes(self._model, settings, weights)
 
     @property
     def names(self) -> list[str]:
@@ -126,8 +127,9 @@ def _boxes(result: Any) -> tuple[Box, ...]:
     return distinct(box for box in boxes if box)
 
 
-def _set_classes(model: Any, prompts: list[str], weights: Path) -> None:
+def _set_classes(model: Any, settings: DetectConfig, weights: Path) -> None:
     """Have a YOLO-World or YOLOE model look for what the prompts name."""
+    prompts = list(settings.prompts)
     if not hasattr(model, "set_classes"):
         raise ConfigError(
             f"{weights.name} has classes of its own, and detect.prompts names others",
@@ -135,7 +137,7 @@ def _set_classes(model: Any, prompts: list[str], weights: Path) -> None:
         )
     if _listed(model.names) == prompts:
         return  # saved with them: no text encoder is needed
-    _find_text_encoder(model, weights)
+    _find_text_encoder(model, weights, settings)
     try:
         with stdout_to_stderr():
             model.set_classes(prompts)
@@ -148,7 +150,7 @@ def _set_classes(model: Any, prompts: list[str], weights: Path) -> None:
         ) from error
 
 
-def _find_text_encoder(model: Any, weights: Path) -> None:
+def _find_text_encoder(model: Any, weights: Path, settings: DetectConfig) -> None:
     """Have ultralytics take the text encoder beside the weights, and not look for it afar."""
     if find_spec("clip") is None:
         raise TransientError(
@@ -167,6 +169,20 @@ def _find_text_encoder(model: Any, weights: Path) -> None:
             if yoloe
             else "put it there; docs/detect.md says where it comes from",
         )
+    if name.endswith(".ts"):  # of the other, the clip package compares the SHA-256 itself
+        _refuse_program(folder / name, settings)
     utils: Any = importlib.import_module("ultralytics.utils")
     utils.SETTINGS.update({"weights_dir": str(folder)})
     utils.WEIGHTS_DIR = folder
+
+
+def _refuse_program(file: Path, settings: DetectConfig) -> None:
+    """Refuse a TorchScript file, which runs as it is loaded, unless it is trusted."""
+    digest = sha256_file(file)
+    if digest not in settings.trusted_programs:
+        raise PermanentError(
+            f"{file} is a TorchScript file, which is a program",
+            ErrorClass.MODEL,
+            f"if you trust it, set `detect: {{trusted_programs: [{digest}]}}`; else take an owlv2"
+            " model, or weights that were saved after set_classes with just these prompts",
+        )
