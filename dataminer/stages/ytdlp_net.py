@@ -37,7 +37,8 @@ _STALE = 5.0  # seconds after which a server may have hung up on a connection th
 _TRIES = 5  # permits that a connection may be too late for
 MOST_PAGE = 16 << 20  # bytes of a page or a list, which yt-dlp holds in memory several times
 MOST_PART = 64 << 20  # of a stream that comes in parts, each of which it holds as well
-_MOST_LINES = 500_000  # of a list: 55 hours in parts of a second
+_MOST_PARTS = 500_000  # of a list: 55 hours in parts of a second and two lines
+_REPEATED = re.compile(rb"""\br\s*=\s*["'](\d{1,18})""")
 _BLOCK = 1 << 16
 _OTHER_LINK = "give the link of the video file itself"
 _PACKED = "gzip, deflate"
@@ -302,12 +303,12 @@ def bounded(response: Any, most: int) -> Any:
     Raises
     ------
     PermanentError
-        UNSUPPORTED, once more comes, or too many lines: each of a list may become a part to fetch.
+        UNSUPPORTED, once more comes, or a list names too many parts.
     """
-    read, left = response.read, most
+    read, left, start = response.read, most, b""
 
     def read_on(amount: int | None = None) -> bytes:
-        nonlocal left
+        nonlocal left, start
         whole = amount is None or amount < 0
         try:
             data = _whole(read, left) if whole else read(amount)
@@ -316,13 +317,23 @@ def bounded(response: Any, most: int) -> Any:
         left -= len(data)
         if left < 0:
             raise _too_large(most)
-        if whole and data.count(b"\n") > _MOST_LINES:
-            message = f"it leads to a page or list of more than {_MOST_LINES} lines"
+        text = start + data
+        start = text[:_BLOCK]  # yt-dlp looks at some hundred bytes before it reads on
+        if _parts_in(text) > _MOST_PARTS:
+            message = f"it leads to a list of more than {_MOST_PARTS} parts"
             raise PermanentError(message, ErrorClass.UNSUPPORTED, _OTHER_LINK)
         return data
 
     response.read = read_on
     return response
+
+
+def _parts_in(data: bytes) -> int:
+    """Return how many parts of a stream a list may name: a line each (HLS), or repeated (DASH)."""
+    lines = data.count(b"\n")
+    if b"SegmentTimeline" not in data:
+        return lines
+    return lines + sum(int(number) for number in _REPEATED.findall(data))
 
 
 def _whole(read: Callable[[int], bytes], most: int) -> bytes:
