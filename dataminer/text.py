@@ -37,6 +37,11 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def clean(text: str, most: int) -> str:
+    """Return what is kept of a text: one short line, without what :func:`inert` spells out."""
+    return "".join(c for c in text[: 4 * most] if c.isprintable())[:most].strip()
+
+
 def shown(text: str, most: int) -> str:
     """Return a text of at most so many characters, made inert but for line ends and tabs."""
     return cut(inert_lines(cut(text, most)), most)

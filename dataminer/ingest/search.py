@@ -14,7 +14,7 @@ from dataminer.ingest import youtube
 from dataminer.ingest.parse import InputError, Source, check_text, printable
 from dataminer.stages.gate import Gate, LocalGate
 from dataminer.stages.ytdlp import base_options, client, stage_error
-from dataminer.text import inert
+from dataminer.text import clean, inert
 from dataminer.urls import SourceUrl
 
 _MAX_TEXT = 500
@@ -182,9 +182,7 @@ def _about(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        return ""
-    return "".join(c for c in value[: 4 * _MAX_TEXT] if c.isprintable())[:_MAX_TEXT].strip()
+    return clean(value, _MAX_TEXT) if isinstance(value, str) else ""
 
 
 def _failure(error: Exception, asked: Asked) -> DataminerError:

@@ -33,6 +33,7 @@ from dataminer.stages.video import FileLimits, VideoInfo, plausible_duration, pr
 from dataminer.stages.ytdlp import downloader, secrets_of, stage_error
 from dataminer.stages.ytdlp_errors import SIGNATURE_HINT
 from dataminer.store import INFO_FILE
+from dataminer.text import clean
 from dataminer.urls import SourceUrl, without_parameters
 
 VERSION = VERSIONS["download"]
@@ -404,7 +405,4 @@ def _safe_suffix(suffix: str) -> str:
 
 
 def _text(value: Any) -> str | None:
-    """Make a stranger's text fit for a database and a terminal: no control characters, short."""
-    if value is None:
-        return None
-    return "".join(c for c in str(value) if c.isprintable())[:_MAX_TEXT].strip() or None
+    return None if value is None else clean(str(value), _MAX_TEXT) or None

@@ -14,6 +14,7 @@ from typing import Any
 
 from dataminer.config.models import PolicyConfig, compile_title
 from dataminer.errors import ErrorClass, PermanentError, UncheckedError
+from dataminer.text import clean, cut
 
 MEGABYTE = 1_000_000
 _HASHTAG = re.compile(r"[#＃](\w+)")
@@ -157,5 +158,4 @@ def _licence(info: Info, policy: PolicyConfig) -> tuple[str, str]:
 
 
 def _short(text: str) -> str:
-    clean = "".join(c for c in text if c.isprintable())
-    return clean if len(clean) <= _MAX_SHOWN else f"{clean[:_MAX_SHOWN]}…"
+    return cut(clean(text, 2 * _MAX_SHOWN), _MAX_SHOWN)

@@ -32,6 +32,7 @@ from dataminer.stages import watch
 from dataminer.stages.gate import LATE, Lane, Paused, Place, place_of, spacing
 from dataminer.sync import budget_sql as statements
 from dataminer.sync.claims import PATIENCE
+from dataminer.text import clean
 from dataminer.urls import masked_row
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ PROBE_SECONDS = 120.0  # without a word for so long, a job that goes first has l
 
 _REFUSALS = {ErrorClass.RATE_LIMIT, ErrorClass.BOT_CHECK}
 
+_MAX_REASON = 500  # characters
 _RECENT = 0.5  # seconds whose use of a place tells how much of it is asked for at once
 _LOT_SECONDS = 1.0  # so far ahead at most lie permits that nobody waits for yet
 
@@ -205,7 +207,7 @@ class FleetGate:
         """
         values = {
             "source": source,
-            "reason": "".join(c for c in reason if c.isprintable())[:500],
+            "reason": clean(reason, _MAX_REASON),
             "retry_after": retry_after,
             "error_class": error_class,
             "first": self._settings.first_pause_seconds,

@@ -15,7 +15,7 @@ from rich.text import Text
 from dataminer.errors import DataminerError
 from dataminer.monitor.console import console_of
 from dataminer.sync.jobs import _Formatter
-from dataminer.text import cut, inert, inert_lines, shown, tell
+from dataminer.text import clean, cut, inert, inert_lines, shown, tell
 
 ESCAPE, TITLE = "\x1b[2J", "\x1b]0;taken over\x07"
 STEERING = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
@@ -33,6 +33,11 @@ def test_each_character_that_steers_is_spelled_out_and_no_other_is_touched():
 @pytest.mark.parametrize(("most", "expected"), [(3, "abc"), (2, "a…"), (9, "abc")])
 def test_a_text_is_cut(most: int, expected: str):
     assert cut("abc", most) == expected
+
+
+def test_what_is_kept_is_one_short_line():
+    assert clean(f" a{ESCAPE}\nb\u202e ", 9) == "a[2Jb"
+    assert clean(100_000 * "ab", 3) == "aba"
 
 
 def test_what_is_shown_is_inert_and_not_endless():
