@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterator
 from typing import IO
 
-
-class _Spelled(dict[int, str]):
-    """What to show for each character, found out as it first comes.
-
-    Controls, escapes, marks that turn or hide text, halves of a character, private characters and
-    odd spaces are spelled out: a terminal or a browser obeys them, or shows what is not there.
-    """
-
-    def __missing__(self, code: int) -> str:
-        c = chr(code)
-        self[code] = c if c.isprintable() else ascii(c)[1:-1]
-        return self[code]
-
-
-_SPELLED = _Spelled()
-_SPELLED_IN_LINES = _Spelled({ord(c): c for c in "\n\t"})
+# printable, with nothing to see: of Unicode's Default_Ignorable_Code_Point, and a blank of Braille
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+# joiners and variation selectors: emoji and many scripts need them behind what they join or vary
+_JOINING = frozenset(
+    "\u200c\u200d\u180b\u180c\u180d\u180f"
+    + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+)
+_MOST_JOINING = 2  # in a row, as in a heart on fire
+_MOST_MARKS = 8  # on one letter; Tibetan and pointed Hebrew have about five
 
 
 def inert(text: str) -> str:
     r"""Spell out each character that a terminal or a browser would obey or hide: ``\x1b``."""
-    return text if text.isprintable() else text.translate(_SPELLED)
+    return "".join(kept or ascii(c)[1:-1] for c, kept in _judged(text))
 
 
 def inert_lines(text: str) -> str:
     """Do what :func:`inert` does, but keep line ends and tabs."""
-    return text if text.isprintable() else text.translate(_SPELLED_IN_LINES)
+    return "".join(kept or ascii(c)[1:-1] for c, kept in _judged(text, "\n\t"))
+
+
+def is_inert(text: str) -> bool:
+    """Tell whether :func:`inert` leaves a text as it is."""
+    return all(kept == c for c, kept in _judged(text))
+
+
+def _judged(text: str, lines: str = "") -> Iterator[tuple[str, str]]:
+    """Yield pieces of a text, and each once more or, if it would be obeyed or hidden, nothing.
+
+    That holds for controls, escapes, marks that turn or hide text, halves of a character, private
+    characters, odd spaces, what cannot be seen, and heaps of marks on a letter.
+    """
+    if text.isascii() and text.isprintable():
+        yield text, text
+        return
+    marks = joining = 0
+    visible = False
+    for c in text:
+        if c in _JOINING:
+            joining += 1
+            sound = visible and joining <= _MOST_JOINING
+        elif unicodedata.category(c) in ("Mn", "Me") and c not in _UNSEEN:
+            marks += 1
+            sound = marks <= _MOST_MARKS
+        else:
+            marks = joining = 0
+            sound = c in lines or (c.isprintable() and c not in _UNSEEN)
+            visible = sound and not c.isspace()
+        yield c, c if sound else ""
 
 
 def cut(text: str, most: int) -> str:
@@ -39,7 +64,7 @@ def cut(text: str, most: int) -> str:
 
 def clean(text: str, most: int) -> str:
     """Return what is kept of a text: one short line, without what :func:`inert` spells out."""
-    return "".join(c for c in text[: 4 * most] if c.isprintable())[:most].strip()
+    return "".join(kept for _, kept in _judged(text[: 4 * most]))[:most].strip()
 
 
 def shown(text: str, most: int) -> str:

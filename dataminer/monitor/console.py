@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import IO, Any
 
-from dataminer.text import inert_lines
+from dataminer.text import inert_lines, is_inert
 
 
 def console_of(file: IO[str], kind: type[Any] | None = None, **options: Any) -> Any:
@@ -26,12 +26,12 @@ def console_of(file: IO[str], kind: type[Any] | None = None, **options: Any) -> 
 
     class Inert(kind or Console):  # type: ignore[misc]
         def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
-            if isinstance(renderable, Text) and not renderable.plain.isprintable():
+            if isinstance(renderable, Text) and not is_inert(renderable.plain):
                 # before lines are broken, so that what is spelled out has room
                 renderable = renderable.copy()
                 renderable.plain = inert_lines(renderable.plain)
             for segment in super().render(renderable, options):
-                shown = segment.control or segment.text.isprintable()
+                shown = segment.control or is_inert(segment.text)
                 yield segment if shown else Segment(inert_lines(segment.text), segment.style)
 
     return Inert(file=file, **options)

@@ -28,10 +28,12 @@ _MARKUP = (
     f" \\u003cscript\\u003e{_RUN}\\u003c/script\\u003e"
 )
 # What a terminal or a browser obeys: bidi overrides, zero widths, line separators, tags, ANSI
-# colours, a window's title, a hyperlink, the same as C1 controls.
+# colours, a window's title, a hyperlink, the same as C1 controls, blank letters, heaps of marks.
 STEERING = (
     "\u202egnp.exe\u2066\u200b\u200d\ufeff\u2028\u2029\U000e0041\ue000\x7f\x08\x0c\r"
     "\x1b[31m\x1b[2J\x1b]0;taken over\x07\x1b]8;;https://evil.example\x1b\\\x9b1A\x9d0;x\x9c"
+    + 3 * "\u3164"
+    + 30 * "\u0489"
 )
 _LONG = 100_000 * "W"
 _QUOTES = "'\"onfocus=ran=1 autofocus "  # first, because long texts are cut
