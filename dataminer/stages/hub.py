@@ -28,6 +28,8 @@ _FILES = (".pt", ".pth", ".onnx", ".ts", ".safetensors")
 _WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja"]
 # how a model folder is loaded: nothing from afar, no code that lies in it
 ONLY_DATA: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+_ATTENTION = ("eager", "sdpa")  # torch's own; the hub is asked for any other that is not here
+_NAMES_ATTENTION = ("attn_implementation", "attribute_map")  # the latter gives it another name
 _IN_FOLDERS = ["*/*"]
 _CONNECT_SECONDS = 5.0
 
@@ -115,14 +117,15 @@ def refuse_kernels(folder: Path) -> None:
 
 
 def _kernels(value: Any, *, named: bool = False) -> Iterator[str]:
-    """Yield what stands for a repository below any ``attn_implementation``."""
+    """Yield what stands for a program below whatever names the attention."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _kernels(item, named=named or "attn_implementation" in key)
+            here = any(name in key for name in _NAMES_ATTENTION)
+            yield from _kernels(item, named=named or here)
     elif isinstance(value, list):
         for item in value:
             yield from _kernels(item, named=named)
-    elif named and isinstance(value, str) and "/" in value:
+    elif named and isinstance(value, str) and value not in _ATTENTION:
         yield value
 
 

@@ -247,14 +247,22 @@ class TestFolders:
         assert not (tmp_path / "ran").exists()
 
     @pytest.mark.parametrize(
-        "kernel", ["someone/attention", {"": "someone/attention"}, {"vision_config": "a/b@main"}]
+        "kernel",
+        [
+            {"attn_implementation": "someone/attention"},
+            {"attn_implementation": {"": "someone/attention"}},
+            {"attn_implementation": {"vision_config": "a/b@main"}},
+            # is the hub's flash-attn2 where flash_attn is not installed
+            {"_attn_implementation": "flash_attention_2"},
+            {"attribute_map": {"other": "_attn_implementation"}, "other": "flash_attention_2"},
+        ],
     )
     def test_kernels_of_the_hub_are_not_fetched(
         self, kernel: Any, tiny_siglip: Path, tmp_path: Path
     ) -> None:
         folder = Path(shutil.copytree(tiny_siglip, tmp_path / "model"))
         config = json.loads((folder / "config.json").read_text())
-        config["vision_config"]["attn_implementation"] = kernel
+        config["vision_config"] |= kernel
         (folder / "config.json").write_text(json.dumps(config))
         with pytest.raises(PermanentError, match="names a program of the hub"):
             checkpoint.load_vision(folder, "cpu")
