@@ -26,6 +26,7 @@ from dataminer.stages.hub import MODELS_FOLDER
 
 _PUBLISHER = ("github.com", 443)
 _CONNECT_SECONDS = 5.0
+_NAME_LENGTH = 200  # that of prompts
 _TASKS = ("detect", "segment", "pose")  # the tasks whose results have upright boxes
 
 
@@ -238,9 +239,34 @@ def load_model(weights: Path) -> Any:
         ) from error
     if model.task not in _TASKS:
         raise PermanentError(
-            f"{weights} is a model to {model.task}, which draws no boxes", ErrorClass.MODEL
+            f"{weights} is a model to {str(model.task)[:80]}, which draws no boxes",
+            ErrorClass.MODEL,
         )
+    wrong = _wrong_with(model)
+    if wrong:
+        message = f"cannot use the weights {weights}: {wrong}"
+        raise PermanentError(message, ErrorClass.MODEL, only_data.WAYS_OUT)
     return model
+
+
+def class_names(model: Any) -> list[str]:
+    """Return the classes of what :func:`load_model` gave, in the order of their numbers."""
+    return [name for _, name in sorted(model.names.items())]
+
+
+def _wrong_with(model: Any) -> str | None:
+    """Say what a model would fail on only as it looks at a picture."""
+    tasks: Any = importlib.import_module("ultralytics.nn.tasks")
+    kinds = {"segment": tasks.SegmentationModel, "pose": tasks.PoseModel}
+    if not isinstance(model.model, kinds.get(model.task, tasks.DetectionModel)):
+        return f"a {type(model.model).__name__} is no model to {model.task}"
+    try:
+        names = model.names
+        if set(names) == {*range(len(names))} and max(map(len, names.values())) <= _NAME_LENGTH:
+            return None
+    except Exception:  # whatever a damaged file has in place of names
+        pass
+    return f"its classes are not named 0, 1, 2, … in at most {_NAME_LENGTH} letters"
 
 
 def _first_line(error: BaseException) -> str:

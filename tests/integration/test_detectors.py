@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
+import shutil
 import socket
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import cv2
@@ -18,9 +22,8 @@ from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientE
 from dataminer.export.coco import Box
 from dataminer.stages import weights
 from dataminer.stages.detectors import distinct, opened
-from dataminer.stages.detectors.yolo import _listed
 from dataminer.stages.loader import Picture
-from dataminer.stages.weights import load_model, quiet_ultralytics
+from dataminer.stages.weights import class_names, load_model, quiet_ultralytics
 from tests.support import tiny_text_models, torchvision_shim
 
 PROMPTS = ["red disc", "Blue box"]
@@ -282,11 +285,83 @@ class TestUltralytics:
     ) -> None:
         path = untrained("yolov8n-worldv2.yaml")
         with quiet_ultralytics():
-            names = _listed(load_model(path).names)
+            names = class_names(load_model(path))
         settings = DetectConfig(prompts=names, confidence=0, image_size=64, device="cpu")
         with opened(path, settings) as detector:
             assert detector.names == names
             assert len(list(detector.predict([pictures(1, 64, 64)]))) == 1
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_an_encoder_runs_only_if_it_is_trusted(
+        self, untrained: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import torch
+
+        path = Path(shutil.copy(untrained("yoloe-11n.yaml"), tmp_path))
+        encoder = torch.nn.EmbeddingBag(2, 512)
+        torch.jit.save(torch.jit.script(encoder), tmp_path / "mobileclip_blt.ts")
+        clip: Any = ModuleType("clip")
+        clip.__spec__ = importlib.machinery.ModuleSpec("clip", None)
+        clip.clip = SimpleNamespace(tokenize=lambda texts, **_: torch.ones(len(texts), 77).int())
+        monkeypatch.setitem(sys.modules, "clip", clip)
+        with quiet_ultralytics():
+            monkeypatch.setattr(importlib.import_module("ultralytics.nn.text_model"), "clip", clip)
+
+        def settings(*trusted: str) -> DetectConfig:
+            how = {"confidence": 0, "image_size": 64, "device": "cpu"}
+            return DetectConfig(prompts=PROMPTS, trusted_programs=list(trusted), **how)
+
+        with pytest.raises(PermanentError, match="TorchScript file, which is a program") as caught:
+            opened(path, settings()).__enter__()
+        trusted = settings(caught.value.hint.partition("[")[2].partition("]")[0])
+        with opened(path, trusted) as detector:
+            assert detector.names == PROMPTS
+            (found,) = detector.predict([pictures(1, 64, 64)])
+        assert {box.category for box in found} == {0, 1}
+
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")  # where ultralytics looks first
+        torch.jit.save(torch.jit.script(torch.nn.Identity()), "mobileclip_blt.ts")
+        with pytest.raises(PermanentError, match="TorchScript file, which is a program"):
+            opened(path, trusted).__enter__()
+
+    @pytest.mark.parametrize("encoder", ["clip:/some/program.bin", "foo:bar", None, []])
+    def test_an_encoder_that_nobody_knows(
+        self,
+        encoder: Any,
+        untrained: Callable[[str], Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        import torch
+
+        monkeypatch.setitem(sys.modules, "clip", ModuleType("clip"))
+        sys.modules["clip"].__spec__ = importlib.machinery.ModuleSpec("clip", None)
+        with quiet_ultralytics():
+            model = load_model(untrained("yoloe-11n.yaml")).model
+            model.text_model = encoder
+            torch.save({"model": model}, tmp_path / "yoloe.pt")
+        (tmp_path / "clip").mkdir()
+        (tmp_path / "clip" / "ViT-B-32.pt").touch()
+        with pytest.raises(PermanentError, match="which is no known encoder") as caught:
+            opened(tmp_path / "yoloe.pt", SETTINGS).__enter__()
+        assert caught.value.error_class is ErrorClass.MODEL
+
+    def test_a_class_beyond_those_that_are_named(
+        self, untrained: Callable[[str], Path], tmp_path: Path
+    ) -> None:
+        import torch
+
+        with quiet_ultralytics():
+            model = load_model(untrained("yolov8n-rtdetr.yaml")).model
+            model.names = {0: "thing"}
+            torch.save({"model": model}, tmp_path / "odd.pt")
+        settings = DetectConfig(confidence=0, image_size=64, device="cpu")
+        with (
+            opened(tmp_path / "odd.pt", settings) as detector,
+            pytest.raises(PermanentError, match=r"finds class \d+, and its file names 1"),
+        ):
+            list(detector.predict([pictures(1, 64, 64)]))
 
     def test_the_encoders_can_be_fetched(self) -> None:
         for name in ("mobileclip_blt.ts", "mobileclip2_b.ts"):

@@ -7,18 +7,23 @@ import json
 import pickle
 import shutil
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from dataminer.config.models import DetectConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError
-from dataminer.stages import checkpoint
-from dataminer.stages.detectors import opened, yolo
+from dataminer.export.coco import Box
+from dataminer.files import sha256_file
+from dataminer.stages import checkpoint, only_data
+from dataminer.stages.detectors import distinct, opened
 from dataminer.stages.weights import load_model, quiet_ultralytics
 from tests.support import tiny_text_models, torchvision_shim
 
@@ -86,6 +91,90 @@ def refused(path: Path, words: str) -> PermanentError:
     return caught.value
 
 
+def _hook(model: Any) -> Any:
+    from ultralytics.nn.tasks import YOLOEModel
+
+    layer = next(layer for layer in model.model if hasattr(layer, "cv1"))
+    layer.text_model, layer.__dict__["model"] = "clip:/some/program", layer.cv1
+    layer._forward_pre_hooks[0] = YOLOEModel.get_text_pe
+    return layer
+
+
+def _forward(model: Any) -> None:
+    import torch
+
+    model.model[2].__dict__["forward"] = torch.nn.Identity()
+
+
+def _function(model: Any) -> None:
+    from ultralytics.nn.tasks import YOLOEModel
+
+    model.some = [YOLOEModel.get_text_pe]
+
+
+def _class(model: Any) -> None:
+    model.some = {"a": type(model)}
+
+
+def _tensor_method(model: Any) -> None:
+    import torch
+
+    next(model.parameters()).__dict__["type_as"] = torch.nn.Identity()
+
+
+def _dict_method(model: Any) -> None:
+    import torch
+
+    modules = OrderedDict(model.model[2]._modules)
+    modules.__dict__["values"] = torch.nn.Identity()
+    model.model[2].__dict__["_modules"] = modules
+
+
+def _member(model: Any) -> None:
+    model.model[2]._modules["some"] = {"a": 1}
+
+
+class _Reduced:
+    """Unpickled by these steps."""
+
+    def __init__(self, *steps: Any) -> None:
+        self.steps = steps
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.steps
+
+
+def _called_by_torch(model: Any) -> Any:
+    import torch
+    from torch._tensor import _rebuild_from_type_v2
+
+    return _Reduced(_rebuild_from_type_v2, (_hook(model), torch.Tensor, (1,), None))
+
+
+def _called_by_state(model: Any) -> Any:
+    """Set a module's state a second time, by what the first one brought."""
+    import torch
+
+    module = torch.nn.Identity()
+    module.__dict__["__setstate__"] = _hook(model)
+    same = (module, torch.float32, "cpu", False)  # gives the module back, to be built once more
+    return _Reduced(torch._utils._rebuild_device_tensor_from_cpu_tensor, same, {"some": 1})
+
+
+def _fused(model: Any) -> None:
+    model.fuse(verbose=False)
+
+
+def _old(model: Any) -> None:
+    """As models of 2023: with the function that drew boxes, their loss, and settings."""
+    from ultralytics.nn.modules.head import Detect
+    from ultralytics.utils import DEFAULT_CFG
+
+    model.model[-1].detect = Detect.forward
+    model.args = DEFAULT_CFG
+    model.criterion = model.init_criterion()
+
+
 @needs_ultralytics
 class TestUltralytics:
     @pytest.mark.parametrize("write", SHAPES)
@@ -115,6 +204,11 @@ class TestUltralytics:
             # as with a torch before 2.6: ultralytics would go on with pickle
             monkeypatch.setattr(tasks._SafeLoad, "SUPPORTED", False)
             with pytest.raises(TransientError, match="without running code") as caught:
+                load_model(shapes_weights)
+            monkeypatch.undo()
+            # as with a torch that names otherwise what calls whatever it is given
+            monkeypatch.setattr(only_data, "_REBUILDS", "torch._tensor._rebuild_from_type_v3")
+            with pytest.raises(TransientError, match="without running code"):
                 load_model(shapes_weights)
             monkeypatch.undo()
             # as with an ultralytics that has no restricted loading
@@ -156,29 +250,132 @@ class TestUltralytics:
         (tmp_path / f"model.{suffix}").touch()
         refused(tmp_path / f"model.{suffix}", r"is not a \.pt weights file")
 
-    def test_a_text_encoder_runs_only_if_it_is_trusted(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (_hook, "brings a '_forward_pre_hooks' of its own for a"),
+            (_forward, "brings a 'forward' of its own for a"),
+            (_function, "holds more than data: _Attribute"),
+            (_class, "holds more than data: type"),
+            (_tensor_method, "brings a 'type_as' of its own for a Parameter"),
+            (_dict_method, "brings a 'values' of its own for a OrderedDict"),
+            (_member, "brings a '_modules' of its own for a"),
+            (_called_by_torch, "references types outside the supported"),
+            (_called_by_state, "would call a"),
+        ],
+    )
+    def test_nothing_is_called(
+        self,
+        change: Callable[[Any], Any],
+        words: str,
+        shapes_weights: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        class YOLOE:
-            model = SimpleNamespace(text_model="mobileclip:blt")
+        import torch
 
-        def find(*trusted: str) -> None:
-            settings = DetectConfig(trusted_programs=list(trusted))
-            yolo._find_text_encoder(YOLOE(), tmp_path / "yoloe.pt", settings)
-
-        monkeypatch.setattr(yolo, "find_spec", lambda name: find_spec("json"))
-        (tmp_path / "mobileclip_blt.ts").write_bytes(b"a program")
-        with (
-            quiet_ultralytics(),
-            pytest.raises(PermanentError, match="TorchScript file, which is a program") as caught,
-        ):
-            find()
-        digest = caught.value.hint.partition("[")[2].partition("]")[0]
+        monkeypatch.setitem(sys.modules, "clip", ModuleType("clip"))
         with quiet_ultralytics():
-            find(digest)
-        (tmp_path / "mobileclip_blt.ts").write_bytes(b"another")
-        with pytest.raises(PermanentError):
-            find(digest)
+            from ultralytics.nn import text_model
+
+            called: list[str] = []
+            build = "build_text_model"
+            monkeypatch.setattr(text_model, build, lambda name, **_: called.append(name))
+            model = load_model(shapes_weights).model
+            torch.save({"model": model, "extra": change(model)}, tmp_path / "evil.pt")
+        refused(tmp_path / "evil.pt", words)
+        assert not called
+
+    def test_what_was_loaded_builds_no_models_from_text(
+        self, shapes_weights: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with quiet_ultralytics():
+            from ultralytics.nn import tasks
+
+            # as if ultralytics had been imported before
+            monkeypatch.setattr(tasks, "SAFE_LOAD", False)
+            load_model(shapes_weights)
+            layers = {"backbone": [[-1, 1, "Conv", [8]]], "head": []}
+            yaml = {"activation": "print(1)", "nc": 1, **layers}
+            with pytest.raises(TypeError, match="unsupported activation"):
+                tasks.DetectionModel(yaml, verbose=False)
+
+    def test_a_file_lets_no_other_be_loaded(self, shapes_weights: Path) -> None:
+        import torch
+
+        before = set(torch.serialization.get_safe_globals())
+        with quiet_ultralytics():
+            load_model(shapes_weights)
+        assert set(torch.serialization.get_safe_globals()) == before
+
+    @pytest.mark.parametrize("write", [_fused, _old])
+    def test_what_ultralytics_writes_finds_the_same(
+        self, write: Callable[[Any], None], shapes_weights: Path, tmp_path: Path
+    ) -> None:
+        import torch
+
+        torchvision_shim.install()
+        small = np.random.default_rng(7).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        picture = cv2.resize(small, (160, 120))
+        with quiet_ultralytics():
+            model = load_model(shapes_weights)
+            write(model.model)
+            settings = {"train_args": {"data": tmp_path}}
+            torch.save({"model": model.model, **settings}, tmp_path / "other.pt")
+            options = {"conf": 0.001, "imgsz": 160, "nms": False, "verbose": False}
+            rows = model.predict(picture, **options)[0].boxes.data.tolist()
+        expected = (Box.from_corners(r[:4], r[4], int(r[5]), (160, 120)) for r in rows)
+        with opened(
+            tmp_path / "other.pt", DetectConfig(confidence=0.001, image_size=160, device="cpu")
+        ) as detector:
+            (found,) = detector.predict([[picture]])
+        assert found and found == distinct(box for box in expected if box)
+
+    @pytest.mark.parametrize(
+        "names",
+        [None, 5, "abc", {}, {"x": "a"}, {-1: "a"}, {0: "a", 3: "b"}, {0: "a" * 201}],
+    )
+    def test_odd_names(self, names: Any, shapes_weights: Path, tmp_path: Path) -> None:
+        import torch
+
+        with quiet_ultralytics():
+            model = load_model(shapes_weights).model
+            model.names = names
+            torch.save({"model": model}, tmp_path / "odd.pt")
+        refused(tmp_path / "odd.pt", "classes are not named 0, 1, 2, … in at most 200 letters")
+
+    def test_a_task_that_the_model_was_not_made_for(
+        self, shapes_weights: Path, tmp_path: Path
+    ) -> None:
+        import torch
+
+        with quiet_ultralytics():
+            model = load_model(shapes_weights).model
+            model.task = "pose"
+            torch.save({"model": model}, tmp_path / "odd.pt")
+        refused(tmp_path / "odd.pt", "a DetectionModel is no model to pose")
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_a_program_runs_only_if_it_is_trusted(self, tmp_path: Path) -> None:
+        import torch
+
+        program = tmp_path / "program.bin"
+        torch.jit.save(torch.jit.script(torch.nn.Identity()), program)
+        with (
+            pytest.raises(PermanentError, match="TorchScript file, which is a program") as caught,
+            only_data.programs([]),
+        ):
+            torch.jit.load(program)
+        assert caught.value.error_class is ErrorClass.MODEL
+        digest = caught.value.hint.partition("[")[2].partition("]")[0]
+        assert digest == sha256_file(program)
+        with only_data.programs([digest]):
+            assert torch.jit.load(str(program))(torch.ones(1)) == 1
+            with program.open("rb") as file:
+                assert torch.jit.load(file)(torch.ones(1)) == 1
+            torch.jit.save(torch.jit.script(torch.nn.ReLU()), program)
+            with pytest.raises(PermanentError), program.open("rb") as file:
+                torch.jit.load(file)
 
 
 CODE = """

@@ -75,10 +75,11 @@ def opened(weights: Path, settings: DetectConfig, *, part: int = 0) -> Iterator[
 
         yield TextDetector(weights, settings, part)
         return
+    from dataminer.stages import only_data
     from dataminer.stages.detectors.yolo import YoloDetector
     from dataminer.stages.weights import quiet_ultralytics
 
-    with quiet_ultralytics():
+    with quiet_ultralytics(), only_data.programs(settings.trusted_programs):
         yield YoloDetector(weights, settings, part)
 
 

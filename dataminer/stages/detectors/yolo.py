@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,16 @@ from typing import Any
 from dataminer.config.models import DetectConfig
 from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientError
 from dataminer.export.coco import Box
-from dataminer.files import sha256_file
 from dataminer.stages.detectors import MAX_BOXES, device, distinct
 from dataminer.stages.loader import Picture
-from dataminer.stages.weights import load_model, stdout_to_stderr
+from dataminer.stages.only_data import WAYS_OUT
+from dataminer.stages.weights import class_names, load_model, stdout_to_stderr
 
 # by what ultralytics calls the text encoder: its file, beside the weights
 _ENCODERS = {
-    "clip": "clip/ViT-B-32.pt",
-    "mobileclip": "mobileclip_blt.ts",
-    "mobileclip2": "mobileclip2_b.ts",
+    "clip:ViT-B/32": "clip/ViT-B-32.pt",
+    "mobileclip:blt": "mobileclip_blt.ts",
+    "mobileclip2:b": "mobileclip2_b.ts",
 }
 _CLIP = "pip install git+https://github.com/ultralytics/CLIP.git"
 
@@ -47,17 +47,20 @@ class YoloDetector:
 
     @property
     def names(self) -> list[str]:
-        """Class names in the model's order; a class without a name gets its number."""
-        return _listed(self._model.names)
+        """Class names in the model's order."""
+        return class_names(self._model)
 
     def predict(
         self, batches: Iterable[Sequence[Picture]]
     ) -> Generator[tuple[Box, ...], None, None]:
         """Find the objects of pictures; see :class:`~dataminer.stages.detectors.Detector`."""
+        classes = len(self.names)
         with stdout_to_stderr():
             try:
                 for result in self._model.predict(_source(batches), **self._options):
-                    yield _boxes(result)
+                    boxes = _boxes(result)
+                    _check_named(boxes, classes)
+                    yield boxes
             except (ImportError, RuntimeError) as error:
                 if "torchvision" not in str(error):
                     raise
@@ -66,11 +69,6 @@ class YoloDetector:
                     ErrorClass.MISSING_TOOL,
                     "install torch and torchvision from one index, or take a yolo26 model",
                 ) from error
-
-
-def _listed(names: Mapping[int, str] | Sequence[str]) -> list[str]:
-    known = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
-    return [str(known.get(number, number)) for number in range(max(known, default=-1) + 1)]
 
 
 def _options(settings: DetectConfig, part: int) -> dict[str, Any]:
@@ -127,6 +125,16 @@ def _boxes(result: Any) -> tuple[Box, ...]:
     return distinct(box for box in boxes if box)
 
 
+def _check_named(boxes: Iterable[Box], classes: int) -> None:
+    nameless = [box.category for box in boxes if box.category >= classes]
+    if nameless:
+        raise PermanentError(
+            f"the model finds class {nameless[0]}, and its file names {classes}",
+            ErrorClass.MODEL,
+            WAYS_OUT,
+        )
+
+
 def _set_classes(model: Any, settings: DetectConfig, weights: Path) -> None:
     """Have a YOLO-World or YOLOE model look for what the prompts name."""
     prompts = list(settings.prompts)
@@ -135,9 +143,9 @@ def _set_classes(model: Any, settings: DetectConfig, weights: Path) -> None:
             f"{weights.name} has classes of its own, and detect.prompts names others",
             "leave detect.prompts out, or take a yoloe, a yolov8-world or an owlv2 model",
         )
-    if _listed(model.names) == prompts:
+    if class_names(model) == prompts:
         return  # saved with them: no text encoder is needed
-    _find_text_encoder(model, weights, settings)
+    _find_text_encoder(model, weights)
     try:
         with stdout_to_stderr():
             model.set_classes(prompts)
@@ -150,7 +158,7 @@ def _set_classes(model: Any, settings: DetectConfig, weights: Path) -> None:
         ) from error
 
 
-def _find_text_encoder(model: Any, weights: Path, settings: DetectConfig) -> None:
+def _find_text_encoder(model: Any, weights: Path) -> None:
     """Have ultralytics take the text encoder beside the weights, and not look for it afar."""
     if find_spec("clip") is None:
         raise TransientError(
@@ -159,8 +167,14 @@ def _find_text_encoder(model: Any, weights: Path, settings: DetectConfig) -> Non
             f"install it in this environment: {_CLIP}",
         )
     yoloe = type(model).__name__ == "YOLOE"  # else YOLO-World
-    kind = str(getattr(model.model, "text_model", "mobileclip:blt")) if yoloe else "clip"
-    name, folder = _ENCODERS[kind.split(":")[0]], weights.parent.absolute()
+    kind = str(getattr(model.model, "text_model", "mobileclip:blt")) if yoloe else "clip:ViT-B/32"
+    if kind not in _ENCODERS:  # it may be a path as well
+        raise PermanentError(
+            f"{weights.name} reads prompts with {kind[:80]!a}, which is no known encoder",
+            ErrorClass.MODEL,
+            "take a model that ultralytics publishes, or an owlv2 model",
+        )
+    name, folder = _ENCODERS[kind], weights.parent.absolute()
     if not (folder / name).is_file():
         raise PermanentError(
             f"{weights.name} reads prompts with {name}, which is not in {folder}",
@@ -169,20 +183,6 @@ def _find_text_encoder(model: Any, weights: Path, settings: DetectConfig) -> Non
             if yoloe
             else "put it there; docs/detect.md says where it comes from",
         )
-    if name.endswith(".ts"):  # of the other, the clip package compares the SHA-256 itself
-        _refuse_program(folder / name, settings)
     utils: Any = importlib.import_module("ultralytics.utils")
     utils.SETTINGS.update({"weights_dir": str(folder)})
     utils.WEIGHTS_DIR = folder
-
-
-def _refuse_program(file: Path, settings: DetectConfig) -> None:
-    """Refuse a TorchScript file, which runs as it is loaded, unless it is trusted."""
-    digest = sha256_file(file)
-    if digest not in settings.trusted_programs:
-        raise PermanentError(
-            f"{file} is a TorchScript file, which is a program",
-            ErrorClass.MODEL,
-            f"if you trust it, set `detect: {{trusted_programs: [{digest}]}}`; else take an owlv2"
-            " model, or weights that were saved after set_classes with just these prompts",
-        )
