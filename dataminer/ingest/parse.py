@@ -31,6 +31,8 @@ _NOT_A_PATH = re.compile(
     r"(https?|file|data|javascript|mailto|magnet|about|blob|ytsearch\w*):", re.IGNORECASE
 )
 _SECOND_LINK = re.compile(r"[,;|\s]\s*[\"']?https?://", re.IGNORECASE)
+_NEXT_CELL = re.compile(r"[,|]|;(?!.*=)")  # `a.mp4;id=5` is a link
+_WORD_IN_QUERY = re.compile(r"[,;|][^\W\d_]+$")
 _PREFIXED_ID = re.compile(r"youtube:(?!//)\s*(.*)", re.IGNORECASE)
 
 
@@ -145,14 +147,18 @@ def as_video_list(text: str) -> youtube.VideoList | None:
     return youtube.video_list(parts) if youtube.is_host(parts.hostname or "") else None
 
 
-def _refuse_row(text: str, path: str) -> None:
+def _refuse_row(text: str, parts: SplitResult) -> None:
     """Refuse a row of a table that begins with a link: all of it looks like one."""
     if _SECOND_LINK.search(text):
         raise InputError(text, "holds more than one link: give each its own line")
-    video, comma, _ = path.rpartition("/")[2].partition(",")
-    if comma and PurePosixPath(video).suffix.lower() in VIDEO_SUFFIXES:
+    name = parts.path.rpartition("/")[2]
+    cell = _NEXT_CELL.search(name)
+    video = name[: cell.start()] if cell else name
+    cell = cell or _WORD_IN_QUERY.search(parts.query)
+    if cell and PurePosixPath(video).suffix.lower() in VIDEO_SUFFIXES:
+        sign = quote(cell[0][0])
         raise InputError(
-            text, "looks like a row of a table: name the file .csv, or write %2C in the link"
+            text, f"looks like a row of a table: name the file .csv, or write {sign} in the link"
         )
 
 
@@ -162,7 +168,7 @@ def _from_url(text: str, url: str) -> Source:
         port = parts.port
     except ValueError:
         raise InputError(text, "is not a valid link") from None
-    _refuse_row(text, parts.path)
+    _refuse_row(text, parts)
     host = (parts.hostname or "").rstrip(".")
     if youtube.is_host(host):
         return _from_youtube(text, parts)

@@ -268,6 +268,11 @@ def test_quotes_and_spaces_in_lists(tmp_path: Path) -> None:
         (f"https://youtu.be/aqz-KE-bpKQ,{H}/c.mp4", "more than one link"),
         (f"{H}/b.mp4,cat", "row of a table"),
         (f'{H}/b.mp4,"a dog, running"', "row of a table"),
+        (f"{H}/b.mp4;cat", "write %3B in the link"),
+        (f'{H}/b.mp4|"cat"', "write %7C in the link"),
+        (f"{H}/b.mp4|cat=1", "write %7C in the link"),
+        (f"{H}/b.mp4?x=1,cat", "write %2C in the link"),
+        (f"{H}/b.mp4?x=1;cat", "write %3B in the link"),
     ],
 )
 def test_a_row_of_a_table_in_a_list_is_no_link(tmp_path: Path, line: str, reason: str) -> None:
@@ -280,7 +285,18 @@ def test_a_row_of_a_table_in_a_list_is_no_link(tmp_path: Path, line: str, reason
 
 @pytest.mark.parametrize(
     "link",
-    ["a,b.mp4", "x?a=1,2", "i/a_,400,800,.mp4.csmil/master.m3u8", "web/2020/https://h/a.mp4"],
+    [
+        "a,b.mp4",
+        "x?a=1,2",
+        "x?tags=cat,dog",
+        "a.mp4?box=1,2",
+        "a.mp4?a=1,b=2",
+        "a.mp4;jsessionid=1A,B",
+        "a.mp4%2Ccat",
+        "raport,123,news.html",
+        "i/a_,400,800,.mp4.csmil/master.m3u8",
+        "web/2020/https://h/a.mp4",
+    ],
 )
 def test_links_with_commas_and_links_in_links(tmp_path: Path, link: str) -> None:
     assert links(read(tmp_path, "links.txt", f"{H}/{link}\n")) == [link]
