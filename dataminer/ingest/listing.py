@@ -23,6 +23,7 @@ VIDEO_SUFFIXES = frozenset({
     ".vro", ".vvc", ".webm", ".wm", ".wmv", ".wtv", ".xmv", ".y4m",
 })
 # fmt: on
+HIDDEN_FOLDER = "hidden folder"
 MAX_BYTES = 64 * 2**20  # some 800,000 links; whatever is larger is no list but a video
 
 _BOMS = [
@@ -122,7 +123,7 @@ class Found:
     errors : list of OSError
         Of folders that could not be read.
     left_out : Counter
-        How many other files there are, by their suffixes.
+        How many other files there are, by their suffixes, and how many hidden folders.
     """
 
     videos: list[Path]
@@ -143,7 +144,10 @@ def find_videos(folder: Path, skip: Path | None = None) -> Found:
     found = Found([])
     seen = {os.path.realpath(folder)} | ({os.path.realpath(skip)} if skip else set())
     for where, folders, names in os.walk(folder, onerror=found.errors.append, followlinks=True):
-        folders[:] = [name for name in sorted(folders) if _is_new(where, name, seen)]
+        hidden = [name for name in folders if name.startswith(".")]
+        found.left_out.update(HIDDEN_FOLDER for name in hidden if _real(where, name) not in seen)
+        shown = sorted(set(folders).difference(hidden))
+        folders[:] = [name for name in shown if _is_new(_real(where, name), seen)]
         for name in names:
             kind = _kind(name)
             if kind in VIDEO_SUFFIXES:
@@ -154,9 +158,12 @@ def find_videos(folder: Path, skip: Path | None = None) -> Found:
     return found
 
 
-def _is_new(where: str, name: str, seen: set[str]) -> bool:
-    real = os.path.realpath(os.path.join(where, name))
-    if name.startswith(".") or real in seen:
+def _real(where: str, name: str) -> str:
+    return os.path.realpath(os.path.join(where, name))
+
+
+def _is_new(real: str, seen: set[str]) -> bool:
+    if real in seen:
         return False
     seen.add(real)
     return True
@@ -166,4 +173,4 @@ def _kind(name: str) -> str:
     """Return a file's suffix in small letters, or what it is called without one."""
     if name.startswith("."):
         return "hidden"
-    return os.path.splitext(name)[1].lower() or "without an ending"
+    return os.path.splitext(name)[1].strip().lower() or "without an ending"

@@ -252,10 +252,15 @@ class _Collector:
 def _left_out(counts: Counter[str]) -> str:
     """Count the files that are no videos, by their endings, the most frequent first."""
     first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN_ENDINGS]
-    parts = [f"{count} {printable(kind)}" for kind, count in first]
+    parts = [f"{count} {_kind(kind, count)}" for kind, count in first]
     if rest := counts.total() - sum(count for _, count in first):
-        parts.append(f"{rest} with other endings")
+        parts.append(f"{rest} others")
     return f"; left out {', '.join(parts)}" if parts else ""
+
+
+def _kind(kind: str, count: int) -> str:
+    plural = "s" if kind == listing.HIDDEN_FOLDER and count > 1 else ""
+    return f"{printable(kind)}{plural}"
 
 
 def _summary(looked: int, taken: int, bound: str | bool) -> str:

@@ -171,6 +171,8 @@ def test_folders(tmp_path: Path) -> None:
         "v/notes.txt",
         "v/.hidden.mp4",
         "v/.git/x.mp4",
+        "v/a/.git/x.mp4",
+        "w/.git/x.mp4",
         "v/deep/er/c.3gp",
         "v/noext",
         "w/readme.md",
@@ -191,8 +193,8 @@ def test_folders(tmp_path: Path) -> None:
         ("w", "no video file in this folder")
     ]
     assert lines == [
-        "v: 4 video files; left out 1 .txt, 1 hidden, 1 without an ending",
-        "w: 0 video files; left out 1 .md",
+        "v: 4 video files; left out 2 hidden folders, 1 .txt, 1 hidden, 1 without an ending",
+        "w: 0 video files; left out 1 .md, 1 hidden folder",
     ]
 
 
@@ -228,8 +230,26 @@ def test_what_a_folder_holds_besides_is_counted_by_its_ending(tmp_path: Path) ->
     collect(InputConfig(files=["."]), base=tmp_path, progress=lines.append)
     assert lines == [
         ".: 1 video files; left out 3 .jpg, 2 .srt, 1 .\\x1b[1m, 1 .a, 1 .b, 1 .c, 1 .d, 1 .e,"
-        " 6 with other endings"
+        " 6 others"
     ]
+
+
+def test_a_name_that_ends_in_a_space(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4 ", "b.MKV\u00a0", "c.jpg ")
+    lines: list[str] = []
+    collected = collect(InputConfig(files=["."]), base=tmp_path, progress=lines.append)
+    assert [Path(s.url.reveal()).name for s in collected.sources] == ["a.mp4 ", "b.MKV\u00a0"]
+    assert lines == [".: 2 video files; left out 1 .jpg"]
+
+
+def test_hidden_folders_are_not_entered_but_what_leads_there_is(tmp_path: Path) -> None:
+    touch(tmp_path, "v/.all/a.mp4", ".data/b.mp4")
+    (tmp_path / "v" / "link").symlink_to(".all")
+    lines: list[str] = []
+    settings = InputConfig(files=["v"])
+    collected = collect(settings, base=tmp_path, progress=lines.append)
+    assert [Path(s.url.reveal()).name for s in collected.sources] == ["a.mp4"]
+    assert lines == ["v: 1 video files; left out 1 hidden folder"]
 
 
 def test_a_named_file_needs_no_suffix(tmp_path: Path) -> None:
