@@ -25,6 +25,7 @@ VIDEO_SUFFIXES = frozenset({
 # fmt: on
 HIDDEN_FOLDER = "hidden folder"
 MAX_BYTES = 64 * 2**20  # some 800,000 links; whatever is larger is no list but a video
+MAX_LINES = 1_000_000  # also of a table's rows: each takes more memory than it has bytes
 
 _BOMS = [
     (codecs.BOM_UTF8, "utf-8"),
@@ -70,7 +71,9 @@ def significant(lines: Sequence[str], start: int = 0) -> Iterator[tuple[int, str
 
 
 def split_lines(text: str) -> list[str]:
-    """Split a text at the ends of line of any system."""
+    """Split a text at the ends of line of any system; `ValueError` if there are far too many."""
+    if max(text.count("\n"), text.count("\r")) > MAX_LINES:
+        raise ValueError(f"has more than {MAX_LINES:,} lines: split it")
     return _LINE_END.split(text)
 
 

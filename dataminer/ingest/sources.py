@@ -39,7 +39,7 @@ _SHOWN_ENDINGS = 8
 _LOOKED_AT_A_RESULT = 10  # how many entries of a search may be passed over for each that is wanted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A text that was given and cannot be mined, where it stood, and why."""
 
@@ -209,7 +209,10 @@ class _Collector:
                 continue
             bases = (path.parent, self.base)
             entry = _Entry(cell.text, f"{name}:{cell.number}", label, bases)
-            yield from self.from_entry(entry if table.column else _bare(entry))
+            if table.column:
+                yield from self.from_entry(entry, with_folders=False)
+            else:
+                yield from self.from_entry(_bare(entry))
 
     def _read_table(self, path: Path) -> tables.Table:
         return tables.read(path, self.settings.url_column)
@@ -226,12 +229,15 @@ class _Collector:
             bases = (path.parent, self.base)
             yield _Entry(line, f"{name}:{number}", f"{name} line {number}", bases)
 
-    def from_entry(self, entry: _Entry) -> Iterator[Source | Rejected]:
+    def from_entry(
+        self, entry: _Entry, *, with_folders: bool = True
+    ) -> Iterator[Source | Rejected]:
+        """Look up what a text names; a table's cell names no folder: `.` is a missing value."""
         found = _as_video_list(entry.text)
         place = None if found else _locate(entry)
         if found is not None:
             yield from self.from_list(entry, search.video_list(found))
-        elif place is not None and place[1].is_dir():
+        elif with_folders and place is not None and place[1].is_dir():
             yield from self.from_folder(entry, place[1])
         else:
             yield _parse_entry(entry, entry.text, entry.bases[-1] if place is None else place[0])

@@ -6,16 +6,17 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path, PurePath
 from typing import Any
 
-from dataminer.ingest import youtube
+from dataminer.ingest import listing, youtube
 from dataminer.ingest.listing import VIDEO_SUFFIXES, read_text, significant, split_lines
 from dataminer.ingest.parse import printable
+from dataminer.text import cut
 
 COLUMN_SETTING = "input.url_column"
 _LINKS = (  # how a column of links may be called, the surest first; letters and digits only
@@ -27,15 +28,19 @@ _PATHS = ("path", "file", "filename", "filepath", "videopath", "videofile", "vid
 _COMMAS, _TABS = {".csv"}, {".tsv", ".tab"}
 _JSON_LINES, _PARQUET = {".jsonl", ".ndjson"}, {".parquet", ".pq"}
 _DELIMITERS = ",;\t|"
+_DELIMITER = re.compile(f"[{re.escape(_DELIMITERS)}]")
 _DECLARED = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # Excel's first line
 _COMMENT = re.compile(r"\s*#")
 _REMARK = re.compile(r"\s*#[#\s]")
 _AFTER_QUOTE = re.compile(r'"[^\S\t]+(?=[,;\t|]|$)')
 _NO_END = "has a quotation mark that does not end, or a cell of more than 128 kB"
 _SHOWN_COLUMNS = 20
+_SAMPLE = 100  # rows that tell the delimiter
+_SHOWN_TYPE = 40
+_BATCH = 1000  # rows of Parquet at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
     """What stands in the column of links.
 
@@ -73,14 +78,14 @@ class Table:
     cells: list[Cell]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Row:
-    """A row's cells in the order of the columns, or why there are none."""
+    """A CSV row's cells in the order of the columns, or why there are none."""
 
     number: int
-    cells: Sequence[Any]
+    cells: Sequence[str]
+    text: str
     reason: str = ""
-    text: str = ""
 
 
 def read(path: Path, wanted: str | None = None) -> Table:
@@ -112,7 +117,7 @@ def read(path: Path, wanted: str | None = None) -> Table:
     if kind == ".json":
         raise ValueError("is JSON but not JSON Lines: write one object per line")
     declared = _DECLARED.fullmatch(first)
-    delimiter = declared[1] if declared else _delimiter(first, kind, wanted)
+    delimiter = declared[1] if declared else _delimiter(lines, kind, wanted)
     if delimiter is None:
         return Table("", "line", [Cell(number, line) for number, line in significant(lines)])
     start = lines.index(first) + 1 if declared else 0
@@ -122,58 +127,63 @@ def read(path: Path, wanted: str | None = None) -> Table:
 # ---- what the kinds of table have in common
 
 
-def _table(rows: list[_Row], names: Sequence[str] | None, index: int) -> Table:
-    label = f"`{printable(names[index])}`" if names else f"{index + 1}"
-    return Table(label, "line", [_cell(row, index, label) for row in rows])
+def _label(names: Sequence[str] | None, index: int) -> str:
+    return f"`{printable(names[index])}`" if names else f"{index + 1}"
 
 
-def _cell(row: _Row, index: int, label: str) -> Cell:
-    if row.reason:
-        return Cell(row.number, row.text, row.reason)
-    value = row.cells[index] if index < len(row.cells) else None
+def _cell(number: int, value: Any, cells: Iterable[Any], label: str) -> Cell:
     if isinstance(value, str) and value.strip():
-        return Cell(row.number, value)
-    shown = ", ".join(str(cell) for cell in row.cells if cell not in (None, ""))
+        return Cell(number, value)
+    filled = islice((cell for cell in cells if cell not in (None, "")), _SHOWN_COLUMNS)
     what = "no text" if value not in (None, "") and not isinstance(value, str) else "empty"
-    return Cell(row.number, shown, f"its column {label} is {what}")
+    return Cell(number, ", ".join(map(_shown, filled)), f"its column {label} is {what}")
 
 
-def _says_something(row: _Row) -> bool:
-    return any(cell is not None and str(cell).strip() for cell in row.cells)
+def _shown(value: Any) -> str:
+    """Show a value of JSON; of one that holds others, which may be deep, no more than its type."""
+    if isinstance(value, list):
+        return "[...]"
+    return "{...}" if isinstance(value, dict) else str(value)
 
 
-def _choose(rows: list[_Row], names: Sequence[str] | None, wanted: str | None) -> int:
-    """Return the column of links: the one that is wanted, else by its name, else by its cells."""
+def _choose(
+    names: Sequence[str] | None,
+    sources: Iterable[int],
+    wanted: str | None,
+    described: Sequence[str] | None = None,
+) -> int:
+    """Return the column of links: the one that is wanted, else by its name, else by its cells.
+
+    `sources` yields, for each cell that looks like a link, the place of its column.
+    """
     if wanted is not None:
-        return _find(names, wanted)
+        return _find(names, wanted, described)
     plain = [_plain(name) for name in names or ()]
     named = [plain.index(known) for known in _LINKS if known in plain]
     if named:
         return named[0]
-    counts = Counter(
-        index for row in rows for index, cell in enumerate(row.cells) if _is_source(cell)
-    )
+    counts = Counter(sources)
     most = [index for index, count in counts.items() if count == max(counts.values())]
     if len(most) == 1:
         return most[0]
     paths = [plain.index(known) for known in _PATHS if known in plain]
     if paths and (not most or paths[0] in most):
         return paths[0]
-    if not names and all(row.reason for row in rows):
-        return 0  # each line says why
     problem = "more than one column of links" if most else "no column of links"
-    first = "" if names else "name the columns in a first line, and "
-    raise ValueError(f"has {problem}: {first}name it in {COLUMN_SETTING}{_listed(names)}")
+    first = "name the columns in a first line, and " if names is None else ""
+    listed = _listed(described or names)
+    raise ValueError(f"has {problem}: {first}name it in {COLUMN_SETTING}{listed}")
 
 
-def _find(names: Sequence[str] | None, wanted: str) -> int:
+def _find(names: Sequence[str] | None, wanted: str, described: Sequence[str] | None = None) -> int:
     if names is None:
         raise ValueError(f"names no columns in its first line, and {COLUMN_SETTING} is {wanted!r}")
     for key in (str.strip, str.casefold, _plain):
         found = [key(name) for name in names]
         if key(wanted) and key(wanted) in found:
             return found.index(key(wanted))
-    raise ValueError(f"has no column {wanted!r}, which {COLUMN_SETTING} names{_listed(names)}")
+    listed = _listed(described or names)
+    raise ValueError(f"has no column {wanted!r}, which {COLUMN_SETTING} names{listed}")
 
 
 def _listed(names: Sequence[str] | None) -> str:
@@ -200,50 +210,84 @@ def _is_source(value: Any) -> bool:
 # ---- CSV
 
 
-def _delimiter(first: str, kind: str, wanted: str | None) -> str | None:
-    """Tell by its first line, and its ending, what parts a table's cells; None for a list."""
+def _delimiter(lines: list[str], kind: str, wanted: str | None) -> str | None:
+    """Tell by its first rows, and its ending, what parts a table's cells; None for a list.
+
+    Of several, it is one under which the first row names a known column, then one under which most
+    rows have equally many cells.
+    """
     if kind in _TABS:
         return "\t"
-    header = [
-        (len(cells), -_DELIMITERS.index(delimiter), delimiter)
-        for delimiter in _DELIMITERS
-        if len(cells := _split(first, delimiter)) > 1 and not any(map(_is_source, cells))
-    ]
-    if kind in _COMMAS:
-        return max(header)[2] if header else next((d for d in "\t," if d in first), _rare(first))
-    sure = {*_LINKS, _plain(wanted or _LINKS[0])}
-    known = [each for each in header if {*map(_plain, _split(first, each[2]))} & sure]
-    return max(known)[2] if known else None
+    known = {*_LINKS, _plain(wanted or _LINKS[0]), *(_PATHS if kind in _COMMAS else ())}
+    headers: list[tuple[bool, float, int, int, str]] = []
+    others: list[tuple[float, bool, int, str]] = []
+    for order, delimiter in enumerate(_DELIMITERS):
+        rows = (row for row in _rows(lines, 0, delimiter) if not _is_comment(row))
+        sample = list(islice(rows, _SAMPLE))
+        sound = [row for row in sample if not row.reason]
+        first = sound[0].cells if sound else ()
+        widths = Counter(len(row.cells) for row in sound)
+        if len(first) > 1 and not any(map(_is_source, first)):
+            whole = (cell for cell in first if not _DELIMITER.search(cell) or cell == wanted)
+            named = not known.isdisjoint(map(_plain, whole))
+            even = widths[len(first)] / len(sample)
+            headers.append((named, even, len(first), -order, delimiter))
+        elif (width := _width(widths)) > 1 and not _in_links(sound, delimiter):
+            others.append((widths[width] / len(sample), delimiter == "\t", -order, delimiter))
+    if kind not in _COMMAS:
+        headers = [header for header in headers if header[0]]
+        return max(headers)[-1] if headers else None
+    if headers:
+        return max(headers)[-1]
+    return max(others)[-1] if others else ","
 
 
-def _rare(first: str) -> str:
-    """Return what parts a table without a header: `;` or `|`, unless it may belong to the link."""
-    for delimiter in ";|":
-        _, found, rest = first.partition(delimiter)
-        if found and "=" not in rest:
-            return delimiter
-    return ","
+def _width(widths: Counter[int]) -> int:
+    """Return how many cells most rows have."""
+    return max(widths, key=lambda width: (widths[width], width), default=0)
 
 
-def _split(line: str, delimiter: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
-    except csv.Error:
-        return []
+def _in_links(rows: list[_Row], delimiter: str) -> bool:
+    """Tell whether a delimiter that links hold too belongs to most of them: `/a;id=5`."""
+    if delimiter not in ";|":
+        return False
+    after = [row.text.partition(delimiter)[2] for row in rows if delimiter in row.text]
+    return sum("=" in text for text in after) * 2 >= len(after)
+
+
+def _rows(lines: list[str], start: int, delimiter: str) -> Iterator[_Row]:
+    """Yield the records that say something."""
+    for row in _records(lines, start, delimiter):
+        if row.reason or any(map(str.strip, row.cells)):
+            yield row
 
 
 def _delimited(lines: list[str], start: int, delimiter: str, wanted: str | None) -> Table:
-    rows = [row for row in _records(lines, start, delimiter) if row.reason or _says_something(row)]
+    rows = list(_rows(lines, start, delimiter))
     sound = [row for row in rows if not row.reason and not _is_comment(row)]
     names = None
     if sound and not any(map(_is_source, sound[0].cells)):
         rows.remove(sound[0])
         names = [cell.strip() for cell in sound[0].cells]
-    widths = Counter(len(row.cells) for row in sound)
-    width = len(names) if names else max(widths, key=lambda n: (widths[n], n), default=0)
-    index = _choose([_fitted(row, width) for row in sound], names, wanted)
-    kept = [row for row in rows if not _is_comment(row) or _is_row(row, width, index)]
-    return _table([_fitted(row, width) for row in kept], names, index)
+    width = len(names) if names else _width(Counter(len(row.cells) for row in sound))
+    sources = (
+        index
+        for row in sound
+        for index, cell in enumerate(_fitted(row, width).cells)
+        if _is_source(cell)
+    )
+    # without a sound row, each line says why
+    index = _choose(names, sources, wanted) if sound or wanted else 0
+    label = _label(names, index)
+    kept = (row for row in rows if not _is_comment(row) or _is_row(row, width, index))
+    return Table(label, "line", [_csv_cell(_fitted(row, width), index, label) for row in kept])
+
+
+def _csv_cell(row: _Row, index: int, label: str) -> Cell:
+    if row.reason:
+        return Cell(row.number, row.text, row.reason)
+    value = row.cells[index] if index < len(row.cells) else None
+    return _cell(row.number, value, row.cells, label)
 
 
 def _is_comment(row: _Row) -> bool:
@@ -259,11 +303,11 @@ def _fitted(row: _Row, width: int) -> _Row:
     """Refuse what may be a comment, and a row with more cells than columns: one was cut in two."""
     if _REMARK.match(row.text):
         reason = "begins like a comment: put its first cell into quotation marks if it is a row"
-        return _Row(row.number, (), reason, row.text)
+        return _Row(row.number, (), row.text, reason)
     if row.reason or not any(map(str.strip, row.cells[width:])):
         return replace(row, cells=row.cells[:width])
     reason = f"has {len(row.cells)} cells, and the table {width}: quote the cell that holds more"
-    return _Row(row.number, (), reason, row.text)
+    return _Row(row.number, (), row.text, reason)
 
 
 def _records(lines: list[str], start: int, delimiter: str) -> Iterator[_Row]:
@@ -273,7 +317,7 @@ def _records(lines: list[str], start: int, delimiter: str) -> Iterator[_Row]:
             if end > start + 1 and _COMMENT.match(lines[start]):
                 start += 1  # whatever quotation mark is in it
                 break
-            yield _Row(start + 1, cells, text=lines[start])
+            yield _Row(start + 1, cells, lines[start])
             start = end
         else:
             if start == len(lines):
@@ -281,11 +325,11 @@ def _records(lines: list[str], start: int, delimiter: str) -> Iterator[_Row]:
             mended = _AFTER_QUOTE.sub('"', lines[start])
             found = next(_parsed(lines, start, mended, delimiter), None)
             if found:
-                yield _Row(start + 1, found[0], text=lines[start])
+                yield _Row(start + 1, found[0], lines[start])
             elif delimiter == "\t":  # which many programs write without quoting
-                yield _Row(start + 1, lines[start].split("\t"), text=lines[start])
+                yield _Row(start + 1, lines[start].split("\t"), lines[start])
             elif not _COMMENT.match(lines[start]):
-                yield _Row(start + 1, (), _NO_END, lines[start])
+                yield _Row(start + 1, (), lines[start], _NO_END)
             start = found[1] if found else start + 1
 
 
@@ -312,27 +356,48 @@ def _is_object(line: str) -> bool:
 
 
 def _json_lines(lines: list[str], wanted: str | None) -> Table:
-    values: list[tuple[int, str, Any]] = []
+    """Read the lines anew for each question: what they hold takes more memory than the text."""
+    names = list(dict.fromkeys(key for *_, value in _objects(lines) for key in value)) or None
+    places = {name: place for place, name in enumerate(names or ())}
+    sources = (
+        places[key]
+        for *_, value in _objects(lines)
+        for key, cell in value.items()
+        if _is_source(cell)
+    )
+    index = _choose(names, sources, wanted) if names or wanted else 0
+    label = _label(names, index)
+    cells: list[Cell] = []
+    for number, line, value in _values(lines):
+        if names and isinstance(value, dict):
+            if value:
+                found = _value_of(value, names[index])
+                cells.append(_cell(number, found, value.values(), label))
+        elif isinstance(value, str) and not names:
+            cells.append(_cell(number, value, [value], label))
+        else:
+            cells.append(Cell(number, line, "is no JSON object" if names else "is no JSON text"))
+    return Table(label, "line", cells)
+
+
+def _values(lines: list[str]) -> Iterator[tuple[int, str, Any]]:
     for number, line in significant(lines):
         try:
-            values.append((number, line, json.loads(line)))
+            yield number, line, json.loads(line)
         except (ValueError, RecursionError):
-            values.append((number, line, None))
-    names = list(dict.fromkeys(key for *_, value in values for key in _keys(value)))
-    rows = [_json_row(*each, names) for each in values if each[2] != {}]
-    return _table(rows, names or None, _choose(rows, names or None, wanted))
+            yield number, line, None
 
 
-def _keys(value: Any) -> list[str]:
-    return list(value) if isinstance(value, dict) else []
+def _objects(lines: list[str]) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    return (each for each in _values(lines) if isinstance(each[2], dict))
 
 
-def _json_row(number: int, line: str, value: Any, names: list[str]) -> _Row:
-    if isinstance(value, dict):
-        return _Row(number, [value.get(name) for name in names])
-    if isinstance(value, str) and not names:
-        return _Row(number, [value])
-    return _Row(number, (), "is no JSON object" if names else "is no JSON text", line)
+def _value_of(row: dict[str, Any], name: str) -> Any:
+    """Return a row's value of a column, which another row may spell otherwise: `URL`, `url`."""
+    if name in row:
+        return row[name]
+    plain = _plain(name)
+    return next((value for key, value in row.items() if plain and _plain(key) == plain), None)
 
 
 # ---- Parquet
@@ -340,20 +405,77 @@ def _json_row(number: int, line: str, value: Any, names: list[str]) -> _Row:
 
 def _parquet(path: Path, wanted: str | None) -> Table:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            names = [field.name for field in file.schema_arrow if _is_text(field.type)]
-            index = _choose(_first_rows(file, names), names, wanted)
-            column = file.read([names[index]]).column(0).to_pylist()
+        return _parquet_table(path, wanted)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         reason = printable(str(error).partition("\n")[0])
         raise ValueError(f"cannot be read as Parquet ({reason})") from None
-    rows = [_Row(number, [value]) for number, value in enumerate(column, start=1)]
-    return replace(_table(rows, [names[index]], 0), unit="row")
+
+
+def _parquet_table(path: Path, wanted: str | None) -> Table:
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as source:
+        file = pq.ParquetFile(source)
+        schema = file.schema_arrow
+        unfit = _unfit(file)
+        texts = [each.name for each in schema if _is_text(each.type) and each.name not in unfit]
+        kinds = [unfit.get(each.name, str(each.type)) for each in schema]
+        # as a dictionary, a value that rows repeat is in memory once
+        file = pq.ParquetFile(source, read_dictionary=texts)
+        name = _parquet_column(file, schema.names, kinds, texts, wanted)
+        label = _label([name], 0)
+        values = (value for batch in _batches(file, [name]) for value in batch[0])
+        rows = islice(enumerate(values, start=1), listing.MAX_LINES + 1)
+        cells = [_cell(row, value, [value], label) for row, value in rows]
+    if len(cells) > listing.MAX_LINES:
+        raise ValueError(f"has more than {listing.MAX_LINES:,} rows: split it")
+    return Table(label, "row", cells)
+
+
+def _unfit(file: Any) -> dict[str, str]:
+    """Tell which columns cannot be read by their name, or in little memory, and why."""
+    paths = Counter(column.path for column in file.schema)
+    sizes: Counter[str] = Counter()
+    for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            sizes[chunk.path_in_schema] += chunk.total_uncompressed_size
+    most = listing.MAX_BYTES
+    large = {path: f"more than {most // 2**20} MB" for path, size in sizes.items() if size > most}
+    return large | {path: "more than once" for path, count in paths.items() if count > 1}
+
+
+def _parquet_column(
+    file: Any, names: list[str], kinds: list[str], texts: list[str], wanted: str | None
+) -> str:
+    """Return the name of the column of links, one of `texts`."""
+    columns = zip(names, kinds, strict=True)
+    described = [f"{name} ({cut(kind, _SHOWN_TYPE)})" for name, kind in columns]
+    if wanted is None:
+        first = next(_batches(file, texts), [])
+        sources = (
+            place for place, column in enumerate(first) for cell in column if _is_source(cell)
+        )
+        return texts[_choose(texts, sources, None, described)]
+    index = _find(names, wanted, described)
+    if names[index] not in texts:
+        raise ValueError(f"has no readable links in column {printable(described[index])}")
+    return names[index]
+
+
+def _batches(file: Any, names: list[str]) -> Iterator[list[list[str | None]]]:
+    """Yield the texts of columns, some rows at a time."""
+    for batch in file.iter_batches(_BATCH, columns=names):
+        yield [_decoded(batch.column(batch.schema.names.index(name))) for name in names]
+
+
+def _decoded(column: Any) -> list[str | None]:
+    used = column.indices.unique()
+    texts = dict(zip(used.to_pylist(), column.dictionary.take(used).to_pylist(), strict=True))
+    return [texts[index] for index in column.indices.to_pylist()]
 
 
 def _is_text(kind: Any) -> bool:
@@ -367,8 +489,3 @@ def _is_text(kind: Any) -> bool:
 
 def _is_string_view(kind: Any) -> bool:
     return str(kind) == "string_view"
-
-
-def _first_rows(file: Any, names: list[str]) -> list[_Row]:
-    batch = next(file.iter_batches(batch_size=1000, columns=names), None)
-    return [_Row(0, list(row.values())) for row in batch.to_pylist()] if batch else []

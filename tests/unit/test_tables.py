@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import threading
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataminer.config.models import InputConfig
-from dataminer.ingest import tables
+from dataminer.ingest import listing, tables
 from dataminer.ingest.sources import Collected, collect
 
 H = "https://example.com"
@@ -96,6 +99,7 @@ def delimited(delimiter: str, *header: str) -> str:
         ("a.csv", delimited(",", "id", "url", "text").encode("utf-16")),
         ("a.csv", delimited(",", "id", "url", "text").encode("utf-16-le")),
         ("a.csv", delimited(",", "id", "url", "text").encode("utf-16-be")),
+        ("a.csv", "# made, by; hand\n\n" * 150 + delimited(";", "id", "url", "text, more")),
         ("a.CSV", "# made by hand\n\n" + delimited(",", "id", "url", "text")),
         ("a.tsv", delimited("\t", "id", "url", "text")),
         ("a.tab", delimited("\t", "id", "what", "text")),
@@ -142,16 +146,109 @@ def test_a_column_that_the_configuration_names(tmp_path: Path, column: str) -> N
         ("a.parquet", b"url\n", None, "cannot be read as Parquet"),
         ("a.parquet", b"", None, "cannot be read as Parquet"),
         ("a.parquet", b"PAR1" + b"x" * 40 + b"PAR1", None, "cannot be read as Parquet"),
+        ("a.csv", "a\n" * 1002, None, "has more than 1,000 lines: split it"),
+        ("a.txt", "a\r" * 1002, None, "has more than 1,000 lines: split it"),
     ],
 )
 def test_tables_that_are_refused_as_a_whole(
-    tmp_path: Path, name: str, content: bytes | str, column: str | None, reason: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    content: bytes | str,
+    column: str | None,
+    reason: str,
 ) -> None:
+    monkeypatch.setattr(listing, "MAX_LINES", 1000)
     collected = read(tmp_path, name, content, column)
     assert collected.sources == []
     ((origin, said),) = refused(collected)
     assert origin == "input.url_files[0]"
     assert reason in said
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "url;Notes (a, b, c)",
+        'url;"Notes (a, b, c)"',
+        "url;city, state",
+        "city, state;url",
+        "file;city, state",
+        "Quelle;city, state",
+        '"Video\nURL";title',
+        '"Clip\r\npage";"title, subtitle, text"',
+    ],
+)
+def test_a_header_that_holds_another_delimiter(tmp_path: Path, header: str) -> None:
+    first = [f"{H}/1.mp4", "cat"] if not header.startswith("city") else ["cat", f"{H}/1.mp4"]
+    content = f"{header}\n{';'.join(first)}\n{';'.join(first).replace('1.', '2.')}\n"
+    collected = read(tmp_path, "a.csv", content)
+    assert links(collected) == ["1.mp4", "2.mp4"]
+    assert collected.rejected == []
+
+
+@pytest.mark.parametrize("delimiter", ",;|\t")
+def test_rows_under_a_header_of_one_cell(tmp_path: Path, delimiter: str) -> None:
+    rows = f"{H}/v/1{delimiter}cat\n{H}/v/2{delimiter}dog\n"
+    reason = "has 2 cells, and the table 1: quote the cell that holds more"
+    collected = read(tmp_path, "a.csv", f"url\n{rows}")
+    assert links(collected) == []
+    assert refused(collected) == [("a.csv line 2", reason), ("a.csv line 3", reason)]
+
+
+@pytest.mark.parametrize("link", ["a;id=5", "a.mp4;id=5", "a?b=1;c=2", "a?b=c|d=e"])
+@pytest.mark.parametrize("name", ["a.csv", "a.txt"])
+def test_links_that_hold_a_delimiter(tmp_path: Path, name: str, link: str) -> None:
+    header = "url\n" if name == "a.csv" else ""
+    assert links(read(tmp_path, name, f"{header}{H}/{link}\n{H}/{link}2\n")) == [link, f"{link}2"]
+
+
+def test_rows_without_a_header_tell_the_delimiter(tmp_path: Path) -> None:
+    content = f"{H}/1.mp4;a, b\n{H}/2.mp4;c\n{H}/3.mp4;d=e, f, g\n"
+    collected = read(tmp_path, "a.csv", content)
+    assert links(collected) == ["1.mp4", "2.mp4", "3.mp4"]
+
+
+@pytest.mark.parametrize("cell", [".", "./", "..", "~", "/", "v"])
+def test_a_folder_in_a_table_is_refused(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "a.mp4").touch()
+    collected = read(tmp_path, "a.csv", f"url,t\n{cell},x\n")
+    assert collected.sources == []
+    assert refused(collected) == [("a.csv line 2", "is a folder: give a video file")]
+
+
+def test_json_lines_that_spell_a_column_in_several_ways(tmp_path: Path) -> None:
+    rows = [{"Video URL": "1"}, {"video_url": "2"}, {"video_url": "3", "Video URL": ""}]
+    text = "".join(json.dumps({k: v and f"{H}/{v}" for k, v in row.items()}) + "\n" for row in rows)
+    assert links(read(tmp_path, "a.jsonl", text)) == ["1", "2"]
+    assert links(read(tmp_path, "a.jsonl", text, "video_url")) == ["1", "2", "3"]
+
+
+def test_nested_json_is_refused_by_its_line(tmp_path: Path) -> None:
+    deep = [
+        f'{{"url": {opening * depth}{inner}{closing * depth}, "x": 1}}'
+        for depth in range(1, 1200, 7)
+        for opening, inner, closing in [("[", "", "]"), ('{"a": ', "1", "}")]
+    ]
+    collected = read(tmp_path, "a.jsonl", "\n".join([f'{{"url": "{H}/1.mp4"}}', *deep]))
+    assert links(collected) == ["1.mp4"]
+    assert len(collected.rejected) == len(deep)
+    assert [each.text for each in collected.rejected[:2]] == ["[...], 1", "{...}, 1"]
+
+
+def test_json_lines_of_many_columns_take_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MAX_BYTES", 200_000)  # which is read at once
+    rows = "".join(f'{{"url": "{H}/{i}.mp4", "key {i}": 1}}\n' for i in range(1500))
+    (tmp_path / "a.jsonl").write_text(rows)
+    tracemalloc.start()
+    try:
+        assert len(tables.read(tmp_path / "a.jsonl").cells) == 1500
+        assert tracemalloc.get_traced_memory()[1] < 40 * len(rows)
+    finally:
+        tracemalloc.stop()
 
 
 def test_json_lines_that_are_none_are_refused_alone(tmp_path: Path) -> None:
@@ -185,6 +282,51 @@ def test_parquet(tmp_path: Path, name: str, kind: pa.DataType) -> None:
         ("a.parquet row 2", f"its column `{name}` is empty"),
         ("a.parquet row 4", "no such file or folder"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "wanted", "reason"),
+    [
+        ({"n": pa.array([], pa.int64())}, None, "input.url_column; its columns are n (int64)"),
+        ({}, None, "has no column of links"),
+        ({"n": [1]}, None, "has no column of links: name it in input.url_column; its columns are"),
+        ({"url": [b"x"], "t": ["x"]}, None, "its columns are url (binary), t (string)"),
+        ({"url": [b"x"], "t": ["x"]}, "url", "has no readable links in column url (binary)"),
+        ({"url": [["x"]], "t": ["x"]}, "x", "its columns are url (list<element: string>), t (str"),
+        ({"a": [{"url": "x"}], "a.url": ["x"]}, "a.url", "in column a.url (more than once)"),
+        ({"\x1b[1m": [1]}, None, "its columns are \\x1b[1m (int64)"),
+        ({"url": pa.nulls(1001, pa.string())}, None, "has more than 1,000 rows: split it"),
+        ({"url": ["x" * 2**20] * 3}, "url", "has no readable links in column url (more than 2 MB)"),
+    ],
+)
+def test_parquet_that_is_refused_as_a_whole(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    columns: dict[str, Any],
+    wanted: str | None,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(listing, "MAX_LINES", 1000)
+    monkeypatch.setattr(listing, "MAX_BYTES", 2**21)
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", use_dictionary=False)
+    collected = collect(InputConfig(url_files=["a.parquet"], url_column=wanted), base=tmp_path)
+    ((_, said),) = refused(collected)
+    assert reason in said
+
+
+@pytest.mark.parametrize("name", ["url", "what"])
+def test_a_long_value_that_parquet_repeats_is_in_memory_once(tmp_path: Path, name: str) -> None:
+    value = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), [".mp4" * 25_000])
+    pq.write_table(pa.table({name: value}), tmp_path / "a.parquet", store_schema=False)
+    before = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(pool)
+    try:
+        cells = tables.read(tmp_path / "a.parquet").cells
+    finally:
+        pa.set_memory_pool(before)
+    assert len(cells) == 3000
+    assert pool.max_memory() < 10_000_000
 
 
 def test_a_damaged_parquet_file_is_no_table(tmp_path: Path) -> None:
@@ -368,17 +510,24 @@ def test_any_cells_are_read_or_refused(
     assert all(each.reason for each in collected.rejected)
 
 
-TEXT = st.text(st.characters(codec="utf-8") | st.sampled_from('#",; \n'), max_size=30)
+TEXT = st.text(st.characters(codec="utf-8") | st.sampled_from('#",;| \t\n'), max_size=30)
 
 
-@given(st.lists(st.tuples(TEXT, st.integers(0, 10**6)), max_size=20))
+CAPTION = TEXT.map(lambda text: f"caption {text}".translate({0: None, ord("."): None}))
+
+
+@given(
+    st.sampled_from(",;\t|"),
+    CAPTION,
+    st.lists(st.tuples(TEXT, st.integers(0, 10**6)), max_size=20),
+)
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_python_writes_as_csv_is_read(tmp_path: Path, rows: list[tuple[str, int]]) -> None:
-    import csv
-
+def test_what_python_writes_as_csv_is_read(
+    tmp_path: Path, delimiter: str, caption: str, rows: list[tuple[str, int]]
+) -> None:
     with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8", errors="replace") as file:
-        writer = csv.writer(file)
-        writer.writerow(["caption", "url"])
+        writer = csv.writer(file, delimiter=delimiter)
+        writer.writerow([caption, "url"])
         writer.writerows([(text.replace("\0", ""), f"{H}/{n}.mp4") for text, n in rows])
     table = tables.read(tmp_path / "a.csv")
     assert len(table.cells) == len(rows)
