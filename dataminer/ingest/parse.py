@@ -105,7 +105,7 @@ def check_text(text: str) -> None:
         raise InputError(text, "is empty")
     if len(text) > MAX_LENGTH:
         raise InputError(text, f"is longer than {MAX_LENGTH} characters")
-    if any(unicodedata.category(c) == "Cc" for c in text):
+    if not text.isprintable() and any(unicodedata.category(c) == "Cc" for c in text):
         raise InputError(text, "holds control characters such as a line end or a NUL")
     try:
         text.encode()

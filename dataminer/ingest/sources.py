@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -36,6 +37,7 @@ LookUp = Callable[[search.Asked, ListFilters, DownloadConfig], Generator[Source 
 
 _LOOKED_AT_A_LINE = 100  # entries of a list between two lines of progress
 _SHOWN_ENDINGS = 8
+_QUOTE_OR_REMARK = re.compile("[\"'#]")
 _LOOKED_AT_A_RESULT = 10  # how many entries of a search may be passed over for each that is wanted
 
 
@@ -297,6 +299,8 @@ def _read(text: str, base: Path, read: Callable[[Path], _Content]) -> tuple[Path
 
 def _bare(entry: _Entry) -> _Entry:
     """Take quotes and a remark off a line, unless the whole line is a file's name."""
+    if not _QUOTE_OR_REMARK.search(entry.text):
+        return entry
     for text in dict.fromkeys((entry.text, listing.without_remark(entry.text))):
         for bare in dict.fromkeys((text, listing.without_quotes(text))):
             found = replace(entry, text=bare)
