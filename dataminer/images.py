@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
+import operator
 import os
+import struct
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +33,9 @@ from dataminer.files import (
 )
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table
 
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
 FrameStore = Literal["files", "tar"]
 ARCHIVE_FILE = "frames.tar"
 _TABLES = (".parquet", ".partial", ARCHIVE_FILE)
@@ -42,6 +49,8 @@ _IMAGES = (
     (b"RIFF", b""),  # WebP
 )
 _LONGEST_MAGIC = 8
+MOST_PIXELS = 178_000_000  # as many as the settings allow a picture of a video
+TOGETHER_PIXELS = 170_000_000  # of decoded pictures that are in a model, or wait: 512 MB each
 
 
 class Place(NamedTuple):
@@ -206,6 +215,20 @@ class FrameReader:
             raise self._changed(f"{name} is not at its place in it")
         return data[tarfile.BLOCKSIZE :]
 
+    def picture(self, name: str) -> bytes:
+        """Return the bytes of an image that is to be decoded.
+
+        Raises
+        ------
+        PermanentError
+            As :meth:`read`.
+        ValueError
+            It is no picture, or declares more pixels than the table says.
+        """
+        data = self.read(name)
+        refuse_larger(data, self._pixels.get(name, 0))
+        return data
+
     def link(self, name: str, target: Path) -> int:
         """Make an image a file of its own: hard-linked where it is one, else written.
 
@@ -282,8 +305,15 @@ class FrameReader:
         return dict(zip(self.names, places, strict=True))
 
     @cached_property
+    def _pixels(self) -> dict[str, int]:
+        sizes = zip(
+            self._table["width"].to_pylist(), self._table["height"].to_pylist(), strict=True
+        )
+        return dict(zip(self.names, itertools.starmap(operator.mul, sizes), strict=True))
+
+    @cached_property
     def _table(self) -> pa.Table:
-        columns = ["file_name", *Place._fields]
+        columns = ["file_name", "width", "height", *Place._fields]
         return read_table(self._folder / FRAMES_FILE, columns, schema=FRAMES_SCHEMA)
 
     def _whole(self) -> set[str]:
@@ -303,6 +333,19 @@ class FrameReader:
         return corrupt(self.archive, how, self.archive.parent)
 
 
+@contextlib.contextmanager
+def lack_of_memory() -> Iterator[None]:
+    """Raise OpenCV's lack of memory as a MemoryError."""
+    import cv2
+
+    try:
+        yield
+    except cv2.error as error:
+        if getattr(error, "code", None) == cv2.Error.StsNoMem or "bad_alloc" in str(error):
+            raise MemoryError(str(error)) from error
+        raise
+
+
 def decode_image(data: bytes, *, rgb: bool = False) -> NDArray[np.uint8]:
     """Decode a picture.
 
@@ -320,21 +363,64 @@ def decode_image(data: bytes, *, rgb: bool = False) -> NDArray[np.uint8]:
     Raises
     ------
     ValueError
-        It is no picture, or one of more than 178 megapixels.
+        It is no picture, or one of more than ``MOST_PIXELS``.
     """
     import cv2
 
     colour = cv2.IMREAD_COLOR_RGB if rgb else cv2.IMREAD_COLOR
     try:
-        # not by Pillow: ultralytics, in the same process, has it look for further formats
-        image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), colour) if data else None
+        with lack_of_memory():
+            image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), colour) if data else None
     except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise MemoryError(error.err) from error
-        raise ValueError(error.err) from error
+        raise ValueError(str(error)) from error
     if image is None:
         raise ValueError("not an image")
     return np.asarray(image, np.uint8)
+
+
+@contextlib.contextmanager
+def open_picture(data: bytes) -> Iterator[ImageFile]:
+    """Open a picture with Pillow, which decodes it only in the body.
+
+    Not by ``Image.open``, which ultralytics replaces in its process by what looks for packages.
+
+    Parameters
+    ----------
+    data : bytes
+        A file in one of the formats that frames are kept in.
+
+    Raises
+    ------
+    ValueError
+        It is no picture, is damaged, or has more than ``MOST_PIXELS``; also out of the body.
+    """
+    from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+    kinds: tuple[Any, ...] = (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        WebPImagePlugin.WebPImageFile,
+    )
+    known = zip(_IMAGES, kinds, strict=True)
+    kind = next((kind for (magic, _), kind in known if data.startswith(magic)), None)
+    if kind is None:
+        raise ValueError("not an image")
+    try:
+        with kind(io.BytesIO(data)) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ValueError(f"it has {picture.width} x {picture.height} pixels")
+            yield picture
+    except (OSError, SyntaxError, EOFError, struct.error, zlib.error) as error:
+        raise ValueError(f"damaged: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
+
+
+def refuse_larger(data: bytes, pixels: int) -> None:
+    """Raise ValueError if a picture declares more pixels than so many, or is none."""
+    with open_picture(data) as picture:
+        if picture.width * picture.height > pixels:
+            raise ValueError(f"it has {picture.width} x {picture.height} pixels, not {pixels}")
 
 
 def seem_whole(folder: StrPath, meta: Mapping[str, Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dataminer.documents import read_annotations
 from dataminer.errors import DamagedFile
 from dataminer.files import atomic_write, read_file
-from dataminer.images import stored
+from dataminer.images import open_picture, refuse_larger, stored
 from dataminer.text import cut, inert
 
 MOST_FRAMES = 48
@@ -115,12 +114,11 @@ def _cell(folder: Path, image: Mapping[str, Any], page: _Page) -> Image.Image:
     try:
         with stored(folder, image["file_name"], folder.parent) as path:
             data = read_file(path)
-        with Image.open(io.BytesIO(data)) as source:
+        refuse_larger(data, image["width"] * image["height"])
+        with open_picture(data) as source:
             picture = source.convert("RGB")
-    except (OSError, ValueError, SyntaxError, DamagedFile, Image.DecompressionBombError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        return cell  # Pillow's errors have no number
+    except (ValueError, DamagedFile):
+        return cell
     scale = min(_CELL[0] / picture.width, _CELL[1] / picture.height)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     picture = picture.resize(size, Image.Resampling.LANCZOS)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL.Image import Resampling
 
 from dataminer.errors import PermanentError
 from dataminer.frames import PROVENANCE
-from dataminer.images import FrameReader
+from dataminer.images import FrameReader, open_picture
 from dataminer.preview.measures import Flags, Measured, Preview
 
 FRAMES = 6  # of a strip
@@ -111,12 +111,12 @@ class Cutter:
 def _picture(reader: FrameReader, name: str) -> str:
     """Return a small picture as a data URI; empty where the image is gone or damaged."""
     try:
-        with Image.open(io.BytesIO(reader.read(name))) as image:
+        with open_picture(reader.picture(name)) as image:
             image.draft("RGB", _SIZE)  # JPEG: decode at an eighth, a quarter or half of the size
             small = image.convert("RGB")
-    except (PermanentError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (PermanentError, OSError, ValueError):
         return ""
-    small.thumbnail(_SIZE, Image.Resampling.BILINEAR)
+    small.thumbnail(_SIZE, Resampling.BILINEAR)
     packed = io.BytesIO()
     small.save(packed, "JPEG", quality=_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(packed.getvalue()).decode()

@@ -240,7 +240,7 @@ def _drawn(drawn: Drawn, found: Findings, thumbs: Thumbnails, project: str) -> H
     told = ", ".join(sorted({names.get(box["category_id"], "?") for box in drawn.boxes}))
     told = cut(told, _CLASSES_TOLD)
     picture = _picture(
-        drawn.shot, thumbs.of_dataset(project, drawn.shot, _LARGE), boxes, told or "no objects"
+        drawn.shot, thumbs.of_dataset(project, drawn, _LARGE), boxes, told or "no objects"
     )
     count = len(drawn.boxes)
     note = f"{count} object{'' if count == 1 else 's'}" if count else "nothing found"

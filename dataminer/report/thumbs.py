@@ -6,13 +6,14 @@ import base64
 import io
 from collections.abc import Callable
 
-from PIL import Image
+from PIL.Image import Resampling
 
 from dataminer import recipes
 from dataminer.errors import DataminerError
 from dataminer.files import member, read_file
-from dataminer.images import FrameReader
+from dataminer.images import FrameReader, open_picture, refuse_larger
 from dataminer.report.frames import Shot
+from dataminer.report.objects import Drawn
 from dataminer.store import Store
 
 BUDGET = 2_200_000
@@ -44,14 +45,20 @@ class Thumbnails:
         def read() -> bytes:
             folder = recipes.of_project(self._store, self._project, shot.video_id)
             with FrameReader(folder) as reader:
-                return reader.read(shot.file_name)
+                return reader.picture(shot.file_name)
 
         return self.of(read, width)
 
-    def of_dataset(self, project: str, shot: Shot, width: int) -> str | None:
+    def of_dataset(self, project: str, drawn: Drawn, width: int) -> str | None:
         """Return a frame out of a project's dataset; see :meth:`of`."""
         folder = self._store.detect(project) / "images"
-        return self.of(lambda: read_file(member(folder, shot.file_name)), width)
+
+        def read() -> bytes:
+            data = read_file(member(folder, drawn.shot.file_name))
+            refuse_larger(data, drawn.width * drawn.height)
+            return data
+
+        return self.of(read, width)
 
     def of(self, read: Callable[[], bytes], width: int) -> str | None:
         """Return a picture as a data URI; None where it is gone, or no bytes are left for it.
@@ -65,7 +72,7 @@ class Thumbnails:
         """
         try:
             data = _small(read(), width)
-        except (OSError, DataminerError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except (OSError, DataminerError, ValueError):
             self.missing += 1
             return None
         uri = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
@@ -76,12 +83,10 @@ class Thumbnails:
 
 
 def _small(data: bytes, width: int) -> bytes:
-    with Image.open(io.BytesIO(data)) as source:
+    with open_picture(data) as source:
         height = max(1, min(2 * width, round(source.height * width / source.width)))
         source.draft("RGB", (width, height))  # JPEG: decoded at a smaller size at once
-        picture = source.convert("RGB").resize(
-            (width, height), Image.Resampling.BOX, reducing_gap=2
-        )
+        picture = source.convert("RGB").resize((width, height), Resampling.BOX, reducing_gap=2)
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=_QUALITY, optimize=True, progressive=True)
     return out.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Generic, TypeVar
 
 from dataminer.errors import PermanentError
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_table
-from dataminer.images import FrameReader
+from dataminer.images import TOGETHER_PIXELS, FrameReader
 from dataminer.stages.todo import Todo
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ class Picture:
     frame_index: int
     name: str
     reader: FrameReader
+    pixels: int
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def pictures(videos: Iterable[Todo]) -> Iterator[Picture]:
     """Yield all frames of some videos, of each in the order of their place in it."""
     for todo in videos:
         reader = FrameReader(todo.frames_dir)  # closed by by_video, when all of it was read
-        columns = ["frame_index", "file_name"]
+        columns = ["frame_index", "file_name", "width", "height"]
         table = read_table(todo.frames_dir / FRAMES_FILE, columns, schema=FRAMES_SCHEMA).sort_by(
             "frame_index"
         )
@@ -50,7 +52,8 @@ def pictures(videos: Iterable[Todo]) -> Iterator[Picture]:
             if rows and reader.archive:
                 reader.read(rows[0]["file_name"])
         for row in rows:
-            yield Picture(todo.video_id, row["frame_index"], row["file_name"], reader)
+            pixels = row["width"] * row["height"]
+            yield Picture(todo.video_id, row["frame_index"], row["file_name"], reader, pixels)
 
 
 def by_video(rows: Iterable[tuple[Picture, T]]) -> Iterator[tuple[str, list[tuple[Picture, T]]]]:
@@ -79,7 +82,7 @@ def decode_ahead(
     threads : int
         How many of them.
     window : int
-        How many pictures may be read, decoded or waiting at once: what bounds the memory.
+        How many pictures may be read, decoded or waiting at once; of large ones fewer.
 
     Raises
     ------
@@ -90,32 +93,39 @@ def decode_ahead(
 
     def work(picture: Picture) -> T | None:
         try:
-            return decode(picture.reader.read(picture.name))
-        except (PermanentError, ValueError, SyntaxError):
+            return decode(picture.reader.picture(picture.name))
+        except (PermanentError, ValueError):
             return None
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            return None  # Pillow's way to say that an image is damaged
 
-    source = iter(wanted)
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[tuple[Picture, Future[T | None]]] = deque()
+        pixels = 0
+
+        def first() -> Decoded[T]:
+            nonlocal pixels
+            picture, future = waiting.popleft()
+            pixels -= picture.pixels
+            return Decoded(picture, future.result())
+
         try:
-            for picture in itertools.islice(source, window):
+            for picture in wanted:
+                while waiting and (
+                    len(waiting) >= window or pixels + picture.pixels > TOGETHER_PIXELS
+                ):
+                    yield first()
+                pixels += picture.pixels
                 waiting.append((picture, pool.submit(work, picture)))
             while waiting:
-                picture, future = waiting.popleft()
-                value = future.result()
-                for following in itertools.islice(source, 1):
-                    waiting.append((following, pool.submit(work, following)))
-                yield Decoded(picture, value)
+                yield first()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def batches(
-    decoded: Iterable[Decoded[T]], size: int, alike: Callable[[T], object]
+    decoded: Iterable[Decoded[T]],
+    size: int,
+    alike: Callable[[T], object],
+    most_pixels: float = math.inf,
 ) -> Iterator[list[Decoded[T]]]:
     """Part pictures into batches of one kind, across videos; unreadable ones go along in any.
 
@@ -127,15 +137,19 @@ def batches(
         The most readable pictures of a batch.
     alike : callable
         Pictures for which it gives different values share no batch.
+    most_pixels : float
+        Of a batch, unless one picture has more.
     """
     batch: list[Decoded[T]] = []
-    count, kind = 0, None
+    count, pixels, kind = 0, 0, None
     for item in decoded:
         if item.value is not None:
-            if count and (count == size or alike(item.value) != kind):
+            full = count == size or pixels + item.picture.pixels > most_pixels
+            if count and (full or alike(item.value) != kind):
                 yield batch
-                batch, count = [], 0
+                batch, count, pixels = [], 0, 0
             kind, count = alike(item.value), count + 1
+            pixels += item.picture.pixels
         batch.append(item)
     if batch:
         yield batch

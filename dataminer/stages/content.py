@@ -18,7 +18,7 @@ from dataminer.errors import DamagedFile, ErrorClass, TransientError
 from dataminer.export.coco import Box
 from dataminer.files import fingerprint
 from dataminer.frames import read_meta, read_table, write_table
-from dataminer.images import decode_image
+from dataminer.images import TOGETHER_PIXELS, decode_image
 from dataminer.stages import VERSIONS
 from dataminer.stages.ahead import Picture, batches, by_video, decode_ahead, pictures
 from dataminer.stages.detectors import Detector, opened
@@ -112,7 +112,7 @@ def _boxes(
 
     def fed() -> Iterator[list[NDArray[np.uint8]]]:
         # of one size each: a batch of unlike ones is padded, and boxes would depend on neighbours
-        for group in batches(decoded, batch, lambda image: image.shape):
+        for group in batches(decoded, batch, lambda image: image.shape, TOGETHER_PIXELS):
             order.extend(
                 (item.picture, None if item.value is None else item.value.shape) for item in group
             )

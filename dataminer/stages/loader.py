@@ -56,7 +56,7 @@ def batches(
 
 def _decode(reader: FrameReader, name: str) -> Picture:
     try:
-        return decode_image(reader.read(name))
+        return decode_image(reader.picture(name))
     except ValueError as error:
         raise PermanentError(
             f"the frame {name} cannot be read as a picture",

@@ -24,7 +24,7 @@ from dataminer.export.coco import Box, LabelledImage
 from dataminer.files import STAGING_SUFFIX, atomic_write, fingerprint
 from dataminer.filestats import State, states
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_table
-from dataminer.images import FrameReader, missing
+from dataminer.images import TOGETHER_PIXELS, FrameReader, missing
 from dataminer.stages import VERSIONS
 from dataminer.stages.detectors import opened
 from dataminer.stages.loader import batches
@@ -287,6 +287,9 @@ def _batches(shard: Shard, size: int) -> Iterator[tuple[LabelledImage, ...]]:
     def picture_size(frame: LabelledImage) -> tuple[int, int]:
         return frame.width, frame.height
 
-    for _, group in itertools.groupby(sorted(shard.frames, key=picture_size), key=picture_size):
-        while batch := tuple(itertools.islice(group, size)):
+    for (width, height), group in itertools.groupby(
+        sorted(shard.frames, key=picture_size), key=picture_size
+    ):
+        most = max(1, min(size, TOGETHER_PIXELS // (width * height)))
+        while batch := tuple(itertools.islice(group, most)):
             yield batch

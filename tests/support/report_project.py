@@ -73,7 +73,8 @@ def _video(
         "frame_index": list(range(frames)),
         "pts_time": [float(index) for index in range(frames)],
         "file_name": [frame_name(video_id, index, "jpg") for index in range(frames)],
-        **dict.fromkeys(("width", "height"), [64] * frames),
+        "width": [640] * frames,
+        "height": [360] * frames,
         **{name: (0.1 + 0.5 * rng.random(frames)).tolist() for name in METRICS},
         **{name: [0.0] * frames for name in ("flash", "border")},
         "sharpness": (0.3 * rng.random(frames)).tolist(),
@@ -97,7 +98,7 @@ def _annotate(
     rng: np.random.Generator,
 ) -> None:
     images = [
-        {"id": n, "file_name": frame_name(v, i, "jpg"), "width": 64, "height": 36}
+        {"id": n, "file_name": frame_name(v, i, "jpg"), "width": 640, "height": 360}
         | {"video_id": v, "frame_index": i, "pts_time": float(i)}
         for n, (v, i) in enumerate(unique, start=1)
     ]

@@ -89,8 +89,9 @@ class TestImages:
         assert list((tmp_path / "out").iterdir()) == []
 
     def test_a_link_in_the_place_of_a_picture_is_as_a_damaged_one_on_the_contact_sheet(
-        self, store: Store, tmp_path: Path
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("PIL.Image.open", None)  # ultralytics has it look for packages
         dataset = load_labelled(store, PROJECT)
         image, sheets = dataset.folder / dataset.images[-1].file_name, []
         image.rename(tmp_path / "private.jpg")

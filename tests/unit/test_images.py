@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -12,10 +13,20 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, make_table, read_table, write_table
-from dataminer.images import ARCHIVE_FILE, FrameReader, FrameWriter, place_columns, seem_whole
+from dataminer.images import (
+    ARCHIVE_FILE,
+    MOST_PIXELS,
+    FrameReader,
+    FrameWriter,
+    open_picture,
+    place_columns,
+    seem_whole,
+)
+from tests.support import hostile_files as hostile
 from tests.support.frame_rows import frame_row
 
 IMAGES = {f"vid_{n:06d}.jpg": bytes([n]) * size for n, size in enumerate((1, 511, 512, 513, 70000))}
@@ -248,3 +259,84 @@ def test_columns_may_be_arrays_of_any_kind() -> None:
         table = make_table(columns, FRAMES_SCHEMA)
         table.validate(full=True)
         assert table.to_pylist() == expected.to_pylist()
+
+
+# --- opening pictures
+
+
+def drawn(kind: str, size: tuple[int, int] = (64, 48)) -> bytes:
+    out = io.BytesIO()
+    noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(noise).save(out, kind)
+    return out.getvalue()
+
+
+@pytest.fixture
+def replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace Pillow's opening of files, as ultralytics does."""
+
+    def look_for_packages(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'pi_heif'")
+
+    monkeypatch.setattr(Image, "open", look_for_packages)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_whole_picture_is_the_one_that_pillow_opens(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    data = drawn(kind)
+    with Image.open(io.BytesIO(data)) as source:
+        source.draft("RGB", (16, 12))
+        expected = source.convert("RGB")
+    request.getfixturevalue("replaced")
+    with open_picture(data) as source:
+        source.draft("RGB", (16, 12))
+        found = source.convert("RGB")
+    assert (found.size, found.tobytes()) == (expected.size, expected.tobytes())
+
+
+@pytest.mark.usefixtures("replaced")
+@pytest.mark.parametrize("data", [b"", b"damaged", b"GIF89a", b"[]"])
+def test_what_is_no_picture_is_told_so(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not an image"), open_picture(data):
+        pass
+
+
+@pytest.mark.usefixtures("replaced")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.02, 0.1, 0.5, 0.9])
+def test_a_cut_picture_is_damaged(kind: str, share: float) -> None:
+    whole = drawn(kind)
+    with (
+        pytest.raises(ValueError),
+        open_picture(whole[: max(4, int(share * len(whole)))]) as source,
+    ):
+        source.convert("RGB")
+
+
+@pytest.mark.usefixtures("replaced")
+@pytest.mark.parametrize("data", [hostile.jpeg(), hostile.webp(), hostile.png()])
+def test_a_picture_of_more_pixels_than_any_video_has_is_not_opened(data: bytes) -> None:
+    assert hostile.SIDE**2 > MOST_PIXELS
+    with pytest.raises(ValueError, match="pixels"), open_picture(data):
+        pass
+
+
+def test_large_pictures_warn_of_nothing() -> None:
+    with warnings.catch_warnings(action="error"), open_picture(hostile.jpeg(13_000)) as source:
+        assert source.size == (13_000, 13_000)
+
+
+@pytest.mark.parametrize(("size", "fits"), [((64, 48), True), ((64, 49), False)])
+def test_a_picture_that_declares_more_than_its_table_is_not_decoded(
+    size: tuple[int, int], fits: bool, tmp_path: Path
+) -> None:
+    folder = make(tmp_path / "vid", "files")
+    (folder / "vid_000000.jpg").write_bytes(drawn("JPEG", size))
+    with FrameReader(folder) as reader:
+        if fits:
+            assert reader.picture("vid_000000.jpg") == drawn("JPEG", size)
+            return
+        with pytest.raises(ValueError, match="64 x 49 pixels"):
+            reader.picture("vid_000000.jpg")

@@ -1,0 +1,42 @@
+"""How far ahead of a model pictures are decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dataminer.stages.ahead import Decoded, Picture, batches, decode_ahead
+
+
+class Reader:
+    def picture(self, name: str) -> bytes:
+        return name.encode()
+
+
+@pytest.mark.parametrize(("pixels", "most"), [(1000, 6), (60_000_000, 2), (178_000_000, 1)])
+def test_of_large_pictures_fewer_are_decoded_ahead(pixels: int, most: int) -> None:
+    reader: Any = Reader()
+    taken, ahead = 0, []
+
+    def wanted() -> Iterator[Picture]:
+        nonlocal taken
+        for number in range(20):
+            taken += 1
+            yield Picture("v", number, f"{number}.jpg", reader, pixels)
+
+    found = []
+    for item in decode_ahead(wanted(), bytes.decode, threads=2, window=6):
+        found.append(item.value)
+        ahead.append(taken - len(found))
+    assert found == [f"{number}.jpg" for number in range(20)]
+    assert max(ahead) == most
+
+
+def test_of_large_pictures_a_batch_has_fewer() -> None:
+    reader: Any = Reader()
+    decoded = [Decoded(Picture("v", n, f"{n}.jpg", reader, 40), str(n)) for n in range(7)]
+    sizes = [len(batch) for batch in batches(decoded, 16, lambda _: None, 130)]
+    assert sizes == [3, 3, 1]
+    assert [len(batch) for batch in batches(decoded, 16, lambda _: None, 10)] == [1] * 7
