@@ -15,7 +15,7 @@ rule extract:
     threads: workers("extract")
     resources:
         cpus_per_task=workers("extract"),
-        mem_mb=of_each_worker(1000, "extract"),
+        mem_mb=of_each_worker(1200, "extract"),
         runtime=minutes("extract"),
     params:
         stage="extract",
@@ -37,7 +37,7 @@ rule extract_video:
     conda:
         "../envs/extract.yaml"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=growing(1200),
     params:
         stage="extract",
     message:

@@ -150,7 +150,7 @@ class DownloadConfig(Section):
             # not of a result, which stays when they change; of a refusal, which they undo
             "policy",
             "max_megapixels",
-            "max_open_mb",
+            "max_memory_mb",
         }
     )
 
@@ -158,7 +158,7 @@ class DownloadConfig(Section):
     """Take the best video stream up to this many lines."""
     max_megapixels: float = Field(100.0, gt=0, le=1000)
     """A video with larger pictures is FAILED; 12K has 75; see also `extract.max_megapixels`."""
-    max_open_mb: float = Field(256.0, ge=16)
+    max_memory_mb: float = Field(256.0, ge=16)
     """A file whose index, attachments and cover take more MB of memory to read is FAILED."""
     concurrent_downloads: int = Field(8, ge=1, le=64)
     """How many videos are downloaded at once; how often, the budget below says."""

@@ -356,7 +356,7 @@ def _probe(order: _Order, taken: _Taken) -> VideoInfo:
     """Say what a video file is; if it is none, name what a link's server sent."""
     settings = order.settings
     try:
-        limits = FileLimits("download", settings.max_megapixels, settings.max_open_mb)
+        limits = FileLimits("download", settings.max_megapixels, settings.max_memory_mb)
         return probe(taken.path, limits)
     except PermanentError as error:
         if taken.content_type is None or error.error_class not in _NO_VIDEO:

@@ -29,7 +29,7 @@ from dataminer.frames import (
     make_table,
     write_table,
 )
-from dataminer.images import FrameWriter, Place
+from dataminer.images import FrameWriter, Place, lack_of_memory
 from dataminer.stages.decode import Shown
 from dataminer.stages.metrics import FrameMetrics, Picture, measure, table_columns
 from dataminer.stages.video import Orientation, converted, orientation_of
@@ -196,12 +196,13 @@ class FrameEncoder:
         return frame_name(self._video_id, index, self._format)
 
     def _encode(self, shown: Shown, turn: Orientation) -> _Encoded:
-        image = turn.apply(self._picture(shown.frame))
-        metrics = measure(image)
-        if self._crop:
-            image = metrics.borders.crop(image)
-        height, width = image.shape[:2]
-        done, data = cv2.imencode(f".{self._format}", image, self._options)
+        with lack_of_memory():
+            image = turn.apply(self._picture(shown.frame))
+            metrics = measure(image)
+            if self._crop:
+                image = metrics.borders.crop(image)
+            height, width = image.shape[:2]
+            done, data = cv2.imencode(f".{self._format}", image, self._options)
         if not done:
             raise PermanentError(
                 f"a frame of {width}x{height} pixels cannot be encoded as {self._format}",

@@ -42,6 +42,7 @@ _DECLARES_LENGTH = ("mov,", "matroska", "flv", "avi", "asf")  # elsewhere libav 
 _LIKE_BAD_READS = {ErrorClass.CORRUPT, ErrorClass.NO_FRAMES, ErrorClass.NO_VIDEO}
 _LARGE = 5e6  # pixels; each of a decoder's threads holds some pictures more
 _THREADS_IF_LARGE = 2
+_HUGE = 64e6  # bytes of a picture as decoded, which 8K has with more than 8 bits a colour
 _READ_AT_ONCE = 4 << 20
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,8 @@ def extract(
     cv2.setNumThreads(1)  # its own threads would stand in the way of ours
     give_back_large_buffers()
     try:
-        encoder, ending = _frames(work, out, video_id)
+        with work.limits.memory_for(video):
+            encoder, ending = _frames(work, out, video_id)
         _judge(work, ending, encoder.count)
     except PermanentError as error:
         if error.error_class in _LIKE_BAD_READS:
@@ -145,7 +147,7 @@ class _Work:
     ) -> None:
         self.video = video
         self.settings = settings
-        self.limits = FileLimits("extract", settings.max_megapixels, settings.max_open_mb)
+        self.limits = FileLimits("extract", settings.max_megapixels, settings.max_memory_mb)
         self.threads = threads
         self._progress = progress
         self._reported = time.monotonic()
@@ -177,8 +179,11 @@ class _Work:
         if info.size_bytes > self.settings.max_video_gb * 1e9:
             what = f"{self.video.name} has {info.size_bytes / 1e9:.3g} GB, more"
             raise self.limits.refused(what, "max_video_gb", self.settings.max_video_gb)
-        if info.width * info.height > _LARGE:
+        pixels = info.width * info.height
+        if pixels > _LARGE:
             stream.thread_count = min(self.threads, _THREADS_IF_LARGE)
+        if pixels * _bytes_per_pixel(stream) > _HUGE:
+            stream.thread_count = 1
         return info
 
     def take(self, frames: Iterable[Shown], info: VideoInfo, encoder: FrameEncoder) -> None:
@@ -199,14 +204,22 @@ class _Work:
             self._progress(self._state)
 
 
+def _bytes_per_pixel(stream: VideoStream) -> float:
+    """Return what a pixel takes as decoded; some codecs do not say it before the first picture."""
+    known = stream.codec_context.format
+    return known.padded_bits_per_pixel / 8 if known else 1.5
+
+
 def _frames(work: _Work, out: Path, video_id: str) -> tuple[FrameEncoder, _Ending]:
     """Take the wanted frames, by a plan where that is safe."""
     settings = work.settings
+    decoding = "planned"
     try:
         with FrameEncoder(out, video_id, settings, work.threads) as encoder:
             ending = _extract_planned(work, encoder)
     except NotPlannableError as reason:
         decoding = f"everything, because {reason}"
+    if decoding != "planned":  # not above, where the error keeps the first decoder's pictures
         log.info("%s: decoding %s", work.video.name, decoding)
         for image in out.iterdir():
             image.unlink()

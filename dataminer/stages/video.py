@@ -52,7 +52,7 @@ _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 @dataclass(frozen=True)
 class FileLimits:
-    """What a file may cost before its first frame is decoded.
+    """What a file may cost, whatever it declares.
 
     Parameters
     ----------
@@ -60,13 +60,14 @@ class FileLimits:
         The section of the configuration that these limits stand in, for errors.
     max_megapixels : float
         Pixels of a picture, as declared; the decoder refuses larger ones that come undeclared.
-    max_open_mb : float
-        Memory for all that must be read to know the file: index, attachments, a first picture.
+    max_memory_mb : float
+        Memory for all that must be read to know the file: index, attachments, a first picture;
+        in extract also for decoding it.
     """
 
     section: str = "download"
     max_megapixels: float = 100.0
-    max_open_mb: float = 256.0
+    max_memory_mb: float = 256.0
 
     @property
     def decoder_options(self) -> dict[str, str]:
@@ -80,9 +81,29 @@ class FileLimits:
             raise self.refused(what, "max_megapixels", self.max_megapixels)
 
     def too_costly(self, path: Path) -> PermanentError:
-        """Return an error about a file that takes too much memory to open."""
-        what = f"to open {path.name} takes more MB of memory"
-        return self.refused(what, "max_open_mb", self.max_open_mb)
+        """Return an error about a file that takes too much memory."""
+        what = f"{path.name} takes more MB of memory"
+        return self.refused(what, "max_memory_mb", self.max_memory_mb)
+
+    @contextmanager
+    def memory_for(self, path: Path) -> Iterator[None]:
+        """Let this process take so much more memory for a file and no more, whatever it declares.
+
+        libav makes room for what an index, an attachment or a picture is said to need, and for up
+        to 16 pictures that others are built on: gigabytes for a file of a few kB. One limit holds
+        for all threads of a process: where several read files, it is kept short. On systems that
+        do not tell or limit a process's memory, nothing is limited.
+
+        Raises
+        ------
+        PermanentError
+            UNSUPPORTED when it takes more.
+        """
+        try:
+            with _bounded(self.max_memory_mb):
+                yield
+        except MemoryError as error:
+            raise self.too_costly(path) from error
 
     def refused(self, what: str, setting: str, most: float) -> PermanentError:
         """Return an error about a file that is beyond a limit of this section."""
@@ -171,7 +192,7 @@ def probe(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> VideoInfo:
     TransientError
         As :func:`open_video`.
     """
-    with _memory_for(limits.max_open_mb):
+    with limits.memory_for(path):
         with open_video(path, glance=True, limits=limits) as (container, stream):
             info = describe(container, stream, path.stat().st_size)
             if info.average_rate:
@@ -226,7 +247,7 @@ def open_video(
         if len(container.streams) > _MOST_STREAMS:
             raise _too_many_streams(path)
         # an index for which there was no memory is left out without an error
-        if sum(s.frames for s in container.streams) * _INDEX_BYTES > limits.max_open_mb * 1e6:
+        if sum(s.frames for s in container.streams) * _INDEX_BYTES > limits.max_memory_mb * 1e6:
             raise limits.too_costly(path)
         stream = _choose_stream(container, path.name)
         limits.check(stream.codec_context.width * stream.codec_context.height / 1e6, path.name)
@@ -357,7 +378,7 @@ def _says_all(container: InputContainer) -> bool:
 
 
 def _open(path: Path, limits: FileLimits, glance: bool = False) -> InputContainer:
-    with _memory_for(limits.max_open_mb), _last_error_kept():
+    with limits.memory_for(path), _last_error_kept():
         glances = _AT_A_GLANCE if glance else {}
         try:
             # "file:" and the whitelists keep a name or a playlist from leading elsewhere
@@ -375,7 +396,7 @@ def _open(path: Path, limits: FileLimits, glance: bool = False) -> InputContaine
         except MemoryError as error:
             if isinstance(error, av.FFmpegError) and "max_streams" in _reason(error, path):
                 raise _too_many_streams(path) from error
-            raise limits.too_costly(path) from error
+            raise
         except av.FFmpegError as error:
             reason = _reason(error, path)
             if error.errno == errno.EINVAL and "whitelist" in reason:
@@ -398,13 +419,8 @@ def _too_many_streams(path: Path) -> PermanentError:
 
 
 @contextmanager
-def _memory_for(megabytes: float) -> Iterator[None]:
-    """Let this process take so much more memory and no more, whatever a file declares.
-
-    libav makes room for what an index, an attachment or a picture is said to need: gigabytes for a
-    file of a few kB. One limit holds for all threads of a process, so it is kept short and large.
-    On systems that do not tell or limit a process's memory, nothing is limited.
-    """
+def _bounded(megabytes: float) -> Iterator[None]:
+    """Bound what more memory this process may take; see :meth:`FileLimits.memory_for`."""
     with _BOUNDING:
         before = resource.getrlimit(resource.RLIMIT_DATA)
         taken = getattr(psutil.Process().memory_info(), "data", None)  # as Linux counts it

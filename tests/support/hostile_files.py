@@ -24,7 +24,8 @@ def png(side: int = SIDE, *, moving: bool = False) -> bytes:
     rows = bytes(row * 16)
     first = packer.compress(rows) + packer.flush(zlib.Z_FULL_FLUSH)
     again = packer.compress(rows) + packer.flush(zlib.Z_FULL_FLUSH)
-    data = first + again * (side // 16 - 1) + packer.flush()
+    end = packer.flush()[:-4] + struct.pack(">HH", row * side % 65_521, 1)  # RFC 1950: Adler-32
+    data = first + again * (side // 16 - 1) + end
     parts = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 16, 6, 0, 0, 0))]
     if moving:
         parts += [(b"acTL", struct.pack(">II", 2, 0))]
@@ -63,13 +64,15 @@ def _picture(kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def muxed(path: Path, codec: str, data: bytes, size: tuple[int, int] = _SMALL) -> Path:
+def muxed(
+    path: Path, codec: str, data: bytes, size: tuple[int, int] = _SMALL, *, frames: int = 3
+) -> Path:
     """Write a video whose packets are pictures, and whose header declares some size."""
     with av.open(str(path), "w") as output:
         stream: Any = output.add_stream(codec, rate=25)
         stream.width, stream.height = size
         stream.pix_fmt = "rgb24" if codec == "png" else "yuvj420p"
-        for stamp in range(3):
+        for stamp in range(frames):
             packet = av.Packet(data)
             packet.stream, packet.is_keyframe = stream, True
             packet.pts = packet.dts = stamp
