@@ -6,6 +6,8 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -96,12 +98,14 @@ class TestImages:
         image, sheets = dataset.folder / dataset.images[-1].file_name, []
         image.rename(tmp_path / "private.jpg")
         image.symlink_to(tmp_path / "private.jpg")
-        for _ in range(2):
+        width, height = dataset.images[-1].width, dataset.images[-1].height
+        larger = cv2.imencode(".jpg", np.full((height, width + 1, 3), 255, np.uint8))[1].tobytes()
+        for data in (b"damaged", larger, larger):
             sheets.append(tmp_path / f"{len(sheets)}.png")
             contact_sheet(store.detect(PROJECT), sheets[-1])
             image.unlink()
-            image.write_bytes(b"damaged")
-        assert sheets[0].read_bytes() == sheets[1].read_bytes()
+            image.write_bytes(data)
+        assert len({sheet.read_bytes() for sheet in sheets}) == 1
 
     def test_a_name_that_leads_out_is_refused(self, store: Store, tmp_path: Path) -> None:
         dataset = load_labelled(store, PROJECT)

@@ -6,12 +6,14 @@ import re
 import struct
 import zlib
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.report import charts
@@ -260,6 +262,23 @@ class TestPage:
         assert all(source and source.startswith("data:") for source in sources)
         assert "default-src &#x27;none&#x27;" in drawn
         assert "url(" not in drawn
+
+
+def test_pictures_larger_than_their_tables_say_are_left_out(store: Store) -> None:
+    found = gather(store, make_project(store, "birds", videos=2, frames=60), {}, store.root)
+    draw_pictures(store, found)
+    assert found.objects
+    drawn = found.objects.examples[0]
+    thumbs = Thumbnails(store, "birds")
+    assert thumbs.of_dataset("birds", drawn, 40)
+    assert thumbs.of_dataset("birds", replace(drawn, height=drawn.height - 1), 40) is None
+    assert thumbs.missing == 1
+    (shot,) = (strip[0] for strip in list(found.frames.dropped.values())[:1])
+    assert thumbs.of_video(shot, 40)
+    picture = store.recipe(shot.video_id, "r") / shot.file_name
+    with Image.open(picture) as source:
+        source.resize((641, 360)).save(picture)
+    assert thumbs.of_video(shot, 40) is None
 
 
 def test_a_damaged_png_is_left_out(store: Store) -> None:
