@@ -226,7 +226,7 @@ class FrameReader:
             It is no picture, or declares more pixels than the table says.
         """
         data = self.read(name)
-        refuse_larger(data, self._pixels.get(name, 0))
+        refuse_larger(data, self.pixels.get(name, 0))
         return data
 
     def link(self, name: str, target: Path) -> int:
@@ -305,7 +305,8 @@ class FrameReader:
         return dict(zip(self.names, places, strict=True))
 
     @cached_property
-    def _pixels(self) -> dict[str, int]:
+    def pixels(self) -> dict[str, int]:
+        """How many pixels the table says that each image has."""
         sizes = zip(
             self._table["width"].to_pylist(), self._table["height"].to_pylist(), strict=True
         )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.images import FrameReader, decode_image
+from dataminer.images import TOGETHER_PIXELS, FrameReader, decode_image
 
 Picture = NDArray[np.uint8]
 
@@ -27,7 +27,8 @@ def batches(
     names : iterable of sequences of str
         Which pictures, batch by batch; none empty.
     threads : int
-        How many are decoded at once. Besides the batch in use one more waits, or some small ones.
+        How many are decoded at once. Besides the batch in use one more waits, or some small ones;
+        of large pictures two at most.
 
     Yields
     ------
@@ -46,7 +47,9 @@ def batches(
             if number == 0:
                 reader.read(batch[0])  # opens an archive, which threads would do each for itself
             waiting.append([pool.submit(_decode, reader, name) for name in batch])
-            if sum(map(len, waiting)) - len(waiting[0]) >= 2 * threads:
+            more = sum(map(len, waiting)) - len(waiting[0])
+            large = more * reader.pixels.get(batch[0], 0) > TOGETHER_PIXELS // 2
+            if more >= 2 * threads or large:
                 yield [future.result() for future in waiting.popleft()]
         while waiting:
             yield [future.result() for future in waiting.popleft()]
