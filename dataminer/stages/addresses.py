@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dataminer.errors import ErrorClass, PermanentError
 
@@ -53,6 +54,7 @@ _NETWORKS = sorted(
     key=lambda known: -known[0].prefixlen,
 )
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
+_AUTHORITY = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d*)?")
 
 
 def scope_of(place: tuple[Any, ...]) -> Scope:
@@ -67,12 +69,38 @@ def scope_of(place: tuple[Any, ...]) -> Scope:
     return next(scope for network, scope in _NETWORKS if address in network)
 
 
+def plain_authority(text: str) -> str:
+    """Return a URL's host and port, written in the one way that everybody reads alike.
+
+    urllib decodes ``%31`` before it connects, proxies and browsers read dots, digits and letters of
+    other scripts as their own: a host is judged by what they make of it.
+
+    Parameters
+    ----------
+    text : str
+        Host and port as they stand in the URL.
+
+    Raises
+    ------
+    PermanentError
+        UNSUPPORTED if it is no host, or names a user too.
+    """
+    try:
+        plain = unquote(text).encode("idna").decode().lower()
+    except UnicodeError:
+        plain = ""
+    if not _AUTHORITY.fullmatch(plain):
+        raise PermanentError(f"{text[:100]!r} names no host", ErrorClass.UNSUPPORTED)
+    return plain
+
+
 class Reach:
     """What one download may connect to: public addresses, and the host that the user gave.
 
     A name is judged by the address that is connected to, not by one that was looked up before. The
-    host that the user gave may lie inside; that opens the addresses that its name stood for at
-    first, under this name, and nothing else. A name of public and inner addresses opens none.
+    host that the user gave may lie inside; that opens for its name what lies as far inside as the
+    addresses that it stood for at first, and nothing for other names. A name that stood for a
+    public address at first opens none.
 
     Parameters
     ----------
@@ -82,7 +110,7 @@ class Reach:
 
     def __init__(self, given: str) -> None:
         self._host = _host(given)
-        self._opened: frozenset[Any] | None = None
+        self._opened: frozenset[Scope] | None = None
 
     def look_up(self, host: str, port: int | None = None) -> list[tuple[Any, ...]]:
         """Return what :func:`socket.getaddrinfo` finds for a host.
@@ -93,9 +121,9 @@ class Reach:
             It finds nothing.
         """
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        if self._opened is None and host.lower() == self._host:
-            inside = all(scope_of(place) > Scope.PUBLIC for *_, place in found)
-            self._opened = frozenset(place[0] for *_, place in found if inside)
+        if self._opened is None and self._is_given(host):
+            scopes = frozenset(scope_of(place) for *_, place in found)
+            self._opened = frozenset() if Scope.PUBLIC in scopes else scopes - {Scope.FORBIDDEN}
         return found
 
     def check(self, host: str, place: tuple[Any, ...]) -> None:
@@ -107,23 +135,30 @@ class Reach:
             UNSUPPORTED, if it lies inside and is not that of the host that the user gave, or if no
             video can ever be there.
         """
-        scope = scope_of(place)
-        given = host.lower() == self._host and place[0] in (self._opened or ())
-        if scope > (Scope.LOOPBACK if given else Scope.PUBLIC):
-            raise PermanentError(
-                f"{host[:100]} leads to {place[0]}, a {scope.name.lower()} address",
-                ErrorClass.UNSUPPORTED,
-                "if that server is yours, give a link to it",
-            )
+        scope, given = scope_of(place), self._is_given(host)
+        if scope is Scope.PUBLIC or (given and scope in (self._opened or ())):
+            return
+        message = f"{host[:100]} leads to {place[0]}, a {scope.name.lower()} address"
+        # its name led elsewhere, at first or too
+        hint = f"give a link to {place[0]} itself" if given else "give a link to it"
+        if scope is Scope.FORBIDDEN:
+            raise PermanentError(message, ErrorClass.UNSUPPORTED)
+        raise PermanentError(message, ErrorClass.UNSUPPORTED, f"if that server is yours, {hint}")
 
     def check_name(self, host: str) -> None:
-        """Check a host that a proxy will connect to, as far as its name is known here."""
+        """Check a host that a proxy will connect to, as far as its name is known here.
+
+        All its addresses are: the proxy may take any.
+        """
         try:
-            found = self.look_up(host)
+            found = self.look_up(host.rstrip("."))  # some proxies read 127.0.0.1. as an address
         except OSError:
             return
         for *_, place in found:
             self.check(host, place)
+
+    def _is_given(self, host: str) -> bool:
+        return host.lower().rstrip(".") == self._host
 
 
 def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
@@ -137,6 +172,7 @@ def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 def _host(url: str) -> str | None:
     try:
-        return urlsplit(url).hostname
-    except ValueError:
+        authority = urlsplit(url).netloc.rpartition("@")[2]
+        return (urlsplit(f"//{plain_authority(authority)}").hostname or "").rstrip(".")
+    except (ValueError, PermanentError):
         return None

@@ -6,6 +6,7 @@ Imported where it is used: it loads yt-dlp.
 from __future__ import annotations
 
 import email.utils
+import errno
 import functools
 import io
 import re
@@ -23,7 +24,7 @@ from yt_dlp.networking.common import Response
 from yt_dlp.networking.exceptions import HTTPError, RequestError
 
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, TransientError
-from dataminer.stages.addresses import Reach
+from dataminer.stages.addresses import Reach, plain_authority
 from dataminer.stages.gate import Gate
 from dataminer.stages.watch import Watch
 from dataminer.urls import mask_url
@@ -40,6 +41,7 @@ MOST_PART = 64 << 20  # of a stream that comes in parts, each of which it holds 
 _MOST_PARTS = 500_000  # of a list: 55 hours in parts of a second and two lines
 _REPEATED = re.compile(rb"""\br\s*=\s*["'](\d{1,18})""")
 _BLOCK = 1 << 16
+_NO_WAY = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 _OTHER_LINK = "give the link of the video file itself"
 _PACKED = "gzip, deflate"
 _NO_FFMPEG = "/nonexistent/ffmpeg"
@@ -194,10 +196,14 @@ class _Redirects(_urllib.RedirectHandler):  # type: ignore[misc]
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         """Follow a redirect, or refuse it."""
-        scheme = urlsplit(headers.get("Location") or "").scheme.lower()
-        if scheme not in ("", "http", "https"):
+        try:
+            scheme = urlsplit(headers.get("Location") or "").scheme.lower()
+            target = "" if scheme in ("", "http", "https") else f"a {scheme[:20]}: link"
+        except ValueError:
+            target = "what is no link"
+        if target:
             fp.close()
-            message = f"{mask_url(req.full_url)[:200]} redirects to a {scheme[:20]}: link"
+            message = f"{mask_url(req.full_url)[:200]} redirects to {target}"
             raise _Stopped(PermanentError(message, ErrorClass.UNSUPPORTED))
         return super().http_error_302(req, fp, code, msg, headers)
 
@@ -222,6 +228,16 @@ class _Connections(_urllib.HTTPHandler):  # type: ignore[misc]
     def _make_conn_class(base: Any, req: Any) -> Any:
         req.via_socks = "Ytdl-socks-proxy" in req.headers  # which the original takes away
         return _urllib.HTTPHandler._make_conn_class(base, req)
+
+    def http_request(self, req: Any) -> Any:
+        """Write its host as it is looked up, in the request and for all that is asked of it."""
+        parts = urlsplit(req.full_url)
+        authority = self._checked(plain_authority, parts.netloc)
+        if authority != parts.netloc:
+            req.full_url = parts._replace(netloc=authority).geturl()
+        return super().http_request(req)
+
+    https_request = http_request
 
     def http_response(self, req: Any, resp: Any) -> Any:
         """Unpack an answer, as the original does it: as a whole."""
@@ -363,18 +379,19 @@ def _too_large(most: int) -> PermanentError:
 
 
 def _connect(reach: Reach, address: tuple[str, int], *options: Any) -> Any:
-    """Connect to a host's address, the very one that was looked at."""
-    failure = OSError("the name stands for no address")
+    """Connect to a host's first open address that answers, the very one that was looked at."""
+    refused: Exception | None = None
+    failure = OSError(errno.EHOSTUNREACH, "the name stands for no address")
     for found in reach.look_up(*address):
         try:
             reach.check(address[0], found[4])
-        except DataminerError as error:
-            raise _Stopped(error) from error
-        try:
             return _helper._socket_connect(found, *options)
+        except DataminerError as error:
+            refused = refused or _Stopped(error)
         except OSError as error:
             failure = error
-    raise failure
+    # an open address that this machine has no way to, such as an IPv6 one, is as none
+    raise refused if refused and failure.errno in _NO_WAY else failure
 
 
 def _refusal(error: HTTPError) -> tuple[str, ErrorClass] | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import re
 import socket
 import threading
 import time
@@ -15,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from yt_dlp.socks import sockssocket
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
@@ -358,6 +362,122 @@ def test_a_proxy_may_lie_inside_and_what_it_is_asked_for_may_not(
         path.unlink()
     for name in ("v", "v.mp4"):
         assert "10.0.0.1" in refused(f"http://tube.invalid/{name}", tmp_path).message
+
+
+SPELLED = {
+    "https://%31%36%39.254.169.254/latest": "169.254.169.254",
+    "http://%31%30.0.0.5:8080/": "10.0.0.5",
+    "https://%5b::1%5d/": "::1",
+    "http://127.0.0.1./": "127.0.0.1",
+    "http://127\u30020\u30020\u30021/": "127.0.0.1",
+    "http://tube.invalid\\@127.0.0.1/": "names no host",
+    "http://[::1/": "what is no link",
+}
+BEHIND = [
+    *(("http", location) for location in SPELLED),
+    ("socks5", "https://%31%36%39.254.169.254/latest"),
+    ("socks5h", "https://%31%36%39.254.169.254/latest"),
+    (None, "http://127\u30020\u30020\u30021/"),
+    (None, "http://[::1/"),
+]
+
+
+@pytest.mark.parametrize(("proxy", "location"), BEHIND)
+def test_a_host_is_judged_as_it_is_read_behind_a_proxy_too(
+    server: Server, tube: str, tmp_path: Path, monkeypatch: Any, proxy: str | None, location: str
+) -> None:
+    def by_socks(self: socket.socket, address: Any) -> None:
+        assert address[0] == "tube.example"
+        socket.socket.connect(self, ("127.0.0.1", urlsplit(server.url).port))
+
+    monkeypatch.setattr(sockssocket, "connect", by_socks)
+    server.add("/v", Reply(302, headers={"Location": location.encode().decode("latin-1")}))
+    link = proxy and server.url.replace("http", proxy)
+    settings = QUICK.model_copy(update={"proxy": link})
+    with pytest.raises(PermanentError, match=re.escape(SPELLED[location])) as caught:
+        download(f"{tube}/v", tmp_path, ID, settings, gate=Recorder())
+    assert caught.value.error_class is ErrorClass.UNSUPPORTED
+    assert {path for _, path, _ in server.log} == {"/v"}
+
+
+def test_a_redirect_to_a_host_in_letters_of_its_own(
+    server: Server, tube: str, clip: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    lookup = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *more, **options: lookup(
+            "tube.example" if host == "xn--tb-xka.example" else host, *more, **options
+        ),
+    )
+    target = tube.replace("tube", "t\u00fcb").encode().decode("latin-1")
+    server.add("/v", Reply(302, headers={"Location": f"{target}/clip.mp4"}))
+    server.add("/clip.mp4", clip)
+    fetch(f"{tube}/v", tmp_path, Recorder())
+    assert server.headers["/clip.mp4"]["Host"].startswith("xn--tb-xka.example:")
+
+
+@pytest.mark.parametrize("first", ["127.0.0.2", "93.184.215.14"])
+def test_of_a_name_s_addresses_the_open_ones_are_tried(
+    server: Server, tube: str, clip: Path, tmp_path: Path, monkeypatch: Any, first: str
+) -> None:
+    """One of them is refused, or not to be reached."""
+    lookup, connect = socket.getaddrinfo, socket.socket.connect
+
+    def both(host: str, port: Any, *more: Any, **options: Any) -> Any:
+        return lookup(first, 9, *more, **options) + lookup("127.0.0.1", port, *more, **options)
+
+    def to_here(self: socket.socket, address: Any) -> None:
+        if address[0] == "93.184.215.14":
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        connect(self, address)
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    monkeypatch.setattr(socket.socket, "connect", to_here)
+    fetch(server.add("/clip.mp4", clip).replace("127.0.0.1", "tube.example"), tmp_path, Recorder())
+
+
+@pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.ECONNREFUSED])
+def test_a_name_of_which_only_a_closed_address_can_be_reached(
+    tmp_path: Path, monkeypatch: Any, number: int
+) -> None:
+    lookup = socket.getaddrinfo
+
+    def both(host: str, *more: Any, **options: Any) -> Any:
+        return lookup("93.184.215.14", *more, **options) + lookup("10.0.0.5", *more, **options)
+
+    def unreachable(self: socket.socket, address: Any) -> None:
+        assert address[0] == "93.184.215.14"
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
+    permanent = number == errno.ENETUNREACH
+    with pytest.raises(PermanentError if permanent else TransientError) as caught:
+        fetch("http://lab.example/clip.mp4", tmp_path, Recorder())
+    assert ("10.0.0.5 itself" in caught.value.hint) is permanent
+
+
+def test_an_inner_host_s_addresses_may_take_turns(
+    server: Server, clip: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    lookup, turns = socket.getaddrinfo, itertools.cycle(["127.0.0.2", "127.0.0.1"])
+
+    def in_turn(host: str, *more: Any, **options: Any) -> Any:
+        return lookup(next(turns), *more, **options)
+
+    connect = socket.socket.connect
+
+    def to_server(self: socket.socket, address: Any) -> None:
+        connect(self, ("127.0.0.1", address[1]))
+
+    monkeypatch.setattr(socket, "getaddrinfo", in_turn)
+    monkeypatch.setattr(socket.socket, "connect", to_server)
+    server.add("/v", Reply(302, headers={"Location": "/clip.mp4"}))
+    server.add("/clip.mp4", clip)
+    port = urlsplit(server.url).port
+    fetch(f"http://lab.example:{port}/v", tmp_path, Recorder(), retries=0)
 
 
 def test_what_only_ffmpeg_could_fetch_is_refused(server: Server, tmp_path: Path) -> None:

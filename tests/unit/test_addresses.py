@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.stages.addresses import Reach, Scope, scope_of
+from dataminer.stages.addresses import Reach, Scope, plain_authority, scope_of
 from tests.support.addresses import REGISTRY, addresses_in, is_public, spelled, spellings_of
 
 SCOPES = {
@@ -78,7 +78,8 @@ SCOPES = {
     "5f00::1": Scope.FORBIDDEN,
     "fd20:ce::254": Scope.FORBIDDEN,
 }
-OUTSIDE, LAB, HERE, CLOUD = "93.184.215.14", "10.0.0.7", "127.0.0.1", "169.254.169.254"
+OUTSIDE, HERE, CLOUD = "93.184.215.14", "127.0.0.1", "169.254.169.254"
+LAB, LAB_TOO = "10.0.0.7", "10.0.0.8"
 
 
 @pytest.mark.parametrize("address", SCOPES)
@@ -128,10 +129,13 @@ def looked_up(monkeypatch: pytest.MonkeyPatch, given: str, *addresses: str) -> R
     ("given", "addresses", "open_"),
     [
         ("http://lab.example/x", [OUTSIDE], []),
-        ("http://LAB.example:8000/x", [LAB], [LAB]),
+        ("http://LAB.example:8000/x", [LAB], [LAB, LAB_TOO]),
+        ("http://u:p@lab.example./x", [LAB], [LAB, LAB_TOO]),
+        ("http://l%61b.ex\uff41mple/x", [LAB], [LAB, LAB_TOO]),
         ("http://lab.example/x", ["::1", HERE], ["::1", HERE]),  # as localhost does
         ("http://lab.example/x", [OUTSIDE, LAB], []),
-        ("http://lab.example/x", [LAB, CLOUD], [LAB]),
+        ("http://lab.example/x", [LAB, CLOUD], [LAB, LAB_TOO]),
+        ("http://lab.example/x", [CLOUD], []),
         ("http://other.example/x", [LAB], []),
         ("ytsearch5:cats", [LAB], []),
         ("http://[", [LAB], []),
@@ -143,7 +147,7 @@ def test_a_link_to_an_inner_host_opens_this_host_alone(
     reach = looked_up(monkeypatch, given, *addresses)
     reach.check("lab.example", (OUTSIDE, 80))
     reach.check("other.example", (OUTSIDE, 80))
-    for address in {*addresses, LAB, HERE, CLOUD, "10.0.0.8"} - {OUTSIDE}:
+    for address in {*addresses, LAB, HERE, CLOUD, LAB_TOO} - {OUTSIDE}:
         places = [("lab.example", address)] * (address not in open_) + [("other.example", address)]
         for host, refused in places:
             with pytest.raises(PermanentError, match=f"{host} leads to {address}") as caught:
@@ -160,8 +164,64 @@ def test_a_name_that_stands_for_another_address_the_second_time(
     reach = looked_up(monkeypatch, "http://lab.example/x", first)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found(HERE))
     reach.look_up("lab.example", 80)
-    with pytest.raises(PermanentError):
+    with pytest.raises(PermanentError, match=r"127\.0\.0\.1 itself"):
         reach.check("lab.example", (HERE, 80))
+
+
+def test_the_next_step_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    reach = looked_up(monkeypatch, "http://lab.example/x", OUTSIDE, LAB)
+    for host, address, hint in [
+        ("lab.example", LAB, f"give a link to {LAB} itself"),
+        ("other.example", LAB, "give a link to it"),
+        ("lab.example", CLOUD, ""),
+    ]:
+        with pytest.raises(PermanentError) as caught:
+            reach.check(host, (address, 80))
+        assert ("if that server is yours" in caught.value.hint) is bool(hint)
+        assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("Tube.example:8080", "tube.example:8080"),
+        ("tube.example.", "tube.example."),
+        ("[::1]:80", "[::1]:80"),
+        ("%31%36%39.254.169.254", "169.254.169.254"),
+        ("%6cocalhost", "localhost"),
+        ("%5b::1%5d", "[::1]"),
+        ("127\u30020\uff0e0\uff611", "127.0.0.1"),
+        ("\uff11\uff12\uff17.1", "127.1"),
+        ("%E2%91%A0%E3%80%821", "1.1"),
+        ("b\u00fccher.example", "xn--bcher-kva.example"),
+        ("a_b.example", "a_b.example"),
+    ],
+)
+def test_one_way_to_write_a_host(text: str, plain: str) -> None:
+    assert plain_authority(text) == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "%2531.0.0.1",
+        "a\\b",
+        "u@a",
+        "a%40b",
+        "a%2fb",
+        "a b",
+        "a%00b",
+        "a:b",
+        "a..b",
+        "[::1",
+        "[fe80::1%25lo]",
+    ],
+)
+def test_what_may_be_read_in_two_ways_is_no_host(text: str) -> None:
+    with pytest.raises(PermanentError, match="names no host") as caught:
+        plain_authority(text)
+    assert caught.value.error_class is ErrorClass.UNSUPPORTED
 
 
 @settings(deadline=None)
@@ -181,7 +241,7 @@ def test_names_that_a_proxy_will_look_up() -> None:
     reach = Reach("https://tube.example/x")
     reach.check_name("no-such-name.invalid")  # known to the proxy only
     reach.check_name(OUTSIDE)
-    for name in ("localhost", "127.1", "2130706433", "10.0.0.1"):
+    for name in ("localhost", "127.1", "2130706433", "10.0.0.1", "127.0.0.1."):
         with pytest.raises(PermanentError):
             reach.check_name(name)
     inside = Reach("http://localhost:8000/x")
