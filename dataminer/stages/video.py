@@ -5,19 +5,17 @@ from __future__ import annotations
 import errno
 import functools
 import re
-import resource
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import av.logging
 import numpy as np
-import psutil
 from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
@@ -26,7 +24,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from dataminer.errors import ErrorClass, PermanentError, TransientError, os_error_class
+from dataminer.stages.memory import within_memory
 
+_T = TypeVar("_T")
 _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _IMAGES = {"image2pipe"}  # and every demuxer whose name ends in _pipe
 _IMAGE_BRANDS = {"avif", "mif1", "miaf", "heic", "heix", "heim", "heis"}  # MP4's still pictures
@@ -42,7 +42,6 @@ _MOST_REORDERED = 16  # ITU-T H.264, E.2.1: max_num_reorder_frames
 # libav reads on until it knows each stream's format, here the pixels' that it never decodes: 5 s
 _AT_A_GLANCE = {"analyzeduration": "1"}
 _OPENING = threading.Lock()
-_BOUNDING = threading.RLock()
 _MOST_STREAMS = 256
 _INDEX_BYTES = 32  # of a frame or a piece of sound, in libav's index of an MP4
 _LONGEST = 366 * 86400.0  # seconds; a file that declares more says nothing of its length
@@ -85,23 +84,20 @@ class FileLimits:
         what = f"{path.name} takes more MB of memory"
         return self.refused(what, "max_memory_mb", self.max_memory_mb)
 
-    @contextmanager
-    def memory_for(self, path: Path) -> Iterator[None]:
-        """Let this process take so much more memory for a file and no more, whatever it declares.
+    def within_memory(self, path: Path, work: Callable[..., _T], *args: Any) -> _T:
+        """Call a function that may take so much more memory for a file, whatever it declares.
 
         libav makes room for what an index, an attachment or a picture is said to need, and for up
-        to 16 pictures that others are built on: gigabytes for a file of a few kB. One limit holds
-        for all threads of a process: where several read files, it is kept short. On systems that
-        do not tell or limit a process's memory, nothing is limited.
+        to 16 pictures that others are built on: gigabytes for a file of a few kB. See
+        :func:`dataminer.stages.memory.within_memory`.
 
         Raises
         ------
         PermanentError
-            UNSUPPORTED when it takes more.
+            UNSUPPORTED if it takes more.
         """
         try:
-            with _bounded(self.max_memory_mb):
-                yield
+            return within_memory(self.max_memory_mb, work, *args)
         except MemoryError as error:
             raise self.too_costly(path) from error
 
@@ -192,14 +188,17 @@ def probe(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> VideoInfo:
     TransientError
         As :func:`open_video`.
     """
-    with limits.memory_for(path):
-        with open_video(path, glance=True, limits=limits) as (container, stream):
-            info = describe(container, stream, path.stat().st_size)
-            if info.average_rate:
-                return displayed(info, _first_orientation(container, stream, path.name, limits))
-        with open_video(path, limits=limits) as (container, stream):
-            info = describe(container, stream, path.stat().st_size)
+    return limits.within_memory(path, _probe, path, limits)
+
+
+def _probe(path: Path, limits: FileLimits) -> VideoInfo:
+    with open_video(path, glance=True, limits=limits) as (container, stream):
+        info = describe(container, stream, path.stat().st_size)
+        if info.average_rate:
             return displayed(info, _first_orientation(container, stream, path.name, limits))
+    with open_video(path, limits=limits) as (container, stream):
+        info = describe(container, stream, path.stat().st_size)
+        return displayed(info, _first_orientation(container, stream, path.name, limits))
 
 
 @contextmanager
@@ -378,7 +377,11 @@ def _says_all(container: InputContainer) -> bool:
 
 
 def _open(path: Path, limits: FileLimits, glance: bool = False) -> InputContainer:
-    with limits.memory_for(path), _last_error_kept():
+    return limits.within_memory(path, _opened, path, limits, glance)
+
+
+def _opened(path: Path, limits: FileLimits, glance: bool) -> InputContainer:
+    with _last_error_kept():
         glances = _AT_A_GLANCE if glance else {}
         try:
             # "file:" and the whitelists keep a name or a playlist from leading elsewhere
@@ -416,24 +419,6 @@ def _too_many_streams(path: Path) -> PermanentError:
     message = f"{path.name} has more than {_MOST_STREAMS} streams"
     hint = "copy its video stream into a file of its own"
     return PermanentError(message, ErrorClass.UNSUPPORTED, hint)
-
-
-@contextmanager
-def _bounded(megabytes: float) -> Iterator[None]:
-    """Bound what more memory this process may take; see :meth:`FileLimits.memory_for`."""
-    with _BOUNDING:
-        before = resource.getrlimit(resource.RLIMIT_DATA)
-        taken = getattr(psutil.Process().memory_info(), "data", None)  # as Linux counts it
-        if taken is None:
-            yield
-            return
-        most = [taken + int(megabytes * 1e6), *before]
-        least = min(limit for limit in most if limit != resource.RLIM_INFINITY)
-        resource.setrlimit(resource.RLIMIT_DATA, (least, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 @contextmanager

@@ -9,16 +9,22 @@ import email.utils
 import errno
 import functools
 import io
+import itertools
 import re
 import time
 import urllib.request
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
+from xml.parsers.expat import errors
 
 import yt_dlp
+import yt_dlp.compat
+from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.networking import RequestDirector, _helper, _urllib
 from yt_dlp.networking.common import Response
 from yt_dlp.networking.exceptions import HTTPError, RequestError
@@ -26,6 +32,7 @@ from yt_dlp.networking.exceptions import HTTPError, RequestError
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, TransientError
 from dataminer.stages.addresses import Reach, plain_authority
 from dataminer.stages.gate import Gate
+from dataminer.stages.memory import within_memory
 from dataminer.stages.watch import Watch
 from dataminer.urls import mask_url
 
@@ -38,8 +45,14 @@ _STALE = 5.0  # seconds after which a server may have hung up on a connection th
 _TRIES = 5  # permits that a connection may be too late for
 MOST_PAGE = 16 << 20  # bytes of a page or a list, which yt-dlp holds in memory several times
 MOST_PART = 64 << 20  # of a stream that comes in parts, each of which it holds as well
-_MOST_PARTS = 500_000  # of a list: 55 hours in parts of a second and two lines
-_REPEATED = re.compile(rb"""\br\s*=\s*["'](\d{1,18})""")
+_MOST_LISTED = 200  # MB of what the lists that one link leads to name: some 500,000 parts
+_MOST_TREE = 100  # MB of an XML document
+# bytes of what yt-dlp holds of a part, beside its link: of XML, of HLS; and of an attribute
+_PART, _LINE, _ATTRIBUTE = 300, 400, 170
+_FORMAT = 100_000  # of which 2,000 are too many: yt-dlp takes milliseconds for each
+# at the begin of a line as str.splitlines() has it
+_PART_LINE = re.compile(rb"(?:^|[\n\r\v\f\x1c-\x1e\x85\xa8\xa9])[ \t]*[^#\s]")
+_TAG = re.compile(rb"#EXT-X-.*")
 _BLOCK = 1 << 16
 _NO_WAY = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 _OTHER_LINK = "give the link of the video file itself"
@@ -90,7 +103,7 @@ class YoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
     """
 
     def __init__(self, options: dict[str, Any], errand: Errand) -> None:
-        self.errand, self.fetching = errand, False
+        self.errand, self.fetching, self._room = errand, False, 0
         # ffmpeg would fetch by itself, past the gate; nothing here needs it
         super().__init__({**options, "ffmpeg_location": _NO_FFMPEG}, auto_init=False)
 
@@ -98,7 +111,26 @@ class YoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
         """Extract, with all extractors, which take longer to load than a plain file to fetch."""
         if not self._ies:
             self.add_default_info_extractors()
+        self._room = _MOST_LISTED * 1_000_000
         return super().extract_info(*args, **kwargs)
+
+    def hold(self, formats: list[dict[str, Any]]) -> None:
+        """Count what lists name, of all that one link leads to.
+
+        Raises
+        ------
+        PermanentError
+            UNSUPPORTED, once it is too much.
+        """
+        self._room -= sum(map(_held, formats))
+        if self._room < 0:
+            raise _too_long()
+
+    def process_video_result(self, info: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Choose a format, unless there are too many of them, wherever they come from."""
+        if len(info.get("formats") or ()) * _FORMAT > _MOST_LISTED * 1_000_000:
+            raise _too_long()
+        return super().process_video_result(info, *args, **kwargs)
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
         """Give requests to our handler only, whichever others are installed."""
@@ -328,28 +360,89 @@ def bounded(response: Any, most: int) -> Any:
         whole = amount is None or amount < 0
         try:
             data = _whole(read, left) if whole else read(amount)
-        except _Stopped as stopped:
-            raise stopped.reason from None
+        except _Stopped:
+            raise _too_large(most) from None
         left -= len(data)
         if left < 0:
             raise _too_large(most)
         text = start + data
         start = text[:_BLOCK]  # yt-dlp looks at some hundred bytes before it reads on
-        if _parts_in(text) > _MOST_PARTS:
-            message = f"it leads to a list of more than {_MOST_PARTS} parts"
-            raise PermanentError(message, ErrorClass.UNSUPPORTED, _OTHER_LINK)
+        if _listed(text, response.url) > _MOST_LISTED * 1_000_000:
+            raise _too_long()
         return data
 
     response.read = read_on
     return response
 
 
-def _parts_in(data: bytes) -> int:
-    """Return how many parts of a stream a list may name: a line each (HLS), or repeated (DASH)."""
-    lines = data.count(b"\n")
-    if b"SegmentTimeline" not in data:
-        return lines
-    return lines + sum(int(number) for number in _REPEATED.findall(data))
+def _listed(data: bytes, url: str) -> int:
+    """Return the most bytes that yt-dlp holds of the parts that a list names line by line (HLS)."""
+    part, most = _LINE + len(url), _MOST_LISTED * 1_000_000
+    parts = sum(1 for _ in itertools.islice(_PART_LINE.finditer(data), most // part + 1))
+    return parts * part + sum(tag[0].count(b"=") for tag in _TAG.finditer(data)) * _ATTRIBUTE
+
+
+def _held(found: dict[str, Any]) -> int:
+    """Return about how many bytes yt-dlp holds of a format, with all of its parts."""
+    parts = found.get("fragments") or ()
+    texts = sum(len(text) for text in found.values() if isinstance(text, str))
+    links = sum(len(part.get("url") or part.get("path") or "") for part in parts)
+    return _FORMAT + texts + links + len(parts) * _PART
+
+
+def _too_long() -> PermanentError:
+    message = "it leads to a list that is too large: more than some 2,000 formats or 500,000 parts"
+    return PermanentError(message, ErrorClass.UNSUPPORTED, _OTHER_LINK)
+
+
+def _in_bounds(megabytes: float, parse: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Parse a list, and refuse one that takes too much memory.
+
+    Some bytes of XML stand for any number of parts, and for links of any length, in more ways than
+    can be counted beforehand.
+    """
+    try:
+        return within_memory(megabytes, parse, *args, **options)
+    except MemoryError as error:
+        raise _too_long() from error.with_traceback(None)  # which holds all of it
+
+
+def _parsed_in_bounds(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """Bound a method of yt-dlp's extractors that returns formats and subtitles of a list."""
+
+    @functools.wraps(parse)
+    def parse_in_bounds(extractor: Any, *args: Any, **options: Any) -> Any:
+        formats, subtitles = _in_bounds(_MOST_LISTED, parse, extractor, *args, **options)
+        extractor._downloader.hold([*formats, *itertools.chain(*subtitles.values())])
+        return formats, subtitles
+
+    return parse_in_bounds
+
+
+def _xml(text: str | bytes, parser: Any) -> Any:
+    """Parse XML as yt-dlp does it, but not all that may come of it."""
+    try:
+        return _in_bounds(_MOST_TREE, ElementTree.XML, text, parser)
+    except ElementTree.ParseError as error:
+        if errors.messages.get(error.code) != errors.XML_ERROR_NO_MEMORY:
+            raise
+        raise _too_long() from error
+
+
+def _flash(extractor: Any, url: str, *_: Any, **__: Any) -> list[dict[str, Any]]:
+    """Name a stream of Flash, which nothing here fetches, without a look at what it consists of."""
+    return [{"format_id": "f4m", "url": url, "ext": "flv", "protocol": "f4m"}]
+
+
+# each is taken by its name, so that a yt-dlp that has another ends at import
+for _name in (
+    "_merge_mpd_periods",
+    "_parse_ism_formats_and_subtitles",
+    "_parse_m3u8_formats_and_subtitles",
+):
+    setattr(InfoExtractor, _name, _parsed_in_bounds(getattr(InfoExtractor, _name)))
+InfoExtractor._extract_f4m_formats = functools.wraps(InfoExtractor._extract_f4m_formats)(_flash)
+yt_dlp.compat.etree = SimpleNamespace(**{**vars(yt_dlp.compat.etree), "XML": _xml})
 
 
 def _whole(read: Callable[[int], bytes], most: int) -> bytes:
