@@ -5,19 +5,20 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import glob
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import stat
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
+from re import Pattern
 from typing import Any, BinaryIO
 
-from dataminer.errors import DamagedFile
+from dataminer.errors import DamagedFile, DataminerError
 from dataminer.text import cut
 
 StrPath = str | os.PathLike[str]
@@ -27,8 +28,146 @@ _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPN
 _COPIED = 1 << 20  # bytes at a time
 _LONGEST = 100  # characters of a link's target
 _NO_FILE = "it is a link or no file at all"
+ABSENT = (FileNotFoundError, NotADirectoryError, DamagedFile)
+"""What reading raises if a file is not there, or not as a stage wrote it, which is the same."""
+NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 STAGING_SUFFIX = ".partial"
 RESUME_SUFFIX = ".resume"  # folders of transfers that broke off; outlive the attempt
+
+
+_stores: dict[str, str] = {}  # the root of each, and the top folder of its projects
+
+
+def own(root: Path, projects: str) -> None:
+    """Make a store known: no function here follows a link below its top folders.
+
+    Others may write to a store: a link in it could lead to what only its reader may see or change.
+    The root and the top folders may be links, as their owner has arranged it.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    projects : str
+        The top folder of its projects. A link in the place of a project's folder is not replaced,
+        as its owner may have put it there.
+    """
+    for path in (os.fspath(root), os.path.abspath(root)):
+        _stores[path] = projects
+
+
+def _folders(path: StrPath) -> list[str]:
+    """Return the folders above a path and below a top folder of its store, the upper ones first."""
+    path = os.fspath(path)
+    for way in (os.path.normpath if "/.." in path else str, os.path.abspath):
+        folders = list(itertools.accumulate(way(path).split("/"), "{}/{}".format))
+        for place, folder in enumerate(folders):
+            if folder in _stores:
+                return folders[place + 2 : -1]
+    return []
+
+
+def refuse_links(path: StrPath, known: set[str] | None = None) -> None:
+    """Make sure that no folder of a store above a path is a link.
+
+    Parameters
+    ----------
+    path : path
+        In a store or elsewhere; whether it is a link itself is not asked.
+    known : set of str, optional
+        Folders that have been looked at; those that are looked at now are added.
+
+    Raises
+    ------
+    DamagedFile
+        One is.
+    DataminerError
+        One is, which is a project's folder.
+    """
+    known = set() if known is None else known
+    above = os.path.dirname(path)
+    # most often it is one of many in a folder that has been looked at
+    for folder in [above] if os.path.dirname(above) in known else _folders(path):
+        if folder in known:
+            continue
+        try:
+            mode = os.lstat(folder).st_mode
+        except OSError as error:
+            if error.errno in NOWHERE:
+                return
+            raise
+        if stat.S_ISLNK(mode):
+            raise _is_link(folder)
+        known.add(folder)
+
+
+def _is_link(folder: str) -> DataminerError:
+    top, name = os.path.split(folder)
+    if _stores.get(os.path.dirname(top)) != os.path.basename(top):
+        return DamagedFile(folder, "it is a link, which is not followed")
+    return DataminerError(
+        f"the folder of project {name}, {folder}, is a link, which is not followed",
+        f"move the folder itself there, or all of {top} to where it is, with a link to that",
+    )
+
+
+def look(path: StrPath, known: set[str] | None = None) -> os.stat_result | None:
+    """Look at what is at a path of a store; None if it is absent. A link is looked at itself.
+
+    Raises
+    ------
+    DataminerError
+        As :func:`refuse_links` for a project's folder.
+    """
+    try:
+        refuse_links(path, known)
+        return os.lstat(path)
+    except DamagedFile:
+        return None
+    except OSError as error:
+        if error.errno in NOWHERE:
+            return None
+        raise
+
+
+def is_file(path: StrPath) -> bool:
+    """Tell whether a path of a store is a file itself, and no link to one."""
+    found = look(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def is_folder(path: StrPath) -> bool:
+    """Tell whether a path of a store is a folder itself, and no link to one."""
+    found = look(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def make_way(folder: Path) -> None:
+    """Remove what is in the place of a folder of a store, or of one above it, and is no folder.
+
+    What a link leads to stays.
+
+    Raises
+    ------
+    DataminerError
+        As :func:`refuse_links` for a project's folder.
+    """
+    for place in _folders(folder / "x"):
+        try:
+            mode = os.lstat(place).st_mode
+        except FileNotFoundError:
+            return
+        if stat.S_ISLNK(mode) and not isinstance(error := _is_link(place), DamagedFile):
+            raise error
+        if not stat.S_ISDIR(mode):
+            with suppress(FileNotFoundError, IsADirectoryError):  # another job was quicker
+                os.unlink(place)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, in the place of whatever else is there."""
+    make_way(folder)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def staging_path(final: Path) -> Path:
@@ -51,7 +190,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Path
         A sibling with the same suffix, so that writers that look at it choose the same format.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(f".{uuid.uuid4().hex[:12]}{STAGING_SUFFIX}{path.suffix}")
     try:
         yield partial
@@ -76,10 +215,8 @@ def member(folder: Path, name: str) -> Path:
     Raises
     ------
     DamagedFile
-        The folder is a symbolic link, or the name leads to somewhere else.
+        The name leads to somewhere else.
     """
-    if os.path.islink(folder):
-        raise DamagedFile(folder, "it is a link")
     if not is_plain_name(name):
         raise DamagedFile(folder / name, "its name leads out of its folder")
     return folder / name
@@ -88,14 +225,22 @@ def member(folder: Path, name: str) -> Path:
 def open_file(path: StrPath) -> BinaryIO:
     """Open a file of a store for reading, unbuffered; never what lies elsewhere.
 
-    Others may write to a store: a link in it could lead to what only its reader may see.
-
     Raises
     ------
+    FileNotFoundError
+        There is none, or no such folder.
     DamagedFile
-        It is a link other than those that :func:`lead_to` makes, or no file.
+        It is a link other than those that :func:`lead_to` makes, or no file, or behind a link.
+    DataminerError
+        As :func:`refuse_links` for a project's folder.
     """
-    return _open(led_to(path), path)
+    try:
+        return _open(path, path)
+    except DamagedFile:
+        target = led_to(path)
+        if target == path:
+            raise
+    return _open(target, path)
 
 
 def read_file(path: StrPath) -> bytes:
@@ -105,17 +250,41 @@ def read_file(path: StrPath) -> bytes:
 
 
 def _open(path: StrPath, name: StrPath) -> BinaryIO:
+    refuse_links(path)
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         fd = os.open(path, flags)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise DamagedFile(name, _NO_FILE) from None
+        if error.errno == errno.ENOTDIR:  # so that readers need not know of this one
+            raise FileNotFoundError(errno.ENOENT, error.strerror, error.filename) from None
         raise
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise DamagedFile(name, _NO_FILE)
     return os.fdopen(fd, "rb", buffering=0)
+
+
+def _entries(folder: StrPath) -> list[os.DirEntry[str]]:
+    refuse_links(os.path.join(folder, "x"))
+    with os.scandir(folder) as entries:
+        return list(entries)
+
+
+def names_in(folder: StrPath, kind: Pattern[str] | None = None) -> frozenset[str]:
+    """Return the names in a folder, or those of a kind; none if there is no folder.
+
+    Raises
+    ------
+    DataminerError
+        As :func:`refuse_links` for a project's folder.
+    """
+    try:
+        names = (entry.name for entry in _entries(folder))
+        return frozenset(name for name in names if kind is None or kind.fullmatch(name))
+    except ABSENT:
+        return frozenset()
 
 
 def own_names(folder: StrPath) -> set[str]:
@@ -125,17 +294,17 @@ def own_names(folder: StrPath) -> set[str]:
     ------
     OSError
         There is no such folder, or it cannot be read.
+    DamagedFile
+        It is a link, or behind one.
     """
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if not entry.is_symlink()}
+    return {entry.name for entry in _entries(folder) if not entry.is_symlink()}
 
 
 def sizes_in(folder: StrPath) -> dict[str, int]:
     """Return the size of each file of a folder, by its name; a link is none."""
     try:
-        with os.scandir(folder) as entries:
-            found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
-    except (FileNotFoundError, NotADirectoryError):
+        found = {e.name: e.stat(follow_symlinks=False) for e in _entries(folder)}
+    except ABSENT:
         return {}
     return {name: file.st_size for name, file in found.items() if stat.S_ISREG(file.st_mode)}
 
@@ -170,12 +339,12 @@ def lead_to(target: str, link: Path) -> None:
 def staging_dir(final: Path) -> Iterator[Path]:
     """Yield a fresh folder beside ``final``, removed at the end unless it was published."""
     staging = staging_path(final)
-    staging.mkdir(parents=True)
+    make_folder(final.parent)
+    staging.mkdir()
     try:
         yield staging
     finally:
-        if staging.exists():
-            shutil.rmtree(staging, ignore_errors=True)
+        remove(staging, ignore_errors=True)
 
 
 def publish_dir(staging: Path, final: Path) -> Path | None:
@@ -196,12 +365,13 @@ def publish_dir(staging: Path, final: Path) -> Path | None:
     Returns
     -------
     Path or None
-        What stood there before, left beside it under a name that :func:`remove_partials` knows.
+        What stood there before, a folder or not, left beside it under a name that
+        :func:`remove_partials` knows; a link itself, and not what it leads to.
     """
-    there = final.exists()
+    there = os.path.lexists(final)
     if there and not staging.exists():
         return None
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     aside = staging_path(final) if there else None
     if aside is None:
         os.replace(staging, final)
@@ -225,8 +395,30 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def remove_partials(final: Path) -> None:
     """Delete what attempts at making ``final`` left beside it, and what it replaced."""
-    for partial in final.parent.glob(f".{glob.escape(final.name)}.*{STAGING_SUFFIX}"):
-        shutil.rmtree(partial, ignore_errors=True)
+    remove_staging(final.parent, f".{final.name}.")
+
+
+def remove_staging(folder: Path, start: str) -> None:
+    """Delete what attempts left in a folder, under names that start so."""
+    for name in names_in(folder):
+        if name.startswith(start) and name.endswith(STAGING_SUFFIX):
+            remove(folder / name, ignore_errors=True)
+
+
+def remove(path: Path, *, ignore_errors: bool = False) -> None:
+    """Delete a folder, a file or a link; never what a link leads to."""
+    with suppress(*((OSError,) if ignore_errors else ())):
+        if is_folder(path):
+            shutil.rmtree(path, ignore_errors=ignore_errors)
+        else:
+            remove_file(path)
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file of a store, or a link; never a folder, and nothing that is behind a link."""
+    with suppress(IsADirectoryError, *ABSENT):
+        refuse_links(path)
+        path.unlink()
 
 
 def fsync_tree(folder: Path) -> None:
@@ -293,6 +485,7 @@ def link_or_copy(source: Path, target: Path, *, reflink: bool = False) -> str:
     """
     if reflink and _reflink(source, target):
         return "reflink"
+    refuse_links(source)
     try:
         os.link(source, target)
     except OSError as error:

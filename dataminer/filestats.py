@@ -7,9 +7,10 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from dataminer.errors import DamagedFile
-from dataminer.files import StrPath, open_file
+from dataminer.files import StrPath, look, open_file
 
 _LOOKS_AT_ONCE = 32  # a look at a file on a network file system is mostly waiting
 _TRIED, _QUICK_SECONDS = 32, 0.0001  # a local one answers sooner than threads take turns
@@ -22,9 +23,9 @@ State = tuple[int, int, int] | None
 def times(paths: Sequence[StrPath]) -> list[float | None]:
     """Return when each result was last changed; None if there is none.
 
-    A link is none, and neither is an empty file, as no result is.
+    A link is none, nor is what is behind one, nor an empty file, as no result is.
     """
-    found = _each(paths, _lstat)
+    found = _each(paths, partial(_look, known=set()))
     return [file.st_mtime if file and _is_filled(file) else None for file in found]
 
 
@@ -62,9 +63,9 @@ def _stat(path: StrPath) -> Found:
         return None
 
 
-def _lstat(path: StrPath) -> Found:
+def _look(path: StrPath, known: set[str]) -> Found:
     try:
-        return os.lstat(path)
+        return look(path, known)
     except OSError:
         return None
 

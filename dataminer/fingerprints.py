@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataminer.errors import DamagedFile
-from dataminer.files import fingerprint, open_file
+from dataminer.files import ABSENT, fingerprint, open_file
 from dataminer.stages import VERSIONS
 
 Settings = Mapping[str, Any] | None
@@ -135,7 +134,7 @@ def of_page(page: Path) -> str | None:
             head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
             file.seek(max(file.seek(0, os.SEEK_END) - _END_BYTES, 0))
             whole = file.read().rstrip().endswith(b"</html>")
-    except (FileNotFoundError, DamagedFile):
+    except ABSENT:
         return None
     found = re.search(rf'<meta name="{IN_PAGE}" content="([0-9a-f]+)"', head)
     return found[1] if found and whole else None

@@ -25,6 +25,7 @@ from dataminer.files import (
     StrPath,
     led_to,
     link_or_copy,
+    look,
     member,
     open_file,
     own_names,
@@ -472,9 +473,10 @@ def _archive(folder: StrPath, entry: Mapping[str, Any]) -> Path:
 def _is_whole(folder: StrPath, entry: Mapping[str, Any]) -> bool:
     """Tell by its size whether an archive that a frame table's metadata names is there."""
     try:
-        return bool(os.lstat(_archive(folder, entry)).st_size == entry["bytes"])
-    except (FileNotFoundError, NotADirectoryError, DamagedFile):
+        found = look(_archive(folder, entry))
+    except DamagedFile:
         return False
+    return found is not None and found.st_size == entry["bytes"]
 
 
 def place_columns(places: list[Place]) -> dict[str, pa.Array]:

@@ -14,6 +14,8 @@ from pathlib import Path
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, TransientError, os_error_class
 
 _REFUSED = (errno.EACCES, errno.EPERM)
+_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+_NO_PLACE = "move away what is there in the place of a folder or a file: `ls -ld` on it tells"
 _SHARED = (
     "have its owner share it with a group: g+rwX, setgid folders and umask 002, as docs/stores.md"
     " says under 'A store of several people'"
@@ -66,6 +68,8 @@ def explain(error: OSError) -> DataminerError | None:
         return _refused(path, str(error.strerror))
     if error_class in (ErrorClass.DISK, ErrorClass.DISK_FULL):
         return DataminerError(f"{path}: {error.strerror}", NEXT_STEP[error_class])
+    if error.errno in _IN_THE_WAY:
+        return DataminerError(f"{path}: {error.strerror}", _NO_PLACE)
     return None
 
 

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dataminer.errors import DamagedFile
-from dataminer.files import STAGING_SUFFIX, lead_to, staging_path
+from dataminer.files import (
+    ABSENT,
+    is_file,
+    lead_to,
+    look,
+    make_folder,
+    names_in,
+    remove,
+    remove_file,
+    remove_staging,
+    staging_path,
+)
 from dataminer.frames import FRAMES_FILE, read_meta
 from dataminer.images import ARCHIVE_FILE
 from dataminer.store import Store
@@ -45,26 +54,19 @@ def of_project(store: Store, project: str, video_id: str) -> Path:
 def _meta(folder: Path) -> dict[str, Any]:
     try:
         return read_meta(folder / FRAMES_FILE)
-    except (FileNotFoundError, NotADirectoryError, DamagedFile):
+    except ABSENT:
         return {}
 
 
 def _dated(folder: Path) -> Iterator[tuple[int, str]]:
-    try:
-        names = [name for name in os.listdir(folder) if NAME.fullmatch(name)]
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for name in names:
-        try:
-            yield os.stat(folder / name / FRAMES_FILE).st_mtime_ns, name
-        except (FileNotFoundError, NotADirectoryError):
-            continue
+    for name in names_in(folder, NAME):
+        if found := look(folder / name / FRAMES_FILE):
+            yield found.st_mtime_ns, name
 
 
 def remove_partials(store: Store, video_id: str) -> None:
     """Delete what attempts at frames of a video left, and what they replaced."""
-    for partial in store.frames(video_id).glob(f".*{STAGING_SUFFIX}"):
-        shutil.rmtree(partial, ignore_errors=True)
+    remove_staging(store.frames(video_id), ".")
     with suppress(OSError):  # of frames of other recipes, or not there
         store.frames(video_id).rmdir()
 
@@ -90,7 +92,7 @@ def is_older(store: Store, video_id: str) -> bool:
 
 def older_videos(store: Store) -> list[str]:
     """Return the videos whose frames lie where they did before there were recipes."""
-    names = os.listdir(folder) if (folder := store.frames("x").parent).is_dir() else []
+    names = names_in(store.frames("x").parent)
     videos = {re.sub(r"^\.(.*)\.moving$", r"\1", name) for name in names}
     return sorted(v for v in videos if NAME.fullmatch(v) and is_older(store, v))
 
@@ -119,7 +121,7 @@ def take_over(store: Store, video_id: str) -> None:
         os.rename(folder, moving)
     if not is_file(moving / FRAMES_FILE):
         return
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     for name in os.listdir(moving):
         if (moving / name).is_dir():  # by recipe already, or staging
             os.rename(moving / name, folder / name)
@@ -131,7 +133,7 @@ def take_over(store: Store, video_id: str) -> None:
     if (moving / ARCHIVE_FILE).exists():
         lead_to(f"{recipe.name}/{ARCHIVE_FILE}", folder / ARCHIVE_FILE)
     if recipe.exists():  # made again since
-        shutil.rmtree(moving)
+        remove(moving)
     else:
         os.rename(moving, recipe)
 
@@ -141,13 +143,8 @@ def mend_links(store: Store, video_id: str) -> None:
     for name in (FRAMES_FILE, ARCHIVE_FILE):
         link = store.frames(video_id) / name
         if link.is_symlink() and not link.exists():
-            link.unlink()
+            remove_file(link)
 
 
 def _moving(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.moving")
-
-
-def is_file(path: Path) -> bool:
-    """Tell whether a path is a file itself, and no link to one."""
-    return path.is_file() and not path.is_symlink()

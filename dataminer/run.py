@@ -13,6 +13,7 @@ from pathlib import Path
 from dataminer import batches, commands, planning
 from dataminer.batches import Listed
 from dataminer.config import Config
+from dataminer.files import names_in
 from dataminer.planning import UPTO, Plan
 from dataminer.stages.looking import Looking
 from dataminer.store import Store
@@ -20,7 +21,6 @@ from dataminer.sync import configfiles
 from dataminer.sync.claims import owner_name
 from dataminer.sync.discard import VIDEO_ID
 from dataminer.sync.meeting import Step, require
-from dataminer.sync.truth import names_in
 
 RUNS = Path(".snakemake", "dataminer")
 """Beside Snakemake's own notes: what the jobs of each run leave to say that they are done."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataminer.files import is_folder, look, names_in, own
+
 INFO_FILE = "info.json"
 ANNOTATIONS_FILE = "annotations.json"
 DATA_FILE = "data.yaml"  # YOLO's
@@ -22,6 +24,9 @@ class Store:
     """
 
     root: Path
+
+    def __post_init__(self) -> None:
+        own(self.root, projects=self.project("x").parent.name)
 
     def video(self, video_id: str) -> Path:
         """Return the folder of the downloaded file and its ``info.json``."""
@@ -50,12 +55,13 @@ class Store:
     def of_models(self) -> list[Path]:
         """Return the folders of what models saw in frames, one a model, that are there."""
         kinds = ("embeddings", "content")
-        return sorted(path for kind in kinds for path in self.root.glob(f"{kind}/*/"))
+        tops = (self.root / kind for kind in kinds)
+        return sorted(top / name for top in tops for name in names_in(top) if is_folder(top / name))
 
     def seen(self, video_id: str) -> list[Path]:
         """Return where what models saw in a video's frames is: folders, and files of older runs."""
         found = (folder / name for folder in self.of_models() for name in _seen(video_id))
-        return [path for path in found if path.exists()]
+        return [path for path in found if look(path)]
 
     def project(self, project: str) -> Path:
         """Return the folder of a project."""
@@ -80,6 +86,11 @@ class Store:
     def report(self, project: str) -> Path:
         """Return the folder of a project's pictures and tables for people."""
         return self.project(project) / "report"
+
+    def outputs(self, project: str) -> tuple[Path, ...]:
+        """Return the folders of a project's outputs that Snakemake knows."""
+        folders = (self.dedup, self.detect_shards, self.detect, self.report)
+        return tuple(folder(project) for folder in folders)
 
 
 def _seen(video_id: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg2
 
-from dataminer.errors import DamagedFile, DataminerError, ErrorClass, kind_of
+from dataminer.errors import DataminerError, ErrorClass, kind_of
 from dataminer.files import read_file
 from dataminer.monitor import web_page
 from dataminer.monitor.live import View, Watch, next_view
@@ -114,7 +114,7 @@ class Site:
             return None
         try:
             data = read_file(self._store.report(name) / REPORT_FILE)
-        except (FileNotFoundError, DamagedFile):
+        except (FileNotFoundError, DataminerError):
             return None
         return _HTML, data, f"{policy()}; {_UNFRAMED}"
 

@@ -14,7 +14,8 @@ from psycopg2.extras import RealDictCursor
 from dataminer import recipes
 from dataminer.batches import logs_of
 from dataminer.db.connection import reading
-from dataminer.errors import DamagedFile, DataminerError, ErrorClass, advice, kind_of, runnable
+from dataminer.errors import DataminerError, ErrorClass, advice, kind_of, runnable
+from dataminer.files import ABSENT, is_file
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.monitor.console import console_of
 from dataminer.monitor.status import as_json, told_until, unbroken
@@ -229,7 +230,7 @@ def _files(video_id: str, store: Store) -> dict[str, Any]:
     folder = store.video(video_id)
     info = results.read_info(folder) or {}
     media = results.video_file(folder, info)
-    there = "video" in info and recipes.is_file(media)
+    there = "video" in info and is_file(media)
     return {
         "video": str(media) if there else None,
         "video_bytes": media.stat().st_size if there else None,
@@ -245,7 +246,7 @@ def _count(folder: Path, video_id: str | None = None) -> int | None:
     """Count the frames that a folder's table names, of one video or of all."""
     try:
         table = read_table(folder / FRAMES_FILE, ["video_id"], schema=FRAMES_SCHEMA)
-    except (FileNotFoundError, NotADirectoryError, DamagedFile):
+    except ABSENT:
         return None
     names = table["video_id"].to_pylist()
     return len(names) if video_id is None else names.count(video_id)

@@ -9,6 +9,7 @@ from typing import Any
 from dataminer import fingerprints
 from dataminer.config import Config
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus
+from dataminer.files import is_file
 from dataminer.images import seem_whole
 from dataminer.planning.marks import Marks, changes
 from dataminer.planning.rows import Project, Rows
@@ -195,7 +196,7 @@ class Datasets:
         if detect.state is State.DUE:
             yield Verdict(State.DUE, "after detect")
         page = self._store.report(project) / "index.html"
-        if not page.exists():
+        if not is_file(page):
             yield Verdict(State.DUE, NEW)
         annotated = self._annotated[project]
         expected = fingerprints.of_report(result_settings(self._config), annotated)

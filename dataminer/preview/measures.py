@@ -16,6 +16,7 @@ from dataminer import commands, recipes
 from dataminer.config.models import FilterConfig
 from dataminer.errors import DamagedFile, DataminerError, ErrorClass, PermanentError
 from dataminer.export.contact_sheet import spread
+from dataminer.files import is_file, names_in
 from dataminer.frames import FRAMES_FILE
 from dataminer.stages.filter import THRESHOLDS, first_failed, load_frames
 from dataminer.stages.looks import SCORES_FILE, read_scores
@@ -204,7 +205,7 @@ def _filtered_videos(store: Store, project: str) -> list[str]:
             f"there is no project {project} under {store.root}",
             "`dataminer status` lists the projects; `--config FILE` names another store",
         )
-    every = [entry.parent.name for entry in folder.glob(f"*/{FRAMES_FILE}")]
+    every = [name for name in names_in(folder) if is_file(folder / name / FRAMES_FILE)]
     if not every:
         raise DataminerError(
             f"project {project} has no filtered videos yet",

@@ -18,6 +18,7 @@ from dataminer import recipes
 from dataminer.config.models import FilterConfig
 from dataminer.errors import DamagedFile
 from dataminer.export.contact_sheet import spread
+from dataminer.files import ABSENT
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table
 from dataminer.stages.filter import METRICS, THRESHOLDS, first_failed
 from dataminer.stages.looks import SCORES_FILE, read_scores
@@ -278,7 +279,7 @@ class Lookup:
         try:
             columns = ["frame_index", "file_name", "pts_time"]
             table = read_table(path, columns, schema=FRAMES_SCHEMA)
-        except (FileNotFoundError, DamagedFile):
+        except ABSENT:
             return {}
         rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
         return {index: (name, time) for index, name, time in rows}

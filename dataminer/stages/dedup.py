@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dataminer.config.models import DedupConfig
 from dataminer.embeddings import read_embeddings
 from dataminer.errors import ErrorClass, PermanentError
+from dataminer.files import is_file
 from dataminer.frames import (
     CLUSTERS_FILE,
     CLUSTERS_SCHEMA,
@@ -84,7 +85,7 @@ class Embedded:
     @classmethod
     def of(cls, files: Mapping[str, Path]) -> Embedded:
         """Take the model from the first file that is there; the filter saw that all are of it."""
-        there = (path for path in files.values() if path.exists())
+        there = filter(is_file, files.values())
         models = (str(read_meta(path).get("model")) for path in there)
         return cls(files, next(models, ""))
 

@@ -65,7 +65,7 @@ def read_clusters(
             say("the settings or the method have changed: all frames are judged anew")
             return nothing
         return read_table(path, schema=CLUSTERS_SCHEMA)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return nothing
     except DamagedFile as error:
         say(f"{error.message}: all frames are judged anew")

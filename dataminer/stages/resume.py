@@ -20,8 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dataminer import documents
-from dataminer.errors import DamagedFile
-from dataminer.files import RESUME_SUFFIX, copy_file
+from dataminer.files import ABSENT, RESUME_SUFFIX, copy_file
 
 PART = ".part"  # what yt-dlp appends to the name of a file that is not whole
 _STATE = ".state.json"
@@ -159,7 +158,7 @@ class Kept:
     def _state(self) -> dict[str, str | int | None]:
         try:
             return documents.read_state(self.folder / _STATE)
-        except (FileNotFoundError, DamagedFile):
+        except ABSENT:
             return {}
 
 

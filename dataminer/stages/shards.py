@@ -19,9 +19,17 @@ from typing import Any
 
 from dataminer.config.models import DetectConfig
 from dataminer.documents import read_shard
-from dataminer.errors import DamagedFile, ErrorClass, InputChanged, PermanentError
+from dataminer.errors import ErrorClass, InputChanged, PermanentError
 from dataminer.export.coco import Box, LabelledImage
-from dataminer.files import STAGING_SUFFIX, atomic_write, fingerprint
+from dataminer.files import (
+    ABSENT,
+    STAGING_SUFFIX,
+    atomic_write,
+    fingerprint,
+    look,
+    names_in,
+    remove_file,
+)
 from dataminer.filestats import State, states
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.images import TOGETHER_PIXELS, FrameReader, missing
@@ -201,12 +209,13 @@ def read(plan: Plan, shard: Shard) -> Found | None:
     """Return what a shard's file says; None where it is absent or not whole."""
     path = plan.folder / f"{shard.key}.json"
     try:
-        if path.stat().st_mtime < plan.forced_since:
+        made = look(path)
+        if made is None or made.st_mtime < plan.forced_since:
             return None
         said = read_shard(path)
         boxes = {name: tuple(Box(*row) for row in rows) for name, rows in said["boxes"].items()}
         found = Found(said["names"], boxes)
-    except (FileNotFoundError, DamagedFile):
+    except ABSENT:
         return None
     categories = {box.category for of_frame in boxes.values() for box in of_frame}
     if not categories <= {*range(len(found.names))}:
@@ -217,11 +226,9 @@ def read(plan: Plan, shard: Shard) -> Found | None:
 def prune(plan: Plan) -> None:
     """Delete the shards of other frames or settings, and what killed jobs left half-written."""
     kept = {f"{shard.key}.json" for shard in plan.shards}
-    if plan.folder.is_dir():
-        for path in plan.folder.iterdir():
-            other = path.suffix == ".json" and path.name not in kept
-            if other or STAGING_SUFFIX in path.name:
-                path.unlink(missing_ok=True)
+    for name in names_in(plan.folder):
+        if (name.endswith(".json") and name not in kept) or STAGING_SUFFIX in name:
+            remove_file(plan.folder / name)
 
 
 def _write(path: Path, names: Sequence[str], boxes: Mapping[str, Iterable[Box]]) -> None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataminer.errors import DamagedFile
-from dataminer.files import fingerprint
+from dataminer.files import ABSENT, fingerprint, make_folder
 from dataminer.frames import FRAMES_FILE, read_meta
 from dataminer.stages import VERSIONS
 
@@ -45,7 +44,7 @@ class Todo:
         mark = self.mark(stage, version, model)
         older = self.out.parent.with_suffix(self.out.suffix)
         if not self.out.exists() and read_mark(older) == mark:
-            self.out.parent.mkdir(exist_ok=True)
+            make_folder(self.out.parent)
             older.replace(self.out)
         if read_mark(self.out) != mark:
             return True
@@ -97,5 +96,5 @@ def changed(path: Path) -> float | None:
 def _meta(path: Path) -> dict[str, Any] | None:
     try:
         return read_meta(path)
-    except (FileNotFoundError, NotADirectoryError, DamagedFile):
+    except ABSENT:
         return None

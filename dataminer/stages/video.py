@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from dataminer.errors import ErrorClass, PermanentError, TransientError, os_error_class
+from dataminer.files import NOWHERE
 from dataminer.stages.memory import within_memory
 
 _T = TypeVar("_T")
@@ -36,7 +37,6 @@ _PLAYLISTS = {
     *("hls", "dash", "concat", "imf", "sdp", "rtsp", "webm_dash_manifest", "vobsub", "image2"),
     *("avisynth", "vapoursynth", "lavfi"),
 }
-_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _PROBE_PACKETS = 64  # how far to look for a first frame to learn the orientation from
 _MOST_REORDERED = 16  # ITU-T H.264, E.2.1: max_num_reorder_frames
 # libav reads on until it knows each stream's format, here the pixels' that it never decodes: 5 s
@@ -360,7 +360,7 @@ def _check_readable(path: Path) -> None:
     except IsADirectoryError:
         raise PermanentError(f"{path} is a folder, not a video", ErrorClass.NO_VIDEO) from None
     except OSError as error:
-        if error.errno in _GONE:
+        if error.errno in NOWHERE:
             raise PermanentError(f"{path} is not there", ErrorClass.MISSING_SOURCE) from error
         message = f"{path} cannot be read: {error.strerror}"
         raise TransientError(message, os_error_class(error)) from error

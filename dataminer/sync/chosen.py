@@ -10,6 +10,7 @@ from dataminer import fingerprints, recipes
 from dataminer.config import Config
 from dataminer.db.connection import transaction
 from dataminer.db.enums import VideoStatus
+from dataminer.files import remove_file
 from dataminer.frames import FRAMES_FILE
 from dataminer.images import seem_whole
 from dataminer.stages import made_with
@@ -103,7 +104,7 @@ def lose(video_id: str, folder: Path) -> None:
     def work(connection: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute(statements.HOLD_VIDEO, {"video_id": video_id})
-        (folder / FRAMES_FILE).unlink(missing_ok=True)
+        remove_file(folder / FRAMES_FILE)
 
     transaction(work, patience=PATIENCE, name="filter")
 
@@ -116,7 +117,7 @@ def lose_filtered(project_id: int, video_id: str, folder: Path) -> None:
             values = {"project_id": project_id, "video_id": video_id}
             cursor.execute(statements.HOLD_MEMBER, values)
         if results.read_frames_meta(folder) is None:
-            (folder / FRAMES_FILE).unlink(missing_ok=True)
+            remove_file(folder / FRAMES_FILE)
 
     transaction(work, patience=PATIENCE, name="dedup")
 

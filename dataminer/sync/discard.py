@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from dataminer.errors import DataminerError
-from dataminer.files import staging_path
-from dataminer.store import Store
+from dataminer.files import look, remove, staging_path
 
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PROJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -65,23 +63,6 @@ def _walk(path: Path) -> Iterator[os.stat_result]:
         return
 
 
-def refuse_outside(store: Store, paths: Iterable[Path]) -> None:
-    """Make sure that paths lie in the store, links on the way followed.
-
-    Raises
-    ------
-    DataminerError
-        When one does not; nothing has been deleted then.
-    """
-    root = store.root.resolve()
-    for path in paths:
-        if not path.parent.resolve().is_relative_to(root) or path.parent.resolve() == root:
-            raise DataminerError(
-                f"{path} lies outside of the store {root}: a folder above it is a link",
-                "delete it by hand",
-            )
-
-
 @contextmanager
 def set_aside(paths: Iterable[Path]) -> Iterator[None]:
     """Move paths out of the way for the block; delete them after it, or put them back.
@@ -91,7 +72,7 @@ def set_aside(paths: Iterable[Path]) -> Iterator[None]:
     moved: list[tuple[Path, Path]] = []
     try:
         for path in paths:
-            if os.path.lexists(path):
+            if look(path):
                 aside = staging_path(path)
                 os.rename(path, aside)
                 moved.append((path, aside))
@@ -102,11 +83,3 @@ def set_aside(paths: Iterable[Path]) -> Iterator[None]:
         raise
     for _, aside in moved:
         remove(aside)
-
-
-def remove(path: Path) -> None:
-    """Delete a folder, a file or a link; never what a link leads to."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-    else:
-        shutil.rmtree(path)

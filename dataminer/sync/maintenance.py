@@ -15,6 +15,7 @@ from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectStatus
 from dataminer.errors import DataminerError
+from dataminer.files import is_folder, names_in
 from dataminer.frames import CLUSTERS_FILE
 from dataminer.store import Store
 from dataminer.sync import claims, mend, projects, rows, stages
@@ -24,7 +25,6 @@ from dataminer.sync.discard import (
     VIDEO_ID,
     checked,
     measure,
-    refuse_outside,
     set_aside,
 )
 from dataminer.sync.retry import Choice
@@ -290,7 +290,6 @@ def carry_out(deletion: Deletion, settings: MonitorConfig) -> None:
         When a claim on one of the rows is live, or the rows have changed since; nothing was
         deleted then.
     """
-    refuse_outside(deletion.store, deletion.folders)
     values: dict[str, Any] = {
         "projects": list(deletion.projects),
         "members": list(deletion.members),
@@ -368,9 +367,8 @@ def force(store: Store, project: str, stage: str, *, rebuild: bool = False) -> N
     remove = tuple(
         file
         for path in outputs_of(store, project, stage, rebuild=rebuild)
-        for file in (sorted(path.iterdir()) if path.is_dir() else [path])
+        for file in ([path / n for n in sorted(names_in(path))] if is_folder(path) else [path])
     )
-    refuse_outside(store, remove)
     key = {"project_id": projects.id_of(project)}
     row = rows.load([project]).projects[project]
     ready, columns = Files.before(stage)

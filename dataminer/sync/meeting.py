@@ -20,11 +20,10 @@ from dataminer import commands
 from dataminer.db import embedded, tables
 from dataminer.db.connection import database_url, no_database, reading
 from dataminer.errors import DamagedFile, DatabaseError, DataminerError
-from dataminer.files import read_file
+from dataminer.files import names_in, read_file
 from dataminer.permissions import explain
 from dataminer.store import Store
 from dataminer.sync.discard import VIDEO_ID
-from dataminer.sync.truth import names_in
 
 _EMBEDDED = "in "  # what names the embedded database begins with
 STORE_FILE = "store.json"

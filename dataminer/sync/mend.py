@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from psycopg2.extensions import connection as Connection
 
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
+from dataminer.files import remove_file
 from dataminer.sync import claims
 from dataminer.sync.stages import Stage
 from dataminer.sync.truth import Verdict, read
@@ -133,16 +133,10 @@ def put_back(
                 query = claims.compose(cursor, text, stage, key, columns)
                 cursor.execute(query, {**key, **bound, "status": verdict.status})
             for path in verdict.remove:
-                remove_output(path)
+                remove_file(path)
         return True
 
     return transaction(work, name="sync")
-
-
-def remove_output(path: Path) -> None:
-    """Remove a declared output, so that Snakemake makes it again; a folder is left alone."""
-    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
-        path.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

@@ -16,13 +16,13 @@ from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectVideoStatus
 from dataminer.errors import DataminerError
-from dataminer.files import RESUME_SUFFIX, STAGING_SUFFIX
+from dataminer.files import RESUME_SUFFIX, STAGING_SUFFIX, look, names_in
 from dataminer.store import Store
 from dataminer.sync import rows, stages
-from dataminer.sync.discard import PROJECT_NAME, VIDEO_ID, refuse_outside, set_aside
+from dataminer.sync.discard import PROJECT_NAME, VIDEO_ID, set_aside
 from dataminer.sync.maintenance import Deletion, carry_out, of_videos
 from dataminer.sync.rows import Tables
-from dataminer.sync.truth import Files, names_in
+from dataminer.sync.truth import Files, existing
 
 # ---- statements: values bound ------------------------------------------------------------------
 
@@ -120,7 +120,6 @@ def delete_files(orphans: Orphans) -> list[Path]:
     wanted = {*orphans.folders, *orphans.partials, *orphans.unused}
     every = (*again.folders, *again.partials, *again.unused)
     gone = [path for path in every if path in wanted]
-    refuse_outside(orphans.store, gone)
     for path in gone:
         with set_aside([path]):
             pass
@@ -134,7 +133,7 @@ def delete_files(orphans: Orphans) -> list[Path]:
 def deletion_of_rows(orphans: Orphans, *, files: bool) -> Deletion:
     """Plan the deletion of the videos that belong to no project."""
     store = orphans.store
-    there = tuple(path for path in of_videos(store, orphans.videos) if os.path.lexists(path))
+    there = existing(*of_videos(store, orphans.videos))
     return Deletion(
         "videos of no project", store, videos=orphans.videos, folders=there if files else ()
     )
@@ -216,9 +215,7 @@ def _entries(store: Store) -> Iterator[_Entry]:
         yield from _of(store.project(project), None, "stage", project)
         for folder in (store.report(project), store.detect_shards(project)):
             yield from _staged(folder, "stage", "", project)
-        filtered = store.filtered(project, "x").parent
-        if not filtered.is_symlink():
-            yield from _of(filtered, VIDEO_ID, "filtered", project)
+        yield from _of(store.filtered(project, "x").parent, VIDEO_ID, "filtered", project)
 
 
 def _of(
@@ -234,9 +231,8 @@ def _of(
 
 def _staged(folder: Path, kind: str, name: str, project: str = "") -> Iterator[_Entry]:
     """Yield what is left of files that were written into a folder that stays."""
-    if not folder.is_symlink():
-        for entry in _of(folder, None, kind, project):
-            yield replace(entry, name=name)
+    for entry in _of(folder, None, kind, project):
+        yield replace(entry, name=name)
 
 
 def _age(path: Path) -> float:
@@ -263,7 +259,7 @@ def _unused_frames(store: Store, tables: Tables, video_id: str) -> Iterator[Path
     for recipe in sorted(unused):
         yield store.recipe(video_id, recipe)
         seen = (model / video_id / f"{recipe}{_TABLE}" for model in store.of_models())
-        yield from (path for path in seen if path.exists())
+        yield from (path for path in seen if look(path))
 
 
 def _name_newest(store: Store, video_id: str, gone: str) -> None:

@@ -15,7 +15,7 @@ from psycopg2.extensions import connection as Connection
 from dataminer.db import schema
 from dataminer.db.connection import transaction
 from dataminer.errors import DataminerError
-from dataminer.files import atomic_write
+from dataminer.files import atomic_write, names_in
 from dataminer.permissions import explain
 from dataminer.store import Store
 from dataminer.sync.claims import is_dead
@@ -35,7 +35,6 @@ from dataminer.sync.meeting import (
     require,
     workdirs,
 )
-from dataminer.sync.truth import names_in
 
 _MOST_TOKENS = 100  # earlier ones that are known
 _MOST_UNDONE = 20

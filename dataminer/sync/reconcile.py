@@ -12,6 +12,7 @@ from dataminer import commands
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, SourceType, VideoStatus
+from dataminer.files import names_in
 from dataminer.store import Store
 from dataminer.sync import mend, results, rows, stages
 from dataminer.sync import projects as project_rows
@@ -19,7 +20,7 @@ from dataminer.sync.discard import PROJECT_NAME, VIDEO_ID
 from dataminer.sync.mend import Step
 from dataminer.sync.rows import MemberRow, ProjectRow, Row, Tables, VideoRow
 from dataminer.sync.stages import Stage
-from dataminer.sync.truth import Files, Unreadable, Verdict, names_in, read
+from dataminer.sync.truth import Files, Unreadable, Verdict, read
 from dataminer.urls import SourceUrl
 
 # ---- statements: values bound ------------------------------------------------------------------

@@ -14,7 +14,16 @@ from dataminer import documents, recipes
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import DamagedFile, DataminerError, ErrorClass, FailedBefore
 from dataminer.export.yolo import data_yaml, label_size
-from dataminer.files import StrPath, atomic_write, open_file, own_names, read_file, sizes_in
+from dataminer.files import (
+    ABSENT,
+    StrPath,
+    atomic_write,
+    look,
+    open_file,
+    own_names,
+    read_file,
+    sizes_in,
+)
 from dataminer.frames import (
     CLUSTERS_FILE,
     FRAMES_FILE,
@@ -32,14 +41,13 @@ Meta = dict[str, Any]
 _JPEG_END = b"\xff\xd9"
 _HEAD = 2**20  # bytes within which annotations say what they are
 _END = 64  # bytes of a file's end that are looked at
-_NOTHING = (FileNotFoundError, NotADirectoryError, DamagedFile)
 
 
 def read_info(folder: StrPath) -> Meta | None:
     """Return the contents of a video's ``info.json``; None if there is none, or it is damaged."""
     try:
         return documents.read_info(os.path.join(folder, INFO_FILE))
-    except _NOTHING:
+    except ABSENT:
         return None
 
 
@@ -52,7 +60,7 @@ def read_frames_meta(folder: StrPath) -> Meta | None:
     """Return what is known about a folder's frame table; None if it is absent or damaged."""
     try:
         return read_meta(os.path.join(folder, FRAMES_FILE))
-    except _NOTHING:
+    except ABSENT:
         return None
 
 
@@ -67,11 +75,8 @@ def of_info(folder: Path, info: Meta) -> Outcome | None:
     if "failure" in info:
         return _failed(VideoStatus.FAILED, info, _downloaded_with(info))
     video = video_file(folder, info)
-    try:
-        found = os.lstat(video)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if not stat.S_ISREG(found.st_mode) or found.st_size != info.get("size_bytes"):
+    found = look(video)
+    if not found or not stat.S_ISREG(found.st_mode) or found.st_size != info.get("size_bytes"):
         return None
     columns = {
         "video_path": video,
@@ -206,7 +211,7 @@ def has_clusters(folder: Path, unique: Meta) -> bool:
     """
     try:
         clusters = read_meta(folder / CLUSTERS_FILE)
-    except _NOTHING:
+    except ABSENT:
         return False
     return bool(clusters.get("fingerprint") == unique.get("fingerprint"))
 
@@ -244,7 +249,7 @@ def read_annotations_info(folder: Path) -> Meta:
         with open_file(folder / ANNOTATIONS_FILE) as file:
             line = str(file.read(_HEAD).split(b"\n", 2)[1], "utf-8")
         info = json.loads(f"{{{line.rstrip().rstrip(',')}}}")["info"]
-    except (*_NOTHING, ValueError, LookupError, RecursionError):
+    except (*ABSENT, ValueError, LookupError, RecursionError):
         return {}
     return info if isinstance(info, dict) else {}
 
@@ -254,7 +259,7 @@ def read_detect(folder: Path) -> Outcome | None:
     try:
         coco = documents.read_annotations(folder / ANNOTATIONS_FILE)
         classes = read_file(folder / DATA_FILE).decode("utf-8", "replace")
-    except _NOTHING:
+    except ABSENT:
         return None
     names = {image["file_name"] for image in coco["images"]}
     if classes != data_yaml([str(entry["name"]) for entry in coco["categories"]]):
@@ -387,7 +392,7 @@ def _reader(folder: Path) -> FrameReader | None:
     reader = FrameReader(folder)
     try:
         _ = reader.meta, reader.names
-    except _NOTHING:
+    except ABSENT:
         return None
     return reader
 

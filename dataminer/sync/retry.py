@@ -13,6 +13,7 @@ from psycopg2.extras import RealDictCursor
 from dataminer import recipes
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
+from dataminer.files import look, remove_file
 from dataminer.frames import FRAMES_FILE
 from dataminer.store import ANNOTATIONS_FILE, INFO_FILE, Store
 from dataminer.sync import projects as project_rows
@@ -264,7 +265,7 @@ def _page(
         moving = [plan for plan in plans if not plan.held_by]
         if not dry_run:
             for path in {path for row in retried for path in row.removed}:
-                path.unlink(missing_ok=True)
+                remove_file(path)
             _reset(cursor, moving)
         cursor.execute(_PROJECTS_OF, {"videos": [plan.video["video_id"] for plan in moving]})
         affected = {row["project_id"] for row in cursor.fetchall()}
@@ -342,7 +343,7 @@ class _Plan:
 
     def _video_files(self) -> Iterator[Path]:
         info = self.store.video(self.video["video_id"]) / INFO_FILE
-        if self.video["status"] == VideoStatus.FAILED and not self.reusable and info.exists():
+        if self.video["status"] == VideoStatus.FAILED and not self.reusable and look(info):
             yield info
         video_id = self.video["video_id"]
         for recipe in recipes.of_video(self.store, video_id):
@@ -358,7 +359,7 @@ class _Plan:
                 self.store.dedup(project) / FRAMES_FILE,
                 self.store.detect(project) / ANNOTATIONS_FILE,
             )
-            yield from (path for path in spine if path.exists())
+            yield from (path for path in spine if look(path))
 
 
 def _pair_becomes(pair: Row) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from dataminer.config import MonitorConfig
 from dataminer.db import schema
+from dataminer.files import make_way
 from dataminer.store import Store
 from dataminer.sync import pairing
 from dataminer.sync import projects as project_rows
@@ -15,15 +16,15 @@ from dataminer.sync.recover import recover_stale
 from dataminer.text import tell
 
 
-def bring_up_to_date(projects: Iterable[str], settings: MonitorConfig, store: Store) -> None:
+def bring_up_to_date(projects: Collection[str], settings: MonitorConfig, store: Store) -> None:
     """Give back what dead jobs held, and recount; say on stderr what was mended.
 
     Tables of an older version are brought up to date first, and the database follows a store that
-    has moved.
+    has moved. What lies in the place of a project's folder and is none is removed.
 
     Parameters
     ----------
-    projects : iterable of str
+    projects : collection of str
         The projects of the run.
     settings : MonitorConfig
         When a claim is stale.
@@ -39,4 +40,6 @@ def bring_up_to_date(projects: Iterable[str], settings: MonitorConfig, store: St
     for line in (pairing.settle(store), *settle_ended(settings), *recover_stale(settings)):
         if line:
             tell(f"dataminer: {line}", sys.stderr)
+    for folder in (folder for project in projects for folder in store.outputs(project)):
+        make_way(folder)  # before Snakemake makes them, and removes old outputs in them
     project_rows.refresh_named(projects)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,11 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 from dataminer import fingerprints, recipes
 from dataminer.config.models import ExtractConfig, FilterConfig, Section
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
-from dataminer.errors import DamagedFile, ErrorClass, TransientError
-from dataminer.files import read_file, sizes_in
+from dataminer.errors import ErrorClass, TransientError
+from dataminer.files import ABSENT, is_file, look, names_in, read_file, sizes_in
 from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE, read_meta
 from dataminer.images import FrameReader
-from dataminer.recipes import is_file
 from dataminer.store import ANNOTATIONS_FILE, DATA_FILE, INFO_FILE, Store
 from dataminer.sync import results
 from dataminer.sync.work import Outcome
@@ -265,29 +262,17 @@ def read(reader: Callable[[Path], _Read | None], folder: Path) -> _Read | None:
     """
     try:
         return reader(folder)
+    except ABSENT:
+        return None
     except OSError as error:
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            return None
         raise Unreadable(
             f"{folder} cannot be read: {error.strerror}", ErrorClass.PERMISSION
         ) from error
-    except DamagedFile:
-        return None
-
-
-def names_in(folder: Path, kind: re.Pattern[str] | None = None) -> frozenset[str]:
-    """Return the names in a folder, or those of a kind; none where there is no folder."""
-    try:
-        with os.scandir(folder) as entries:
-            names = (entry.name for entry in entries)
-            return frozenset(name for name in names if kind is None or kind.fullmatch(name))
-    except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
 
 
 def existing(*paths: Path) -> tuple[Path, ...]:
-    """Return those of the paths that lead to something."""
-    return tuple(path for path in paths if os.path.lexists(path))
+    """Return those of the paths at which there is something."""
+    return tuple(path for path in paths if look(path))
 
 
 def _video_status(
@@ -307,23 +292,14 @@ def _video_status(
 
 def _there(path: Path) -> bool:
     """Tell whether a file is there; a link is none, and neither is what is empty."""
-    try:
-        found = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise Unreadable(
-            f"{path} cannot be read: {error.strerror}", ErrorClass.PERMISSION
-        ) from error
-    return stat.S_ISREG(found.st_mode) and found.st_size > 0
+    found = read(look, path)
+    return found is not None and stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
 def _is_newer(output: Path, source: Path) -> bool:
     """Tell whether an output was made after its source; a source that is gone is no obstacle."""
-    try:
-        return output.stat().st_mtime_ns >= source.stat().st_mtime_ns
-    except FileNotFoundError:
-        return output.exists()
+    made, changed = look(output), look(source)
+    return made is not None and (changed is None or made.st_mtime_ns >= changed.st_mtime_ns)
 
 
 def _marked(folder: Path, settings: type[Section], made: Callable[..., str]) -> bool:
@@ -342,7 +318,7 @@ def _has_images(folder: Path, dedup: Path) -> bool:
     try:
         with FrameReader(dedup) as reader:
             return all(size in (None, found.get(name)) for name, size in reader.sizes.items())
-    except (FileNotFoundError, NotADirectoryError, DamagedFile):
+    except ABSENT:
         return True  # dedup comes first
 
 

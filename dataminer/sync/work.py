@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -27,7 +26,7 @@ from dataminer.errors import (
     kind_of,
     os_error_class,
 )
-from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
+from dataminer.files import fsync_tree, publish_dir, remove, remove_partials, staging_dir
 from dataminer.permissions import explain, named
 from dataminer.sync import claims, dead_jobs
 from dataminer.sync.claims import Claim, LeaseLost
@@ -464,9 +463,9 @@ def _make_in(work: Work, staging: Path) -> None:
         raise
 
 
-def _remove(folders: Iterable[Path | None]) -> None:
-    for folder in filter(None, folders):
-        shutil.rmtree(folder, ignore_errors=True)
+def _remove(replaced: Iterable[Path | None]) -> None:
+    for path in filter(None, replaced):
+        remove(path, ignore_errors=True)
 
 
 def _placed(outcome: Outcome, staging: Path, final: Path) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -124,6 +125,26 @@ class Finished:
             new.symlink_to(self.outside)
         new.replace(file)
 
+    def damage_folder(self, folder: Path, damage: str) -> None:
+        """Replace a folder by something else."""
+        elsewhere = self.outside / folder.relative_to(self.store)
+        if damage == "a link to a copy":
+            shutil.copytree(folder, elsewhere, symlinks=True)
+        shutil.rmtree(folder)
+        if damage == "a file":
+            folder.write_bytes(b"no folder")
+        else:
+            folder.symlink_to(folder if damage == "a loop" else elsewhere)
+
+    def lies_outside(self) -> dict[str, bytes | None]:
+        """Return what is in the copies of folders; have its files say if they are read."""
+        found = sorted(self.outside.rglob("*"))
+        files = [path for path in found if path.is_file()]
+        held = {str(path): path.read_bytes() if path in files else None for path in found}
+        for path in files:
+            os.utime(path, ns=(OLD, 10**18))
+        return held
+
     def command(self, name: str) -> None:
         """Run a command: it ends well, or with one sentence that has a next step."""
         words = COMMANDS[name].replace("VIDEO", self.files[KINDS[0]].parent.name).split()
@@ -181,6 +202,77 @@ def test_all_files_damaged(finished: Finished, damage: str) -> None:
         finished.command(command)
     assert finished.site.dataminer_here("sync", "--deep").returncode == 0
     finished.is_whole_after_the_next_run()
+
+
+FOLDERS = (
+    ("videos/*", "frames/*", "projects/*/filtered", "projects/*/dedup", "projects/*/detect"),
+    (
+        "videos/*",
+        "frames/*/*",
+        "projects/*/filtered/*",
+        "projects/*/detect/images",
+        "projects/*/detect/labels",
+        "projects/*/report",
+    ),
+)
+IN_A_FOLDERS_PLACE = ("a link to a copy", "a dangling link", "a loop", "a file")
+
+
+@pytest.mark.parametrize("damage", IN_A_FOLDERS_PLACE)
+@pytest.mark.parametrize("inner", [False, True], ids=["outer", "inner"])
+def test_a_folder_that_is_none_is_as_one_that_is_not_there(
+    finished: Finished, inner: bool, damage: str
+) -> None:
+    finished.outside.mkdir()
+    for pattern in FOLDERS[inner]:
+        finished.damage_folder(finished._first(pattern), damage)
+    outside = finished.lies_outside()
+    for command in list(COMMANDS)[
+        IN_A_FOLDERS_PLACE.index(damage) :: 4
+    ]:  # in turns, as all take a minute
+        finished.command(command)
+    if inner:
+        assert finished.site.dataminer_here("sync", "--deep").returncode == 0
+    mine(finished.site)
+    assert all(path.stat().st_atime_ns == OLD for path in finished.outside.rglob("*.*"))
+    assert finished.lies_outside() == outside
+    shutil.rmtree(finished.outside)
+    finished.is_whole_after_the_next_run()
+
+
+def test_a_project_that_is_a_link_is_named_and_stays(finished: Finished) -> None:
+    project = finished.store / "projects" / PROJECT
+    finished.outside.mkdir()
+    project.rename(finished.outside / PROJECT)
+    project.symlink_to(finished.outside / PROJECT)
+    outside = finished.lies_outside()
+    for command in COMMANDS:
+        finished.command(command)
+    with pytest.raises(DataminerError, match=f"{PROJECT}, is a link.* Next: move"):
+        mine(finished.site)
+    assert all(path.stat().st_atime_ns == OLD for path in finished.outside.rglob("*.*"))
+    assert finished.lies_outside() == outside
+    project.unlink()
+    (finished.outside / PROJECT).rename(project)
+    finished.outside.rmdir()
+    finished.is_whole_after_the_next_run()
+
+
+def test_top_folders_may_lie_elsewhere(finished: Finished) -> None:
+    finished.outside.mkdir()
+    for name in ("videos", "frames", "projects"):
+        (finished.store / name).rename(finished.outside / name)
+        (finished.store / name).symlink_to(finished.outside / name)
+    assert not mine(finished.site).reasons()
+    finished._first("projects/*/dedup/frames.parquet").unlink()
+    shutil.rmtree(finished._first("projects/*/filtered"))
+    mine(finished.site)
+    for name in ("videos", "frames", "projects"):
+        assert (finished.store / name).is_symlink()
+        (finished.store / name).unlink()
+        (finished.outside / name).rename(finished.store / name)
+    finished.outside.rmdir()
+    assert finished.contents() == finished.whole
 
 
 def tear(table: Path) -> None:

@@ -548,11 +548,23 @@ def test_a_link_out_of_the_store_is_not_followed(whole, tmp_path):
     carry_out(plan_videos(store, ["v1"], files=True, all_projects=False), CALM)
     assert not store.frames("v1").is_symlink()
     assert len(list(outside.rglob("*.*"))) == 4
+    store.project("p").rename(outside / "p")
+    store.project("p").symlink_to(outside / "p")
+    before = sorted(outside.rglob("*"))
+    with pytest.raises(DataminerError, match="is a link, which is not followed"):
+        plan_videos(store, ["v2"], files=True)
+    carry_out(plan_project(store, "p", files=True, videos=False), CALM)
+    assert names(database, "projects") == []
+    assert not store.project("p").is_symlink()
+    assert sorted(outside.rglob("*")) == before
+
+
+def test_a_project_goes_from_where_the_folder_of_all_leads_to(whole, tmp_path):
+    _, store = whole
     (store.root / "projects").rename(tmp_path / "projects")
     (store.root / "projects").symlink_to(tmp_path / "projects")
-    with pytest.raises(DataminerError, match="outside of the store"):
-        carry_out(plan_project(store, "p", files=True, videos=False), CALM)
-    assert names(database, "projects") == ["p"]
+    carry_out(plan_project(store, "p", files=True, videos=False), CALM)
+    assert not list((tmp_path / "projects").iterdir())
 
 
 # ---- cleanup-orphans

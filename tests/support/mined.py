@@ -19,6 +19,7 @@ from dataminer.stages import shards
 from dataminer.store import Store
 from dataminer.sync import jobs, take_up
 from dataminer.sync.report import report
+from dataminer.sync.run import bring_up_to_date
 from tests.support.site import Site
 from tests.support.videos import make_video
 
@@ -72,16 +73,17 @@ def mine(site: Site) -> planning.Plan:
     """Do what a run of snakemake would do, in this process; return what it found to do."""
     with site.inside(), detecting(), redirect_stderr(io.StringIO()):
         config = load_files()
+        store = Store(config.store_path)
         if planning.plan(config, [PROJECT]).to_adopt:
             take_up.take_up(config)
         found = planning.plan(config, [PROJECT])
+        bring_up_to_date([PROJECT], config.monitor, store)
         for video_id in found.due("download"):
             jobs.download(config, video_id)
         for video_id in found.due("extract"):
             jobs.extract(config, video_id)
         for video_id in found.due("filter", PROJECT):
             jobs.filter_frames(config, PROJECT, video_id)
-        store = Store(config.store_path)
         if found.is_due(PROJECT, "dedup"):
             jobs.dedup(config, PROJECT)
         if found.is_due(PROJECT, "detect"):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from dataminer import files
-from dataminer.errors import DamagedFile
+from dataminer.errors import DamagedFile, DataminerError
+from dataminer.filestats import times
 from dataminer.frames import CLUSTERS_SCHEMA, read_meta, read_table, write_table
+from dataminer.store import Store
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
@@ -128,10 +131,111 @@ def test_what_is_no_file_of_its_own_is_not_linked(
 def test_a_name_that_leads_out_of_its_folder(tmp_path: Path, name: str):
     with pytest.raises(DamagedFile, match="leads out"):
         files.member(tmp_path, name)
-    (tmp_path / "link").symlink_to(tmp_path)
-    with pytest.raises(DamagedFile, match="is a link"):
-        files.member(tmp_path / "link", "a.jpg")
     assert files.member(tmp_path, "...a.jpg") == tmp_path / "...a.jpg"
+
+
+class TestFoldersOfAStore:
+    """``store/projects/p/dedup`` is a link to ``outside``, or something else that is no folder."""
+
+    @pytest.fixture(params=["store", "../at/store", "{}"])
+    def store(
+        self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Store:
+        (tmp_path / "at").mkdir()
+        monkeypatch.chdir(tmp_path / "at")
+        store = Store(Path(request.param.format(tmp_path / "at" / "store")))
+        store.project("p").mkdir(parents=True)
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "outside" / "a").write_text("only its owner may change this")
+        return store
+
+    @pytest.fixture
+    def linked(self, store: Store, tmp_path: Path) -> Iterator[Path]:
+        folder = store.dedup("p")
+        folder.symlink_to(tmp_path / "outside")
+        yield folder
+        assert (tmp_path / "outside" / "a").read_text() == "only its owner may change this"
+        assert [path.name for path in (tmp_path / "outside").iterdir()] == ["a"]
+
+    def test_what_is_behind_a_link_is_not_there(self, linked: Path, tmp_path: Path):
+        for path in (linked / "a", linked.absolute() / "a", linked / "b" / ".." / "a"):
+            with pytest.raises(DamagedFile, match="dedup is damaged: it is a link"):
+                files.read_file(path)
+            with pytest.raises(DamagedFile, match="is a link"):
+                files.link_or_copy(path, tmp_path / "b")
+            assert files.look(path) is None
+            assert not files.is_file(path)
+        with pytest.raises(DamagedFile):
+            files.own_names(linked)
+        assert files.names_in(linked) == frozenset()
+        assert files.sizes_in(linked) == {}
+        assert not files.is_folder(linked)
+        own = linked.with_name("own")
+        own.mkdir()
+        (own / "a").write_text("x")
+        paths = (own / "a", linked / "a", linked.parent / "none" / "a", own / "a" / "b")
+        assert [time is not None for time in times(paths)] == [True, False, False, False]
+
+    def test_what_is_behind_a_link_is_not_removed(self, linked: Path):
+        files.remove_file(linked / "a")
+        files.remove(linked / "a")
+        files.remove_staging(linked, "a")
+        assert linked.is_symlink()
+        files.remove(linked)
+        assert not linked.is_symlink()
+
+    @pytest.mark.parametrize("kind", ["link", "dangling", "loop", "file", "pipe"])
+    @pytest.mark.parametrize("way", ["write", "stage", "publish"])
+    def test_what_is_made_takes_its_place(self, store: Store, tmp_path: Path, kind: str, way: str):
+        folder = store.dedup("p")
+        if kind == "pipe":
+            os.mkfifo(folder)
+        elif kind == "file":
+            folder.write_text("no folder")
+        else:
+            targets = {"link": tmp_path / "outside", "dangling": tmp_path / "gone"}
+            folder.symlink_to(targets.get(kind, folder.absolute()))
+        if way == "write":
+            with files.atomic_write(folder / "images" / "b") as partial:
+                partial.write_text("new")
+        else:
+            final = folder if way == "publish" else folder / "images"
+            with files.staging_dir(final) as staging:
+                (staging / "b").write_text("new")
+                files.publish_dir(staging, final)
+            files.remove_partials(final)
+        assert [p.name for p in folder.parent.rglob("*") if p.is_file()] == ["b"]
+        assert not folder.is_symlink()
+        assert [path.name for path in (tmp_path / "outside").iterdir()] == ["a"]
+
+    def test_a_project_that_is_a_link_is_named(self, store: Store, tmp_path: Path):
+        project = store.project("q")
+        project.symlink_to(tmp_path / "outside")
+        asked: list[Callable[[Path], object]] = [files.read_file, files.look, files.remove_file]
+        for ask in (*asked, lambda path: files.make_folder(path.parent)):
+            with pytest.raises(DataminerError, match=r"project q, .* is a link") as caught:
+                ask(project / "a")
+            assert not isinstance(caught.value, DamagedFile)
+        assert project.is_symlink()
+
+    def test_root_and_top_folders_may_be_links(self, store: Store, tmp_path: Path):
+        (store.root / "projects").rename(tmp_path / "elsewhere")
+        (store.root / "projects").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "root").symlink_to(store.root.absolute())
+        for found in (store, Store(tmp_path / "root")):
+            with files.atomic_write(found.dedup("p") / "b") as partial:
+                partial.write_text("new")
+            assert files.read_file(found.dedup("p") / "b") == b"new"
+            files.remove_file(found.dedup("p") / "b")
+        assert list((tmp_path / "elsewhere" / "p" / "dedup").iterdir()) == []
+
+    def test_what_models_saw_is_not_looked_for_behind_links(self, store: Store, tmp_path: Path):
+        own = store.embeddings("own", "v", "r").parent
+        own.mkdir(parents=True)
+        (own.parents[1] / "linked").symlink_to(tmp_path / "outside")
+        (tmp_path / "outside" / "v").mkdir()
+        assert store.of_models() == [own.parent]
+        assert store.seen("v") == [own]
 
 
 def test_fingerprints_change_with_every_part():

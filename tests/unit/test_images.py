@@ -26,6 +26,7 @@ from dataminer.images import (
     place_columns,
     seem_whole,
 )
+from dataminer.store import Store
 from tests.support import hostile_files as hostile
 from tests.support.frame_rows import frame_row
 
@@ -163,10 +164,10 @@ def test_another_folder_points_to_the_archive(tar: Path, tmp_path: Path) -> None
         assert {name: reader.read(name) for name in reader.names} == IMAGES
         assert reader.lost() == set()
     store = tmp_path / "elsewhere"  # a store whose parts are linked to several disks
-    (store / "projects").mkdir(parents=True)
-    (store / "frames").symlink_to(tmp_path / "frames")
-    (store / "projects" / "p").symlink_to(tmp_path / "projects" / "p")
-    with FrameReader(store / "projects" / "p" / "filtered" / "vid") as reader:
+    store.mkdir()
+    for name in ("frames", "projects"):
+        (store / name).symlink_to(tmp_path / name)
+    with FrameReader(Store(store).filtered("p", "vid")) as reader:
         assert reader.archive == store / "frames" / "vid" / ARCHIVE_FILE
         assert reader.read("vid_000003.jpg") == IMAGES["vid_000003.jpg"]
     (tar / ARCHIVE_FILE).unlink()

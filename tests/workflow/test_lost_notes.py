@@ -68,9 +68,12 @@ def goes_on(site: Site, expected: dict[str, int]) -> None:
     assert not [path for path in kept if path.startswith(b".snakemake")], "never asked for again"
 
 
-def test_snakemakes_notes_are_lost(small: Site) -> None:
+def test_snakemakes_notes_are_lost_and_a_link_is_in_the_way(small: Site) -> None:
     shutil.rmtree(small.folder / ".snakemake")
     add(small, "late")
+    unique = small.folder / "data" / "projects" / "p" / "dedup"
+    shutil.rmtree(unique)
+    unique.symlink_to(small.folder / "gone")
     goes_on(small, ONE_VIDEO)
     shutil.rmtree(small.folder / ".snakemake")
     small.configure(**{**small.config(), "filter": {"min_sharpness": 0, "min_contrast": 0.001}})
