@@ -107,7 +107,7 @@ def _is_link(folder: str) -> DataminerError:
         return DamagedFile(folder, "it is a link, which is not followed")
     return DataminerError(
         f"the folder of project {name}, {folder}, is a link, which is not followed",
-        f"move the folder itself there, or all of {top} to where it is, with a link to that",
+        f"move the folder itself there; or, to have projects on another disk, make {top} the link",
     )
 
 

@@ -15,7 +15,7 @@ from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, TransientErr
 
 _REFUSED = (errno.EACCES, errno.EPERM)
 _IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
-_NO_PLACE = "move away what is there in the place of a folder or a file: `ls -ld` on it tells"
+_NO_PLACE = "look at it and at the folders above it with `ls -ld`, and move away what is in the way"
 _SHARED = (
     "have its owner share it with a group: g+rwX, setgid folders and umask 002, as docs/stores.md"
     " says under 'A store of several people'"

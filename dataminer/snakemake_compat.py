@@ -18,13 +18,14 @@ from weakref import WeakKeyDictionary
 import snakemake_executor_plugin_slurm as slurm
 from snakemake.cli import get_argument_parser
 from snakemake.common.configfile import load_configfile
-from snakemake.io import IOFile
+from snakemake.io import IOFile, _IOFile
 from snakemake.persistence import FileBackupMixin
 from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.utils import update_config
 
 from dataminer.config import names_in
 from dataminer.errors import DataminerError
+from dataminer.files import NOWHERE
 from dataminer.sync.configfiles import files_of
 
 # the jobs in Slurm's queue, in the form in which the plugin asks for states
@@ -42,6 +43,7 @@ def adapt() -> None:
         When something is not as it was when its change was written.
     """
     keep_outputs()
+    plan_without_folders()
     tell_lost_jobs()
     ask_in_proportion()
     end_when_asked()
@@ -62,6 +64,24 @@ def keep_outputs() -> None:
 
     _replace(FileBackupMixin, "backup_output", backup_output, ["self", "path"])
     _replace(FileBackupMixin, "restore_output", restore_output, ["self", "path"])
+
+
+def plan_without_folders() -> None:
+    """Let a run be planned if a file or a loop of links is in the place of a folder.
+
+    Snakemake lists folders beforehand, so that it need not look for each file in them, and takes
+    none for empty only if nothing at all is there.
+    """
+    listed = _IOFile._local_inventory
+
+    async def inventory(file: Any, cache: Any) -> None:
+        try:
+            await listed(file, cache)
+        except OSError as error:
+            if error.errno not in NOWHERE:
+                raise
+
+    _replace(_IOFile, "_local_inventory", inventory, ["self", "cache"])
 
 
 def tell_lost_jobs() -> None:

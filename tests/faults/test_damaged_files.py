@@ -15,6 +15,7 @@ import pytest
 
 from dataminer.errors import DataminerError
 from dataminer.frames import read_table
+from dataminer.permissions import named
 from dataminer.sync.meeting import STORE_FILE
 from tests.support.mined import PROJECT, configure, mine
 from tests.support.postgres import fresh_database
@@ -273,6 +274,26 @@ def test_top_folders_may_lie_elsewhere(finished: Finished) -> None:
         (finished.outside / name).rename(finished.store / name)
     finished.outside.rmdir()
     assert finished.contents() == finished.whole
+
+
+@pytest.mark.parametrize("damage", IN_A_FOLDERS_PLACE[1:])
+def test_a_top_folder_that_is_none_is_named(finished: Finished, damage: str) -> None:
+    finished.outside.mkdir()
+    projects = finished.store / "projects"
+    projects.rename(finished.outside / "kept")
+    (finished.outside / "projects").mkdir()
+    projects.mkdir()
+    finished.damage_folder(projects, damage)
+    (finished.outside / "projects").rmdir()
+    for command in list(COMMANDS)[IN_A_FOLDERS_PLACE.index(damage) :: 4]:
+        finished.command(command)
+    with pytest.raises(DataminerError, match=r"data/projects.*: .* Next: look at it"), named():
+        mine(finished.site)
+    projects.unlink()
+    (finished.outside / "kept").rename(projects)
+    finished.outside.rmdir()
+    assert finished.site.dataminer_here("sync").returncode == 0
+    finished.is_whole_after_the_next_run()
 
 
 def tear(table: Path) -> None:
