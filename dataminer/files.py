@@ -368,10 +368,10 @@ def publish_dir(staging: Path, final: Path) -> Path | None:
         What stood there before, a folder or not, left beside it under a name that
         :func:`remove_partials` knows; a link itself, and not what it leads to.
     """
+    make_folder(final.parent)
     there = os.path.lexists(final)
     if there and not staging.exists():
         return None
-    make_folder(final.parent)
     aside = staging_path(final) if there else None
     if aside is None:
         os.replace(staging, final)

@@ -19,6 +19,7 @@ from dataminer.files import (
     lead_to,
     look,
     make_folder,
+    make_way,
     names_in,
     remove,
     remove_file,
@@ -117,6 +118,7 @@ def take_over(store: Store, video_id: str) -> None:
     """
     folder = store.frames(video_id)
     moving = _moving(folder)
+    make_way(moving)
     if is_file(folder / FRAMES_FILE) and not moving.exists():
         os.rename(folder, moving)
     if not is_file(moving / FRAMES_FILE):

@@ -524,7 +524,11 @@ def _killed_then(store: Store) -> None:
     store.frames("v").mkdir()
 
 
-@pytest.mark.parametrize("killed", [_killed_at_first, _killed_then])
+def _a_link_is_in_the_way(store: Store) -> None:
+    store.frames("v").with_name(".v.moving").symlink_to(store.root)
+
+
+@pytest.mark.parametrize("killed", [_killed_at_first, _killed_then, _a_link_is_in_the_way])
 def test_a_takeover_that_was_killed_goes_on(
     database: str, store: Store, clip: Path, killed: Callable[[Store], None]
 ) -> None:
