@@ -7,7 +7,9 @@ theirs ends in a sentence and not in silence.
 from __future__ import annotations
 
 import asyncio
+import getpass
 import inspect
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +28,7 @@ from snakemake.utils import update_config
 from dataminer.config import names_in
 from dataminer.errors import DataminerError
 from dataminer.files import NOWHERE
+from dataminer.permissions import user_name
 from dataminer.sync.configfiles import files_of
 
 # the jobs in Slurm's queue, in the form in which the plugin asks for states
@@ -47,6 +50,7 @@ def adapt() -> None:
     tell_lost_jobs()
     ask_in_proportion()
     end_when_asked()
+    name_user()
 
 
 def keep_outputs() -> None:
@@ -144,6 +148,17 @@ def end_when_asked() -> None:
         threading.Thread(target=exit_gracefully, args=(scheduler,), daemon=True).start()
 
     _replace(JobScheduler, "exit_gracefully", ask, ["self", "args"])
+
+
+def name_user() -> None:
+    """Give a user whom the system has no entry for their number as a name, as containers do.
+
+    Snakemake and its Slurm plugin ask for the user's name, and end in a KeyError without one.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError from Python 3.13 on
+        os.environ["LOGNAME"] = user_name(os.getuid())
 
 
 def end_with_last_job(workflow: Any) -> None:

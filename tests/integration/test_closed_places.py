@@ -31,6 +31,7 @@ WRITING = (
     ("delete-videos", "VIDEO", "--files", "--yes"),
     ("delete-project", PROJECT, "--files", "--yes"),
 )
+UNSHARE = ["unshare", "-m" if os.geteuid() == 0 else "-rm"]
 # prints how each of some commands ends
 EACH = """
 import json, os, sys
@@ -115,14 +116,13 @@ def test_a_file_that_may_not_be_read_is_named(site: Site) -> None:
 
 
 def test_a_file_system_that_is_mounted_read_only_is_named(site: Site) -> None:
-    unshare = ["unshare", "-m" if os.geteuid() == 0 else "-rm"]
-    if subprocess.run([*unshare, "true"], check=False).returncode:
+    if subprocess.run([*UNSHARE, "true"], check=False).returncode:
         pytest.skip("this system lets nobody mount")
     before = site.dump(), site.listing()
     asked = json.dumps([words_of(site, command) for command in WRITING])
     mount = "mount --bind data data && mount -o remount,ro,bind data"
     done = subprocess.run(
-        [*unshare, "bash", "-c", f'{mount} && exec "$0" -c "$1" "$2"', sys.executable, EACH, asked],
+        [*UNSHARE, "bash", "-c", f'{mount} && exec "$0" -c "$1" "$2"', sys.executable, EACH, asked],
         cwd=site.folder,
         env=site.environment(PYTHONPATH=str(ROOT)),
         capture_output=True,
@@ -178,3 +178,20 @@ def fail(error: OSError) -> None:
 def test_a_user_without_an_entry_is_named_by_number() -> None:
     assert user_name(987_654_321) == "987654321"
     assert group_name(987_654_321) == "987654321"
+
+
+def test_snakemake_plans_for_a_user_without_an_entry(site: Site) -> None:
+    # systemd would know root of itself
+    hidden = "mount --bind /dev/null /etc/passwd && mount --bind /dev/null /etc/nsswitch.conf"
+    if subprocess.run([*UNSHARE, "bash", "-c", hidden], check=False).returncode:
+        pytest.skip("this system lets nobody mount")
+    words = ("snakemake", "--snakefile", str(ROOT / "Snakefile"), "-n", "--forceall")
+    done = subprocess.run(
+        [*UNSHARE, "bash", "-c", f'{hidden} && exec "$0" "$@"', *words],
+        cwd=site.folder,
+        env=site.environment(**dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "")),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "User: 0\n" in done.stdout, done.stdout
