@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-from annotated_types import Ge, Gt, Len
+from annotated_types import Ge, Gt, Len, Lt
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -36,17 +36,18 @@ def _plain_name(name: str) -> str:
     return name
 
 
-def _text(value: Any) -> Any:
-    if not isinstance(value, str) or "\0" in value:
-        raise ValueError("is no text")
-    return value
+def _whole_characters(value: Any) -> Any:
+    """Replace halves of characters, which titles and names of files may have."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 _PlainName = Annotated[str, AfterValidator(_plain_name)]
-# not `str`, which refuses halves of characters: titles have them
-_Text = Annotated[Any, BeforeValidator(_text)]
+# what goes into a column, which takes neither NUL nor halves of characters
+_Word = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+_Text = Annotated[_Word, BeforeValidator(_whole_characters)]
 _Class = Annotated[str, AfterValidator(ErrorClass)]
-_Count = Annotated[int, Ge(0)]
+_Count = Annotated[int, Ge(0), Lt(2**63)]
+_Frames = Annotated[int, Ge(0), Lt(2**31)]  # as their columns, of int32 and `integer`
 _Side = Annotated[int, Gt(0)]
 _Recipe = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 # from a table's folder, four of which lie below the store at most
@@ -57,9 +58,9 @@ _ArchivePath = Annotated[
 
 @with_config(_MODEL)
 class _Failure(TypedDict):
-    message: str
+    message: _Text
     error_class: _Class
-    hint: str
+    hint: _Text
 
 
 @with_config(_MODEL)
@@ -67,14 +68,16 @@ class _Info(TypedDict):
     failure: NotRequired[_Failure]
     video: NotRequired[_PlainName]
     size_bytes: NotRequired[_Count]
-    sha256: NotRequired[str | None]
-    fingerprint: NotRequired[str | None]
-    made_with: NotRequired[str | None]
-    policy: NotRequired[str | None]
+    sha256: NotRequired[_Word | None]
+    fingerprint: NotRequired[_Word | None]
+    made_with: NotRequired[_Word | None]
+    policy: NotRequired[_Word | None]
     settings: NotRequired[dict[str, Any] | None]
     title: NotRequired[_Text | None]
     uploader: NotRequired[_Text | None]
     licence: NotRequired[_Text | None]
+    upload_date: NotRequired[_Text | None]
+    url: NotRequired[_Text | None]
     duration: NotRequired[float | None]
 
 
@@ -88,18 +91,24 @@ class _Archive(TypedDict):
 class _TableMeta(TypedDict):
     failure: NotRequired[_Failure]
     archive: NotRequired[_Archive]
-    fingerprint: NotRequired[str | None]
+    fingerprint: NotRequired[_Word | None]
     filtered_from: NotRequired[_Recipe | None]
-    made_with: NotRequired[str | None]
+    made_with: NotRequired[_Word | None]
     settings: NotRequired[dict[str, Any] | None]
     seen: NotRequired[list[str]]
-    frames: NotRequired[_Count | list[_Count]]
-    passed: NotRequired[_Count]
-    unique: NotRequired[_Count]
-    warning: NotRequired[str | None]
-    model: NotRequired[str | None]
+    frames: NotRequired[_Frames]
+    passed: NotRequired[_Frames]
+    unique: NotRequired[_Frames]
+    warning: NotRequired[_Word | None]
+    model: NotRequired[_Word | None]
+
+
+@with_config(_MODEL)
+class _SeenMeta(TypedDict):
     mark: NotRequired[str]
+    model: NotRequired[str]
     names: NotRequired[list[str]]
+    frames: NotRequired[list[_Frames]]
     dimension: NotRequired[_Side]
     scale: NotRequired[float]
     bias: NotRequired[float | None]
@@ -131,8 +140,13 @@ class _Category(TypedDict):
 
 
 @with_config(_MODEL)
+class _AnnotationsInfo(TypedDict):
+    fingerprint: NotRequired[_Word | None]
+
+
+@with_config(_MODEL)
 class _Annotations(TypedDict):
-    info: dict[str, Any]
+    info: _AnnotationsInfo
     images: list[_Image]
     annotations: list[_Annotation]
     categories: list[_Category]
@@ -154,6 +168,7 @@ class _Shard(TypedDict):
 
 _INFO = TypeAdapter(_Info)
 _TABLE_META = TypeAdapter(_TableMeta)
+_SEEN_META = TypeAdapter(_SeenMeta)
 _ANNOTATIONS = TypeAdapter(_Annotations)
 _STATE = TypeAdapter(_State)
 _SHARD = TypeAdapter(_Shard)
@@ -181,6 +196,11 @@ def table_meta(path: StrPath, text: bytes) -> dict[str, Any]:
         It is not what a stage wrote.
     """
     return _checked(path, _TABLE_META, text)
+
+
+def seen_meta(path: StrPath, text: bytes) -> dict[str, Any]:
+    """Check what a table of what a model saw says of itself; see :func:`table_meta`."""
+    return _checked(path, _SEEN_META, text)
 
 
 def read_annotations(path: Path) -> dict[str, Any]:

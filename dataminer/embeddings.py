@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dataminer.errors import DamagedFile, ErrorClass, PermanentError
 from dataminer.files import fingerprint
-from dataminer.frames import read_meta, read_table, write_table
+from dataminer.frames import read_seen_meta, read_table, write_table
 
 Vectors = NDArray[np.float16]
 
@@ -111,7 +111,7 @@ def read_embeddings(path: Path) -> Embeddings:
     """
     try:
         table = read_table(path)
-        dimension = int(read_meta(path)["dimension"])
+        dimension = int(read_seen_meta(path)["dimension"])
         flat = table["embedding"].combine_chunks().flatten()
         vectors = flat.to_numpy(zero_copy_only=False).reshape(-1, dimension)
         frame_index = table["frame_index"].to_numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dataminer.documents import table_meta
+from dataminer.documents import seen_meta, table_meta
 from dataminer.errors import DamagedFile
 from dataminer.files import StrPath, atomic_write, is_plain_name, open_file, read_file
 from dataminer.urls import SourceUrl
@@ -255,12 +255,21 @@ def read_meta(path: StrPath) -> dict[str, Any]:
     DamagedFile
         It is no table, or does not say what a stage wrote.
     """
+    return _meta(path, table_meta)
+
+
+def read_seen_meta(path: StrPath) -> dict[str, Any]:
+    """Read what is known about a table of what a model saw; see :func:`read_meta`."""
+    return _meta(path, seen_meta)
+
+
+def _meta(path: StrPath, checked: Callable[[StrPath, bytes], dict[str, Any]]) -> dict[str, Any]:
     footer = _footer(path)
     found = footer.rfind(_KEY_IN_FOOTER)
     if found < 0:
         return {}
     size, start = _varint(footer, found + len(_KEY_IN_FOOTER))
-    return table_meta(path, footer[start : start + size])
+    return checked(path, footer[start : start + size])
 
 
 def _footer(path: StrPath) -> bytes:

@@ -17,7 +17,7 @@ from dataminer.config.semantic import LEAST_CONFIDENCE
 from dataminer.errors import DamagedFile, ErrorClass, TransientError
 from dataminer.export.coco import Box
 from dataminer.files import fingerprint
-from dataminer.frames import read_meta, read_table, write_table
+from dataminer.frames import read_seen_meta, read_table, write_table
 from dataminer.images import TOGETHER_PIXELS, decode_image
 from dataminer.stages import VERSIONS
 from dataminer.stages.ahead import Picture, batches, by_video, decode_ahead, pictures
@@ -179,7 +179,7 @@ def read_look(path: Path, settings: ContentConfig) -> Look:
     TransientError
         The model knows no class of a name that is asked for.
     """
-    meta, table = read_meta(path), read_table(path, schema=BOXES_SCHEMA)
+    meta, table = read_seen_meta(path), read_table(path, schema=BOXES_SCHEMA)
     if not {"names", "frames", "mark"} <= meta.keys():
         raise DamagedFile(path, "it does not say what was looked at")
     _known(settings, meta["names"])

@@ -22,7 +22,7 @@ from dataminer.frames import (
     CLUSTERS_SCHEMA,
     FRAMES_FILE,
     FRAMES_SCHEMA,
-    read_meta,
+    read_seen_meta,
     write_table,
 )
 from dataminer.images import FrameReader, FrameWriter, place_columns
@@ -86,7 +86,7 @@ class Embedded:
     def of(cls, files: Mapping[str, Path]) -> Embedded:
         """Take the model from the first file that is there; the filter saw that all are of it."""
         there = filter(is_file, files.values())
-        models = (str(read_meta(path).get("model")) for path in there)
+        models = (str(read_seen_meta(path).get("model")) for path in there)
         return cls(files, next(models, ""))
 
 

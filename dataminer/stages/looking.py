@@ -12,7 +12,7 @@ from dataminer.config.models import Config, FilterConfig
 from dataminer.embeddings import model_key
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.files import fingerprint
-from dataminer.frames import read_meta
+from dataminer.frames import read_seen_meta
 from dataminer.stages.hub import CONFIG_FILE, MODELS_FOLDER
 from dataminer.stages.todo import Todo, changed, has_seen, read_mark, todo
 from dataminer.stages.weights import weights_path
@@ -229,7 +229,7 @@ class Looking:
             path = self.boxes(video_id, mark)
             _there(path, video_id)
             item = Todo(video_id, self.store.recipe(video_id, mark), path, mark)
-            model = str(read_meta(path).get("model"))
+            model = str(read_seen_meta(path).get("model"))
             _there(path, video_id, item.mark("content", content.VERSION, model))
             found.append(content.read_look(path, self.settings.content))
         return found

@@ -14,7 +14,7 @@ from dataminer.config.models import PromptsConfig, SemanticConfig
 from dataminer.embeddings import Embeddings, read_embeddings, write_embeddings
 from dataminer.errors import DamagedFile
 from dataminer.files import fingerprint
-from dataminer.frames import read_meta, read_table, write_table
+from dataminer.frames import read_seen_meta, read_table, write_table
 from dataminer.stages import VERSIONS
 from dataminer.stages.ahead import Picture, batches, by_video, decode_ahead, pictures
 from dataminer.stages.checkpoint import (
@@ -94,7 +94,7 @@ def write_prompts(out: Path, prompts: PromptsConfig, checkpoint: Path, progress:
 
 def read_prompts(path: Path) -> Prompts:
     """Read what :func:`write_prompts` wrote."""
-    table, meta = read_table(path), read_meta(path)
+    table, meta = read_table(path), read_seen_meta(path)
     try:
         flat = table["embedding"].combine_chunks().flatten().to_numpy()
         rows = flat.reshape(table.num_rows, -1)
@@ -280,4 +280,4 @@ def _passes(
 
 def read_look(path: Path, prompts: Prompts, settings: SemanticConfig) -> Look:
     """Score a video's frames from its embeddings' file, as :func:`look` does."""
-    return look(read_embeddings(path), prompts, settings, str(read_meta(path)["mark"]))
+    return look(read_embeddings(path), prompts, settings, str(read_seen_meta(path)["mark"]))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dataminer.files import ABSENT, fingerprint, make_folder
-from dataminer.frames import FRAMES_FILE, read_meta
+from dataminer.frames import FRAMES_FILE, read_meta, read_seen_meta
 from dataminer.stages import VERSIONS
 
 
@@ -54,7 +55,7 @@ class Todo:
 
 def todo(video_id: str, frames_dir: Path, out: Path) -> Todo | None:
     """Return what is to be looked at; None for a video that failed or has no frame table yet."""
-    meta = _meta(frames_dir / FRAMES_FILE)
+    meta = _read(read_meta, frames_dir / FRAMES_FILE)
     if meta is None or "failure" in meta:
         return None
     return Todo(video_id, frames_dir, out, str(meta.get("fingerprint")))
@@ -62,7 +63,7 @@ def todo(video_id: str, frames_dir: Path, out: Path) -> Todo | None:
 
 def read_mark(path: Path) -> str | None:
     """Return the mark of a file; None where there is none, or it is damaged."""
-    mark = (_meta(path) or {}).get("mark")
+    mark = (_read(read_seen_meta, path) or {}).get("mark")
     return None if mark is None else str(mark)
 
 
@@ -80,7 +81,7 @@ def has_seen(stage: str, out: Path, source: str, since: float | None) -> bool:
     since : float or None
         When the model's file was last changed; None if it is not here.
     """
-    made, meta = changed(out), _meta(out) or {}
+    made, meta = changed(out), _read(read_seen_meta, out) or {}
     mark = Todo("", Path(), out, source).mark(stage, VERSIONS[stage], str(meta.get("model")))
     return made is not None and since is not None and made >= since and meta.get("mark") == mark
 
@@ -93,8 +94,8 @@ def changed(path: Path) -> float | None:
         return None
 
 
-def _meta(path: Path) -> dict[str, Any] | None:
+def _read(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any] | None:
     try:
-        return read_meta(path)
+        return read(path)
     except ABSENT:
         return None

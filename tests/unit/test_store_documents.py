@@ -27,13 +27,18 @@ from tests.support.frame_rows import frame_row
 FAILURE = {"message": "gone", "error_class": "removed", "hint": "nothing to do"}
 INFO = {
     "video": "v.mp4", "size_bytes": 3, "sha256": "a", "fingerprint": "f", "made_with": "m",
-    "policy": "p", "settings": {"a": 1}, "title": "t \ud800", "uploader": None, "duration": 2.5,
+    "policy": "p", "settings": {"a": 1}, "title": "t", "uploader": None, "duration": 2.5,
+    "licence": "l", "upload_date": "20260101", "url": "https://example.org/v",
     "failure": FAILURE,
 }  # fmt: skip
 META = {
     "fingerprint": "f", "filtered_from": "r", "settings": {}, "seen": ["x"], "frames": 3,
     "archive": {"path": "../../../../frames/v/r/frames.tar", "bytes": 4}, "failure": FAILURE,
-    "names": ["a"], "dimension": 3, "scale": 1.5, "bias": None,
+    "made_with": "m", "passed": 2, "warning": None,
+}  # fmt: skip
+SEEN = {
+    "mark": "m", "model": "x", "names": ["a"], "frames": [0, 3], "dimension": 3, "scale": 1.5,
+    "bias": None,
 }  # fmt: skip
 COCO = {
     "info": {"fingerprint": "f"},
@@ -45,6 +50,7 @@ SHARD = {"names": ["thing"], "boxes": {"a.jpg": [[0, 1.0, 2, 3.0, 4.0, 0.5]]}}
 READERS: dict[str, tuple[Callable[[Path], Any], Any]] = {
     "info": (documents.read_info, INFO),
     "table": (lambda path: documents.table_meta(path, path.read_bytes()), META),
+    "seen": (lambda path: documents.seen_meta(path, path.read_bytes()), SEEN),
     "annotations": (documents.read_annotations, COCO),
     "shard": (documents.read_shard, SHARD),
     "state": (documents.read_state, {"source": "s", "etag": None, "size": 3}),
@@ -114,6 +120,26 @@ def test_no_document_at_all(kind: str, tmp_path: Path, text: bytes) -> None:
     path.write_bytes(text)
     with pytest.raises(DamagedFile, match=f"{path} is damaged: "):
         READERS[kind][0](path)
+
+
+@pytest.mark.parametrize("kind", ["info", "table", "annotations"])
+def test_what_no_column_takes(kind: str, tmp_path: Path) -> None:
+    """PostgreSQL has neither NUL nor halves of characters, nor integers of any size."""
+    read, good = READERS[kind]
+    path = tmp_path / "file"
+    columns = {"fingerprint", "made_with", "sha256", "policy", "warning", "title", "uploader"} | {
+        "licence", "url", "message", "hint", "frames", "passed", "size_bytes",
+    }  # fmt: skip
+    ways = [way for way in places(good) if way and way[-1] in columns]
+    for way in ways:
+        for other in ("a\0", 10**30, ["a"], "\ud800"):
+            path.write_text(json.dumps(put(good, way, other)))
+            with contextlib.suppress(DamagedFile):
+                found = read(path)
+                for name in way:
+                    found = found[name]
+                assert found == "?", way
+    assert len(ways) > (0 if kind == "annotations" else 5)
 
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "a/b", "..", "", "a\0"])
