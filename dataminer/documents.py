@@ -48,7 +48,7 @@ _Text = Annotated[_Word, BeforeValidator(_whole_characters)]
 _Class = Annotated[str, AfterValidator(ErrorClass)]
 _Count = Annotated[int, Ge(0), Lt(2**63)]
 _Frames = Annotated[int, Ge(0), Lt(2**31)]  # as their columns, of int32 and `integer`
-_Side = Annotated[int, Gt(0)]
+_Side = Annotated[int, Gt(0), Lt(2**31)]
 _Recipe = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 # from a table's folder, four of which lie below the store at most
 _ArchivePath = Annotated[

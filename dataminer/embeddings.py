@@ -110,15 +110,14 @@ def read_embeddings(path: Path) -> Embeddings:
         The file is not one that :func:`write_embeddings` wrote.
     """
     try:
-        table = read_table(path)
-        dimension = int(read_seen_meta(path)["dimension"])
+        dimension = read_seen_meta(path)["dimension"]
+        table = read_table(path, schema=_schema(dimension))
         flat = table["embedding"].combine_chunks().flatten()
-        vectors = flat.to_numpy(zero_copy_only=False).reshape(-1, dimension)
-        frame_index = table["frame_index"].to_numpy()
+        vectors = flat.to_numpy(zero_copy_only=False).reshape(table.num_rows, dimension)
         video_ids = tuple(table["video_id"].to_pylist())
-    except (pa.ArrowException, KeyError, ValueError, AttributeError) as error:
+    except (KeyError, ValueError) as error:
         raise DamagedFile(path, "it cannot be read as embeddings") from error
-    return Embeddings(video_ids, frame_index.astype(np.int32), vectors.astype(np.float16))
+    return Embeddings(video_ids, table["frame_index"].to_numpy(), vectors)
 
 
 def read_many(paths: Iterable[Path]) -> Embeddings:

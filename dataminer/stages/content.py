@@ -176,16 +176,23 @@ def read_look(path: Path, settings: ContentConfig) -> Look:
 
     Raises
     ------
+    DamagedFile
+        It is something else.
     TransientError
         The model knows no class of a name that is asked for.
     """
     meta, table = read_seen_meta(path), read_table(path, schema=BOXES_SCHEMA)
-    if not {"names", "frames", "mark"} <= meta.keys():
+    if not meta.get("names") or not {"frames", "mark"} <= meta.keys():
         raise DamagedFile(path, "it does not say what was looked at")
-    _known(settings, meta["names"])
     frames = np.array(meta["frames"], np.int32)
     boxes = {name: table[name].to_numpy() for name in BOXES_SCHEMA.names}
     boxes["frame"] = np.searchsorted(frames, boxes["frame_index"])
+    listed = np.isin(boxes["frame_index"], frames) & np.isin(
+        boxes["category"], np.arange(len(meta["names"]))
+    )
+    if (frames[1:] <= frames[:-1]).any() or not listed.all():
+        raise DamagedFile(path, "it has objects of frames or classes that it does not list")
+    _known(settings, meta["names"])
     big = boxes["size"] >= np.float32(settings.min_size)
     numbers = {name.casefold(): number for number, name in enumerate(meta["names"])}
 

@@ -263,6 +263,12 @@ def _vectors(frames: pa.Table, embedded: Embedded) -> NDArray[np.float16]:
         found = _of_video(str(videos[rows[0]]), index[rows], embedded)
         if vectors is None:
             vectors = np.empty((len(order), found.shape[1]), np.float16)
+        if found.shape[1] != vectors.shape[1]:
+            raise PermanentError(
+                f"the embeddings of video {videos[rows[0]]} are of another length than others",
+                ErrorClass.CORRUPT,
+                "remove the store's folder embeddings, then run snakemake again",
+            )
         vectors[rows] = found
     assert vectors is not None
     return vectors

@@ -207,6 +207,8 @@ class Looking:
 
         Raises
         ------
+        DamagedFile
+            What a model saw, or the prompts' embeddings, cannot be read.
         TransientError
             The models have not seen these frames yet.
         """
@@ -218,7 +220,7 @@ class Looking:
             from dataminer.stages import semantic
 
             _there(self.prompts, video_id)
-            prompts = semantic.read_prompts(self.prompts)
+            prompts = semantic.read_prompts(self.prompts, self.settings.semantic.prompts)
             path = self.embeddings(video_id, mark)
             item = Todo(video_id, self.store.recipe(video_id, mark), path, mark)
             _there(path, video_id, item.mark("embed", semantic.VERSION, prompts.model))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dataminer.config.models import PromptsConfig, SemanticConfig
 from dataminer.embeddings import Embeddings, read_embeddings, write_embeddings
-from dataminer.errors import DamagedFile
+from dataminer.errors import DamagedFile, ErrorClass, PermanentError
 from dataminer.files import fingerprint
 from dataminer.frames import read_seen_meta, read_table, write_table
 from dataminer.stages import VERSIONS
@@ -92,16 +92,25 @@ def write_prompts(out: Path, prompts: PromptsConfig, checkpoint: Path, progress:
     write_table(out, table, schema, meta, ready=True)
 
 
-def read_prompts(path: Path) -> Prompts:
-    """Read what :func:`write_prompts` wrote."""
+def read_prompts(path: Path, prompts: PromptsConfig) -> Prompts:
+    """Read what :func:`write_prompts` wrote of these prompts.
+
+    Raises
+    ------
+    DamagedFile
+        It is something else.
+    """
     table, meta = read_table(path), read_seen_meta(path)
     try:
         flat = table["embedding"].combine_chunks().flatten().to_numpy()
         rows = flat.reshape(table.num_rows, -1)
         vectors = dict(zip(table["prompt"].to_pylist(), rows, strict=True))
-        return Prompts(vectors, meta["scale"], meta["bias"], meta["mark"], meta["model"])
+        read = Prompts(vectors, meta["scale"], meta["bias"], meta["mark"], meta["model"])
     except (pa.ArrowException, KeyError, ValueError, AttributeError) as error:
         raise DamagedFile(path, "it cannot be read as embeddings of prompts") from error
+    if vectors.keys() != {*prompts.all}:
+        raise DamagedFile(path, "it is of other prompts")
+    return read
 
 
 def embed(
@@ -279,5 +288,21 @@ def _passes(
 
 
 def read_look(path: Path, prompts: Prompts, settings: SemanticConfig) -> Look:
-    """Score a video's frames from its embeddings' file, as :func:`look` does."""
-    return look(read_embeddings(path), prompts, settings, str(read_seen_meta(path)["mark"]))
+    """Score a video's frames from its embeddings' file, as :func:`look` does.
+
+    Raises
+    ------
+    DamagedFile
+        The file is something else.
+    PermanentError
+        ``CORRUPT``: it is not of the prompts' model, whatever it says.
+    """
+    embeddings = read_embeddings(path)
+    length = len(next(iter(prompts.vectors.values())))
+    if embeddings.vectors.shape[1] != length:
+        raise PermanentError(
+            f"{path} has embeddings of another length than the prompts, {length:,}",
+            ErrorClass.CORRUPT,
+            "remove the store's folders embeddings and prompts, then run snakemake again",
+        )
+    return look(embeddings, prompts, settings, str(read_seen_meta(path).get("mark")))

@@ -603,7 +603,7 @@ def _ending(error: Exception) -> Ending:
     match error:
         case Busy() | LeaseLost():  # whoever took over makes the result
             ending = Ending.BUSY
-        case jobs.FramesLost() | jobs.SourceChanged():
+        case jobs.FramesLost() | jobs.SeenLost() | jobs.SourceChanged():
             ending = Ending.PAUSED
         case Deleted():
             ending = Ending.GONE

@@ -18,6 +18,7 @@ from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
 from dataminer.environment import connecting_only
 from dataminer.errors import (
+    DamagedFile,
     DataminerError,
     ErrorClass,
     FailedBefore,
@@ -34,7 +35,7 @@ from dataminer.permissions import explain
 from dataminer.stages import made_with, policy_mark
 from dataminer.stages.weights import model_of, weights_sha256
 from dataminer.store import INFO_FILE, Store
-from dataminer.sync import budget, chosen, claims, projects, results, shards, stages
+from dataminer.sync import budget, chosen, claims, discard, projects, results, shards, stages
 from dataminer.sync import sql as statements
 from dataminer.sync.heartbeat import Interrupted, interruptible
 from dataminer.sync.work import ALONE, Deleted, Keeper, Outcome, Work, perform_described
@@ -84,6 +85,10 @@ class FramesLost(TransientError, NotReady):
 
     folder: Path
     """Where they were."""
+
+
+class SeenLost(TransientError, NotReady):
+    """What a model saw in a video's frames cannot be read: it looks again in the next run."""
 
 
 class _Formatter(logging.Formatter):
@@ -502,7 +507,10 @@ def _filter_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
     if "failure" not in source and results.read_frames_meta(frames_dir) != source:
         raise InputChanged(frames_dir)
     settings = config.filter.result_settings()
-    looks = looking.looks(video_id, source)
+    try:
+        looks = looking.looks(video_id, source)
+    except DamagedFile as error:
+        raise _seen_lost(error) from error
     seen = [look.mark for look in looks]
     mark = fingerprints.of_filter(settings, source.get("fingerprint"), seen)
     marks = {
@@ -573,6 +581,12 @@ def _lost(video_id: str, error: PermanentError, folder: Path) -> FramesLost:
     return lost
 
 
+def _seen_lost(error: DamagedFile) -> SeenLost:
+    """Take away what a model saw, so that it looks again, and return what tells of it."""
+    discard.remove(Path(error.path))
+    return SeenLost(error.message, error.error_class, "run snakemake again: it is made anew")
+
+
 def _failure_of(row: chosen.Source) -> dict[str, Any]:
     """Return what a row says of a failure, as files do."""
     message, _, hint = (row.error or "").partition(". Next: ")
@@ -625,15 +639,20 @@ def _dedup_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
 
     def make(out: Path) -> None:
         _refuse_all_failed(project, videos)
-        stage.dedup(
-            [video.folder for video in videos if not video.failed],
-            out,
-            config.dedup,
-            previous=final,
-            embedded=embedded,
-            meta={"fingerprint": mark},
-            progress=log.info,
-        )
+        try:
+            stage.dedup(
+                [video.folder for video in videos if not video.failed],
+                out,
+                config.dedup,
+                previous=final,
+                embedded=embedded,
+                meta={"fingerprint": mark},
+                progress=log.info,
+            )
+        except DamagedFile as error:
+            if error.path in files.values():
+                raise _seen_lost(error) from error
+            raise
 
     read = results.read_dedup
     return Work(stages.DEDUP, key, final, mark, make, read, inputs=inputs, input_state=state)

@@ -63,13 +63,14 @@ class Kind(NamedTuple):
 
 
 FRAMES = "frames/*/*/frames.parquet"
+FILTERED = "projects/*/filtered/*/frames.parquet"
 SYNC, DEEP = ("sync",), ("sync", "--deep")
 KINDS = (
     Kind("videos/*/info.json", ("why", "sync"), SYNC, FRAMES),
     Kind("videos/*/*.mp4", ("why", "sync"), SYNC, FRAMES),
     Kind(FRAMES, ("report", "preview", "why"), SYNC),
     Kind("frames/*/*/*.jpg", ("preview", "report"), DEEP),
-    Kind("projects/*/filtered/*/frames.parquet", ("report", "preview", "why")),
+    Kind(FILTERED, ("report", "preview", "why")),
     Kind("projects/*/filtered/*/*.jpg", ("report",), DEEP),
     Kind("projects/*/dedup/frames.parquet", ("frames", "why")),
     Kind("projects/*/dedup/clusters.parquet", ("report",)),
@@ -80,6 +81,7 @@ KINDS = (
     Kind("projects/*/detect/labels/*.txt", ("sync",), DEEP),
     Kind("projects/*/report/index.html", ("status",)),
     Kind("projects/*/report/contact_sheet.jpg", ("status",)),
+    Kind("content/*/*/*.parquet", lost_too=FILTERED),
 )
 COMMANDS = {
     "status": "status --json",
@@ -176,6 +178,9 @@ def finished(
     with fresh_database(server, template, "damaged") as database:
         site = Site(tmp_path_factory.mktemp("site"), database)
         configure(site)
+        looks = site.config()
+        looks["filter"]["content"] = {"model": "weights.pt", "require": ["thing"]}
+        site.configure(**looks)
         mine(site)
         assert not mine(site).reasons()
         yield Finished(site)
@@ -317,6 +322,19 @@ def test_torn_filtered_frames_are_made_again_by_the_run_after(finished: Finished
     finished.files[KINDS[6]].unlink()
     with pytest.raises(DataminerError, match=r"frames.parquet is damaged or gone.*made anew"):
         mine(finished.site)
+    finished.is_whole_after_the_next_run()
+
+
+def test_what_a_model_saw_is_seen_again_by_the_run_after(finished: Finished) -> None:
+    """Its footer is whole, by which plans go."""
+    table = finished.files[KINDS[-1]]
+    with table.open("r+b") as file:
+        file.seek(4)
+        file.write(bytes(50))
+    finished._first(FILTERED).unlink()
+    with pytest.raises(DataminerError, match=r"parquet is damaged: .*made anew"):
+        mine(finished.site)
+    assert not table.exists()
     finished.is_whole_after_the_next_run()
 
 

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from dataminer import planning
 from dataminer.config import load_files
 from dataminer.export.coco import Box
-from dataminer.stages import shards
+from dataminer.stages import content, shards
+from dataminer.stages.looking import Looking
 from dataminer.store import Store
-from dataminer.sync import jobs, take_up
+from dataminer.sync import chosen, jobs, take_up
 from dataminer.sync.report import report
 from dataminer.sync.run import bring_up_to_date
 from tests.support.site import Site
@@ -41,14 +42,15 @@ class _Middle:
 
 @contextmanager
 def detecting() -> Iterator[None]:
-    """Have detect load no model, which would take longer than all other stages."""
+    """Have detect and content load no model, which would take longer than all other stages."""
 
     @contextmanager
     def opened(*_: Any, **__: Any) -> Iterator[_Middle]:
         yield _Middle()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "opened", opened)
+        for module in (shards, content):
+            patch.setattr(module, "opened", opened)
         yield
 
 
@@ -82,6 +84,10 @@ def mine(site: Site) -> planning.Plan:
             jobs.download(config, video_id)
         for video_id in found.due("extract"):
             jobs.extract(config, video_id)
+        looking = Looking.of(config)
+        if looking.on:
+            frames = chosen.folders_of(config, found.due("filter", PROJECT))
+            looking.look_at(frames, 1, lambda _: None)
         for video_id in found.due("filter", PROJECT):
             jobs.filter_frames(config, PROJECT, video_id)
         if found.is_due(PROJECT, "dedup"):
