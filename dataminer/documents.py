@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-from annotated_types import Ge, Gt, Len, Lt
+from annotated_types import Ge, Gt, Le, Len, Lt
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -32,7 +32,7 @@ _MODEL = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 def _plain_name(name: str) -> str:
     if not is_plain_name(name):
-        raise ValueError("leads out of its folder")
+        raise ValueError("leads out of its folder, or is no plain name")
     return name
 
 
@@ -48,8 +48,9 @@ _Text = Annotated[_Word, BeforeValidator(_whole_characters)]
 _Class = Annotated[str, AfterValidator(ErrorClass)]
 _Count = Annotated[int, Ge(0), Lt(2**63)]
 _Frames = Annotated[int, Ge(0), Lt(2**31)]  # as their columns, of int32 and `integer`
+_Number = Annotated[float, Ge(-(2**31)), Le(2**31)]  # of pixels, of seconds
 _Side = Annotated[int, Gt(0), Lt(2**31)]
-_Recipe = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+_Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 # from a table's folder, four of which lie below the store at most
 _ArchivePath = Annotated[
     str, StringConstraints(pattern=r"^(\.\./){0,4}([A-Za-z0-9_-][^/\x00]*/)*frames\.tar$")
@@ -78,7 +79,7 @@ class _Info(TypedDict):
     licence: NotRequired[_Text | None]
     upload_date: NotRequired[_Text | None]
     url: NotRequired[_Text | None]
-    duration: NotRequired[float | None]
+    duration: NotRequired[_Number | None]
 
 
 @with_config(_MODEL)
@@ -92,7 +93,7 @@ class _TableMeta(TypedDict):
     failure: NotRequired[_Failure]
     archive: NotRequired[_Archive]
     fingerprint: NotRequired[_Word | None]
-    filtered_from: NotRequired[_Recipe | None]
+    filtered_from: NotRequired[_Id | None]
     made_with: NotRequired[_Word | None]
     settings: NotRequired[dict[str, Any] | None]
     seen: NotRequired[list[str]]
@@ -120,17 +121,17 @@ class _Image(TypedDict):
     file_name: _PlainName
     width: _Side
     height: _Side
-    video_id: NotRequired[str]
-    frame_index: NotRequired[int]
-    pts_time: NotRequired[float]
+    video_id: NotRequired[_Id]
+    frame_index: NotRequired[_Frames]
+    pts_time: NotRequired[_Number]
 
 
 @with_config(_MODEL)
 class _Annotation(TypedDict):
     image_id: int
     category_id: int
-    bbox: Annotated[list[float], Len(4, 4)]
-    score: NotRequired[float]
+    bbox: Annotated[list[_Number], Len(4, 4)]
+    score: NotRequired[_Number]
 
 
 @with_config(_MODEL)

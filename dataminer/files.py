@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -27,6 +28,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSUPP}
 _COPIED = 1 << 20  # bytes at a time
 _LONGEST = 100  # characters of a link's target
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}")  # 255 bytes, the most of a name
 _NO_FILE = "it is a link or no file at all"
 ABSENT = (FileNotFoundError, NotADirectoryError, DamagedFile)
 """What reading raises if a file is not there, or not as a stage wrote it, which is the same."""
@@ -205,8 +207,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def is_plain_name(name: str) -> bool:
-    """Tell whether a name is one of an entry directly in a folder."""
-    return name not in ("", ".", "..") and not {*"/\\\0"} & {*name}
+    """Tell whether a name is as stages name files: it leads nowhere, and says nothing else."""
+    return _PLAIN_NAME.fullmatch(name) is not None
 
 
 def member(folder: Path, name: str) -> Path:
@@ -218,7 +220,7 @@ def member(folder: Path, name: str) -> Path:
         The name leads to somewhere else.
     """
     if not is_plain_name(name):
-        raise DamagedFile(folder / name, "its name leads out of its folder")
+        raise DamagedFile(folder / name, "its name leads out of its folder, or is no plain one")
     return folder / name
 
 

@@ -216,7 +216,9 @@ def read_table(
         _refuse_gaps(path, table, schema)
     names = table[_FILE_NAME].to_pylist() if _FILE_NAME in table.column_names else []
     if not all(map(is_plain_name, names)):
-        raise DamagedFile(path, "it has file names that lead out of its folder")
+        raise DamagedFile(
+            path, "it has file names that lead out of its folder, or are no plain ones"
+        )
     return table
 
 

@@ -41,7 +41,6 @@ SHORT = f"{_QUOTES}{STEERING}{_MARKUP}"
 TEXT = f"{SHORT}{_LONG}"
 # What JSON can hold beyond that, and neither a database nor Parquet
 JSON_TEXT = f"\0\ud800{TEXT}"
-FILE_NAME = "'\"><img src=x onerror=alert(1)>\u202e&amp; \n.jpg"
 URLS = (
     f"javascript:{_RUN}",
     f"data:text/html,<script>{_RUN}</script>",
@@ -76,7 +75,6 @@ def _fill_files(store: Store, made: Facts, folder: Path) -> None:
         category["name"] = f"{category['id']}{JSON_TEXT}"
     for image in dataset["images"]:
         image["title"] = JSON_TEXT
-    dataset["images"][0] |= {"file_name": FILE_NAME, "video_id": JSON_TEXT}
     path.write_text(json.dumps(dataset))
     draw_pictures(store, gather(store, made, {}, folder))
 

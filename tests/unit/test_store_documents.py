@@ -42,7 +42,17 @@ SEEN = {
 }  # fmt: skip
 COCO = {
     "info": {"fingerprint": "f"},
-    "images": [{"id": 1, "file_name": "a.jpg", "width": 4, "height": 3, "pts_time": 0}],
+    "images": [
+        {
+            "id": 1,
+            "file_name": "a.jpg",
+            "width": 4,
+            "height": 3,
+            "pts_time": 0,
+            "video_id": "v",
+            "frame_index": 7,
+        }
+    ],
     "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0.5, 1, 1], "score": 0.5}],
     "categories": [{"id": 1, "name": "thing"}],
 }
@@ -142,11 +152,20 @@ def test_what_no_column_takes(kind: str, tmp_path: Path) -> None:
     assert len(ways) > (0 if kind == "annotations" else 5)
 
 
-@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "a/b", "..", "", "a\0"])
+@pytest.mark.parametrize(
+    "name", ["../../x", "/etc/passwd", "a/b", "..", "", "a\0", "a\nb.jpg", "=1.jpg", "a" * 256]
+)
 def test_names_that_lead_elsewhere(name: str, tmp_path: Path) -> None:
     path = tmp_path / "info.json"
     path.write_text(json.dumps(INFO | {"video": name}))
     assert results.read_info(tmp_path) is None
+    path.write_text(json.dumps(put(COCO, ("images", 0, "file_name"), name)))
+    with pytest.raises(DamagedFile):
+        documents.read_annotations(path)
+    table = pa.Table.from_pylist([frame_row(file_name=name)], FRAMES_SCHEMA)
+    write_table(tmp_path / FRAMES_FILE, table, FRAMES_SCHEMA, {})
+    with pytest.raises(DamagedFile, match="no plain ones"):
+        read_table(tmp_path / FRAMES_FILE)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +178,25 @@ def test_archives_that_lie_elsewhere(path: str, tmp_path: Path) -> None:
     with pytest.raises(DamagedFile, match=r"archive\.path"):
         _ = FrameReader(tmp_path).archive
     assert results.read_extract(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("way", "value"),
+    [
+        (("images", 0, "width"), 10**30),
+        (("images", 0, "frame_index"), -(10**30)),
+        (("images", 0, "frame_index"), 2**31),
+        (("images", 0, "video_id"), "=cmd"),
+        (("images", 0, "pts_time"), 1e308),
+        (("annotations", 0, "bbox", 1), -1e308),
+        (("annotations", 0, "score"), 1e308),
+    ],
+)
+def test_what_no_export_can_hold(way: tuple[Any, ...], value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(put(COCO, way, value)))
+    with pytest.raises(DamagedFile, match=r"annotations\.json is damaged"):
+        documents.read_annotations(path)
 
 
 def test_annotations_of_nothing(tmp_path: Path) -> None:
