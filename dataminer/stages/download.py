@@ -70,6 +70,7 @@ class _Order:
     settings: DownloadConfig
     say: Say
     gate: Gate
+    given: bool
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def download(
     video_id: str,
     settings: DownloadConfig,
     *,
+    given: bool = True,
     keep: Path | None = None,
     meta: dict[str, Any] | None = None,
     progress: Say | None = None,
@@ -104,6 +106,9 @@ def download(
         Letters, digits, ``-`` and ``_``.
     settings : DownloadConfig
         Size, limits, identity, policy.
+    given : bool
+        Whether the user named the source. One that a stranger may have named leads to public
+        addresses only.
     keep : Path, optional
         A folder on the same file system in which a transfer that broke off is kept for the next
         attempt; only one attempt at a time may use it for this video. None to keep nothing.
@@ -134,7 +139,7 @@ def download(
     say = progress or (lambda line: None)
     gate = gate or LocalGate(settings.budget)
     source = url if isinstance(url, SourceUrl) else SourceUrl(url)
-    order = _Order(source, out, keep, video_id, settings, say, gate)
+    order = _Order(source, out, keep, video_id, settings, say, gate, given)
     try:
         taken = _take(order)
         info = {**(meta or {}), **_describe(order, taken, meta or {})}
@@ -160,11 +165,22 @@ def _clear(out: Path, video_id: str) -> None:
 def _take(order: _Order) -> _Taken:
     scheme = _SCHEME.match(order.url.reveal())
     if scheme is None:
+        if not order.given:
+            raise _not_given(order)
         return _take_local(Path(order.url.reveal()), order.out, order.video_id)
     if scheme[1].lower() not in {"http", "https"}:
         message = f"{scheme[1]}:// links are not supported"
         raise PermanentError(message, ErrorClass.UNSUPPORTED, "give an http(s) link or a path")
     return _fetch(order)
+
+
+def _not_given(order: _Order) -> PermanentError:
+    return PermanentError(
+        f"{order.url} is named by the store's files alone, in which others may write",
+        ErrorClass.UNSUPPORTED,
+        "if it is yours, list it under `input` and run `dataminer populate`, then `dataminer retry"
+        f" --video {order.video_id}`",
+    )
 
 
 def _take_local(source: Path, out: Path, video_id: str) -> _Taken:
@@ -235,8 +251,9 @@ def _transfer(order: _Order, kept: Kept) -> tuple[Path, dict[str, Any], str]:
     options = {**_OPTIONS, **transfer.options}
     options["format_sort"] = [f"res:{settings.max_height}", *_PREFERRED]
     options["match_filter"] = partial(_refuse, settings.policy, transfer)
+    given = url if order.given else ""
     opened = downloader(
-        settings, options, say=order.say, gate=order.gate, given=url, watch=transfer.watch
+        settings, options, say=order.say, gate=order.gate, given=given, watch=transfer.watch
     )
     with transfer.watch.running():
         try:

@@ -228,13 +228,14 @@ def claim_batch(
     ]
 
 
-def claim_new(videos: Iterable[str]) -> dict[str, tuple[Claim, str, str | None]]:
+def claim_new(videos: Iterable[str]) -> dict[str, tuple[Claim, tuple[str, str | None, str | None]]]:
     """Claim those of some videos that wait for their download, in one statement.
 
     Returns
     -------
     dict of str to tuple
-        By video: the claim, the link, and what the row says that its file was fetched with.
+        By video: the claim; the link, what the row says that its file was fetched with, and which
+        list named it.
     """
     values = {
         "videos": list(videos),
@@ -244,8 +245,8 @@ def claim_new(videos: Iterable[str]) -> dict[str, tuple[Claim, str, str | None]]
     }
     rows = fetched(DOWNLOAD, statements.CLAIM_NEW, values, patience=PATIENCE)
     return {
-        video_id: (Claim(DOWNLOAD, {"video_id": video_id}, *lease), url, fetched_with)
-        for video_id, url, fetched_with, *lease in rows
+        video_id: (Claim(DOWNLOAD, {"video_id": video_id}, *lease), (url, fetched_with, origin))
+        for video_id, url, fetched_with, origin, *lease in rows
     }
 
 

@@ -209,6 +209,30 @@ def logged(path: str, own_logs: Path | None = None) -> Iterator[None]:
             one.close()
 
 
+class VideoSource(NamedTuple):
+    """Where a video comes from.
+
+    Parameters
+    ----------
+    url : SourceUrl
+        Its link or path.
+    again : bool
+        Whether it is to be fetched again, whatever is there.
+    given : bool
+        Whether the user named it, and not the store's files alone.
+    """
+
+    url: SourceUrl
+    again: bool
+    given: bool
+
+    @classmethod
+    def of_row(cls, url: str, fetched_with: str | None, origin: str | None) -> VideoSource:
+        """Return what a row says."""
+        again = fetched_with == stages.FETCH_AGAIN
+        return cls(SourceUrl(url), again, origin != statements.FROM_FILES)
+
+
 class Claimed(NamedTuple):
     """A video that is claimed for its download.
 
@@ -216,12 +240,12 @@ class Claimed(NamedTuple):
     ----------
     held : Claim
         The claim.
-    source : tuple of SourceUrl and bool
-        Its link or path, and whether it is to be fetched again, whatever is there.
+    source : VideoSource
+        Where it comes from.
     """
 
     held: claims.Claim
-    source: tuple[SourceUrl, bool]
+    source: VideoSource
 
 
 def claim_downloads(config: Config, videos: Iterable[str]) -> dict[str, Claimed]:
@@ -229,8 +253,8 @@ def claim_downloads(config: Config, videos: Iterable[str]) -> dict[str, Claimed]
     store = Store(config.store_path)
     new = [video_id for video_id in videos if not store.video(video_id).exists()]
     return {
-        video_id: Claimed(held, (SourceUrl(url), fetched_with == stages.FETCH_AGAIN))
-        for video_id, (held, url, fetched_with) in (claims.claim_new(new) if new else {}).items()
+        video_id: Claimed(held, VideoSource.of_row(*row))
+        for video_id, (held, row) in (claims.claim_new(new) if new else {}).items()
     }
 
 
@@ -277,13 +301,13 @@ def download(
 def download_work(
     config: Config,
     video_id: str,
-    source_of: tuple[SourceUrl, bool] | None = None,
+    source_of: VideoSource | None = None,
     stock: budget.Stock | None = None,
 ) -> Work:
     """Describe the download of one video; its source is looked up unless it is given."""
     from dataminer.stages.download import download as fetch_video
 
-    url, again = source_of or _source_of(video_id)
+    url, again, given = source_of or _source_of(video_id)
     source = _identity(url)
     settings = None if source else config.download.result_settings()
     mark = fingerprints.of_download(url.reveal(), source, settings)
@@ -305,7 +329,7 @@ def download_work(
         try:
             fetch_into(out)
         except Exception:
-            present, _ = _source_of(video_id)  # a new signature may have come meanwhile
+            present = _source_of(video_id).url  # a new signature may have come meanwhile
             raise
 
     def fetch_into(out: Path) -> None:
@@ -315,6 +339,7 @@ def download_work(
             out,
             video_id,
             config.download,
+            given=given,
             keep=final.parent,
             meta=marks,
             progress=log.info,
@@ -748,8 +773,7 @@ def _tell_failure(video_id: str, outcome: Outcome, names: Iterable[str]) -> None
         tell(f"dataminer: video {video_id} keeps the frames that it has: {error}", sys.stderr)
 
 
-def _source_of(video_id: str) -> tuple[SourceUrl, bool]:
-    """Return a video's link or path, and whether it is to be fetched again."""
+def _source_of(video_id: str) -> VideoSource:
 
     def work(connection: Any) -> Any:
         with connection.cursor() as cursor:
@@ -760,7 +784,7 @@ def _source_of(video_id: str) -> tuple[SourceUrl, bool]:
     row = transaction(work, patience=claims.PATIENCE, name=name, single=True)
     if row is None:
         raise Deleted({"video_id": video_id})
-    return SourceUrl(row[0]), row[1] == stages.FETCH_AGAIN
+    return VideoSource.of_row(*row)
 
 
 def _identity(url: SourceUrl) -> list[Any] | None:

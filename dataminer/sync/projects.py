@@ -81,6 +81,7 @@ def add_videos(project: str, sources: Iterable[Source]) -> Added:
             cursor.execute(statements.ADD_PROJECT, {"name": project})
             project_id = _ids(cursor, [project])[project]
             new_videos = _insert(cursor, statements.ADD_VIDEOS, map(_row, unique))
+            _insert(cursor, statements.NAME_VIDEOS, map(_row, unique))
             pairs = ((project_id, source.video_id) for source in unique)
             new_pairs = _insert(cursor, statements.ADD_PROJECT_VIDEOS, pairs)
             _refresh(cursor, [project_id], refiltered=False)

@@ -19,6 +19,7 @@ from dataminer.sync import projects as project_rows
 from dataminer.sync.discard import PROJECT_NAME, VIDEO_ID
 from dataminer.sync.mend import Step
 from dataminer.sync.rows import MemberRow, ProjectRow, Row, Tables, VideoRow
+from dataminer.sync.sql import FROM_FILES
 from dataminer.sync.stages import Stage
 from dataminer.sync.truth import Files, Unreadable, Verdict, read
 from dataminer.urls import SourceUrl
@@ -138,7 +139,7 @@ class _Source:
 
     video_id: str
     url: SourceUrl
-    source_info: dict[str, Any] = field(default_factory=lambda: {"origin": "files"})
+    source_info: dict[str, Any] = field(default_factory=lambda: {"origin": FROM_FILES})
 
     @property
     def source_type(self) -> str:

@@ -55,7 +55,8 @@ UPDATE videos AS t SET
     status = %(running)s, locked_by = %(owner)s, lease = lease + 1,
     locked_at = clock_timestamp(), heartbeat_at = clock_timestamp(), attempts = attempts + 1
 FROM chosen WHERE t.video_id = chosen.video_id
-RETURNING t.video_id, url, downloaded_with, lease, attempts, attempts > 1 OR suspect, failures,
+RETURNING t.video_id, url, downloaded_with, source_info ->> 'origin',
+    lease, attempts, attempts > 1 OR suspect, failures,
     coalesce(extract(epoch FROM clock_timestamp() - failing_since)::float, 0)
 """
 
@@ -226,10 +227,22 @@ PROJECT_IDS = "SELECT project_id, name FROM projects WHERE name = ANY(%(names)s)
 
 ADD_PROJECT = "INSERT INTO projects (name) VALUES (%(name)s) ON CONFLICT (name) DO NOTHING"
 
+FROM_FILES = "files"
+"""The ``origin`` of a row that was made from a store's files alone: others may have written it."""
+
 ADD_VIDEOS = """
 INSERT INTO videos (
     video_id, url, source_type, source_info, title, uploader, licence, duration) VALUES %s
 ON CONFLICT (video_id) DO NOTHING RETURNING video_id
+"""
+
+# of rows that were made from files, where the user names the video as well
+NAME_VIDEOS = f"""
+UPDATE videos v SET url = g.url, source_type = g.source_type, source_info = g.info::jsonb
+FROM (VALUES %s) AS g (video_id, url, source_type, info, title, uploader, licence, duration)
+WHERE v.video_id = g.video_id AND v.source_info ->> 'origin' = '{FROM_FILES}'
+    AND g.info::jsonb ->> 'origin' IS DISTINCT FROM '{FROM_FILES}'
+RETURNING v.video_id
 """
 
 # which of these videos any project has, and whether this one has them
@@ -264,4 +277,6 @@ SELECT FROM project_videos WHERE project_id = %(project_id)s AND video_id = %(vi
 
 HOLD_VIDEO = "SELECT FROM videos WHERE video_id = %(video_id)s FOR UPDATE"
 
-SOURCE_OF_VIDEO = "SELECT url, downloaded_with FROM videos WHERE video_id = %(video_id)s"
+SOURCE_OF_VIDEO = """
+SELECT url, downloaded_with, source_info ->> 'origin' FROM videos WHERE video_id = %(video_id)s
+"""
