@@ -29,6 +29,10 @@ _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPN
 _COPIED = 1 << 20  # bytes at a time
 _LONGEST = 100  # characters of a link's target
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}")  # 255 bytes, the most of a name
+MOST_BYTES = 2**30
+"""The most that is read whole: a picture of 178 megapixels, the most that is decoded, has half."""
+SMALL = 2**22
+"""The most of what takes some kB; a list of 20,000 names of classes takes 1 MB."""
 _NO_FILE = "it is a link or no file at all"
 ABSENT = (FileNotFoundError, NotADirectoryError, DamagedFile)
 """What reading raises if a file is not there, or not as a stage wrote it, which is the same."""
@@ -245,9 +249,18 @@ def open_file(path: StrPath) -> BinaryIO:
     return _open(target, path)
 
 
-def read_file(path: StrPath) -> bytes:
-    """Return the bytes of a file of a store, see :func:`open_file`."""
+def read_file(path: StrPath, most: int = MOST_BYTES) -> bytes:
+    """Return the bytes of a file of a store, see :func:`open_file`.
+
+    Raises
+    ------
+    DamagedFile
+        It has more than ``most`` bytes, or cannot be opened.
+    """
     with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise DamagedFile(path, f"it has {size:,} bytes, and nothing of its kind has {most:,}")
         return file.read()
 
 

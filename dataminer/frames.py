@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,15 @@ STILL = 0.02
 _META_KEY = b"dataminer"
 # a key and the beginning of its value, in Thrift's compact protocol: two binaries, fields 1 and 2
 _KEY_IN_FOOTER = b"\x18" + bytes([len(_META_KEY)]) + _META_KEY + b"\x18"
+MOST_ROWS = 2**24
+"""The most rows of a table: sixteen times the million frames of a large project."""
+MOST_VALUES = 2**28
+"""The most values that are read of a table: 2 GB of numbers. Frames have 31 each."""
+MOST_TEXT = 2**32
+"""The most bytes of texts: names and provenance of a million frames have less than 4 kB each."""
+_MOST_FILE = 2**31  # bytes; a million frames take 0.1 GB
+_WIDEST = 2  # bytes of a value of fixed size that has no type of its own: float16
+_MOST_FOOTER = 2**26  # bytes; that of boxes names each frame
 _TAIL = 2**14  # footers of our tables are a few thousand bytes
 _AFTER_FOOTER = 8  # bytes: the footer's size, and "PAR1"
 
@@ -201,10 +210,13 @@ def read_table(
     """
     if columns is None and schema is not None:
         columns = schema.names
-    data = read_file(path)
+    data = read_file(path, _MOST_FILE)
     try:
         with pq.ParquetFile(pa.BufferReader(data)) as file:
+            _refuse_bomb(path, data, file, columns)
             table = file.read(columns, use_threads=False)
+        _refuse_long_texts(path, (c for c in table.columns if pa.types.is_dictionary(c.type)))
+        table.validate(full=True)
         table = table.select(columns or table.column_names)
         if schema is not None:
             table = _of_types(table, schema)
@@ -226,6 +238,59 @@ def read_names(path: Path) -> list[str]:
     """Read the column ``file_name`` of a frame table."""
     names: list[str] = read_table(path, [_FILE_NAME], schema=FRAMES_SCHEMA)[_FILE_NAME].to_pylist()
     return names
+
+
+def _refuse_bomb(
+    path: Path, data: bytes, file: pq.ParquetFile, columns: Sequence[str] | None
+) -> None:
+    """Refuse, before it is decoded, what takes more memory than any table of a stage."""
+    meta, values = file.metadata, 0
+    groups = [meta.row_group(number) for number in range(meta.num_row_groups)]
+    for place in range(meta.num_columns):
+        leaf = meta.schema.column(place)
+        name, _, inner = leaf.path.partition(".")
+        if columns is not None and name not in columns:
+            continue
+        values += sum(group.column(place).num_values for group in groups)
+        text = leaf.physical_type == "BYTE_ARRAY"
+        if (text and inner) or leaf.length > _WIDEST:
+            raise DamagedFile(path, f"no table of a stage has values as those of {name}")
+    rows = sum(group.num_rows for group in groups)
+    if rows > MOST_ROWS or values > MOST_VALUES:
+        raise DamagedFile(path, f"it has {rows:,} rows, more than any table of a stage")
+    texts = [
+        field.name
+        for field in file.schema_arrow
+        if (columns is None or field.name in columns)
+        and not (pa.types.is_primitive(field.type) or pa.types.is_nested(field.type))
+        and not pa.types.is_dictionary(field.type)
+    ]
+    if texts:  # one may be there once, and in each row
+        packed = pq.ParquetFile(pa.BufferReader(data), metadata=meta, read_dictionary=texts)
+        parts = (packed.read_row_group(n, texts, use_threads=False) for n in range(len(groups)))
+        _refuse_long_texts(path, (column for part in parts for column in part.columns))
+
+
+def _refuse_long_texts(path: Path, columns: Iterable[pa.ChunkedArray]) -> None:
+    size = 0
+    for column in columns:
+        kind = column.type
+        if not (pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type)):
+            raise DamagedFile(path, f"no table of a stage has values that are {kind}")
+        size += sum(map(_bytes_of, column.chunks))
+        if size > MOST_TEXT:
+            raise DamagedFile(path, "it has longer texts than any table of a stage")
+
+
+def _bytes_of(texts: pa.DictionaryArray) -> int:
+    """Return how many bytes texts take without their dictionary, and ``pyarrow.compute``."""
+    known, places = texts.dictionary, texts.indices
+    if not len(known):
+        return 0
+    ends = np.frombuffer(known.buffers()[1], np.int32)[known.offset :][: len(known) + 1]
+    kind = places.type.to_pandas_dtype()
+    rows = np.frombuffer(places.buffers()[1], kind)[places.offset :][: len(places)]
+    return int(np.diff(ends).astype(np.int64).take(rows, mode="clip").sum())
 
 
 def _of_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -284,7 +349,7 @@ def _footer(path: StrPath) -> bytes:
         length = file.seek(0, os.SEEK_END)
         tail = os.pread(file.fileno(), _TAIL, max(length - _TAIL, 0))
         size, magic = int.from_bytes(tail[-_AFTER_FOOTER:-4], "little"), tail[-4:]
-        if magic != b"PAR1" or size > length - _AFTER_FOOTER:
+        if magic != b"PAR1" or size > min(length - _AFTER_FOOTER, _MOST_FOOTER):
             raise DamagedFile(path, "it is no Parquet file, or was cut off")
         whole = size + _AFTER_FOOTER
         if whole > len(tail):

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dataminer.errors import DamagedFile, ErrorClass, PermanentError
 from dataminer.files import (
+    MOST_BYTES,
     StrPath,
     led_to,
     link_or_copy,
@@ -209,7 +210,7 @@ class FrameReader:
         if offset is None or size is None or offset < tarfile.BLOCKSIZE or size < 0:
             raise self._changed(f"no place of {name} is known in it")
         fd, start = self._opened().fileno(), offset - tarfile.BLOCKSIZE
-        if os.fstat(fd).st_size < offset + size:
+        if size > MOST_BYTES or os.fstat(fd).st_size < offset + size:
             raise self._changed(f"it ends before {name} does")
         data = os.pread(fd, tarfile.BLOCKSIZE + size, start)
         if _named(data[: tarfile.BLOCKSIZE]) != (name, size):

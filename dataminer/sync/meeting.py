@@ -20,7 +20,7 @@ from dataminer import commands
 from dataminer.db import embedded, tables
 from dataminer.db.connection import database_url, no_database, reading
 from dataminer.errors import DamagedFile, DatabaseError, DataminerError
-from dataminer.files import names_in, read_file
+from dataminer.files import SMALL, names_in, read_file
 from dataminer.permissions import explain
 from dataminer.store import Store
 from dataminer.sync.discard import VIDEO_ID
@@ -455,7 +455,7 @@ def read_mark(path: Path) -> Mark | None:
     """
     file = path / STORE_FILE
     try:
-        return _MARK.validate_json(read_file(file))
+        return _MARK.validate_json(read_file(file, SMALL))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

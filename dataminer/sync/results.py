@@ -16,6 +16,7 @@ from dataminer.errors import DamagedFile, DataminerError, ErrorClass, FailedBefo
 from dataminer.export.yolo import data_yaml, label_size
 from dataminer.files import (
     ABSENT,
+    SMALL,
     StrPath,
     atomic_write,
     look,
@@ -258,7 +259,7 @@ def read_detect(folder: Path) -> Outcome | None:
     """Tell what a project's folder of annotations says."""
     try:
         coco = documents.read_annotations(folder / ANNOTATIONS_FILE)
-        classes = read_file(folder / DATA_FILE).decode("utf-8", "replace")
+        classes = read_file(folder / DATA_FILE, SMALL).decode("utf-8", "replace")
     except ABSENT:
         return None
     names = {image["file_name"] for image in coco["images"]}

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from dataminer import images
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, make_table, read_table, write_table
 from dataminer.images import (
@@ -119,6 +120,14 @@ def test_names_in_a_table_do_not_lead_out_of_its_folder(tmp_path: Path, tar: Pat
     write_table(tar / FRAMES_FILE, table, FRAMES_SCHEMA, meta)
     with FrameReader(tar) as reader, pytest.raises(PermanentError, match=r"archive\.path"):
         reader.read(next(iter(IMAGES)))
+
+
+def test_what_is_larger_than_any_picture_is_not_read(
+    tar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "MOST_BYTES", 2)
+    with FrameReader(tar) as reader, pytest.raises(PermanentError, match="ends before"):
+        reader.read(reader.names[-1])
 
 
 def test_any_tar_reads_the_archive(tar: Path, tmp_path: Path) -> None:

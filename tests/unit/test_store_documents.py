@@ -12,14 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataminer import documents
+from dataminer import documents, frames
 from dataminer.errors import DamagedFile
 from dataminer.files import is_plain_name, lead_to, open_file, read_file
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table, write_table
+from dataminer.frames import (
+    FRAMES_FILE,
+    FRAMES_SCHEMA,
+    read_meta,
+    read_seen_meta,
+    read_table,
+    write_table,
+)
 from dataminer.images import FrameReader
 from dataminer.sync import results
 from tests.support.frame_rows import frame_row
@@ -225,6 +233,67 @@ def test_a_table_with_any_bytes_changed_can_be_read_or_is_damaged(
     with contextlib.suppress(DamagedFile):
         assert read_table(path, schema=FRAMES_SCHEMA).column_names == FRAMES_SCHEMA.names
     results.read_extract(tmp_path)
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_a_document_that_is_too_large_is_not_read(kind: str, tmp_path: Path) -> None:
+    read = {"table": read_meta, "seen": read_seen_meta}.get(kind, READERS[kind][0])
+    path = tmp_path / "file"
+    path.touch()
+    os.truncate(path, 2**33)  # sparse
+    with path.open("r+b") as file:
+        file.seek(-8, os.SEEK_END)
+        file.write((2**32 - 100).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(DamagedFile, match=r"bytes, and nothing|no Parquet file"):
+        read(path)
+
+
+class TestTooLargeATable:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        rows = [frame_row(frame_index=index) for index in range(5)]
+        table = pa.Table.from_pylist(rows, FRAMES_SCHEMA)
+        write_table(tmp_path / FRAMES_FILE, table, FRAMES_SCHEMA, {})
+        return tmp_path / FRAMES_FILE
+
+    @pytest.mark.parametrize("limit", ["MOST_ROWS", "MOST_VALUES", "MOST_TEXT"])
+    def test_each_limit_holds(
+        self, limit: str, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert read_table(path, schema=FRAMES_SCHEMA).num_rows == 5
+        monkeypatch.setattr(frames, limit, 4)
+        with pytest.raises(DamagedFile, match=r"more than any|longer texts|nothing of its kind"):
+            read_table(path, schema=FRAMES_SCHEMA)
+
+    @pytest.mark.parametrize("stored", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+    def test_a_long_text_that_each_row_repeats(
+        self, stored: pa.DataType, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        text = pa.DictionaryArray.from_arrays(pa.array([0] * 300, pa.int32()), ["a" * 2**12])
+        pq.write_table(pa.table({"a": text.cast(stored)}), path, row_group_size=100)
+        assert read_table(path).num_rows == 300
+        monkeypatch.setattr(frames, "MOST_TEXT", 2**20)
+        with pytest.raises(DamagedFile, match="longer texts"):
+            read_table(path)
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            pa.array([["a"]]),
+            pa.array([b"a"]),
+            pa.array([b"abc"], pa.binary(3)),
+        ],
+    )
+    def test_kinds_of_values_that_no_stage_writes(self, values: pa.Array, path: Path) -> None:
+        pq.write_table(pa.table({"a": values}), path)
+        with pytest.raises(DamagedFile, match="no table of a stage"):
+            read_table(path)
+
+    def test_text_that_is_none(self, path: Path) -> None:
+        broken = pa.array([b"\xff"]).view(pa.string())
+        pq.write_table(pa.table({"file_name": broken}), path)
+        with pytest.raises(DamagedFile, match="cannot be read"):
+            read_table(path)
 
 
 class TestOpenFile:
