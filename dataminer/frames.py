@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dataminer.documents import seen_meta, table_meta
 from dataminer.errors import DamagedFile
 from dataminer.files import StrPath, atomic_write, is_plain_name, open_file, read_file
+from dataminer.text import cut
 from dataminer.urls import SourceUrl
 
 FRAMES_FILE = "frames.parquet"
@@ -35,6 +36,8 @@ MOST_VALUES = 2**28
 """The most values that are read of a table: 2 GB of numbers. Frames have 31 each."""
 MOST_TEXT = 2**32
 """The most bytes of texts: names and provenance of a million frames have less than 4 kB each."""
+_LARGEST = 2**31
+_LONGEST_NAME = 100  # characters of a column's
 _MOST_FILE = 2**31  # bytes; a million frames take 0.1 GB
 _WIDEST = 2  # bytes of a value of fixed size that has no type of its own: float16
 _MOST_FOOTER = 2**26  # bytes; that of boxes names each frame
@@ -224,6 +227,7 @@ def read_table(
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the machine's fault, not the file's
         raise DamagedFile(path, "it cannot be read as the table that it should be") from None
+    _refuse_odd_numbers(path, table)
     if schema is not None:
         _refuse_gaps(path, table, schema)
     names = table[_FILE_NAME].to_pylist() if _FILE_NAME in table.column_names else []
@@ -288,9 +292,7 @@ def _bytes_of(texts: pa.DictionaryArray) -> int:
     if not len(known):
         return 0
     ends = np.frombuffer(known.buffers()[1], np.int32)[known.offset :][: len(known) + 1]
-    kind = places.type.to_pandas_dtype()
-    rows = np.frombuffer(places.buffers()[1], kind)[places.offset :][: len(places)]
-    return int(np.diff(ends).astype(np.int64).take(rows, mode="clip").sum())
+    return int(np.diff(ends).astype(np.int64).take(_raw(places), mode="clip").sum())
 
 
 def _of_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -305,6 +307,23 @@ def _refuse_gaps(path: Path, table: pa.Table, schema: pa.Schema) -> None:
     needed = [field.name for field in fields if not field.nullable and field.name not in _MEASURED]
     if empty := [name for name in needed if table[name].null_count]:
         raise DamagedFile(path, f"it lacks values in {', '.join(empty)}")
+
+
+def _refuse_odd_numbers(path: Path, table: pa.Table) -> None:
+    """Refuse what is infinite, or beyond pixels, seconds and scores; measures may be unknown."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_floating(column.type):
+            values = np.concatenate([_raw(chunk) for chunk in column.chunks] or [np.zeros(0)])
+            if (np.abs(values) > _LARGEST).any() or (name == "pts_time" and np.isnan(values).any()):
+                raise DamagedFile(path, f"its column {cut(name, _LONGEST_NAME)} has odd numbers")
+
+
+def _raw(numbers: pa.Array) -> NDArray[Any]:
+    """Return numbers as they are in memory, where those that are not there may be anything."""
+    kind = numbers.type.to_pandas_dtype()
+    if not len(numbers):
+        return np.zeros(0, kind)
+    return np.frombuffer(numbers.buffers()[1], kind)[numbers.offset :][: len(numbers)]
 
 
 def read_meta(path: StrPath) -> dict[str, Any]:

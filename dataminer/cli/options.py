@@ -177,6 +177,11 @@ def tell_strangers(found: Iterable[Config]) -> None:
             _say(str(error))
 
 
+def leave_out(message: str) -> None:
+    """Tell of a damaged file that a page goes on without."""
+    _say(f"left out: {message}")
+
+
 def _projects(names: list[str]) -> str:
     return f"project{'s' if len(names) > 1 else ''} {', '.join(names)}"
 

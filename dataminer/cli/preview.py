@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from dataminer.cli.options import ConfigFiles, settings_of
+from dataminer.cli.options import ConfigFiles, leave_out, settings_of
 from dataminer.config import Config, load
 from dataminer.errors import ConfigError
 from dataminer.store import Store
@@ -63,7 +63,14 @@ def preview(
     configured = settings_of(config, [project], database=False)
     tried = _changed(configured, settings or [])
     store = Store(configured.store_path)
-    drawn = gather(store, project, configured.filter, tried.filter, most_videos=most_videos)
+    drawn = gather(
+        store,
+        project,
+        configured.filter,
+        tried.filter,
+        most_videos=most_videos,
+        leave_out=leave_out,
+    )
     page = (to or store.report(project) / "preview") / "index.html"
     write_page(page, drawn)
     for line in _table(drawn):

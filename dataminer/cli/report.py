@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from dataminer.cli.options import ConfigFiles, settings_of
+from dataminer.cli.options import ConfigFiles, leave_out, settings_of
 from dataminer.report import REPORT_FILE
 from dataminer.store import Store
-from dataminer.text import tell
 
 
 def register(app: typer.Typer) -> None:
@@ -40,9 +38,6 @@ def report(
     """
     from dataminer.sync import meeting
     from dataminer.sync.report import report as draw
-
-    def leave_out(message: str) -> None:
-        tell(f"dataminer: left out: {message}", sys.stderr)
 
     settings = settings_of(config, [project])
     store = Store(settings.store_path)

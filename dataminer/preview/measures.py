@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -167,6 +167,7 @@ def gather(
     tried: FilterConfig,
     *,
     most_videos: int = MOST_VIDEOS,
+    leave_out: Callable[[str], None] = lambda _: None,
 ) -> Preview:
     """Read what is stored of a project's frames and hold it against two sets of thresholds.
 
@@ -180,6 +181,8 @@ def gather(
         As configured, and as asked for.
     most_videos : int
         Look at so many videos, spread evenly over all.
+    leave_out : callable
+        Is told of each table of scores that is left out, as it is damaged.
 
     Raises
     ------
@@ -188,7 +191,7 @@ def gather(
     """
     every = _filtered_videos(store, project)
     chosen = spread(every, most_videos)
-    videos = tuple(_read(store, project, chosen))
+    videos = tuple(_read(store, project, chosen, leave_out))
     if not any(video.frames.num_rows for video in videos):
         raise DataminerError(
             f"project {project} has no frame to look at", "`dataminer status` says why"
@@ -214,7 +217,9 @@ def _filtered_videos(store: Store, project: str) -> list[str]:
     return sorted(name for name in every if not name.startswith("."))
 
 
-def _read(store: Store, project: str, video_ids: Sequence[str]) -> Iterator[Video]:
+def _read(
+    store: Store, project: str, video_ids: Sequence[str], leave_out: Callable[[str], None]
+) -> Iterator[Video]:
     for video_id in video_ids:
         folder = recipes.of_project(store, project, video_id)
         try:
@@ -223,7 +228,11 @@ def _read(store: Store, project: str, video_ids: Sequence[str]) -> Iterator[Vide
             if error.error_class not in (ErrorClass.MISSING_SOURCE, ErrorClass.CORRUPT):
                 raise
             continue
-        scores = _scores(store.filtered(project, video_id) / SCORES_FILE, frames)
+        try:
+            scores = _scores(store.filtered(project, video_id) / SCORES_FILE, frames)
+        except DamagedFile as error:
+            leave_out(error.message)
+            scores = {}
         yield Video(video_id, folder, frames, scores)
 
 
@@ -231,10 +240,7 @@ def _scores(path: Path, frames: pa.Table) -> dict[str, Values]:
     """Return every column of numbers of a table of scores, in the order of the frames."""
     if not path.is_file():
         return {}
-    try:
-        table = read_scores(path)
-    except DamagedFile:
-        return {}
+    table = read_scores(path)
     places = {frame: row for row, frame in enumerate(table["frame_index"].to_pylist())}
     rows = [places.get(frame) for frame in frames["frame_index"].to_pylist()]
     columns = [name for name in table.column_names if pa.types.is_floating(table[name].type)]

@@ -4,6 +4,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from dataminer.preview.measures import gather
 from dataminer.preview.page import write_page
 from dataminer.preview.strips import FRAMES, Cutter
 from dataminer.stages.filter import judge, load_frames
+from dataminer.stages.looks import SCORES_FILE
 from dataminer.store import Store
 from tests.support.preview_project import PROJECT, add_video, rows_of
 from tests.support.stores import frames_of
@@ -234,3 +236,19 @@ class TestNothingToSee:
         assert (preview.frames, preview.unread) == (40, 2)
         write_page(tmp_path / "index.html", preview)
         assert "frames of 2 videos are not there" in (tmp_path / "index.html").read_text()
+
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize("score", [1e308, float("inf"), "a", None])
+    def test_scores_that_are_none_are_left_out_and_named(self, store: Store, score: Any) -> None:
+        path = store.filtered(PROJECT, "b") / SCORES_FILE
+        kind = pa.string() if score == "a" else pa.float64()
+        scores = {"frame_index": pa.array([0], pa.int32()), "score": pa.array([score], kind)}
+        table = pa.table(scores)
+        write_table(path, table, table.schema, {}, ready=True)
+        told: list[str] = []
+        gather(store, PROJECT, NOW, NOW, leave_out=told.append)
+        damaged = isinstance(score, float)
+        assert told == [f"{path} is damaged: its column score has odd numbers"] * damaged
+        path.write_bytes(b"PAR1")
+        gather(store, PROJECT, NOW, NOW, leave_out=told.append)
+        assert "scores.parquet is damaged" in told[-1]

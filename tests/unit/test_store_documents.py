@@ -248,7 +248,7 @@ def test_a_document_that_is_too_large_is_not_read(kind: str, tmp_path: Path) -> 
         read(path)
 
 
-class TestTooLargeATable:
+class TestOddTables:
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
         rows = [frame_row(frame_index=index) for index in range(5)]
@@ -288,6 +288,22 @@ class TestTooLargeATable:
         pq.write_table(pa.table({"a": values}), path)
         with pytest.raises(DamagedFile, match="no table of a stage"):
             read_table(path)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("sharpness", math.inf),
+            ("change", -3e38),
+            ("pts_time", math.nan),
+            ("pts_time", 1e308),
+        ],
+    )
+    def test_numbers_that_no_stage_writes(self, name: str, value: float, path: Path) -> None:
+        rows = [frame_row(frame_index=index, **{name: value}) for index in range(2)]
+        table = pa.Table.from_pylist(rows, FRAMES_SCHEMA)
+        write_table(path, table, FRAMES_SCHEMA, {})
+        with pytest.raises(DamagedFile, match=f"its column {name} has odd numbers"):
+            read_table(path, schema=FRAMES_SCHEMA)
 
     def test_text_that_is_none(self, path: Path) -> None:
         broken = pa.array([b"\xff"]).view(pa.string())
