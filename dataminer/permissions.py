@@ -7,6 +7,7 @@ import grp
 import os
 import pwd
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,19 @@ def named() -> Iterator[None]:
         if known is None:
             raise
         raise TransientError(known.message, os_error_class(error), known.hint) from error
+
+
+def try_to_write(folder: Path) -> None:
+    """Make a folder, and see whether files can be made in it, of which none is left.
+
+    Raises
+    ------
+    OSError
+        They cannot; :func:`explain` says why.
+    """
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def _refused(path: Path, reason: str) -> DataminerError:

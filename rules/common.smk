@@ -16,7 +16,7 @@ from dataminer.errors import DataminerError
 from dataminer.monitor import summary
 from dataminer.monitor.progress import Tracker
 from dataminer.monitor.terminal import RunDisplay
-from dataminer.permissions import explain
+from dataminer.permissions import explain, try_to_write
 from dataminer.run import RUNS as runs
 from dataminer.run import Cluster, Run, forced, upto
 from dataminer.snakemake_compat import adapt, end_with_last_job, forget, read_last
@@ -58,6 +58,10 @@ def or_exit(function, *args):
         if (known := explain(error)) is None:
             raise
         sys.exit(f"dataminer: {known}")
+
+
+if workflow.is_main_process:  # Snakemake itself ends in a traceback without it
+    or_exit(try_to_write, Path(".snakemake"))
 
 
 def profiles():

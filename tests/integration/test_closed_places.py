@@ -137,6 +137,25 @@ def test_a_file_system_that_is_mounted_read_only_is_named(site: Site) -> None:
     assert (site.dump(), site.listing()) == before
 
 
+def test_a_working_folder_that_nobody_may_write_in_is_named(site: Site) -> None:
+    if subprocess.run([*UNSHARE, "true"], check=False).returncode:
+        pytest.skip("this system lets nobody mount")
+    mount = 'mount --bind . . && mount -o remount,ro,bind . && cd "$PWD"'
+    words = ("snakemake", "--snakefile", str(ROOT / "Snakefile"), "-n")
+    done = subprocess.run(
+        [*UNSHARE, "bash", "-c", f'{mount} && exec "$0" "$@"', *words],
+        cwd=site.folder,
+        env=site.environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "profile" not in line]
+    assert line.startswith("dataminer: ")
+    assert line.endswith("with --output or --to")
+    assert "mounted read-only" in line
+
+
 def test_a_job_is_told_what_this_machine_refuses(tmp_path: Path) -> None:
     with closed(tmp_path), pytest.raises(TransientError, match="may not be written to") as told:
         refused(lambda: (tmp_path / "new" / "folder").mkdir(parents=True))
