@@ -28,14 +28,14 @@ from dataminer.errors import (
     brief,
     runnable,
 )
-from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
+from dataminer.files import fsync_tree, publish_dir, remove, remove_partials, staging_dir
 from dataminer.filestats import states
 from dataminer.frames import FRAMES_FILE
 from dataminer.permissions import explain
 from dataminer.stages import made_with, policy_mark
 from dataminer.stages.weights import model_of, weights_sha256
 from dataminer.store import INFO_FILE, Store
-from dataminer.sync import budget, chosen, claims, discard, projects, results, shards, stages
+from dataminer.sync import budget, chosen, claims, projects, results, shards, stages
 from dataminer.sync import sql as statements
 from dataminer.sync.heartbeat import Interrupted, interruptible
 from dataminer.sync.work import ALONE, Deleted, Keeper, Outcome, Work, perform_described
@@ -608,7 +608,7 @@ def _lost(video_id: str, error: PermanentError, folder: Path) -> FramesLost:
 
 def _seen_lost(error: DamagedFile) -> SeenLost:
     """Take away what a model saw, so that it looks again, and return what tells of it."""
-    discard.remove(Path(error.path))
+    remove(Path(error.path))
     return SeenLost(error.message, error.error_class, "run snakemake again: it is made anew")
 
 
