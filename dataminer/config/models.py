@@ -160,8 +160,8 @@ class ExtractConfig(Section):
     """A video file of more GB is FAILED."""
     max_megapixels: float = Field(40.0, gt=0, le=178)
     """A video with larger pictures is FAILED; 8K has 33 megapixels, 12K 75."""
-    max_memory_mb: float = Field(1000.0, ge=16)
-    """A video that takes more MB of memory to open and decode is FAILED; a job asks for 1200."""
+    max_memory_mb: float = Field(512.0, ge=16)
+    """A video that takes more MB of memory to open is FAILED; see `download.max_memory_mb`."""
     max_error_share: float = Field(0.5, ge=0, le=1)
     """A video of whose packets a greater share cannot be decoded is FAILED."""
     timeout_minutes: float = Field(120.0, gt=0)

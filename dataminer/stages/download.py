@@ -175,11 +175,12 @@ def _take(order: _Order) -> _Taken:
 
 
 def _not_given(order: _Order) -> PermanentError:
+    video_id = order.video_id
     return PermanentError(
         f"{order.url} is named by the store's files alone, in which others may write",
         ErrorClass.UNSUPPORTED,
         "if it is yours, list it under `input` and run `dataminer populate`, then `dataminer retry"
-        f" --video {order.video_id}`",
+        f" --video {video_id}`",
     )
 
 

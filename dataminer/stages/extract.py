@@ -111,7 +111,7 @@ def extract(
     cv2.setNumThreads(1)  # its own threads would stand in the way of ours
     give_back_large_buffers()
     try:
-        encoder, ending = work.limits.within_memory(video, _frames, work, out, video_id)
+        encoder, ending = _frames(work, out, video_id)
         _judge(work, ending, encoder.count)
     except PermanentError as error:
         if error.error_class in _LIKE_BAD_READS:

@@ -51,7 +51,7 @@ _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 @dataclass(frozen=True)
 class FileLimits:
-    """What a file may cost, whatever it declares.
+    """What a file may cost before its first frame is decoded.
 
     Parameters
     ----------
@@ -60,8 +60,7 @@ class FileLimits:
     max_megapixels : float
         Pixels of a picture, as declared; the decoder refuses larger ones that come undeclared.
     max_memory_mb : float
-        Memory for all that must be read to know the file: index, attachments, a first picture;
-        in extract also for decoding it.
+        Memory for all that must be read to know the file: index, attachments, a first picture.
     """
 
     section: str = "download"
@@ -87,9 +86,8 @@ class FileLimits:
     def within_memory(self, path: Path, work: Callable[..., _T], *args: Any) -> _T:
         """Call a function that may take so much more memory for a file, whatever it declares.
 
-        libav makes room for what an index, an attachment or a picture is said to need, and for up
-        to 16 pictures that others are built on: gigabytes for a file of a few kB. See
-        :func:`dataminer.stages.memory.within_memory`.
+        libav makes room for what an index, an attachment or a picture is said to need: gigabytes
+        for a file of a few kB. Not for decoding, where libav takes a lack of memory for damage.
 
         Raises
         ------

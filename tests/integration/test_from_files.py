@@ -46,7 +46,9 @@ def test_a_path_is_taken_again_once_the_user_names_it(
         (forged / "info.json").write_text(json.dumps(info | {"url": str(secret)}))
 
         site = replace(site, database=new)
-        assert site.dataminer_here("sync", "--project", PROJECT).returncode == 0
+        for command in (("adopt", "data"), ("sync", "--project", PROJECT)):
+            done = site.dataminer_here(*command)
+            assert done.returncode == 0, done.stderr
         for video in (own, forged):
             shutil.rmtree(video)
             shutil.rmtree(tmp_path / "data" / "frames" / video.name)

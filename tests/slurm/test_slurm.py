@@ -212,7 +212,7 @@ def test_a_whole_project_and_an_outage_of_the_database(
     }
     assert {kind for kind in kinds if asked[kind].get("gres/gpu") == "1"} == {"embed", "detect"}
     assert {kind for kind in kinds if "gres/gpu" in asked[kind]} == {"embed", "detect"}
-    assert (asked["batch_extract"]["cpu"], asked["batch_extract"]["mem"]) == ("4", "4000M")
+    assert (asked["batch_extract"]["cpu"], asked["batch_extract"]["mem"]) == ("4", "4800M")
     assert (asked["download"]["cpu"], asked["download"]["mem"]) == ("1", "500M")
     assert asked["dedup"]["mem"] == "1234M"
     assert told(jobs["detect"], "Partition", "Timelimit") == ["gpu", "04:00:00"]
