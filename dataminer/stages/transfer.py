@@ -71,6 +71,7 @@ class Transfer:
         self._next_line = time.monotonic() + _PROGRESS_SECONDS
         self._shown = mask_url(url)
         self._media = ""
+        self._list = ""  # of a stream's parts, which yt-dlp reads again
         self._file = ""
         self._source = ""
         self._version: Version | None = None
@@ -119,8 +120,9 @@ class Transfer:
         self._file = self._name(str(info.get("ext")))
         self._source = f"{unsigned(self._url)} {info.get('format_id')}"
         self._version = self._kept.begin(self._file, self._source)
-        direct = info.get("protocol") in _DIRECT and info.get("url")
-        self._media = Request(info["url"]).url if direct else ""
+        direct = info.get("protocol") in _DIRECT
+        url = Request(info["url"]).url if info.get("url") else ""
+        self._media, self._list = (url, "") if direct else ("", url)
 
     def plain(
         self, ydl: Any, suffix: str, judge: Callable[[dict[str, Any]], None]
@@ -203,14 +205,14 @@ class Transfer:
         url = getattr(request, "url", None)
         if self._answer and url == self._given and request.method == "GET":
             answer, self._answer = self._answer, None
-            return net.bounded(answer, net.MOST_PAGE)
+            return net.bounded(answer)
         if self._look:
             response = self._first(request)
         else:
             whole_file = self._media and url == self._media
             response = (self._fetch if whole_file else self._open)(request)
             if not whole_file:
-                net.bounded(response, net.MOST_PART if self._file else net.MOST_PAGE)
+                net.bounded(response, part=bool(self._file) and url != self._list)
         if self._file:  # a format is chosen, and what comes now is it
             self.watch.transfer_begins()
         return response

@@ -345,14 +345,15 @@ class _Connections(_urllib.HTTPHandler):  # type: ignore[misc]
             raise _Stopped(error) from error
 
 
-def bounded(response: Any, most: int) -> Any:
-    """Return an answer of which no more than so many bytes can be read.
+def bounded(response: Any, *, part: bool = False) -> Any:
+    """Return an answer of which no more can be read than a page, or a part of a stream, has.
 
     Raises
     ------
     PermanentError
         UNSUPPORTED, once more comes, or a list names too many parts.
     """
+    most = MOST_PART if part else MOST_PAGE
     read, left, start = response.read, most, b""
 
     def read_on(amount: int | None = None) -> bytes:
@@ -365,6 +366,8 @@ def bounded(response: Any, most: int) -> Any:
         left -= len(data)
         if left < 0:
             raise _too_large(most)
+        if part:
+            return data
         text = start + data
         start = text[:_BLOCK]  # yt-dlp looks at some hundred bytes before it reads on
         if _listed(text, response.url) > _MOST_LISTED * 1_000_000:
