@@ -274,6 +274,10 @@ def test_endless_pages_and_lists_are_not_read(server: Server, tmp_path: Path) ->
     too_large(server.add("/page.mp4", Reply(body=page)), tmp_path / "plain")
     mpegurl = "application/vnd.apple.mpegurl"
     too_large(server.add("/list.m3u8", Reply(body=lines, content_type=mpegurl)), tmp_path / "list")
+    # the same, of which another one tells
+    of_lists = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlist.m3u8\n"
+    main = Reply(body=of_lists, content_type=mpegurl)
+    too_large(server.add("/main.m3u8", main), tmp_path / "main")
 
 
 def test_a_line_that_stands_for_a_billion_parts_is_refused(server: Server, tmp_path: Path) -> None:
