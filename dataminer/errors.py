@@ -95,8 +95,8 @@ NEXT_STEP: dict[ErrorClass, str] = {
     ErrorClass.DRM: "nothing to do: it is encrypted for the site's own player",
     ErrorClass.LIVE: "when it has ended: `dataminer retry --class live`",
     ErrorClass.POLICY: "nothing to do; to let it in, change download.policy and run snakemake",
-    ErrorClass.UNSUPPORTED: "check the link, at which no video was found, then"
-    " `dataminer retry --class unsupported`",
+    ErrorClass.UNSUPPORTED: "check the link, if no video was found at it; raise the setting that"
+    " refused the file, if you trust it; then `dataminer retry --class unsupported`",
     ErrorClass.EMPTY: "replace the file, which has no bytes, or check the link, then"
     " `dataminer retry --class empty`",
     ErrorClass.NO_VIDEO: f"take it off your list, and {_TAKE_OUT}",

@@ -156,7 +156,7 @@ class DownloadConfig(Section):
 
     max_height: int = Field(1080, ge=144, le=4320)
     """Take the best video stream up to this many lines."""
-    max_megapixels: float = Field(100.0, gt=0, le=1000)
+    max_megapixels: float = Field(100.0, gt=0, le=178)
     """A video with larger pictures is FAILED; 12K has 75; see also `extract.max_megapixels`."""
     max_memory_mb: float = Field(256.0, ge=16)
     """A file whose index, attachments and cover take more MB of memory to read is FAILED."""

@@ -112,7 +112,7 @@ def coco_dataset(
     ordered = sorted(images, key=lambda image: (image.video_id, image.frame_index, image.file_name))
     # `videos` may read a file for each look-up, and know more videos than these
     known = {
-        video_id: _provenance((videos or {}).get(video_id, {}))
+        video_id: _provenance({} if videos is None else videos.get(video_id, {}))
         for video_id in sorted({image.video_id for image in ordered})
     }
     licences = sorted({video["licence"] for video in known.values() if "licence" in video})

@@ -170,7 +170,7 @@ def _frames(project: dict[str, Any]) -> str:
     if project["dedup_dir"]:
         told += f", {project['unique_frames']:,} unique"
     if project["detect_dir"]:
-        told += f"; {project['annotations']:,} objects"
+        told += f"; {project['annotations']:,} object{'s' * (project['annotations'] != 1)}"
     return told
 
 

@@ -102,10 +102,11 @@ class FileLimits:
     def refused(self, what: str, setting: str, most: float) -> PermanentError:
         """Return an error about a file that is beyond a limit of this section."""
         name = f"{self.section}.{setting}"
+        also = f", extract.{setting}" if name == "download.max_megapixels" else ""
         return PermanentError(
             f"{what} than {name} = {most:g}",
             ErrorClass.UNSUPPORTED,
-            f"if you trust the file, raise {name} and mem_mb of rule {self.section}, then"
+            f"if you trust the file, raise {name}{also} and mem_mb of rule {self.section}, then"
             " `dataminer retry --class unsupported`",
         )
 
@@ -249,6 +250,8 @@ def open_video(
         stream = _choose_stream(container, path.name)
         limits.check(stream.codec_context.width * stream.codec_context.height / 1e6, path.name)
         stream.codec_context.options = limits.decoder_options
+        if not stream.codec_context.width:  # nothing declares it, or libav refused what does
+            _look_at_first(path, limits)
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = Discard.all  # sound is not even read
@@ -376,6 +379,14 @@ def _says_all(container: InputContainer) -> bool:
 
 def _open(path: Path, limits: FileLimits, glance: bool = False) -> InputContainer:
     return limits.within_memory(path, _opened, path, limits, glance)
+
+
+def _look_at_first(path: Path, limits: FileLimits) -> None:
+    """Decode a first frame, in a reader of its own, to see that it is not too large."""
+    with _open(path, limits) as container:
+        stream = _choose_stream(container, path.name)
+        stream.codec_context.options = limits.decoder_options
+        _first_orientation(container, stream, path.name, limits)
 
 
 def _opened(path: Path, limits: FileLimits, glance: bool) -> InputContainer:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,9 +28,16 @@ from dataminer.errors import (
     brief,
     runnable,
 )
-from dataminer.files import fsync_tree, publish_dir, remove, remove_partials, staging_dir
+from dataminer.files import (
+    fsync_tree,
+    names_in,
+    publish_dir,
+    remove,
+    remove_partials,
+    staging_dir,
+)
 from dataminer.filestats import states
-from dataminer.frames import FRAMES_FILE
+from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, PROVENANCE, read_table
 from dataminer.permissions import explain
 from dataminer.stages import made_with, policy_mark
 from dataminer.stages.weights import model_of, weights_sha256
@@ -720,7 +727,7 @@ def detect(
                 plans[0],
                 out,
                 meta={"fingerprint": mark, "project": project},
-                videos=_Provenance(store),
+                videos=_Provenance(store, store.dedup(project)),
                 threads=threads,
                 progress=log.info,
             )
@@ -746,19 +753,23 @@ def detect(
 
 
 class _Provenance(Mapping[str, Mapping[str, Any]]):
-    """The videos' ``info.json``, read when asked for."""
+    """The videos' ``info.json``, read when asked for; without one, what their frames say."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, frames: Path) -> None:
+        self._store, self._folder = store, frames
 
     def __getitem__(self, video_id: str) -> Mapping[str, Any]:
         info = results.read_info(self._store.video(video_id))
-        if info is None:
-            raise KeyError(video_id)
-        return info
+        return self._of_frames[video_id] if info is None else info
+
+    @cached_property
+    def _of_frames(self) -> dict[str, Mapping[str, Any]]:
+        columns = ["video_id", *PROVENANCE]
+        table = read_table(self._folder / FRAMES_FILE, columns, schema=FRAMES_SCHEMA)
+        return {row["video_id"]: row for row in table.to_pylist()}
 
     def __iter__(self) -> Iterator[str]:
-        return (folder.name for folder in self._store.video("x").parent.iterdir())
+        return iter(names_in(self._store.video("x").parent))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

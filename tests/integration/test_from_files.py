@@ -69,6 +69,23 @@ def test_a_path_is_taken_again_once_the_user_names_it(
         assert files(site) == whole
 
 
+def test_images_keep_their_provenance_without_the_video(
+    server: str, template: str, tmp_path: Path
+) -> None:
+    with fresh_database(server, template, "lost") as database:
+        site = Site(tmp_path, database)
+        configure(site)
+        mine(site)
+        (annotations,) = tmp_path.glob("data/projects/*/detect/annotations.json")
+        whole = json.loads(annotations.read_text())
+        shutil.rmtree(tmp_path / "data" / "videos")
+        assert site.dataminer_here("force-detect", PROJECT, "--yes").returncode == 0
+        mine(site)
+        again = json.loads(annotations.read_text())
+        assert again["images"] == whole["images"]
+        assert all(image["url"] for image in again["images"])
+
+
 def test_a_link_that_leads_inside_is_not_followed(tmp_path: Path) -> None:
     with serve() as inside:
         link = inside.add("/v.mp4", make_video(tmp_path / "v.mp4", frames=5, size=(64, 64)))

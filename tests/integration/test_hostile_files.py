@@ -14,9 +14,10 @@ from typing import NamedTuple
 import pytest
 
 from dataminer.batches import estimate, estimate_download
-from dataminer.config.models import DownloadConfig
+from dataminer.config.models import DownloadConfig, ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.stages import ytdlp_net as net
+from dataminer.stages.extract import extract
 from dataminer.stages.video import FileLimits, probe
 from tests.support import hostile_files as hostile
 from tests.support import videos
@@ -156,6 +157,13 @@ def test_large_pictures_are_refused_whatever_the_header_says(
     assert "256 megapixels, more than download.max_megapixels = 100." in downloaded.error
     assert "raise download.max_megapixels" in downloaded.error
     assert extracted.error_class in {ErrorClass.UNSUPPORTED, ErrorClass.NO_FRAMES}
+
+
+def test_a_size_that_libav_refuses_to_take_up_is_told(tmp_path: Path) -> None:
+    video = videos.make_video(tmp_path / "a.avi", frames=3, codec="mjpeg", pix_fmt="yuvj420p")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(PermanentError, match=r"0\.0192 megapixels, more than extract\."):
+        extract(video, tmp_path / "out", "v", ExtractConfig(max_megapixels=0.01))
 
 
 @pytest.mark.parametrize("name", ["png", "jpg", "webp", "svg"])
