@@ -267,11 +267,14 @@ const times = (row) => [["added", time(row.created_at)], ["changed", time(row.up
 const shown = (made) => made === null ? "none made yet" : count(made);
 const story = (told) => {
   const row = told.video, files = told.files, parts = [];
+  const frames = Object.entries(files.frames).map(([folder, made]) =>
+    `${made === null ? "table damaged" : count(made)} in ${folder}`).join(", ");
   const size = files.video ? `${files.video} (${count(files.video_bytes)} bytes)` : "none";
   parts.push(facts([["id", row.video_id], ["title", row.title], ["status", row.status],
     ["source", `${row.url} (${row.source_type})`], ...times(row), ...trouble(row, told.next_step),
     ["pause", told.pause ? `${told.pause.source}: ${told.pause.reason}` : ""],
-    ["warning", row.warning], ["file", size], ["frames", shown(files.frames)]]));
+    ["warning", row.warning], ["file", size], ["frames", frames || shown(null)],
+    ["damaged", files.damaged.join("; ")]]));
   for (const pair of told.projects)
     parts.push(make("h3", "", `in project ${pair.project}`), facts([["status", pair.status],
       ...times(pair), ...trouble(pair, pair.next_step), ["good frames", shown(pair.filtered)],

@@ -14,13 +14,21 @@ from psycopg2.extras import RealDictCursor
 from dataminer import recipes
 from dataminer.batches import logs_of
 from dataminer.db.connection import reading
-from dataminer.errors import DataminerError, ErrorClass, advice, kind_of, runnable
-from dataminer.files import ABSENT, is_file
+from dataminer.documents import read_info
+from dataminer.errors import (
+    DamagedFile,
+    DataminerError,
+    ErrorClass,
+    advice,
+    kind_of,
+    runnable,
+)
+from dataminer.files import ABSENT, is_file, refuse_links
 from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.monitor.console import console_of
 from dataminer.monitor.status import as_json, told_until, unbroken
 from dataminer.stages.gate import place_of
-from dataminer.store import Store
+from dataminer.store import INFO_FILE, Store
 from dataminer.sync import results
 from dataminer.sync.budget_sql import PAUSES
 from dataminer.urls import mask_text, masked_row
@@ -88,7 +96,7 @@ class Story:
         frames: ``filtered`` and ``unique`` (None where there is no such table).
     files : dict
         ``video`` and ``video_bytes``: what is there (None where nothing is); ``frames``: how many
-        each folder of them has, the newest first.
+        each folder of them has, the newest first; ``damaged``: what is wrong with files.
     logs : list of Log
         The rules' logs of it, in the order of the stages.
     pause : dict or None
@@ -228,7 +236,18 @@ def _class_and_kind(error_class: str) -> str:
 
 def _files(video_id: str, store: Store) -> dict[str, Any]:
     folder = store.video(video_id)
-    info = results.read_info(folder) or {}
+    info: dict[str, Any] = {}
+    damaged = []
+    try:
+        refuse_links(store.recipe(video_id, "x"))
+    except DamagedFile as error:
+        damaged.append(error.message)
+    try:
+        info = read_info(folder / INFO_FILE)
+    except FileNotFoundError:
+        pass
+    except DamagedFile as error:
+        damaged.append(error.message)
     media = results.video_file(folder, info)
     there = "video" in info and is_file(media)
     return {
@@ -239,6 +258,7 @@ def _files(video_id: str, store: Store) -> dict[str, Any]:
             for recipe in recipes.of_video(store, video_id)
             if (folder := store.recipe(video_id, recipe))
         },
+        "damaged": damaged,
     }
 
 
@@ -321,6 +341,7 @@ def _video_facts(told: Story) -> Iterator[tuple[str, str]]:
         for folder, count in files["frames"].items()
     ]
     yield "frames", ", ".join(counts) or _number(None)
+    yield "damaged", "; ".join(files["damaged"])
     yield from _costs(video)
 
 

@@ -69,6 +69,19 @@ def test_a_failed_video_says_why_and_what_next(database, store, tmp_path):
     assert f"✓ {logs}/extract/vid.log" in text(told)
 
 
+def test_what_is_damaged_is_named(database, store, tmp_path):
+    add("birds", "vid")
+    extracted("vid")
+    info = store.video("vid") / "info.json"
+    info.parent.mkdir(parents=True)
+    info.write_text("{")
+    store.frames("vid").parent.mkdir()
+    store.frames("vid").symlink_to(tmp_path)
+    seen = words(why.story("vid", store))
+    assert f"{store.frames('vid')} is damaged: it is a link, which is not followed" in seen
+    assert f"{info} is damaged: it is no JSON" in seen
+
+
 def test_the_latest_failing_log_is_shown(database, store, tmp_path):
     add("birds", "vid")
     for rule, when in (("download", 100), ("extract", 50)):
@@ -95,6 +108,7 @@ def test_the_files_that_are_there_are_counted(database, store):
         "video": str(file),
         "video_bytes": 3,
         "frames": {str(store.recipe("vid", "m")): 3},
+        "damaged": [],
     }
     assert [(row["project"], row["filtered"], row["unique"]) for row in told.projects] == [
         ("p", None, None),
