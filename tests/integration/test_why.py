@@ -77,9 +77,11 @@ def test_what_is_damaged_is_named(database, store, tmp_path):
     info.write_text("{")
     store.frames("vid").parent.mkdir()
     store.frames("vid").symlink_to(tmp_path)
-    seen = words(why.story("vid", store))
-    assert f"{store.frames('vid')} is damaged: it is a link, which is not followed" in seen
-    assert f"{info} is damaged: it is no JSON" in seen
+    told = why.story("vid", store)
+    link, document = told.files["damaged"]
+    assert link == f"{store.frames('vid')} is damaged: it is a link, which is not followed"
+    assert document.startswith(f"{info} is damaged: it is no JSON")
+    assert "damaged" in words(told)
 
 
 def test_the_latest_failing_log_is_shown(database, store, tmp_path):
