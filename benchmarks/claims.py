@@ -28,9 +28,10 @@ from typing import Any
 import psycopg2
 
 from dataminer.db import connection as database
-from dataminer.db import embedded, schema
-from dataminer.sync import claims, projects
-from dataminer.sync.stages import DOWNLOAD
+from dataminer.db import schema
+from dataminer.db.server import control
+from dataminer.sync.claims import claims, projects
+from dataminer.sync.claims.stage_rows import DOWNLOAD
 
 EXAMPLES = """
 examples:
@@ -112,9 +113,9 @@ def server() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "postgres"
         try:
-            yield embedded.start(home)
+            yield control.start(home)
         finally:
-            embedded.stop(home)
+            control.stop(home)
             # as root the data lies elsewhere: the server's own user cannot enter a private folder
             shutil.rmtree(home.resolve())
 

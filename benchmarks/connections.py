@@ -23,10 +23,11 @@ import psycopg2
 
 from dataminer.config import MonitorConfig
 from dataminer.db import connection as database
-from dataminer.db import embedded, schema
-from dataminer.sync import claims, projects
-from dataminer.sync.heartbeat import kept_alive
-from dataminer.sync.stages import DOWNLOAD
+from dataminer.db import schema
+from dataminer.db.server import control
+from dataminer.sync.claims import claims, projects
+from dataminer.sync.claims.heartbeat import kept_alive
+from dataminer.sync.claims.stage_rows import DOWNLOAD
 
 EXAMPLES = """
 examples:
@@ -52,14 +53,14 @@ def server(count: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "postgres"
         try:
-            url = embedded.listen(home, embedded.Wish(addresses="127.0.0.1"))
+            url = control.listen(home, control.Wish(addresses="127.0.0.1"))
             os.environ["DATABASE_URL"] = url
             schema.upgrade()
             with closing(psycopg2.connect(url)) as session, session:
                 session.cursor().execute(FILL.format(count=count))
             yield url
         finally:
-            embedded.stop(home)
+            control.stop(home)
 
 
 def job(video_id: str, work: float, begin: Any, told: Any) -> None:

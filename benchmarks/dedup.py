@@ -30,8 +30,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dataminer.stages.cover import cover_hashes
-from dataminer.stages.hamming import Pairs, pairs_within
+from dataminer.stages.dedup.hamming import Pairs, pairs_within
+from dataminer.stages.dedup.representatives import cover_hashes
 
 Hashes = NDArray[np.uint64]
 Result = TypeVar("Result")

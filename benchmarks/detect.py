@@ -32,11 +32,11 @@ import numpy as np
 import pyarrow as pa
 
 from dataminer.config.models import DetectConfig
-from dataminer.export.coco import Box
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
-from dataminer.stages import shards
-from dataminer.stages.detectors import distinct
-from dataminer.stages.weights import load_model, quiet_ultralytics
+from dataminer.frames.boxes import Box
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.stages.detect import shards
+from dataminer.vision.detectors import distinct
+from dataminer.vision.weights import load_model, quiet_ultralytics
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the demo's pictures and its detector
 

@@ -92,7 +92,7 @@ def make_tiny(path: Path) -> None:
 
 def footage(folder: Path | None, only: str) -> dict[str, Path]:
     """Return the videos of a folder by codec and name."""
-    from dataminer.stages.video import probe
+    from dataminer.video import probe
 
     paths = sorted(folder.glob("*.mp4")) if folder else []
     named = {f"{probe(path).codec}-{path.stem}": path for path in paths}
@@ -163,7 +163,7 @@ def _photographs() -> list[Any]:
 def ours(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Callable[[], None]:
     """Extract with all that dataminer records."""
     from dataminer.config.models import ExtractConfig
-    from dataminer.stages.extract import extract
+    from dataminer.stages.extract.stage import extract
 
     config = ExtractConfig.model_validate(settings)
     return lambda: (extract(video, out, video.stem, config, threads=threads), None)[1]
@@ -172,11 +172,11 @@ def ours(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Call
 def floor(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Callable[[], None]:
     """Decode what the plan asks for, and throw it away: what ours cannot be faster than."""
     from dataminer.config.models import ExtractConfig
-    from dataminer.stages.decode import decode_planned, prepare
-    from dataminer.stages.encode import give_back_large_buffers
-    from dataminer.stages.extract import _plan
-    from dataminer.stages.scan import scan
-    from dataminer.stages.video import describe, open_video
+    from dataminer.stages.extract.decode import decode_planned, prepare
+    from dataminer.stages.extract.encode import give_back_large_buffers
+    from dataminer.stages.extract.selection.scan import scan
+    from dataminer.stages.extract.stage import _plan
+    from dataminer.video import describe, open_video
 
     config = ExtractConfig.model_validate(settings)
 
@@ -451,9 +451,9 @@ def path_ratios(clips: dict[str, Path], rounds: int) -> dict[str, float]:
 
 def _path_of_ours(videos: dict[str, Path]) -> float:
     from dataminer.config.models import DedupConfig, ExtractConfig, FilterConfig
-    from dataminer.stages.dedup import dedup
-    from dataminer.stages.extract import extract
-    from dataminer.stages.filter import filter_frames
+    from dataminer.stages.dedup.stage import dedup
+    from dataminer.stages.extract.stage import extract
+    from dataminer.stages.filter.stage import filter_frames
 
     took: Measured = {}
     with tempfile.TemporaryDirectory() as folder, clocked(took):
@@ -506,8 +506,8 @@ def _images_of_ours(video: Path, out: Path) -> None:
     import numpy as np
 
     from dataminer.config.models import ExtractConfig
-    from dataminer.stages import encode
-    from dataminer.stages.extract import extract
+    from dataminer.stages.extract import encode
+    from dataminer.stages.extract.stage import extract
 
     always = encode.measure(np.zeros((8, 8, 3), np.uint8))
     with mock.patch.object(encode, "measure", lambda image: always):
@@ -525,7 +525,7 @@ def _usual_filter_and_dedup(base: Path, videos: dict[str, Path]) -> None:
     import numpy as np
     from PIL import Image
 
-    from dataminer.stages.cover import cover_hashes
+    from dataminer.stages.dedup.representatives import cover_hashes
 
     kept = []
     for name in videos:

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.fft import dctn
 
 from dataminer.config.models import DedupConfig
-from dataminer.stages.metrics import measure, table_columns
+from dataminer.stages.extract.quality.metrics import measure, table_columns
 
 Picture = NDArray[np.uint8]
 Alteration = Callable[[Picture], tuple[Picture, Picture]]

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dataminer.db import embedded  # noqa: E402
+from dataminer.db.server import control  # noqa: E402
 from tests.support.embedded import own_server  # noqa: E402
 from tests.support.pairs import Pairs  # noqa: E402
 from tests.support.postgres import fresh_database, template_of  # noqa: E402
@@ -40,7 +40,7 @@ def main() -> None:
     chosen = parser.parse_args()
     began, failures = time.monotonic(), {}
     with tempfile.TemporaryDirectory() as folder, own_server(Path(folder)) as home:
-        server = embedded.url(home)
+        server = control.url(home)
         template = template_of(server)
         with fresh_database(server, template, "alone") as alone:
             pairs = Pairs(Path(folder), server, template, alone)

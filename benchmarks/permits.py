@@ -16,9 +16,10 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from dataminer.config.models import BudgetConfig, HostRates
-from dataminer.db import embedded, schema
-from dataminer.stages import gate
-from dataminer.sync.budget import FleetGate
+from dataminer.db import schema
+from dataminer.db.server import control
+from dataminer.net import rate_limit
+from dataminer.sync.rate_limit.shared import FleetGate
 
 EXAMPLES = """
 examples:
@@ -30,7 +31,11 @@ CASES = [(1, 1), (16, 1), (16, 16), (90, 1)]  # processes, sources
 
 def ask(url: str, begin: float, seconds: float, count: Synchronized, worst: Synchronized) -> None:
     """Take permits for so long, and add up how many, and the longest wait for one."""
-    gate.MINUTE, gate.TRANSIT, gate.LATE = 0.001, 0.0, 0.0  # no limit but the database's own
+    rate_limit.MINUTE, rate_limit.TRANSIT, rate_limit.LATE = (
+        0.001,
+        0.0,
+        0.0,
+    )  # no limit but the database's own
     asker = FleetGate(BudgetConfig(others=HostRates(requests_per_minute=60_000)))
     asker.request(url)
     time.sleep(max(0.0, begin - time.time()))
@@ -79,12 +84,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "postgres"
-        os.environ["DATABASE_URL"] = embedded.start(home)
+        os.environ["DATABASE_URL"] = control.start(home)
         try:
             schema.upgrade()
             found = [measure(*case, options.seconds) for case in CASES]
         finally:
-            embedded.stop(home)
+            control.stop(home)
     if options.json:
         print(json.dumps(found))
         return

@@ -421,9 +421,9 @@ def warm_up(clip: Path, ready: Barrier | None = None) -> None:
 def call(clip: Path, out: str) -> None:
     """Take frames out of a clip and filter them, and do nothing else."""
     from dataminer.config.models import ExtractConfig, FilterConfig
-    from dataminer.stages.extract import extract
-    from dataminer.stages.filter import filter_frames
-    from dataminer.stages.video import probe
+    from dataminer.stages.extract.stage import extract
+    from dataminer.stages.filter.stage import filter_frames
+    from dataminer.video import probe
 
     frames, passed = Path(out, clip.stem), Path(out, f"{clip.stem}-passed")
     frames.mkdir()

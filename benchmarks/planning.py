@@ -42,11 +42,12 @@ import numpy as np
 import yaml
 from claims import fresh_database
 
-from dataminer import batches, fingerprints
 from dataminer.config import Config, load
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, make_table, write_table
-from dataminer.stages import made_with
-from dataminer.store import INFO_FILE, Store
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, make_table, write_table
+from dataminer.provenance import fingerprints
+from dataminer.provenance.fingerprints import made_with
+from dataminer.store.layout import INFO_FILE, Store
+from dataminer.sync.batches import planned
 
 EXAMPLES = """
 examples:
@@ -125,7 +126,7 @@ STAGES = ("download", "extract", "filter")
 IMAGES = [f"{place:06d}.jpg" for place in range(9)]
 SHA256 = "0" * 64
 CORES = 2
-BATCH_SECONDS = 1800  # of a job on this machine, by our estimate; see dataminer/run.py
+BATCH_SECONDS = 1800  # of a job on this machine, by our estimate; see dataminer/workflow/run.py
 MOST_VIDEOS = 200  # of a job on a cluster
 SLURM = ROOT / "profiles" / "slurm"
 
@@ -271,7 +272,7 @@ def marks(config: Config) -> dict[str, str]:
 
 def batches_here(videos: range) -> int:
     """Return how many batches these videos are on this machine: a few are a batch each."""
-    if len(videos) <= batches.SHOWN_BY_ITSELF:
+    if len(videos) <= planned.SHOWN_BY_ITSELF:
         return len(videos)
     return math.ceil(work(videos) / (BATCH_SECONDS * CORES))
 
@@ -286,7 +287,7 @@ def batches_on_cluster(videos: range) -> int:
 
 def work(videos: range) -> float:
     """Return the seconds that we estimate for these videos."""
-    return sum(batches.estimate(SHORTEST + STEP * (number % LENGTHS)) for number in videos)
+    return sum(planned.estimate(SHORTEST + STEP * (number % LENGTHS)) for number in videos)
 
 
 def ours(site: Site, *options: str) -> list[str]:

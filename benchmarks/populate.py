@@ -32,7 +32,7 @@ from dataminer.cli.ingest import populate_from
 from dataminer.config import InputConfig
 from dataminer.db import schema
 from dataminer.ingest.sources import collect
-from dataminer.sync import projects
+from dataminer.sync.claims import projects
 
 EXAMPLES = """
 examples:

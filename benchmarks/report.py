@@ -16,9 +16,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dataminer.report.gather import gather
-from dataminer.report.page import write_report
-from dataminer.store import Store
+from dataminer.report.data.gather import gather
+from dataminer.report.html.page import write_report
+from dataminer.store.layout import Store
 from tests.support.report_project import draw_pictures, make_project
 
 EXAMPLES = """

@@ -19,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dataminer.db import embedded, schema  # noqa: E402
+from dataminer.db import schema  # noqa: E402
+from dataminer.db.server import control  # noqa: E402
 from tests.support.storm import Aftermath, Storm, rage  # noqa: E402
 
 EXAMPLES = """
@@ -36,12 +37,12 @@ def server(folder: Path) -> Iterator[str]:
     """Give the URL of a server with the tables in it, which DATABASE_URL names."""
     home = folder / "postgres"
     try:
-        url = embedded.start(home)
+        url = control.start(home)
         os.environ["DATABASE_URL"] = url
         schema.upgrade()
         yield url
     finally:
-        embedded.stop(home)
+        control.stop(home)
         # as root the data lies elsewhere: the server's own user cannot enter a private folder
         shutil.rmtree(home.resolve())
 

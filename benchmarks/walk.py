@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dataminer.db import embedded  # noqa: E402
+from dataminer.db.server import control  # noqa: E402
 from tests.support.embedded import own_server  # noqa: E402
 from tests.support.postgres import template_of  # noqa: E402
 from tests.support.walk import PLANNED, SNAKEMAKE, begun, go  # noqa: E402
@@ -35,7 +35,7 @@ def walked(folder: Path, chosen: argparse.Namespace) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
     runs = PLANNED if chosen.without_snakemake else replace(SNAKEMAKE, asks_each_time=True)
     with own_server(folder) as home:
-        server = embedded.url(home)
+        server = control.url(home)
         tables = template_of(server)
         for seed in range(chosen.seed, chosen.seed + chosen.walks):
             place = folder / f"walk-{seed}"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-import sys
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataminer.urls import HIDDEN, mask_text
@@ -14,6 +12,30 @@ from dataminer.urls import HIDDEN, mask_text
 _FORCE = ("--force", "--forceall", "--forcerun")
 _PART = ("--batch", "--omit-from", "--touch", "--until")
 _SECRET = ("key", "password", "secret", "token")
+
+
+@dataclass
+class _Run:
+    """How this run was begun; outside of a run, how one is."""
+
+    program: tuple[str, ...] = ("snakemake",)
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+_run = _Run()
+
+
+def begun_by(program: Sequence[str], options: Mapping[str, Sequence[str]]) -> None:
+    """Have commands say what this run was begun with.
+
+    Parameters
+    ----------
+    program : sequence of str
+        As it was called.
+    options : mapping of str to sequence of str
+        By their long names, with the values that were typed; targets by the empty string.
+    """
+    _run.program, _run.options = tuple(program), dict(options)
 
 
 def snakemake(
@@ -42,9 +64,8 @@ def snakemake(
     rest : bool
         Whether all is made, where the command that was typed makes a part.
     """
-    program, typed = _typed()
     left_out = {"--dry-run", *(() if forced else _FORCE), *(("", *_PART) if rest else ())}
-    options = {option: values for option, values in typed.items() if option not in left_out}
+    options = {option: values for option, values in _run.options.items() if option not in left_out}
     if dry_run:
         options = {"-n": [], **options}
     if named := [str(file) for file in files or ()]:
@@ -56,7 +77,7 @@ def snakemake(
         others = [value for value in values if not value.startswith(("project=", "projects="))]
         options["--config"] = [chosen, *others]
     # targets first: behind options of any number of values they would be values
-    words = [*program, *map(mask_text, options.pop("", []))]
+    words = [*_run.program, *map(mask_text, options.pop("", []))]
     for option, values in options.items():
         secret = any(part in option for part in _SECRET)
         words += [option, *(HIDDEN if secret else mask_text(value) for value in values)]
@@ -65,32 +86,10 @@ def snakemake(
 
 def makes_part() -> bool:
     """Tell whether this run makes a part of its targets, or only touches files."""
-    return not _typed()[1].keys().isdisjoint(_PART)
+    return not _run.options.keys().isdisjoint(_PART)
 
 
 def dataminer(*words: str, files: Iterable[Path] | None = None) -> str:
     """Return a command of ``dataminer``, with the configuration files that it was given."""
     options = [part for file in files or () for part in ("--config", str(file))]
     return shlex.join(["dataminer", *words, *options])
-
-
-def _typed() -> tuple[list[str], dict[str, list[str]]]:
-    """Return how this run was begun: the program, and its options; nothing outside of a run."""
-    program, *words = sys.argv
-    path = Path(program)
-    if "--mode" in words:  # a job, which its run has begun
-        return ["snakemake"], {}
-    if path.name == "snakemake":
-        found = shutil.which("snakemake")
-        is_found = found is not None and Path(found).resolve() == path.resolve()
-        return ["snakemake" if is_found else program], _options(tuple(words))
-    if path.match("snakemake/__main__.py"):
-        return [sys.executable, "-m", "snakemake"], _options(tuple(words))
-    return ["snakemake"], {}
-
-
-@cache
-def _options(words: tuple[str, ...]) -> dict[str, list[str]]:
-    from dataminer.snakemake_compat import options_of
-
-    return options_of(words)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dataminer.errors import DataminerError
-from dataminer.export.contact_sheet import contact_sheet
 from dataminer.files import atomic_write, sha256_file
+from dataminer.formats.contact_sheet import contact_sheet
 from demo.clips import TRUTH_FILE, make_clips
 from demo.score import Score, score
 

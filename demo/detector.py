@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from dataminer.files import atomic_write
-from dataminer.stages.weights import quiet_ultralytics
+from dataminer.vision.weights import quiet_ultralytics
 from demo.shapes import CLASSES, COLOURS, BBox, Image, Shape, draw, photographs
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from dataminer.frames import CLUSTERS_FILE, read_table
+from dataminer.frames.table import CLUSTERS_FILE, read_table
 
 LEAST_IOU = 0.5
 LEAST_RECALL = 0.9

@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from dataminer.export.contact_sheet import contact_sheet
+from dataminer.formats.contact_sheet import contact_sheet
 
 DETECT = Path("data/projects/demo/detect")
 # launch: NASA's and SpaceX's own, as scikit-image carries them

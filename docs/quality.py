@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dataminer.config.models import FilterConfig
-from dataminer.frames import FRAMES_SCHEMA
-from dataminer.stages.filter import METRICS, THRESHOLDS, judge
-from dataminer.stages.metrics import measure, table_columns
+from dataminer.frames.table import FRAMES_SCHEMA
+from dataminer.stages.extract.quality.metrics import measure, table_columns
+from dataminer.stages.filter.stage import METRICS, THRESHOLDS, judge
 
 Picture = NDArray[np.uint8]
 # one frame to judge, or it in its place between others: (frames, which of them)

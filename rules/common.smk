@@ -6,26 +6,32 @@ from pathlib import Path
 
 import psycopg2
 from dataminer import commands
-from dataminer.batches import Listed
+from dataminer.sync.batches.planned import Listed
 from dataminer.config import load_run
-from dataminer.db.embedded import ensure_listening
-from dataminer.db.guard import Guard
+from dataminer.db.server.control import ensure_listening
+from dataminer.db.server.supervisor import Guard
 from dataminer.db.refusals import last_words
-from dataminer.environment import connect_only, let_jobs_import
+from dataminer.process import connect_only, let_jobs_import
 from dataminer.errors import DataminerError
-from dataminer.monitor import summary
+from dataminer.monitor.terminal import summary
 from dataminer.monitor.progress import Tracker
-from dataminer.monitor.terminal import RunDisplay
+from dataminer.monitor.terminal.run_display import RunDisplay
 from dataminer.permissions import explain, try_to_write
-from dataminer.run import RUNS as runs
-from dataminer.run import Cluster, Run, forced, upto
-from dataminer.snakemake_compat import adapt, end_with_last_job, forget, read_last
-from dataminer.stages.weights import file_of, to_fetch, weights_path
-from dataminer.store import INFO_FILE, SHEET_FILE, Store
-from dataminer.sync.configfiles import remember
-from dataminer.sync.meeting import Step
-from dataminer.sync.mirror import Mirror
-from dataminer.sync.run import bring_up_to_date
+from dataminer.workflow.run import RUNS as runs
+from dataminer.workflow.run import Cluster, Run, forced, upto
+from dataminer.workflow.snakemake_compat import (
+    adapt,
+    end_with_last_job,
+    forget,
+    note_command_line,
+    read_last,
+)
+from dataminer.vision.weights import file_of, to_fetch, weights_path
+from dataminer.store.layout import INFO_FILE, SHEET_FILE, Store
+from dataminer.sync.config_files import remember
+from dataminer.sync.pairing.meeting import Step
+from dataminer.sync.claims.dead_job_listener import Mirror
+from dataminer.sync.repair.run_hooks import bring_up_to_date
 from snakemake.cli import get_profile_dir
 from snakemake.logging import logger
 
@@ -41,6 +47,7 @@ wildcard_constraints:
 
 
 adapt()
+note_command_line()
 let_jobs_import(workflow.basedir)
 if not workflow.is_main_process:
     connect_only()

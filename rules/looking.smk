@@ -1,7 +1,7 @@
 # What models have to look at: a batch of videos in each job of rule embed.
-from dataminer.stages.checkpoint import require_transformers
-from dataminer.stages.hub import CONFIG_FILE
-from dataminer.stages.looking import Looking
+from dataminer.vision.checkpoint import require_transformers
+from dataminer.vision.hub import CONFIG_FILE
+from dataminer.stages.embed.frame_models import Looking
 
 LOOKING = Looking.of(SETTINGS)
 CHECKPOINT = []

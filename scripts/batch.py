@@ -8,7 +8,8 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to give
 gc.disable()  # in vain while much is loaded; the batch goes on with it
 
 from dataminer.config import load_job  # noqa: E402
-from dataminer.sync import batch, jobs  # noqa: E402
+from dataminer.sync.batches import batch  # noqa: E402
+from dataminer.sync.jobs import jobs  # noqa: E402
 
 log = Path(snakemake.log[0])
 with jobs.logged(str(log), own_logs=log.parents[1]):

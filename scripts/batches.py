@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dataminer.batches import Listed, remove_old
 from dataminer.db import schema
+from dataminer.sync.batches.planned import Listed, remove_old
 
 schema.upgrade()
 with open(snakemake.log[0], "w") as log:

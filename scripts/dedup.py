@@ -1,8 +1,8 @@
 """Keep one frame of each group of near-duplicates of a project."""
 
-from dataminer.batches import forced_since
 from dataminer.config import load
-from dataminer.sync import jobs
+from dataminer.sync.batches.planned import forced_since
+from dataminer.sync.jobs import jobs
 
 with jobs.logged(snakemake.log[0]):
     since = forced_since(snakemake.input.get("due"), "dedup")

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from dataminer.batches import forced_since
 from dataminer.config import load
-from dataminer.sync import jobs
+from dataminer.sync.batches.planned import forced_since
+from dataminer.sync.jobs import jobs
 
 with jobs.logged(snakemake.log[0]):
     jobs.detect(

@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-from dataminer.batches import Listed
 from dataminer.config import load
-from dataminer.sync import chosen, jobs, looked
+from dataminer.sync.batches import looked
+from dataminer.sync.batches.planned import Listed
+from dataminer.sync.jobs import chosen, jobs
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are there, or fetched before
 with jobs.logged(snakemake.log[0]):

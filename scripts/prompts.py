@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 from dataminer.config import load
-from dataminer.stages.semantic import write_prompts
-from dataminer.sync import jobs
+from dataminer.stages.embed.semantic import write_prompts
+from dataminer.sync.jobs import jobs
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are there, or fetched before
 with jobs.logged(snakemake.log[0]):

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from dataminer.config import load
-from dataminer.sync import jobs
-from dataminer.sync.report import report
+from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.report import report
 
 with jobs.logged(snakemake.log[0]):
     report(load(snakemake.config), snakemake.wildcards.project, Path(snakemake.output.page))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from dataminer.config import load_job
 from dataminer.db import schema
-from dataminer.sync import jobs
-from dataminer.sync.take_up import take_up
+from dataminer.sync.jobs import jobs
+from dataminer.sync.repair.take_up import take_up
 
 with jobs.logged(snakemake.log[0]):
     schema.upgrade()

@@ -1,8 +1,8 @@
 """Do a stage for one video."""
 
 from dataminer.config import load_job
-from dataminer.sync import jobs
-from dataminer.sync.batch import Batch, perform
+from dataminer.sync.batches.batch import Batch, perform
+from dataminer.sync.jobs import jobs
 
 with jobs.logged(snakemake.log[0]):
     config, wildcards = load_job(snakemake.config), dict(snakemake.wildcards.items())

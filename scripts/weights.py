@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dataminer.stages.weights import fetch_file
-from dataminer.sync import jobs
+from dataminer.sync.jobs import jobs
+from dataminer.vision.weights import fetch_file
 
 with jobs.logged(snakemake.log[0]):
     fetch_file(Path(snakemake.output.weights))

@@ -11,7 +11,7 @@ from dataminer import commands
 from dataminer.cli.options import ConfigFiles
 from dataminer.config import load_files
 from dataminer.errors import DataminerError
-from dataminer.store import Store
+from dataminer.store.layout import Store
 from dataminer.text import tell
 
 
@@ -49,7 +49,7 @@ def adopt(
 
     Example: dataminer adopt --undo
     """
-    from dataminer.sync import pairing
+    from dataminer.sync.pairing import pairing
 
     settings = load_files(config or [])
     configured = Path(settings.store_path)

@@ -28,9 +28,9 @@ def show(
     Example: dataminer budget show
     """
     from dataminer.monitor.status import told_until
-    from dataminer.sync import budget
+    from dataminer.sync.rate_limit import shared
 
-    seen = budget.show()
+    seen = shared.show()
     if as_json:
         print(json.dumps(seen, indent=2, default=datetime.isoformat))
         return
@@ -57,7 +57,7 @@ def reset(
 
     Example: dataminer budget reset youtube
     """
-    from dataminer.sync import budget
+    from dataminer.sync.rate_limit import shared
 
-    gone = budget.reset(source)
+    gone = shared.reset(source)
     print(f"no pause any more: {', '.join(gone)}" if gone else "nothing paused")

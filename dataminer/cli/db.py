@@ -9,9 +9,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from dataminer.db import embedded
-from dataminer.db._pglisten import Wish
 from dataminer.db.connection import database_url
+from dataminer.db.server import control
+from dataminer.db.server.network import Wish
 from dataminer.errors import DatabaseError
 
 app = typer.Typer(
@@ -69,12 +69,12 @@ def start(
             "an address, a port or a host is for other machines only", "add --listen"
         )
     if listen is None:
-        print(embedded.start())
+        print(control.start())
     elif listen:
-        print(embedded.listen(wish=Wish(address, port, host)))
+        print(control.listen(wish=Wish(address, port, host)))
     else:
-        embedded.serve_own_machine()
-        print(embedded.url())
+        control.serve_own_machine()
+        print(control.url())
 
 
 @app.command()
@@ -84,7 +84,7 @@ def stop() -> None:
     Example: dataminer db stop
     """
     _embedded_only()
-    print("stopped" if embedded.stop() else "was not running")
+    print("stopped" if control.stop() else "was not running")
 
 
 @app.command()
@@ -98,7 +98,7 @@ def status(
     if os.environ.get("DATABASE_URL"):
         facts: dict[str, object] = {"state": "external", "url": str(database_url())}
     else:
-        facts = {key: str(value) for key, value in asdict(embedded.status()).items() if value}
+        facts = {key: str(value) for key, value in asdict(control.status()).items() if value}
     if as_json:
         print(json.dumps(facts, indent=2))
         return
@@ -119,7 +119,7 @@ def url() -> None:
     if os.environ.get("DATABASE_URL"):
         print(database_url().without_password)
     else:
-        print(embedded.status().nodes_url or embedded.url())
+        print(control.status().nodes_url or control.url())
 
 
 @app.command()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dataminer.cli.options import ConfigFiles, settings_of
-from dataminer.store import Store
+from dataminer.store.layout import Store
 from dataminer.text import tell
 
 if TYPE_CHECKING:

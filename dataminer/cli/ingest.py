@@ -23,11 +23,13 @@ from dataminer.errors import ConfigError, DatabaseError, DataminerError, Transie
 from dataminer.ingest.parse import printable
 from dataminer.ingest.search import Asked, look_up
 from dataminer.ingest.sources import Collected, LookUp, Source, collect
-from dataminer.stages.gate import YOUTUBE, Paused
-from dataminer.store import Store
-from dataminer.sync import meeting, projects, renewal
-from dataminer.sync.budget import FleetGate, is_refusal
-from dataminer.sync.configfiles import files_of, remember
+from dataminer.net.rate_limit import YOUTUBE, Paused
+from dataminer.store.layout import Store
+from dataminer.sync.claims import projects
+from dataminer.sync.config_files import files_of, remember
+from dataminer.sync.pairing import meeting
+from dataminer.sync.rate_limit.shared import FleetGate, is_refusal
+from dataminer.sync.repair import renewal
 from dataminer.text import inert, tell
 from dataminer.urls import SourceUrl
 

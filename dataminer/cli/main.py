@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dataminer import __version__
-from dataminer.cli import adopt, budget, db, export, maintain, models, monitor, preview, report
+from dataminer.cli import adopt, budget, db, export, maintain, models, monitor, pages
 from dataminer.cli.options import AsJson, ConfigFiles, Projects, readings, tell_strangers
 from dataminer.errors import DataminerError
 
@@ -107,8 +107,7 @@ maintain.register(app)
 adopt.register(app)
 monitor.register(app)
 export.register(app)
-preview.register(app)
-report.register(app)
+pages.register(app)
 
 
 @app.callback(invoke_without_command=True)

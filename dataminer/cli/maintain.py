@@ -21,11 +21,11 @@ from dataminer.cli.options import (
 from dataminer.config import Config
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
 from dataminer.errors import DataminerError, ErrorClass
-from dataminer.store import Store
+from dataminer.store.layout import Store
 from dataminer.text import tell
 
 if TYPE_CHECKING:
-    from dataminer.sync.maintenance import Deletion
+    from dataminer.sync.deletion.deletion import Deletion
 
 _STATUSES = list(dict.fromkeys(map(str, (*VideoStatus, *ProjectVideoStatus))))
 _SHOWN = 20  # rows and folders that are named; --json has all
@@ -72,8 +72,8 @@ def sync(
 
     Example: dataminer sync --project birds --deep
     """
-    from dataminer.sync.dead_jobs import settle_ended
-    from dataminer.sync.reconcile import reconcile
+    from dataminer.sync.claims.dead_jobs import settle_ended
+    from dataminer.sync.repair.reconcile import reconcile
 
     settings = settings_of(config, project)
     store = paired(Store(settings.store_path), dry_run=dry_run)
@@ -114,7 +114,7 @@ def delete_project(
 
     Example: dataminer delete-project birds --files --videos
     """
-    from dataminer.sync.maintenance import plan_project
+    from dataminer.sync.deletion.deletion import plan_project
 
     settings = settings_of(config, [name])
     store = paired(Store(settings.store_path))
@@ -180,10 +180,11 @@ def delete_videos(
 
     Example: dataminer delete-videos --class missing_source --project birds --files
     """
-    from dataminer.monitor.why import find
-    from dataminer.sync import maintenance, projects
-    from dataminer.sync.configfiles import projects_with
-    from dataminer.sync.retry import Choice
+    from dataminer.monitor.story import find
+    from dataminer.sync.claims import projects
+    from dataminer.sync.config_files import projects_with
+    from dataminer.sync.deletion import deletion
+    from dataminer.sync.repair.retry import Choice
 
     if not (video or status or error_class):
         raise typer.BadParameter(
@@ -200,11 +201,11 @@ def delete_videos(
         projects.ids_of(project or [])
         asked = (project, ids, map(str, error_class or ()), status)
         choice = Choice(*(tuple(given or ()) for given in asked))
-        ids = maintenance.chosen(choice)
+        ids = deletion.chosen(choice)
         if not ids:
             print("no such videos: nothing to delete")
             return
-    plan = maintenance.plan_videos(
+    plan = deletion.plan_videos(
         store,
         ids,
         out_of=project or [],
@@ -213,7 +214,7 @@ def delete_videos(
         choice=choice,
     )
     _delete(plan, settings, yes, dry_run=dry_run)
-    for name in maintenance.left_empty(plan):
+    for name in deletion.left_empty(plan):
         print(
             f"project {name} has no videos left. Next: `dataminer delete-project {name} --files`"
             " deletes what was made of them, too"
@@ -246,7 +247,7 @@ def cleanup_orphans(
 
     Example: dataminer cleanup-orphans --files
     """
-    from dataminer.sync import orphans
+    from dataminer.sync.deletion import orphans
 
     settings = settings_of(config)
     found = orphans.find(paired(Store(settings.store_path)))
@@ -309,20 +310,21 @@ def force_detect(
 def _force(
     project: str, stage: str, yes: bool, config: list[Path] | None, *, rebuild: bool = False
 ) -> None:
-    from dataminer.sync import maintenance, projects
+    from dataminer.sync.claims import projects
+    from dataminer.sync.deletion import deletion
 
     store = paired(store_of(config, [project]))
-    outputs = maintenance.outputs_of(store, project, stage, rebuild=rebuild)
+    outputs = deletion.outputs_of(store, project, stage, rebuild=rebuild)
     projects.id_of(project)
     print(f"{stage} of project {project} will be made again{'; these go:' if outputs else ''}")
     _show(_sized(list(outputs)))
     if _agreed(yes):
-        maintenance.force(store, project, stage, rebuild=rebuild)
+        deletion.force(store, project, stage, rebuild=rebuild)
         print(f"Next: `{commands.snakemake([project], config)}`")
 
 
 def _delete(plan: Deletion, settings: Config, yes: bool, *, dry_run: bool = False) -> None:
-    from dataminer.sync.maintenance import carry_out
+    from dataminer.sync.deletion.deletion import carry_out
 
     for line in plan.summary():
         tell(line)
@@ -346,7 +348,7 @@ def _agreed(yes: bool) -> bool:
 
 
 def _sized(paths: list[Path]) -> list[str]:
-    from dataminer.sync.discard import measure
+    from dataminer.store.trash import measure
 
     sizes = [(path, measure([path])) for path in paths]
     return [f"{path}: {size.files} files, {size.bytes / 1e6:.1f} MB" for path, size in sizes]

@@ -11,9 +11,9 @@ import typer
 
 from dataminer.cli.options import ConfigFiles
 from dataminer.config import DEFAULT_FILE, Config, load_files
-from dataminer.stages.hub import MODELS_FOLDER, is_model_folder
-from dataminer.stages.weights import fetch, is_there, weights_path, weights_sha256
 from dataminer.text import tell
+from dataminer.vision.hub import MODELS_FOLDER, is_model_folder
+from dataminer.vision.weights import fetch, is_there, weights_path, weights_sha256
 
 app = typer.Typer(
     help="Detectors' weights: fetch them where there is a network, for compute nodes without one.",

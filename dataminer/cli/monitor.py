@@ -22,11 +22,11 @@ from dataminer.cli.options import (
     tell_strangers,
 )
 from dataminer.errors import NEXT_STEP, ErrorClass, Kind, brief, kind_of
-from dataminer.store import ANNOTATIONS_FILE, Store
+from dataminer.store.layout import ANNOTATIONS_FILE, Store
 from dataminer.text import tell
 
 if TYPE_CHECKING:
-    from dataminer.sync.retry import Retried
+    from dataminer.sync.repair.retry import Retried
 
 
 def register(app: typer.Typer) -> None:
@@ -63,7 +63,7 @@ def monitor(
 
     Example: dataminer monitor --web --port 8765
     """
-    from dataminer.monitor import live
+    from dataminer.monitor.terminal import live
 
     found = readings(config, project)
     settings = in_common(found)
@@ -73,7 +73,7 @@ def monitor(
     names = project or []
     watch = live.Watch(names, settings.monitor, read_only=only_look, configs=found, store=store)
     if web:
-        from dataminer.monitor.web import Site, run
+        from dataminer.monitor.web.server import Site, run
 
         run(Site(watch, names, store, interval), port, sys.stdout)
         return
@@ -94,8 +94,8 @@ def why(
 
     Example: dataminer why aqz-KE-bpKQ
     """
-    from dataminer.monitor import why as view
-    from dataminer.sync.configfiles import projects_with
+    from dataminer.monitor import story as view
+    from dataminer.sync.config_files import projects_with
 
     video_id = view.find(video)
     settings = settings_of(config, projects_with([video_id]))
@@ -139,10 +139,10 @@ def retry(
 
     Example: dataminer retry --download aqz-KE-bpKQ
     """
-    from dataminer.monitor.why import find
-    from dataminer.sync.configfiles import projects_with
-    from dataminer.sync.retry import fetch_again
-    from dataminer.sync.retry import retry as send_back
+    from dataminer.monitor.story import find
+    from dataminer.sync.config_files import projects_with
+    from dataminer.sync.repair.retry import fetch_again
+    from dataminer.sync.repair.retry import retry as send_back
 
     if download:
         if project or video or error_class:
@@ -201,7 +201,7 @@ def _before_that(rows: list[Retried]) -> Iterator[str]:
 def _say_next(
     videos: list[str], dry_run: bool, projects: list[str], config: list[Path] | None
 ) -> None:
-    from dataminer.sync.configfiles import runs_of
+    from dataminer.sync.config_files import runs_of
 
     if not videos:
         print("Nothing to try again.")

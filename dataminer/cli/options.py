@@ -11,7 +11,7 @@ import typer
 
 from dataminer.config import DEFAULT_FILE, Config, load_files
 from dataminer.errors import ConfigError, DatabaseError
-from dataminer.store import Store
+from dataminer.store.layout import Store
 from dataminer.text import tell
 
 Projects = Annotated[
@@ -58,7 +58,7 @@ def readings(
         When a file or a key is wrong. If no project is named, those whose files cannot be read are
         passed over, with a line on stderr.
     """
-    from dataminer.sync.configfiles import by_files
+    from dataminer.sync.config_files import by_files
 
     if files:
         return [load_files(files)]
@@ -116,7 +116,7 @@ def of_store(settings: Config) -> list[str] | None:
 
     A line on stderr tells of each that does not, or whose configuration files cannot be read.
     """
-    from dataminer.sync.configfiles import by_files, never_run
+    from dataminer.sync.config_files import by_files, never_run
 
     mine, others = [*never_run()], list[str]()
     groups = {files: [n for n in names if n not in mine] for files, names in by_files().items()}
@@ -154,7 +154,7 @@ def paired(store: Store, *, dry_run: bool = False) -> Store:
     NotAPair
         When the two do not belong together.
     """
-    from dataminer.sync import meeting, pairing
+    from dataminer.sync.pairing import meeting, pairing
 
     if dry_run:
         meeting.require(store)
@@ -166,7 +166,7 @@ def paired(store: Store, *, dry_run: bool = False) -> Store:
 def tell_strangers(found: Iterable[Config]) -> None:
     """Say on stderr which stores of some settings are not the database's, for what only reads."""
     from dataminer.db.connection import no_database
-    from dataminer.sync import meeting
+    from dataminer.sync.pairing import meeting
 
     for store in dict.fromkeys(settings.store_path for settings in found):
         try:

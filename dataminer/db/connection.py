@@ -16,11 +16,12 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from dataminer.db import embedded, tables
+from dataminer.db import tables
 from dataminer.db.refusals import explain, refused_at_the_door, way_in
+from dataminer.db.server import control
 from dataminer.db.url import DatabaseUrl
-from dataminer.environment import may_start_database
 from dataminer.errors import DatabaseAway, DatabaseError
+from dataminer.process import may_start_database
 
 T = TypeVar("T")
 
@@ -67,13 +68,13 @@ def database_url(*, create: bool = False) -> DatabaseUrl:
     if not url:
         # meant for another server, and libpq would prefer it to the embedded one's password file
         os.environ.pop("PGPASSWORD", None)
-        url = embedded.start(create=create) if may_start_database() else embedded.reach()
+        url = control.start(create=create) if may_start_database() else control.reach()
     return DatabaseUrl(url)
 
 
 def no_database() -> bool:
     """Whether no database is named, and none has been made."""
-    return not os.environ.get("DATABASE_URL") and embedded.status().state == "absent"
+    return not os.environ.get("DATABASE_URL") and control.status().state == "absent"
 
 
 class Session(Connection):

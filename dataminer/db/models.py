@@ -244,7 +244,9 @@ class ProjectVideo(_Claimable, table=True):
 
 
 class PairedStore(_Model, table=True):
-    """The store that the database goes with, see :mod:`dataminer.sync.meeting`; one row, or none.
+    """The store that the database goes with; one row, or none.
+
+    See :mod:`dataminer.sync.pairing.meeting`.
 
     Its path, as the paths in rows begin, and the inode of its folder; where the database was then.
     """

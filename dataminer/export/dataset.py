@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dataminer import commands
-from dataminer.documents import read_annotations
 from dataminer.errors import DamagedFile, DataminerError
-from dataminer.export.coco import Box, LabelledImage, sort
-from dataminer.frames import (
+from dataminer.frames.boxes import Box, LabelledImage, sort
+from dataminer.frames.table import (
     FRAMES_FILE,
     FRAMES_SCHEMA,
     PROVENANCE,
@@ -19,7 +18,8 @@ from dataminer.frames import (
     read_names,
     read_table,
 )
-from dataminer.store import ANNOTATIONS_FILE, Store
+from dataminer.store.documents import read_annotations
+from dataminer.store.layout import ANNOTATIONS_FILE, Store
 
 IMAGES_FOLDER = "images"
 _MODEL_KEYS = ("model", "model_sha256", "confidence", "image_size", "description")

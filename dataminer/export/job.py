@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataminer.errors import DamagedFile
-from dataminer.export.coco import LabelledImage
 from dataminer.export.dataset import Dataset
 from dataminer.export.splits import Division
 from dataminer.files import link_or_copy, read_file
-from dataminer.frames import FRAMES_FILE
-from dataminer.images import FrameReader, is_whole_image, stored
+from dataminer.frames.boxes import LabelledImage
+from dataminer.frames.images import FrameReader, is_whole_image, stored
+from dataminer.frames.table import FRAMES_FILE
 
 Progress = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from dataminer.errors import DataminerError
 from dataminer.export.dataset import Dataset
-from dataminer.export.formats import (
+from dataminer.export.folders import (
     write_coco_folder,
     write_csv_tables,
     write_imagefolder,
@@ -20,8 +20,8 @@ from dataminer.export.formats import (
 )
 from dataminer.export.job import Job, Pictures, Progress
 from dataminer.export.records import SOURCES_FILE, write_sources
-from dataminer.export.shards import write_webdataset
 from dataminer.export.splits import SPLITS, Division, Shares, divide
+from dataminer.export.webdataset import write_webdataset
 from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
 
 MARK_FILE = "dataminer.json"

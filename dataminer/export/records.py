@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataminer.export.coco import LabelledImage
 from dataminer.export.dataset import Dataset
-from dataminer.frames import PROVENANCE
+from dataminer.frames.boxes import LabelledImage
+from dataminer.frames.table import PROVENANCE
 
 SOURCES_FILE = "sources.csv"
 # a spreadsheet takes what begins so for a formula, which may fetch, or run, what a stranger wrote

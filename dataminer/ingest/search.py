@@ -12,8 +12,8 @@ from dataminer.errors import DataminerError, ErrorClass, TransientError
 from dataminer.ingest import filters as checks
 from dataminer.ingest import youtube
 from dataminer.ingest.parse import InputError, Source, check_text, printable
-from dataminer.stages.gate import Gate, LocalGate
-from dataminer.stages.ytdlp import base_options, client, stage_error
+from dataminer.net.rate_limit import Gate, LocalGate
+from dataminer.net.ytdlp_options import base_options, client, stage_error
 from dataminer.text import clean, inert
 from dataminer.urls import SourceUrl
 

@@ -17,17 +17,17 @@ from typing import Any, NamedTuple
 
 import psycopg2
 
-from dataminer.batches import LISTED_FILE, Listed, estimate
 from dataminer.db.connection import reading
 from dataminer.errors import DataminerError
 from dataminer.monitor.rates import ALIVE, BRIDGED, Ended, flow, overlap, speed
 from dataminer.monitor.transfers import Transfers
 from dataminer.report import REPORT_FILE
-from dataminer.store import Store
-from dataminer.sync.budget_sql import PAUSES
-from dataminer.sync.claims import is_dead
-from dataminer.sync.meeting import workdirs
-from dataminer.sync.stages import STAGES
+from dataminer.store.layout import Store
+from dataminer.sync.batches.planned import LISTED_FILE, Listed, estimate
+from dataminer.sync.claims.claims import is_dead
+from dataminer.sync.claims.stage_rows import STAGES
+from dataminer.sync.pairing.meeting import workdirs
+from dataminer.sync.rate_limit.statements import PAUSES
 from dataminer.urls import masked_row
 
 _SINCE_SLACK = 120.0  # seconds: a row is written before its files are in place, and committed after

@@ -11,12 +11,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from psycopg2.extras import RealDictCursor
 
-from dataminer import commands, fingerprints
+from dataminer import commands
 from dataminer.db.connection import reading
 from dataminer.errors import DataminerError, ErrorClass, advice, brief, kind_of, runnable
 from dataminer.monitor.console import console_of
-from dataminer.sync.budget_sql import PAUSES
-from dataminer.sync.stages import FETCH_AGAIN
+from dataminer.provenance import fingerprints
+from dataminer.sync.claims.stage_rows import FETCH_AGAIN
+from dataminer.sync.rate_limit.statements import PAUSES
 from dataminer.urls import MaskedUrl, masked_row
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataminer.monitor.rates import WINDOW, Ended
-from dataminer.stages import resume
+from dataminer.stages.download import partial
 
 STILL = 150.0  # seconds without growth: a pause; two looks are up to two minutes apart
 _SHARE = 0.05  # of the time that is spent on listing the store's videos
@@ -91,7 +91,7 @@ class Transfers:
             self._list(self._folder, {v for v in videos if v not in self._found})
         for video, folder in [*self._found.items()]:
             try:
-                size = resume.bytes_in(folder)
+                size = partial.bytes_in(folder)
             except OSError:  # taken over by another attempt, or put in place
                 del self._found[video]
                 continue
@@ -100,5 +100,5 @@ class Transfers:
     def _list(self, folder: Path, videos: set[str]) -> None:
         began = time.monotonic()
         if videos and began >= self._list_at:
-            self._found |= dict(resume.attempts(folder, videos))
+            self._found |= dict(partial.attempts(folder, videos))
             self._list_at = time.monotonic() + (time.monotonic() - began) / _SHARE

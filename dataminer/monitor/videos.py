@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dataminer.monitor.why import read
+from dataminer.monitor.story import read
 
 PAGE = 20
 STATES = ("all", "waiting", "working", "done", "failed")

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dataminer import fingerprints
 from dataminer.config import Config
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus
 from dataminer.files import is_file
-from dataminer.images import seem_whole
+from dataminer.frames.images import seem_whole
 from dataminer.planning.marks import Marks, changes
 from dataminer.planning.rows import Project, Rows
 from dataminer.planning.verdicts import (
@@ -27,12 +26,13 @@ from dataminer.planning.verdicts import (
     in_state,
 )
 from dataminer.planning.videos import Videos
-from dataminer.stages.hub import MODELS_FOLDER
-from dataminer.stages.looking import Looking
-from dataminer.stages.weights import is_there, weights_path, weights_sha256
-from dataminer.store import SHEET_FILE, Store
-from dataminer.sync import results
-from dataminer.sync.report import result_settings
+from dataminer.provenance import fingerprints
+from dataminer.stages.embed.frame_models import Looking
+from dataminer.store.layout import SHEET_FILE, Store
+from dataminer.sync.jobs import results
+from dataminer.sync.jobs.report import result_settings
+from dataminer.vision.hub import MODELS_FOLDER
+from dataminer.vision.weights import is_there, weights_path, weights_sha256
 
 _PV, _P = ProjectVideoStatus, ProjectStatus
 
@@ -139,7 +139,7 @@ class Datasets:
         looking = Looking.of(self._config)
         if not looking.compares:
             return None
-        from dataminer.stages.dedup import Embedded
+        from dataminer.stages.dedup.stage import Embedded
 
         rows = self._rows.members[project]
         recipes = {

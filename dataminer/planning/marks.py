@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataminer import fingerprints
 from dataminer.config import Config
 from dataminer.planning.rows import Video
 from dataminer.planning.verdicts import INPUT, SETTINGS
-from dataminer.stages import VERSIONS, made_with, policy_mark
-from dataminer.sync import results
+from dataminer.provenance import fingerprints
+from dataminer.provenance.fingerprints import VERSIONS, made_with, policy_mark
+from dataminer.sync.jobs import results
 
 
 class Marks:

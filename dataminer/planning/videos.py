@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 from dataminer.config import Config
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
 from dataminer.errors import ErrorClass, Kind, kind_of
-from dataminer.filestats import stats, times
-from dataminer.frames import FRAMES_FILE
-from dataminer.images import ARCHIVE_FILE, seem_whole
+from dataminer.frames.images import ARCHIVE_FILE, seem_whole
+from dataminer.frames.table import FRAMES_FILE
 from dataminer.planning.marks import Marks
 from dataminer.planning.rows import Member, Rows, Video
 from dataminer.planning.verdicts import (
@@ -34,10 +33,12 @@ from dataminer.planning.verdicts import (
     Verdict,
     in_state,
 )
-from dataminer.recipes import older_tables
-from dataminer.store import INFO_FILE, Store
-from dataminer.sync import results, stages
-from dataminer.sync.discard import measure
+from dataminer.provenance.recipes import older_tables
+from dataminer.store.file_stats import stats, times
+from dataminer.store.layout import INFO_FILE, Store
+from dataminer.store.trash import measure
+from dataminer.sync.claims import stage_rows as stages
+from dataminer.sync.jobs import results
 from dataminer.urls import SourceUrl
 
 _V, _PV = VideoStatus, ProjectVideoStatus

@@ -12,15 +12,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dataminer import commands, recipes
+from dataminer import commands
 from dataminer.config.models import FilterConfig
 from dataminer.errors import DamagedFile, DataminerError, ErrorClass, PermanentError
-from dataminer.export.contact_sheet import spread
 from dataminer.files import is_file, names_in
-from dataminer.frames import FRAMES_FILE
-from dataminer.stages.filter import THRESHOLDS, first_failed, load_frames
-from dataminer.stages.looks import SCORES_FILE, read_scores
-from dataminer.store import Store
+from dataminer.formats.contact_sheet import spread
+from dataminer.frames.table import FRAMES_FILE
+from dataminer.provenance import recipes
+from dataminer.stages.filter.scores import SCORES_FILE, read_scores
+from dataminer.stages.filter.stage import THRESHOLDS, first_failed, load_frames
+from dataminer.store.layout import Store
 
 MOST_VIDEOS = 500
 _REPEATS = "min_change"

@@ -14,8 +14,8 @@ from dataminer.files import atomic_write
 from dataminer.preview.histogram import histogram
 from dataminer.preview.measures import Measured, Preview
 from dataminer.preview.strips import Cutter, Shot
-from dataminer.report.markup import text as escape
-from dataminer.report.style import policy
+from dataminer.report.html.markup import text as escape
+from dataminer.report.html.style import policy
 from dataminer.text import cut
 
 _CSS = """

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL.Image import Resampling
 
 from dataminer.errors import PermanentError
-from dataminer.frames import PROVENANCE
-from dataminer.images import FrameReader, open_picture
+from dataminer.frames.images import FrameReader, open_picture
+from dataminer.frames.table import PROVENANCE
 from dataminer.preview.measures import Flags, Measured, Preview
 
 FRAMES = 6  # of a strip

@@ -19,15 +19,18 @@ import psutil
 import pytest
 
 from dataminer import planning
-from dataminer.batches import Listed
 from dataminer.config import Config, load
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, TransientError
-from dataminer.stages import extract as stage
-from dataminer.stages.gate import place_of
-from dataminer.sync import batch, budget, claims, dead_jobs, jobs, projects
-from dataminer.sync.batch import Batch
-from dataminer.sync.late_batches import LateBatches
-from dataminer.sync.stages import FILTER
+from dataminer.net.rate_limit import place_of
+from dataminer.stages.extract import stage
+from dataminer.sync.batches import batch
+from dataminer.sync.batches.batch import Batch
+from dataminer.sync.batches.late_batches import LateBatches
+from dataminer.sync.batches.planned import Listed
+from dataminer.sync.claims import claims, dead_jobs, projects
+from dataminer.sync.claims.stage_rows import FILTER
+from dataminer.sync.jobs import jobs
+from dataminer.sync.rate_limit import shared
 from tests.support import videos
 from tests.support.http_server import serve
 from tests.support.postgres import execute
@@ -378,7 +381,7 @@ def test_what_a_source_holds_back_waits_until_then(
         )
         assert planned.due("extract") == sorted(ids())
 
-        budget.reset(host)
+        shared.reset(host)
         assert planning.plan(config, ["p"], upto="download").due("download") == ["w"]
         batch.perform(Batch("download", ["w"]), config, workers=1, memory_mb=4000)
     assert statuses(database)["w"] == "DOWNLOADED"

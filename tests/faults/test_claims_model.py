@@ -27,11 +27,11 @@ from hypothesis.stateful import (
 )
 
 from dataminer.config import MonitorConfig
-from dataminer.sync import claims, projects
-from dataminer.sync.claims import Claim, LeaseLost
-from dataminer.sync.recover import recover_stale
-from dataminer.sync.stages import KEYS, STAGES, Stage, running_statuses
-from dataminer.sync.transitions import allowed, idle_before
+from dataminer.sync.claims import claims, projects
+from dataminer.sync.claims.claims import Claim, LeaseLost
+from dataminer.sync.claims.stage_rows import KEYS, STAGES, Stage, running_statuses
+from dataminer.sync.claims.stale_claims import recover_stale
+from dataminer.sync.claims.transitions import allowed, idle_before
 
 STALE = 60.0  # seconds; a test that takes so long between two steps fails by its time limit
 MONITOR = MonitorConfig(stale_threshold_minutes=STALE / 60)

@@ -19,9 +19,11 @@ import pytest
 
 from dataminer.config import Config, load
 from dataminer.errors import DataminerError
-from dataminer.stages.gate import place_of
-from dataminer.sync import batch, claims, jobs, projects, stages
-from dataminer.sync.batch import Batch
+from dataminer.net.rate_limit import place_of
+from dataminer.sync.batches import batch
+from dataminer.sync.batches.batch import Batch
+from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.jobs import jobs
 from tests.support import videos
 from tests.support.crowd import Crowd, counted, ended, forked, inject
 from tests.support.http_server import File, Reply, Server, serve
@@ -425,7 +427,7 @@ def test_a_lost_lease_ends_one_download_alone(
     assert http.requests["/v2.mp4"] == 1
     me = f"other-host:{os.getpid()}"
     force(database, f"UPDATE videos SET lease = 7, locked_by = '{me}' WHERE video_id = 'v2'")
-    held = claims.Claim(stages.DOWNLOAD, {"video_id": "v2"}, 7, 1)
+    held = claims.Claim(stage_rows.DOWNLOAD, {"video_id": "v2"}, 7, 1)
     wait_until(lambda: list(Path("data/videos").glob(".v2.*.partial")) == [], 10)
     assert claims.beat(held)
     assert not Path("data/videos/v2").exists()
@@ -485,12 +487,12 @@ def test_a_batch_of_all_kinds(
     assert statuses(database)["failed"] == "FAILED"
     execute(
         database,
-        f"UPDATE videos SET status = 'PENDING', downloaded_with = '{stages.FETCH_AGAIN}'"
+        f"UPDATE videos SET status = 'PENDING', downloaded_with = '{stage_rows.FETCH_AGAIN}'"
         " WHERE video_id = 'again'",
     )
     execute(database, "DELETE FROM project_videos WHERE video_id = 'deleted'")
     execute(database, "DELETE FROM videos WHERE video_id = 'deleted'")
-    busy = claims.claim(stages.DOWNLOAD, {"video_id": "busy"}, stale_seconds=60)
+    busy = claims.claim(stage_rows.DOWNLOAD, {"video_id": "busy"}, stale_seconds=60)
     assert busy
     done = {*names} - {"busy", "deleted"}
 

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataminer.errors import DataminerError
-from dataminer.frames import read_table
+from dataminer.frames.table import read_table
 from dataminer.permissions import named
-from dataminer.sync.meeting import STORE_FILE
+from dataminer.sync.pairing.meeting import STORE_FILE
 from tests.support.mined import PROJECT, configure, mine
 from tests.support.postgres import fresh_database
 from tests.support.runs import contents

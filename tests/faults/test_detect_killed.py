@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dataminer.config.models import DetectConfig
-from dataminer.stages import shards
+from dataminer.stages.detect import shards
 from tests.support import videos
 from tests.support.runs import contents, detector, leftovers, populate, until, without_snakemake
 from tests.support.site import Site, jobs

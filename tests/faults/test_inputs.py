@@ -11,16 +11,21 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dataminer import fingerprints, images
 from dataminer.config import Config, load
 from dataminer.errors import InputChanged
 from dataminer.files import publish_dir, staging_dir
-from dataminer.frames import FRAMES_FILE, read_meta, read_table
-from dataminer.stages import dedup, detect, extract, shards
-from dataminer.stages import filter as filter_stage
-from dataminer.store import ANNOTATIONS_FILE, INFO_FILE, Store
-from dataminer.sync import jobs, projects, results, stages
-from dataminer.sync import shards as shards_job
+from dataminer.frames import images
+from dataminer.frames.table import FRAMES_FILE, read_meta, read_table
+from dataminer.provenance import fingerprints
+from dataminer.stages.dedup import stage as dedup_stage
+from dataminer.stages.detect import shards
+from dataminer.stages.detect import stage as detect_stage
+from dataminer.stages.extract import stage as extract_stage
+from dataminer.stages.filter import stage as filter_stage
+from dataminer.store.layout import ANNOTATIONS_FILE, INFO_FILE, Store
+from dataminer.sync.claims import projects, stage_rows
+from dataminer.sync.jobs import jobs, results
+from dataminer.sync.jobs import shards as shards_job
 from tests.support import rows, stores, videos
 from tests.support.postgres import execute
 
@@ -192,7 +197,7 @@ def filtered(config: Config, store: Store) -> None:
 
 @pytest.mark.parametrize(
     "moment",
-    [(dedup, "dedup"), (images.FrameReader, "link"), (dedup, "write_table")],
+    [(dedup_stage, "dedup"), (images.FrameReader, "link"), (dedup_stage, "write_table")],
     ids=lambda moment: moment[1],
 )
 @pytest.mark.usefixtures("filtered")
@@ -223,7 +228,7 @@ def test_a_video_that_is_deleted_meanwhile_is_not_in_the_dataset(
         execute(database, "DELETE FROM project_videos WHERE video_id = 'w'")
         shutil.rmtree(store.filtered("p", "w"))
 
-    once(monkeypatch, (dedup, "write_table"), act)
+    once(monkeypatch, (dedup_stage, "write_table"), act)
     jobs.dedup(config, "p")
     assert set(read_table(store.dedup("p") / FRAMES_FILE)["video_id"].to_pylist()) == {"v"}
     assert states(database, "projects") == [("DETECT_READY", 0, None)]
@@ -239,14 +244,14 @@ def unique(config: Config, store: Store) -> None:
     rows.filtered("v", project_id)
     projects.refresh([project_id])
     columns = {"dedup_dir": "d", "unique_frames": 3}
-    rows.finished(stages.DEDUP, "DETECT_READY", columns, project_id=project_id)
+    rows.finished(stage_rows.DEDUP, "DETECT_READY", columns, project_id=project_id)
     stores.make_download(store, "v")
     replace(store.dedup("p"), frames("v", OLD, "red"))
 
 
 @pytest.mark.parametrize(
     "moment",
-    [(detect, "detect"), (shards, "opened"), (shards, "_write_all")],
+    [(detect_stage, "detect"), (shards, "opened"), (shards, "_write_all")],
     ids=lambda moment: moment[1],
 )
 @pytest.mark.usefixtures("unique")
@@ -323,7 +328,7 @@ def test_a_video_that_is_replaced_while_its_frames_are_taken_out(
         (folder / INFO_FILE).write_text(json.dumps({**info, "size_bytes": size, "sha256": "s"}))
 
     act = lambda: replace(store.video("v"), make)  # noqa: E731
-    calls = once(monkeypatch, (extract, "extract"), act, after=True)
+    calls = once(monkeypatch, (extract_stage, "extract"), act, after=True)
     jobs.extract(config, "v")
     assert len(calls) == 2
     assert width(config, store) == [64]
@@ -346,7 +351,7 @@ def test_a_source_that_is_written_to_while_its_frames_are_taken_out(
     config: Config, store: Store, database: str, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     linked(store)
-    once(monkeypatch, (extract, "extract"), lambda: write_into(source), after=True)
+    once(monkeypatch, (extract_stage, "extract"), lambda: write_into(source), after=True)
     jobs.extract(config, "v")
     assert width(config, store) == [64]
     assert states(database, "videos") == [("EXTRACTED", 0, None)]
@@ -356,7 +361,7 @@ def test_a_source_that_is_deleted_once_it_was_read_gives_its_frames(
     config: Config, store: Store, database: str, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (video,) = store.video("v").glob("*.mp4")
-    calls = once(monkeypatch, (extract, "extract"), video.unlink, after=True)
+    calls = once(monkeypatch, (extract_stage, "extract"), video.unlink, after=True)
     jobs.extract(config, "v")
     assert len(calls) == 1
     assert states(database, "videos") == [("EXTRACTED", 0, None)]

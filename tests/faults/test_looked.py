@@ -11,8 +11,8 @@ import pytest
 
 from dataminer.config import load
 from dataminer.errors import DataminerError, ErrorClass, PermanentError
-from dataminer.stages.looking import Looking
-from dataminer.sync import looked
+from dataminer.stages.embed.frame_models import Looking
+from dataminer.sync.batches import looked
 
 CONFIG = load({"project": "p"})
 VIDEOS = ("a", "b", "c", "d")

@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from dataminer.config import MonitorConfig
-from dataminer.store import Store
-from dataminer.sync.meeting import STORE_FILE, NotAPair
-from dataminer.sync.run import bring_up_to_date
+from dataminer.store.layout import Store
+from dataminer.sync.pairing.meeting import STORE_FILE, NotAPair
+from dataminer.sync.repair.run_hooks import bring_up_to_date
 from tests.support import rows
 from tests.support.postgres import create, drop, execute, name_of
 from tests.support.runs import end_sessions

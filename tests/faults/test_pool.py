@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from dataminer.errors import ErrorClass
-from dataminer.sync import pool
-from dataminer.sync.heartbeat import Interrupted
+from dataminer.sync.batches import pool
+from dataminer.sync.claims.heartbeat import Interrupted
 
 GENEROUS = pool.Limits(memory_bytes=10**10, blocked_seconds=60, idle_seconds=60)
 
@@ -118,8 +118,8 @@ def test_settling_that_fails_ends(tmp_path: Path) -> None:
 
 SCRIPT = r"""
 import os, sys, time
-from dataminer.sync import pool
-from dataminer.sync.heartbeat import Interrupted, interruptible
+from dataminer.sync.batches import pool
+from dataminer.sync.claims.heartbeat import Interrupted, interruptible
 
 def work(task):
     try:

@@ -16,8 +16,8 @@ import psutil
 import psycopg2
 import pytest
 
-from dataminer.db import embedded
-from dataminer.sync.stages import DEDUP, DETECT, DOWNLOAD, EXTRACT, FILTER, STAGES
+from dataminer.db.server import control
+from dataminer.sync.claims.stage_rows import DEDUP, DETECT, DOWNLOAD, EXTRACT, FILTER, STAGES
 from tests.support import videos
 from tests.support.http_server import File, Reply, Server, serve
 from tests.support.postgres import fresh_database
@@ -221,7 +221,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     """Name a folder for an embedded database; stopped and removed after the test's runs."""
     place = tmp_path / "postgres"
     yield place
-    embedded.stop(place)
+    control.stop(place)
     shutil.rmtree(place.resolve(), ignore_errors=True)
 
 
@@ -240,7 +240,7 @@ def test_a_killed_database_does_not_stop_the_run(
     )
     populated = site.dataminer("populate", **place)
     assert populated.returncode == 0, populated.stderr
-    seen = Site(tmp_path, embedded.url(home))
+    seen = Site(tmp_path, control.url(home))
     ((video_id,),) = seen.rows("SELECT video_id FROM videos")
     pauses = Pauses(seen, *((stage, "records") for stage in (FILTER, DEDUP, DETECT)))
     strikes: dict[Any, Callable[[], bool]] = {

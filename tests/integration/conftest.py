@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dataminer.store import Store
-from dataminer.sync import projects
+from dataminer.store.layout import Store
+from dataminer.sync.claims import projects
 from demo.shapes import CLASSES, Shape, draw, photographs
 from tests.support.detect_frames import EMPTY, FRAMES, Objects, row, write_rows
 from tests.support.rows import Given

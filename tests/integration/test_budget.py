@@ -17,11 +17,13 @@ from dataminer.cli.main import app
 from dataminer.config.load import load
 from dataminer.config.models import BudgetConfig, HostRates, MonitorConfig
 from dataminer.errors import DataminerError, ErrorClass, TransientError
-from dataminer.monitor import live, status, why
-from dataminer.stages.gate import LATE, Paused, place_of
-from dataminer.store import Store
-from dataminer.sync import budget, jobs
-from dataminer.sync.budget import FleetGate
+from dataminer.monitor import status, story
+from dataminer.monitor.terminal import live
+from dataminer.net.rate_limit import LATE, Paused, place_of
+from dataminer.store.layout import Store
+from dataminer.sync.jobs import jobs
+from dataminer.sync.rate_limit import shared
+from dataminer.sync.rate_limit.shared import FleetGate
 from tests.support import rows, youtube_server
 from tests.support.http_server import Reply, serve
 from tests.support.postgres import execute
@@ -102,7 +104,7 @@ def test_without_the_database_nothing_is_let_through(database, monkeypatch):
     with pytest.raises(TransientError, match=r"nothing is: .*budgets") as caught:
         FleetGate(RATES).request(URL)
     assert caught.value.error_class is ErrorClass.INTERNAL
-    monkeypatch.setattr(budget, "PATIENCE", 0.0)
+    monkeypatch.setattr(shared, "PATIENCE", 0.0)
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(TransientError, match="cannot be reached"):
         FleetGate(RATES).request(URL)
@@ -132,7 +134,7 @@ def lots(database: str, gate: FleetGate, monkeypatch: pytest.MonkeyPatch) -> lis
 
 
 def test_permits_are_asked_for_in_lots_as_large_as_what_is_used(database, monkeypatch):
-    gate = FleetGate(RATES, stock=budget.Stock())
+    gate = FleetGate(RATES, stock=shared.Stock())
     noted = lots(database, gate, monkeypatch)
     moments = [gate.request(URL) for _ in range(100)]
     assert noted[0] <= 2
@@ -145,7 +147,7 @@ def test_permits_are_asked_for_in_lots_as_large_as_what_is_used(database, monkey
 
 def test_at_low_rates_permits_come_one_at_a_time(database, clock, monkeypatch):
     slow = BudgetConfig(others=HostRates(requests_per_minute=30))
-    gate = FleetGate(slow, stock=budget.Stock())
+    gate = FleetGate(slow, stock=shared.Stock())
     noted = lots(database, gate, monkeypatch)
     for _ in range(6):
         gate.request(URL)
@@ -153,7 +155,7 @@ def test_at_low_rates_permits_come_one_at_a_time(database, clock, monkeypatch):
 
 
 def test_permits_that_nobody_uses_in_time_lapse(database, monkeypatch):
-    stock = budget.Stock()
+    stock = shared.Stock()
     gate = FleetGate(RATES, stock=stock)
     shelf = stock.at(place_of(URL))
     now = time.monotonic()
@@ -164,7 +166,7 @@ def test_permits_that_nobody_uses_in_time_lapse(database, monkeypatch):
 
 
 def test_threads_share_a_stock_and_no_permit_is_used_twice(database):
-    stock, moments = budget.Stock(), []
+    stock, moments = shared.Stock(), []
 
     def ask() -> None:
         gate = FleetGate(RATES, stock=stock)
@@ -182,7 +184,7 @@ def test_threads_share_a_stock_and_no_permit_is_used_twice(database):
 
 
 def test_what_is_left_of_a_stock_is_dropped_when_its_source_refuses(database):
-    stock = budget.Stock()
+    stock = shared.Stock()
     gate, other = (FleetGate(NO_WAIT, stock=stock) for _ in range(2))
     elsewhere = "http://other.example/"
     for url in (URL, elsewhere):
@@ -301,7 +303,7 @@ def test_who_waits_goes_on_when_the_pause_ends(database, monkeypatch):
         said.append(line)
         pause_is_over(database)
 
-    monkeypatch.setattr(budget, "POLL", 0.1)
+    monkeypatch.setattr(shared, "POLL", 0.1)
     FleetGate(RATES).refused(URL, "HTTP 429", None)
     gate = FleetGate(RATES, say=say)
     gate.request(URL)
@@ -356,7 +358,7 @@ class Clock:
 @pytest.fixture
 def clock(database, monkeypatch) -> Clock:
     made = Clock(database)
-    monkeypatch.setattr(budget, "time", made)
+    monkeypatch.setattr(shared, "time", made)
     return made
 
 
@@ -374,14 +376,14 @@ def test_downloads_of_several_jobs_are_as_far_apart_as_the_defaults_say(database
 
 @pytest.mark.parametrize(("pause", "waits"), [(59, True), (1790, True), (1830, False)])
 def test_a_job_waits_for_half_an_hour_and_no_longer(clock, monkeypatch, pause, waits):
-    monkeypatch.setattr(budget, "POLL", 300.0)
+    monkeypatch.setattr(shared, "POLL", 300.0)
     began = clock.monotonic()
     FleetGate(BudgetConfig()).refused(URL, "HTTP 429", float(pause))
     gate = FleetGate(BudgetConfig())
     if waits:
         gate.request(URL)
         assert clock.monotonic() - began >= pause
-        assert clock.jumped <= pause + budget.POLL
+        assert clock.jumped <= pause + shared.POLL
     else:
         with pytest.raises(Paused, match="pauses until"):
             gate.request(URL)
@@ -398,7 +400,7 @@ def test_who_waits_for_long_says_so_again_and_is_not_taken_to_hang(clock):
 
 
 def test_several_waits_are_one_long_one(clock, monkeypatch):
-    monkeypatch.setattr(budget, "POLL", 300.0)
+    monkeypatch.setattr(shared, "POLL", 300.0)
     gate = FleetGate(BudgetConfig())
     for minutes in (14, 14):
         FleetGate(BudgetConfig()).refused(URL, "HTTP 429", 60.0 * minutes)
@@ -477,7 +479,7 @@ def test_pauses_are_shown_and_reset(database, tmp_path):
     assert "host.example" in out.getvalue()
     assert "dataminer budget reset" in out.getvalue()
     out = io.StringIO()
-    why.show(why.story("clip", Store(tmp_path)), out)
+    story.show(story.story("clip", Store(tmp_path)), out)
     assert "host.example: HTTP 429" in out.getvalue()
     (pause,) = json.loads(invoke("show", "--json"))["pauses"]
     assert (pause["source"], pause["strikes"]) == ("host.example", 1)
@@ -499,17 +501,17 @@ def test_a_classified_refusal_pauses_its_source_and_is_tried_again(database):
         if len(attempts) < 3:
             raise TransientError("Sign in to confirm you're not a bot", ErrorClass.BOT_CHECK)
 
-    budget.within(settings, URL, "download x", fetch)
+    shared.within(settings, URL, "download x", fetch)
     assert attempts == [None, 1, 2]
     assert breaker(database) == (0, None)
     attempts.clear()
     with pytest.raises(Paused) as caught:
-        budget.within(NO_WAIT, URL, "download x", fetch)
+        shared.within(NO_WAIT, URL, "download x", fetch)
     assert caught.value.error_class is ErrorClass.BOT_CHECK
     assert "docs/youtube.md" in caught.value.hint
     execute(database, "DELETE FROM breakers")
     with pytest.raises(TransientError, match="refused"):
-        budget.within(settings, URL, "download x", _refused_connection)
+        shared.within(settings, URL, "download x", _refused_connection)
 
 
 @pytest.mark.parametrize("kind", [ErrorClass.RATE_LIMIT, ErrorClass.BOT_CHECK])

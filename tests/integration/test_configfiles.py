@@ -9,7 +9,7 @@ import pytest
 from dataminer.cli.options import of_store, readings, settings_of
 from dataminer.config import DEFAULT_FILE
 from dataminer.errors import ConfigError, DatabaseError
-from dataminer.sync.configfiles import by_files, files_of, remember, runs_of
+from dataminer.sync.config_files import by_files, files_of, remember, runs_of
 from tests.support.postgres import execute
 from tests.support.rows import add
 

@@ -10,7 +10,7 @@ import pytest
 
 from dataminer.config.models import FilterConfig
 from dataminer.errors import TransientError
-from dataminer.frames import (
+from dataminer.frames.table import (
     FRAMES_FILE,
     FRAMES_SCHEMA,
     make_table,
@@ -18,10 +18,10 @@ from dataminer.frames import (
     read_table,
     write_table,
 )
-from dataminer.stages import content
-from dataminer.stages.filter import filter_frames
-from dataminer.stages.looking import Looking
-from dataminer.store import Store
+from dataminer.stages.embed import content
+from dataminer.stages.embed.frame_models import Looking
+from dataminer.stages.filter.stage import filter_frames
+from dataminer.store.layout import Store
 from demo.shapes import Shape, draw, photographs
 from tests.support.frame_rows import frame_row
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from dataminer.config import Config
-from dataminer.embeddings import model_key, write_embeddings
-from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE, read_meta, read_table
-from dataminer.store import Store
-from dataminer.sync import jobs, maintenance, projects, work
+from dataminer.frames.embeddings import model_key, write_embeddings
+from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta, read_table
+from dataminer.store.layout import Store
+from dataminer.sync.claims import projects
+from dataminer.sync.deletion import deletion
+from dataminer.sync.jobs import jobs, task
 from tests.support.postgres import execute
 from tests.support.rows import Given, force
 from tests.support.stores import make_video, stage, sync
@@ -58,10 +60,10 @@ def test_news_are_compared_with_what_was_kept(project: Project) -> None:
     assert {row["kept_video_id"] for row in project.clusters} == {"v2"}
     before = project.clusters
     assert project.dedup() == (5, 1, 1, 1, 3), "what is there is left alone"
-    maintenance.force(project.store, "p", "dedup")
+    deletion.force(project.store, "p", "dedup")
     assert project.dedup() == (5, 1, 1, 4, 0)
     assert project.clusters == before
-    maintenance.force(project.store, "p", "dedup", rebuild=True)
+    deletion.force(project.store, "p", "dedup", rebuild=True)
     assert project.dedup() == (5, 1, 0, 0, 5)
     assert {row["kept_video_id"] for row in project.clusters} == {"v1"}
 
@@ -74,7 +76,7 @@ def test_a_job_that_broke_off_has_the_result_of_one_that_did_not(
 
     project.add("v1", 0, 1, 2)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(work, "publish_dir", breaks)
+        patch.setattr(task, "publish_dir", breaks)
         project.dedup()
     assert project.dedup() == (5, 1, 1, 1, 3)
 
@@ -82,8 +84,8 @@ def test_a_job_that_broke_off_has_the_result_of_one_that_did_not(
 def test_a_video_that_was_deleted_leaves_its_frames_to_others(project: Project) -> None:
     project.add("v1", 0, 1, 2)
     project.dedup()
-    plan = maintenance.plan_videos(project.store, ["v2"], files=False, all_projects=False)
-    maintenance.carry_out(plan, project.config.monitor)
+    plan = deletion.plan_videos(project.store, ["v2"], files=False, all_projects=False)
+    deletion.carry_out(plan, project.config.monitor)
     assert project.dedup() == (3, 1, 0, 0, 3)
     assert {row["kept_video_id"] for row in project.clusters} == {"v1"}
 
@@ -97,7 +99,7 @@ def test_a_video_that_failed_has_no_frames_whatever_lies_there(project: Project)
     )
     assert project.dedup() == (2, 1, 1, 1, 0)
     shutil.rmtree(project.store.filtered("p", "v1"))
-    maintenance.force(project.store, "p", "dedup")
+    deletion.force(project.store, "p", "dedup")
     assert project.dedup() == (2, 1, 1, 1, 0)
 
 

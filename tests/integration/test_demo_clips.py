@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from dataminer.files import sha256_file
-from dataminer.frames import CLUSTERS_FILE, CLUSTERS_SCHEMA, write_table
+from dataminer.frames.table import CLUSTERS_FILE, CLUSTERS_SCHEMA, write_table
 from demo import clips as demo_clips
 from demo.clips import CLIPS, FPS, HEIGHT, WIDTH, Clip, Scene, make_clips
 from demo.score import Score, iou, match, score

@@ -16,13 +16,13 @@ import pytest
 
 from dataminer.config.models import DetectConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError
-from dataminer.export.coco import Box
 from dataminer.files import sha256_file
-from dataminer.frames import FRAMES_FILE, read_table
-from dataminer.images import FrameReader, FrameWriter
-from dataminer.stages import shards
-from dataminer.stages.detect import DetectResult, detect
-from dataminer.stages.detectors import distinct
+from dataminer.frames.boxes import Box
+from dataminer.frames.images import FrameReader, FrameWriter
+from dataminer.frames.table import FRAMES_FILE, read_table
+from dataminer.stages.detect import shards
+from dataminer.stages.detect.stage import DetectResult, detect
+from dataminer.vision.detectors import distinct
 from demo.score import match
 from demo.shapes import CLASSES
 from tests.support.detect_frames import FRAMES, Objects, row, write_rows

@@ -19,11 +19,11 @@ import pytest
 
 from dataminer.config.models import DetectConfig
 from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientError
-from dataminer.export.coco import Box
-from dataminer.stages import weights
-from dataminer.stages.detectors import distinct, opened
-from dataminer.stages.loader import Picture
-from dataminer.stages.weights import class_names, load_model, quiet_ultralytics
+from dataminer.frames.boxes import Box
+from dataminer.vision import weights
+from dataminer.vision.detectors import distinct, opened
+from dataminer.vision.prefetch import Picture
+from dataminer.vision.weights import class_names, load_model, quiet_ultralytics
 from tests.support import tiny_text_models, torchvision_shim
 
 PROMPTS = ["red disc", "Blue box"]
@@ -183,7 +183,7 @@ class TestText:
 def test_jobs_take_turns_at_the_gpus_that_they_see(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from dataminer.stages.detectors import device
+    from dataminer.vision import device
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     taken = [str(device.choose(wanted, part)) for wanted in ("auto", "cuda") for part in (0, 1, 4)]
@@ -271,7 +271,7 @@ class TestUltralytics:
             opened(path, SETTINGS).__enter__()
         assert caught.value.error_class is ErrorClass.MISSING_TOOL
         real = find_spec
-        from dataminer.stages.detectors import yolo
+        from dataminer.vision.detectors import yolo
 
         monkeypatch.setattr(
             yolo, "find_spec", lambda name: real("json" if name == "clip" else name)

@@ -22,9 +22,8 @@ from hypothesis import strategies as st
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
-from dataminer.stages import download as stage
-from dataminer.stages import transfer
-from dataminer.stages.download import download
+from dataminer.stages.download import stage, transfer
+from dataminer.stages.download.stage import download
 from tests.support import youtube_server
 from tests.support.downloads import ID, PAGE, QUICK, fails, fetch, names
 from tests.support.http_server import Reply, Server, refused_url, serve
@@ -152,7 +151,7 @@ def test_yt_dlp_tries_again_itself(
     first: Reply,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
+    monkeypatch.setattr("dataminer.net.ytdlp_options.pause", lambda n: 0.0)
     link = server.add(path, [broken(clip) if path == PLAIN else clip, first, clip])
     video = fetch(link, out, settings=DownloadConfig(retries=2)).video
     assert video.read_bytes() == clip.read_bytes()
@@ -172,7 +171,7 @@ def test_the_first_request_is_not_repeated(
 def test_a_body_that_breaks_off_is_resumed(
     server: Server, clip: Path, out: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
+    monkeypatch.setattr("dataminer.net.ytdlp_options.pause", lambda n: 0.0)
     look = [] if path == PLAIN else [clip]
     link = server.add(path, [*look, broken(clip), clip])
     settings = DownloadConfig(retries=1, min_bytes_per_second=50)  # small blocks
@@ -220,7 +219,8 @@ def test_user_configuration_and_cache_are_left_alone(
     (home / ".config" / "yt-dlp").mkdir(parents=True)
     (home / ".config" / "yt-dlp" / "config").write_text("--write-thumbnail\n-o /tmp/evil.mp4\n")
     code = (
-        "import sys; from pathlib import Path; from dataminer.stages.download import download;"
+        "import sys; from pathlib import Path;"
+        "from dataminer.stages.download.stage import download;"
         "from dataminer.config.models import DownloadConfig;"
         f"download(sys.argv[1], Path(sys.argv[2]), {ID!r}, DownloadConfig())"
     )
@@ -272,7 +272,7 @@ def test_statuses(
     when: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
+    monkeypatch.setattr("dataminer.net.ytdlp_options.pause", lambda n: 0.0)
     link = then(server, clip, when, Reply(status, body=b"private video, removed, not a bot"))
     error = fails(link, out, settings=DownloadConfig(retries=int(when == "plain, later")))
     assert (error.error_class, isinstance(error, PermanentError)) == (kind, permanent)
@@ -297,7 +297,7 @@ def test_broken_connections(
     when: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
+    monkeypatch.setattr("dataminer.net.ytdlp_options.pause", lambda n: 0.0)
     settings = DownloadConfig(retries=int(when == "plain, later"))
     error = fails(then(server, clip, when, reply), out, settings=settings)
     assert isinstance(error, TransientError)
@@ -814,7 +814,8 @@ def test_live_streams_are_refused_before_they_are_fetched(
 
 def test_local_files_need_no_yt_dlp_and_give_the_same_info(clip: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from dataminer.stages.download import download;"
+        "import sys; from pathlib import Path;"
+        "from dataminer.stages.download.stage import download;"
         "from dataminer.config.models import DownloadConfig;"
         f"download(sys.argv[1], Path(sys.argv[2]), {ID!r}, DownloadConfig());"
         "assert not [m for m in sys.modules if m.startswith('yt_dlp')]"

@@ -22,8 +22,9 @@ import psycopg2
 import pytest
 import sqlalchemy
 
-from dataminer.db import _pgbinaries, _pghome, _pgprocess, embedded
-from dataminer.db._pgaccount import STATE_DIR, account_for
+from dataminer.db.server import binaries, control, postmaster
+from dataminer.db.server import home as _pghome
+from dataminer.db.server.account import STATE_DIR, account_for
 from dataminer.errors import DatabaseError
 from tests.support.embedded import clean_up, kill_server, own_server, pid_of
 from tests.support.postgres import execute
@@ -61,7 +62,7 @@ def of_root() -> Iterator[Path]:
     with _open_folder() as folder:
         place = folder / "pg"
         try:
-            embedded.start(place)
+            control.start(place)
             yield place
         finally:
             clean_up(place)
@@ -70,8 +71,8 @@ def of_root() -> Iterator[Path]:
 @pytest.fixture
 def home(shared: Path) -> Iterator[Path]:
     """Give the shared database with its server running; mend it after what a test did to it."""
-    embedded.start(shared)
-    data = embedded.status(shared).data_dir
+    control.start(shared)
+    data = control.status(shared).data_dir
     kept = {path: path.read_text() for path in (data / "PG_VERSION", data / "postgresql.conf")}
     yield shared
     (data.parent / "host.json").unlink(missing_ok=True)
@@ -121,23 +122,23 @@ def start_in_child(home: Path) -> subprocess.Popen[str]:
 
 
 def test_cycle(fresh: Path) -> None:
-    assert embedded.status(fresh).state == "absent"
-    assert embedded.stop(fresh) is False
-    url = embedded.start(fresh)
-    running = embedded.status(fresh)
+    assert control.status(fresh).state == "absent"
+    assert control.stop(fresh) is False
+    url = control.start(fresh)
+    running = control.status(fresh)
     assert (running.state, running.url, running.version) == ("running", url, "16")
     assert running.pid and running.socket_dir and running.socket_dir.is_dir()
-    assert embedded.stop(fresh) is True
-    assert embedded.stop(fresh) is False
-    stopped = embedded.status(fresh)
+    assert control.stop(fresh) is True
+    assert control.stop(fresh) is False
+    stopped = control.status(fresh)
     assert (stopped.state, stopped.pid, stopped.url, stopped.host) == ("stopped", None, url, None)
-    assert embedded.url(fresh) == url
-    assert embedded.start(fresh, create=False) == url
+    assert control.url(fresh) == url
+    assert control.start(fresh, create=False) == url
 
 
 def test_an_empty_folder_is_used_with_our_settings_and_role(fresh: Path) -> None:
     fresh.mkdir(parents=True)
-    url = embedded.start(fresh)
+    url = control.start(fresh)
     names = "max_connections shared_buffers fsync synchronous_commit timezone listen_addresses"
     values = [execute(url, f"SHOW {name}")[0][0] for name in names.split()]
     assert values == ["300", "64MB", "on", "on", "UTC", ""]
@@ -151,7 +152,7 @@ def test_url_fits_sqlalchemy_and_ignores_pgport(
 ) -> None:
     monkeypatch.setenv("PGPORT", "7777")  # both of the server's and of the client's surroundings
     monkeypatch.setenv("PGDATA", "/nonexistent")
-    url = embedded.start(fresh)
+    url = control.start(fresh)
     engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg2:"))
     with engine.connect() as connection:
         assert connection.execute(sqlalchemy.text("SELECT 1")).scalar() == 1
@@ -161,19 +162,19 @@ def test_url_fits_sqlalchemy_and_ignores_pgport(
 def test_start_twice_keeps_the_server(home: Path) -> None:
     first = pid_of(home)
     begun = time.monotonic()
-    assert embedded.start(home) == embedded.url(home)
+    assert control.start(home) == control.url(home)
     assert time.monotonic() - begun < 0.2
     assert pid_of(home) == first
 
 
 def test_default_home(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    embedded.stop(home)
+    control.stop(home)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATAMINER_PGDATA", raising=False)
-    assert embedded.default_home() == tmp_path / ".dataminer" / "postgres"
+    assert control.default_home() == tmp_path / ".dataminer" / "postgres"
     monkeypatch.setenv("DATAMINER_PGDATA", str(home))
-    assert embedded.start() == embedded.url(home)
-    assert embedded.status(home).state == "running"
+    assert control.start() == control.url(home)
+    assert control.status(home).state == "running"
     assert Path.cwd() == tmp_path
 
 
@@ -181,15 +182,15 @@ def test_several_start_at_once(fresh: Path) -> None:
     children = [start_in_child(fresh) for _ in range(4)]
     answers = [child.communicate(timeout=60) for child in children]
     assert [child.returncode for child in children] == [0] * 4, answers
-    assert {out.strip() for out, _ in answers} == {embedded.url(fresh)}
+    assert {out.strip() for out, _ in answers} == {control.url(fresh)}
     beginning = f".{fresh.resolve().name}.new-"  # as root, others' data lies beside it
     made = [e for e in fresh.resolve().parent.iterdir() if e.name.startswith(beginning)]
     assert made == []
-    assert execute(embedded.url(fresh), "SELECT 1") == [(1,)]
+    assert execute(control.url(fresh), "SELECT 1") == [(1,)]
 
 
 def test_server_leaves_terminal_and_pipes(home: Path) -> None:
-    embedded.stop(home)
+    control.stop(home)
     child = start_in_child(home)
     told = child.communicate(timeout=60)  # would hang if the server kept the pipes
     assert child.returncode == 0, told
@@ -198,7 +199,7 @@ def test_server_leaves_terminal_and_pipes(home: Path) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGINT)  # what Ctrl-C does
     time.sleep(0.2)
-    assert embedded.status(home).state == "running"
+    assert control.status(home).state == "running"
 
 
 # --- reading writes nothing
@@ -206,9 +207,9 @@ def test_server_leaves_terminal_and_pipes(home: Path) -> None:
 
 def test_absent_and_not_to_be_made(fresh: Path, tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match="no database"):
-        embedded.start(fresh, create=False)
+        control.start(fresh, create=False)
     with pytest.raises(DatabaseError, match="no database"):
-        embedded.url(fresh)
+        control.url(fresh)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -216,7 +217,7 @@ def test_a_strange_folder_is_left_alone(fresh: Path) -> None:
     fresh.mkdir(parents=True)
     (fresh / "notes.txt").write_text("mine")
     with pytest.raises(DatabaseError, match="holds no database"):
-        embedded.start(fresh)
+        control.start(fresh)
     assert [entry.name for entry in fresh.iterdir()] == ["notes.txt"]
 
 
@@ -224,7 +225,7 @@ def test_a_dangling_link_is_not_replaced(fresh: Path, tmp_path: Path) -> None:
     fresh.parent.mkdir(parents=True)
     fresh.symlink_to(tmp_path / "unmounted")
     with pytest.raises(DatabaseError, match="does not exist"):
-        embedded.start(fresh)
+        control.start(fresh)
 
 
 def test_a_half_made_database_is_not_taken(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,12 +235,12 @@ def test_a_half_made_database_is_not_taken(fresh: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(_pghome, "_initdb", die)
     with pytest.raises(KeyboardInterrupt):
-        embedded.start(fresh)
-    assert embedded.status(fresh).state == "absent"
+        control.start(fresh)
+    assert control.status(fresh).state == "absent"
     monkeypatch.undo()
     left = fresh.parent / f".{fresh.name}.new-0123"
     (left / "data").mkdir(parents=True)
-    assert execute(embedded.start(fresh), "SELECT 1") == [(1,)]
+    assert execute(control.start(fresh), "SELECT 1") == [(1,)]
     assert AS_ROOT or not left.exists()
 
 
@@ -247,26 +248,26 @@ def test_a_half_made_database_is_not_taken(fresh: Path, monkeypatch: pytest.Monk
 
 
 def test_killed_server_comes_back_with_its_data(home: Path) -> None:
-    url = embedded.start(home)
+    url = control.start(home)
     execute(url, "DROP TABLE IF EXISTS t; CREATE TABLE t AS SELECT 42 AS answer")
     busy = psycopg2.connect(url)
     busy.cursor().execute("SELECT 1")
     kill_server(home)
-    assert embedded.start(home) == url
+    assert control.start(home) == url
     assert execute(url, "SELECT answer FROM t") == [(42,)]
     with suppress(psycopg2.Error):
         busy.close()
 
 
 def test_start_waits_for_the_last_of_a_killed_server(home: Path) -> None:
-    url = embedded.start(home)
+    url = control.start(home)
     busy = psycopg2.connect(url)
     last = busy.info.backend_pid
     os.kill(last, signal.SIGSTOP)  # like one that computes, it does not see its server's end
     kill_server(home)
     begun = time.monotonic()
     threading.Timer(0.4, os.kill, [last, signal.SIGCONT]).start()
-    embedded.start(home)
+    control.start(home)
     assert time.monotonic() - begun > 0.3
     assert execute(url, "SELECT 1") == [(1,)]
     busy.close()
@@ -274,21 +275,21 @@ def test_start_waits_for_the_last_of_a_killed_server(home: Path) -> None:
 
 def stale_pid_file(home: Path, pid: int) -> None:
     """Leave the pid file of a killed server, with a number that now lives."""
-    data = embedded.status(home).data_dir
+    data = control.status(home).data_dir
     lines = (data / "postmaster.pid").read_text().splitlines()
     kill_server(home)
     (data / "postmaster.pid").write_text("\n".join([str(pid), *lines[1:]]) + "\n")
 
 
 def test_recycled_pid_of_a_stranger(home: Path) -> None:
-    url = embedded.start(home)
+    url = control.start(home)
     stranger = subprocess.Popen(["sleep", "60"])
     try:
         stale_pid_file(home, stranger.pid)
-        assert embedded.status(home).state == "stopped"
-        assert embedded.stop(home) is False
+        assert control.status(home).state == "stopped"
+        assert control.stop(home) is False
         assert stranger.poll() is None
-        assert embedded.start(home) == url
+        assert control.start(home) == url
         assert execute(url, "SELECT 1") == [(1,)]
     finally:
         stranger.kill()
@@ -296,31 +297,31 @@ def test_recycled_pid_of_a_stranger(home: Path) -> None:
 
 
 def test_two_homes_have_two_servers_also_with_a_recycled_pid(home: Path, fresh: Path) -> None:
-    url, other_url = embedded.start(home), embedded.start(fresh)
+    url, other_url = control.start(home), control.start(fresh)
     other = pid_of(fresh)
     assert url != other_url and pid_of(home) != other
     stale_pid_file(home, other)
-    assert embedded.start(home) == url
+    assert control.start(home) == url
     assert pid_of(home) != other == pid_of(fresh)
 
 
 def test_lost_socket_is_made_again(home: Path) -> None:
-    url = embedded.start(home)
-    socket_dir = embedded.status(home).socket_dir
+    url = control.start(home)
+    socket_dir = control.status(home).socket_dir
     assert socket_dir
     shutil.rmtree(socket_dir)
-    assert embedded.status(home).state == "stopped"
-    assert embedded.start(home) == url
+    assert control.status(home).state == "stopped"
+    assert control.start(home) == url
     assert execute(url, "SELECT 1") == [(1,)]
 
 
 def test_hidden_socket_does_not_end_the_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embedded.start(home)
+    control.start(home)
     first = pid_of(home)
-    monkeypatch.setattr(_pgprocess.Postmaster, "reachable", lambda _: False)
-    monkeypatch.setattr(_pgprocess.Postmaster, "sees_same_files", lambda _: False)
+    monkeypatch.setattr(postmaster.Postmaster, "reachable", lambda _: False)
+    monkeypatch.setattr(postmaster.Postmaster, "sees_same_files", lambda _: False)
     with pytest.raises(DatabaseError, match="cannot be seen from here"):
-        embedded.start(home)
+        control.start(home)
     monkeypatch.undo()
     assert pid_of(home) == first
 
@@ -333,47 +334,47 @@ def write_marker(home: Path, **machine: str) -> None:
 
 
 def test_another_host_is_refused(home: Path) -> None:
-    embedded.start(home)
+    control.start(home)
     kill_server(home)
     write_marker(home, host="node17", boot="other", pid_space="pid:[1]")
-    found = embedded.status(home)
+    found = control.status(home)
     assert (found.state, found.host) == ("elsewhere", "node17")
     with pytest.raises(DatabaseError, match="node17") as refusal:
-        embedded.start(home)
+        control.start(home)
     assert str(home.resolve() / "host.json") in refusal.value.hint
     with pytest.raises(DatabaseError, match="node17"):
-        embedded.stop(home)
+        control.stop(home)
     (home.resolve() / "host.json").unlink()  # what the hint says
-    assert execute(embedded.start(home), "SELECT 1") == [(1,)]
+    assert execute(control.start(home), "SELECT 1") == [(1,)]
 
 
 def test_a_renamed_machine_is_the_same(home: Path) -> None:
-    embedded.start(home)
-    here = _pgprocess.this_machine()
+    control.start(home)
+    here = postmaster.this_machine()
     if not here.boot:
         pytest.skip("this system has no boot id")
     write_marker(home, host="old-name", boot=here.boot, pid_space=here.pid_space)
-    assert embedded.status(home).state == "running"
+    assert control.status(home).state == "running"
 
 
 def test_an_old_note_without_a_server_is_no_hindrance(home: Path) -> None:
-    embedded.start(home)
-    embedded.stop(home)
+    control.start(home)
+    control.stop(home)
     write_marker(home, host="node17", boot="other")
-    assert embedded.status(home).state == "elsewhere"  # it may be starting this moment
+    assert control.status(home).state == "elsewhere"  # it may be starting this moment
     os.utime(home.resolve() / "host.json", (1, 1))
-    assert embedded.status(home).state == "stopped"
+    assert control.status(home).state == "stopped"
 
 
 # --- who may do what
 
 
 def test_password_is_asked_for_and_hidden(home: Path, tmp_path: Path) -> None:
-    url = embedded.url(home)
+    url = control.url(home)
     passfile = home.resolve() / "pgpass"
     facts = passfile.stat()
     assert stat.S_IMODE(facts.st_mode) == 0o600 and facts.st_uid == os.geteuid()
-    socket_dir = embedded.status(home).socket_dir
+    socket_dir = control.status(home).socket_dir
     for password in ("wrong", ""):
         with pytest.raises(psycopg2.OperationalError, match="password"):
             psycopg2.connect(
@@ -392,7 +393,7 @@ def test_password_is_asked_for_and_hidden(home: Path, tmp_path: Path) -> None:
 
 
 def test_socket_folder_is_private(home: Path) -> None:
-    found = embedded.status(home)
+    found = control.status(home)
     assert found.socket_dir and found.data_dir
     owner = found.data_dir.stat().st_uid
     for folder in (found.socket_dir, found.socket_dir.parent, found.data_dir):
@@ -421,10 +422,10 @@ def test_runtime_folder_is_used(
     runtime = open_folder / "run"
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    url = embedded.start(fresh)
-    assert embedded.status(fresh).socket_dir.parent == runtime / "dataminer"  # type: ignore[union-attr]
+    url = control.start(fresh)
+    assert control.status(fresh).socket_dir.parent == runtime / "dataminer"  # type: ignore[union-attr]
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert embedded.start(fresh) == url  # the running server's own word counts
+    assert control.start(fresh) == url  # the running server's own word counts
 
 
 @pytest.mark.skipif(AS_ROOT, reason="root may write everywhere")
@@ -432,20 +433,20 @@ def test_closed_folder_gives_a_clear_error(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     with pytest.raises(DatabaseError, match=r"Permission denied.*DATAMINER_PGDATA"):
-        embedded.start(closed / "pg")
+        control.start(closed / "pg")
     closed.chmod(0o700)
 
 
 def test_a_user_without_an_entry_hears_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 987_654_321)
     with pytest.raises(DatabaseError, match=r"987654321 has no entry .* DATABASE_URL"):
-        embedded.start(tmp_path / "pg")
+        control.start(tmp_path / "pg")
     assert not (tmp_path / "pg").exists()
 
 
 @root_only
 def test_root_in_an_open_folder(of_root: Path) -> None:
-    assert execute(embedded.url(of_root), "SELECT 1") == [(1,)]
+    assert execute(control.url(of_root), "SELECT 1") == [(1,)]
     assert not of_root.is_symlink()
     assert (of_root / "data").stat().st_uid == account_for(None).uid != 0
     assert os.stat(f"/proc/{pid_of(of_root)}").st_uid == account_for(None).uid
@@ -457,7 +458,7 @@ def test_root_in_a_closed_folder(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o700)
     place = tmp_path / "closed" / "pg"
     try:
-        url = embedded.start(place)
+        url = control.start(place)
         assert place.is_symlink() and place.resolve().parent == STATE_DIR
         assert execute(url, "SELECT 1") == [(1,)]
         after = [(path, path.stat().st_mode, path.stat().st_uid) for path in tmp_path.parents]
@@ -474,7 +475,7 @@ def test_root_copies_programs_that_cannot_be_reached(
     """Put the wheel where the server's user cannot go, and start twice at once."""
     closed = tmp_path / "site-packages"
     closed.mkdir(mode=0o700)
-    found = _pgbinaries.find("16", account_for(None)).bin_dir.parent
+    found = binaries.find("16", account_for(None)).bin_dir.parent
     package = found.parent
     for part in (package / found.name, package.with_name(f"{package.name}.libs")):
         if part.is_dir():
@@ -490,9 +491,9 @@ def test_root_copies_programs_that_cannot_be_reached(
     children = [start_in_child(fresh) for _ in range(2)]
     answers = [child.communicate(timeout=60) for child in children]
     assert [child.returncode for child in children] == [0, 0], answers
-    assert execute(embedded.url(fresh), "SELECT 1") == [(1,)]
+    assert execute(control.url(fresh), "SELECT 1") == [(1,)]
     assert os.readlink(f"/proc/{pid_of(fresh)}/exe").startswith(str(STATE_DIR / "pg-16"))
-    embedded.stop(fresh)
+    control.stop(fresh)
     for copy in set(STATE_DIR.glob("pg-*")) - before:
         shutil.rmtree(copy)
 
@@ -506,7 +507,7 @@ def test_another_user_is_turned_away(of_root: Path) -> None:
         os.setgid(pwd.getpwnam("nobody").pw_gid)
         os.setuid(pwd.getpwnam("nobody").pw_uid)
         try:
-            embedded.status(of_root)
+            control.status(of_root)
         except DatabaseError as error:
             os.write(writer, str(error).encode())
         finally:
@@ -527,8 +528,8 @@ def test_full_disk(open_folder: Path) -> None:
         pytest.skip("this machine lets nobody mount a file system")
     try:
         with pytest.raises(DatabaseError, match=r"No space left on device|free disk space"):
-            embedded.start(small / "pg")
-        assert embedded.status(small / "pg").state == "absent"
+            control.start(small / "pg")
+        assert control.status(small / "pg").state == "absent"
         assert [entry.name for entry in small.iterdir()] == ["pg.lock"]
     finally:
         subprocess.run(["umount", str(small)], check=True)
@@ -562,7 +563,7 @@ def test_everything_as_a_normal_user(open_folder: Path) -> None:
 
     def usable(interpreter: str) -> bool:
         with suppress(OSError):
-            imports = "import psycopg2, pytest, sqlalchemy, dataminer.db.embedded"
+            imports = "import psycopg2, pytest, sqlalchemy, dataminer.db.server.control"
             return run(interpreter, "-c", imports).returncode == 0
         return False
 
@@ -584,33 +585,33 @@ def interpreters() -> list[str]:
 
 
 def test_programs_must_fit_the_data(home: Path) -> None:
-    embedded.start(home)
-    embedded.stop(home)
-    (embedded.status(home).data_dir / "PG_VERSION").write_text("9\n")
+    control.start(home)
+    control.stop(home)
+    (control.status(home).data_dir / "PG_VERSION").write_text("9\n")
     with pytest.raises(DatabaseError, match=r"PostgreSQL 9.*found only 16") as refusal:
-        embedded.start(home)
+        control.start(home)
     assert "DATAMINER_PG_BIN" in refusal.value.hint
 
 
 def test_a_wrong_choice_of_programs(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATAMINER_PG_BIN", "/nonexistent/bin")
     with pytest.raises(DatabaseError, match="/nonexistent/bin"):
-        embedded.start(fresh)
+        control.start(fresh)
 
 
 def test_a_failed_start_tells_why(home: Path) -> None:
-    embedded.start(home)
-    embedded.stop(home)
-    with (embedded.status(home).data_dir / "postgresql.conf").open("a") as conf:
+    control.start(home)
+    control.stop(home)
+    with (control.status(home).data_dir / "postgresql.conf").open("a") as conf:
         conf.write("work_mem = 'lots'\n")
     with pytest.raises(DatabaseError, match=r"did not start.*work_mem"):
-        embedded.start(home)
-    assert embedded.status(home).host is None
+        control.start(home)
+    assert control.status(home).host is None
 
 
 def test_shell_characters_in_the_path(tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match="quote"):
-        embedded.start(tmp_path / "$(touch x)" / "pg")
+        control.start(tmp_path / "$(touch x)" / "pg")
 
 
 MOUNTS = """\

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from dataminer.export.coco import LabelledImage
 from dataminer.export.dataset import load_labelled
 from dataminer.export.make import FORMATS, Options, export
 from dataminer.export.splits import Shares
+from dataminer.frames.boxes import LabelledImage
 from tests.support.export_project import NAMES, PROJECT, VIDEOS, known, make_project
 from tests.support.export_readers import READERS, Read, provenance, seen
 from tests.support.paths import ROOT
@@ -32,7 +32,7 @@ import os, signal, sys
 from pathlib import Path
 from dataminer.export.dataset import load_labelled
 from dataminer.export.make import export
-from dataminer.store import Store
+from dataminer.store.layout import Store
 
 def stop(done, total):
     if done == 8:

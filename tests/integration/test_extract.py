@@ -18,13 +18,13 @@ from PIL import Image
 
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table
-from dataminer.stages import encode as encode_module
-from dataminer.stages import extract as extract_module
-from dataminer.stages.decode import Tally, decode
-from dataminer.stages.extract import VERSION, ExtractResult, extract
-from dataminer.stages.metrics import hash_grey, measure, working_grey
-from dataminer.stages.video import describe, open_video, probe
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table
+from dataminer.stages.extract import encode as encode_module
+from dataminer.stages.extract import stage as extract_module
+from dataminer.stages.extract.decode import Tally, decode
+from dataminer.stages.extract.quality.metrics import hash_grey, measure, working_grey
+from dataminer.stages.extract.stage import VERSION, ExtractResult, extract
+from dataminer.video import describe, open_video, probe
 from tests.support import videos
 
 EVERY = ExtractConfig(strategy="interval", every_frames=1)

@@ -24,11 +24,11 @@ from av.video.reformatter import VideoReformatter
 
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
-from dataminer.frames import FRAMES_FILE, read_meta, read_table
-from dataminer.stages import extract as extract_module
-from dataminer.stages import scan as scan_module
-from dataminer.stages.extract import extract
-from dataminer.stages.video import converted, probe
+from dataminer.frames.table import FRAMES_FILE, read_meta, read_table
+from dataminer.stages.extract import stage as extract_module
+from dataminer.stages.extract.selection import scan as scan_module
+from dataminer.stages.extract.stage import extract
+from dataminer.video import converted, probe
 from tests.support import videos
 
 EVERY = {"strategy": "interval", "every_frames": 1}
@@ -415,8 +415,8 @@ MEASURE = r"""
 import re, sys
 from pathlib import Path
 from dataminer.config.models import ExtractConfig
-from dataminer.stages.extract import extract
-from dataminer.stages.video import converted, probe
+from dataminer.stages.extract.stage import extract
+from dataminer.video import converted, probe
 extract(Path(sys.argv[1]), Path(sys.argv[2]), "v", ExtractConfig(every_seconds=0.1), threads=2)
 assert "pandas" not in sys.modules  # 60 MB and 0.3 s that Arrow spends to look at lists
 # not getrusage, which counts what the parent had when it started this process

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dataminer import fingerprints
 from dataminer.config import load
-from dataminer.embeddings import model_key, write_embeddings
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
-from dataminer.stages import VERSIONS
-from dataminer.stages.looking import Looking
-from dataminer.store import Store
-from dataminer.sync import jobs
-from dataminer.sync.work import Work
+from dataminer.frames.embeddings import model_key, write_embeddings
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.provenance import fingerprints
+from dataminer.provenance.fingerprints import VERSIONS
+from dataminer.stages.embed.frame_models import Looking
+from dataminer.store.layout import Store
+from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.task import Work
 from tests.support import rows
 
 STAGES = ("download", "extract", "filter", "dedup", "detect")

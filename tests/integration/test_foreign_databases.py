@@ -23,8 +23,9 @@ from dataminer.config import MonitorConfig
 from dataminer.db import connection, schema, tables
 from dataminer.db.connection import transaction
 from dataminer.errors import DatabaseError
-from dataminer.store import Store
-from dataminer.sync import claims, projects, run, stages
+from dataminer.store.layout import Store
+from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.repair import run_hooks
 from tests.support.postgres import dump, execute, fresh_database, superuser_of
 from tests.support.rows import Given, held
 from tests.support.waiting import wait_until
@@ -144,7 +145,7 @@ def test_another_programs_tables_stay_as_they_are(
         dry = CliRunner().invoke(app, ["populate", "--config", "config.yaml", "--dry-run"])
         assert "another program's" in dry.output
         with pytest.raises(DatabaseError, match="another program's"):
-            run.bring_up_to_date(["birds"], MonitorConfig(), Store(Path("data")))
+            run_hooks.bring_up_to_date(["birds"], MonitorConfig(), Store(Path("data")))
         assert dump(url) == before
 
 
@@ -556,7 +557,7 @@ def pooled(
 def test_a_pooler_in_transaction_mode(pooled: Pooled) -> None:
     assert schema.upgrade() == tables.HEAD
     projects.add_videos("p", [Given("v1"), Given("v2")])
-    claim = held(stages.DOWNLOAD, video_id="v1")
+    claim = held(stage_rows.DOWNLOAD, video_id="v1")
     claims.beat(claim)
     claims.finish(claim, "DOWNLOADED", {"video_path": "x"}, lambda: None)
     assert CliRunner().invoke(app, ["status", "--json"]).exit_code == 0

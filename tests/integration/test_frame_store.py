@@ -14,12 +14,12 @@ import pytest
 from dataminer.config import Config
 from dataminer.config.models import DedupConfig, ExtractConfig, FilterConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError
-from dataminer.frames import FRAMES_FILE, PROVENANCE, read_table
-from dataminer.images import ARCHIVE_FILE, FrameReader
-from dataminer.stages.dedup import dedup
-from dataminer.stages.extract import extract
-from dataminer.stages.filter import filter_frames
-from dataminer.sync import jobs, results
+from dataminer.frames.images import ARCHIVE_FILE, FrameReader
+from dataminer.frames.table import FRAMES_FILE, PROVENANCE, read_table
+from dataminer.stages.dedup.stage import dedup
+from dataminer.stages.extract.stage import extract
+from dataminer.stages.filter.stage import filter_frames
+from dataminer.sync.jobs import jobs, results
 from tests.support.videos import make_video
 
 SOURCES: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ import pytest
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.stages.download import download
+from dataminer.stages.download.stage import download
 from tests.support.http_server import serve
 from tests.support.mined import PROJECT, configure, mine
 from tests.support.postgres import fresh_database

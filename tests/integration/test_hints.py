@@ -17,7 +17,7 @@ import dataminer
 from dataminer.cli.main import app
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, PermanentError, advice
 from dataminer.monitor import status
-from dataminer.sync import configfiles
+from dataminer.sync import config_files
 from tests.support import rows
 from tests.support.postgres import execute
 
@@ -95,7 +95,7 @@ def fill(database: str) -> None:
     execute(database, "DELETE FROM project_videos; DELETE FROM videos; DELETE FROM projects")
     rows.add("birds", "v1", "v2")
     rows.failed("v1", {"error": str(PermanentError("x", ErrorClass.EMPTY)), "error_class": "empty"})
-    configfiles.remember(["birds"], ["birds.yaml"])
+    config_files.remember(["birds"], ["birds.yaml"])
 
 
 def test_the_messages_are_found(commands: list[str]) -> None:

@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import pytest
 
-from dataminer.batches import estimate, estimate_download
 from dataminer.config.models import DownloadConfig, ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.stages import ytdlp_net as net
-from dataminer.stages.extract import extract
-from dataminer.stages.video import FileLimits, probe
+from dataminer.net import ytdlp_client as net
+from dataminer.stages.extract.stage import extract
+from dataminer.sync.batches.planned import estimate, estimate_download
+from dataminer.video import FileLimits, probe
 from tests.support import hostile_files as hostile
 from tests.support import videos
 from tests.support.downloads import fails, fetch
@@ -34,12 +34,12 @@ import json, os, re, resource, sys, tempfile, traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import cv2
-import dataminer.sync.jobs, dataminer.stages.ytdlp_net
+import dataminer.sync.jobs.jobs, dataminer.net.ytdlp_client
 from dataminer.config.models import DownloadConfig, ExtractConfig
 from dataminer.errors import StageError
-from dataminer.stages.download import download
-from dataminer.stages.extract import extract
-from dataminer.stages.video import FileLimits, probe
+from dataminer.stages.download.stage import download
+from dataminer.stages.extract.stage import extract
+from dataminer.video import FileLimits, probe
 
 def peak():
     # not getrusage, which counts what the parent had when it started this process
@@ -230,8 +230,8 @@ def test_a_million_frames_a_second(tmp_path: Path) -> None:
 READ = r"""
 import re, sys
 from pathlib import Path
-from dataminer.images import decode_image, refuse_larger
-from dataminer.export import contact_sheet
+from dataminer.frames.images import decode_image, refuse_larger
+from dataminer.formats import contact_sheet
 for path in map(Path, sys.argv[1:]):
     for read in (decode_image, lambda data: refuse_larger(data, 160 * 120)):
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dataminer.errors import ErrorClass
-from dataminer.stages.memory import within_memory
+from dataminer.memory import within_memory
 from tests.support.downloads import fetch
 from tests.support.http_server import Reply, serve
 from tests.support.videos import make_video
@@ -22,15 +22,15 @@ MEASURE = r"""
 import json, re, sys, tempfile
 from pathlib import Path
 import cv2
-import dataminer.sync.jobs, yt_dlp.extractor.extractors
+import dataminer.sync.jobs.jobs, yt_dlp.extractor.extractors
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import StageError
-from dataminer.stages import ytdlp_net
-from dataminer.stages.download import download
+from dataminer.net import ytdlp_client
+from dataminer.stages.download.stage import download
 
 for number, link in enumerate(sys.argv[2:]):
     if number == 1:  # it was reached once, which takes seconds
-        ytdlp_net._MOST_LISTED = 40
+        ytdlp_client._MOST_LISTED = 40
     try:
         download(link, Path(tempfile.mkdtemp(dir=sys.argv[1])), "v", DownloadConfig(retries=0))
         error = ["", ""]

@@ -14,14 +14,15 @@ import pytest
 from PIL import Image
 
 from dataminer.config import FilterConfig, MonitorConfig
-from dataminer.export.contact_sheet import contact_sheet
-from dataminer.monitor import live, status, summary, why
+from dataminer.formats.contact_sheet import contact_sheet
+from dataminer.monitor import status, story
+from dataminer.monitor.terminal import live, summary
 from dataminer.preview.measures import gather
 from dataminer.preview.page import write_page
 from dataminer.report import REPORT_FILE
-from dataminer.report.page import write_report
-from dataminer.store import Store
-from dataminer.sync.report import facts
+from dataminer.report.html.page import write_report
+from dataminer.store.layout import Store
+from dataminer.sync.jobs.report import facts
 from tests.support import hostile_texts as hostile
 from tests.support.fixtures_browser import Opened
 from tests.support.live_page import serving
@@ -187,8 +188,8 @@ def told(place: Place) -> dict[str, Any]:
     status.show([], printed["status"])
     live.show(watch.look(), printed["monitor"])
     summary.show([], printed["summary"], place.store, summary.Outcome())
-    why.show(why.story("video00000", place.store), printed["why"])
-    why.show(why.story("video00001", place.store), printed["failed"])
+    story.show(story.story("video00000", place.store), printed["why"])
+    story.show(story.story("video00001", place.store), printed["failed"])
     return {name: file.getvalue() for name, file in printed.items()}
 
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from dataminer.cli.main import app
 from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientError
-from dataminer.stages.hub import fetch_snapshot, folder_sha256, is_hub_id, snapshot_folder
-from dataminer.stages.weights import fetch, to_fetch, weights_path
+from dataminer.vision.hub import fetch_snapshot, folder_sha256, is_hub_id, snapshot_folder
+from dataminer.vision.weights import fetch, to_fetch, weights_path
 from tests.support.http_server import Server, refused_url, serve
 from tests.support.hub import FILES, MODEL, publish
 

@@ -14,8 +14,8 @@ import pytest
 from dataminer.config import load
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ConfigError, ErrorClass, StageError, TransientError
-from dataminer.stages import ytdlp
-from dataminer.stages.download import download
+from dataminer.net import ytdlp_options
+from dataminer.stages.download.stage import download
 from tests.support.http_server import Reply, Server, serve
 from tests.support.videos import make_video
 
@@ -133,7 +133,9 @@ def test_a_proxy_of_another_kind_is_refused_and_condemns_no_video(
     assert "s3cret" not in str(refused.value)
     monkeypatch.delenv("NO_PROXY")
     monkeypatch.delenv("no_proxy")
-    monkeypatch.setattr(ytdlp, "_made", threading.local())  # yt-dlp reads the environment once
+    monkeypatch.setattr(
+        ytdlp_options, "_made", threading.local()
+    )  # yt-dlp reads the environment once
     monkeypatch.setenv("http_proxy", link)
     with pytest.raises(TransientError, match="proxy is of no usable kind") as caught:
         fetch(server, tmp_path / "out")

@@ -12,11 +12,14 @@ from typer.testing import CliRunner
 from dataminer.cli.main import app
 from dataminer.config import MonitorConfig
 from dataminer.errors import DataminerError
-from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE
-from dataminer.store import Store
-from dataminer.sync import claims, discard, maintenance, orphans, pairing, projects, stages
-from dataminer.sync.maintenance import carry_out, plan_project, plan_videos
-from dataminer.sync.retry import Choice
+from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE
+from dataminer.store import trash
+from dataminer.store.layout import Store
+from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.deletion import deletion, orphans
+from dataminer.sync.deletion.deletion import carry_out, plan_project, plan_videos
+from dataminer.sync.pairing import pairing
+from dataminer.sync.repair.retry import Choice
 from tests.support.postgres import execute
 from tests.support.rows import Given, force, versions
 from tests.support.stores import (
@@ -245,9 +248,9 @@ def test_what_is_worked_on_does_not_leave_a_project(shared, what):
     database, store = shared
     project_id = projects.id_of("p")
     stage_of, key = {
-        "video": (stages.EXTRACT, {"video_id": "v1"}),
-        "member": (stages.FILTER, {"project_id": project_id, "video_id": "v1"}),
-        "project": (stages.DEDUP, {"project_id": project_id}),
+        "video": (stage_rows.EXTRACT, {"video_id": "v1"}),
+        "member": (stage_rows.FILTER, {"project_id": project_id, "video_id": "v1"}),
+        "project": (stage_rows.DEDUP, {"project_id": project_id}),
     }[what]
     assert claims.claim(stage_of, key, stale_seconds=60)
     before = (dump(database), listing(store))
@@ -271,7 +274,7 @@ def test_a_dataset_goes_with_the_last_video_that_it_can_be_made_of(shared):
 def test_work_of_one_project_does_not_hold_up_the_other(shared):
     database, store = shared
     key = {"project_id": projects.id_of("q"), "video_id": "v1"}
-    assert claims.claim(stages.FILTER, key, stale_seconds=60)
+    assert claims.claim(stage_rows.FILTER, key, stale_seconds=60)
     carry_out(plan_videos(store, ["v1"], out_of=["p"], files=True), CALM)
     assert (members(database, "p"), members(database, "q")) == (["bad", "none"], ["v1"])
 
@@ -284,9 +287,9 @@ def test_killed_between_rows_and_files(shared, monkeypatch, at, there):
     plan = plan_videos(store, ["v1"], out_of=["p"], files=True)
     if os.fork() == 0:
         if at == "commit":  # the folder is aside, the rows are as before
-            monkeypatch.setattr(discard.os, "rename", lambda *paths: (rename(*paths), os._exit(9)))
+            monkeypatch.setattr(trash.os, "rename", lambda *paths: (rename(*paths), os._exit(9)))
         else:
-            monkeypatch.setattr(discard, "remove", lambda path: os._exit(9))
+            monkeypatch.setattr(trash, "remove", lambda path: os._exit(9))
         try:
             carry_out(plan, CALM)
         finally:
@@ -328,7 +331,7 @@ def test_a_beginning_of_several_ids_is_refused_with_all_of_them(whole):
 
 def chosen(projects: list[str], **others: list[str]) -> list[str]:
     asked = {"videos": (), "classes": (), **{name: tuple(v) for name, v in others.items()}}
-    return maintenance.chosen(Choice(tuple(projects), **asked))
+    return deletion.chosen(Choice(tuple(projects), **asked))
 
 
 def test_videos_by_status_and_class(whole):
@@ -356,7 +359,7 @@ def test_what_was_chosen_and_is_no_longer_so_stays(whole):
     database, store = whole
     projects.add_videos("p", [Given("new"), Given("late")])
     choice = Choice(("p",), (), (), ("PENDING",))
-    plan = plan_videos(store, maintenance.chosen(choice), files=True, choice=choice)
+    plan = plan_videos(store, deletion.chosen(choice), files=True, choice=choice)
     assert plan.videos == ("late", "new")
     make_video(store, "late")
     sync(store)
@@ -466,9 +469,9 @@ def test_nothing_is_deleted_under_a_live_claim(whole, what):
     database, store = whole
     project_id = projects.id_of("p")
     stage_of, key = {
-        "video": (stages.EXTRACT, {"video_id": "v1"}),
-        "member": (stages.FILTER, {"project_id": project_id, "video_id": "v1"}),
-        "project": (stages.DEDUP, {"project_id": project_id}),
+        "video": (stage_rows.EXTRACT, {"video_id": "v1"}),
+        "member": (stage_rows.FILTER, {"project_id": project_id, "video_id": "v1"}),
+        "project": (stage_rows.DEDUP, {"project_id": project_id}),
     }[what]
     assert claims.claim(stage_of, key, stale_seconds=60)
     before = (dump(database), listing(store))
@@ -483,7 +486,7 @@ def test_nothing_is_deleted_under_a_live_claim(whole, what):
 
 def test_a_claim_that_is_dead_is_not_in_the_way_and_writes_nothing_later(whole):
     database, store = whole
-    held = claims.claim(stages.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
+    held = claims.claim(stage_rows.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
     execute(
         database,
         "UPDATE videos SET heartbeat_at = now() - interval '1 hour' WHERE video_id = 'v1'",
@@ -496,7 +499,7 @@ def test_a_claim_that_is_dead_is_not_in_the_way_and_writes_nothing_later(whole):
 
 def test_a_claim_is_in_the_way_until_it_was_silent_for_two_minutes(whole):
     database, store = whole
-    assert claims.claim(stages.EXTRACT, {"video_id": "v1"}, stale_seconds=120)
+    assert claims.claim(stage_rows.EXTRACT, {"video_id": "v1"}, stale_seconds=120)
     plan = plan_videos(store, ["v1"], files=True, all_projects=False)
 
     def delete_after(seconds: int) -> None:
@@ -525,7 +528,7 @@ def test_files_return_when_the_rows_could_not_be_deleted(whole, monkeypatch):
     database, store = whole
     plan = plan_project(store, "p", files=True, videos=True)
     before = (dump(database), list(listing(store)))
-    real = maintenance.transaction
+    real = deletion.transaction
 
     def failing(work, **options):
         def then_fail(connection):
@@ -534,7 +537,7 @@ def test_files_return_when_the_rows_could_not_be_deleted(whole, monkeypatch):
 
         return real(then_fail, **options)
 
-    monkeypatch.setattr(maintenance, "transaction", failing)
+    monkeypatch.setattr(deletion, "transaction", failing)
     with pytest.raises(ZeroDivisionError):
         carry_out(plan, CALM)
     assert (dump(database), list(listing(store))) == before
@@ -631,7 +634,7 @@ def test_staging_of_a_held_row_stays_however_old(whole, suffix):
     left = store.video("v1").with_name(f".v1.0123456789ab.{suffix}")
     left.mkdir()
     age(left, 100)
-    claims.claim(stages.DOWNLOAD, {"video_id": "v1"}, stale_seconds=60)
+    claims.claim(stage_rows.DOWNLOAD, {"video_id": "v1"}, stale_seconds=60)
     assert orphans.find(store).partials == ()
 
 
@@ -657,7 +660,7 @@ def test_staging_inside_folders_that_stay_is_found(whole):
     assert set(found.partials) == set(left)
     assert len(orphans.delete_files(found)) == len(left)
     assert all(path.with_name("whole.json").exists() for path in left)
-    claims.claim(stages.DOWNLOAD, {"video_id": "v1"}, stale_seconds=60)
+    claims.claim(stage_rows.DOWNLOAD, {"video_id": "v1"}, stale_seconds=60)
     left[0].touch()
     age(left[0], 25)
     assert orphans.find(store).partials == ()
@@ -698,15 +701,15 @@ def test_an_empty_database_makes_no_orphans_of_everything(database, files):
 
 def test_force_removes_what_snakemake_takes_for_whole(whole):
     database, store = whole
-    maintenance.force(store, "p", "detect")
+    deletion.force(store, "p", "detect")
     assert stage(database) == "DETECT_READY"
     assert not (store.detect("p") / "annotations.json").exists()
-    maintenance.force(store, "p", "dedup")
+    deletion.force(store, "p", "dedup")
     assert stage(database) == "DEDUP_READY"
     assert not (store.dedup("p") / FRAMES_FILE).exists()
     assert (store.dedup("p") / CLUSTERS_FILE).exists()  # what was kept stays kept
     assert sync(store).mends == []
-    maintenance.force(store, "p", "dedup", rebuild=True)
+    deletion.force(store, "p", "dedup", rebuild=True)
     assert stage(database) == "DEDUP_READY"
     assert not (store.dedup("p") / CLUSTERS_FILE).exists()
     assert sync(store).mends == []
@@ -714,13 +717,13 @@ def test_force_removes_what_snakemake_takes_for_whole(whole):
 
 def test_force_waits_for_no_live_job(whole):
     _, store = whole
-    claims.claim(stages.DETECT, {"project_id": projects.id_of("p")}, stale_seconds=60)
+    claims.claim(stage_rows.DETECT, {"project_id": projects.id_of("p")}, stale_seconds=60)
     before = listing(store)
     with pytest.raises(DataminerError, match="is being worked on"):
-        maintenance.force(store, "p", "dedup")
+        deletion.force(store, "p", "dedup")
     assert listing(store) == before
     with pytest.raises(DataminerError, match="no project void"):
-        maintenance.force(store, "void", "dedup")
+        deletion.force(store, "void", "dedup")
 
 
 # ---- the commands

@@ -16,9 +16,9 @@ import pytest
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import ErrorClass
-from dataminer.sync import claims, dead_jobs, mirror, stages
-from dataminer.sync.dead_jobs import Death, give_back
-from dataminer.sync.mirror import Mirror
+from dataminer.sync.claims import claims, dead_job_listener, dead_jobs, stage_rows
+from dataminer.sync.claims.dead_job_listener import Mirror
+from dataminer.sync.claims.dead_jobs import Death, give_back
 from tests.support.postgres import execute
 
 GONE = Death("SIGKILL")
@@ -82,7 +82,7 @@ def test_the_claim_of_a_dead_process_is_given_back_and_condemns_nobody(
     assert execute(rows, waits) == [(True, 3, True)]
     ((error,),) = execute(rows, "SELECT error FROM videos")
     assert error.endswith("(mem_mb in the profile), then `dataminer retry --video v`")
-    assert claims.left_alone(stages.DOWNLOAD, ["v"], None) == {"v": error}
+    assert claims.left_alone(stage_rows.DOWNLOAD, ["v"], None) == {"v": error}
 
 
 @pytest.mark.parametrize(
@@ -246,22 +246,22 @@ def test_a_requeued_job_goes_on_at_once(
     ended("PREEMPTED' && echo 'RUNNING")
     hold(rows, "node1:99:slurm-12")
     settings = MonitorConfig()
-    dead_jobs.begin_again(stages.DOWNLOAD, None, settings)  # not in a Slurm job
+    dead_jobs.begin_again(stage_rows.DOWNLOAD, None, settings)  # not in a Slurm job
     monkeypatch.setenv("SLURM_JOB_ID", "13")
-    dead_jobs.begin_again(stages.DOWNLOAD, None, settings)
+    dead_jobs.begin_again(stage_rows.DOWNLOAD, None, settings)
     assert not claims.is_dead("node1:99:slurm-12")
     assert video(rows)[0] == "DOWNLOADING"
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     assert not claims.is_dead("node1:99:slurm-12")  # a job may have several nodes
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    dead_jobs.begin_again(stages.EXTRACT, None, settings)
+    dead_jobs.begin_again(stage_rows.EXTRACT, None, settings)
     assert video(rows)[0] == "DOWNLOADING"
     assert claims.is_dead("node1:99:slurm-12")
     execute(rows, f"UPDATE videos SET locked_by = '{claims.owner_name()}'")  # it lives
-    dead_jobs.begin_again(stages.DOWNLOAD, None, settings)
+    dead_jobs.begin_again(stage_rows.DOWNLOAD, None, settings)
     assert video(rows)[0] == "DOWNLOADING"
     execute(rows, "UPDATE videos SET locked_by = 'node1:99:slurm-12'")
-    dead_jobs.begin_again(stages.DOWNLOAD, None, settings)
+    dead_jobs.begin_again(stage_rows.DOWNLOAD, None, settings)
     assert video(rows) == ("PENDING", None, 0, "node_fail")
     told = execute(rows, "SELECT suspect, error FROM videos")[0]
     assert (told[0], "Slurm job 12 ended as PREEMPTED" in told[1]) == (False, True)
@@ -308,7 +308,7 @@ def test_a_run_goes_on_without_the_database(
     def away(*_: object) -> bool:
         raise OSError("no database")
 
-    monkeypatch.setattr(mirror, "give_back", away)
+    monkeypatch.setattr(dead_job_listener, "give_back", away)
     watching = Mirror()
     watching.watch(logger)
     for jobid in range(3):
@@ -323,8 +323,8 @@ def test_a_run_goes_on_without_the_database(
 def test_a_database_that_hangs_holds_nothing_up(
     monkeypatch: pytest.MonkeyPatch, logger: logging.Logger
 ) -> None:
-    monkeypatch.setattr(mirror, "give_back", lambda *_: time.sleep(2))
-    monkeypatch.setattr(mirror, "PATIENCE", 0.1)
+    monkeypatch.setattr(dead_job_listener, "give_back", lambda *_: time.sleep(2))
+    monkeypatch.setattr(dead_job_listener, "PATIENCE", 0.1)
     watching = Mirror()
     watching.watch(logger)
     began = time.monotonic()

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from dataminer.cli.main import app
 from dataminer.errors import ConfigError, TransientError
-from dataminer.stages.weights import quiet_ultralytics
+from dataminer.vision.weights import quiet_ultralytics
 from tests.support.http_server import Reply, Server, serve
 
 BODY = bytes(range(256)) * 800  # ultralytics takes nothing below 100 kB for weights

@@ -16,10 +16,10 @@ import pytest
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import DatabaseError, DataminerError
-from dataminer.monitor import live
-from dataminer.monitor.panels import owner_parts
 from dataminer.monitor.rates import paces
-from dataminer.sync import claims, projects, stages
+from dataminer.monitor.terminal import live
+from dataminer.monitor.terminal.panels import owner_parts
+from dataminer.sync.claims import claims, projects, stage_rows
 from tests.support.paths import ROOT
 from tests.support.postgres import execute, fresh_database
 from tests.support.rows import (
@@ -75,8 +75,8 @@ def busy(database) -> str:
             "error_class": "empty",
         },
     )
-    held(stages.EXTRACT, video_id="v4")
-    claim = held(stages.DOWNLOAD, video_id="v6")
+    held(stage_rows.EXTRACT, video_id="v4")
+    claim = held(stage_rows.DOWNLOAD, video_id="v6")
     claims.release(
         claim, error="HTTP 503. Next: wait a little", error_class="network", counts=False
     )
@@ -86,7 +86,7 @@ def busy(database) -> str:
 @pytest.mark.parametrize("width", [80, 140])
 def test_the_view_tells_all_at_any_width(busy, monkeypatch, width):
     monkeypatch.setenv("SLURM_JOB_ID", "8123456")
-    held(stages.DOWNLOAD, video_id="v7")
+    held(stage_rows.DOWNLOAD, video_id="v7")
     text = drawn(look(), width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert re.search(r"birds +FILTERING +\d+\.\d videos/min, filtered in \d+ ", text)
@@ -136,9 +136,11 @@ def test_a_finished_project_is_annotated_to_the_end(database):
     filtered("v", project)
     projects.refresh([project])
     finished(
-        stages.DEDUP, "DETECT_READY", {"dedup_dir": "d", "unique_frames": 3}, project_id=project
+        stage_rows.DEDUP, "DETECT_READY", {"dedup_dir": "d", "unique_frames": 3}, project_id=project
     )
-    finished(stages.DETECT, "COMPLETE", {"detect_dir": "e", "annotations": 9}, project_id=project)
+    finished(
+        stage_rows.DETECT, "COMPLETE", {"detect_dir": "e", "annotations": 9}, project_id=project
+    )
     text = drawn(look(), 100)
     assert "COMPLETE" in text
     assert "3 of 4 frames" in text
@@ -176,7 +178,7 @@ def test_heartbeats_are_told_in_their_unit_and_called_stale_after_the_stale_minu
     stale = {125: "2 min", 3500: "58 min", 5400: "1 h 30 min", 90_000: "25 h 00 min"}
     add("p", *(f"v{seconds}" for seconds in (*silent, *stale)))
     for seconds in (*silent, *stale):
-        held(stages.DOWNLOAD, video_id=f"v{seconds}")
+        held(stage_rows.DOWNLOAD, video_id=f"v{seconds}")
     execute(
         database,
         "UPDATE videos SET"
@@ -234,7 +236,7 @@ def test_a_project_that_nobody_works_on_has_no_rate_and_is_promised_nothing(data
         execute(database, f"UPDATE {table} SET updated_at = now() - interval '4 min'")
     rate = paces({"p": 2})["p"]
     assert (rate.through, rate.per_minute, rate.eta_seconds) == (1, 0, None)
-    held(stages.DOWNLOAD, video_id="b")
+    held(stage_rows.DOWNLOAD, video_id="b")
     assert paces({"p": 2})["p"].per_minute > 0, "somebody works on it again"
 
 

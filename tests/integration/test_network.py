@@ -22,9 +22,10 @@ from yt_dlp.socks import sockssocket
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
-from dataminer.stages import addresses, gate, ytdlp, ytdlp_net
-from dataminer.stages.addresses import Scope
-from dataminer.stages.download import download
+from dataminer.net import addresses, ytdlp_client, ytdlp_options
+from dataminer.net import rate_limit as gate
+from dataminer.net.addresses import Scope
+from dataminer.stages.download.stage import download
 from tests.support.addresses import REGISTRY, addresses_in, is_public, spellings_of
 from tests.support.http_server import Reply, Server, serve
 from tests.support.videos import make_video
@@ -329,7 +330,7 @@ def test_a_name_that_turns_inside_between_two_requests(
     path: str,
 ) -> None:
     """The second is for the file after a look at it, or for the rest of a file."""
-    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
+    monkeypatch.setattr("dataminer.net.ytdlp_options.pause", lambda n: 0.0)
     server.add(path, clip if path == "/clip" else broken(clip))
     inside.add(path, clip)
     lookup, looked_up = socket.getaddrinfo, []
@@ -349,7 +350,9 @@ def test_a_name_that_turns_inside_between_two_requests(
 def test_a_proxy_may_lie_inside_and_what_it_is_asked_for_may_not(
     server: Server, clip: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(ytdlp, "_made", threading.local())  # yt-dlp reads the environment once
+    monkeypatch.setattr(
+        ytdlp_options, "_made", threading.local()
+    )  # yt-dlp reads the environment once
     monkeypatch.setenv("http_proxy", server.url)
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("NO_PROXY", "")
@@ -532,7 +535,7 @@ def test_each_request_asks_once_redirects_and_parts_included(
 def test_yt_dlp_s_own_retries_ask_too(
     server: Server, clip: Path, tmp_path: Path, path: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("dataminer.stages.ytdlp.pause", lambda n: 0.0)
+    monkeypatch.setattr("dataminer.net.ytdlp_options.pause", lambda n: 0.0)
     first = clip if path == "/clip" else broken(clip)
     link = server.add(path, [first, Reply(reset=True), Reply(status=500), clip])
     gate = Recorder()
@@ -628,7 +631,9 @@ def test_a_permit_that_came_too_late_is_asked_for_again(
     fetch(server.add("/clip", clip), tmp_path, recorder)
     assert len(server.log) == 2  # a look, and the file
     assert len(recorder.asked) == 4
-    monkeypatch.setattr(ytdlp_net, "_STALE", -1.0)  # each connection has become too old meanwhile
+    monkeypatch.setattr(
+        ytdlp_client, "_STALE", -1.0
+    )  # each connection has become too old meanwhile
     (tmp_path / "again").mkdir()
     recorder = Late()
     fetch(server.add("/again.mp4", clip), tmp_path / "again", recorder)

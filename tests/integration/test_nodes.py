@@ -19,21 +19,23 @@ import psycopg2
 import pytest
 
 from dataminer.config import Config, MonitorConfig
-from dataminer.db import _pgbinaries, _pgprocess, connection, embedded, schema
-from dataminer.db import guard as guard_module
-from dataminer.db._pglisten import Wish
+from dataminer.db import connection, schema
 from dataminer.db.connection import transaction
-from dataminer.db.guard import Guard
-from dataminer.environment import connecting_only
+from dataminer.db.server import binaries, control, postmaster
+from dataminer.db.server import supervisor as guard_module
+from dataminer.db.server.network import Wish
+from dataminer.db.server.supervisor import Guard
 from dataminer.errors import DatabaseAway, DatabaseError
-from dataminer.sync import claims, jobs, projects, stages
-from dataminer.sync.heartbeat import kept_alive
+from dataminer.process import connecting_only
+from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.claims.heartbeat import kept_alive
+from dataminer.sync.jobs import jobs
 from tests.support import videos
 from tests.support.embedded import clean_up, kill_server, own_server, pid_of
 from tests.support.postgres import execute
 from tests.support.waiting import wait_until
 
-NODE = _pgprocess.Machine("node17", "another boot", "pid:[1]")
+NODE = postmaster.Machine("node17", "another boot", "pid:[1]")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setenv("DATAMINER_PGDATA", str(made))
-    embedded.listen(made, Wish(addresses="127.0.0.1, localhost", host="localhost"))
+    control.listen(made, Wish(addresses="127.0.0.1, localhost", host="localhost"))
     schema.upgrade()
     return made
 
@@ -63,7 +65,7 @@ def on_node(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
         aside = hidden and hidden.resolve().rename(hidden.resolve().with_name("not-here"))
         try:
             with monkeypatch.context() as patch:
-                patch.setattr(_pgprocess, "this_machine", lambda: NODE)
+                patch.setattr(postmaster, "this_machine", lambda: NODE)
                 yield
         finally:
             if aside and hidden:
@@ -84,7 +86,7 @@ SOCKET = [("dataminer", None)]
 
 
 def test_it_listens_with_a_password_of_which_the_url_tells_nothing(home: Path) -> None:
-    found = embedded.status(home)
+    found = control.status(home)
     assert found.state == "running" and found.url and found.nodes_url
     assert answer(found.nodes_url) == TCP and answer(found.url) == SOCKET
     copy = Path(".dataminer/nodes/pgpass").absolute()
@@ -104,51 +106,51 @@ def test_it_listens_with_a_password_of_which_the_url_tells_nothing(home: Path) -
 
 
 def test_it_listens_again_at_the_same_place(home: Path) -> None:
-    before = embedded.status(home)
-    embedded.stop(home)
-    assert not embedded.listening(home)
-    embedded.start(home)
-    assert embedded.status(home).nodes_url == before.nodes_url
+    before = control.status(home)
+    control.stop(home)
+    assert not control.listening(home)
+    control.start(home)
+    assert control.status(home).nodes_url == before.nodes_url
     kill_server(home)
-    assert not embedded.listening(home)
-    embedded.start(home)
-    assert embedded.status(home).nodes_url == before.nodes_url
-    assert embedded.listening(home)
+    assert not control.listening(home)
+    control.start(home)
+    assert control.status(home).nodes_url == before.nodes_url
+    assert control.listening(home)
     first = pid_of(home)
-    assert embedded.listen(home) == before.nodes_url and pid_of(home) == first
+    assert control.listen(home) == before.nodes_url and pid_of(home) == first
 
 
 def test_it_serves_its_own_machine_again(home: Path) -> None:
-    nodes_url = embedded.status(home).nodes_url
+    nodes_url = control.status(home).nodes_url
     assert nodes_url
-    embedded.serve_own_machine(home)
-    url = embedded.status(home).url
+    control.serve_own_machine(home)
+    url = control.status(home).url
     assert url and answer(url) == SOCKET
-    assert not embedded.listening(home) and not Path(".dataminer/nodes").exists()
+    assert not control.listening(home) and not Path(".dataminer/nodes").exists()
     with pytest.raises(psycopg2.OperationalError, match="refused"):
         psycopg2.connect(nodes_url)
-    said = embedded.ensure_listening(home)
+    said = control.ensure_listening(home)
     assert said and f":{urlsplit(nodes_url).port} " in said
-    assert embedded.ensure_listening(home) is None
+    assert control.ensure_listening(home) is None
 
 
 def test_a_chosen_port_that_is_taken_gives_way(home: Path) -> None:
-    port = urlsplit(embedded.status(home).nodes_url or "").port
+    port = urlsplit(control.status(home).nodes_url or "").port
     assert port
-    embedded.stop(home)
+    control.stop(home)
     with closing(socket.create_server(("127.0.0.1", port))):
-        embedded.start(home)
-    url = embedded.status(home).nodes_url
+        control.start(home)
+    url = control.status(home).nodes_url
     assert url and f":{port}/" not in url and answer(url) == TCP
 
 
 def test_a_named_port_that_is_taken_is_an_error(home: Path) -> None:
-    before = embedded.status(home).nodes_url
+    before = control.status(home).nodes_url
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(DatabaseError, match=f"port {port} of this machine is taken"):
-            embedded.listen(home, Wish(port=port))
-    assert embedded.status(home).nodes_url == before and embedded.listening(home)
+            control.listen(home, Wish(port=port))
+    assert control.status(home).nodes_url == before and control.listening(home)
 
 
 @pytest.mark.parametrize(
@@ -161,20 +163,20 @@ def test_a_named_port_that_is_taken_is_an_error(home: Path) -> None:
 )
 def test_a_wrong_wish_changes_nothing(home: Path, wish: Wish, said: str) -> None:
     with pytest.raises(DatabaseError, match=said):
-        embedded.listen(home, wish)
-    assert embedded.listening(home)
+        control.listen(home, wish)
+    assert control.listening(home)
 
 
 def test_it_encrypts_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "pg"
     monkeypatch.chdir(tmp_path)
-    folders = [path for path in _pgbinaries._candidates() if _pgbinaries._version(path)]
+    folders = [path for path in binaries._candidates() if binaries._version(path)]
     able = [path for path in folders if b"SSL_CTX_new" in (path / "postgres").read_bytes()]
     if not able or not shutil.which("openssl"):
         pytest.skip("no server programs with TLS, or no openssl")
     monkeypatch.setenv("DATAMINER_PG_BIN", str(able[0]))
     try:
-        url = embedded.listen(place)
+        url = control.listen(place)
         facts = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
         assert "sslmode=verify-ca" in url and execute(url, facts) == [(True,)]
         for wrong in ({"sslmode": "disable"}, {"sslrootcert": "/etc/hostname"}):
@@ -182,7 +184,7 @@ def test_it_encrypts_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 psycopg2.connect(url, **wrong)
         key = place.resolve() / "server.key"
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
-        assert "(encrypted)" in str(embedded.status(place).listens)
+        assert "(encrypted)" in str(control.status(place).listens)
     finally:
         clean_up(place)
 
@@ -192,10 +194,10 @@ def test_it_encrypts_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_another_machine_connects_over_the_network(home: Path, on_node: Any) -> None:
     with on_node():
-        found = embedded.status(home)
-        assert found.state == "elsewhere" and embedded.listening(home)
-        assert embedded.start(home) == embedded.reach(home) == found.nodes_url
-        assert embedded.ensure_listening(home) is None
+        found = control.status(home)
+        assert found.state == "elsewhere" and control.listening(home)
+        assert control.start(home) == control.reach(home) == found.nodes_url
+        assert control.ensure_listening(home) is None
         with closing(connection.connect()) as reached, reached.cursor() as cursor:
             cursor.execute("SELECT host(inet_server_addr())")
             assert cursor.fetchone() == ("127.0.0.1",)
@@ -203,23 +205,23 @@ def test_another_machine_connects_over_the_network(home: Path, on_node: Any) -> 
 
 def test_a_home_on_a_local_disk_need_not_be_seen(home: Path, on_node: Any) -> None:
     with on_node(hidden=home):
-        url = embedded.reach(home)
-        assert url == embedded.start(home, create=False) and answer(url) == TCP
+        url = control.reach(home)
+        assert url == control.start(home, create=False) and answer(url) == TCP
         assert ".dataminer%2Fnodes%2Fpgpass" in url
-        for use in (embedded.stop, embedded.listen, embedded.serve_own_machine):
+        for use in (control.stop, control.listen, control.serve_own_machine):
             with pytest.raises(DatabaseError, match=r"held by .*nodes/host\.json"):
                 use(home)
-        assert embedded.reach(home) == url and not home.resolve().exists()
+        assert control.reach(home) == url and not home.resolve().exists()
     with on_node(hidden=home), pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATAMINER_PGDATA", str(home.with_name("other")))  # the copy is not its
         with pytest.raises(DatabaseAway):
-            embedded.reach()
+            control.reach()
 
 
 def test_a_server_that_serves_itself_says_how_to_be_reached(home: Path, on_node: Any) -> None:
-    embedded.serve_own_machine(home)
+    control.serve_own_machine(home)
     with on_node():
-        for use in (embedded.reach, embedded.start, embedded.listen, embedded.ensure_listening):
+        for use in (control.reach, control.start, control.listen, control.ensure_listening):
             with pytest.raises(DatabaseError, match=r"host .*dataminer db start --listen") as said:
                 use(home)
             assert not isinstance(said.value, DatabaseAway)  # waiting would not help
@@ -228,13 +230,13 @@ def test_a_server_that_serves_itself_says_how_to_be_reached(home: Path, on_node:
 def test_a_job_that_cannot_see_the_socket_takes_the_network(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert answer(embedded.reach(home)) == SOCKET
-    monkeypatch.setattr(_pgprocess.Postmaster, "reachable", lambda _: False)  # a private /tmp
-    assert answer(embedded.reach(home)) == TCP
+    assert answer(control.reach(home)) == SOCKET
+    monkeypatch.setattr(postmaster.Postmaster, "reachable", lambda _: False)  # a private /tmp
+    assert answer(control.reach(home)) == TCP
 
 
 def test_a_job_starts_no_server(home: Path) -> None:
-    embedded.stop(home)
+    control.stop(home)
     with connecting_only():
         begun = time.monotonic()
         with pytest.raises(DatabaseAway, match="dataminer db start"):
@@ -242,10 +244,10 @@ def test_a_job_starts_no_server(home: Path) -> None:
         with pytest.raises(DatabaseAway):
             transaction(lambda c: None, patience=0.5)
         assert time.monotonic() - begun > 0.3
-        assert embedded.status(home).state == "stopped"
-        threading.Timer(0.5, embedded.start, [home]).start()
+        assert control.status(home).state == "stopped"
+        threading.Timer(0.5, control.start, [home]).start()
         assert transaction(lambda c: c.server_version, patience=60) > 0
-    assert connection.database_url().reveal() == embedded.url(home)
+    assert connection.database_url().reveal() == control.url(home)
 
 
 # --- outages
@@ -270,18 +272,18 @@ def test_what_is_refused_for_good_is_asked_once(
 def test_a_guard_starts_what_crashed_and_not_what_was_stopped(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks, crashed = [], embedded.crashed
-    monkeypatch.setattr(embedded, "crashed", lambda home: looks.append(home) or crashed(home))
+    looks, crashed = [], control.crashed
+    monkeypatch.setattr(control, "crashed", lambda home: looks.append(home) or crashed(home))
     monkeypatch.setattr(guard_module, "LOOK_SECONDS", 0.1)
     guard = Guard()
     guard.watch()
     try:
         os.kill(pid_of(home), 9)
-        wait_until(lambda: embedded.status(home).state == "running")
-        embedded.stop(home)
+        wait_until(lambda: control.status(home).state == "running")
+        control.stop(home)
         seen = len(looks)
         wait_until(lambda: len(looks) > seen + 3)  # it starts what it has seen crashed twice
-        assert embedded.status(home).state == "stopped"
+        assert control.status(home).state == "stopped"
     finally:
         guard.stop()
     assert not guard.is_alive()
@@ -302,8 +304,8 @@ class Outages:
     def _borrow(self, name: str, *, keep: bool) -> Iterator[Any]:
         if self._due:
             self._due = False
-            embedded.stop(self.home)
-            threading.Timer(self.SECONDS, embedded.start, [self.home]).start()
+            control.stop(self.home)
+            threading.Timer(self.SECONDS, control.start, [self.home]).start()
             self.count += 1
         try:
             with self._borrowed(name, keep=keep) as session:
@@ -322,9 +324,9 @@ def test_no_job_fails_for_an_outage(
 
     clip = videos.make_video(tmp_path / "clip.mp4", frames=12)
     config = Config(project="birds", filter={"min_sharpness": 0}, store=str(tmp_path / "data"))
-    url = embedded.status(home).nodes_url
+    url = control.status(home).nodes_url
     assert url
-    execute(embedded.start(home), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    execute(control.start(home), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     add_source(str(clip), "birds")
     video = str(execute(url, "SELECT video_id FROM videos")[0][0])
     if named:
@@ -348,7 +350,7 @@ def test_no_job_fails_for_an_outage(
         run(jobs.filter_frames, "birds", video)
         run(jobs.dedup, "birds")
     assert outages.refused >= outages.count
-    wait_until(lambda: embedded.status(home).state == "running")
+    wait_until(lambda: control.status(home).state == "running")
     last = "FILTERING" if named else "DETECT_READY"
     assert execute(url, "SELECT project_stage FROM projects") == [(last,)]
 
@@ -357,30 +359,30 @@ def test_a_claim_outlives_an_outage(home: Path, caplog: pytest.LogCaptureFixture
     from dataminer.db import schema
     from tests.support.rows import add, held
 
-    execute(embedded.start(home), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    execute(control.start(home), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     schema.upgrade()
     add("p", "v1")
-    claim = held(stages.DOWNLOAD, video_id="v1")
+    claim = held(stage_rows.DOWNLOAD, video_id="v1")
     beats = "SELECT heartbeat_at FROM videos"
     settings = MonitorConfig(heartbeat_seconds=0.1, stale_threshold_minutes=0.01)
     with connecting_only(), kept_alive(claim, settings):
-        embedded.stop(home)
+        control.stop(home)
         wait_until(lambda: "heartbeat failed" in caplog.text)
         time.sleep(0.8)  # its heartbeat is now stale
-        ((last,),) = execute(embedded.start(home), beats)
-        wait_until(lambda: execute(embedded.url(home), beats) != [(last,)])
+        ((last,),) = execute(control.start(home), beats)
+        wait_until(lambda: execute(control.url(home), beats) != [(last,)])
     claims.finish(claim, "DOWNLOADED", {"video_path": "x"}, lambda: None)
 
 
 def test_a_crowd_waits_for_its_turn(home: Path) -> None:
     """Send 100 at once to a server that takes 10."""
-    superuser = str(embedded.status(home).url).replace("//dataminer@", "//postgres@")
+    superuser = str(control.status(home).url).replace("//dataminer@", "//postgres@")
     with closing(psycopg2.connect(superuser)) as session:
         session.autocommit = True
         session.cursor().execute("ALTER SYSTEM SET max_connections = 10")
-    embedded.stop(home)
-    embedded.start(home)
-    url = embedded.status(home).nodes_url
+    control.stop(home)
+    control.start(home)
+    url = control.status(home).nodes_url
     gate, refused = threading.Barrier(100), []
 
     def job(number: int) -> int:

@@ -20,11 +20,11 @@ import pytest
 
 from dataminer.config.models import DetectConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError
-from dataminer.export.coco import Box
 from dataminer.files import sha256_file
-from dataminer.stages import checkpoint, only_data
-from dataminer.stages.detectors import distinct, opened
-from dataminer.stages.weights import load_model, quiet_ultralytics
+from dataminer.frames.boxes import Box
+from dataminer.vision import checkpoint, only_data
+from dataminer.vision.detectors import distinct, opened
+from dataminer.vision.weights import load_model, quiet_ultralytics
 from tests.support import tiny_text_models, torchvision_shim
 
 needs_ultralytics = pytest.mark.skipif(find_spec("ultralytics") is None, reason="no ultralytics")

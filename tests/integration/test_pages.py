@@ -14,19 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.batches import Listed
 from dataminer.config import MonitorConfig
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, advice
-from dataminer.monitor import web
-from dataminer.monitor.live import Watch
+from dataminer.monitor.terminal.live import Watch
 from dataminer.monitor.videos import PAGE, Wanted, videos
+from dataminer.monitor.web import server as web
 from dataminer.report import REPORT_FILE
-from dataminer.report.gather import gather
-from dataminer.report.page import write_report
-from dataminer.store import Store
-from dataminer.sync import projects, stages
-from dataminer.sync.claims import owner_name
-from dataminer.sync.report import facts
+from dataminer.report.data.gather import gather
+from dataminer.report.html.page import write_report
+from dataminer.store.layout import Store
+from dataminer.sync.batches.planned import Listed
+from dataminer.sync.claims import projects, stage_rows
+from dataminer.sync.claims.claims import owner_name
+from dataminer.sync.jobs.report import facts
 from tests.support.fixtures_browser import Opened
 from tests.support.live_page import Served, serving
 from tests.support.paths import ROOT
@@ -49,7 +49,7 @@ def fill(database: str) -> str:
     extracted("v0", frames=100)
     filtered("v0", project, passed=90)
     downloaded("v1")
-    held(stages.EXTRACT, video_id="v1")
+    held(stage_rows.EXTRACT, video_id="v1")
     error = f"{TITLE} has no bytes. Next: put another file there"
     failed("v2", {"error": error, "error_class": "empty"})
     execute(database, f"UPDATE videos SET title = $${TITLE}$$ WHERE video_id = 'v2'")

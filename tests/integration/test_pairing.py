@@ -17,11 +17,11 @@ import pytest
 from dataminer.config import load
 from dataminer.db import schema
 from dataminer.errors import DataminerError
-from dataminer.run import Run
-from dataminer.store import Store
-from dataminer.sync import pairing
-from dataminer.sync.meeting import STORE_FILE, Mark, NeverMet, NotAPair, Step, require
-from dataminer.sync.stages import DOWNLOAD
+from dataminer.store.layout import Store
+from dataminer.sync.claims.stage_rows import DOWNLOAD
+from dataminer.sync.pairing import pairing
+from dataminer.sync.pairing.meeting import STORE_FILE, Mark, NeverMet, NotAPair, Step, require
+from dataminer.workflow.run import Run
 from tests.support import rows
 from tests.support.postgres import create, drop, execute, fresh_database, name_of, superuser_of
 from tests.support.runs import end_sessions

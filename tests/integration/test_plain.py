@@ -16,9 +16,10 @@ from yt_dlp.extractor.generic import GenericIE
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
-from dataminer.stages import addresses, plain, ytdlp
-from dataminer.stages.download import download
-from dataminer.stages.watch import stoppable
+from dataminer.net import addresses, ytdlp_options
+from dataminer.net.deadline import stoppable
+from dataminer.stages.download import plain
+from dataminer.stages.download.stage import download
 from tests.support.downloads import ID, QUICK, fails, fetch, names
 from tests.support.http_server import File, Reply, Server, serve
 from tests.support.videos import audio_only, make_video
@@ -424,7 +425,7 @@ def test_another_thread_ends_an_attempt(
 
 def made() -> Any:
     """Return this thread's ``YoutubeDL``."""
-    return getattr(ytdlp._made, "found", (None, None))[1]
+    return getattr(ytdlp_options._made, "found", (None, None))[1]
 
 
 def test_a_thread_has_one_and_another_its_own(
@@ -500,7 +501,7 @@ def test_a_link_to_a_private_place_does_not_open_it_for_the_next(
     server: Server, clips: dict[str, bytes], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second is of a public host, as far as can be told, and leads inside."""
-    from dataminer.stages import addresses
+    from dataminer.net import addresses
 
     real = addresses.scope_of
     with serve() as public:

@@ -18,8 +18,8 @@ import pytest
 from numpy.typing import NDArray
 
 from dataminer.config.models import ExtractConfig
-from dataminer.frames import FRAMES_FILE, read_meta, read_table
-from dataminer.stages.extract import extract
+from dataminer.frames.table import FRAMES_FILE, read_meta, read_table
+from dataminer.stages.extract.stage import extract
 from tests.support import videos
 
 pytestmark = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe")

@@ -14,9 +14,9 @@ from dataminer.config import Config, load
 from dataminer.db import tables as our_tables
 from dataminer.errors import DataminerError
 from dataminer.planning import Plan
-from dataminer.stages import made_with, policy_mark
-from dataminer.stages.looking import Looking
-from dataminer.sync import retry
+from dataminer.provenance.fingerprints import made_with, policy_mark
+from dataminer.stages.embed.frame_models import Looking
+from dataminer.sync.repair import retry
 from tests.support import finished_videos
 from tests.support.postgres import execute, fresh_database
 from tests.support.rows import force

@@ -7,7 +7,7 @@ import pytest
 from dataminer.config.models import FilterConfig
 from dataminer.preview.measures import gather
 from dataminer.preview.page import write_page
-from dataminer.store import Store
+from dataminer.store.layout import Store
 from tests.support.fixtures_browser import Opened
 from tests.support.preview_project import PROJECT, TITLE, add_video, rows_of
 

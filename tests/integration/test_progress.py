@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.batches import Listed
 from dataminer.config import MonitorConfig
-from dataminer.monitor import live
-from dataminer.monitor.block import plain
 from dataminer.monitor.progress import Progress, StageProgress, Tracker
-from dataminer.store import Store
-from dataminer.sync import claims, projects, stages
-from dataminer.sync.claims import owner_name
+from dataminer.monitor.terminal import live
+from dataminer.monitor.terminal.block import plain
+from dataminer.store.layout import Store
+from dataminer.sync.batches.planned import Listed
+from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.claims.claims import owner_name
 from tests.support.postgres import execute
 from tests.support.rows import add, downloaded, extracted, failed, filtered, finished, held
 
@@ -52,12 +52,12 @@ def test_what_was_planned_is_counted_by_stage(database, project, tmp_path):
         extracted(video, frames=70)
     filtered("v0", project, passed=40)
     downloaded("v2")
-    held(stages.EXTRACT, video_id="v2")
+    held(stage_rows.EXTRACT, video_id="v2")
     failed("v3")
     downloaded("v4")
-    finished(stages.EXTRACT, "FAILED", CORRUPT, video_id="v4")
+    finished(stage_rows.EXTRACT, "FAILED", CORRUPT, video_id="v4")
     claims.release(
-        held(stages.DOWNLOAD, video_id="v5"), error="x", error_class="network", counts=False
+        held(stage_rows.DOWNLOAD, video_id="v5"), error="x", error_class="network", counts=False
     )
     found = Tracker(planned(tmp_path), time.time() - 60).look()
     assert counts(found) == {
@@ -87,7 +87,7 @@ def test_what_is_made_anew_counts_once_it_is_made(database, project, tmp_path):
     execute(database, "UPDATE videos SET updated_at = now() - interval '1 hour'")
     execute(database, "ALTER TABLE videos ENABLE TRIGGER USER")
     columns = {"frames_dir": "y", "frame_count": 7}
-    finished(stages.EXTRACT, "EXTRACTED", columns, video_id="v0")
+    finished(stage_rows.EXTRACT, "EXTRACTED", columns, video_id="v0")
     found = Tracker(planned(tmp_path, stage="extract"), time.time() - 60).look()
     assert counts(found) == {"extract": (1, 0, 0, 5)}
 
@@ -106,7 +106,7 @@ def test_rates_and_time_left_come_from_the_results(database, project, tmp_path):
     now = time.time()
     for n in range(3):
         claims.finish(
-            held(stages.DOWNLOAD, video_id=f"v{n}"), "DOWNLOADED", {"video_path": "x"},
+            held(stage_rows.DOWNLOAD, video_id=f"v{n}"), "DOWNLOADED", {"video_path": "x"},
             lambda: None, {"seconds": 20, "bytes": 1000, "ended_at": now - 40 + 20 * n},
         )  # fmt: skip
     (stage,) = Tracker(planned(tmp_path, stage="download"), now - 70).look().stages
@@ -130,10 +130,14 @@ def test_bytes_move_while_a_file_comes(database, project, tmp_path, monkeypatch)
     part = tmp_path / "videos" / f".v0.{1:012x}.resume" / "v0.mp4.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(bytes(4000))  # an earlier attempt's
-    held(stages.DOWNLOAD, video_id="v0")
+    held(stage_rows.DOWNLOAD, video_id="v0")
     cost = {"seconds": 20, "bytes": 100, "ended_at": time.time()}
     claims.finish(
-        held(stages.DOWNLOAD, video_id="v1"), "DOWNLOADED", {"video_path": "x"}, lambda: None, cost
+        held(stage_rows.DOWNLOAD, video_id="v1"),
+        "DOWNLOADED",
+        {"video_path": "x"},
+        lambda: None,
+        cost,
     )
     tracker = Tracker(planned(tmp_path, stage="download"), time.time() - 60, Store(tmp_path))
     blind = Tracker(planned(tmp_path, stage="download"), time.time() - 60)
@@ -162,9 +166,13 @@ def test_a_download_that_takes_longer_than_all_before_has_no_time_left(
 ):
     cost = {"seconds": 20, "bytes": 1000, "ended_at": time.time()}
     claims.finish(
-        held(stages.DOWNLOAD, video_id="v1"), "DOWNLOADED", {"video_path": "x"}, lambda: None, cost
+        held(stage_rows.DOWNLOAD, video_id="v1"),
+        "DOWNLOADED",
+        {"video_path": "x"},
+        lambda: None,
+        cost,
     )
-    held(stages.DOWNLOAD, video_id="v0")
+    held(stage_rows.DOWNLOAD, video_id="v0")
     execute(
         database,
         f"UPDATE videos SET locked_at = now() - interval '{seconds} s' WHERE video_id = 'v0'",
@@ -175,7 +183,7 @@ def test_a_download_that_takes_longer_than_all_before_has_no_time_left(
 
 def test_what_waits_for_another_attempt_takes_no_time_now(database, project, tmp_path):
     claims.release(
-        held(stages.DOWNLOAD, video_id="v0"), error="x", error_class="network", counts=False
+        held(stage_rows.DOWNLOAD, video_id="v0"), error="x", error_class="network", counts=False
     )
     listed = planned(tmp_path, "v0")
     found = Tracker(listed, time.time() - 60).look()
@@ -191,7 +199,7 @@ def test_what_failed_before_is_no_failure_of_the_run_though_its_row_was_touched(
     other = add("q", "v0")
     for one in (project, other):
         extracted("v0")
-        claim = held(stages.FILTER, video_id="v0", project_id=one)
+        claim = held(stage_rows.FILTER, video_id="v0", project_id=one)
         claims.finish(claim, "FAILED", CORRUPT, lambda: None, {})
     listed = Listed(tmp_path, {"filter/p": {"b": ["v0"]}}, owner_name(), 2, projects=["p", "q"])
     found = Tracker(listed, time.time() - 60).look()
@@ -209,7 +217,7 @@ def test_datasets_follow_their_project(database, project, tmp_path):
         filtered(video, project)
     projects.refresh([project])
     tracker = Tracker(planned(tmp_path), time.time() - 60, Store(tmp_path))
-    claim = held(stages.DEDUP, project_id=project)
+    claim = held(stage_rows.DEDUP, project_id=project)
     assert tracker.look().datasets["dedup"]["running"] == 1
     cost = {"seconds": 1, "ended_at": time.time()}
     columns = {"dedup_dir": "d", "unique_frames": 3}

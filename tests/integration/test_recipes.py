@@ -11,16 +11,20 @@ from typing import Any
 
 import pytest
 
-from dataminer import planning, recipes
+from dataminer import planning
 from dataminer.config import Config, load
 from dataminer.errors import DataminerError, ErrorClass, PermanentError
-from dataminer.frames import FRAMES_FILE, read_meta, read_table
-from dataminer.images import ARCHIVE_FILE, FrameReader
+from dataminer.frames.images import ARCHIVE_FILE, FrameReader
+from dataminer.frames.table import FRAMES_FILE, read_meta, read_table
 from dataminer.monitor import status
 from dataminer.planning.verdicts import KEPT
-from dataminer.store import Store
-from dataminer.sync import chosen, jobs, orphans, projects, reconcile, retry, stages
-from dataminer.sync.take_up import take_up
+from dataminer.provenance import recipes
+from dataminer.store.layout import Store
+from dataminer.sync.claims import projects, stage_rows
+from dataminer.sync.deletion import orphans
+from dataminer.sync.jobs import chosen, jobs
+from dataminer.sync.repair import reconcile, retry
+from dataminer.sync.repair.take_up import take_up
 from tests.support import rows, stores, videos
 from tests.support.postgres import execute
 from tests.support.rows import force
@@ -140,7 +144,7 @@ def test_what_another_project_makes_of_a_video_holds_nobody_up(
     database: str, store: Store, clip: Path
 ) -> None:
     p = mine("p", RARE)
-    for stage in (stages.EXTRACT, stages.DOWNLOAD):
+    for stage in (stage_rows.EXTRACT, stage_rows.DOWNLOAD):
         held = rows.held(stage, video_id="v")
         assert due(p) == [], stage.name
         jobs.filter_frames(p, "p", "v", jobs.Manner(forced=True))
@@ -287,7 +291,7 @@ def test_a_refusal_of_another_project_is_none_of_this_one(
     for media in store.video("v").glob("*.mp4"):
         media.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("dataminer.stages.download.download", refuse)
+        patch.setattr("dataminer.stages.download.stage.download", refuse)
         mine("q", OFTEN)
     assert row(database, "status", "error_class") == ("FAILED", "policy")
     assert due(p) == []
@@ -354,7 +358,7 @@ def test_a_refusal_is_no_reason_to_keep_frames(
         raise PermanentError("not for everybody", ErrorClass.POLICY)
 
     mine("p", RARE)
-    monkeypatch.setattr("dataminer.stages.download.download", refuse)
+    monkeypatch.setattr("dataminer.stages.download.stage.download", refuse)
     jobs.download(config("p", RARE), "v", jobs.Manner(forced=True))
     assert row(database, "status", "error_class") == ("FAILED", "policy")
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from dataminer.config import MonitorConfig
-from dataminer.frames import (
+from dataminer.frames.images import ARCHIVE_FILE, FrameReader, FrameWriter
+from dataminer.frames.table import (
     CLUSTERS_FILE,
     FRAMES_FILE,
     FRAMES_SCHEMA,
@@ -21,11 +22,12 @@ from dataminer.frames import (
     read_table,
     write_table,
 )
-from dataminer.images import ARCHIVE_FILE, FrameReader, FrameWriter
-from dataminer.store import Store
-from dataminer.sync import claims, mend, projects, reconcile, stages
-from dataminer.sync.reconcile import Report
-from dataminer.sync.truth import Verdict
+from dataminer.store.layout import Store
+from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.repair import reconcile
+from dataminer.sync.repair import row as mend
+from dataminer.sync.repair.evidence import Verdict
+from dataminer.sync.repair.reconcile import Report
 from tests.support.postgres import execute
 from tests.support.rows import Given
 from tests.support.stores import (
@@ -250,7 +252,7 @@ def test_what_a_run_takes_up_of_itself_costs_no_file(whole, spoil, forgotten, af
 
 def test_frames_that_are_gone_while_the_project_is_worked_on(whole):
     database, store = whole
-    claims.claim(stages.DETECT, {"project_id": projects.id_of("p")}, stale_seconds=60)
+    claims.claim(stage_rows.DETECT, {"project_id": projects.id_of("p")}, stale_seconds=60)
     shutil.rmtree(store.frames("v1"))
     before = listing(store)
     assert told(sync(store)) == [("v1", "EXTRACTED", "DOWNLOADED")]
@@ -491,11 +493,11 @@ def test_names_that_are_no_ids_make_no_rows(whole):
 
 def test_live_claims_are_left_alone(whole):
     database, store = whole
-    claims.claim(stages.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
+    claims.claim(stage_rows.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
     project_id = projects.id_of("p")
     member = {"project_id": project_id, "video_id": "none"}
-    claims.claim(stages.FILTER, member, stale_seconds=60)
-    claims.claim(stages.DETECT, {"project_id": project_id}, stale_seconds=60)
+    claims.claim(stage_rows.FILTER, member, stale_seconds=60)
+    claims.claim(stage_rows.DETECT, {"project_id": project_id}, stale_seconds=60)
     projects.refresh([project_id])
     for folder in (store.frames("v1"), store.filtered("p", "none"), store.detect("p")):
         shutil.rmtree(folder)
@@ -513,7 +515,7 @@ def test_a_row_that_moved_on_since_it_was_read_is_left_alone(whole, monkeypatch)
     first = mend.put_back
 
     def late(*args, **options):
-        claims.claim(stages.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
+        claims.claim(stage_rows.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
         return first(*args, **options)
 
     monkeypatch.setattr(mend, "put_back", late)
@@ -557,7 +559,7 @@ def test_a_row_is_judged_again_while_it_is_locked(whole):
                 execute(database, f"SELECT {ask} FOR UPDATE NOWAIT")
             return again
 
-        return mend.put_back(stages.DOWNLOAD, key, (status, lease), found, judge)
+        return mend.put_back(stage_rows.DOWNLOAD, key, (status, lease), found, judge)
 
     assert not put_back("EXTRACTED", lease, Verdict("EXTRACTED", (table,)))
     assert not put_back("EXTRACTED", lease, Verdict("DOWNLOADED"))
@@ -607,7 +609,7 @@ def test_a_row_that_somebody_claims_meanwhile_is_not_taken_up(new, monkeypatch, 
     real = claims.look
 
     def somebody_claims() -> None:
-        held = claims.claim(stages.DOWNLOAD, {"video_id": "v1"}, stale_seconds=120)
+        held = claims.claim(stage_rows.DOWNLOAD, {"video_id": "v1"}, stale_seconds=120)
         assert held
         if "given back" in when:
             claims.release(held, error=None, error_class=None, counts=False)

@@ -9,8 +9,8 @@ import psycopg2
 import pytest
 
 from dataminer.config import MonitorConfig
-from dataminer.sync import claims, projects, recover, stages
-from dataminer.sync.claims import LeaseLost
+from dataminer.sync.claims import claims, projects, stage_rows, stale_claims
+from dataminer.sync.claims.claims import LeaseLost
 from tests.support.postgres import execute
 from tests.support.rows import add, downloaded, extracted, filtered, finished, held
 
@@ -34,13 +34,13 @@ def locks(url: str, table: str, status: str = "status") -> list[tuple]:
 
 def test_every_stage_falls_back_to_where_it_began(database):
     project = add("p", "a", "b", "c")
-    held(stages.DOWNLOAD, video_id="a")
+    held(stage_rows.DOWNLOAD, video_id="a")
     downloaded("b")
-    held(stages.EXTRACT, video_id="b")
+    held(stage_rows.EXTRACT, video_id="b")
     extracted("c")
-    held(stages.FILTER, project_id=project, video_id="c")
+    held(stage_rows.FILTER, project_id=project, video_id="c")
     silence(database, "videos", "project_videos")
-    found = {claim.key: claim for claim in recover.recover_stale(CALM)}
+    found = {claim.key: claim for claim in stale_claims.recover_stale(CALM)}
     assert {key: (claim.was, claim.becomes) for key, claim in found.items()} == {
         "a": ("DOWNLOADING", "PENDING"),
         "b": ("EXTRACTING", "DOWNLOADED"),
@@ -65,8 +65,8 @@ def test_every_stage_falls_back_to_where_it_began(database):
 @pytest.mark.parametrize(
     ("stage", "status", "columns", "was", "becomes"),
     [
-        (stages.DEDUP, "DETECT_READY", {"dedup_dir": "d"}, "DEDUPING", "DEDUP_READY"),
-        (stages.DETECT, "COMPLETE", {"detect_dir": "e"}, "DETECTING", "DETECT_READY"),
+        (stage_rows.DEDUP, "DETECT_READY", {"dedup_dir": "d"}, "DEDUPING", "DEDUP_READY"),
+        (stage_rows.DETECT, "COMPLETE", {"detect_dir": "e"}, "DETECTING", "DETECT_READY"),
     ],
 )
 def test_a_project_whose_job_died_can_be_claimed_again(
@@ -76,24 +76,24 @@ def test_a_project_whose_job_died_can_be_claimed_again(
     extracted("a")
     filtered("a", project)
     projects.refresh([project])
-    if stage is stages.DETECT:
-        finished(stages.DEDUP, "DETECT_READY", {"dedup_dir": "d"}, project_id=project)
+    if stage is stage_rows.DETECT:
+        finished(stage_rows.DEDUP, "DETECT_READY", {"dedup_dir": "d"}, project_id=project)
     held(stage, project_id=project)
     silence(database, "projects")
-    (claim,) = recover.recover_stale(CALM)
+    (claim,) = stale_claims.recover_stale(CALM)
     assert (claim.table, claim.key, claim.was, claim.becomes) == ("projects", "p", was, becomes)
     finished(stage, status, columns, project_id=project)
 
 
 def test_claims_that_beat_are_left_alone(database):
     add("p", "a")
-    claim = held(stages.DOWNLOAD, video_id="a")
+    claim = held(stage_rows.DOWNLOAD, video_id="a")
     before = locks(database, "videos")
-    assert recover.recover_stale(CALM) == []
+    assert stale_claims.recover_stale(CALM) == []
     assert locks(database, "videos") == before
     time.sleep(0.4)
     assert claims.beat(claim)
-    assert recover.recover_stale(STALE) == []
+    assert stale_claims.recover_stale(STALE) == []
 
 
 @pytest.mark.parametrize(
@@ -104,23 +104,23 @@ def test_claims_that_beat_are_left_alone(database):
 def test_a_claim_is_dead_when_it_was_silent_for_the_stale_minutes(database, minutes, alive, dead):
     project = add("p", *(f"v{seconds}" for seconds in (*alive, *dead)))
     for seconds in (*alive, *dead):
-        held(stages.DOWNLOAD, video_id=f"v{seconds}")
-        held(stages.FILTER, project_id=project, video_id=f"v{seconds}")
+        held(stage_rows.DOWNLOAD, video_id=f"v{seconds}")
+        held(stage_rows.FILTER, project_id=project, video_id=f"v{seconds}")
     for table in ("videos", "project_videos"):
         execute(
             database,
             f"UPDATE {table} SET"
             " heartbeat_at = now() - make_interval(secs => substr(video_id, 2)::float)",
         )
-    found = recover.recover_stale(MonitorConfig(stale_threshold_minutes=minutes))
+    found = stale_claims.recover_stale(MonitorConfig(stale_threshold_minutes=minutes))
     assert {claim.key for claim in found} == {f"{of}v{s}" for of in ("", "p/") for s in dead}
 
 
 def test_whoever_was_taken_for_dead_writes_nothing(database):
     add("p", "a")
-    late = held(stages.DOWNLOAD, video_id="a")
+    late = held(stage_rows.DOWNLOAD, video_id="a")
     silence(database, "videos")
-    recover.recover_stale(CALM)
+    stale_claims.recover_stale(CALM)
 
     def never() -> None:
         raise AssertionError("published")
@@ -137,9 +137,9 @@ def test_recoveries_condemn_nobody_and_leave_a_suspect_alone_after_some(database
     add("p", "a")
     look = "SELECT kills, suspect, not_before > now() + interval '23 hours' FROM videos"
     for kills, waits in ((0, None), (1, None), (2, None), (3, True)):
-        assert held(stages.DOWNLOAD, video_id="a").attempts == 1
+        assert held(stage_rows.DOWNLOAD, video_id="a").attempts == 1
         silence(database, "videos")
-        assert [claim.attempts for claim in recover.recover_stale(CALM)] == [0]
+        assert [claim.attempts for claim in stale_claims.recover_stale(CALM)] == [0]
         assert execute(database, look) == [(kills, True, waits)]
 
 
@@ -147,9 +147,9 @@ def test_recoveries_condemn_nobody_and_leave_a_suspect_alone_after_some(database
 def test_whoever_takes_over_makes_a_suspect_of_it(database, suspect):
     add("p", "a")
     execute(database, f"UPDATE videos SET suspect = {suspect}")
-    held(stages.DOWNLOAD, video_id="a")
+    held(stage_rows.DOWNLOAD, video_id="a")
     silence(database, "videos")
-    taken = held(stages.DOWNLOAD, video_id="a")
+    taken = held(stage_rows.DOWNLOAD, video_id="a")
     assert taken.attempts == 1
     assert execute(database, "SELECT kills FROM videos") == [(int(suspect),)]
     assert execute(database, "SELECT suspect FROM videos") == [(True,)]
@@ -161,41 +161,41 @@ def test_counters_follow_what_was_given_back(database):
     add("p", "a")
     add("q", "a")
     downloaded("a")
-    held(stages.EXTRACT, video_id="a")
+    held(stage_rows.EXTRACT, video_id="a")
     execute(database, "UPDATE projects SET videos_downloaded = 0")
     silence(database, "videos")
-    recover.recover_stale(CALM)
+    stale_claims.recover_stale(CALM)
     counted = execute(database, "SELECT name, videos_downloaded FROM projects ORDER BY 1")
     assert counted == [("p", 1), ("q", 1)]
 
 
 def test_a_row_that_somebody_has_locked_is_passed_over(database):
     add("p", "a", "b")
-    held(stages.DOWNLOAD, video_id="a")
-    held(stages.DOWNLOAD, video_id="b")
+    held(stage_rows.DOWNLOAD, video_id="a")
+    held(stage_rows.DOWNLOAD, video_id="b")
     silence(database, "videos")
     connection = psycopg2.connect(database)
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM videos WHERE video_id = 'a' FOR UPDATE")
         started = time.monotonic()
-        assert [claim.key for claim in recover.recover_stale(CALM)] == ["b"]
+        assert [claim.key for claim in stale_claims.recover_stale(CALM)] == ["b"]
         assert time.monotonic() - started < 5
         connection.rollback()  # closing alone, the server takes a moment to notice
     finally:
         connection.close()
-    assert [claim.key for claim in recover.recover_stale(CALM)] == ["a"]
+    assert [claim.key for claim in stale_claims.recover_stale(CALM)] == ["a"]
 
 
 def test_several_at_once_give_each_claim_back_once(database):
     add("p", *(f"v{n}" for n in range(50)))
     for n in range(50):
-        held(stages.DOWNLOAD, video_id=f"v{n}")
+        held(stage_rows.DOWNLOAD, video_id=f"v{n}")
     silence(database, "videos")
     with ThreadPoolExecutor(8) as pool:
         found = [
             claim.key
-            for claims_ in pool.map(lambda _: recover.recover_stale(CALM), range(8))
+            for claims_ in pool.map(lambda _: stale_claims.recover_stale(CALM), range(8))
             for claim in claims_
         ]
     assert sorted(found) == sorted(f"v{n}" for n in range(50))
@@ -205,7 +205,7 @@ def test_healing_moves_stages_on_without_any_stale_claim(database):
     project = add("p", "a")
     extracted("a")
     filtered("a", project)
-    assert recover.heal(CALM) == []
+    assert stale_claims.heal(CALM) == []
     assert execute(database, "SELECT project_stage, videos_extracted FROM projects") == [
         ("DEDUP_READY", 1)
     ]

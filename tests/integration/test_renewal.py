@@ -15,9 +15,11 @@ from dataminer.cli.ingest import add_source, populate_from
 from dataminer.config import load
 from dataminer.errors import DataminerError, ErrorClass, TransientError
 from dataminer.ingest.parse import _make_id, parse
-from dataminer.store import INFO_FILE, Store
-from dataminer.sync import claims, jobs, renewal, results, stages
-from dataminer.sync.reconcile import reconcile
+from dataminer.store.layout import INFO_FILE, Store
+from dataminer.sync.claims import claims, stage_rows
+from dataminer.sync.jobs import jobs, results
+from dataminer.sync.repair import renewal
+from dataminer.sync.repair.reconcile import reconcile
 from dataminer.urls import SourceUrl
 from tests.support.http_server import File, Reply, Server, serve
 from tests.support.postgres import execute
@@ -168,7 +170,7 @@ def test_a_dry_run_says_what_would_be_renewed(database, here, store, capsys) -> 
 
 def test_a_video_that_waits_need_not_wait_any_longer(database, here) -> None:
     give(signed(LINK, 1))
-    claim = held(stages.DOWNLOAD, video_id=ID)
+    claim = held(stage_rows.DOWNLOAD, video_id=ID)
     claims.release(claim, error="HTTP 403", error_class="blocked", counts=True, wait=999)
     assert state(database)[3] is not None
     give(signed(LINK, 1))
@@ -188,7 +190,7 @@ def test_a_download_that_failed_is_tried_again(
     results.failed_info({"fingerprint": "m"})(store.video(ID), error, ErrorClass(error_class))
     columns = {"error": "gone", "error_class": error_class}
     (project_id,) = execute(database, "SELECT project_id FROM projects WHERE name = 'q'")[0]
-    finished(stages.FILTER, "FAILED", columns, video_id=ID, project_id=project_id)
+    finished(stage_rows.FILTER, "FAILED", columns, video_id=ID, project_id=project_id)
     give(signed(LINK, 2))
     assert "1 link renewed; 1 video that had failed will be tried again" in capsys.readouterr().out
     assert state(database) == ("PENDING", 0, None, None)
@@ -217,7 +219,7 @@ def test_what_was_made_stays(database, here) -> None:
     filtered(ids[1], *execute(database, "SELECT project_id FROM projects")[0])
     downloaded(ids[2])
     columns = {**GONE, "error_class": "unsupported", "extracted_with": "m"}
-    finished(stages.EXTRACT, "FAILED", columns, video_id=ids[2])
+    finished(stage_rows.EXTRACT, "FAILED", columns, video_id=ids[2])
     before = {video_id: state(database, video_id) for video_id in ids}
     give(*(signed(link, 2) for link in links))
     assert {video_id: state(database, video_id) for video_id in ids} == before
@@ -226,7 +228,7 @@ def test_what_was_made_stays(database, here) -> None:
 
 def test_what_somebody_works_on_is_left_alone(database, here) -> None:
     give(signed(LINK, 1))
-    claim = held(stages.DOWNLOAD, video_id=ID)
+    claim = held(stage_rows.DOWNLOAD, video_id=ID)
     give(signed(LINK, 2))
     assert rows(database) == {ID: signed(LINK, 2)}
     assert claims.beat(claim)
@@ -239,7 +241,7 @@ def test_a_failure_in_a_dataset_that_is_being_made_waits_for_it(database, here, 
     failed(ID, GONE)
     force(database, "UPDATE projects SET project_stage = 'DEDUP_READY'")
     (project_id,) = execute(database, "SELECT project_id FROM projects")[0]
-    claim = held(stages.DEDUP, project_id=project_id)
+    claim = held(stage_rows.DEDUP, project_id=project_id)
     give(signed(LINK, 2))
     captured = capsys.readouterr()
     assert f"not renewed: {ID}: {claims.owner_name()} works on a dataset" in captured.err

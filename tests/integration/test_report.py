@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.report.facts import Facts, Video
-from dataminer.report.gather import gather
-from dataminer.report.page import page
-from dataminer.report.thumbs import Thumbnails
-from dataminer.store import Store
+from dataminer.report.data.facts import Facts, Video
+from dataminer.report.data.gather import gather
+from dataminer.report.html.page import page
+from dataminer.report.html.thumbs import Thumbnails
+from dataminer.store.layout import Store
 from dataminer.urls import SourceUrl
 from tests.support.report_project import draw_pictures, make_project
 

@@ -18,8 +18,8 @@ import pytest
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
-from dataminer.stages import watch
-from dataminer.stages.download import DownloadResult, download
+from dataminer.net import deadline
+from dataminer.stages.download.stage import DownloadResult, download
 from tests.support.http_server import File, Reply, Server, serve
 from tests.support.signed import SIGNATURES, signed
 from tests.support.videos import make_video
@@ -312,8 +312,8 @@ def test_bytes_that_trickle_in_are_not_waited_for(
         return wait(seconds)
 
     monkeypatch.setattr(server.stopping, "wait", tick)
-    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(watch, "_TICK", 0.05)
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(deadline, "_TICK", 0.05)
     link = server.add("/clip.mp4", File(clip, ONE, trickle=0.05))
     limits: dict[str, Any] = {}  # the defaults: 1,000 bytes a second over a minute
     if limit == "deadline":

@@ -9,12 +9,13 @@ import pytest
 
 from dataminer.config import load
 from dataminer.errors import DataminerError, ErrorClass, TransientError
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.monitor import status
-from dataminer.store import INFO_FILE, Store
-from dataminer.sync import claims, jobs, projects, results, stages
-from dataminer.sync.reconcile import reconcile
-from dataminer.sync.retry import fetch_again, retry
+from dataminer.store.layout import INFO_FILE, Store
+from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.jobs import jobs, results
+from dataminer.sync.repair.reconcile import reconcile
+from dataminer.sync.repair.retry import fetch_again, retry
 from tests.support.http_server import Reply, serve
 from tests.support.postgres import execute
 from tests.support.rows import (
@@ -59,13 +60,13 @@ def failure_files(store: Store, video_id: str, *names: str, info: bool = True) -
 
 def fail_in_project(project_id: int, video_id: str) -> None:
     key = {"project_id": project_id, "video_id": video_id}
-    finished(stages.FILTER, "FAILED", PV_COLUMNS, **key)
+    finished(stage_rows.FILTER, "FAILED", PV_COLUMNS, **key)
 
 
 def test_a_failed_download_goes_back_to_pending_with_its_files(database, store):
     project = add("p", "bad", "good")
     failed("bad")
-    finished(stages.FILTER, "FAILED", EMPTY, project_id=project, video_id="bad")
+    finished(stage_rows.FILTER, "FAILED", EMPTY, project_id=project, video_id="bad")
     extracted("good")
     files = failure_files(store, "bad", "p")
     kept = [media(store, "good")]
@@ -102,7 +103,7 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(database, store):
 def fail_in_extract(video_id: str, path: Path) -> None:
     downloaded(video_id, str(path))
     columns = {"error": "cannot be decoded", "error_class": "corrupt"}
-    finished(stages.EXTRACT, "FAILED", columns, video_id=video_id)
+    finished(stage_rows.EXTRACT, "FAILED", columns, video_id=video_id)
 
 
 def test_a_video_that_failed_in_extract_keeps_its_media_file(database, store):
@@ -159,7 +160,7 @@ def test_a_filter_that_failed_alone_is_tried_alone(database, store):
 def test_errors_in_passing_are_cleared_where_they_stand(database, store):
     add("p", "v", "w")
     claims.release(
-        held(stages.DOWNLOAD, video_id="v"), error="boom", error_class="internal", counts=True
+        held(stage_rows.DOWNLOAD, video_id="v"), error="boom", error_class="internal", counts=True
     )
     (row,) = retry(store=store)
     assert (row.was, row.becomes, row.error) == ("PENDING", "PENDING", "boom")
@@ -172,7 +173,7 @@ def test_what_is_held_is_left_alone(database, store):
         failed(video_id)
         fail_in_project(project, video_id)
     files = failure_files(store, "v", "p")
-    held(stages.DOWNLOAD, video_id="v")
+    held(stage_rows.DOWNLOAD, video_id="v")
     before = statuses(database)["v"]
     rows = retry(store=store)
     assert {row.video_id for row in rows if row.held_by} == {"v"}
@@ -190,7 +191,7 @@ def test_a_dataset_in_the_making_keeps_its_videos(database, store):
     failed("v")
     fail_in_project(project, "v")
     projects.refresh([project])
-    held(stages.DEDUP, project_id=project)
+    held(stage_rows.DEDUP, project_id=project)
     rows = retry(store=store)
     assert len(rows) == 2
     assert all(row.held_by for row in rows)
@@ -236,7 +237,7 @@ def test_another_projects_rows_and_files_stay(database, store):
 
 
 def test_more_than_a_page_is_retried(database, store, monkeypatch):
-    monkeypatch.setattr("dataminer.sync.retry._PAGE", 3)
+    monkeypatch.setattr("dataminer.sync.repair.retry._PAGE", 3)
     names = [f"v{n}" for n in range(8)]
     add("p", *names)
     for name in names:
@@ -282,6 +283,6 @@ def test_a_video_is_fetched_again_only_if_that_is_asked_for(database, store, tmp
 
 def test_what_somebody_works_on_is_not_fetched_again(database, store):
     add("p", "v", "w")
-    held(stages.DOWNLOAD, video_id="v")
+    held(stage_rows.DOWNLOAD, video_id="v")
     assert fetch_again(["w", "v"]) == {"v": None, "w": "PENDING"}
     assert statuses(database)["v"][0] == "DOWNLOADING"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dataminer.config.models import FilterConfig
-from dataminer.embeddings import read_embeddings
 from dataminer.errors import ConfigError, PermanentError, TransientError
-from dataminer.frames import (
+from dataminer.frames.embeddings import read_embeddings
+from dataminer.frames.table import (
     FRAMES_FILE,
     FRAMES_SCHEMA,
     make_table,
@@ -19,12 +19,12 @@ from dataminer.frames import (
     read_table,
     write_table,
 )
-from dataminer.stages import checkpoint as checkpoints
-from dataminer.stages import semantic
-from dataminer.stages.filter import filter_frames
-from dataminer.stages.looking import Looking
-from dataminer.stages.weights import weights_sha256
-from dataminer.store import Store
+from dataminer.stages.embed import semantic
+from dataminer.stages.embed.frame_models import Looking
+from dataminer.stages.filter.stage import filter_frames
+from dataminer.store.layout import Store
+from dataminer.vision import checkpoint as checkpoints
+from dataminer.vision.weights import weights_sha256
 from tests.support.frame_rows import frame_row
 from tests.support.siglip_model import COLOURS, SIZES, WORDS, colour_picture, tokenizer
 from tests.support.stores import frames_of
@@ -228,7 +228,7 @@ def test_a_frame_that_cannot_be_read_is_rejected_and_harms_no_other(
 
 
 def test_frames_in_an_archive_and_videos_that_failed(tiny_siglip: Path, tmp_path: Path) -> None:
-    from dataminer.images import FrameWriter, place_columns
+    from dataminer.frames.images import FrameWriter, place_columns
 
     what = looking(tmp_path, tiny_siglip)
     plain = frames(what.store, "v", [*COLOURS] * 4)

@@ -16,9 +16,10 @@ import pytest
 
 from dataminer.config.models import DetectConfig
 from dataminer.errors import PermanentError
-from dataminer.frames import FRAMES_FILE
-from dataminer.stages import VERSIONS, shards
-from dataminer.stages.detect import detect
+from dataminer.frames.table import FRAMES_FILE
+from dataminer.provenance.fingerprints import VERSIONS
+from dataminer.stages.detect import shards
+from dataminer.stages.detect.stage import detect
 from tests.support.detect_frames import FRAMES, Objects, row, write_rows
 
 pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="no ultralytics")

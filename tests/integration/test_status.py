@@ -15,7 +15,7 @@ from dataminer.cli.main import app
 from dataminer.config import load
 from dataminer.errors import DatabaseError, DataminerError, ErrorClass, PermanentError
 from dataminer.monitor import status
-from dataminer.sync import claims, projects, stages
+from dataminer.sync.claims import claims, projects, stage_rows
 from tests.support import rows
 from tests.support.postgres import fresh_database
 from tests.support.rows import Given
@@ -42,9 +42,9 @@ def test_an_empty_database_says_how_to_begin(database):
 
 def test_claims_failures_and_retries_are_shown_with_their_reasons(database):
     projects.add_videos("p", [Given("busy"), Given("dead"), Given("later")])
-    claims.claim(stages.DOWNLOAD, {"video_id": "busy"}, stale_seconds=60)
+    claims.claim(stage_rows.DOWNLOAD, {"video_id": "busy"}, stale_seconds=60)
     rows.failed("dead", {"error": "no [bold]video[/] stream", "error_class": "no_video"})
-    held = claims.claim(stages.DOWNLOAD, {"video_id": "later"}, stale_seconds=60)
+    held = claims.claim(stage_rows.DOWNLOAD, {"video_id": "later"}, stale_seconds=60)
     claims.release(held, error="connection refused", error_class="network", counts=False)
     projects.refresh_named(["p"])
     text = shown("p")

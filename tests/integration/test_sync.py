@@ -25,11 +25,12 @@ from dataminer.config import MonitorConfig
 from dataminer.db import connection
 from dataminer.db.connection import transaction
 from dataminer.errors import DatabaseError, ErrorClass, PermanentError, TransientError
-from dataminer.sync import claims, projects, results, stages
-from dataminer.sync import work as jobs_work
-from dataminer.sync.claims import LeaseLost
-from dataminer.sync.heartbeat import Interrupted
-from dataminer.sync.work import Work, perform
+from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.claims.claims import LeaseLost
+from dataminer.sync.claims.heartbeat import Interrupted
+from dataminer.sync.jobs import results
+from dataminer.sync.jobs import task as jobs_work
+from dataminer.sync.jobs.task import Work, perform
 from tests.support.postgres import execute
 from tests.support.rows import Given, add, extracted, filtered, force
 from tests.support.waiting import wait_for, wait_until
@@ -58,7 +59,7 @@ def work(tmp_path: Path, make=None, mark: str = "m1") -> Work:
         (out / "info.json").write_text(json.dumps(info))
 
     return Work(
-        stage=stages.DOWNLOAD,
+        stage=stage_rows.DOWNLOAD,
         key=KEY,
         final=tmp_path / "videos" / "v1",
         fingerprint=mark,
@@ -214,7 +215,7 @@ def test_a_project_is_complete_without_what_fails_in_passing(video, tmp_path):
 
 def test_jobs_that_are_killed_never_condemn_a_video(video, tmp_path):
     for _ in range(3 + FAST.max_attempts):
-        assert claims.claim(stages.DOWNLOAD, KEY, stale_seconds=0.05)
+        assert claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=0.05)
         time.sleep(0.1)
     assert row(video, "attempts, suspect, kills") == (1, True, 1 + FAST.max_attempts)
     time.sleep(0.7)  # stale
@@ -252,7 +253,7 @@ def test_what_fails_in_passing_below_the_stages_ends_too(video, tmp_path, error)
 
 def test_what_was_given_up_says_how_the_last_attempt_ended(video, tmp_path):
     for _ in range(FAST.max_attempts):
-        held = claims.claim(stages.DOWNLOAD, KEY, stale_seconds=60)
+        held = claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=60)
         assert held
         claims.release(held, error="killed", error_class="out_of_memory", counts=True)
     assert perform(work(tmp_path, lambda out: None), FAST).status == "FAILED"
@@ -273,7 +274,7 @@ def test_an_interrupted_job_gives_its_claim_back_without_counting(video, tmp_pat
 def test_only_one_of_many_gets_the_claim(video):
     with ThreadPoolExecutor(16) as pool:
         held = list(
-            pool.map(lambda _: claims.claim(stages.DOWNLOAD, KEY, stale_seconds=60), range(32))
+            pool.map(lambda _: claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=60), range(32))
         )
     assert sum(claim is not None for claim in held) == 1
 
@@ -321,7 +322,7 @@ def test_only_a_claim_that_was_silent_for_two_minutes_is_taken_over(
         slept.append(wait)
         raise Waits
 
-    assert claims.claim(stages.DOWNLOAD, KEY, stale_seconds=120)
+    assert claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=120)
     execute(video, f"UPDATE videos SET heartbeat_at = now() - interval '{seconds} s'")
     monkeypatch.setattr(jobs_work, "time", SimpleNamespace(sleep=sleep))
     if taken:
@@ -343,7 +344,7 @@ def test_who_waits_for_another_looks_again_ever_less_often(video, tmp_path, monk
         if sum(slept) > 100:
             claims.release(held, error=None, error_class=None, counts=False)
 
-    held = claims.claim(stages.DOWNLOAD, KEY, stale_seconds=120)
+    held = claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=120)
     assert held
     monkeypatch.setattr(jobs_work, "time", SimpleNamespace(sleep=sleep))
     assert perform(work(tmp_path), CALM).status == "DOWNLOADED"
@@ -355,7 +356,7 @@ def test_who_waits_for_another_looks_again_ever_less_often(video, tmp_path, monk
 def test_a_claim_whose_process_is_gone_is_not_waited_for(video, tmp_path):
     context = multiprocessing.get_context("fork")
     child = context.Process(
-        target=claims.claim, args=(stages.DOWNLOAD, KEY), kwargs={"stale_seconds": 60}
+        target=claims.claim, args=(stage_rows.DOWNLOAD, KEY), kwargs={"stale_seconds": 60}
     )
     child.start()
     child.join()
@@ -427,7 +428,9 @@ def test_a_result_that_came_while_it_was_looked_for_is_not_claimed(video, tmp_pa
 
 
 def test_work_that_can_never_begin_says_so(video, tmp_path):
-    extract = Work(stages.EXTRACT, KEY, tmp_path / "f", "m", lambda out: None, results.read_extract)
+    extract = Work(
+        stage_rows.EXTRACT, KEY, tmp_path / "f", "m", lambda out: None, results.read_extract
+    )
     with pytest.raises(Exception, match=r"cannot begin.*PENDING"):
         perform(extract, CALM)
 

@@ -10,11 +10,12 @@ import pytest
 
 from dataminer.config.models import MonitorConfig
 from dataminer.errors import InputChanged
-from dataminer.stages import watch
-from dataminer.sync import claims, stages, together
-from dataminer.sync.claims import Claim, LeaseLost
-from dataminer.sync.heartbeat import Interrupted
-from dataminer.sync.together import Gathered, Together
+from dataminer.net import deadline
+from dataminer.sync.batches import together
+from dataminer.sync.batches.together import Gathered, Together
+from dataminer.sync.claims import claims, stage_rows
+from dataminer.sync.claims.claims import Claim, LeaseLost
+from dataminer.sync.claims.heartbeat import Interrupted
 from tests.support import rows
 from tests.support.postgres import execute
 from tests.support.waiting import wait_until
@@ -180,7 +181,7 @@ def test_one_heartbeat_keeps_all_and_tells_whose_lease_is_lost(
 
     def work(name: str) -> None:
         with keeper.kept_alive(held[name], QUICK):
-            for _ in watch.naps(60.0):
+            for _ in deadline.naps(60.0):
                 if ended.wait(0.05):
                     return
 
@@ -214,7 +215,7 @@ def test_what_begins_after_the_end_ends_at_once(database: str, held: dict[str, C
 
 def test_claims_of_new_videos_pass_over_all_others(database: str) -> None:
     rows.add("p", *NAMES)
-    busy = rows.held(stages.DOWNLOAD, video_id="v1")
+    busy = rows.held(stage_rows.DOWNLOAD, video_id="v1")
     rows.downloaded("v2")
     found = claims.claim_new([*NAMES, "unknown"])
     assert sorted(found) == ["v0", "v3", "v4", "v5"]

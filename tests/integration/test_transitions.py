@@ -9,9 +9,9 @@ import psycopg2
 import pytest
 
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
-from dataminer.sync import claims, projects
-from dataminer.sync.stages import DOWNLOAD, EXTRACT, FILTER, STAGES, running_statuses
-from dataminer.sync.transitions import MAY_FOLLOW, allowed, idle_before
+from dataminer.sync.claims import claims, projects
+from dataminer.sync.claims.stage_rows import DOWNLOAD, EXTRACT, FILTER, STAGES, running_statuses
+from dataminer.sync.claims.transitions import MAY_FOLLOW, allowed, idle_before
 from tests.support.postgres import execute, fresh_database
 from tests.support.rows import Given, force, forced
 

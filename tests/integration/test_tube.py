@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dataminer.store import Store
-from dataminer.sync.results import judged_by
+from dataminer.store.layout import Store
+from dataminer.sync.jobs.results import judged_by
 from tests.support import videos, youtube_server
 from tests.support.http_server import Server, serve
 from tests.support.paths import ROOT

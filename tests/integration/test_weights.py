@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dataminer.errors import ConfigError, ErrorClass, TransientError
-from dataminer.stages.weights import fetch, quiet_ultralytics
+from dataminer.vision.weights import fetch, quiet_ultralytics
 
 
 class TestFetch:
@@ -61,7 +61,7 @@ def test_ultralytics_leaves_the_process_as_it_was(tmp_path: Path) -> None:
     script = """
 import os, sys
 before = {k: v for k, v in os.environ.items()}
-from dataminer.stages.weights import quiet_ultralytics
+from dataminer.vision.weights import quiet_ultralytics
 import torch
 threads = torch.get_num_threads()
 with quiet_ultralytics():

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pytest
 
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, advice
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
-from dataminer.monitor import why
-from dataminer.store import Store
-from dataminer.sync import claims, results, stages
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.monitor import story
+from dataminer.store.layout import Store
+from dataminer.sync.claims import claims, stage_rows
+from dataminer.sync.jobs import results
 from tests.support.frame_rows import frame_row
 from tests.support.postgres import execute
 from tests.support.rows import EMPTY, add, downloaded, extracted, failed, filtered, finished, held
@@ -25,13 +26,13 @@ def store(tmp_path) -> Store:
     return Store(tmp_path / "data")
 
 
-def text(told: why.Story) -> str:
+def text(told: story.Story) -> str:
     out = io.StringIO()
-    why.show(told, out)
+    story.show(told, out)
     return out.getvalue()
 
 
-def words(told: why.Story) -> str:
+def words(told: story.Story) -> str:
     return " ".join(text(told).split())
 
 
@@ -53,7 +54,7 @@ def test_a_failed_video_says_why_and_what_next(database, store, tmp_path):
     )
     (logs / "extract").mkdir()
     (logs / "extract" / "vid.log").write_text("fine\n")
-    told = why.story("vid", store, logs)
+    told = story.story("vid", store, logs)
     seen = words(told)
     assert "vid FAILED" in seen
     assert "/x/[bold]y[/].mp4 (FILE)" in seen, "a stranger's text is not markup"
@@ -77,7 +78,7 @@ def test_what_is_damaged_is_named(database, store, tmp_path):
     info.write_text("{")
     store.frames("vid").parent.mkdir()
     store.frames("vid").symlink_to(tmp_path)
-    told = why.story("vid", store)
+    told = story.story("vid", store)
     link, document = told.files["damaged"]
     assert link == f"{store.frames('vid')} is damaged: it is a link, which is not followed"
     assert document.startswith(f"{info} is damaged: it is no JSON")
@@ -91,7 +92,7 @@ def test_the_latest_failing_log_is_shown(database, store, tmp_path):
         folder.mkdir(parents=True)
         (folder / "vid.log").write_text(f"Traceback of {rule}\n")
         os.utime(folder / "vid.log", (when, when))
-    seen = text(why.story("vid", store, tmp_path / "logs"))
+    seen = text(story.story("vid", store, tmp_path / "logs"))
     assert "Traceback of download" in seen
     assert "Traceback of extract" not in seen
 
@@ -105,7 +106,7 @@ def test_the_files_that_are_there_are_counted(database, store):
     table(store.recipe("vid", "m"), "vid", "vid", "vid")
     table(store.filtered("q", "vid"), "vid", "vid")
     table(store.dedup("q"), "other", "vid")
-    told = why.story("vid", store)
+    told = story.story("vid", store)
     assert told.files == {
         "video": str(file),
         "video_bytes": 3,
@@ -122,8 +123,8 @@ def test_the_files_that_are_there_are_counted(database, store):
 def test_who_holds_it_is_told(database, store):
     add("p", "vid")
     downloaded("vid")
-    held(stages.EXTRACT, video_id="vid")
-    seen = words(why.story("vid", store))
+    held(stage_rows.EXTRACT, video_id="vid")
+    seen = words(story.story("vid", store))
     assert f"held by {claims.owner_name()} since 20" in seen
     assert "last heartbeat 0 s ago" in seen
 
@@ -136,13 +137,13 @@ def test_programs_get_everything(database, store):
     results.failed_frames({"fingerprint": "m"})(
         results_folder, DataminerError("e"), ErrorClass.EMPTY
     )
-    told = json.loads(json.dumps(why.story("vid", store).as_json()))
+    told = json.loads(json.dumps(story.story("vid", store).as_json()))
     assert told["video"]["status"] == "FAILED"
     assert told["video"]["created_at"].startswith("20")
     assert told["next_step"] == advice("empty", "vid", ["p"])
     assert told["projects"][0]["project"] == "p"
     assert told["files"]["frames"] == {str(results_folder): 0}
-    assert f"next {advice('empty', 'vid', ['p'])}" in words(why.story("vid", store))
+    assert f"next {advice('empty', 'vid', ['p'])}" in words(story.story("vid", store))
 
 
 def test_the_command_that_takes_it_out_names_the_projects(database, store):
@@ -152,8 +153,8 @@ def test_the_command_that_takes_it_out_names_the_projects(database, store):
         project = add(name, "vid-0123456789")
     failed("vid-0123456789", columns)
     key = {"project_id": project, "video_id": "vid-0123456789"}
-    finished(stages.FILTER, "FAILED", columns, **key)
-    told = why.story("vid-0123456789", store)
+    finished(stage_rows.FILTER, "FAILED", columns, **key)
+    told = story.story("vid-0123456789", store)
     command = "`dataminer delete-videos vid-0123456789 --project"
     assert f"{command} birds --project fish`" in text(told)
     assert f"{command} fish`" in text(told)
@@ -166,18 +167,18 @@ def test_the_command_that_takes_it_out_names_the_projects(database, store):
 def test_looking_changes_nothing(database, store):
     add("p", "vid")
     before = execute(database, "SELECT v::text, xmin FROM videos v")
-    why.story("vid", store)
+    story.story("vid", store)
     assert execute(database, "SELECT v::text, xmin FROM videos v") == before
 
 
 def test_an_id_or_its_only_beginning_finds_it(database):
     add("p", "cars-1a2b", "cars-1a", "bottles-99", "a_b", "axb")
-    assert why.find("cars-1a2b") == "cars-1a2b"
-    assert why.find("cars-1a") == "cars-1a", "a whole id wins over a beginning"
-    assert why.find("bot") == "bottles-99"
-    assert why.find("a_") == "a_b", "no character stands for others"
+    assert story.find("cars-1a2b") == "cars-1a2b"
+    assert story.find("cars-1a") == "cars-1a", "a whole id wins over a beginning"
+    assert story.find("bot") == "bottles-99"
+    assert story.find("a_") == "a_b", "no character stands for others"
     with pytest.raises(DataminerError, match="several videos begin with cars: cars-1a, cars-1a2b"):
-        why.find("cars")
+        story.find("cars")
 
 
 @pytest.mark.parametrize(
@@ -193,6 +194,6 @@ def test_an_id_or_its_only_beginning_finds_it(database):
 def test_an_unknown_id_gets_near_ones(database, given, hint):
     add("p", "cars-1a2b", "bottles-99")
     with pytest.raises(DataminerError) as caught:
-        why.find(given)
+        story.find(given)
     assert "there is no video" in str(caught.value)
     assert hint in str(caught.value)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.stages import download as stage
-from dataminer.sync import claims
-from dataminer.sync.heartbeat import Interrupted
+from dataminer.stages.download import stage
+from dataminer.sync.claims import claims
+from dataminer.sync.claims.heartbeat import Interrupted
 from tests.support.http_server import Reply
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from tests.support.frame_rows import frame_row
 
 # (video_id, frame_index, width, height): unlike sizes, one upright, and one frame without objects

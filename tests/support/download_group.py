@@ -19,13 +19,14 @@ import av  # noqa: F401 - once for all jobs
 import yt_dlp.extractor.generic  # noqa: F401
 
 from dataminer.config.load import load
-from dataminer.stages import gate
-from dataminer.sync import batch, jobs
+from dataminer.net import rate_limit
+from dataminer.sync.batches import batch
+from dataminer.sync.jobs import jobs
 
 
 def main(count: int, minute: float, file: Path) -> int:
     """Fetch the videos, each process those of its share; return in how many one failed."""
-    gate.MINUTE = minute
+    rate_limit.MINUTE = minute
     logging.basicConfig(level=logging.INFO, format="%(process)d %(message)s")
     given = json.loads(file.read_text())
     videos, downloads = given.pop("videos"), given.pop("side_by_side", None)

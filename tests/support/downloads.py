@@ -9,7 +9,7 @@ import pytest
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import StageError
-from dataminer.stages.download import DownloadResult, download
+from dataminer.stages.download.stage import DownloadResult, download
 
 ID = "clip-0123456789"
 QUICK = DownloadConfig(retries=0, socket_timeout=5)

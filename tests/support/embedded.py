@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from dataminer.db import embedded
-from dataminer.db._pgaccount import STATE_DIR, account_for
+from dataminer.db.server import control
+from dataminer.db.server.account import STATE_DIR, account_for
 from dataminer.errors import DatabaseError
 from tests.support.postgres import execute, superuser_of
 from tests.support.waiting import wait_until
@@ -31,7 +31,7 @@ def shared_server(folder: Path) -> Iterator[str]:
     with FileLock(f"{folder}.lock"):
         mine.parent.mkdir(parents=True, exist_ok=True)
         new = not home.exists()
-        url = embedded.start(home)
+        url = control.start(home)
         if new:
             never_sync(home)
             if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
@@ -54,8 +54,8 @@ def keep_in_memory(home: Path, link: Path) -> None:
     A clone has 330 files of 8 kB each: some disks take 0.3 s to make them, memory 0.02.
     """
     link.symlink_to(tempfile.mkdtemp(prefix="dataminer-tests-", dir=MEMORY))
-    account_for(embedded.status(home).data_dir).own(link.resolve())
-    superuser = superuser_of(embedded.url(home))
+    account_for(control.status(home).data_dir).own(link.resolve())
+    superuser = superuser_of(control.url(home))
     execute(superuser, f"CREATE TABLESPACE memory LOCATION '{link.resolve()}'")
     # where a database's template lies, it lies
     execute(superuser, "ALTER DATABASE template1 SET TABLESPACE memory")
@@ -63,7 +63,7 @@ def keep_in_memory(home: Path, link: Path) -> None:
 
 def never_sync(home: Path) -> None:
     """Have the server wait for no disk: a power cut would lose all, a crash of ours nothing."""
-    url = embedded.url(home)
+    url = control.url(home)
     superuser = superuser_of(url)
     # what ALTER SYSTEM sets comes after the settings that each start writes
     for setting in ("fsync", "full_page_writes"):
@@ -77,7 +77,7 @@ def own_server(folder: Path) -> Iterator[Path]:
     """Make a database of a test module's own, and take it away; give its home."""
     home = folder / "pg"
     try:
-        embedded.start(home)
+        control.start(home)
         never_sync(home)
         yield home
     finally:
@@ -90,7 +90,7 @@ def clean_up(home: Path) -> None:
     (found / "host.json").unlink(missing_ok=True)
     with suppress(DatabaseError):
         _end_at_once(home)
-    last = embedded.status(home)
+    last = control.status(home)
     assert last.state in ("absent", "stopped")
     if last.socket_dir:
         shutil.rmtree(last.socket_dir, ignore_errors=True)
@@ -100,18 +100,18 @@ def clean_up(home: Path) -> None:
 
 def _end_at_once(home: Path) -> None:
     """End a server whose data nobody needs any more: it writes nothing to the disk first."""
-    running = embedded.status(home).pid
+    running = control.status(home).pid
     if running:
         os.kill(running, signal.SIGQUIT)
-        wait_until(lambda: embedded.status(home).pid is None)
+        wait_until(lambda: control.status(home).pid is None)
 
 
 def pid_of(home: Path) -> int:
-    pid = embedded.status(home).pid
+    pid = control.status(home).pid
     assert pid is not None
     return pid
 
 
 def kill_server(home: Path) -> None:
     os.kill(pid_of(home), signal.SIGKILL)
-    wait_until(lambda: embedded.status(home).state == "stopped")
+    wait_until(lambda: control.status(home).state == "stopped")

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from dataminer.export.coco import Box, LabelledImage, coco_dataset, write_coco
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
-from dataminer.images import FrameWriter
-from dataminer.store import Store
+from dataminer.formats.coco import coco_dataset, write_coco
+from dataminer.frames.boxes import Box, LabelledImage
+from dataminer.frames.images import FrameWriter
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.store.layout import Store
 from tests.support.frame_rows import frame_row
 
 NAMES = ["disc", "box: # 'of' \"all\""]

@@ -6,20 +6,20 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from dataminer import fingerprints
 from dataminer.config import Config
-from dataminer.export.coco import coco_dataset, write_coco
-from dataminer.frames import (
+from dataminer.formats.coco import coco_dataset, write_coco
+from dataminer.frames.table import (
     CLUSTERS_FILE,
     CLUSTERS_SCHEMA,
     FRAMES_FILE,
     FRAMES_SCHEMA,
     write_table,
 )
-from dataminer.stages import made_with
-from dataminer.stages.weights import weights_sha256
-from dataminer.store import SHEET_FILE, Store
-from dataminer.sync.report import result_settings
+from dataminer.provenance import fingerprints
+from dataminer.provenance.fingerprints import made_with
+from dataminer.store.layout import SHEET_FILE, Store
+from dataminer.sync.jobs.report import result_settings
+from dataminer.vision.weights import weights_sha256
 from tests.support.postgres import execute
 from tests.support.rows import force
 

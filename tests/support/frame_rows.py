@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dataminer.frames import frame_name
+from dataminer.frames.table import frame_name
 
 
 def frame_row(video_id: str = "vid", frame_index: int = 0, **values: Any) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from dataminer import fingerprints
 from dataminer.config import Config, load
-from dataminer.frames import CLUSTERS_FILE, FRAMES_FILE, read_meta, read_table
-from dataminer.stages import dedup
-from dataminer.store import Store
-from dataminer.sync import jobs
+from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta, read_table
+from dataminer.provenance import fingerprints
+from dataminer.stages.dedup import stage as dedup_stage
+from dataminer.store.layout import Store
+from dataminer.sync.jobs import jobs
 from tests.support import videos
 from tests.support.postgres import execute
 from tests.support.site import Site
@@ -176,7 +176,7 @@ class Unique:
         self._count += 1
         folders = [one.filtered for one in sorted(mined, key=lambda one: one.video_id)]
         meta = {"fingerprint": mark}
-        dedup.dedup(folders, out, config.dedup, previous=self.folder, meta=meta)
+        dedup_stage.dedup(folders, out, config.dedup, previous=self.folder, meta=meta)
         self.folder = out
         return out
 

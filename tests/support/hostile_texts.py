@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, PROVENANCE, read_table, write_table
-from dataminer.report.facts import Facts
-from dataminer.report.gather import gather
-from dataminer.store import ANNOTATIONS_FILE, Store
-from dataminer.sync import projects, stages
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, PROVENANCE, read_table, write_table
+from dataminer.report.data.facts import Facts
+from dataminer.report.data.gather import gather
+from dataminer.store.layout import ANNOTATIONS_FILE, Store
+from dataminer.sync.claims import projects, stage_rows
 from tests.support.postgres import execute
 from tests.support.report_project import draw_pictures, make_project
 from tests.support.rows import add, extracted, failed, filtered, force, held
@@ -96,7 +96,7 @@ def _fill_database(database: str, video_ids: list[str]) -> None:
     filtered(done, project, passed=3)
     failed(broken, {"error": f"{TEXT} Next: {TEXT}", "error_class": "empty"})
     extracted(late)
-    held(stages.FILTER, project_id=project, video_id=late)
+    held(stage_rows.FILTER, project_id=project, video_id=late)
     told = "title = $${0}$$, warning = $${0}$$, source_info = '{1}'".format(
         TEXT, json.dumps({SHORT: SHORT}).replace("'", "''")
     )

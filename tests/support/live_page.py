@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from dataminer.config import MonitorConfig
-from dataminer.monitor import web
-from dataminer.monitor.live import Watch
-from dataminer.store import Store
+from dataminer.monitor.terminal.live import Watch
+from dataminer.monitor.web import server as web
+from dataminer.store.layout import Store
 
 
 @dataclass

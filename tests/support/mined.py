@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from dataminer import planning
 from dataminer.config import load_files
-from dataminer.export.coco import Box
-from dataminer.stages import content, shards
-from dataminer.stages.looking import Looking
-from dataminer.store import Store
-from dataminer.sync import chosen, jobs, take_up
-from dataminer.sync.report import report
-from dataminer.sync.run import bring_up_to_date
+from dataminer.frames.boxes import Box
+from dataminer.stages.detect import shards
+from dataminer.stages.embed import content
+from dataminer.stages.embed.frame_models import Looking
+from dataminer.store.layout import Store
+from dataminer.sync.jobs import chosen, jobs
+from dataminer.sync.jobs.report import report
+from dataminer.sync.repair import take_up
+from dataminer.sync.repair.run_hooks import bring_up_to_date
 from tests.support.site import Site
 from tests.support.videos import make_video
 

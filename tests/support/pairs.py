@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dataminer.config import load
-from dataminer.store import Store
+from dataminer.store.layout import Store
 from tests.support import planned
 from tests.support.fresh import CLIPS, Clip, Fresh, Mined, Unique, digests, unique_frames
 from tests.support.planned import Planned

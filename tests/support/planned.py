@@ -10,12 +10,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from dataminer.config import Config, load
-from dataminer.run import Run
-from dataminer.store import Store
-from dataminer.sync import batch, jobs
-from dataminer.sync.batch import Batch
-from dataminer.sync.run import bring_up_to_date
-from dataminer.sync.take_up import take_up
+from dataminer.store.layout import Store
+from dataminer.sync.batches import batch
+from dataminer.sync.batches.batch import Batch
+from dataminer.sync.jobs import jobs
+from dataminer.sync.repair.run_hooks import bring_up_to_date
+from dataminer.sync.repair.take_up import take_up
+from dataminer.workflow.run import Run
 from tests.support.site import Site
 
 _MEMORY_MB = 16_000  # a worker is a copy of this process, with all that tests have loaded

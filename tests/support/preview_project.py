@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
-from dataminer.store import Store
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.store.layout import Store
 from tests.support.frame_rows import frame_row
 
 PROJECT = "birds"

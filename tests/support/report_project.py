@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from dataminer.config.models import FilterConfig
-from dataminer.frames import (
+from dataminer.frames.table import (
     CLUSTERS_FILE,
     CLUSTERS_SCHEMA,
     FRAMES_FILE,
@@ -21,10 +21,10 @@ from dataminer.frames import (
     make_table,
     write_table,
 )
-from dataminer.report.facts import Facts, Video
-from dataminer.report.gather import Findings
-from dataminer.stages.filter import METRICS, first_failed
-from dataminer.store import Store
+from dataminer.report.data.facts import Facts, Video
+from dataminer.report.data.gather import Findings
+from dataminer.stages.filter.stage import METRICS, first_failed
+from dataminer.store.layout import Store
 from dataminer.urls import SourceUrl
 
 NAMES = ("disc", "box", "triangle")

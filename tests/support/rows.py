@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dataminer.sync import claims, projects, stages
-from dataminer.sync.claims import Claim
+from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.claims.claims import Claim
 from dataminer.urls import SourceUrl
 from tests.support.postgres import execute
 
@@ -45,36 +45,36 @@ def add(project: str, *video_ids: str, **source: Any) -> int:
     return projects.id_of(project)
 
 
-def held(stage: stages.Stage, **key: Any) -> Claim:
+def held(stage: stage_rows.Stage, **key: Any) -> Claim:
     """Claim a row, which must be free."""
     claim = claims.claim(stage, key, stale_seconds=60)
     assert claim
     return claim
 
 
-def finished(stage: stages.Stage, status: str, columns: dict[str, Any], **key: Any) -> None:
+def finished(stage: stage_rows.Stage, status: str, columns: dict[str, Any], **key: Any) -> None:
     """Do a stage's work on a row."""
     claims.finish(held(stage, **key), status, columns, lambda: None)
 
 
 def downloaded(video_id: str, path: str = "x") -> None:
-    finished(stages.DOWNLOAD, "DOWNLOADED", {"video_path": path}, video_id=video_id)
+    finished(stage_rows.DOWNLOAD, "DOWNLOADED", {"video_path": path}, video_id=video_id)
 
 
 def extracted(video_id: str, frames: int = 7) -> None:
     downloaded(video_id)
     columns = {"frames_dir": "y", "frame_count": frames}
-    finished(stages.EXTRACT, "EXTRACTED", columns, video_id=video_id)
+    finished(stage_rows.EXTRACT, "EXTRACTED", columns, video_id=video_id)
 
 
 def filtered(video_id: str, project_id: int, passed: int = 4, recipe: str | None = None) -> None:
     columns = {"filtered_dir": "z", "passed_frames": passed, "filtered_from": recipe}
     key = {"project_id": project_id, "video_id": video_id}
-    finished(stages.FILTER, "FILTERED", columns, **key)
+    finished(stage_rows.FILTER, "FILTERED", columns, **key)
 
 
 def failed(video_id: str, columns: dict[str, Any] = EMPTY) -> None:
-    finished(stages.DOWNLOAD, "FAILED", columns, video_id=video_id)
+    finished(stage_rows.DOWNLOAD, "FAILED", columns, video_id=video_id)
 
 
 def versions(url: str) -> list[list[tuple]]:

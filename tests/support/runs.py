@@ -18,8 +18,8 @@ import psutil
 import psycopg2
 import psycopg2.extensions
 
-from dataminer.sync.meeting import STORE_FILE
-from dataminer.sync.stages import Stage
+from dataminer.sync.claims.stage_rows import Stage
+from dataminer.sync.pairing.meeting import STORE_FILE
 from tests.support.http_server import Reply
 from tests.support.paths import BIN, ROOT
 from tests.support.site import Site

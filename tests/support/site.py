@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from dataminer import recipes
 from dataminer.cli.main import main
-from dataminer.frames import read_meta
-from dataminer.store import Store
+from dataminer.frames.table import read_meta
+from dataminer.provenance import recipes
+from dataminer.store.layout import Store
 from tests.support.paths import BIN, ROOT
 from tests.support.postgres import execute, fresh_database, name_of
 

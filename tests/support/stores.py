@@ -10,13 +10,20 @@ import pyarrow as pa
 
 from dataminer.config import FilterConfig, MonitorConfig
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.export.coco import Box, LabelledImage, coco_dataset, write_coco
-from dataminer.export.yolo import write_data_yaml, write_labels
 from dataminer.files import fingerprint
-from dataminer.frames import CLUSTERS_FILE, CLUSTERS_SCHEMA, FRAMES_FILE, FRAMES_SCHEMA, write_table
-from dataminer.store import INFO_FILE, Store
-from dataminer.sync import results
-from dataminer.sync.reconcile import Report, reconcile
+from dataminer.formats.coco import coco_dataset, write_coco
+from dataminer.formats.yolo import write_data_yaml, write_labels
+from dataminer.frames.boxes import Box, LabelledImage
+from dataminer.frames.table import (
+    CLUSTERS_FILE,
+    CLUSTERS_SCHEMA,
+    FRAMES_FILE,
+    FRAMES_SCHEMA,
+    write_table,
+)
+from dataminer.store.layout import INFO_FILE, Store
+from dataminer.sync.jobs import results
+from dataminer.sync.repair.reconcile import Report, reconcile
 from tests.support.frame_rows import frame_row
 from tests.support.postgres import execute
 

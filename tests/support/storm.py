@@ -16,10 +16,10 @@ import psycopg2
 
 from dataminer.config import MonitorConfig
 from dataminer.files import publish_dir, staging_dir
-from dataminer.sync import claims, projects
-from dataminer.sync.claims import Claim, LeaseLost
-from dataminer.sync.recover import recover_stale
-from dataminer.sync.stages import DOWNLOAD
+from dataminer.sync.claims import claims, projects
+from dataminer.sync.claims.claims import Claim, LeaseLost
+from dataminer.sync.claims.stage_rows import DOWNLOAD
+from dataminer.sync.claims.stale_claims import recover_stale
 from tests.support.postgres import execute
 from tests.support.rows import Given
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from dataminer.stages.weights import quiet_ultralytics
+from dataminer.vision.weights import quiet_ultralytics
 from demo.detector import MODEL
 from tests.support import torchvision_shim
 

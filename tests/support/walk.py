@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dataminer.config import Config, load
-from dataminer.frames import FRAMES_FILE, read_table
-from dataminer.store import Store
-from dataminer.sync import results
-from dataminer.sync.stages import DEDUP, DOWNLOAD, EXTRACT, FILTER, Stage
+from dataminer.frames.table import FRAMES_FILE, read_table
+from dataminer.store.layout import Store
+from dataminer.sync.claims.stage_rows import DEDUP, DOWNLOAD, EXTRACT, FILTER, Stage
+from dataminer.sync.jobs import results
 from tests.support import planned
 from tests.support.fresh import CLIPS, Clip, Fresh, Mined, Unique, Version, digests, unique_frames
 from tests.support.http_server import serve

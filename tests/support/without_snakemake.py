@@ -10,9 +10,9 @@ from pathlib import Path
 
 from dataminer import planning
 from dataminer.config import load_files
-from dataminer.store import Store
-from dataminer.sync import jobs
-from dataminer.sync.stages import STAGES
+from dataminer.store.layout import Store
+from dataminer.sync.claims.stage_rows import STAGES
+from dataminer.sync.jobs import jobs
 
 
 def main(last: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.stages.addresses import Reach, Scope, plain_authority, scope_of
+from dataminer.net.addresses import Reach, Scope, plain_authority, scope_of
 from tests.support.addresses import REGISTRY, addresses_in, is_public, spelled, spellings_of
 
 SCOPES = {

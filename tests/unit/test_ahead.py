@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dataminer.stages.ahead import Decoded, Picture, batches, decode_ahead
+from dataminer.stages.embed.prefetch import Decoded, Picture, batches, decode_ahead
 
 
 class Reader:

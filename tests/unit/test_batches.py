@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.batches import Listed
+from dataminer.sync.batches.planned import Listed
 
 
 @pytest.mark.parametrize(

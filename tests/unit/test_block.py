@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from dataminer.monitor.block import block, pauses_until, plain
 from dataminer.monitor.progress import Progress, StageProgress
+from dataminer.monitor.terminal.block import block, pauses_until, plain
 from tests.support.progress import PAUSE, PROGRESS
 
 AT_80 = """\

@@ -11,9 +11,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from dataminer.export.coco import Box, LabelledImage, coco_dataset, write_coco
-from dataminer.export.contact_sheet import contact_sheet, spread
-from dataminer.export.yolo import label_lines, write_data_yaml, write_labels
+from dataminer.formats.coco import coco_dataset, write_coco
+from dataminer.formats.contact_sheet import contact_sheet, spread
+from dataminer.formats.yolo import label_lines, write_data_yaml, write_labels
+from dataminer.frames.boxes import Box, LabelledImage
 
 NAMES = ["disc", "box"]
 

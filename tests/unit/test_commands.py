@@ -15,7 +15,7 @@ from dataminer.monitor.status import unbroken
 
 
 @pytest.fixture
-def typed(tmp_path, monkeypatch):
+def typed(tmp_path, monkeypatch, begun):
     """Have this process be a run that was begun by a command."""
     program = tmp_path / "bin" / "snakemake"
     program.parent.mkdir()
@@ -23,7 +23,7 @@ def typed(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
 
     def begin(line: str, program: Path = program) -> None:
-        monkeypatch.setattr(sys, "argv", [str(program), *shlex.split(line)])
+        begun([str(program), *shlex.split(line)])
 
     return begin
 

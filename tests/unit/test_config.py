@@ -17,7 +17,7 @@ from dataminer.config import Config, ExtractConfig, generate, load, load_files
 from dataminer.config.download import JS_RUNTIMES, PROXIES
 from dataminer.config.models import PolicyConfig, Section
 from dataminer.errors import ConfigError
-from dataminer.stages import VERSIONS, made_with, policy_mark
+from dataminer.provenance.fingerprints import VERSIONS, made_with, policy_mark
 from tests.support.paths import ROOT
 
 WRONG = [

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dataminer.stages import cover, hamming
-from dataminer.stages.cover import Cover, cover_hashes, cover_vectors
-from dataminer.stages.hamming import pairs_within
+from dataminer.stages.dedup import hamming, representatives
+from dataminer.stages.dedup.hamming import pairs_within
+from dataminer.stages.dedup.representatives import Cover, cover_hashes, cover_vectors
 from tests.support.hashes import scenes
 
 Distances = NDArray[np.float64]
@@ -107,8 +107,8 @@ def test_vectors_are_covered_as_by_a_slow_loop(
         return  # on the threshold, rounding decides
     with pytest.MonkeyPatch.context() as patch:
         if small:
-            patch.setattr(cover, "_BLOCK", 7)
-            patch.setattr(cover, "_TILE", 5)
+            patch.setattr(representatives, "_BLOCK", 7)
+            patch.setattr(representatives, "_TILE", 5)
         made = cover_vectors(vectors, order, similarity)
     kept = [row for row in range(count) if made.kept[row] == row]
     expected = slow_cover(1 - cosines, order.tolist(), 1 - similarity)

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from dataminer.config.models import DedupConfig
-from dataminer.embeddings import write_embeddings
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.frames import (
+from dataminer.frames.embeddings import write_embeddings
+from dataminer.frames.table import (
     CLUSTERS_FILE,
     CLUSTERS_SCHEMA,
     FRAMES_FILE,
@@ -22,7 +22,7 @@ from dataminer.frames import (
     read_table,
     write_table,
 )
-from dataminer.stages.dedup import VERSION, Embedded, dedup
+from dataminer.stages.dedup.stage import VERSION, Embedded, dedup
 from tests.support.frame_rows import frame_row
 
 SETTINGS = DedupConfig(hash="phash", threshold=8)

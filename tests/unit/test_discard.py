@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.sync.discard import set_aside
+from dataminer.store.trash import set_aside
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataminer.embeddings import model_key, read_embeddings, read_many, write_embeddings
 from dataminer.errors import PermanentError
-from dataminer.frames import read_meta
-from dataminer.store import Store
+from dataminer.frames.embeddings import model_key, read_embeddings, read_many, write_embeddings
+from dataminer.frames.table import read_meta
+from dataminer.store.layout import Store
 
 
 def _unit(count: int, dimension: int, seed: int = 0) -> np.ndarray:

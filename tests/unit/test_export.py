@@ -17,12 +17,12 @@ from dataminer.cli.export import Format
 from dataminer.cli.main import app
 from dataminer.errors import DataminerError, PermanentError
 from dataminer.export import make
-from dataminer.export.contact_sheet import contact_sheet
 from dataminer.export.dataset import load_labelled, load_unlabelled
 from dataminer.export.make import FORMATS, Options, export
 from dataminer.export.splits import Shares
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, read_table, write_table
-from dataminer.store import Store
+from dataminer.formats.contact_sheet import contact_sheet
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table, write_table
+from dataminer.store.layout import Store
 from tests.support.export_project import FRAMES, PROJECT, VIDEOS, make_project
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from dataminer import files
 from dataminer.errors import DamagedFile, DataminerError
-from dataminer.filestats import times
-from dataminer.frames import CLUSTERS_SCHEMA, read_meta, read_table, write_table
-from dataminer.store import Store
+from dataminer.frames.table import CLUSTERS_SCHEMA, read_meta, read_table, write_table
+from dataminer.store.file_stats import times
+from dataminer.store.layout import Store
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dataminer.config.models import BudgetConfig, HostRates, YouTubeRates
-from dataminer.stages import gate as gate_module
-from dataminer.stages.gate import LATE, TRANSIT, Lane, LocalGate, Place, place_of, spacing
+from dataminer.net import rate_limit as gate_module
+from dataminer.net.rate_limit import LATE, TRANSIT, Lane, LocalGate, Place, place_of, spacing
 from tests.support.http_server import most_in_a_window
 
 

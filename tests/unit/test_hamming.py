@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dataminer.stages import cover, hamming
-from dataminer.stages.cover import cover_hashes
-from dataminer.stages.hamming import HashIndex, pairs_within
+from dataminer.stages.dedup import hamming, representatives
+from dataminer.stages.dedup.hamming import HashIndex, pairs_within
+from dataminer.stages.dedup.representatives import cover_hashes
 from tests.support.hashes import Hashes, scenes
 
 thresholds = st.integers(0, 32)
@@ -119,7 +119,7 @@ def test_matches_of_foreign_queries(
 
 @pytest.fixture
 def small_slices() -> Iterator[None]:
-    with patch.object(hamming, "_SLICE", 64), patch.object(cover, "_BLOCK", 16):
+    with patch.object(hamming, "_SLICE", 64), patch.object(representatives, "_BLOCK", 16):
         yield
 
 

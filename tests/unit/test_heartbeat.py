@@ -10,10 +10,10 @@ import pytest
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import DatabaseError
-from dataminer.sync import claims, heartbeat, stages
-from dataminer.sync.claims import Claim
+from dataminer.sync.claims import claims, heartbeat, stage_rows
+from dataminer.sync.claims.claims import Claim
 
-HELD = Claim(stages.DOWNLOAD, {"video_id": "v"}, 1, 1)
+HELD = Claim(stage_rows.DOWNLOAD, {"video_id": "v"}, 1, 1)
 BEATS, LOST, AWAY = "answered", "taken over", "away"
 HOUR = 120  # beats of 30 seconds
 

@@ -13,8 +13,8 @@ from yt_dlp import YoutubeDL
 from dataminer.config import load
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ConfigError, ErrorClass, TransientError
-from dataminer.stages.gate import LocalGate
-from dataminer.stages.ytdlp import base_options, client, secrets_of
+from dataminer.net.rate_limit import LocalGate
+from dataminer.net.ytdlp_options import base_options, client, secrets_of
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"

@@ -15,10 +15,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from dataminer import images
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, make_table, read_table, write_table
-from dataminer.images import (
+from dataminer.frames import images
+from dataminer.frames.images import (
     ARCHIVE_FILE,
     MOST_PIXELS,
     FrameReader,
@@ -27,7 +26,8 @@ from dataminer.images import (
     place_columns,
     seem_whole,
 )
-from dataminer.store import Store
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, make_table, read_table, write_table
+from dataminer.store.layout import Store
 from tests.support import hostile_files as hostile
 from tests.support.frame_rows import frame_row
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.batches import Listed
-from dataminer.sync.late_batches import LateBatches, is_late
+from dataminer.sync.batches.late_batches import LateBatches, is_late
+from dataminer.sync.batches.planned import Listed
 
 
 @pytest.mark.parametrize(

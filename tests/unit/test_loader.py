@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dataminer.stages.loader import batches
+from dataminer.vision.prefetch import batches
 
 PICTURE = cv2.imencode(".png", np.zeros((3, 4, 3), np.uint8))[1].tobytes()
 

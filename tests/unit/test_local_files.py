@@ -12,8 +12,8 @@ import pytest
 
 from dataminer import files
 from dataminer.errors import ErrorClass, PermanentError, TransientError
-from dataminer.stages import download as stage
-from dataminer.stages.download import download
+from dataminer.stages.download import stage
+from dataminer.stages.download.stage import download
 from tests.support.downloads import ID, PAGE, QUICK, fails, fetch, names
 from tests.support.videos import audio_only, jpeg, make_video
 

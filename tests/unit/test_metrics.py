@@ -10,11 +10,10 @@ import pytest
 from PIL import Image
 
 from dataminer.config.models import FilterConfig
-from dataminer.frames import FRAMES_SCHEMA, STILL
-from dataminer.stages.borders import Borders, find_borders
-from dataminer.stages.filter import METRICS, judge
-from dataminer.stages.hashes import HashPixels, dhashes, phashes
-from dataminer.stages.metrics import (
+from dataminer.frames.table import FRAMES_SCHEMA, STILL
+from dataminer.stages.extract.quality.borders import Borders, find_borders
+from dataminer.stages.extract.quality.hashes import HashPixels, dhashes, phashes
+from dataminer.stages.extract.quality.metrics import (
     FrameMetrics,
     Picture,
     hash_grey,
@@ -24,7 +23,8 @@ from dataminer.stages.metrics import (
     table_columns,
     working_grey,
 )
-from dataminer.stages.sharpness import sharpness
+from dataminer.stages.extract.quality.sharpness import sharpness
+from dataminer.stages.filter.stage import METRICS, judge
 from demo.shapes import photographs
 from tests.support.frame_rows import frame_row
 from tests.support.videos import REAL_FOOTAGE, picture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataminer.sync import mirror
-from dataminer.sync.dead_jobs import Death
+from dataminer.sync.claims import dead_job_listener
+from dataminer.sync.claims.dead_jobs import Death
 
 
 def test_an_exit_status_is_named() -> None:
-    assert mirror._death("…' returned non-zero exit status 137.") == Death("exit status 137")
-    assert mirror._death("") == Death("its log tells no more")
+    assert dead_job_listener._death("…' returned non-zero exit status 137.") == Death(
+        "exit status 137"
+    )
+    assert dead_job_listener._death("") == Death("its log tells no more")

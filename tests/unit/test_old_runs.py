@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.batches import Listed, remove_old
-from dataminer.monitor.why import _logs_of
-from dataminer.sync.claims import owner_name
+from dataminer.monitor.story import _logs_of
+from dataminer.sync.batches.planned import Listed, remove_old
+from dataminer.sync.claims.claims import owner_name
 
 FIRST, SECOND, THIRD, NOW = (f"2026010{day}-120000-abcdef" for day in range(1, 5))
 _MOMENTS = itertools.count(1)  # when files were written, one after the other

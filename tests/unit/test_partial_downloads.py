@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dataminer.stages.resume import Kept, Version
+from dataminer.stages.download.partial import Kept, Version
 
 VERSION = Version('"etag"', None, 100)
 

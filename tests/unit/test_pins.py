@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from dataminer.config.models import DedupConfig
-from dataminer.frames import (
+from dataminer.frames.table import (
     CLUSTERS_FILE,
     CLUSTERS_SCHEMA,
     FRAMES_FILE,
@@ -19,9 +19,9 @@ from dataminer.frames import (
     read_table,
     write_table,
 )
-from dataminer.stages import dedup as stage
-from dataminer.stages.dedup import DedupResult, dedup
-from dataminer.stages.pins import Pins, hold
+from dataminer.stages.dedup import stage
+from dataminer.stages.dedup.carried_over import Pins, hold
+from dataminer.stages.dedup.stage import DedupResult, dedup
 from tests.support.frame_rows import frame_row
 from tests.support.hashes import scenes
 

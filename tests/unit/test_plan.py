@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataminer.config.models import ExtractConfig
-from dataminer.stages.av1 import Picture
-from dataminer.stages.bitstream import Entry, Facts, MalformedError, inspector
-from dataminer.stages.plan import Wanted, make_plan
-from dataminer.stages.references import needs
-from dataminer.stages.scan import Scan
+from dataminer.stages.extract.selection.av1 import Picture
+from dataminer.stages.extract.selection.av1_references import needs
+from dataminer.stages.extract.selection.bitstream import Entry, Facts, MalformedError, inspector
+from dataminer.stages.extract.selection.plan import Wanted, make_plan
+from dataminer.stages.extract.selection.scan import Scan
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dataminer.config import load
 from dataminer.config.models import PolicyConfig
 from dataminer.errors import ConfigError, PermanentError, UncheckedError
-from dataminer.stages.policy import judge, judge_size
+from dataminer.stages.download.policy import judge, judge_size
 
 KNOWN: dict[str, Any] = {
     "id": "aqz-KE-bpKQ",

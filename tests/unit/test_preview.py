@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 from dataminer.cli.main import app
 from dataminer.config.models import FilterConfig
 from dataminer.errors import ConfigError, DataminerError
-from dataminer.frames import FRAMES_FILE, write_table
+from dataminer.frames.table import FRAMES_FILE, write_table
 from dataminer.preview import measures
 from dataminer.preview.measures import gather
 from dataminer.preview.page import write_page
 from dataminer.preview.strips import FRAMES, Cutter
-from dataminer.stages.filter import judge, load_frames
-from dataminer.stages.looks import SCORES_FILE
-from dataminer.store import Store
+from dataminer.stages.filter.scores import SCORES_FILE
+from dataminer.stages.filter.stage import judge, load_frames
+from dataminer.store.layout import Store
 from tests.support.preview_project import PROJECT, add_video, rows_of
 from tests.support.stores import frames_of
 

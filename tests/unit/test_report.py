@@ -15,17 +15,17 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
-from dataminer.report import charts
-from dataminer.report.costs import costs
-from dataminer.report.facts import Facts, Video
-from dataminer.report.frames import SCORES_FILE
-from dataminer.report.gather import PER_REASON, gather
-from dataminer.report.markup import Html, tag, text
-from dataminer.report.overview import duration
-from dataminer.report.page import page, write_report
-from dataminer.report.thumbs import Thumbnails
-from dataminer.store import Store
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.report.data.costs import costs
+from dataminer.report.data.facts import Facts, Video
+from dataminer.report.data.frames import SCORES_FILE
+from dataminer.report.data.gather import PER_REASON, gather
+from dataminer.report.html import charts
+from dataminer.report.html.markup import Html, tag, text
+from dataminer.report.html.overview import duration
+from dataminer.report.html.page import page, write_report
+from dataminer.report.html.thumbs import Thumbnails
+from dataminer.store.layout import Store
 from dataminer.urls import SourceUrl
 from tests.support.report_project import draw_pictures, make_project
 

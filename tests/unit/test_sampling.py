@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataminer.config.models import ExtractConfig
-from dataminer.stages.sampling import TimeSampler, make_sampler
+from dataminer.stages.extract.selection.sampling import TimeSampler, make_sampler
 
 
 def chosen(

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pytest
 
 from dataminer.config.models import ContentConfig, PromptsConfig
-from dataminer.embeddings import read_embeddings
 from dataminer.errors import DamagedFile
-from dataminer.frames import write_table
-from dataminer.stages.content import read_look
-from dataminer.stages.semantic import read_prompts
+from dataminer.frames.embeddings import read_embeddings
+from dataminer.frames.table import write_table
+from dataminer.stages.embed.content import read_look
+from dataminer.stages.embed.semantic import read_prompts
 
 ASKED = PromptsConfig(positive=["a"], negative=["b"])
 HALVES = pa.array(np.zeros(8, np.float16))

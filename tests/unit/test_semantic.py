@@ -7,8 +7,8 @@ import pytest
 from dataminer.config import load
 from dataminer.config.models import FilterConfig, SemanticConfig
 from dataminer.errors import ConfigError
-from dataminer.stages import checkpoint as checkpoints
-from dataminer.stages.looking import Looking
+from dataminer.stages.embed.frame_models import Looking
+from dataminer.vision import checkpoint as checkpoints
 
 
 def test_without_the_libraries_the_sentence_says_what_to_install(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataminer.export.coco import LabelledImage
-from dataminer.stages import shards
+from dataminer.frames.boxes import LabelledImage
+from dataminer.stages.detect import shards
 
 
 def test_batches_stay_within_a_shard_and_a_size() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.sync import slurm
-from dataminer.sync.batch import workers_here
+from dataminer.sync.batches.batch import workers_here
+from dataminer.sync.claims import slurm
 
 
 @pytest.fixture

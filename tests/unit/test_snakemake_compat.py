@@ -19,8 +19,8 @@ import snakemake_executor_plugin_slurm as slurm
 from snakemake.persistence import FileBackupMixin
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from dataminer import snakemake_compat
 from dataminer.errors import DataminerError
+from dataminer.workflow import snakemake_compat
 from tests.support.paths import ROOT
 
 THE_PLACE = Path(snakemake_compat.__file__)

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataminer import documents, frames
 from dataminer.errors import DamagedFile
 from dataminer.files import is_plain_name, lead_to, open_file, read_file
-from dataminer.frames import (
+from dataminer.frames import table as frames
+from dataminer.frames.images import FrameReader
+from dataminer.frames.table import (
     FRAMES_FILE,
     FRAMES_SCHEMA,
     read_meta,
@@ -28,8 +29,8 @@ from dataminer.frames import (
     read_table,
     write_table,
 )
-from dataminer.images import FrameReader
-from dataminer.sync import results
+from dataminer.store import documents
+from dataminer.sync.jobs import results
 from tests.support.frame_rows import frame_row
 
 FAILURE = {"message": "gone", "error_class": "removed", "hint": "nothing to do"}

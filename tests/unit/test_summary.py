@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,8 +11,8 @@ import pytest
 
 from dataminer.monitor.progress import Progress, StageProgress
 from dataminer.monitor.status import Snapshot
-from dataminer.monitor.summary import Outcome, summary
-from dataminer.store import Store
+from dataminer.monitor.terminal.summary import Outcome, summary
+from dataminer.store.layout import Store
 
 DONE = Outcome(done=True)
 LEFT = Outcome(done=False)
@@ -169,8 +168,8 @@ def test_what_several_projects_share_is_told_once(store):
     assert "\n".join(lines).count("youtube") == 1
 
 
-def test_a_target_that_was_reached_is_done_and_the_rest_is_an_option(store, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/a/snakemake", "-c2", "only_filter", "-s", "x/Snakefile"])
+def test_a_target_that_was_reached_is_done_and_the_rest_is_an_option(store, begun):
+    begun(["/a/snakemake", "-c2", "only_filter", "-s", "x/Snakefile"])
     outcome = Outcome(done=True, targets=("only_filter",))
     assert summary(seen(projects=[unfinished()]), store, outcome)[-3:] == [
         "  done      only_filter, as asked. The rest:",
@@ -184,8 +183,8 @@ def test_a_target_that_was_reached_is_done_and_the_rest_is_an_option(store, monk
     ]
 
 
-def test_after_files_by_name_the_rest_is_an_option(store, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/a/snakemake", "data/frames/v/frames.parquet", "-c2"])
+def test_after_files_by_name_the_rest_is_an_option(store, begun):
+    begun(["/a/snakemake", "data/frames/v/frames.parquet", "-c2"])
     outcome = Outcome(targets=("data/frames/v/frames.parquet",))
     assert summary(seen(projects=[unfinished()]), store, outcome)[-2] == (
         "  rest      /a/snakemake --cores 2"
@@ -197,9 +196,9 @@ def test_after_files_by_name_the_rest_is_an_option(store, monkeypatch):
     ("left_seconds", "force"), [(60.0, " --forceall"), (None, " --forceall"), (0.0, "")]
 )
 def test_what_a_run_was_making_anew_is_made_anew_again_only_if_it_was_cut_short(
-    store, monkeypatch, left_seconds, force
+    store, begun, left_seconds, force
 ):
-    monkeypatch.setattr(sys, "argv", ["/a/snakemake", "-F"])
+    begun(["/a/snakemake", "-F"])
     stage = StageProgress("filter", 200, 198, left_seconds=left_seconds)
     outcome = Outcome(replace(PROGRESS, stages=[stage]), done=False)
     assert summary(seen(), store, outcome)[-2] == f"  go on     /a/snakemake{force}"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from dataminer.monitor import terminal
-from dataminer.monitor.terminal import RunDisplay
+from dataminer.monitor.terminal import run_display
+from dataminer.monitor.terminal.run_display import RunDisplay
 from tests.support.paths import ROOT
 from tests.support.terminal import Terminal
 
@@ -17,15 +17,15 @@ DEFAULT = "DefaultStreamHandler"
 # a run that writes in every way while its block stands, and ends without taking it away
 WRITES = """
 import logging, os, subprocess, sys, time
-from dataminer.monitor import terminal
+from dataminer.monitor.terminal import run_display
 from tests.support.progress import Following
 
-terminal.EACH = 0.1
+run_display.EACH = 0.1
 logger = logging.getLogger("snakemake")
 handler = logging.StreamHandler()
 handler.name = "DefaultStreamHandler"
 logger.addHandler(handler)
-display = terminal.RunDisplay(Following)
+display = run_display.RunDisplay(Following)
 display.start(logger)
 time.sleep(1)
 logger.warning("a warning %s", "x" * 100)
@@ -46,7 +46,7 @@ def test_where_jobs_were_at_ctrl_c_is_left_out_and_nothing_else():
     head = "Traceback (most recent call last):"
     trace = [head, '  File "a", line 1', "    ^^^", "KeyboardInterrupt"]
     error = [head, '  File "b", line 2', "ValueError: broken"]
-    without = terminal._Interrupts()
+    without = run_display._Interrupts()
     assert without(["before", *trace, "after", *error]) == ["before", "after", *error]
     assert without([head, head, "  x", "said by another", "  y", "KeyboardInterrupt"]) == [
         "said by another"
@@ -58,7 +58,7 @@ def test_where_jobs_were_at_ctrl_c_is_left_out_and_nothing_else():
 
 
 def shown(*records: logging.LogRecord) -> list[bool]:
-    found = terminal._Filter()
+    found = run_display._Filter()
     return [found.filter(one) for one in records]
 
 
@@ -118,7 +118,7 @@ def test_no_error_leaves_it(monkeypatch, capsys):
     def explode() -> None:
         raise ValueError("x")
 
-    monkeypatch.setattr(terminal, "FIRST", 0.01)
+    monkeypatch.setattr(run_display, "FIRST", 0.01)
     logger = logger_with(DEFAULT)
     display = RunDisplay(explode)
     display.start(logger)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dataminer.errors import DataminerError
 from dataminer.monitor.console import console_of
-from dataminer.sync.jobs import _Formatter
+from dataminer.sync.jobs.jobs import _Formatter
 from dataminer.text import clean, cut, inert, inert_lines, is_inert, shown, tell
 
 ESCAPE, TITLE = "\x1b[2J", "\x1b]0;taken over\x07"

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from dataminer.config.models import ContentConfig, SemanticConfig
-from dataminer.embeddings import Embeddings
 from dataminer.files import sha256_file
-from dataminer.frames import FRAMES_FILE, FRAMES_SCHEMA, write_table
-from dataminer.stages import content, semantic
-from dataminer.stages.todo import Todo, changed, has_seen, todo
-from dataminer.stages.weights import weights_sha256
+from dataminer.frames.embeddings import Embeddings
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.stages.embed import content, semantic
+from dataminer.stages.embed.pending import Todo, changed, has_seen, todo
+from dataminer.vision.weights import weights_sha256
 
 
 def test_what_was_seen_is_of_one_stage_version_model_and_source() -> None:

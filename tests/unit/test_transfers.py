@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dataminer.monitor.rates import WINDOW, Ended, flow
-from dataminer.monitor.terminal import EACH_LINE
+from dataminer.monitor.terminal.run_display import EACH_LINE
 from dataminer.monitor.transfers import STILL, Transfers
 
 

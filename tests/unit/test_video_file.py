@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.store import INFO_FILE
-from dataminer.sync.results import read_download
+from dataminer.store.layout import INFO_FILE
+from dataminer.sync.jobs.results import read_download
 
 ID = "clip-0123456789"
 

@@ -10,8 +10,8 @@ import pytest
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, TransientError
-from dataminer.stages import watch
-from dataminer.stages.watch import Watch
+from dataminer.net import deadline
+from dataminer.net.deadline import Watch
 
 DEFAULTS = DownloadConfig()  # an hour; at least 1,000 bytes a second over a minute
 MINUTE = 60.0
@@ -22,7 +22,7 @@ class Attempt:
 
     def __init__(self, settings: DownloadConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: self.now))
         self.watch, self.total = Watch(settings), 0
 
     def bytes_come(self, seconds: float, rate: int) -> None:

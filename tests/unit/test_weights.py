@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dataminer.errors import ConfigError
-from dataminer.stages.weights import fetch, weights_path
+from dataminer.vision.weights import fetch, weights_path
 
 
 class TestPath:

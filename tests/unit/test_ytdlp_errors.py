@@ -22,7 +22,7 @@ from dataminer.errors import (
     os_error_class,
     runnable,
 )
-from dataminer.stages.ytdlp_errors import PATTERNS, one_line, stage_error
+from dataminer.net.ytdlp_errors import PATTERNS, one_line, stage_error
 
 SOURCES = Path(yt_dlp.__file__).parent
 YOUTUBE = "extractor/youtube/_video.py"

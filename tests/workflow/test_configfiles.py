@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dataminer.frames import read_table
-from dataminer.store import Store
+from dataminer.frames.table import read_table
+from dataminer.store.layout import Store
 from tests.support import videos
 from tests.support.site import Site, jobs
 

@@ -12,7 +12,7 @@ import pytest
 
 from dataminer.config import load
 from dataminer.planning import plan
-from dataminer.sync import results
+from dataminer.sync.jobs import results
 from tests.support import videos
 from tests.support.site import Site, counters, jobs, recount, stage
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dataminer.store import Store
-from dataminer.sync.meeting import Step, require
+from dataminer.store.layout import Store
+from dataminer.sync.pairing.meeting import Step, require
 from tests.support.site import Site, jobs
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dataminer.frames import FRAMES_FILE, read_meta
+from dataminer.frames.table import FRAMES_FILE, read_meta
 from tests.support import videos
 from tests.support.site import Site, counters, jobs, recount, stage
 

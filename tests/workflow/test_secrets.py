@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataminer.config import MonitorConfig
-from dataminer.monitor import live, web
-from dataminer.store import Store
+from dataminer.monitor.terminal import live
+from dataminer.monitor.web import server as web
+from dataminer.store.layout import Store
 from tests.support import videos
 from tests.support.http_server import Server, serve
 from tests.support.postgres import execute, superuser_of

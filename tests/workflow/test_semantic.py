@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from dataminer.frames import read_meta, read_table
+from dataminer.frames.table import read_meta, read_table
 from tests.support.siglip_model import colour_picture
 from tests.support.site import Site, jobs
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.batches import Listed
-from dataminer.run import RUNS
+from dataminer.sync.batches.planned import Listed
+from dataminer.workflow.run import RUNS
 from tests.support.paths import BIN, ROOT
 from tests.support.site import Site, jobs
 

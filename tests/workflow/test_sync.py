@@ -6,8 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
-from dataminer.frames import read_table
-from dataminer.sync.meeting import STORE_FILE
+from dataminer.frames.table import read_table
+from dataminer.sync.pairing.meeting import STORE_FILE
 from tests.support.postgres import fresh_database
 from tests.support.site import Site, counters, jobs, recount, stage
 

@@ -10,7 +10,7 @@ import urllib.parse
 from yt_dlp.extractor.common import InfoExtractor, SearchInfoExtractor
 from yt_dlp.utils import ExtractorError
 
-from dataminer.stages import addresses
+from dataminer.net import addresses
 
 __all__ = ["RigYoutubeIE", "RigYoutubeSearchIE"]
 

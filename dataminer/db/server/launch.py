@@ -1,0 +1,199 @@
+"""Start and end the processes of one embedded server, and say why that did not work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from dataminer.db.server import binaries as _pgbinaries
+from dataminer.db.server import home as _pghome
+from dataminer.db.server import network
+from dataminer.db.server.account import WAYS_OUT, Account, account_for, try_lock
+from dataminer.db.server.home import (
+    PORT,
+    Home,
+    check_path,
+    clear_lines,
+    prepare_socket_dir,
+    server_options,
+)
+from dataminer.db.server.network import Offer, nodes_copy
+from dataminer.db.server.postmaster import (
+    Postmaster,
+    is_here,
+    other_host,
+    postmaster,
+    read_marker,
+    remove_stale_pid_file,
+    remove_stale_socket,
+    write_marker,
+)
+from dataminer.errors import DatabaseError
+
+START_SECONDS = 120.0
+STOP_SECONDS = 60.0
+KILL_SECONDS = 10.0
+ORPHAN_SECONDS = 15.0
+POLL_SECONDS = 0.02
+
+
+def launch(home: Home) -> str:
+    """Start the server as its home says, and give the URL of its socket.
+
+    The caller holds the start lock, and no server runs.
+    """
+    account = account_for(home.data)
+    if account.dropped and not account.may_enter(home.real):
+        raise DatabaseError(
+            f"user {account.name}, who runs the database, cannot enter {home.real}",
+            "move the folder to where every user may enter, or set DATAMINER_PGDATA to such a one",
+        )
+    binaries = _pgbinaries.find(home.major(), account)
+    socket_dir = home.socket_dir(account)
+    prepare_socket_dir(socket_dir, account)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    lock = os.open(home.real / "server.lock", flags, 0o600)
+    try:
+        _take_server_lock(lock, home)
+        remove_stale_pid_file(home.data)
+        remove_stale_socket(socket_dir)
+        offer = network.prepare(home, account, binaries)
+        write_marker(home, asdict(offer) if offer else None)
+        _pg_ctl_start(home, account, binaries, lock, offer)
+    finally:
+        os.close(lock)
+    network.tell_nodes(home, offer)
+    if offer:
+        network.warn_unreachable(offer)
+    return home.url(socket_dir, offer.port if offer else PORT)
+
+
+def _take_server_lock(lock: int, home: Home) -> None:
+    """Wait for the last process of an earlier server: all of them hold this lock.
+
+    It is the kernel's own word, also on processes of another container that have no number
+    here: after a killed server, its remaining processes still write to the data folder.
+    """
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    while not try_lock(lock):
+        if time.monotonic() > deadline:
+            raise DatabaseError(
+                f"processes of an earlier server still work in {home.data}",
+                "wait until they have ended (`ps ax | grep 'postgres: dataminer'`), or end them",
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _pg_ctl_start(
+    home: Home, account: Account, binaries: _pgbinaries.Binaries, lock: int, offer: Offer | None
+) -> None:
+    socket_dir = home.socket_dir(account)
+    startup_log = home.log / "startup.log"
+    startup_log.unlink(missing_ok=True)
+    sizes = _log_sizes(home)
+    conf = home.write_settings(socket_dir, network.settings(home, offer))
+    # pg_ctl gives the server a session of its own and takes it off our terminal and pipes
+    command = [
+        *(binaries.program("pg_ctl"), "start", "-w", "-s", "-t", f"{START_SECONDS:.0f}"),
+        *("-D", str(home.data), "-l", str(startup_log)),
+        *("-o", server_options(conf)),
+    ]
+    result = account.run(command, keep_fds=[lock])
+    if result.returncode != 0:
+        if postmaster(home.data) is None:
+            home.marker.unlink(missing_ok=True)
+        reason = _log_since(home, sizes) or clear_lines(result.stderr)
+        raise DatabaseError(
+            f"the embedded PostgreSQL did not start: {reason}", f"see its log in {home.log}"
+        )
+
+
+def _log_sizes(home: Home) -> dict[Path, int]:
+    return {path: path.lstat().st_size for path in home.log.glob("s*.log")}
+
+
+def _log_since(home: Home, before: dict[Path, int]) -> str:
+    """Give what the server's logs say about a start that failed, and nothing older."""
+    text = ""
+    for path, size in sorted(_log_sizes(home).items(), reverse=True):
+        known = before.get(path, 0)
+        if size != known and not path.is_symlink():
+            new = path.read_bytes()[known if size > known else 0 :]
+            text += new[-4000:].decode(errors="replace") + "\n"
+    return clear_lines(text)
+
+
+def create_unless_there(home: Home) -> None:
+    """Make the database where there is none, and refuse one that another machine holds."""
+    check_path(home)
+    refuse_elsewhere(home)
+    if home.major() is None:
+        account = account_for(None)
+        _pghome.create(home, account, _pgbinaries.find(None, account))
+
+
+def refuse_elsewhere(home: Home) -> None:
+    """Refuse to touch what a server on another machine may be writing to."""
+    host, told = other_host(home), home
+    copy = nodes_copy(home)
+    if copy and home.major() is None:  # it may lie on the other machine's own disk
+        machine = read_marker(copy)
+        host, told = None if machine is None or is_here(machine) else machine.host, copy
+    if host:
+        raise DatabaseError(
+            f"the database in {home.path} is held by a server on host {host}",
+            f"work on {host}, or have it serve other machines with `dataminer db start --listen` "
+            f"there, or run `dataminer db stop` there; if that host is gone for good, remove "
+            f"{told.marker}; or {WAYS_OUT}",
+        )
+
+
+def settle(home: Home) -> Postmaster | None:
+    """Wait for a server that is on its way up or down; give it once it takes connections."""
+    deadline = time.monotonic() + START_SECONDS
+    while server := postmaster(home.data):
+        if server.reachable():
+            return server
+        if server.phase == "ready":
+            _end_unreachable(server, home)
+        elif time.monotonic() > deadline:
+            raise DatabaseError(
+                f"the embedded PostgreSQL (process {server.pid}) has been {server.phase} for "
+                f"{START_SECONDS:.0f} s",
+                f"wait, and see its log in {home.log}",
+            )
+        time.sleep(POLL_SECONDS)
+    return None
+
+
+def _end_unreachable(server: Postmaster, home: Home) -> None:
+    """Stop a server whose socket was removed; not one whose socket only we cannot see."""
+    if not server.sees_same_files():
+        raise DatabaseError(
+            f"the database in {home.path} is served by process {server.pid}, whose socket in "
+            f"{server.socket_dir} cannot be seen from here (a private /tmp)",
+            f"run dataminer where that process was started, or {WAYS_OUT}",
+        )
+    end(server, home)
+
+
+def end(server: Postmaster, home: Home) -> None:
+    """Stop a server; open connections are cut, committed work is kept."""
+    # fast shutdown, then the immediate one, from which the next start recovers
+    for number, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, KILL_SECONDS)):
+        with suppress(ProcessLookupError):
+            os.kill(server.pid, number)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            now = postmaster(home.data)
+            if now is None or now.pid != server.pid:
+                return
+            time.sleep(POLL_SECONDS)
+    raise DatabaseError(
+        f"the embedded PostgreSQL (process {server.pid}) does not stop",
+        f"see its log in {home.log}",
+    )

@@ -1,0 +1,370 @@
+"""Serving other machines: address and port, who may come in, encryption, and the note to them.
+
+In the home, beside what ``_pghome`` names: ``listen.json``, what the user asked for, kept over
+restarts; ``pg_hba.conf``, who may come in, written anew at each start; ``server.crt`` and
+``server.key``, which encrypt. Where the home cannot be seen from other machines, a copy of what
+they need lies in ``.dataminer/nodes`` of the working directory, which jobs share with their run.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import random
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from dataminer.db.server.account import Account, write_whole
+from dataminer.db.server.binaries import Binaries
+from dataminer.db.server.home import DATABASE, PORT, Home
+from dataminer.errors import DatabaseError
+
+log = logging.getLogger(__name__)
+
+NODES_FOLDER = Path(".dataminer/nodes")
+EVERYWHERE = "*"
+# between the well-known ports and those that a kernel gives to outgoing connections
+PORTS = range(20000, 30000)
+TRIES = 100
+PROBE_SECONDS = 5.0
+LOCAL_RULE = "local all all scram-sha-256\n"
+HOST_RULES = (
+    "{kind} {role} {role} 0.0.0.0/0 scram-sha-256\n{kind} {role} {role} ::/0 scram-sha-256\n"
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for; what is None stays as it was, or is chosen.
+
+    Parameters
+    ----------
+    addresses : str or None
+        The addresses to listen on, as PostgreSQL's ``listen_addresses`` has them.
+    port : int or None
+        The port; one that was chosen changes when somebody else has taken it.
+    host : str or None
+        The name or address that other machines reach this one by.
+    """
+
+    addresses: str | None = None
+    port: int | None = None
+    host: str | None = None
+
+    def over(self, kept: Wish) -> Wish:
+        """Fill in from what was asked for before."""
+        return Wish(
+            self.addresses or kept.addresses,
+            self.port or kept.port,
+            # a name that was given for one address does not lead to another
+            self.host or (kept.host if self.addresses in (None, kept.addresses) else None),
+        )
+
+    def check(self) -> None:
+        """Refuse what could not stand in the server's settings or in a URL."""
+        if not re.fullmatch(r"[\w.:*-]+(, *[\w.:*-]+)*", self.addresses or EVERYWHERE, re.ASCII):
+            raise DatabaseError(
+                f"{self.addresses!r} is no address to listen on",
+                "give an address of this machine, several with commas between, or * for all",
+            )
+        if not re.fullmatch(r"[\w.:-]+", self.host or "x", re.ASCII):
+            raise DatabaseError(
+                f"{self.host!r} is no name of a machine", "give a host name or an address"
+            )
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Where the server can be reached from other machines.
+
+    Parameters
+    ----------
+    host : str
+        The name or address of its machine.
+    port : int
+        Its port.
+    tls : bool
+        Whether it encrypts, and takes no connection that does not.
+    """
+
+    host: str
+    port: int
+    tls: bool
+
+    def __str__(self) -> str:
+        return f"{self._place()} ({'encrypted' if self.tls else 'not encrypted'})"
+
+    def _place(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def url(self, told: Home) -> str:
+        """Give the URL for libpq, psycopg2 and SQLAlchemy; it holds no password."""
+        # our own certificate is the only one that is trusted, so its name needs no check
+        mode = "verify-ca" if self.tls else "disable"
+        options = [f"sslmode={mode}", f"passfile={quote(str(told.passfile), safe='')}"]
+        if self.tls:
+            options.append(f"sslrootcert={quote(str(_certificate(told)), safe='')}")
+        return f"postgresql://{DATABASE}@{self._place()}/{DATABASE}?{'&'.join(options)}"
+
+
+def _certificate(home: Home) -> Path:
+    return home.real / "server.crt"
+
+
+def _key(home: Home) -> Path:
+    return home.real / "server.key"
+
+
+def _kept(home: Home) -> Path:
+    return home.real / "listen.json"
+
+
+# --- what the user asked for
+
+
+def read_wish(home: Home) -> Wish | None:
+    """Read what was asked for; None where the server serves its own machine only."""
+    try:
+        return Wish(**json.loads(_kept(home).read_text()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def keep_wish(home: Home, wish: Wish | None) -> None:
+    """Keep what was asked for over restarts; None ends the service to other machines."""
+    if wish is None:
+        _kept(home).unlink(missing_ok=True)
+    else:
+        write_whole(_kept(home), json.dumps(asdict(wish)) + "\n")
+
+
+def prepare(home: Home, account: Account, binaries: Binaries) -> Offer | None:
+    """Make ready to serve other machines at the next start, if that was asked for.
+
+    Writes ``pg_hba.conf``, chooses the port the first time, and makes the certificate.
+
+    Returns
+    -------
+    Offer or None
+        Where the server will be reached; None when only by its socket.
+
+    Raises
+    ------
+    DatabaseError
+        When the port is taken, or this machine has no such address.
+    """
+    wish = read_wish(home)
+    offer = None
+    if wish is not None:
+        addresses = wish.addresses or EVERYWHERE
+        port = _usable_port(home, addresses, wish)
+        tls = _encrypts(home, account, binaries) and _has_certificate(home, account)
+        offer = Offer(wish.host or _own_name(addresses), port, tls)
+    rules = LOCAL_RULE
+    if offer:
+        rules += HOST_RULES.format(kind="hostssl" if offer.tls else "host", role=DATABASE)
+    write_whole(_rules(home), f"# Written by dataminer at each start.\n{rules}")
+    return offer
+
+
+def settings(home: Home, offer: Offer | None) -> str:
+    """Give the lines of the server's settings on who may reach it where."""
+    wish = read_wish(home)
+    addresses = (wish.addresses or EVERYWHERE) if wish and offer else ""
+    rules = str(_rules(home)).replace("'", "''")
+    lines = [
+        f"listen_addresses = '{addresses}'",
+        f"port = {offer.port if offer else PORT}",
+        f"hba_file = '{rules}'",
+        f"ssl = {'on' if offer and offer.tls else 'off'}",
+    ]
+    if offer and offer.tls:  # relative to data/
+        lines += ["ssl_cert_file = '../server.crt'", "ssl_key_file = '../server.key'"]
+    return "\n".join(lines)
+
+
+def _rules(home: Home) -> Path:
+    return home.real / "pg_hba.conf"
+
+
+def _own_name(addresses: str) -> str:
+    """Choose how other machines call this one: by the only address, else by its full name."""
+    if re.fullmatch(r"[\w.:-]+", addresses, re.ASCII) and addresses not in ("0.0.0.0", "::"):
+        return addresses
+    name, full = socket.gethostname(), socket.getfqdn()
+    return full if full.split(".")[0] == name.split(".")[0] else name
+
+
+# --- the port
+
+
+def _usable_port(home: Home, addresses: str, wish: Wish) -> int:
+    """Give the port that was asked for, else the last one, else one that is free."""
+    if wish.port:
+        if not _is_free(addresses, wish.port):
+            raise DatabaseError(
+                f"port {wish.port} of this machine is taken",
+                "choose another with `dataminer db start --listen --port NUMBER`",
+            )
+        return wish.port
+    last = _last_port(home)
+    if last and _is_free(addresses, last):
+        return last
+    for port in random.sample(PORTS, TRIES):
+        if _is_free(addresses, port):
+            if last:
+                log.warning("port %d is taken: the database now listens on %d", last, port)
+            write_whole(home.real / "port", f"{port}\n")
+            return port
+    raise DatabaseError(
+        f"no free port was found between {PORTS.start} and {PORTS.stop}",
+        "name one with `dataminer db start --listen --port NUMBER`",
+    )
+
+
+def _last_port(home: Home) -> int | None:
+    with suppress(FileNotFoundError, ValueError):
+        return int((home.real / "port").read_text())
+    return None
+
+
+def _is_free(addresses: str, port: int) -> bool:
+    # of two addresses PostgreSQL would serve one, and only warn that it cannot have the other
+    return all(_can_bind(*place, port) for place in _places(addresses))
+
+
+def _places(addresses: str) -> Iterator[tuple[socket.AddressFamily, str]]:
+    for address in re.split(", *", addresses):
+        if address == EVERYWHERE:
+            yield socket.AF_INET, "0.0.0.0"
+            yield socket.AF_INET6, "::"
+            continue
+        try:
+            found = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise _no_such_address(address) from error
+        for family, *_, place in found:
+            yield family, str(place[0])
+
+
+def _can_bind(family: socket.AddressFamily, address: str, port: int) -> bool:
+    try:
+        with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((address, port))
+            probe.listen()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return False
+        if error.errno == errno.EADDRNOTAVAIL and address != "::":
+            raise _no_such_address(address) from error
+        return family == socket.AF_INET6  # a machine without IPv6
+    return True
+
+
+def _no_such_address(address: str) -> DatabaseError:
+    return DatabaseError(
+        f"this machine has no address {address} to listen on",
+        "`dataminer db start --listen` listens on all that it has (`hostname -I` shows them)",
+    )
+
+
+def warn_unreachable(offer: Offer) -> None:
+    """Warn when the name that other machines are given does not lead here even from here."""
+    try:
+        socket.create_connection((offer.host, offer.port), timeout=PROBE_SECONDS).close()
+    except OSError as error:
+        log.warning(
+            "the database does not answer at %s (%s): name this machine as the compute nodes know "
+            "it with `dataminer db start --listen --host NAME`",
+            *(offer, error.strerror or error),
+        )
+
+
+# --- encryption
+
+
+def _encrypts(home: Home, account: Account, binaries: Binaries) -> bool:
+    """Ask the server programs whether they were built with TLS."""
+    command = [binaries.program("postgres"), "-D", str(home.data), "-C", "ssl", "-c", "ssl=on"]
+    return account.run(command).returncode == 0
+
+
+def _has_certificate(home: Home, account: Account) -> bool:
+    """Make a certificate unless there is one; False where there is no program to make it."""
+    if _certificate(home).is_file() and _key(home).is_file():
+        return True
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        return False
+    with tempfile.TemporaryDirectory(prefix="dataminer-certificate-") as folder:
+        key, certificate = Path(folder, "key"), Path(folder, "crt")
+        command = [
+            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650"),
+            *("-subj", f"/CN={DATABASE}", "-keyout", str(key), "-out", str(certificate)),
+        ]
+        if subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL).returncode != 0:
+            return False
+        write_whole(_key(home), key.read_text(), 0o600)
+        account.own(_key(home))
+        write_whole(_certificate(home), certificate.read_text())
+    return True
+
+
+# --- the note to other machines
+
+
+def read_offer(told: Home) -> Offer | None:
+    """Read where the server is reached from other machines; None where it is not."""
+    try:
+        offered = _note(told).get("offer")
+        return Offer(**offered) if offered else None
+    except TypeError:
+        return None
+
+
+def _note(told: Home) -> dict[str, Any]:
+    try:
+        note = json.loads(told.marker.read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def nodes_copy(home: Home) -> Home | None:
+    """Give the copy for other machines in this working directory; None unless of this database."""
+    copy = Home(NODES_FOLDER.absolute())
+    return copy if _note(copy).get("home") == str(home.path) else None
+
+
+def tell_nodes(home: Home, offer: Offer | None) -> None:
+    """Leave what other machines need where jobs of this working directory find it.
+
+    They see the home itself when it lies in the working directory, and need no copy then.
+    """
+    if offer is None or home.real.is_relative_to(Path.cwd()):
+        old = nodes_copy(home)
+        if old:
+            shutil.rmtree(old.path)
+        return
+    copy = Home(NODES_FOLDER.absolute())
+    copy.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lines = home.passfile.read_text().splitlines(keepends=True)
+    ours = "".join(line for line in lines if line.split(":")[3] == DATABASE)
+    write_whole(copy.passfile, ours, 0o600)
+    if offer.tls:
+        write_whole(_certificate(copy), _certificate(home).read_text())
+    note = {**_note(home), "home": str(home.path)}
+    write_whole(copy.marker, json.dumps(note) + "\n")

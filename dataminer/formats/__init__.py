@@ -1,0 +1,1 @@
+"""Files that other programs read: COCO, YOLO, the contact sheet."""

@@ -1,0 +1,174 @@
+"""A page of a dataset's frames with their boxes, to see at a glance what was found."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from dataminer.errors import DamagedFile
+from dataminer.files import atomic_write, read_file
+from dataminer.frames.images import open_picture, refuse_larger, stored
+from dataminer.store.documents import read_annotations
+from dataminer.text import cut, inert
+
+MOST_FRAMES = 48
+_COLUMNS = 6
+_CELL = (320, 180)  # pixels of a picture on the page
+_GAP, _MARGIN, _CAPTION, _HEADER = 18, 36, 26, 64
+_PAPER, _INK, _FAINT, _MAT = "#ffffff", "#1d1d1f", "#6e6e73", "#f0f0f2"
+_LONGEST = 100  # characters of a text, of which a cell has room for fewer
+# distinct on photographs and with white text on them
+COLOURS = ("#d1343b", "#2269c9", "#1f8a4c", "#b3620a", "#8a3ab9", "#0b7a8a", "#b02a78", "#5a6b1f")
+
+
+@dataclass(frozen=True)
+class _Page:
+    images: Sequence[Mapping[str, Any]]
+    boxes: Mapping[int, Sequence[Mapping[str, Any]]]
+    names: Mapping[int, str]
+    headline: str
+
+
+def contact_sheet(detect_dir: Path, out: Path, *, most: int = MOST_FRAMES) -> int:
+    """Draw frames of a dataset in a grid: boxes, class names and scores, video and time.
+
+    Parameters
+    ----------
+    detect_dir : Path
+        A folder that the detect stage made: ``annotations.json`` and ``images/``.
+    out : Path
+        The picture to make, ``.png`` or ``.jpg``.
+    most : int
+        Show so many frames, spread evenly over the dataset.
+
+    Returns
+    -------
+    int
+        How many frames are on the page.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds no dataset.
+    """
+    page = _read(detect_dir / "annotations.json", most)
+    sheet = _blank(len(page.images))
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_MARGIN, _MARGIN - 6), page.headline, _INK, _font(22))
+    for place, image in enumerate(page.images):
+        row, column = divmod(place, _COLUMNS)
+        x = _MARGIN + column * (_CELL[0] + _GAP)
+        y = _MARGIN + _HEADER - 12 + row * (_CELL[1] + _CAPTION + _GAP)
+        sheet.paste(_cell(detect_dir / "images", image, page), (x, y))
+        draw.text((x, y + _CELL[1] + 6), _caption(image), _FAINT, _font(14))
+    with atomic_write(out) as partial:
+        sheet.save(partial, quality=90)
+    return len(page.images)
+
+
+def _read(annotations: Path, most: int) -> _Page:
+    dataset = read_annotations(annotations)
+    boxes: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for annotation in dataset["annotations"]:
+        boxes[annotation["image_id"]].append(annotation)
+    images, found = dataset["images"], dataset["annotations"]
+    shown = spread(images, most)
+    headline = f"{_count(len(images), 'frame')}, {_count(len(found), 'object')}"
+    if project := dataset["info"].get("project"):
+        headline = f"{_shown(project)}: {headline}"
+    if len(shown) < len(images):
+        headline += f"; {len(shown)} frames shown"
+    names = {category["id"]: category["name"] for category in dataset["categories"]}
+    return _Page(shown, boxes, names, headline)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def spread(items: Sequence[Any], most: int) -> list[Any]:
+    """Take at most so many items, evenly over the whole: the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    if most == 1:
+        return [items[0]]
+    return [items[place * (len(items) - 1) // (most - 1)] for place in range(most)]
+
+
+def _blank(frames: int) -> Image.Image:
+    rows = max(1, -(-frames // _COLUMNS))
+    width = 2 * _MARGIN + _COLUMNS * _CELL[0] + (_COLUMNS - 1) * _GAP
+    height = 2 * _MARGIN + _HEADER - 12 + rows * (_CELL[1] + _CAPTION) + (rows - 1) * _GAP
+    return Image.new("RGB", (width, height), _PAPER)
+
+
+def _cell(folder: Path, image: Mapping[str, Any], page: _Page) -> Image.Image:
+    """One frame, fitted into a cell whatever its shape, with its boxes; empty if it is damaged."""
+    cell = Image.new("RGB", _CELL, _MAT)
+    try:
+        with stored(folder, image["file_name"], folder.parent) as path:
+            data = read_file(path)
+        refuse_larger(data, image["width"] * image["height"])
+        with open_picture(data) as source:
+            picture = source.convert("RGB")
+    except (ValueError, DamagedFile):
+        return cell
+    scale = min(_CELL[0] / picture.width, _CELL[1] / picture.height)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(picture)
+    # the surest last, so that its label lies on top
+    for annotation in reversed(page.boxes.get(image["id"], [])):
+        _draw_box(draw, annotation, page.names, scale)
+    cell.paste(picture, ((_CELL[0] - size[0]) // 2, (_CELL[1] - size[1]) // 2))
+    return cell
+
+
+def _draw_box(
+    draw: ImageDraw.ImageDraw, annotation: Mapping[str, Any], names: Mapping[int, str], scale: float
+) -> None:
+    x, y, width, height = (value * scale for value in annotation["bbox"])
+    colour = COLOURS[(annotation["category_id"] - 1) % len(COLOURS)]
+    draw.rectangle((x, y, max(x + width, x + 2), max(y + height, y + 2)), outline=colour, width=2)
+    label = _shown(names[annotation["category_id"]])
+    if "score" in annotation:
+        label += f" {annotation['score']:.2f}"
+    font = _font(12)
+    left, _, right, _ = draw.textbbox((0, 0), label, font)
+    room_x, room_y = draw.im.size
+    label_x = max(0, min(x, room_x - (right - left) - 8))
+    label_y = y - 16 if y >= 16 else min(y + height, room_y - 17)  # below where none is above
+    draw.rectangle((label_x, label_y, label_x + right - left + 7, label_y + 16), fill=colour)
+    draw.text((label_x + 4, label_y + 1), label, "#ffffff", font)
+
+
+def _caption(image: Mapping[str, Any]) -> str:
+    """Video and time; the video's title if it has one that the font can show."""
+    minutes, seconds = divmod(float(image["pts_time"]), 60)
+    time = f"{int(minutes)}:{seconds:04.1f}"
+    title = cut(str(image.get("title") or image["video_id"]), _LONGEST)
+    name = title if _latin(title) else _shown(image["video_id"])
+    font, room = _font(14), _CELL[0] - _font(14).getlength(f"  {time}")
+    if font.getlength(name) > room:
+        while name and font.getlength(f"{name}...") > room:
+            name = name[:-1]
+        name = f"{name.rstrip()}..."
+    return f"{name}  {time}"
+
+
+def _latin(text: str) -> bool:
+    return text.isprintable() and all(ord(c) < 0x180 for c in unicodedata.normalize("NFC", text))
+
+
+def _shown(text: Any) -> str:
+    return inert(cut(str(text), _LONGEST))
+
+
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)

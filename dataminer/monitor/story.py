@@ -1,0 +1,422 @@
+"""One video's whole story: where it came from, where it stands, why, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from psycopg2.extras import RealDictCursor
+
+from dataminer.db.connection import reading
+from dataminer.errors import (
+    DamagedFile,
+    DataminerError,
+    ErrorClass,
+    advice,
+    kind_of,
+    runnable,
+)
+from dataminer.files import ABSENT, is_file, refuse_links
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
+from dataminer.monitor.console import console_of
+from dataminer.monitor.status import as_json, told_until, unbroken
+from dataminer.net.rate_limit import place_of
+from dataminer.provenance import recipes
+from dataminer.store.documents import read_info
+from dataminer.store.layout import INFO_FILE, Store
+from dataminer.sync.batches.planned import logs_of
+from dataminer.sync.jobs import results
+from dataminer.sync.rate_limit.statements import PAUSES
+from dataminer.urls import mask_text, masked_row
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_VIDEO = """
+SELECT v.*, extract(epoch FROM clock_timestamp() - heartbeat_at)::float AS heartbeat_age
+FROM videos v WHERE video_id = %(video_id)s
+"""
+
+_PAIRS = """
+SELECT p.name AS project, p.project_stage, pv.*,
+    extract(epoch FROM clock_timestamp() - pv.heartbeat_at)::float AS heartbeat_age
+FROM project_videos pv JOIN projects p USING (project_id)
+WHERE pv.video_id = %(video_id)s ORDER BY p.name
+"""
+
+_BEGINNING = """
+SELECT video_id FROM videos WHERE video_id = %(text)s OR starts_with(video_id, %(text)s)
+ORDER BY video_id <> %(text)s, video_id LIMIT 11
+"""
+
+_ALL = "SELECT video_id FROM videos"
+
+_LAST_LINES = 12
+_LOG_TAIL = 65536  # bytes of a log's end that are looked at
+
+
+@dataclass(frozen=True)
+class Log:
+    """A rule's log of the video.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    written : datetime
+        When it was last written to.
+    failed : bool
+        Whether its end tells of an error.
+    last_lines : list of str
+        Its end.
+    """
+
+    path: str
+    written: datetime
+    failed: bool
+    last_lines: list[str]
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that is known about one video.
+
+    Parameters
+    ----------
+    video : dict
+        Its row, with the heartbeat's age in seconds.
+    next_step : str or None
+        What to do about its error.
+    projects : list of dict
+        Its row in each project, with the project's stage, the next step, and what is there of its
+        frames: ``filtered`` and ``unique`` (None where there is no such table).
+    files : dict
+        ``video`` and ``video_bytes``: what is there (None where nothing is); ``frames``: how many
+        each folder of them has, the newest first; ``damaged``: what is wrong with files.
+    logs : list of Log
+        The rules' logs of it, in the order of the stages.
+    pause : dict or None
+        Why its source is left alone for now, where it is not downloaded yet.
+    """
+
+    video: dict[str, Any]
+    next_step: str | None
+    projects: list[dict[str, Any]]
+    files: dict[str, Any]
+    logs: list[Log]
+    pause: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the story as JSON can hold it; times in ISO 8601, UTC."""
+        shown: dict[str, Any] = as_json(asdict(self))
+        return shown
+
+
+def find(text: str) -> str:
+    """Return the video that an id, or the beginning of only one id, names.
+
+    Raises
+    ------
+    DataminerError
+        When there is none, or several; with the nearest ids.
+    """
+    (found,) = read([(_BEGINNING, {"text": text})])
+    ids = [row["video_id"] for row in found] if text else []
+    if ids and (ids[0] == text or len(ids) == 1):
+        return str(ids[0])
+    if ids:
+        more = ", …" if len(ids) > 10 else ""
+        raise DataminerError(
+            f"several videos begin with {text}: {', '.join(ids[:10])}{more}", "give more of the id"
+        )
+    (rows,) = read([(_ALL, {})])
+    known = [str(row["video_id"]) for row in rows]
+    near = _near(text, known)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`dataminer status` names failed ones"
+    raise DataminerError(f"there is no video {text}", hint)
+
+
+def story(video_id: str, store: Store, logs: Path = Path("logs")) -> Story:
+    """Read all that is known about a video, without writing anything.
+
+    Parameters
+    ----------
+    video_id : str
+        Its id, whole.
+    store : Store
+        Where the files lie.
+    logs : Path
+        The folder of the rules' logs.
+    """
+    key = {"video_id": video_id}
+    videos, pairs, pauses = read([(_VIDEO, key), (_PAIRS, key), (PAUSES, {})])
+    if not videos:
+        raise DataminerError(f"there is no video {video_id}", "it has just been deleted")
+    names = [pair["project"] for pair in pairs]
+    _advise(videos[0], names)
+    for pair in pairs:
+        project = pair["project"]
+        _advise(pair, [project])
+        pair["filtered"] = _count(store.filtered(project, video_id))
+        pair["unique"] = _count(store.dedup(project), video_id)
+    return Story(
+        video=videos[0],
+        next_step=videos[0].pop("next_step"),
+        projects=pairs,
+        files=_files(video_id, store),
+        logs=list(_logs(video_id, names, logs)),
+        pause=_pause_of(videos[0], pauses),
+    )
+
+
+def _pause_of(video: dict[str, Any], pauses: list[dict[str, Any]]) -> dict[str, Any] | None:
+    if video["status"] not in ("PENDING", "DOWNLOADING") or video["url"].is_path:
+        return None
+    source = place_of(video["url"].reveal()).source
+    return next((pause for pause in pauses if pause["source"] == source), None)
+
+
+def read(
+    questions: list[tuple[str, dict[str, Any]]], name: str = "why"
+) -> list[list[dict[str, Any]]]:
+    """Ask the database, all at one moment, without writing anything.
+
+    Parameters
+    ----------
+    questions : list of tuple
+        Queries and their values.
+    name : str
+        See :func:`dataminer.db.connection.connect`.
+
+    Returns
+    -------
+    list of list of dict
+        The rows of each answer.
+    """
+    answers = []
+    with reading(name) as session, session.cursor(cursor_factory=RealDictCursor) as cursor:
+        for query, values in questions:
+            cursor.execute(query, values)
+            answers.append([masked_row(row) for row in cursor.fetchall()])
+    return answers
+
+
+def _near(text: str, known: list[str]) -> list[str]:
+    """Return ids that look like ``text``, contain it, or begin with something like it."""
+    if not text:
+        return []
+    beginnings: dict[str, str] = {}
+    for name in sorted(known):
+        beginnings.setdefault(name[: len(text)], name)
+    return (
+        difflib.get_close_matches(text, known, n=3)
+        or sorted(name for name in known if text.lower() in name.lower())[:3]
+        or [beginnings[near] for near in difflib.get_close_matches(text, beginnings, n=3)]
+    )
+
+
+def _advise(row: dict[str, Any], projects: list[str]) -> None:
+    """Add the next step to a row, and fill in what its error says to run."""
+    failed = row["status"] == "FAILED"
+    row["next_step"] = advice(row["error_class"], row["video_id"], projects, failed=failed) or None
+    if row["error"]:
+        row["error"] = runnable(row["error"], row["video_id"], projects)
+
+
+def _class_and_kind(error_class: str) -> str:
+    try:
+        return f"{error_class}, {kind_of(ErrorClass(error_class))}"
+    except ValueError:  # of another version
+        return error_class
+
+
+def _files(video_id: str, store: Store) -> dict[str, Any]:
+    folder = store.video(video_id)
+    info: dict[str, Any] = {}
+    damaged = []
+    try:
+        refuse_links(store.recipe(video_id, "x"))
+    except DamagedFile as error:
+        damaged.append(error.message)
+    try:
+        info = read_info(folder / INFO_FILE)
+    except FileNotFoundError:
+        pass
+    except DamagedFile as error:
+        damaged.append(error.message)
+    media = results.video_file(folder, info)
+    there = "video" in info and is_file(media)
+    return {
+        "video": str(media) if there else None,
+        "video_bytes": media.stat().st_size if there else None,
+        "frames": {
+            str(folder): _count(folder)
+            for recipe in recipes.of_video(store, video_id)
+            if (folder := store.recipe(video_id, recipe))
+        },
+        "damaged": damaged,
+    }
+
+
+def _count(folder: Path, video_id: str | None = None) -> int | None:
+    """Count the frames that a folder's table names, of one video or of all."""
+    try:
+        table = read_table(folder / FRAMES_FILE, ["video_id"], schema=FRAMES_SCHEMA)
+    except ABSENT:
+        return None
+    names = table["video_id"].to_pylist()
+    return len(names) if video_id is None else names.count(video_id)
+
+
+def _logs(video_id: str, projects: list[str], root: Path) -> Iterator[Log]:
+    folders = [root / "download", root / "extract", *(root / "filter" / p for p in projects)]
+    for path in (path for folder in folders for path in _logs_of(video_id, folder)):
+        try:
+            written, lines = path.stat().st_mtime, _tail(path)
+        except OSError:
+            continue
+        if path.stem != video_id:  # a batch's
+            lines = [line for line in lines if f" {video_id}: " in line]
+        failed = any(" ERROR " in line or line.startswith("Traceback") for line in lines)
+        yield Log(str(path), datetime.fromtimestamp(written, UTC), failed, lines[-_LAST_LINES:])
+
+
+def _logs_of(video_id: str, folder: Path) -> list[Path]:
+    """Return the log of the last batch that names a video, and its own if it has one."""
+    name = f" {video_id}: ".encode()
+    last = next((path for path in logs_of(folder) if name in path.read_bytes()), None)
+    return [path for path in (last, folder / f"{video_id}.log") if path and path.is_file()]
+
+
+def _tail(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LOG_TAIL))
+        return mask_text(file.read().decode("utf-8", "replace")).splitlines()
+
+
+# ---- for people --------------------------------------------------------------------------------
+
+
+def show(told: Story, file: IO[str]) -> None:
+    """Print a story."""
+    from rich.console import Group
+    from rich.rule import Rule
+    from rich.text import Text
+
+    console = console_of(file)
+    if not console.is_terminal and console.width < 100:
+        console = console_of(file, width=100)
+    title = Text(told.video["video_id"], style="bold")
+    parts: list[Any] = [title.append(f"  {told.video['status']}", _colour(told.video["status"]))]
+    parts.append(_facts(_video_facts(told)))
+    for pair in told.projects:
+        parts.append(Rule(Text(f"in project {pair['project']}"), align="left", style="dim"))
+        parts.append(_facts(_pair_facts(pair)))
+    if told.logs:
+        parts.append(Rule(Text("logs"), align="left", style="dim"))
+        parts += _log_lines(told.logs)
+    console.print(Group(*parts))
+
+
+def _video_facts(told: Story) -> Iterator[tuple[str, str]]:
+    video, files = told.video, told.files
+    yield "title", video["title"] or ""
+    yield "source", f"{video['url']} ({video['source_type']})"
+    named = ", ".join(f"{key} {value}" for key, value in video["source_info"].items())
+    yield "named in", named
+    yield from _times(video)
+    yield from _trouble(video, told.next_step)
+    if told.pause:
+        until = told_until(told.pause)
+        yield "pause", f"{told.pause['source']}: {told.pause['reason']} ({until})"
+    yield "warning", video["warning"] or ""
+    size = f" ({files['video_bytes']:,} bytes)" if files["video"] else ""
+    yield "file", (files["video"] or "none") + size
+    counts = [
+        f"{'table damaged' if count is None else f'{count:,}'} in {folder}"
+        for folder, count in files["frames"].items()
+    ]
+    yield "frames", ", ".join(counts) or _number(None)
+    yield "damaged", "; ".join(files["damaged"])
+    yield from _costs(video)
+
+
+def _pair_facts(pair: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "status", f"{pair['status']} (the project: {pair['project_stage']})"
+    yield from _times(pair)
+    yield from _trouble(pair, pair["next_step"])
+    if pair["filtered_from"]:
+        yield "frames", f"{_number(pair['source_frames'])}, of recipe {pair['filtered_from']}"
+    yield "passed", _number(pair["filtered"])
+    yield "unique", _number(pair["unique"])
+    yield from _costs(pair)
+
+
+def _costs(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for stage, cost in row["costs"].items():
+        took = f"{cost['seconds']:.1f} s, {cost['cpu_seconds']:.1f} s of CPU"
+        yield f"{stage} cost", f"{took}, {cost['peak_mb']:,.0f} MB of memory"
+
+
+def _times(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "added", _time(row["created_at"])
+    yield "changed", _time(row["updated_at"])
+    if row["locked_by"]:
+        beat = f"last heartbeat {row['heartbeat_age']:.0f} s ago"
+        yield "held by", f"{row['locked_by']} since {_time(row['locked_at'])}, {beat}"
+    if row["attempts"] and row["status"] != "FAILED" and not row["failing_since"]:
+        yield "attempts", f"{row['attempts']} since the last result"
+    if row["failing_since"]:
+        yield "failing", f"{row['failures']} attempts since {_time(row['failing_since'])}"
+    if row["not_before"]:
+        yield "waits", f"until {_time(row['not_before'])}"
+
+
+def _trouble(row: dict[str, Any], next_step: str | None) -> Iterator[tuple[str, str]]:
+    if row["error"]:
+        reason, _, own_step = row["error"].partition(" Next: ")
+        yield "error", f"{reason} [{_class_and_kind(row['error_class'])}]"
+        yield "next", own_step or next_step or ""
+
+
+def _log_lines(logs: list[Log]) -> Iterator[Any]:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for log in logs:
+        mark = ("✗ ", "red") if log.failed else ("✓ ", "green")
+        yield Text.assemble(mark, log.path, (f"  {_time(log.written)}", "dim"))
+    failing = max((log for log in logs if log.failed), key=lambda log: log.written, default=None)
+    if failing:
+        yield Text(f"the end of {failing.path}:", style="dim")
+        yield Padding(Text("\n".join(failing.last_lines)), (0, 0, 0, 2))
+
+
+def _facts(facts: Iterator[tuple[str, str]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True, min_width=8)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        if value:
+            style = {"error": "red", "next": "bold", "warning": "yellow"}.get(name, "")
+            table.add_row(name, Text(unbroken(value), style=style))
+    return table
+
+
+def _colour(status: str) -> str:
+    return {"FAILED": "bold red", "EXTRACTED": "green", "PENDING": "dim"}.get(status, "cyan")
+
+
+def _number(count: int | None) -> str:
+    return "none made yet" if count is None else f"{count:,}"
+
+
+def _time(when: datetime) -> str:
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

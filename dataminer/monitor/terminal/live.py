@@ -1,0 +1,198 @@
+"""The live view: looks at the database again and again, and mends what dead jobs left."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import psycopg2
+
+from dataminer.config import Config, MonitorConfig
+from dataminer.db.tables import NoTables
+from dataminer.errors import DataminerError
+from dataminer.monitor import status
+from dataminer.monitor.console import console_of
+from dataminer.monitor.progress import Progress, Tracker, runs_at_work
+from dataminer.monitor.rates import Rate, paces
+from dataminer.store.layout import Store
+from dataminer.sync.claims import stale_claims
+from dataminer.sync.claims.stale_claims import Recovered
+
+_KEPT = 5  # claims given back that the view remembers
+_SHARE = 0.1  # of the time at most that a monitor spends on recounting
+
+
+@dataclass(frozen=True)
+class View:
+    """What one look found.
+
+    Parameters
+    ----------
+    seen : Snapshot
+        Projects, claims, failures.
+    rates : dict
+        Each project's pace.
+    recovered : list of Recovered
+        Claims that this monitor gave back, the latest first.
+    settings : MonitorConfig
+        When a heartbeat is late, and when a claim is stale.
+    at : datetime
+        When the look was taken.
+    read_only : bool
+        Whether the monitor only looks.
+    trouble : str or None
+        Why the database could not be asked since.
+    runs : list of Progress
+        How far each run at work is, as its own terminal shows it.
+    """
+
+    seen: status.Snapshot
+    rates: dict[str, Rate]
+    recovered: list[Recovered]
+    settings: MonitorConfig
+    at: datetime
+    read_only: bool = False
+    trouble: str | None = None
+    runs: list[Progress] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the snapshot's JSON, with ``rates`` by project, ``recovered`` and ``runs``."""
+        from dataminer.monitor.terminal.block import words
+
+        return {
+            **self.seen.as_json(),
+            "rates": {
+                name: {key: value for key, value in asdict(rate).items() if key != "counters"}
+                for name, rate in self.rates.items()
+            },
+            "recovered": [asdict(claim) for claim in self.recovered],
+            "runs": [{**status.as_json(asdict(run)), "words": words(run)} for run in self.runs],
+        }
+
+
+class Watch:
+    """Takes one look after the other.
+
+    Parameters
+    ----------
+    names : iterable of str
+        The projects to show; none for all. Stale claims of all are given back.
+    settings : MonitorConfig
+        When a claim is stale.
+    read_only : bool
+        Change nothing.
+    configs : iterable of Config
+        What videos of their projects are compared with, see
+        :func:`dataminer.monitor.status.snapshot`.
+    store : Store, optional
+        Where the reports of runs appear.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        settings: MonitorConfig,
+        *,
+        read_only: bool = False,
+        configs: Iterable[Config] = (),
+        store: Store | None = None,
+    ) -> None:
+        self._names = list(names)
+        self._configs = list(configs)
+        self._store = store
+        self._settings = settings
+        self._read_only = read_only
+        self._trackers: dict[Path, Tracker] = {}
+        self._recovered: deque[Recovered] = deque(maxlen=_KEPT)
+        self._heal_at = 0.0
+
+    def look(self) -> View:
+        """Mend what dead jobs left, unless read-only, and say where everything stands.
+
+        Raises
+        ------
+        DataminerError
+            When the database cannot be asked, or has no such project.
+        """
+        self._heal()
+        seen = status.snapshot(self._names, self._configs)
+        totals = {project["name"]: project["total_videos"] for project in seen.projects}
+        rates = paces(totals)
+        projects = [{**project, **rates[project["name"]].counters} for project in seen.projects]
+        return View(
+            replace(seen, projects=projects),
+            rates,
+            list(self._recovered),
+            self._settings,
+            datetime.now(UTC),
+            self._read_only,
+            runs=self._runs(),
+        )
+
+    def _runs(self) -> list[Progress]:
+        at_work = {listed.path: (listed, began) for listed, began in runs_at_work(self._names)}
+        self._trackers = {
+            path: self._trackers.get(path) or Tracker(listed, began, self._store)
+            for path, (listed, began) in at_work.items()
+        }
+        return [tracker.look() for tracker in self._trackers.values()]
+
+    def _heal(self) -> None:
+        began = time.monotonic()
+        if self._read_only or began < self._heal_at:
+            return
+        try:
+            found = stale_claims.heal(self._settings)
+        except NoTables:
+            return  # the look says so in a sentence
+        self._recovered.extendleft(found)
+        took = time.monotonic() - began
+        self._heal_at = began + took / _SHARE
+
+
+def show(view: View, file: IO[str], width: int | None = None) -> None:
+    """Print one view."""
+    from dataminer.monitor.terminal.panels import drawn
+
+    console_of(file, width=width).print(drawn(view))
+
+
+def run(watch: Watch, interval: float, file: IO[str]) -> None:
+    """Show the view until Ctrl-C; what stood there last stays on the terminal.
+
+    A database that is away is said in the view, and asked again.
+
+    Raises
+    ------
+    DataminerError
+        When already the first look fails.
+    """
+    from rich.live import Live
+
+    from dataminer.monitor.terminal.panels import drawn
+
+    console, view = console_of(file), None
+    try:
+        view = watch.look()
+        with Live(drawn(view), console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                time.sleep(interval)
+                view = next_view(watch, view)
+                live.update(drawn(view), refresh=True)
+    except KeyboardInterrupt:
+        if view:
+            console.print(drawn(view))
+
+
+def next_view(watch: Watch, before: View) -> View:
+    """Look again; where that fails, return the view before, with the reason."""
+    try:
+        return watch.look()
+    except (DataminerError, psycopg2.Error) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return replace(before, trouble=reason)

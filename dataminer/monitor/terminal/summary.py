@@ -1,0 +1,265 @@
+"""What came of a run: counts, failures with the next step, and where results are."""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from dataminer import commands
+from dataminer.errors import brief
+from dataminer.monitor import status
+from dataminer.monitor.console import console_of
+from dataminer.monitor.progress import Progress
+from dataminer.monitor.status import Snapshot, by_class, unbroken
+from dataminer.monitor.words import counted, duration, size, videos
+from dataminer.report import REPORT_FILE
+from dataminer.store.layout import ANNOTATIONS_FILE, Store
+
+_WIDTH = 80
+_LABEL = 10  # columns
+_CLASSES = 6  # of failures that are told of
+_REASON = 140  # characters of one
+_ONLY_AGAIN = re.compile("run `[^`]*snakemake [^`]*` again(?!,)")
+_DONE = {"download": "downloaded", "extract": "extracted", "embed": "seen", "filter": "filtered"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known of a run at its end.
+
+    Parameters
+    ----------
+    progress : Progress, optional
+        How far it has come.
+    done : bool, optional
+        Whether all that it was to make is there; None if that was files by name, or a part.
+    targets : tuple of str
+        What it was to make; nothing for all.
+    folder : Path, optional
+        Where it worked, if not where it was begun, as was typed there.
+    """
+
+    progress: Progress | None = None
+    done: bool | None = None
+    targets: tuple[str, ...] = ()
+    folder: Path | None = None
+
+
+def show(names: Iterable[str], file: IO[str], store: Store, outcome: Outcome) -> None:
+    """Print what came of a run.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Its projects.
+    file : file
+        Where to.
+    store : Store
+        Where its results are.
+    outcome : Outcome
+        What is known of the run.
+    """
+    from rich.text import Text
+
+    console = console_of(file)
+    for line in summary(status.snapshot(names), store, outcome):
+        text = Text(line)
+        text.highlight_regex(r"^\S+: [A-Z_]+", "bold")
+        text.highlight_regex(r"^  failed ", "red")
+        text.highlight_regex(r"^  (waits|pauses) ", "yellow")
+        console.print(text, soft_wrap=True, highlight=False)
+
+
+def summary(seen: Snapshot, store: Store, outcome: Outcome) -> list[str]:
+    """Return what came of a run, line by line, at most 80 columns wide but for commands.
+
+    Parameters
+    ----------
+    seen : Snapshot
+        Where its projects are.
+    store, outcome : Store, Outcome
+        See :func:`show`.
+    """
+    told = list(_run(outcome.progress))
+    lines = ["", *told] if told else []
+    for project in seen.projects:
+        lines += ["", *_project(project, seen, store, outcome)]
+    pauses = [] if outcome.done else [p for p in seen.pauses if p["seconds_left"] > 0]
+    if shared := [*_pauses(pauses), *_next(seen, outcome)]:
+        lines += ["", "All projects:"] if len(seen.projects) > 1 else []
+    return [*lines, *shared, ""]
+
+
+def _run(progress: Progress | None) -> Iterator[str]:
+    if progress is None or not progress.stages:
+        return
+    told = [
+        f"{stage.done:,} {_DONE[stage.name]}{_amount(stage.name, stage.size)}"
+        for stage in progress.stages
+    ]
+    yield from _wrapped(f"This run took {duration(progress.seconds)}: {', '.join(told)}.")
+
+
+def _amount(stage: str, amount: int) -> str:
+    if not amount:
+        return ""
+    return f" ({size(amount)})" if stage == "download" else f" ({amount:,} frames)"
+
+
+def _project(
+    project: dict[str, Any], seen: Snapshot, store: Store, outcome: Outcome
+) -> Iterator[str]:
+    name = project["name"]
+    mine = {
+        part: [row for row in getattr(seen, part) if row["project"] == name]
+        for part in ("failures", "to_retry", "warnings")
+    }
+    yield from _wrapped(f"{name}: {project['stage']}, {_videos(project)}")
+    if project["extracted_frames"]:
+        yield from _part("frames", _frames(project))
+    yield from _failures(mine["failures"])
+    yield from _waits(mine["to_retry"], goes_on=outcome.done is False)
+    if project["error"]:
+        yield from _part("failed", brief(project["error"]))
+    if mine["warnings"]:
+        count = len({row["video_id"] for row in mine["warnings"]})
+        told = (
+            f"{videos(count)} with a warning: `{commands.dataminer('status', '--project', name)}`"
+        )
+        yield from _part("look at", told)
+    yield from _results(project, store, outcome.folder or Path())
+
+
+def _pauses(pauses: list[dict[str, Any]]) -> Iterator[str]:
+    for pause in pauses:
+        until = status.told_until(pause)
+        yield from _part("pauses", f"{pause['source']} until {until}: {pause['reason']}")
+
+
+def _next(seen: Snapshot, outcome: Outcome) -> Iterator[str]:
+    """Tell how the run goes on or, if it made all that it was to make, how the rest is made."""
+    if outcome.folder and seen.projects:
+        yield from _part("folder", f"{outcome.folder}: run commands of dataminer there")
+    stages = outcome.progress.stages if outcome.progress else []
+    # what waits for another attempt was made anew as far as it could be
+    short = any(stage.left and stage.left_seconds != 0 for stage in stages)
+    if outcome.done is False or (outcome.done and short):
+        yield _command("go on", commands.snakemake(forced=short))
+    elif any(project["stage"] != "COMPLETE" for project in seen.projects):
+        rest = commands.snakemake(rest=True)
+        if outcome.done and outcome.targets:
+            yield from _part("done", f"{', '.join(outcome.targets)}, as asked. The rest: `{rest}`")
+        elif not outcome.done:
+            yield _command("rest", rest)
+
+
+def _videos(project: dict[str, Any]) -> str:
+    total, failed = project["total_videos"], project["videos_failed"]
+    told = f"{project['videos_extracted']:,} of {videos(total)} extracted"
+    return f"{told}, {failed:,} failed" if failed else told
+
+
+def _frames(project: dict[str, Any]) -> str:
+    told = f"{project['extracted_frames']:,} taken out, {project['filtered_frames']:,} good"
+    if project["dedup_dir"]:
+        told += f", {project['unique_frames']:,} unique"
+    if project["detect_dir"]:
+        told += f"; {project['annotations']:,} object{'s' * (project['annotations'] != 1)}"
+    return told
+
+
+def _failures(failures: list[dict[str, Any]]) -> Iterator[str]:
+    classes = by_class(failures, ())
+    for name, count, step in classes[:_CLASSES]:
+        row = next(row for row in failures if (row["error_class"] or "") == name)
+        told = f"{count:,} {name}{', for example' if count > 1 else ''}: {_reason(row)}"
+        own = brief(row["error"] or "").partition(" Next: ")[2] if count == 1 else ""
+        yield from _part("failed", f"{told} Next: {own or step or _why(row)}")
+    if len(classes) > _CLASSES:
+        rest = {name: count for name, count, _ in classes[_CLASSES:]}
+        yield from _part("failed", f"{counted(rest)}: `dataminer status` has their next steps")
+
+
+def _waits(to_retry: list[dict[str, Any]], *, goes_on: bool) -> Iterator[str]:
+    rows = [row for row in to_retry if row["video_id"]]
+    for name, count, step in by_class((), rows):
+        mine = [row for row in rows if (row["error_class"] or "") == name]
+        latest = max((row["not_before"] for row in mine if row["not_before"]), default=None)
+        when = ""
+        if latest and latest > datetime.now(UTC):
+            when = f" until {latest.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        example = ", for example" if count > 1 else ""
+        told = f"{videos(count)}{when}, {name}{example}: {_reason(mine[0])}"
+        if not (goes_on and _ONLY_AGAIN.match(step)):
+            told = f"{told} Next: {step or _why(mine[0])}"
+        yield from _part("waits", told)
+
+
+def _reason(row: dict[str, Any]) -> str:
+    """Return what happened to a video, as a short sentence that names it."""
+    reason = (row["error"] or "").partition(" Next: ")[0].rstrip(".")
+    named = reason if row["video_id"] in reason else f"{row['video_id']}: {reason}"
+    return f"{textwrap.shorten(named, _REASON, placeholder=' …')}."
+
+
+def _why(row: dict[str, Any]) -> str:
+    return f"`{commands.dataminer('why', row['video_id'])}`"
+
+
+def _results(project: dict[str, Any], store: Store, folder: Path) -> Iterator[str]:
+    name = project["name"]
+    report, annotations = store.report(name) / REPORT_FILE, store.detect(name) / ANNOTATIONS_FILE
+    unique = store.dedup(name)
+    labelled = bool(project["detect_dir"]) and annotations.is_file()
+    if report.is_file():
+        yield from _part("report", _shown(report, folder))
+    if project["dedup_dir"] and unique.is_dir():
+        shown = [_shown(path, folder) for path in ([unique, annotations] if labelled else [unique])]
+        yield from _part("dataset", ", ".join(shown))
+        words = ["export", name, "--format", "yolo" if labelled else "imagefolder"]
+        words += [] if labelled else ["--frames-only"]
+        yield _command("export", commands.dataminer(*words, "--to", f"exports/{name}"))
+
+
+def _shown(path: Path, folder: Path) -> str:
+    """Return a path as one would type it where the run was begun, which works in ``folder``."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else str(folder / relative)
+
+
+def _command(label: str, command: str) -> str:
+    return f"  {label:<{_LABEL}}{command}"
+
+
+def _part(label: str, text: str) -> Iterator[str]:
+    """Yield a labelled text; each command has a line of its own, to be copied whole."""
+    indent = " " * (2 + _LABEL)
+    first = f"  {label:<{_LABEL}}"
+    for line in unbroken(f" {text}").strip().splitlines():
+        prose = line
+        if line.startswith("`"):
+            command, _, rest = line[1:].partition("`")
+            yield f"{first}{command}"
+            prose, first = rest.strip(" ,;."), indent
+            if prose.startswith(":"):
+                prose = f"({prose[1:].strip()})"
+        if prose:
+            yield from _wrapped(prose, first, indent)
+            first = indent
+
+
+def _wrapped(text: str, first: str = "", indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,1 @@
+"""Requests to other hosts: where they may lead, how often, and through yt-dlp."""

@@ -1,0 +1,152 @@
+"""A video's frames by recipe: a folder each, named by what they were made from.
+
+The recipe is the fingerprint of the settings, the version and the video file, so that the frames in
+such a folder never change, and projects that want the same share them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dataminer.files import (
+    ABSENT,
+    is_file,
+    lead_to,
+    look,
+    make_folder,
+    make_way,
+    names_in,
+    remove,
+    remove_file,
+    remove_staging,
+    staging_path,
+)
+from dataminer.frames.images import ARCHIVE_FILE
+from dataminer.frames.table import FRAMES_FILE, read_meta
+from dataminer.store.layout import Store
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def of_video(store: Store, video_id: str) -> list[str]:
+    """Return the recipes of which a video has a frame table, the newest first."""
+    return [name for _, name in sorted(_dated(store.frames(video_id)), reverse=True)]
+
+
+def of_project(store: Store, project: str, video_id: str) -> Path:
+    """Return the folder of the frames that a project has chosen from, there or not.
+
+    Of the newest, if its filtered frames do not tell.
+    """
+    made = _meta(store.filtered(project, video_id)).get("filtered_from")
+    older = [table.parent for table in older_tables(store, video_id) if is_file(table)]
+    if made is None:
+        names = [store.recipe(video_id, name) for name in of_video(store, video_id)]
+        return next(iter((*names, *older)), store.frames(video_id))
+    folders = (folder for folder in older if _meta(folder).get("fingerprint") == made)
+    return next(folders, store.recipe(video_id, made))
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    try:
+        return read_meta(folder / FRAMES_FILE)
+    except ABSENT:
+        return {}
+
+
+def _dated(folder: Path) -> Iterator[tuple[int, str]]:
+    for name in names_in(folder, NAME):
+        if found := look(folder / name / FRAMES_FILE):
+            yield found.st_mtime_ns, name
+
+
+def remove_partials(store: Store, video_id: str) -> None:
+    """Delete what attempts at frames of a video left, and what they replaced."""
+    remove_staging(store.frames(video_id), ".")
+    with suppress(OSError):  # of frames of other recipes, or not there
+        store.frames(video_id).rmdir()
+
+
+def lead(store: Store, video_id: str, recipe: str, *, asked: bool = False) -> None:
+    """Have ``frames/VIDEO/frames.parquet`` lead to the frames that were made last.
+
+    Only where there is more than one recipe, or if ``asked``: who has one sees where it is, and a
+    link counts as a file.
+    """
+    link = store.frames(video_id) / FRAMES_FILE
+    if is_older(store, video_id) or not (
+        asked or link.is_symlink() or len(of_video(store, video_id)) > 1
+    ):
+        return
+    lead_to(f"{recipe}/{FRAMES_FILE}", link)
+
+
+def is_older(store: Store, video_id: str) -> bool:
+    """Tell whether a video's frames lie where they did before there were recipes."""
+    return any(is_file(path) for path in older_tables(store, video_id))
+
+
+def older_videos(store: Store) -> list[str]:
+    """Return the videos whose frames lie where they did before there were recipes."""
+    names = names_in(store.frames("x").parent)
+    videos = {re.sub(r"^\.(.*)\.moving$", r"\1", name) for name in names}
+    return sorted(v for v in videos if NAME.fullmatch(v) and is_older(store, v))
+
+
+def older_tables(store: Store, video_id: str) -> tuple[Path, Path]:
+    """Return where a frame table was before recipes, and where it is while it moves."""
+    folder = store.frames(video_id)
+    return folder / FRAMES_FILE, _moving(folder) / FRAMES_FILE
+
+
+def folders(store: Store, video_id: str) -> list[Path]:
+    """Return where frames of a video may lie, those included that a killed takeover left."""
+    return [store.frames(video_id), _moving(store.frames(video_id))]
+
+
+def take_over(store: Store, video_id: str) -> None:
+    """Move frames that lie as they did before there were recipes; no file is copied.
+
+    Goes on with what a killed call left. The caller holds the lock of the video's row. An archive
+    stays where the tables of filtered frames look for it, as a link. Frames whose table cannot be
+    read are put aside, as staging that was left.
+    """
+    folder = store.frames(video_id)
+    moving = _moving(folder)
+    make_way(moving)
+    if is_file(folder / FRAMES_FILE) and not moving.exists():
+        os.rename(folder, moving)
+    if not is_file(moving / FRAMES_FILE):
+        return
+    make_folder(folder)
+    for name in os.listdir(moving):
+        if (moving / name).is_dir():  # by recipe already, or staging
+            os.rename(moving / name, folder / name)
+    name = _meta(moving).get("fingerprint") or ""
+    if not NAME.fullmatch(name):
+        os.rename(moving, staging_path(folder))
+        return
+    recipe = store.recipe(video_id, name)
+    if (moving / ARCHIVE_FILE).exists():
+        lead_to(f"{recipe.name}/{ARCHIVE_FILE}", folder / ARCHIVE_FILE)
+    if recipe.exists():  # made again since
+        remove(moving)
+    else:
+        os.rename(moving, recipe)
+
+
+def mend_links(store: Store, video_id: str) -> None:
+    """Remove links in the folder of a video's frames that lead to frames that are gone."""
+    for name in (FRAMES_FILE, ARCHIVE_FILE):
+        link = store.frames(video_id) / name
+        if link.is_symlink() and not link.exists():
+            remove_file(link)
+
+
+def _moving(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.moving")

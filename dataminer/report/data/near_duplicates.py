@@ -1,0 +1,139 @@
+"""Who stands for whom: the groups of near-duplicates of a project."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataminer.formats.contact_sheet import spread
+from dataminer.frames.table import CLUSTERS_FILE, CLUSTERS_SCHEMA, read_meta, read_table
+from dataminer.report.data.frames import Lookup, Shot
+
+_Key = tuple[str, int]
+_COLUMNS = ["video_id", "frame_index", "kept_video_id", "kept_frame_index", "distance"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A frame that was kept, and some that it stands for.
+
+    Parameters
+    ----------
+    kept : Shot
+        It.
+    merged : list of Shot
+        Some of the others, the most alike first; their notes tell the distance.
+    size : int
+        How many it stands for, itself not counted.
+    farthest : str
+        The greatest distance among them, with its unit.
+    videos : int
+        From how many videos they come.
+    """
+
+    kept: Shot
+    merged: list[Shot]
+    size: int
+    farthest: str
+    videos: int
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The near-duplicates of a project.
+
+    Parameters
+    ----------
+    frames, unique : int
+        How many frames came in, and how many were kept.
+    sizes : ndarray of int64, shape (unique,)
+        For each kept frame, how many it stands for, itself counted.
+    distances : ndarray of float32, shape (frames - unique,)
+        From each merged frame to the one that stands for it: bits of a hash, or 1 - cosine.
+    threshold : float or None
+        The greatest distance that counts as the same picture.
+    by_hash : bool
+        Whether hashes were compared, and not embeddings.
+    largest, boldest : list of Group
+        Those with the most frames, and those with the greatest distances.
+    """
+
+    frames: int
+    unique: int
+    sizes: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    threshold: float | None
+    by_hash: bool
+    largest: list[Group]
+    boldest: list[Group]
+
+
+def read_merged(dedup_dir: Path, lookup: Lookup, groups: int, members: int) -> Merged | None:
+    """Read the groups of a project; None where dedup has made none.
+
+    Parameters
+    ----------
+    dedup_dir : Path
+        The folder of ``clusters.parquet``.
+    lookup : Lookup
+        Finds the frames.
+    groups, members : int
+        How many groups of each kind to return, with how many merged frames each.
+    """
+    path = dedup_dir / CLUSTERS_FILE
+    if not path.is_file():
+        return None
+    table = read_table(path, _COLUMNS, schema=CLUSTERS_SCHEMA)
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    found: dict[_Key, list[tuple[float, str, int]]] = defaultdict(list)
+    for video_id, index, kept_video, kept_index, distance in rows:
+        merged = found[kept_video, kept_index]
+        if (video_id, index) != (kept_video, kept_index):
+            merged.append((distance, video_id, index))
+    settings = read_meta(path).get("settings") or {}
+    by_hash = settings.get("method") != "embedding"
+    threshold = settings.get("threshold") if by_hash else 1 - settings.get("similarity", 0)
+    by_size = sorted(found, key=lambda key: (-len(found[key]), key))
+    shown = [key for key in by_size[:groups] if found[key]]
+    rest = [key for key in by_size[groups:] if found[key]]
+    rest.sort(key=lambda key: (-max(found[key])[0], key))
+    return Merged(
+        frames=table.num_rows,
+        unique=len(found),
+        sizes=np.array([len(merged) + 1 for merged in found.values()], np.int64),
+        distances=np.array([m[0] for merged in found.values() for m in merged], np.float32),
+        threshold=threshold,
+        by_hash=by_hash,
+        largest=_groups(shown, found, lookup, members, by_hash),
+        boldest=_groups(rest[:groups], found, lookup, members, by_hash),
+    )
+
+
+def _groups(
+    keys: list[_Key],
+    found: dict[_Key, list[tuple[float, str, int]]],
+    lookup: Lookup,
+    members: int,
+    by_hash: bool,
+) -> list[Group]:
+    groups = []
+    for key in keys:
+        kept, merged = lookup.shot(*key), sorted(found[key])
+        shots = [
+            lookup.shot(v, i, _told(distance, by_hash))
+            for distance, v, i in spread(merged, members)
+        ]
+        if kept:
+            videos = {key[0], *(video_id for _, video_id, _ in merged)}
+            there = [shot for shot in shots if shot]
+            farthest = _told(merged[-1][0], by_hash)
+            groups.append(Group(kept, there, len(merged), farthest, len(videos)))
+    return groups
+
+
+def _told(distance: float, by_hash: bool) -> str:
+    return f"{distance:.0f} bits" if by_hash else f"{distance:.3f}"

@@ -1,0 +1,92 @@
+"""Small pictures inside the page, within a limit of bytes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+
+from PIL.Image import Resampling
+
+from dataminer.errors import DataminerError
+from dataminer.files import member, read_file
+from dataminer.frames.images import FrameReader, open_picture, refuse_larger
+from dataminer.provenance import recipes
+from dataminer.report.data.frames import Shot
+from dataminer.report.data.objects import Drawn
+from dataminer.store.layout import Store
+
+BUDGET = 2_200_000
+"""Bytes of all small pictures of a page together, as they stand in it."""
+_QUALITY = 72
+
+
+class Thumbnails:
+    """Makes small pictures until their bytes are spent.
+
+    Parameters
+    ----------
+    store : Store
+        Where the frames are.
+    project : str
+        Whose frames are shown.
+    budget : int
+        Bytes at most, as base64.
+    """
+
+    def __init__(self, store: Store, project: str, budget: int = BUDGET) -> None:
+        self._store, self._project = store, project
+        self.left = budget
+        self.missing = 0
+
+    def of_video(self, shot: Shot, width: int) -> str | None:
+        """Return a frame out of its video's folder; see :meth:`of`."""
+
+        def read() -> bytes:
+            folder = recipes.of_project(self._store, self._project, shot.video_id)
+            with FrameReader(folder) as reader:
+                return reader.picture(shot.file_name)
+
+        return self.of(read, width)
+
+    def of_dataset(self, project: str, drawn: Drawn, width: int) -> str | None:
+        """Return a frame out of a project's dataset; see :meth:`of`."""
+        folder = self._store.detect(project) / "images"
+
+        def read() -> bytes:
+            data = read_file(member(folder, drawn.shot.file_name))
+            refuse_larger(data, drawn.width * drawn.height)
+            return data
+
+        return self.of(read, width)
+
+    def of(self, read: Callable[[], bytes], width: int) -> str | None:
+        """Return a picture as a data URI; None where it is gone, or no bytes are left for it.
+
+        Parameters
+        ----------
+        read : callable
+            Returns the picture's bytes.
+        width : int
+            Of the small picture, in pixels; its height follows.
+        """
+        try:
+            data = _small(read(), width)
+        except (OSError, DataminerError, ValueError):
+            self.missing += 1
+            return None
+        uri = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+        if len(uri) > self.left:
+            return None
+        self.left -= len(uri)
+        return uri
+
+
+def _small(data: bytes, width: int) -> bytes:
+    with open_picture(data) as source:
+        height = max(1, min(2 * width, round(source.height * width / source.width)))
+        source.draft("RGB", (width, height))  # JPEG: decoded at a smaller size at once
+        picture = source.convert("RGB").resize((width, height), Resampling.BOX, reducing_gap=2)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=_QUALITY, optimize=True, progressive=True)
+    return out.getvalue()

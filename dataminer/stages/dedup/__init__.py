@@ -1,0 +1,1 @@
+"""Dedup: one frame of each group of near-duplicates."""

@@ -1,0 +1,302 @@
+"""The boxes of a project's frames in shards: made by one job or by many, and kept for the next run.
+
+A shard is a run of frames, in the order of video and frame, and its file is named after all that
+its boxes depend on. So a job that was killed leaves whole shards, jobs beside each other cannot
+disagree, and with a video that is added only the shards that its frames fall into are made anew:
+they end before frames whose names say so, wherever in the project those stand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dataminer.config.models import DetectConfig
+from dataminer.errors import ErrorClass, InputChanged, PermanentError
+from dataminer.files import (
+    ABSENT,
+    STAGING_SUFFIX,
+    atomic_write,
+    fingerprint,
+    look,
+    names_in,
+    remove_file,
+)
+from dataminer.frames.boxes import Box, LabelledImage
+from dataminer.frames.images import TOGETHER_PIXELS, FrameReader, missing
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
+from dataminer.provenance.fingerprints import VERSIONS
+from dataminer.store.documents import read_shard
+from dataminer.store.file_stats import State, states
+from dataminer.vision.detectors import opened
+from dataminer.vision.prefetch import batches
+from dataminer.vision.weights import weights_sha256
+
+_REMAKE = "remove {}, then run snakemake again: it is made anew"
+_FRAME = ("file_name", "width", "height", "video_id", "frame_index", "pts_time")
+# what differs between two pictures of one name, with the size of the file
+_CONTENT = ("width", "height", "sharpness", "brightness", "contrast", "entropy", "phash", "dhash")
+
+Boxes = dict[str, tuple[Box, ...]]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some frames, and the name of the file that has or will have their boxes."""
+
+    key: str
+    frames: tuple[LabelledImage, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a shard's file says: the model's classes, and boxes by file name."""
+
+    names: list[str]
+    boxes: Boxes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A project's frames in shards.
+
+    Parameters
+    ----------
+    dedup_dir : Path
+        The unique frames and their ``frames.parquet``.
+    folder : Path
+        Where the shards' files are.
+    weights : Path
+        The detector's weights.
+    settings : DetectConfig
+        Least score, prompts, batch, device.
+    shards : tuple of Shard
+        In the order of video and frame.
+    table : State
+        In which state the table of frames was.
+    forced_since : float
+        Files that were written before, in seconds since the epoch, count as absent.
+    """
+
+    dedup_dir: Path
+    folder: Path
+    weights: Path
+    settings: DetectConfig
+    shards: tuple[Shard, ...]
+    table: State
+    forced_since: float = 0.0
+
+    @property
+    def frames(self) -> list[LabelledImage]:
+        """All frames in the order of video and frame, without boxes."""
+        return [frame for shard in self.shards for frame in shard.frames]
+
+
+def plan(dedup_dir: Path, folder: Path, weights: Path, settings: DetectConfig) -> Plan:
+    """Part a project's unique frames into shards.
+
+    Raises
+    ------
+    PermanentError
+        The table or a frame is missing.
+    """
+    (table,) = states([dedup_dir / FRAMES_FILE])
+    made_with = [VERSIONS["detect"], settings.result_settings(), weights_sha256(weights)]
+    shards = tuple(
+        Shard(
+            fingerprint(*made_with, [content for _, content in run]),
+            tuple(frame for frame, _ in run),
+        )
+        for run in _runs(_read(dedup_dir), settings.shard_images)
+    )
+    return Plan(dedup_dir, folder, weights, settings, shards, table)
+
+
+def make(
+    plan: Plan,
+    *,
+    part: int = 0,
+    parts: int = 1,
+    threads: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> list[str]:
+    """Make the shards that are not there yet, each whole or not at all.
+
+    Parameters
+    ----------
+    plan : Plan
+        From :func:`plan`.
+    part, parts : int
+        Only every ``parts``-th shard, from the ``part``-th on (from 0).
+    threads : int
+        How many decode pictures.
+    progress : callable, optional
+        Told a line now and then.
+
+    Returns
+    -------
+    list of str
+        The classes of the model; of a part without a missing shard, none.
+
+    Raises
+    ------
+    PermanentError
+        The weights cannot be loaded, or a frame cannot be read.
+    TransientError
+        This machine lacks the device or a library that is asked for.
+    InputChanged
+        The frames were replaced meanwhile.
+    """
+    todo = [shard for shard in plan.shards[part::parts] if read(plan, shard) is None]
+    if not todo and (plan.shards or parts > 1):
+        return []
+    with (
+        opened(plan.weights, plan.settings, part=part) as detector,
+        FrameReader(plan.dedup_dir) as reader,
+    ):
+        names = list(detector.names)
+        groups = [list(_batches(shard, plan.settings.batch)) for shard in todo]
+        wanted = ([frame.file_name for frame in batch] for batch in itertools.chain(*groups))
+        with closing(detector.predict(batches(reader, wanted, threads=threads))) as found:
+            try:
+                _write_all(
+                    plan,
+                    todo=todo,
+                    groups=groups,
+                    names=names,
+                    found=found,
+                    progress=progress or (lambda _: None),
+                )
+            except PermanentError:
+                _refuse_change(plan)
+                raise
+    return names
+
+
+def _refuse_change(plan: Plan) -> None:
+    """Stop if the frames are no longer those that were planned: boxes may be of other pictures."""
+    if states([plan.dedup_dir / FRAMES_FILE]) != [plan.table]:
+        raise InputChanged(plan.folder)
+
+
+def _write_all(
+    plan: Plan,
+    *,
+    todo: Sequence[Shard],
+    groups: Sequence[Sequence[Sequence[LabelledImage]]],
+    names: Sequence[str],
+    found: Iterator[tuple[Box, ...]],
+    progress: Callable[[str], None],
+) -> None:
+    """Write each shard as soon as the detector has gone through its frames."""
+    done, frames = 0, sum(len(shard.frames) for shard in todo)
+    for shard, group in zip(todo, groups, strict=True):
+        boxes = {frame.file_name: next(found) for frame in itertools.chain(*group)}
+        in_order = {frame.file_name: boxes[frame.file_name] for frame in shard.frames}
+        _refuse_change(plan)
+        _write(plan.folder / f"{shard.key}.json", names, in_order)
+        done += len(shard.frames)
+        progress(f"detect: {done} of {frames} frames")
+
+
+def read(plan: Plan, shard: Shard) -> Found | None:
+    """Return what a shard's file says; None where it is absent or not whole."""
+    path = plan.folder / f"{shard.key}.json"
+    try:
+        made = look(path)
+        if made is None or made.st_mtime < plan.forced_since:
+            return None
+        said = read_shard(path)
+        boxes = {name: tuple(Box(*row) for row in rows) for name, rows in said["boxes"].items()}
+        found = Found(said["names"], boxes)
+    except ABSENT:
+        return None
+    categories = {box.category for of_frame in boxes.values() for box in of_frame}
+    if not categories <= {*range(len(found.names))}:
+        return None
+    return found if list(boxes) == [frame.file_name for frame in shard.frames] else None
+
+
+def prune(plan: Plan) -> None:
+    """Delete the shards of other frames or settings, and what killed jobs left half-written."""
+    kept = {f"{shard.key}.json" for shard in plan.shards}
+    for name in names_in(plan.folder):
+        if (name.endswith(".json") and name not in kept) or STAGING_SUFFIX in name:
+            remove_file(plan.folder / name)
+
+
+def _write(path: Path, names: Sequence[str], boxes: Mapping[str, Iterable[Box]]) -> None:
+    # not dataclasses.astuple, which copies each number: a thirtieth of all the work
+    rows = {name: [list(vars(box).values()) for box in found] for name, found in boxes.items()}
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps({"names": list(names), "boxes": rows}), encoding="utf-8")
+
+
+def _read(dedup_dir: Path) -> list[tuple[LabelledImage, list[Any]]]:
+    """Return each frame and what tells its picture from others; in the order of video and frame."""
+    path = dedup_dir / FRAMES_FILE
+    if not path.is_file():
+        raise PermanentError(
+            f"there is no {path}", ErrorClass.MISSING_SOURCE, _REMAKE.format(dedup_dir)
+        )
+    columns = dict.fromkeys((*_FRAME, *_CONTENT, "byte_size"))
+    rows = read_table(path, list(columns), schema=FRAMES_SCHEMA).to_pylist()
+    with FrameReader(dedup_dir) as reader:
+        archived = reader.archive is not None
+    found = []
+    for row in sorted(rows, key=lambda row: (row["video_id"], row["frame_index"])):
+        size = row["byte_size"] if archived else _size(dedup_dir, row["file_name"])
+        frame = LabelledImage(**{name: row[name] for name in _FRAME})
+        found.append((frame, [frame.file_name, size, *(row[name] for name in _CONTENT)]))
+    return found
+
+
+def _size(dedup_dir: Path, name: str) -> int:
+    try:
+        return (dedup_dir / name).stat().st_size
+    except FileNotFoundError as error:
+        raise missing(dedup_dir / name, dedup_dir) from error
+
+
+def _runs(
+    frames: Iterable[tuple[LabelledImage, list[Any]]], about: int
+) -> Iterator[list[tuple[LabelledImage, list[Any]]]]:
+    """Part frames into runs of ``about`` so many, at most twice that.
+
+    Where a run ends is said by the name of the frame that follows, not by its number: what comes
+    or goes in one place changes the runs there, and no others.
+    """
+    run: list[tuple[LabelledImage, list[Any]]] = []
+    for frame in frames:
+        digest = hashlib.sha256(frame[0].file_name.encode()).digest()
+        begins = int.from_bytes(digest[:8], "big") % about == 0
+        if run and (begins or len(run) >= 2 * about):
+            yield run
+            run = []
+        run.append(frame)
+    if run:
+        yield run
+
+
+def _batches(shard: Shard, size: int) -> Iterator[tuple[LabelledImage, ...]]:
+    """Part a shard's frames into batches of one picture size each.
+
+    A batch of unlike sizes is padded to squares: slower, and a frame's boxes would depend on its
+    neighbours.
+    """
+
+    def picture_size(frame: LabelledImage) -> tuple[int, int]:
+        return frame.width, frame.height
+
+    for (width, height), group in itertools.groupby(
+        sorted(shard.frames, key=picture_size), key=picture_size
+    ):
+        most = max(1, min(size, TOGETHER_PIXELS // (width * height)))
+        while batch := tuple(itertools.islice(group, most)):
+            yield batch

@@ -1,0 +1,1 @@
+"""Download: from a link or a path to one video file."""

@@ -1,0 +1,1 @@
+"""Embed: what models see on candidate frames."""

@@ -1,0 +1,1 @@
+"""Which frames are wanted, and which packets must be decoded to get them."""

@@ -1,0 +1,260 @@
+"""What a packet's first bytes say about its picture, without decoding it.
+
+A container's flags are not enough to leave pictures out: an MP4 without a table of sync samples
+calls every picture a keyframe, and none says which pictures others are built on.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache, partial
+
+from av.video.stream import VideoStream
+
+from dataminer.stages.extract.selection.av1 import Picture, Reader
+
+
+class MalformedError(ValueError):
+    """A packet is not what its codec says it must be."""
+
+
+class Entry(IntEnum):
+    """Whether decoding may begin at a picture."""
+
+    NONE = 0
+    OPEN = 1
+    """Right from there on, but for the leading pictures: shown before it, decoded after it."""
+    CLEAN = 2
+    """Nothing that comes after it is built on anything before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of the picture in a packet."""
+
+    entry: Entry = Entry.NONE
+    droppable: bool = False
+    """No other picture is built on it, unless its ``layer`` is below the highest in use."""
+    hidden: bool = False
+    """It is never shown; others are built on it."""
+    parameters: bool = False
+    """The packet carries parameter sets (SPS, PPS, sequence headers)."""
+    layer: int = 0
+    """Temporal layer, where the codec has them."""
+    pictures: tuple[Picture, ...] | None = None
+    """All that an AV1 packet holds, where they can be told apart."""
+
+
+Inspector = Callable[[memoryview], Facts]
+"""Takes a packet's bytes; raises MalformedError where they hold no picture."""
+
+_known = cache(Facts)  # a few kinds in all, however many packets there are
+_INTER = Facts()
+_DROPPABLE = Facts(droppable=True)
+_HIDDEN = Facts(hidden=True)
+_CLEAN = Facts(entry=Entry.CLEAN)
+_INTRA_ONLY = Facts(entry=Entry.CLEAN, droppable=True)
+_PREFIX = b"\0\0\1"
+_ONE_UNIT = struct.Struct(">IB").unpack_from  # its size, the first byte of its header
+
+
+def inspector(stream: VideoStream) -> Inspector | None:
+    """Return what can inspect the packets of a stream; None for a codec that it does not know.
+
+    Parameters
+    ----------
+    stream : VideoStream
+        Its codec, and whether its NAL units are length-prefixed (in MP4 and Matroska) or follow
+        start codes, decide.
+    """
+    name = stream.codec.canonical_name
+    extradata = stream.codec_context.extradata or b""
+    if name == "h264":
+        prefix = (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
+        return partial(_h264, prefix=prefix)
+    if name == "hevc":
+        prefix = (extradata[21] & 3) + 1 if len(extradata) > 22 and extradata[0] == 1 else 0
+        return partial(_hevc, prefix=prefix)
+    if name == "av1":
+        return _av1(extradata)
+    if name in _SIMPLE:
+        return _SIMPLE[name]
+    return (lambda data: _INTRA_ONLY) if stream.codec.intra_only else None
+
+
+def _units(data: memoryview, prefix: int) -> Iterator[memoryview]:
+    """Split a packet into its NAL units: by their lengths, or at start codes (prefix 0)."""
+    if not prefix:
+        yield from _after_start_codes(data)
+        return
+    position, end = 0, len(data)
+    while position + prefix < end:
+        size = int.from_bytes(data[position : position + prefix])
+        position += prefix
+        if position + size > end:
+            raise MalformedError
+        if size:
+            yield data[position : position + size]
+        position += size
+
+
+def _after_start_codes(data: memoryview) -> Iterator[memoryview]:
+    raw = data.tobytes()
+    at = raw.find(_PREFIX)
+    while at >= 0:
+        following = raw.find(_PREFIX, at + 3)
+        unit = data[at + 3 : following if following >= 0 else len(raw)]
+        if len(unit):
+            yield unit
+        at = following
+
+
+def _h264(data: memoryview, prefix: int) -> Facts:
+    """ITU-T H.264, 7.3.1 and 7.4.1: nal_ref_idc and nal_unit_type; D.1.8: recovery point."""
+    if prefix == 4 and len(data) > 4:
+        size, head = _ONE_UNIT(data)
+        if size == len(data) - 4 and head & 31 == 1:  # one slice: most packets of most videos
+            return _INTER if head & 0x60 else _DROPPABLE
+    idr = recovers = parameters = referenced = False
+    pictures = False
+    for unit in _units(data, prefix):
+        kind = unit[0] & 31
+        if kind in (1, 2, 5):
+            pictures = True
+            idr |= kind == 5
+            referenced |= bool(unit[0] & 0x60)
+        elif kind == 6:
+            recovers |= _recovers_at_once(unit)
+        elif kind in (7, 8):
+            parameters = True
+    if not pictures:
+        raise MalformedError
+    entry = Entry.CLEAN if idr else Entry.OPEN if recovers else Entry.NONE
+    return _known(entry, not referenced, False, parameters)
+
+
+def _recovers_at_once(unit: memoryview) -> bool:
+    """Say whether an SEI unit has a recovery point (payload 6) whose recovery_frame_cnt is 0."""
+    payload = unit[1:].tobytes().replace(b"\0\0\3", b"\0\0")
+    position = 0
+    while position + 2 < len(payload):
+        numbers = []
+        for _ in range(2):  # its type, its size
+            number = 0
+            while position < len(payload) and payload[position] == 0xFF:
+                number += 255
+                position += 1
+            if position >= len(payload):
+                return False
+            numbers.append(number + payload[position])
+            position += 1
+        if numbers[0] == 6:
+            return payload[position : position + 1] >= b"\x80"  # Exp-Golomb: a first bit 1 is 0
+        position += numbers[1]
+    return False
+
+
+def _hevc(data: memoryview, prefix: int) -> Facts:
+    """ITU-T H.265, 7.3.1.2 and table 7-1: nal_unit_type and nuh_temporal_id_plus1."""
+    parameters = False
+    for unit in _units(data, prefix):
+        if len(unit) < 2:
+            continue
+        kind, layer = unit[0] >> 1 & 63, unit[0] << 5 & 32 | unit[1] >> 3
+        if layer or kind > 34:
+            continue
+        if kind >= 32:
+            parameters = True
+            continue
+        entry = Entry.NONE
+        if 16 <= kind <= 23:
+            entry = Entry.CLEAN if kind in (19, 20) else Entry.OPEN
+        droppable = kind <= 14 and kind % 2 == 0
+        # all slices of a picture are of one kind
+        return _known(entry, droppable, False, parameters, (unit[1] & 7) - 1)
+    raise MalformedError
+
+
+def _mpeg12(data: memoryview) -> Facts:
+    """ISO/IEC 13818-2, 6.2.2 and 6.2.3: picture_coding_type 1 I, 2 P, 3 B."""
+    kinds, parameters = [], False
+    for unit in _after_start_codes(data):
+        if unit[0] == 0xB3:
+            parameters = True
+        elif unit[0] == 0 and len(unit) > 2:
+            kinds.append(unit[2] >> 3 & 7)
+    if not kinds:
+        raise MalformedError
+    entry = Entry.OPEN if kinds[0] == 1 else Entry.NONE
+    return _known(entry, all(kind == 3 for kind in kinds), False, parameters)
+
+
+def _mpeg4(data: memoryview) -> Facts:
+    """ISO/IEC 14496-2, 6.2.5: vop_coding_type 0 I, 1 P, 2 B, 3 S."""
+    kinds, parameters = [], False
+    for unit in _after_start_codes(data):
+        if 0x20 <= unit[0] <= 0x2F:
+            parameters = True
+        elif unit[0] == 0xB6 and len(unit) > 1:
+            kinds.append(unit[1] >> 6)
+    if not kinds:
+        raise MalformedError
+    entry = Entry.OPEN if kinds[0] == 0 else Entry.NONE
+    return _known(entry, all(kind == 2 for kind in kinds), False, parameters)
+
+
+def _vp8(data: memoryview) -> Facts:
+    """RFC 6386, 9.1: frame tag."""
+    if not len(data):
+        raise MalformedError
+    if not data[0] & 1:
+        return _CLEAN
+    return _INTER if data[0] & 0x10 else _HIDDEN
+
+
+def _vp9(data: memoryview) -> Facts:
+    """VP9 bitstream specification, 6.2 (uncompressed header) and annex B (superframes).
+
+    No picture counts as droppable: what others take over from it (probabilities, motion vectors,
+    segmentation) goes beyond its pixels.
+    """
+    if not len(data) or data[0] >> 6 != 2:
+        raise MalformedError
+    shift = 3 - (data[0] >> 4 & 3 == 3)  # profile 3 has one more bit before show_existing_frame
+    if data[0] >> shift & 1:
+        return _INTER
+    if not data[0] >> shift - 1 & 1:
+        return _CLEAN
+    superframe = data[len(data) - 1] & 0xE0 == 0xC0
+    return _INTER if superframe or data[0] >> shift - 2 & 1 else _HIDDEN
+
+
+def _av1(extradata: bytes) -> Inspector:
+    """See :mod:`dataminer.stages.extract.selection.av1`.
+
+    An entry shows its key frame at once: of one that is shown later, others may come in between.
+    A unit of one frame that is never kept is droppable: all that others take over is kept.
+    """
+    reader = Reader(extradata)
+
+    def inspect(data: memoryview) -> Facts:
+        unit = reader.read(data)
+        if not unit.frames:
+            raise MalformedError
+        entry = Entry.CLEAN if unit.is_key else Entry.NONE
+        droppable = unit.frames == 1 and not unit.refreshes
+        return Facts(entry, droppable, False, unit.has_sequence, pictures=unit.pictures)
+
+    return inspect
+
+
+_SIMPLE: dict[str, Inspector] = {
+    "mpeg1video": _mpeg12,
+    "mpeg2video": _mpeg12,
+    "mpeg4": _mpeg4,
+    "vp8": _vp8,
+    "vp9": _vp9,
+}

@@ -1,0 +1,1 @@
+"""Filter: which frames are good enough."""

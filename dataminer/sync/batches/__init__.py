@@ -1,0 +1,1 @@
+"""Jobs that work on many videos."""

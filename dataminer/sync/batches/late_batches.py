@@ -1,0 +1,136 @@
+"""Which videos a job takes over from other batches of its run, once its own are done.
+
+Only from batches that have begun and are late, and only those that still wait there. Each video is
+claimed like any other, so its own batch finds it done, or waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dataminer.sync.batches.planned import Listed, mark_of
+from dataminer.sync.claims import claims, slurm
+from dataminer.sync.claims.stage_rows import Stage
+
+log = logging.getLogger(__name__)
+
+_LEAST_SECONDS = 2.0  # that a batch is expected to take
+_RESERVE = 1 / 4  # of its run time that a job leaves for what it has begun, and what follows
+
+# what is not done of a batch, and whether it only waits: what failed before is its own batch's
+_UNDONE = """
+SELECT video_id, {status} = %(released)s AND NOT suspect AND attempts = 0 AND failures = 0
+    AND coalesce(not_before, '-infinity') < clock_timestamp()
+FROM {table}
+WHERE video_id = ANY(%(videos)s) AND {status} IN (%(released)s, %(running)s)
+    AND (%(project_id)s IS NULL OR to_jsonb({table}) ->> 'project_id' = %(project_id)s::text)
+"""
+
+
+@dataclass(frozen=True)
+class LateBatches:
+    """The other batches of a job's rule.
+
+    Parameters
+    ----------
+    listed : Listed
+        The batches of the run.
+    rule, batch : str
+        The job's own.
+    """
+
+    listed: Listed
+    rule: str
+    batch: str
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Note that the job works on its own batch, for the jobs of other batches."""
+        note = self._note(self.batch)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.touch()
+        try:
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+
+    @cached_property
+    def until(self) -> float:
+        """Until when the job may begin to work on a video, in seconds since 1970.
+
+        As long as Slurm lets it run, less what it has begun may take.
+        """
+        job = slurm.own_job()
+        if job is None:
+            return math.inf
+        began, ends = slurm.run_time(job) or (0.0, 0.0)
+        return ends - (ends - began) * _RESERVE
+
+    def videos(self, stage: Stage, project_id: int | None) -> list[str]:
+        """Return what waits in batches that are late, what its own batch would begin last first."""
+        found = []
+        own = self._pace  # before anything else: what is taken over does not count
+        for name, videos in self.listed.members[self.rule].items():
+            seconds = self._seconds(name)
+            if name == self.batch or seconds is None:
+                continue
+            undone = _undone(stage, videos, project_id)
+            waiting = [video for video in reversed(videos) if undone.get(video)]
+            expected = max(_LEAST_SECONDS, own * len(videos))
+            if waiting and is_late(1 - len(undone) / len(videos), seconds / expected):
+                log.info("batch %s is late: %d of its videos wait", name, len(waiting))
+                found += waiting
+        return found
+
+    @cached_property
+    def _pace(self) -> float:
+        """How many seconds a video of its own batch took the job."""
+        own = self.listed.members[self.rule][self.batch]
+        return (self._seconds(self.batch) or 0.0) / len(own)
+
+    def _seconds(self, batch: str) -> float | None:
+        """Return for how long a batch has been worked on; None if it is not."""
+        try:
+            return time.time() - self._note(batch).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def _note(self, batch: str) -> Path:
+        return Path(mark_of(self.listed.folder, self.rule, batch)).with_suffix(".begun")
+
+
+def is_late(done: float, elapsed: float) -> bool:
+    """Tell whether a batch is late.
+
+    Parameters
+    ----------
+    done : float
+        The share of its videos that is done.
+    elapsed : float
+        For how long it has been worked on, as a share of the time that the pace of another batch
+        gives it.
+
+    Returns
+    -------
+    bool
+        Whether it has done less than half of what it should have by now, or takes more than twice
+        its time. A batch that has just begun is not late.
+    """
+    return elapsed > 2 or (elapsed >= 1 / 4 and done < min(elapsed, 1) / 2)
+
+
+def _undone(stage: Stage, videos: object, project_id: int | None) -> dict[str, bool]:
+    values = {
+        "videos": videos,
+        "project_id": project_id,
+        "released": stage.released,
+        "running": stage.running,
+    }
+    return dict(claims.fetched(stage, _UNDONE, values))

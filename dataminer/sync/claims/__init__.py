@@ -1,0 +1,1 @@
+"""Who works on what: claims, heartbeats, and what becomes of the dead."""

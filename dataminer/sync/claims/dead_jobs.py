@@ -1,0 +1,296 @@
+"""What became of jobs that died, and what the rows of their videos say of it.
+
+A job that Slurm ends is asked to end first: its workers give their claims back, with what
+:func:`stopped` says, and the job asks Slurm why (:func:`tell_own_end`). If a job was killed at
+once, its run hears of it (:mod:`dataminer.sync.claims.dead_job_listener`), or the job
+itself when Slurm starts it again (:func:`begin_again`), or the next run asks Slurm
+(:func:`settle_ended`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dataminer.config import MonitorConfig
+from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass
+from dataminer.sync.claims import claims, projects, slurm
+from dataminer.sync.claims.claims import Claim
+from dataminer.sync.claims.stage_rows import KEYS, STAGES, Stage
+
+# as the profile's slurm-logdir places them; the number is the job's, %j
+_SLURM_LOG = re.compile(r"/(?:rule|group)_[^/]+/(?:[^/]*/)*(\d+(?:_\d+)?)\.log$")
+_DEFAULTS = MonitorConfig()
+# Slurm's words for how a job ended (`man sacct`, JOB STATE CODES). What is nobody's fault, or that
+# of the batch as a whole, is no attempt of the video that was being worked on.
+_STATES = {
+    "OUT_OF_MEMORY": ErrorClass.OUT_OF_MEMORY,
+    "TIMEOUT": ErrorClass.TIME_LIMIT,
+    "DEADLINE": ErrorClass.TIME_LIMIT,
+    "CANCELLED": ErrorClass.CANCELLED,
+    "REVOKED": ErrorClass.CANCELLED,
+    "NODE_FAIL": ErrorClass.NODE_FAIL,
+    "BOOT_FAIL": ErrorClass.NODE_FAIL,
+    "PREEMPTED": ErrorClass.NODE_FAIL,
+    "REQUEUED": ErrorClass.NODE_FAIL,
+}
+_BLAMED = {ErrorClass.KILLED, ErrorClass.OUT_OF_MEMORY}
+# slurmstepd's own lines in a job's log, without cgroups and with them
+_OUT_OF_MEMORY = re.compile(
+    r"slurmstepd.*(exceeded (job )?memory limit|oom.?kill|out of memory)", re.IGNORECASE
+)
+_LOG_END = 20_000  # bytes
+_SESSION = "dead jobs"
+
+# ---- statements: identifiers in braces, values bound -------------------------------------------
+
+# what a Slurm job holds, and what it gave back when it was asked to end
+_OF_SLURM_JOB = """
+SELECT {keys} FROM {table}
+WHERE ({status} = %(running)s AND split_part(locked_by, ':slurm-', 2) = %(job)s)
+    OR ({status} = %(released)s AND starts_with(error, %(stopped)s))
+ORDER BY {keys}
+"""
+
+_HOLDERS = """
+SELECT split_part(locked_by, ':slurm-', 2) FROM {table}
+WHERE {status} = %(running)s AND locked_by LIKE '%%:slurm-%%'
+"""
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a job ended.
+
+    Parameters
+    ----------
+    how : str
+        For people: a signal, an exit status, a Slurm job and its state.
+    slurm_job : str or None
+        The job's number, where Slurm ran it.
+    error_class : ErrorClass
+        What kind of end that is.
+    of_job : bool
+        Whether the whole job ended: then nobody knows which of its videos was the cause.
+    """
+
+    how: str
+    slurm_job: str | None = None
+    error_class: ErrorClass = ErrorClass.KILLED
+    of_job: bool = True
+
+
+def give_back(
+    rule: str,
+    wildcards: Mapping[str, str],
+    death: Death,
+    settings: MonitorConfig = _DEFAULTS,
+) -> bool:
+    """Give back the claim that a job left when it died, and note in its row how that was.
+
+    The attempt counts if the video's own worker was lost; of a whole job, see
+    :func:`dataminer.sync.claims.claims.release_killed`. Of a claim that a Slurm job gave back when
+    it was asked to end, only the reason is noted.
+
+    Only a claim whose holder is known to be dead: a process of this host that is no more, or that
+    very Slurm job. Any other may be a retry, another run, or a process that outlived its job, and
+    is left to the recovery of stale claims; so is one whose process id was given away again. The
+    lease that was read fences the write, so a retry that claims in between is not disturbed.
+
+    Parameters
+    ----------
+    rule : str
+        The rule; those without rows are passed over.
+    wildcards : Mapping
+        The job's wildcards.
+    death : Death
+        How it ended.
+    settings : MonitorConfig
+        How often a suspect is tried.
+
+    Returns
+    -------
+    bool
+        Whether there was such a claim.
+    """
+    stage = STAGES.get(rule)
+    return stage is not None and _settle(stage, key_of(stage, wildcards), death, settings)
+
+
+def key_of(stage: Stage, wildcards: Mapping[str, str]) -> dict[str, Any]:
+    """Return the row that a job's wildcards name."""
+    key: dict[str, Any] = {}
+    if stage.table != "videos":
+        key["project_id"] = projects.id_of(wildcards["project"])
+    if stage.table != "projects":
+        key["video_id"] = wildcards["video_id"]
+    return key
+
+
+def _settle(stage: Stage, key: Mapping[str, Any], death: Death, settings: MonitorConfig) -> bool:
+    row = claims.look(stage, key)
+    if row is None:
+        return False
+    if row.status == stage.released and _was_stopped(row.error, death.slurm_job):
+        error = str(DataminerError(f"the job died: {death.how}", NEXT_STEP[death.error_class]))
+        claims.note(stage, key, row.lease, error=error, error_class=death.error_class)
+    if row.status != stage.running or not _is_of(row.locked_by, death):
+        return False
+    held = Claim(stage, key, row.lease, attempts=0)
+    if death.of_job and death.error_class in _BLAMED:
+        return claims.release_killed(held, row, settings, death.how, death.error_class)
+    error = str(DataminerError(f"the job died: {death.how}", NEXT_STEP[death.error_class]))
+    return claims.release(held, error=error, error_class=death.error_class, counts=not death.of_job)
+
+
+def _is_of(owner: str | None, death: Death) -> bool:
+    if death.slurm_job:
+        return claims.slurm_job_of(owner) == death.slurm_job
+    return claims.is_dead(owner)
+
+
+# ---- jobs of Slurm
+
+
+def stopped() -> tuple[str | None, ErrorClass | None]:
+    """Return what a claim says that is given back because its process was asked to end.
+
+    Nothing, unless the process belongs to a Slurm job: its end has a reason, which is asked for.
+    """
+    job = slurm.own_job()
+    if not job:
+        return None, None
+    return f"{_stopped_with(job)} run snakemake again", ErrorClass.CANCELLED
+
+
+def _stopped_with(job: str) -> str:
+    return f"stopped with Slurm job {job}. Next:"
+
+
+def _was_stopped(error: str | None, job: str | None) -> bool:
+    return bool(job) and (error or "").startswith(_stopped_with(str(job)))
+
+
+def settle_slurm_job(death: Death, settings: MonitorConfig = _DEFAULTS) -> list[str]:
+    """Give back all claims of a Slurm job that has ended, and say why in the rows that it held.
+
+    Parameters
+    ----------
+    death : Death
+        How it ended.
+    settings : MonitorConfig
+        How often a suspect is tried.
+
+    Returns
+    -------
+    list of str
+        What was given back: the stage, and the video or project.
+    """
+    given = []
+    for stage in STAGES.values():
+        for key in _held(stage, str(death.slurm_job)):
+            if _settle(stage, key, death, settings):
+                given.append(f"{stage.name} of {key.get('video_id', 'a project')}")
+    return given
+
+
+def tell_own_end(settings: MonitorConfig) -> None:
+    """Have the rows that this Slurm job gave back, as it was asked to end, say why it ends."""
+    job = slurm.own_job()
+    if job and (state := slurm.state(job)):
+        settle_slurm_job(_died(job, state), settings)
+
+
+def begin_again(stage: Stage, project_id: int | None, settings: MonitorConfig) -> None:
+    """Take over what this Slurm job held before Slurm put it back into its queue.
+
+    Other processes of the job may be at work on other batches: what a live one holds stays.
+
+    Parameters
+    ----------
+    stage : Stage
+        What it does now.
+    project_id : int or None
+        For which project.
+    settings : MonitorConfig
+        How often a suspect is tried.
+    """
+    job = slurm.own_job()
+    held = [key for key in _held(stage, job) if key.get("project_id") == project_id] if job else []
+    left = [key for key in held if _is_left(claims.look(stage, key))]
+    if job and left:
+        death = _died(job, slurm.state(job) or "REQUEUED")
+        for key in left:
+            _settle(stage, key, death, settings)
+
+
+def _is_left(row: claims.RowState | None) -> bool:
+    return row is not None and (row.locked_by is None or claims.is_dead(row.locked_by))
+
+
+def settle_ended(settings: MonitorConfig) -> list[str]:
+    """Ask Slurm which jobs hold rows and have ended; give back what they held.
+
+    Returns
+    -------
+    list of str
+        What was given back, and how its job ended; nothing of jobs that Slurm does not know.
+    """
+    jobs = {job for stage in STAGES.values() for job in _holders(stage)}
+    queued = slurm.queued() if jobs else None
+    if queued is None:
+        return []
+    states = {job: slurm.state(job) for job in sorted(jobs - queued)}
+    # one that Slurm does not know may be another user's, or another cluster's
+    deaths = [_died(job, state) for job, state in states.items() if state]
+    return [
+        f"{what}: given back, as {death.how}"
+        for death in deaths
+        for what in settle_slurm_job(death, settings)
+    ]
+
+
+def death_in_slurm(logs: Iterable[str]) -> Death | None:
+    """Tell how the Slurm job ended whose log is among these; None if there is none."""
+    found = [(match[1], path) for path in logs if (match := _SLURM_LOG.search(str(path)))]
+    if not found:
+        return None
+    number, path = found[-1]
+    if _OUT_OF_MEMORY.search(_end_of(Path(path))):
+        # without cgroups, Slurm's accounting knows no more than that it killed the job
+        return _died(number, "OUT_OF_MEMORY")
+    return _died(number, slurm.state(number) or "FAILED")
+
+
+def _died(job: str, state: str) -> Death:
+    error_class = _STATES.get(state, ErrorClass.KILLED)
+    return Death(f"Slurm job {job} ended as {state}", job, error_class)
+
+
+def _end_of(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_END))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _held(stage: Stage, job: str) -> Iterator[dict[str, Any]]:
+    names = KEYS[stage.table]
+    values = {
+        "running": stage.running,
+        "released": stage.released,
+        "job": job,
+        "stopped": _stopped_with(job),
+    }
+    for row in claims.fetched(stage, _OF_SLURM_JOB, values, name=_SESSION):
+        yield dict(zip(names, row, strict=True))
+
+
+def _holders(stage: Stage) -> list[str]:
+    rows = claims.fetched(stage, _HOLDERS, {"running": stage.running}, name=_SESSION)
+    return [job for (job,) in rows]

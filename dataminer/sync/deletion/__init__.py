@@ -1,0 +1,1 @@
+"""Deletion of projects, videos and orphans."""

@@ -1,0 +1,288 @@
+"""Find and delete what no row knows of: files without rows, left-over staging, unused videos."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from psycopg2.extensions import connection as Connection
+
+from dataminer.config import MonitorConfig
+from dataminer.db.connection import transaction
+from dataminer.db.enums import ProjectVideoStatus
+from dataminer.errors import DataminerError
+from dataminer.files import RESUME_SUFFIX, STAGING_SUFFIX, look, names_in
+from dataminer.provenance import recipes
+from dataminer.store.layout import Store
+from dataminer.store.trash import PROJECT_NAME, VIDEO_ID, set_aside
+from dataminer.sync.claims import stage_rows
+from dataminer.sync.deletion.deletion import Deletion, carry_out, of_videos
+from dataminer.sync.repair import snapshot as rows
+from dataminer.sync.repair.evidence import Files, existing
+from dataminer.sync.repair.snapshot import Tables
+
+# ---- statements: values bound ------------------------------------------------------------------
+
+_UNUSED = """
+SELECT video_id FROM videos v
+WHERE NOT EXISTS (SELECT FROM project_videos pv WHERE pv.video_id = v.video_id) ORDER BY 1
+"""
+
+_NAME_NEWEST = """
+UPDATE videos SET frames_dir = %(frames_dir)s, frame_count = %(frame_count)s,
+    extracted_with = %(extracted_with)s, extract_fingerprint = %(extract_fingerprint)s
+WHERE video_id = %(video_id)s AND extract_fingerprint = %(gone)s AND status = 'EXTRACTED'
+"""
+
+_TABLE = ".parquet"
+_SEEN = re.compile(rf"(?:{VIDEO_ID.pattern})(?:{re.escape(_TABLE)})?")
+_CHOSEN = (ProjectVideoStatus.FILTERED, ProjectVideoStatus.FILTERED_EMPTY)
+_OF_VIDEOS = ("videos", "frames", "seen")
+OLD_SECONDS = 24 * 3600.0  # younger ones may belong to a job that only looks dead, or be resumed
+_PARTIAL = re.compile(
+    r"\.(?:(?P<name>[^.]+)\.)?[0-9a-f]{12}"
+    rf"(?:{re.escape(STAGING_SUFFIX)}(?:\..*)?|{re.escape(RESUME_SUFFIX)})"
+)
+
+
+@dataclass(frozen=True)
+class Orphans:
+    """What no row knows of.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    folders : tuple of Path
+        Of videos and projects that have no row; also files of what models saw in such videos.
+    partials : tuple of Path
+        What attempts left that ended long ago: staging, and transfers that broke off.
+    videos : tuple of str
+        Rows of videos that belong to no project.
+    unused : tuple of Path
+        Frames of other settings than those that any project has chosen from, and what models saw in
+        them.
+    young : tuple of Path
+        The same, made less than a day ago: a run may be about to choose from them.
+    """
+
+    store: Store
+    folders: tuple[Path, ...]
+    partials: tuple[Path, ...]
+    videos: tuple[str, ...]
+    unused: tuple[Path, ...] = ()
+    young: tuple[Path, ...] = ()
+
+
+def find(store: Store) -> Orphans:
+    """Look for what no row knows of, without changing anything.
+
+    Raises
+    ------
+    DataminerError
+        When the database is empty and the store is not: then every file would be an orphan.
+    """
+    # files first: a row that was added in between is there before its files are
+    found = list(_entries(store))
+    tables = rows.load(None)
+    if found and not tables.projects and not tables.videos:
+        raise DataminerError(
+            f"the database knows nothing at all, and {store.root} is not empty",
+            "make the rows from the files with `dataminer sync --project NAME`, or name the"
+            " right database in DATABASE_URL",
+        )
+    folders = [entry.path for entry in found if not entry.partial and not entry.known(tables)]
+    partials = [entry.path for entry in found if entry.partial and entry.left(tables)]
+    unused = [
+        path for video_id in tables.videos for path in _unused_frames(store, tables, video_id)
+    ]
+    old: list[Path] = []
+    young: list[Path] = []
+    for path in unused:  # a run may be about to choose from the young ones
+        (old if _age(path) > OLD_SECONDS else young).append(path)
+    return Orphans(
+        store, tuple(folders), tuple(partials), tuple(_unused()), tuple(old), tuple(young)
+    )
+
+
+def delete_files(orphans: Orphans) -> list[Path]:
+    """Delete the folders of ``orphans``, except those that a row knows of by now.
+
+    Returns
+    -------
+    list of Path
+        What was deleted.
+    """
+    again = find(orphans.store)
+    wanted = {*orphans.folders, *orphans.partials, *orphans.unused}
+    every = (*again.folders, *again.partials, *again.unused)
+    gone = [path for path in every if path in wanted]
+    for path in gone:
+        with set_aside([path]):
+            pass
+    for path in again.unused:
+        if path in gone and path.parent.parent == orphans.store.frames("x").parent:
+            recipes.mend_links(orphans.store, path.parent.name)
+            _name_newest(orphans.store, path.parent.name, path.name)
+    return gone
+
+
+def deletion_of_rows(orphans: Orphans, *, files: bool) -> Deletion:
+    """Plan the deletion of the videos that belong to no project."""
+    store = orphans.store
+    there = existing(*of_videos(store, orphans.videos))
+    return Deletion(
+        "videos of no project", store, videos=orphans.videos, folders=there if files else ()
+    )
+
+
+def delete_rows(orphans: Orphans, settings: MonitorConfig, *, files: bool) -> None:
+    """Delete the rows of videos that belong to no project; with ``files`` their folders too."""
+    carry_out(deletion_of_rows(orphans, files=files), settings)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A name in one of the store's folders.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is.
+    name : str
+        The video or project that it is named after; for staging, the folder that it became.
+    kind : str
+        ``videos``, ``frames``, ``projects`` or ``filtered``; ``seen`` for what a model saw in a
+        video; ``stage`` for folders of a project, or of none.
+    project : str
+        The project that it lies in, or an empty string.
+    partial : bool
+        Whether it is staging.
+    """
+
+    path: Path
+    name: str
+    kind: str
+    project: str = ""
+    partial: bool = False
+
+    def known(self, tables: Tables) -> bool:
+        if self.kind in _OF_VIDEOS:
+            return self.name in tables.videos
+        if self.kind == "projects":
+            return self.name in tables.projects
+        # what lies in a folder of an orphaned project goes with it
+        members = tables.members.get(self.project)
+        return self.kind == "stage" or members is None or self.name in members
+
+    def left(self, tables: Tables) -> bool:
+        return not self._held(tables) and _age(self.path) > OLD_SECONDS
+
+    def _held(self, tables: Tables) -> bool:
+        if self.kind in _OF_VIDEOS:
+            row = tables.videos.get(self.name)
+            return row is not None and row.status in stage_rows.running_statuses("videos")
+        if self.kind == "filtered":
+            member = tables.members.get(self.project, {}).get(self.name)
+            return member is not None and member.status in stage_rows.running_statuses(
+                "project_videos"
+            )
+        project = tables.projects.get(self.project or self.name)
+        return project is not None and project.status in stage_rows.running_statuses("projects")
+
+
+def _entries(store: Store) -> Iterator[_Entry]:
+    for kind in ("videos", "frames"):
+        yield from _of(store.root / kind, VIDEO_ID, kind)
+    for name in sorted(names_in(store.root / "frames")):
+        if moving := re.fullmatch(rf"\.({VIDEO_ID.pattern})\.moving", name):
+            yield _Entry(store.root / "frames" / name, moving[1], "frames")
+    for video_id in sorted(names_in(store.root / "videos", VIDEO_ID)):
+        yield from _staged(store.video(video_id), "videos", video_id)
+    for video_id in sorted(names_in(store.root / "frames", VIDEO_ID)):
+        yield from _staged(store.frames(video_id), "frames", video_id)
+    for folder in store.of_models():
+        yield from _of(folder, _SEEN, "seen")
+    # of no row, so that only their age tells; "batches" are an older version's
+    for folder in (*sorted(store.root.glob("prompts/*/")), store.root / "batches"):
+        yield from _staged(folder, "stage", "")
+    projects = store.project("x").parent
+    yield from _of(projects, PROJECT_NAME, "projects")
+    for project in sorted(names_in(projects, PROJECT_NAME)):
+        if store.project(project).is_symlink():
+            continue
+        yield from _of(store.project(project), None, "stage", project)
+        for folder in (store.report(project), store.detect_shards(project)):
+            yield from _staged(folder, "stage", "", project)
+        yield from _of(store.filtered(project, "x").parent, VIDEO_ID, "filtered", project)
+
+
+def _of(
+    folder: Path, pattern: re.Pattern[str] | None, kind: str, project: str = ""
+) -> Iterator[_Entry]:
+    for name in sorted(names_in(folder)):
+        partial = _PARTIAL.fullmatch(name)
+        if partial:
+            yield _Entry(folder / name, partial["name"] or "", kind, project, partial=True)
+        elif pattern and pattern.fullmatch(name):
+            yield _Entry(folder / name, name.removesuffix(_TABLE), kind, project)
+
+
+def _staged(folder: Path, kind: str, name: str, project: str = "") -> Iterator[_Entry]:
+    """Yield what is left of files that were written into a folder that stays."""
+    for entry in _of(folder, None, kind, project):
+        yield replace(entry, name=name)
+
+
+def _age(path: Path) -> float:
+    """Return the seconds since anything directly in a folder last changed."""
+    newest = path.lstat().st_mtime
+    if path.is_dir() and not path.is_symlink():
+        with os.scandir(path) as entries:
+            times = [entry.stat(follow_symlinks=False).st_mtime for entry in entries]
+        newest = max([newest, *times])
+    return time.time() - newest
+
+
+def _unused_frames(store: Store, tables: Tables, video_id: str) -> Iterator[Path]:
+    """Yield the frames of a video that no project has chosen from, once all have chosen."""
+    members = {name: rows[video_id] for name, rows in tables.members.items() if video_id in rows}
+    there = [name for name in names_in(store.frames(video_id)) if recipes.NAME.fullmatch(name)]
+    held = tables.videos[video_id].status in stage_rows.running_statuses("videos")
+    if held or not members or any(row.status not in _CHOSEN for row in members.values()):
+        return
+    # by rows, which may have come back with an older dump, and by files
+    unused = {*there} - {row.recipe for row in members.values()}
+    if unused:
+        unused -= {recipes.of_project(store, name, video_id).name for name in members}
+    for recipe in sorted(unused):
+        yield store.recipe(video_id, recipe)
+        seen = (model / video_id / f"{recipe}{_TABLE}" for model in store.of_models())
+        yield from (path for path in seen if look(path))
+
+
+def _name_newest(store: Store, video_id: str, gone: str) -> None:
+    """Have the row of a video name its newest frames again, if it named those that are gone."""
+    found = Files(store).frames(video_id, None).outcome
+    if found is None:
+        return
+    row = {**found.columns, "frames_dir": str(found.columns["frames_dir"])}
+
+    def work(connection: Connection) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(_NAME_NEWEST, {**row, "video_id": video_id, "gone": gone})
+
+    transaction(work, name="orphans")
+
+
+def _unused() -> list[str]:
+    def work(connection: Connection) -> list[str]:
+        with connection.cursor() as cursor:
+            cursor.execute(_UNUSED)
+            return [row[0] for row in cursor.fetchall()]
+
+    return transaction(work, name="orphans")

@@ -1,0 +1,1 @@
+"""What a job does for one video or project: claim, work, result."""

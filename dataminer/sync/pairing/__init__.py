@@ -1,0 +1,1 @@
+"""Which store belongs to which database."""

@@ -1,0 +1,1 @@
+"""Rows that agree with files again."""

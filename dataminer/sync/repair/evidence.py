@@ -1,0 +1,336 @@
+"""What the files of a store support, whatever the tables say of them."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from dataminer.config.models import ExtractConfig, FilterConfig, Section
+from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
+from dataminer.errors import ErrorClass, TransientError
+from dataminer.files import ABSENT, is_file, look, names_in, read_file, sizes_in
+from dataminer.frames.images import FrameReader
+from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta
+from dataminer.provenance import fingerprints, recipes
+from dataminer.store.layout import ANNOTATIONS_FILE, DATA_FILE, INFO_FILE, Store
+from dataminer.sync.jobs import results
+from dataminer.sync.jobs.task import Outcome
+
+_Read = TypeVar("_Read")
+_V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
+
+
+class Unreadable(TransientError):
+    """A file is there and cannot be read: whether it is whole, nobody knows."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The status that files support, and the outputs that Snakemake would wrongly take for whole.
+
+    Parameters
+    ----------
+    status : str
+        What the row should say.
+    remove : tuple of Path
+        Declared outputs that are in place and do not belong to that status.
+    columns : dict
+        What the row should say besides, where it is put back.
+    renamed : bool
+        The frames that the row names are gone, and it should name others.
+    """
+
+    status: str
+    remove: tuple[Path, ...] = ()
+    columns: Mapping[str, Any] | None = None
+    renamed: bool = False
+
+
+class Frames(NamedTuple):
+    """The frames of a video that count.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are, or would be.
+    outcome : Outcome or None
+        What they say, if they are whole.
+    spoilt : tuple of Path
+        Tables of other frames that are not whole.
+    """
+
+    folder: Path
+    outcome: Outcome | None
+    spoilt: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Files:
+    """A store, looked at with as few system calls as the question allows.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    deep : bool
+        Look for every image of finished folders too, not only for the folder and its table.
+    quick : bool
+        Look only whether tables of finished folders are there, not whether they can be read.
+    """
+
+    store: Store
+    deep: bool = False
+    quick: bool = False
+
+    @cached_property
+    def downloaded(self) -> frozenset[str]:
+        """The names under ``videos/``."""
+        return names_in(self.store.video("x").parent)
+
+    def frames(self, video_id: str, recipe: str | None) -> Frames:
+        """Look at the frames of a video: those that its row names, else the newest that are whole.
+
+        Of several recipes, those that failed come last.
+        """
+        folders = [self.store.recipe(video_id, r) for r in recipes.of_video(self.store, video_id)]
+        folders += [t.parent for t in recipes.older_tables(self.store, video_id) if is_file(t)]
+        found = {folder: read(results.read_extract, folder) for folder in folders}
+
+        def rank(folder: Path) -> tuple[bool, bool]:
+            outcome = found[folder]
+            assert outcome
+            return outcome.fingerprint != recipe, outcome.status == _V.FAILED
+
+        whole = sorted((folder for folder, outcome in found.items() if outcome), key=rank)
+        spoilt = tuple(folder / FRAMES_FILE for folder in folders if folder not in whole)
+        best = whole[0] if whole else self.store.frames(video_id)
+        return Frames(best, found.get(best), spoilt)
+
+    def video(self, video_id: str, status: str, recipe: str | None = None) -> Verdict:
+        """Tell what a video's folders support, given what its row says now."""
+        folder = self.store.video(video_id)
+        known = recipe and self.store.recipe(video_id, recipe)
+        if status == _V.EXTRACTED and not self.deep and known and self._has_table(known):
+            return Verdict(status)
+        if status == _V.PENDING and video_id not in self.downloaded:
+            return Verdict(status)  # what frames there are wait for the download
+        download = read(results.read_download, folder)
+        frames_dir, frames, spoilt = self.frames(video_id, recipe)
+        supported = _video_status(status, download, frames, self._frames_are_of(folder, frames_dir))
+        if supported == _V.PENDING:
+            # whole frames are too dear to go for a file that was deleted to save space
+            spoilt = () if frames else (*existing(folder / INFO_FILE), *spoilt)
+            return Verdict(supported, spoilt, _NO_VIDEO)
+        if supported == _V.DOWNLOADED and download:
+            kept = {**_NO_FRAMES, "video_path": download.columns["video_path"]}
+            return Verdict(supported, spoilt, kept)
+        others = recipe and frames and frames.fingerprint != recipe
+        if frames and others and supported == status == _V.EXTRACTED:
+            columns = {k: v for k, v in frames.columns.items() if not k.startswith("error")}
+            return Verdict(supported, spoilt, columns, renamed=True)
+        return Verdict(supported, spoilt)
+
+    def member(
+        self, project: str, video_id: str, status: str, *, source_gone: bool = False
+    ) -> Verdict:
+        """Tell what a video's folder in a project supports, given what its row says now.
+
+        Without the frames that they were made from, filtered ones do not count: Snakemake makes
+        nothing again that only finished outputs need.
+        """
+        folder = self.store.filtered(project, video_id)
+        table = folder / FRAMES_FILE
+        final = status in (_PV.FILTERED, _PV.FILTERED_EMPTY)
+        if final and not self.deep and not source_gone and self._has_table(folder):
+            return Verdict(status)
+        outcome = None if source_gone else read(results.read_filter, folder)
+        if outcome and (outcome.status == status or self._filtered_is_of(folder, video_id)):
+            return Verdict(outcome.status)
+        spoilt = existing(table)
+        if spoilt or status != _PV.PENDING:
+            spoilt += existing(*self.outputs(project, "dedup"))
+        return Verdict(_PV.PENDING, spoilt, _NOT_FILTERED)
+
+    def project(self, project: str, stage: str, videos: Iterable[str]) -> Verdict:
+        """Tell what a project's folders support once all of its ``videos`` are filtered."""
+        if not self._dedup_is_whole(project, stage, videos):
+            missing = "dedup"
+        elif not self._detect_is_whole(project, stage):
+            missing = "detect"
+        else:
+            return Verdict(_P.COMPLETE)
+        supported, columns = self.before(missing)
+        return Verdict(supported, existing(*self.outputs(project, missing)), columns)
+
+    def outputs(self, project: str, stage: str) -> tuple[Path, ...]:
+        """Return the outputs that must go so that Snakemake runs ``dedup`` or ``detect`` again.
+
+        Those of detect go with those of dedup: what only a finished output needs is not made. Who
+        stood for whom stays, so that frames that were kept stay kept.
+        """
+        detect = self.store.detect(project)
+        dedup = self.store.dedup(project)
+        outputs = (detect / ANNOTATIONS_FILE, detect / DATA_FILE)
+        if stage == "dedup":
+            return dedup / FRAMES_FILE, *outputs
+        return outputs
+
+    @staticmethod
+    def before(stage: str) -> tuple[str, Mapping[str, Any]]:
+        """Return what a project's row says before ``dedup`` or ``detect``."""
+        if stage == "dedup":
+            return _P.DEDUP_READY, _NO_DEDUP
+        return _P.DETECT_READY, _NO_DETECT
+
+    def _dedup_is_whole(self, project: str, stage: str, videos: Iterable[str]) -> bool:
+        folder = self.store.dedup(project)
+        known = stage in (_P.DETECT_READY, _P.COMPLETE)
+        if known and not self.deep:
+            return self._has_table(folder) and self._has_table(folder, CLUSTERS_FILE)
+        whole = read(results.read_dedup, folder) is not None
+        return whole and self._dedup_is_of(project, videos)
+
+    def _has_table(self, folder: Path, name: str = FRAMES_FILE) -> bool:
+        """Tell whether a table is there and, unless it shall be quick, says what it is."""
+        path = folder / name
+        return _there(path) and (self.quick or bool(read(read_meta, path)))
+
+    def _detect_is_whole(self, project: str, stage: str) -> bool:
+        folder = self.store.detect(project)
+        if stage == _P.COMPLETE and not self.deep:
+            return _there(folder / ANNOTATIONS_FILE) and (
+                self.quick or results.annotations_seem_whole(folder, 0)
+            )
+        if read(results.read_detect, folder) is None:
+            return False
+        if self.deep and not _has_images(folder, self.store.dedup(project)):
+            return False
+        return stage == _P.COMPLETE or _detect_is_of(folder, self.store.dedup(project))
+
+    # ---- made from the input that is there now? By time as Snakemake asks, or by content.
+
+    def _frames_are_of(self, folder: Path, frames_dir: Path) -> bool:
+        if _is_newer(frames_dir / FRAMES_FILE, folder / INFO_FILE):
+            return True
+        source = (results.read_info(folder) or {}).get("sha256")
+        made = partial(fingerprints.of_extract, sha256=source)
+        return _marked(frames_dir, ExtractConfig, made)
+
+    def _filtered_is_of(self, folder: Path, video_id: str) -> bool:
+        meta = results.read_frames_meta(folder) or {}
+        if meta.get("filtered_from"):
+            return True  # whether these frames are wanted is for a plan to tell
+        frames_dir = self.frames(video_id, None).folder
+        if _is_newer(folder / FRAMES_FILE, frames_dir / FRAMES_FILE):
+            return True
+        source = (results.read_frames_meta(frames_dir) or {}).get("fingerprint")
+        seen = meta.get("seen", ())
+        made = partial(fingerprints.of_filter, frames=source, seen=seen)
+        return _marked(folder, FilterConfig, made)
+
+    def _dedup_is_of(self, project: str, videos: Iterable[str]) -> bool:
+        meta = results.read_frames_meta(self.store.dedup(project)) or {}
+        inputs = [
+            (name, (results.read_frames_meta(self.store.filtered(project, name)) or {}))
+            for name in sorted(videos)
+        ]
+        marks = [(name, table.get("fingerprint")) for name, table in inputs]
+        made = fingerprints.of_dedup(
+            meta.get("settings"), marks, meta.get("model"), meta.get("version")
+        )
+        return bool(meta.get("fingerprint") == made)
+
+
+_NO_FRAMES: dict[str, Any] = {"frames_dir": None, "frame_count": None, "warning": None}
+_NO_VIDEO: dict[str, Any] = {"video_path": None, **_NO_FRAMES}
+_NOT_FILTERED: dict[str, Any] = {"filtered_dir": None, "passed_frames": None}
+_NO_DETECT: dict[str, Any] = {"detect_dir": None, "annotations": 0}
+_NO_DEDUP: dict[str, Any] = {"dedup_dir": None, "unique_frames": 0, **_NO_DETECT}
+
+
+def read(reader: Callable[[Path], _Read | None], folder: Path) -> _Read | None:
+    """Read what a folder or file says; None where it is absent or not whole.
+
+    Raises
+    ------
+    Unreadable
+        When the file system does not say: no permission, a fault of the disk.
+    """
+    try:
+        return reader(folder)
+    except ABSENT:
+        return None
+    except OSError as error:
+        raise Unreadable(
+            f"{folder} cannot be read: {error.strerror}", ErrorClass.PERMISSION
+        ) from error
+
+
+def existing(*paths: Path) -> tuple[Path, ...]:
+    """Return those of the paths at which there is something."""
+    return tuple(path for path in paths if look(path))
+
+
+def _video_status(
+    status: str, download: Outcome | None, frames: Outcome | None, frames_fit: bool
+) -> str:
+    if download is None:
+        # the file was deleted to save space, and its frames are what counts
+        if frames is not None and status != _V.PENDING and (frames_fit or frames.status == status):
+            return frames.status
+        return _V.PENDING
+    if download.status == _V.FAILED:
+        return _V.FAILED
+    if frames is not None and (frames.status == status or frames_fit):
+        return frames.status
+    return _V.DOWNLOADED
+
+
+def _there(path: Path) -> bool:
+    """Tell whether a file is there; a link is none, and neither is what is empty."""
+    found = read(look, path)
+    return found is not None and stat.S_ISREG(found.st_mode) and found.st_size > 0
+
+
+def _is_newer(output: Path, source: Path) -> bool:
+    """Tell whether an output was made after its source; a source that is gone is no obstacle."""
+    made, changed = look(output), look(source)
+    return made is not None and (changed is None or made.st_mtime_ns >= changed.st_mtime_ns)
+
+
+def _marked(folder: Path, settings: type[Section], made: Callable[..., str]) -> bool:
+    """Tell whether a table carries the fingerprint of its input and of its own settings."""
+    meta = results.read_frames_meta(folder) or {}
+    try:
+        used = settings.model_validate(meta.get("settings")).result_settings()
+    except ValueError:  # of another version: then the time decides alone
+        return False
+    return bool(meta.get("fingerprint") == made(used, version=meta.get("version")))
+
+
+def _has_images(folder: Path, dedup: Path) -> bool:
+    """Tell whether annotated images are as large as the unique frames that they are."""
+    found = sizes_in(folder / "images")
+    try:
+        with FrameReader(dedup) as reader:
+            return all(size in (None, found.get(name)) for name, size in reader.sizes.items())
+    except ABSENT:
+        return True  # dedup comes first
+
+
+def _detect_is_of(folder: Path, dedup: Path) -> bool:
+    """Tell whether annotations are of the unique frames that are there now."""
+    if _is_newer(folder / ANNOTATIONS_FILE, dedup / FRAMES_FILE):
+        return True
+    images = folder / "images"
+    with FrameReader(dedup) as reader:
+        return set(reader.names) == names_in(images) and all(
+            (images / name).samefile(dedup / name)
+            if reader.kind == "files"
+            else read_file(images / name) == reader.read(name)
+            for name in reader.names
+        )

@@ -1,0 +1,405 @@
+"""Make files and tables agree, both ways: files are the truth of what exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from psycopg2.extensions import connection as Connection
+
+from dataminer import commands
+from dataminer.config import MonitorConfig
+from dataminer.db.connection import transaction
+from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, SourceType, VideoStatus
+from dataminer.files import names_in
+from dataminer.store.layout import Store
+from dataminer.store.trash import PROJECT_NAME, VIDEO_ID
+from dataminer.sync.claims import projects as project_rows
+from dataminer.sync.claims import stage_rows
+from dataminer.sync.claims.stage_rows import Stage
+from dataminer.sync.claims.statements import FROM_FILES
+from dataminer.sync.jobs import results
+from dataminer.sync.repair import row as mend
+from dataminer.sync.repair import snapshot
+from dataminer.sync.repair.evidence import Files, Unreadable, Verdict, read
+from dataminer.sync.repair.row import Step
+from dataminer.sync.repair.snapshot import MemberRow, ProjectRow, Row, Tables, VideoRow
+from dataminer.urls import SourceUrl
+
+# ---- statements: values bound ------------------------------------------------------------------
+
+_PROJECTS_OF = "SELECT DISTINCT project_id FROM project_videos WHERE video_id = ANY(%(videos)s)"
+
+_V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
+_FILTERED = (_PV.FILTERED, _PV.FILTERED_EMPTY, _PV.FAILED)
+_ORDER = (_P.DEDUP_READY, _P.DETECT_READY, _P.COMPLETE)
+_RUNNING = stage_rows.running_statuses("projects")
+_RANK: dict[str, int] = {
+    **{_V.PENDING: 0, _V.DOWNLOADED: 1, _V.EXTRACTED: 2, _V.FAILED: 2},
+    **dict.fromkeys(_FILTERED, 2),
+    **{stage: place for place, stage in enumerate(_ORDER)},
+}
+_UNKNOWN = -1  # the id of a row that a dry run did not make
+
+
+@dataclass(frozen=True)
+class Mend:
+    """A row that disagreed with its files.
+
+    Parameters
+    ----------
+    table : str
+        Where the row is.
+    row : str
+        The video, ``project/video``, or the project.
+    before, after : str
+        Its status, before and now; ``missing`` where there was no row.
+    removed : tuple of str
+        Outputs that were not whole, and were removed so that Snakemake makes them again.
+    """
+
+    table: str
+    row: str
+    before: str
+    after: str
+    removed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        gone = f" (removed {', '.join(self.removed)})" if self.removed else ""
+        return f"{self.table} {self.row}: {self.before} -> {self.after}{gone}"
+
+
+@dataclass
+class Report:
+    """What was mended, or would be.
+
+    Parameters
+    ----------
+    mends : list of Mend
+        Row by row, in the order of the work.
+    notes : list of str
+        What could not be mended, and why.
+    dry_run : bool
+        Nothing was written.
+    """
+
+    mends: list[Mend] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    dry_run: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as JSON can hold it."""
+        return asdict(self)
+
+
+def reconcile(
+    store: Store,
+    projects: Iterable[str] | None,
+    settings: MonitorConfig,
+    *,
+    deep: bool = False,
+    dry_run: bool = False,
+    adopt_only: bool = False,
+) -> Report:
+    """Make the rows of projects and the files of the store agree.
+
+    Rows that say less than whole files adopt them; rows that say more are put back, and what
+    Snakemake would still take for whole is removed; rows that are missing are made from the files.
+    Safe at any time, and again: rows that are held are left alone, and every write is fenced.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    projects : iterable of str or None
+        By name; None for all that the database knows.
+    settings : MonitorConfig
+        When a claim is stale.
+    deep : bool
+        Look for every image of finished folders, not only for the folder and its table.
+    dry_run : bool
+        Only say what would be done.
+    adopt_only : bool
+        Add no rows, put nothing back and remove nothing: what each run does of itself, since its
+        plan knows of no more videos, and somebody may have deleted frames to save space.
+
+    Returns
+    -------
+    Report
+        What was mended.
+    """
+    names = None if projects is None else sorted(set(projects))
+    report = Report(dry_run=dry_run)
+    files, tables = Files(store, deep, quick=adopt_only), snapshot.load(names)
+    _Reconciler(store, names, settings, files, report, tables, adopt_only).run()
+    return report
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A video that only files know of."""
+
+    video_id: str
+    url: SourceUrl
+    source_info: dict[str, Any] = field(default_factory=lambda: {"origin": FROM_FILES})
+
+    @property
+    def source_type(self) -> str:
+        return SourceType.FILE if self.url.is_path else SourceType.URL
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A row, how to judge its files, and the stages that lead to a status."""
+
+    name: str
+    stage: Stage
+    key: dict[str, Any]
+    row: Row
+    judge: Callable[[], Verdict]
+    steps: Callable[[str], list[Step]]
+
+
+@dataclass
+class _Reconciler:
+    store: Store
+    names: list[str] | None
+    settings: MonitorConfig
+    files: Files
+    report: Report
+    tables: Tables
+    adopt_only: bool = False
+    touched: set[str] = field(default_factory=set)
+
+    def run(self) -> None:
+        if not self.adopt_only:
+            self._recreate()
+        for video_id, video in self.tables.videos.items():
+            if video.mine and not video.again and self._mend(self._video(video_id, video)):
+                self.touched.add(video_id)
+        for project, members in self.tables.members.items():
+            for video_id, member in members.items():
+                if self.tables.projects[project].status not in _RUNNING:
+                    self._mend(self._member(project, video_id, member))
+        self._restage()
+        mended = [self._mend(self._project(*item)) for item in self.tables.projects.items()]
+        if any(mended) and not self.report.dry_run:
+            self._refresh()
+        if self.names is None:
+            self._note_unknown_projects()
+        for name in sorted(set(self.names or []) - self.tables.projects.keys()):
+            self.report.notes.append(f"there is no project {name}, and no files of one")
+
+    # ---- rows that are missing
+
+    def _note_unknown_projects(self) -> None:
+        there = names_in(self.store.project("x").parent, PROJECT_NAME)
+        for name in sorted(there - self.tables.projects.keys()):
+            if names_in(self.store.filtered(name, "x").parent):
+                command = commands.dataminer("sync", "--project", name)
+                self.report.notes.append(
+                    f"project {name} has files and no row. Next: `{command}` makes its rows from"
+                    " them, `dataminer cleanup-orphans` lists them"
+                )
+
+    def _recreate(self) -> None:
+        for project in self.names or list(self.tables.projects):
+            found = self._sources(project)
+            for source in found:
+                if source.video_id not in self.tables.videos:
+                    self._say("videos", source.video_id, "missing", _V.PENDING)
+                self._say("project_videos", f"{project}/{source.video_id}", "missing", _PV.PENDING)
+            if found and self.report.dry_run:
+                self._pretend(project, found)
+            elif found:
+                project_rows.add_videos(project, found)
+        if self.report.mends and not self.report.dry_run:
+            self.tables = snapshot.load(self.names)
+
+    def _sources(self, project: str) -> list[_Source]:
+        """Find the videos whose files say that they belong to a project, and whose rows do not."""
+        if not PROJECT_NAME.fullmatch(project):
+            return []
+        members = self.tables.members.get(project, {})
+        folders = names_in(self.store.filtered(project, "x").parent, VIDEO_ID)
+        found = []
+        for video_id in sorted(folders - members.keys()):
+            if _unread(results.read_filter, self.store.filtered(project, video_id)):
+                continue
+            row = self.tables.videos.get(video_id)
+            url = row.url if row else self._url(video_id)
+            if url:
+                found.append(_Source(video_id, url))
+            else:
+                self.report.notes.append(
+                    f"{project}/{video_id} has no row, and no file says where it came from. Next:"
+                    " add it again, or see `dataminer cleanup-orphans`"
+                )
+        return found
+
+    def _url(self, video_id: str) -> SourceUrl | None:
+        folder = self.store.video(video_id)
+        if _unread(results.read_download, folder):
+            return None
+        url = (results.read_info(folder) or {}).get("url")
+        return SourceUrl(url) if url else None
+
+    def _pretend(self, project: str, found: list[_Source]) -> None:
+        """Go on, in a dry run, as if the rows had been made."""
+        self.tables.projects.setdefault(project, ProjectRow(_P.FILTERING, 0, _UNKNOWN, ()))
+        members = self.tables.members.setdefault(project, {})
+        for source in found:
+            row = VideoRow(_V.PENDING, 0, source.url, mine=True)
+            self.tables.videos.setdefault(source.video_id, row).mine = True
+            members[source.video_id] = MemberRow(_PV.PENDING, 0, _UNKNOWN)
+
+    # ---- rows that disagree
+
+    def _video(self, video_id: str, row: VideoRow) -> _Subject:
+        folder = self.store.video(video_id)
+        download = Step(stage_rows.DOWNLOAD, folder, results.read_download)
+
+        def steps(status: str) -> list[Step]:
+            frames = self.files.frames(video_id, row.recipe).folder
+            extract = Step(stage_rows.EXTRACT, frames, results.read_extract)
+            failed = "failure" in (results.read_info(folder) or {})
+            if failed or status == _V.DOWNLOADED:
+                return [download]
+            known = row.status in (_V.DOWNLOADED, _V.EXTRACTED)
+            return [extract] if known else [download, extract]
+
+        def judge() -> Verdict:
+            return self.files.video(video_id, row.status, row.recipe)
+
+        return _Subject(video_id, stage_rows.DOWNLOAD, {"video_id": video_id}, row, judge, steps)
+
+    def _member(self, project: str, video_id: str, row: MemberRow) -> _Subject:
+        step = Step(stage_rows.FILTER, self.store.filtered(project, video_id), results.read_filter)
+        key = {"project_id": row.project_id, "video_id": video_id}
+
+        gone = self._frames_are_gone(video_id)
+
+        def judge() -> Verdict:
+            return self.files.member(project, video_id, row.status, source_gone=gone)
+
+        return _Subject(
+            f"{project}/{video_id}", stage_rows.FILTER, key, row, judge, lambda status: [step]
+        )
+
+    def _frames_are_gone(self, video_id: str) -> bool:
+        row = self.tables.videos[video_id]
+        waits = row.status in (_V.PENDING, _V.DOWNLOADED)
+        return waits and self.files.frames(video_id, row.recipe).outcome is None
+
+    def _project(self, project: str, row: ProjectRow) -> _Subject:
+        dedup = Step(stage_rows.DEDUP, self.store.dedup(project), results.read_dedup)
+        detect = Step(stage_rows.DETECT, self.store.detect(project), results.read_detect)
+
+        def steps(status: str) -> list[Step]:
+            until = _RANK[status]
+            return [dedup, detect][_RANK[row.status] : until]
+
+        def judge() -> Verdict:
+            return self.files.project(project, row.status, self.tables.members[project])
+
+        return _Subject(
+            project, stage_rows.DEDUP, {"project_id": row.project_id}, row, judge, steps
+        )
+
+    def _mend(self, subject: _Subject) -> bool:
+        """Bring one row in line with its files; tell whether that was needed, and was done."""
+        row, before = subject.row, subject.row.status
+        if before not in _RANK:
+            return False  # held, or waiting for what comes before
+        try:
+            verdict = subject.judge()
+            if verdict.status == before and not verdict.remove and not verdict.renamed:
+                return False
+            if self.adopt_only and (verdict.remove or _RANK[verdict.status] < _RANK[before]):
+                return False
+            done = self.report.dry_run or self._apply(subject, verdict)
+        except Unreadable as error:
+            self.report.notes.append(str(error))
+            return False
+        if done:
+            row.status = verdict.status
+            removed = tuple(str(path) for path in verdict.remove)
+            after = f"{verdict.status} with other frames" if verdict.renamed else verdict.status
+            self._say(subject.stage.table, subject.name, before, after, removed)
+        return done
+
+    def _apply(self, subject: _Subject, verdict: Verdict) -> bool:
+        row, status, lease = subject.row, subject.row.status, subject.row.lease
+        if verdict.status != status and _RANK[verdict.status] >= _RANK[status]:
+            steps = subject.steps(verdict.status)
+            if not mend.adopt(steps, subject.key, lease, self.settings):
+                return False
+            row.status, row.lease = verdict.status, lease + len(steps)
+            if verdict.remove:  # what comes after is of an older state
+                self._put_back(subject, verdict)
+            return True
+        return self._put_back(subject, verdict)
+
+    def _put_back(self, subject: _Subject, verdict: Verdict) -> bool:
+        now = (subject.row.status, subject.row.lease)
+        return mend.put_back(subject.stage, subject.key, now, verdict, subject.judge)
+
+    # ---- counters and stages
+
+    def _restage(self) -> None:
+        """Recount, and take up the stages that follow from the videos' rows."""
+        before = self.tables.projects
+        if self.report.dry_run:
+            after = {name: self._expected(name, row) for name, row in before.items()}
+        else:
+            self._refresh()
+            after = snapshot.load(self.names).projects
+        for name, row in after.items():
+            was = before.get(name, row)
+            if was.status != row.status:
+                self._say("projects", name, was.status, row.status)
+            elif was.counters != row.counters and not self.report.mends:
+                self._say("projects", name, "wrong counters", "recounted")
+        self.tables.projects = {n: row for n, row in after.items() if n in self.tables.members}
+
+    def _expected(self, name: str, row: ProjectRow) -> ProjectRow:
+        """Return a project's row as a refresh would leave it."""
+        members = self.tables.members[name]
+        statuses = [member.status for member in members.values()]
+        videos = [self.tables.videos[video_id].status for video_id in members]
+        ready = any(status in (_PV.FILTERED, _PV.FILTERED_EMPTY) for status in statuses)
+        stage = row.status
+        if stage not in (_P.POPULATING, _P.FILTERING, *_ORDER):
+            pass
+        elif all(status == _V.PENDING for status in (*statuses, *videos)):
+            stage = _P.POPULATING
+        elif not ready or any(status not in _FILTERED for status in statuses):
+            stage = _P.FILTERING
+        elif stage not in _ORDER:
+            stage = _P.DEDUP_READY
+        return ProjectRow(stage, row.lease, row.project_id, row.counters)
+
+    def _refresh(self) -> None:
+        ids = {row.project_id for row in self.tables.projects.values()}
+
+        def others(connection: Connection) -> set[int]:
+            with connection.cursor() as cursor:
+                cursor.execute(_PROJECTS_OF, {"videos": sorted(self.touched)})
+                return {row[0] for row in cursor.fetchall()}
+
+        ids |= transaction(others, name="sync") if self.touched else set()
+        if ids:
+            project_rows.refresh(sorted(ids))
+
+    def _say(
+        self, table: str, row: str, before: str, after: str, removed: tuple[str, ...] = ()
+    ) -> None:
+        self.report.mends.append(Mend(table, row, str(before), str(after), removed))
+
+
+def _unread(reader: Callable[..., Any], folder: Any) -> bool:
+    try:
+        return read(reader, folder) is None
+    except Unreadable:
+        return True

@@ -1,0 +1,199 @@
+"""Links that are given with another signature: which rows are of them, and what that changes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from psycopg2.extensions import connection as Connection
+from psycopg2.extras import RealDictCursor
+
+from dataminer.db.connection import transaction
+from dataminer.db.enums import VideoStatus
+from dataminer.db.tables import NoTables
+from dataminer.errors import MENDED_BY_SIGNATURE
+from dataminer.net.rate_limit import YOUTUBE, place_of
+from dataminer.signatures import is_older, unsigned
+from dataminer.store.layout import Store
+from dataminer.sync.claims import projects as project_rows
+from dataminer.sync.claims.projects import Source
+from dataminer.sync.repair.retry import Retried, retry_within
+from dataminer.urls import SourceUrl
+
+_PAGE = 500  # videos a transaction, as `retry` has it
+
+# ---- statements --------------------------------------------------------------------------------
+
+_ROWS = """
+SELECT v.video_id, v.url, ARRAY(
+    SELECT p.name FROM project_videos pv JOIN projects p USING (project_id)
+    WHERE pv.video_id = v.video_id)
+FROM videos v JOIN unnest(%(places)s::text[]) AS given (place)
+    ON given.place = regexp_replace(split_part(v.url, '?', 1), '^(https?://)[^/]*@', '\\1')
+ORDER BY v.created_at, v.video_id COLLATE "C"
+"""
+
+_LOCK = """
+SELECT video_id, status, error_class, extracted_with, locked_by FROM videos
+WHERE video_id = ANY(%(videos)s) ORDER BY video_id COLLATE "C" FOR NO KEY UPDATE
+"""
+
+_RENEW = """
+UPDATE videos v SET url = m.url,
+    not_before = CASE WHEN v.status <> 'PENDING' THEN v.not_before END,
+    failures = CASE WHEN v.status = 'PENDING' THEN 0 ELSE v.failures END,
+    failing_since = CASE WHEN v.status <> 'PENDING' THEN v.failing_since END
+FROM unnest(%(videos)s::text[], %(urls)s::text[]) AS m (video_id, url)
+WHERE v.video_id = m.video_id
+"""
+
+
+class Row(NamedTuple):
+    """A video's row."""
+
+    video_id: str
+    url: SourceUrl
+    projects: list[str]
+
+
+@dataclass(frozen=True)
+class Links:
+    """The rows of links that were given.
+
+    Parameters
+    ----------
+    rows : Mapping
+        By what is the same whatever signs a link. Older versions made an id of the whole link, so
+        that there may be several.
+    """
+
+    rows: Mapping[str, list[Row]] = field(default_factory=dict)
+
+    def id_of(self, source: Source, project: str) -> str:
+        """Return the id under which a project has a source, or should have it."""
+        rows = self._rows_of(source)
+        ids = [row.video_id for row in rows if project in row.projects]
+        ids = ids or [row.video_id for row in rows]
+        return source.video_id if not ids or source.video_id in ids else ids[0]
+
+    def renewed(self, sources: Iterable[Source]) -> dict[str, SourceUrl]:
+        """Return the links, by video, that replace those of the rows: new signatures."""
+        return {
+            row.video_id: source.url
+            for source in sources
+            if source.url.is_signed
+            for row in self._rows_of(source)
+            if row.url != source.url and not is_older(source.url.reveal(), row.url.reveal())
+        }
+
+    def _rows_of(self, source: Source) -> list[Row]:
+        return self.rows.get(_object(source.url), []) if self.rows else []
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """What new signatures changed.
+
+    Parameters
+    ----------
+    videos : list of str
+        Those with another link.
+    retried : list of str
+        Of these, those that had failed and are tried again.
+    held : dict of str to str
+        Those that have failed, and stay so with their old link, each with who works on a project
+        that has it.
+    """
+
+    videos: list[str] = field(default_factory=list)
+    retried: list[str] = field(default_factory=list)
+    held: dict[str, str] = field(default_factory=dict)
+
+
+def look_up(sources: Iterable[Source]) -> Links:
+    """Look for the rows of links; writes nothing."""
+    objects = {
+        _object(source.url)
+        for source in sources
+        if not source.url.is_path and place_of(source.url.reveal()).source != YOUTUBE
+    }
+    places = sorted({link.partition("?")[0] for link in objects})
+    if not places:
+        return Links()
+
+    def work(connection: Connection) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION READ ONLY")
+            cursor.execute(_ROWS, {"places": places})
+            return list(cursor.fetchall())
+
+    try:
+        found = transaction(work, name="populate")
+    except NoTables:
+        return Links()
+    rows: dict[str, list[Row]] = {}
+    for video_id, url, projects in found:
+        row = Row(video_id, SourceUrl(url), projects)
+        rows.setdefault(_object(row.url), []).append(row)
+    return Links(rows)
+
+
+def renew(links: Mapping[str, SourceUrl], store: Store) -> Renewed:
+    """Give videos their new links, which are tried next.
+
+    One that waits need wait no longer, and one that failed for want of a signature is tried again,
+    as by `dataminer retry`. What is downloaded stays, and so does what somebody works on: a
+    download that fails with the old link meanwhile begins anew with the new one.
+
+    Parameters
+    ----------
+    links : Mapping
+        As :meth:`Links.renewed` returns them.
+    store : Store
+        Where the files lie.
+    """
+    renewed = Renewed()
+    affected: set[int] = set()
+    videos = sorted(links)
+    for start in range(0, len(videos), _PAGE):
+        page = {video_id: links[video_id] for video_id in videos[start : start + _PAGE]}
+        done, retried, of_projects = transaction(
+            lambda connection, page=page: _renew(connection, page, store),  # type: ignore[misc]
+            name="populate",
+        )
+        renewed.videos.extend(done)
+        renewed.retried.extend(row.video_id for row in retried if not row.held_by)
+        renewed.held.update({row.video_id: row.held_by for row in retried if row.held_by})
+        affected |= of_projects
+    if affected:
+        project_rows.refresh(sorted(affected))
+    return renewed
+
+
+def _renew(
+    connection: Connection, links: Mapping[str, SourceUrl], store: Store
+) -> tuple[list[str], list[Retried], set[int]]:
+    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        cursor.execute(_LOCK, {"videos": list(links)})
+        rows = cursor.fetchall()
+        again = [row["video_id"] for row in rows if _is_mended(row)]
+        moved, affected = retry_within(connection, again, MENDED_BY_SIGNATURE, store)
+        retried = [row for row in moved if row.project is None and row.was == VideoStatus.FAILED]
+        held = {row.video_id for row in retried if row.held_by}
+        renewed = [row["video_id"] for row in rows if row["video_id"] not in held]
+        urls = [links[video_id].reveal() for video_id in renewed]
+        cursor.execute(_RENEW, {"videos": renewed, "urls": urls})
+    return renewed, retried, affected
+
+
+def _is_mended(row: Mapping[str, Any]) -> bool:
+    """Tell whether a video, which nobody works on, may come with another signature."""
+    of_extract = row["status"] == VideoStatus.FAILED and row["extracted_with"] is not None
+    return row["locked_by"] is None and row["error_class"] in MENDED_BY_SIGNATURE and not of_extract
+
+
+def _object(url: SourceUrl) -> str:
+    """Return what is the same whatever signs a link, and whoever asks."""
+    return unsigned(re.sub(r"^(https?://)[^/]*@", r"\1", url.reveal()))

@@ -1,0 +1,139 @@
+"""What the tables say, read at once, for :mod:`dataminer.sync.repair.reconcile`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dataminer.db.connection import reading
+from dataminer.sync.claims.stage_rows import FETCH_AGAIN
+from dataminer.urls import SourceUrl
+
+# ---- statements: values bound ------------------------------------------------------------------
+
+_PROJECTS = """
+SELECT name, project_id, project_stage, lease, total_videos, videos_pending, videos_downloaded,
+    videos_extracted, videos_failed, extracted_frames, filtered_frames
+FROM projects WHERE %(all)s OR name = ANY(%(names)s) ORDER BY name
+"""
+
+_MEMBERS = """
+SELECT p.name, p.project_id, pv.video_id, pv.status, pv.lease, pv.filtered_from
+FROM project_videos pv JOIN projects p USING (project_id)
+WHERE %(all)s OR p.name = ANY(%(names)s) ORDER BY p.name, pv.video_id
+"""
+
+# every video's row, where only those of some projects are mended: which rows are missing must be
+# known of all
+_VIDEOS = """
+SELECT v.video_id, v.url, v.status, v.lease, v.extract_fingerprint,
+    %(all)s OR EXISTS (
+        SELECT FROM project_videos pv JOIN projects p USING (project_id)
+        WHERE pv.video_id = v.video_id AND p.name = ANY(%(names)s)),
+    coalesce(v.downloaded_with = %(again)s, false)
+FROM videos v ORDER BY v.video_id
+"""
+
+
+@dataclass
+class Row:
+    """A row's status and its lease, as they were read.
+
+    Parameters
+    ----------
+    status : str
+        What it says.
+    lease : int
+        A row whose lease has moved on since was worked on meanwhile, and is left alone.
+    """
+
+    status: str
+    lease: int
+
+
+@dataclass
+class ProjectRow(Row):
+    """A project's row; ``counters`` in the order of the columns."""
+
+    project_id: int
+    counters: tuple[int, ...]
+
+
+@dataclass
+class MemberRow(Row):
+    """A video's row in a project; ``recipe`` of the frames that it chose from."""
+
+    project_id: int
+    recipe: str | None = None
+
+
+@dataclass
+class VideoRow(Row):
+    """A video's row.
+
+    Parameters
+    ----------
+    url : SourceUrl
+        Its source.
+    mine : bool
+        Whether it belongs to the projects that were asked for.
+    again : bool
+        Whether it is to be fetched again, whatever is there.
+    recipe : str or None
+        That of its newest frames.
+    """
+
+    url: SourceUrl
+    mine: bool
+    again: bool = False
+    recipe: str | None = None
+
+
+@dataclass
+class Tables:
+    """The rows of some projects, or of all.
+
+    Parameters
+    ----------
+    projects : dict
+        By name.
+    members : dict
+        By name of the project, then by video_id.
+    videos : dict
+        By video_id.
+    """
+
+    projects: dict[str, ProjectRow]
+    members: dict[str, dict[str, MemberRow]]
+    videos: dict[str, VideoRow]
+
+
+def load(names: list[str] | None) -> Tables:
+    """Read the tables, consistently and without writing; all projects where no names are given.
+
+    Raises
+    ------
+    DatabaseError
+        When the database has no tables yet.
+    """
+    values = {"names": names or [], "all": names is None, "again": FETCH_AGAIN}
+    with reading("sync") as session, session.cursor() as cursor:
+        return _load(cursor, values)
+
+
+def _load(cursor: Any, values: dict[str, Any]) -> Tables:
+    cursor.execute(_PROJECTS, values)
+    projects = {
+        name: ProjectRow(stage, lease, project_id, tuple(counters))
+        for name, project_id, stage, lease, *counters in cursor.fetchall()
+    }
+    members: dict[str, dict[str, MemberRow]] = {name: {} for name in projects}
+    cursor.execute(_MEMBERS, values)
+    for name, project_id, video_id, status, lease, recipe in cursor.fetchall():
+        members[name][video_id] = MemberRow(status, lease, project_id, recipe)
+    cursor.execute(_VIDEOS, values)
+    videos = {
+        video_id: VideoRow(status, lease, SourceUrl(url), mine, again, recipe)
+        for video_id, url, status, lease, recipe, mine, again in cursor.fetchall()
+    }
+    return Tables(projects, members, videos)

@@ -1,0 +1,123 @@
+"""Have rows take up what their files say, if a plan found that they lag behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from psycopg2.extensions import connection as Connection
+from psycopg2.extras import execute_batch
+
+from dataminer import planning
+from dataminer.config import Config
+from dataminer.db.connection import transaction
+from dataminer.planning import Plan
+from dataminer.provenance import recipes
+from dataminer.store.layout import Store
+from dataminer.sync.claims.claims import PATIENCE
+from dataminer.sync.jobs import chosen, results
+from dataminer.sync.repair.reconcile import reconcile
+
+log = logging.getLogger(__name__)
+
+# ---- statements: values bound. What somebody works on, or has made anew, is left alone. ----------
+
+_FRAMES = """
+UPDATE videos SET
+    extract_fingerprint = %(made)s, extracted_with = coalesce(extracted_with, %(with)s),
+    sha256 = coalesce(sha256, %(sha256)s),
+    frames_dir = CASE status WHEN 'EXTRACTED' THEN %(folder)s ELSE frames_dir END
+WHERE video_id = %(video_id)s AND coalesce(extract_fingerprint, %(made)s) = %(made)s
+    AND locked_by IS NULL AND (status = 'EXTRACTED' OR status = 'FAILED' AND extracted_with <> '')
+"""
+
+_FILTERED = """
+UPDATE project_videos pv SET filtered_from = %(frames)s, filter_fingerprint = %(made)s,
+    source_frames = %(count)s, filtered_with = coalesce(filtered_with, %(with)s)
+FROM projects p
+WHERE p.project_id = pv.project_id AND p.name = %(project)s AND pv.video_id = %(video_id)s
+    AND pv.filtered_from IS NULL AND pv.locked_by IS NULL
+    AND pv.status IN ('FILTERED', 'FILTERED_EMPTY', 'FAILED')
+"""
+
+_UNIQUE = """
+UPDATE projects SET dedup_fingerprint = %(made)s
+WHERE name = %(project)s AND locked_by IS NULL AND dedup_dir IS NOT NULL
+"""
+
+_ANNOTATED = """
+UPDATE projects SET detect_fingerprint = %(made)s
+WHERE name = %(project)s AND locked_by IS NULL AND detect_dir IS NOT NULL
+"""
+
+
+def take_up(config: Config) -> None:
+    """Record what whole files say of the projects of a configuration.
+
+    Parameters
+    ----------
+    config : Config
+        The settings. Files that were made with others are for their stages to make anew.
+    """
+    projects, store = config.project_names, Store(config.store_path)
+    older = recipes.older_videos(store)
+    for video_id in older:
+        chosen.take_over(store, video_id)
+    report = reconcile(store, projects, config.monitor, adopt_only=True)
+    for line in [*map(str, report.mends), *report.notes]:
+        log.info("%s", line)
+    found = planning.plan(config, projects)
+    behind = [v for v, verdict in found.videos["extract"].items() if verdict.adopt]
+
+    def work(connection: Connection) -> None:
+        with connection.cursor() as cursor:
+            execute_batch(cursor, _FRAMES, list(_frames(store, {*older, *behind})))
+            execute_batch(cursor, _FILTERED, list(_filtered(store, found)))
+            execute_batch(cursor, _UNIQUE, list(_unique(store, found)))
+            execute_batch(cursor, _ANNOTATED, list(_annotated(store, found)))
+
+    transaction(work, patience=PATIENCE, name="adopt")
+
+
+def _frames(store: Store, videos: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for video_id in videos:
+        for recipe in recipes.of_video(store, video_id)[:1]:
+            meta = results.read_frames_meta(store.recipe(video_id, recipe)) or {}
+            info = results.read_info(store.video(video_id)) or {}
+            yield {
+                "video_id": video_id,
+                "made": recipe,
+                "with": meta.get("made_with"),
+                "sha256": info.get("sha256"),
+                "folder": str(store.recipe(video_id, recipe)),
+            }
+
+
+def _filtered(store: Store, found: Plan) -> Iterator[dict[str, Any]]:
+    for project, verdicts in found.members.items():
+        for video_id, verdict in verdicts.items():
+            if verdict.adopt:
+                meta = results.read_frames_meta(store.filtered(project, video_id)) or {}
+                yield {
+                    "project": project,
+                    "video_id": video_id,
+                    "frames": next(iter(found.frames.get(video_id, ())), None),
+                    "made": meta.get("fingerprint"),
+                    "with": meta.get("made_with"),
+                    "count": meta.get("frames"),
+                }
+
+
+def _unique(store: Store, found: Plan) -> Iterator[dict[str, Any]]:
+    for project, stages in found.projects.items():
+        if stages["dedup"].adopt:
+            meta = results.read_frames_meta(store.dedup(project)) or {}
+            yield {"project": project, "made": meta.get("fingerprint")}
+
+
+def _annotated(store: Store, found: Plan) -> Iterator[dict[str, Any]]:
+    for project, stages in found.projects.items():
+        outcome = results.read_detect(store.detect(project)) if stages["detect"].adopt else None
+        if outcome:
+            yield {"project": project, "made": outcome.fingerprint}

@@ -1,0 +1,1 @@
+"""Snakemake: a run's plan in batches, and what is changed in Snakemake itself."""

@@ -1,0 +1,273 @@
+"""One run of Snakemake: what it is to make, in which batches, and how its jobs say so."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from dataminer import commands, planning
+from dataminer.config import Config
+from dataminer.files import names_in
+from dataminer.planning import UPTO, Plan
+from dataminer.stages.embed.frame_models import Looking
+from dataminer.store.layout import Store
+from dataminer.store.trash import VIDEO_ID
+from dataminer.sync import config_files
+from dataminer.sync.batches import planned
+from dataminer.sync.batches.planned import Listed
+from dataminer.sync.claims.claims import owner_name
+from dataminer.sync.pairing.meeting import Step, require
+
+RUNS = Path(".snakemake", "dataminer")
+"""Beside Snakemake's own notes: what the jobs of each run leave to say that they are done."""
+_LOCAL_BATCH_SECONDS = 1800.0  # about as long as a batch is on one machine, at our slow estimate
+_STARTUP_MINUTES = 10  # what a cluster job is given besides the work of its videos
+_SLOWEST = 2.0  # how many times the estimate a cluster job may take
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """How long and how large the jobs of a cluster's profile are.
+
+    Parameters
+    ----------
+    minutes : float
+        About how long a job works.
+    slots : int
+        How many videos it works on at once.
+    most : int
+        How many videos it holds at most.
+    """
+
+    minutes: float
+    slots: int
+    most: int
+
+
+def new_name() -> str:
+    """Return a name that no other run has."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def upto(targets: Iterable[str]) -> str:
+    """Return the last stage that these target rules want."""
+    wanted = {f"only_{stage}": stage for stage in UPTO}
+    found = [wanted.get(target, "report") for target in targets]
+    return max(found, key=UPTO.index, default="report")
+
+
+def forced(rules: Iterable[str], *, everything: bool) -> frozenset[str]:
+    """Return the stages whose results are made anew, if these rules are forced.
+
+    What is filtered is made anew with its frames, as it shares their files.
+    """
+    asked = {rule.removesuffix("_shards") for rule in rules}
+    of_videos = ("download", "extract", "filter")
+    first = next((place for place, stage in enumerate(of_videos) if stage in asked), 3)
+    every = (*of_videos, "dedup", "detect", "report")
+    return frozenset(every if everything else {*asked, *of_videos[first:]} & {*every})
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of Snakemake is to make.
+
+    Parameters
+    ----------
+    config : Config
+        The settings.
+    name : str
+        Of the run, in the paths of what its jobs leave.
+    upto : str
+        The last stage that is wanted, see :func:`upto`.
+    forced : set of str
+        Rules whose results are made anew.
+    cores : int
+        Of this machine, for this run.
+    cluster : Cluster, optional
+        Where jobs run, unless on this machine.
+    files : sequence of Path, optional
+        The configuration files, unless they are those that the projects remember.
+    """
+
+    config: Config
+    name: str = field(default_factory=new_name)
+    upto: str = "report"
+    forced: frozenset[str] = frozenset()
+    cores: int = 1
+    cluster: Cluster | None = None
+    files: Sequence[Path] | None = None
+
+    @cached_property
+    def to_adopt(self) -> bool:
+        """Whether rows lag behind: behind files of the store, or behind what a run is made with."""
+        if self.plan.to_adopt:
+            return True
+        if self.meeting not in (Step.NOTHING, Step.REPLACED) and not self._is_busy:
+            return True  # so that there is a run, which begins with that
+        if self.files is None:
+            return False
+        return not config_files.are_remembered(self.config.project_names, self.files)
+
+    @property
+    def _is_busy(self) -> bool:
+        projects = ((p, s) for p, stages in self.plan.projects.items() for s in stages)
+        return any(self.members.values()) or any(self.plan.is_due(p, s) for p, s in projects)
+
+    @cached_property
+    def meeting(self) -> Step:
+        """What the run does first of all so that its store and its database go on as a pair."""
+        return require(Store(self.config.store_path))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What is left to do; asked of the database once."""
+        projects = self.config.project_names
+        return planning.plan(self.config, projects, upto=self.upto, forced=self.forced)
+
+    def is_done(self) -> bool:
+        """Tell whether all that is wanted is there by now, but for what failed for good."""
+        return planning.plan(self.config, self.config.project_names, upto=self.upto).is_done
+
+    def reasons(self) -> Iterator[str]:
+        """Yield what is left to do, and why; what has no row is not a part of it."""
+        yield from self.plan.reasons()
+        store = Store(self.config.store_path)
+        for project, members in self.plan.members.items():
+            there = names_in(store.filtered(project, "x").parent, VIDEO_ID)
+            if unknown := len(there - members.keys()):
+                told = "1 video has" if unknown == 1 else f"{unknown} videos have"
+                yield (
+                    f"project {project}: {told} files and no row, as after an older dump."
+                    f" Next: `{commands.dataminer('sync', '--project', project)}` brings back the"
+                    " rows"
+                )
+
+    @property
+    def folder(self) -> Path:
+        """Where the jobs of this run say that they are done."""
+        return RUNS / self.name
+
+    @cached_property
+    def listed(self) -> Listed:
+        """The batches, as the jobs are told of them."""
+        datasets = {
+            project: [stage for stage in stages if self.plan.is_due(project, stage)]
+            for project, stages in self.plan.projects.items()
+        }
+        return Listed(
+            self.folder,
+            self.members,
+            owner_name(),
+            self.slots,
+            self._at_once,
+            sorted(self.forced),
+            datasets,
+            self.config.project_names,
+        )
+
+    @property
+    def _at_once(self) -> int:
+        return self.config.download.concurrent_downloads
+
+    @property
+    def adopted(self) -> Path:
+        """What says that rows agree with files."""
+        return self.folder / "adopted"
+
+    def left(self) -> list[str]:
+        """Return all that no other run will ask for."""
+        marks = [mark for rule in self.members for mark in self.listed.marks(rule)]
+        return [str(self.listed.path), str(self.adopted), *marks]
+
+    @property
+    def slots(self) -> int:
+        """How many videos a job works on at once, if it has so many."""
+        return self.cluster.slots if self.cluster else self.cores
+
+    @cached_property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """The batches, by name: every video with something due is in one, for all its stages."""
+        due = {v for stage in ("download", "extract") for v in self.plan.due(stage)}
+        due |= {v for project in self.plan.members for v in self.plan.due("filter", project)}
+        work = {video_id: self._work(video_id) for video_id in due}
+        alone = self.plan.suspects & due
+        count, most = self._count(len(due), sum(work.values()))
+        parts = planned.part(due, work, count=count, most=most, alone=alone)
+        return {planned.name_of(part): part for part in parts}
+
+    def _work(self, video_id: str) -> float:
+        """Return about how many seconds one of a job's slots works on a video in this run."""
+        length = self.plan.lengths.get(video_id)
+        if self.upto == "download":  # whose number at once has nothing to do with the slots
+            at_once = planned.share_of_several(self._at_once)
+            return self.slots * planned.estimate_download(length, at_once)
+        return planned.estimate(length)
+
+    def _count(self, videos: int, work: float) -> tuple[int, int | None]:
+        """Return how many batches there shall be, and how many videos one may hold."""
+        if isinstance(self.config.batch_videos, int):
+            most = self.config.batch_videos
+            return max(1, math.ceil(videos / most)), most
+        if self.cluster:
+            seconds = self.cluster.minutes * 60 * self.slots
+            return max(1, math.ceil(work / seconds)), self.cluster.most
+        if videos <= planned.SHOWN_BY_ITSELF:
+            return max(1, videos), 1
+        return max(1, math.ceil(work / (_LOCAL_BATCH_SECONDS * self.slots))), None
+
+    @cached_property
+    def members(self) -> dict[str, dict[str, list[str]]]:
+        """The videos of each batch with something due, by rule and batch."""
+        due = {stage: set(self.plan.due(stage)) for stage in ("download", "extract")}
+        due |= {f"filter/{p}": set(self.plan.due("filter", p)) for p in self.plan.members}
+        found = {rule: self._in_batches(videos) for rule, videos in due.items()}
+        looking = Looking.of(self.config)
+        if looking.on and self.plan.members:
+            parts = looking.batches(self._unseen(looking))
+            found["embed"] = {planned.name_of(part): list(part) for part in parts}
+        return found
+
+    def _unseen(self, looking: Looking) -> list[str]:
+        """Return the videos that models have still to look at before they are filtered."""
+        plan = self.plan
+        wanted = {v for project in plan.members for v in plan.due("filter", project)}
+        if looking.compares:  # dedup needs what models see
+            comparing = (project for project in plan.projects if plan.is_due(project, "dedup"))
+            wanted |= {v for project in comparing for v in plan.members[project]}
+        new = wanted & set(plan.due("extract"))
+        frames = {v: plan.frames[v] for v in wanted - new if v in plan.frames}
+        return sorted(({*looking.unseen(frames)} | new) - plan.failed)
+
+    def _in_batches(self, videos: set[str]) -> dict[str, list[str]]:
+        found = {name: [v for v in part if v in videos] for name, part in self.parts.items()}
+        return {name: part for name, part in found.items() if part}
+
+    def looks(self, project: str, batch: str | None = None) -> list[str]:
+        """Return what must be there before videos are filtered, or a project's are compared."""
+        rule = f"filter/{project}"
+        mine = self.members[rule][batch] if batch else self.plan.members[project]
+        asked = set(mine)
+        seen = self.members.get("embed", {}).items()
+        return [self._mark("embed", name) for name, part in seen if not asked.isdisjoint(part)]
+
+    def extracted(self, batch: str) -> list[str]:
+        """Return what must be done before models look at a batch."""
+        asked = set(self.members["embed"][batch])
+        parts = self.members["extract"].items()
+        return [self._mark("extract", name) for name, part in parts if not asked.isdisjoint(part)]
+
+    def _mark(self, rule: str, batch: str) -> str:
+        return planned.mark_of(self.folder, rule, batch)
+
+    def minutes(self, rule: str, batch: str, attempt: int) -> int:
+        """Return the run time to ask a cluster for."""
+        videos: Sequence[str] = self.members[rule][batch]
+        work = [self._work(video_id) for video_id in videos]
+        seconds = max(sum(work) / self.slots, *work) * _SLOWEST
+        return attempt * math.ceil(_STARTUP_MINUTES + seconds / 60)

@@ -1,0 +1,269 @@
+"""What Snakemake and its Slurm plugin have no setting for: every change to them is here.
+
+Each one checks that what it replaces looks as it did when it was written, so that a new version of
+theirs ends in a sentence and not in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import inspect
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import snakemake_executor_plugin_slurm as slurm
+from snakemake.cli import get_argument_parser
+from snakemake.common.configfile import load_configfile
+from snakemake.io import IOFile, _IOFile
+from snakemake.persistence import FileBackupMixin
+from snakemake.scheduling.job_scheduler import JobScheduler
+from snakemake.utils import update_config
+
+from dataminer import commands
+from dataminer.config import names_in
+from dataminer.errors import DataminerError
+from dataminer.files import NOWHERE
+from dataminer.permissions import user_name
+from dataminer.sync.config_files import files_of
+
+# the jobs in Slurm's queue, in the form in which the plugin asks for states
+_QUEUE = "squeue --noheader --me --format='%i|%T'"
+
+_LONGEST_PAUSE = 180.0  # seconds; the plugin's own
+
+
+def adapt() -> None:
+    """Make all changes.
+
+    Raises
+    ------
+    DataminerError
+        When something is not as it was when its change was written.
+    """
+    keep_outputs()
+    plan_without_folders()
+    tell_lost_jobs()
+    ask_in_proportion()
+    end_when_asked()
+    name_user()
+
+
+def keep_outputs() -> None:
+    """Leave outputs of failed jobs as they are.
+
+    When a job fails, Snakemake puts its ``update`` outputs back as they were, or deletes them. Here
+    they appear whole or not at all, and may be what another run has published meanwhile: they stay.
+    """
+
+    def backup_output(persistence: Any, path: Path) -> None:
+        return None
+
+    def restore_output(persistence: Any, path: Path) -> bool:
+        return path.exists()
+
+    _replace(FileBackupMixin, "backup_output", backup_output, ["self", "path"])
+    _replace(FileBackupMixin, "restore_output", restore_output, ["self", "path"])
+
+
+def plan_without_folders() -> None:
+    """Let a run be planned if a file or a loop of links is in the place of a folder.
+
+    Snakemake lists folders beforehand, so that it need not look for each file in them, and takes
+    none for empty only if nothing at all is there.
+    """
+    listed = _IOFile._local_inventory
+
+    async def inventory(file: Any, cache: Any) -> None:
+        try:
+            await listed(file, cache)
+        except OSError as error:
+            if error.errno not in NOWHERE:
+                raise
+
+    _replace(_IOFile, "_local_inventory", inventory, ["self", "cache"])
+
+
+def tell_lost_jobs() -> None:
+    """Have jobs fail that Slurm ended by a preemption or with their node, and does not requeue.
+
+    The plugin leaves these states to Slurm, and waits for ever. It also waits for ever on a state
+    with an addition, such as "CANCELLED by 1000". docs/slurm-plugin.md reports both.
+    """
+    ask = slurm.query_job_status
+
+    async def settled(command: str, logger: Any) -> tuple[dict[str, str] | None, float]:
+        states, seconds = await ask(command, logger)
+        if states is None:
+            return None, seconds
+        found = {job: state.partition(" ")[0] for job, state in states.items()}
+        ended = {job for job, state in found.items() if state in ("PREEMPTED", "NODE_FAIL")}
+        if ended:
+            # a requeued job is still in the queue, under the same number
+            queued, _ = await ask(_QUEUE, logger)
+            lost = ended - queued.keys() if queued is not None else set()
+            found.update(dict.fromkeys(lost, "CANCELLED"))
+        return found, seconds
+
+    _replace(slurm, "query_job_status", settled, ["command", "logger"])
+
+
+def ask_in_proportion() -> None:
+    """Have the pauses between two looks at Slurm's jobs grow with the time that the jobs take.
+
+    The plugin adds ten seconds to its pause after each look at which no job has ended, so that a
+    job of twelve seconds is found to have ended after half a minute; and a run ends only after its
+    last pause. Here a pause is an eighth longer than the one before, or half as long once a job has
+    ended, and the end of the run cuts it short. The first pause is the plugin's
+    ``init-seconds-before-status-checks``, the longest its three minutes.
+    """
+    pauses: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
+    async def sleep(executor: Any) -> None:
+        first = executor.workflow.executor_settings.init_seconds_before_status_checks
+        ended = executor.next_seconds_between_status_checks <= first  # as the plugin marks it
+        pause = pauses.get(executor, first) * (1 / 2 if ended else 9 / 8)
+        pauses[executor] = pause = min(max(pause, first), _LONGEST_PAUSE)
+        until = time.monotonic() + pause
+        while executor.wait and (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, 0.5))
+
+    _replace(slurm.Executor, "sleep", sleep, ["self"])
+
+
+def end_when_asked() -> None:
+    """Have SIGTERM end Snakemake whatever it is doing.
+
+    Its handler waits for a lock that the interrupted code may hold, as it does when a job has just
+    ended: then the process waits for itself, for ever. ``scancel`` ends the job of a process and
+    asks the process to end in the same moment.
+    """
+    exit_gracefully = JobScheduler.exit_gracefully
+
+    def ask(scheduler: Any, *signal: Any) -> None:
+        threading.Thread(target=exit_gracefully, args=(scheduler,), daemon=True).start()
+
+    _replace(JobScheduler, "exit_gracefully", ask, ["self", "args"])
+
+
+def name_user() -> None:
+    """Give a user whom the system has no entry for their number as a name, as containers do.
+
+    Snakemake and its Slurm plugin ask for the user's name, and end in a KeyError without one.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError from Python 3.13 on
+        os.environ["LOGNAME"] = user_name(os.getuid())
+
+
+def end_with_last_job(workflow: Any) -> None:
+    """Let a run end when its last job does.
+
+    Snakemake limits how many jobs it starts per second: after each start it looks again a second
+    later, and stays for that look. Jobs are limited by cores here, or by the profile's ``jobs``.
+
+    Raises
+    ------
+    DataminerError
+        When the scheduler has no such limit any more.
+    """
+    if not hasattr(workflow.scheduler, "job_rate_limiter"):
+        raise _other_version(workflow.scheduler, "job_rate_limiter")
+    workflow.scheduler.job_rate_limiter = None
+
+
+def read_last(workflow: Any, config: dict[str, Any], logger: Any) -> None:
+    """Read the files that a run's projects were last run with, as if ``--configfile`` named them.
+
+    Raises
+    ------
+    ConfigError
+        When the projects were last run with different ones, or one is not there any more, or names
+        other projects.
+    """
+    arguments = workflow.config_settings.config_args
+    names = names_in(config, arguments)
+    for file in files_of(names, typed=bool(names_in({}, arguments))):
+        logger.info(f"dataminer: reads {file}, as in the last run of {' and '.join(names)}")
+        update_config(config, load_configfile(file))
+        update_config(config, workflow.config_settings.overwrite_config)
+        for files in (workflow.configfiles, workflow.config_settings.configfiles):
+            files.append(file.absolute())
+
+
+def forget(workflow: Any, paths: Iterable[str]) -> None:
+    """Have Snakemake forget files that it will never be asked for again.
+
+    It keeps a note of each output, also of those that it deletes: one file per job and run.
+    """
+    for path in paths:
+        workflow.persistence.cleanup_metadata(IOFile(path))
+
+
+def options_of(words: Sequence[str]) -> dict[str, list[str]]:
+    """Return the options of a command line of Snakemake, with their values as they were typed.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The command line, without the program.
+
+    Returns
+    -------
+    dict of str to list of str
+        By the long name of the option; targets by the empty string.
+    """
+    found: dict[str, list[str]] = {}
+    parser = get_argument_parser()
+    read = parser._get_values
+
+    def note(action: Any, values: list[str]) -> Any:
+        named = action.option_strings[0] if action.option_strings else ""
+        typed = [value for value in values if value != "--"]
+        if named or typed:
+            found[named] = typed
+        return read(action, values)
+
+    if list(inspect.signature(read).parameters) != ["action", "arg_strings"]:
+        raise _other_version(parser, "_get_values")
+    parser._get_values = note
+    parser.parse_known_args(list(words))
+    return found
+
+
+def note_command_line() -> None:
+    """Have hints name the command by which this run was begun; a job's process was begun by it."""
+    program, *words = sys.argv
+    path = Path(program)
+    if "--mode" in words:
+        return
+    if path.name == "snakemake":
+        found = shutil.which("snakemake")
+        is_found = found is not None and Path(found).resolve() == path.resolve()
+        commands.begun_by(["snakemake" if is_found else program], options_of(words))
+    elif path.match("snakemake/__main__.py"):
+        commands.begun_by([sys.executable, "-m", "snakemake"], options_of(words))
+
+
+def _replace(owner: Any, name: str, function: Callable[..., Any], parameters: list[str]) -> None:
+    found = getattr(owner, name, None)
+    if getattr(found, "__module__", None) == __name__:
+        return  # by another workflow in this process
+    if found is None or list(inspect.signature(found).parameters) != parameters:
+        raise _other_version(owner, name)
+    setattr(owner, name, function)
+
+
+def _other_version(owner: Any, name: str) -> DataminerError:
+    return DataminerError(
+        f"this version of {getattr(owner, '__name__', type(owner).__name__)} has another {name}",
+        "install the versions that dataminer was made for: make install",
+    )
