@@ -18,7 +18,7 @@ BEGIN
             to_jsonb(OLD) ->> 'name',
             concat_ws(' ', to_jsonb(OLD) ->> 'project_id', to_jsonb(OLD) ->> 'video_id')),
         HINT = 'A claim raises the lease, its end leaves it as it is, and only a status that'
-            ' dataminer/sync/claims/transitions.py lists may follow.';
+            ' dataminer/sync/transitions.py lists may follow.';
 END $$
 """
 
