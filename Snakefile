@@ -21,7 +21,7 @@ report: "report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/batches.smk"
-include: "rules/looking.smk"
+include: "rules/models.smk"
 include: "rules/download.smk"
 include: "rules/extract.smk"
 include: "rules/embed.smk"

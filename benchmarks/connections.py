@@ -53,7 +53,7 @@ def server(count: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "postgres"
         try:
-            url = control.listen(home, control.Wish(addresses="127.0.0.1"))
+            url = control.listen(home, control.ListenSettings(addresses="127.0.0.1"))
             os.environ["DATABASE_URL"] = url
             schema.upgrade()
             with closing(psycopg2.connect(url)) as session, session:
@@ -76,7 +76,7 @@ def job(video_id: str, work: float, begin: Any, told: Any) -> None:
 
     begin.wait()
     try:
-        timed(claims.look, DOWNLOAD, key)
+        timed(claims.read_row, DOWNLOAD, key)
         held = timed(claims.claim, DOWNLOAD, key, stale_seconds=600)
         with kept_alive(held, MonitorConfig(heartbeat_seconds=2)):
             time.sleep(work)

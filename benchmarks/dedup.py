@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataminer.stages.dedup.hamming import Pairs, pairs_within
-from dataminer.stages.dedup.representatives import cover_hashes
+from dataminer.stages.dedup.representatives import representatives_of_hashes
 
 Hashes = NDArray[np.uint64]
 Result = TypeVar("Result")
@@ -211,7 +211,9 @@ def measure_cover(count: int, threshold: int, slow: bool) -> dict[str, Any]:
     """Measure what dedup does by default: two hashes a frame, and the choice of who is kept."""
     kinds = [video_like_hashes(count), video_like_hashes(count, seed=3)]
     best_first = np.random.default_rng(1).permutation(count)
-    seconds, made = cpu_seconds(lambda: cover_hashes(kinds, best_first, threshold), repeats(count))
+    seconds, made = cpu_seconds(
+        lambda: representatives_of_hashes(kinds, best_first, threshold), repeats(count)
+    )
     return {
         "cover_cpu_seconds": seconds,
         "cover_peak_mb": peak_megabytes(),

@@ -182,14 +182,14 @@ def floor(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Cal
 
     def run() -> None:
         give_back_large_buffers()
-        with open_video(video, threads, glance=True) as (container, stream):
+        with open_video(video, threads, fast_open=True) as (container, stream):
             info = describe(container, stream, video.stat().st_size)
             found = scan(container, stream, lambda: None)
             plan, _ = _plan(found, stream, info, config)
             prepare(stream, found)
-            if found.held is None:
+            if found.cached_packets is None:
                 raise SystemExit("the floor is measured on clips of up to 32 MB")
-            held = ((place, found.held[place]) for place in plan.steps)
+            held = ((place, found.cached_packets[place]) for place in plan.steps)
             for _ in decode_planned(held, stream, found, plan, lambda: None):
                 pass
 
@@ -525,7 +525,7 @@ def _usual_filter_and_dedup(base: Path, videos: dict[str, Path]) -> None:
     import numpy as np
     from PIL import Image
 
-    from dataminer.stages.dedup.representatives import cover_hashes
+    from dataminer.stages.dedup.representatives import representatives_of_hashes
 
     kept = []
     for name in videos:
@@ -538,7 +538,7 @@ def _usual_filter_and_dedup(base: Path, videos: dict[str, Path]) -> None:
     hashes = [int(str(imagehash.phash(Image.open(path))), 16) for _, path in kept]
     bits = np.array(hashes, np.uint64)
     order = np.argsort([-sharp for sharp, _ in kept], kind="stable")
-    cover_hashes(bits, order, 8)
+    representatives_of_hashes(bits, order, 8)
 
 
 # ------------------------------------------------------------------------------------- printing

@@ -19,7 +19,7 @@ from dataminer.config.models import BudgetConfig, HostRates
 from dataminer.db import schema
 from dataminer.db.server import control
 from dataminer.net import rate_limit
-from dataminer.sync.rate_limit.shared import FleetGate
+from dataminer.sync.rate_limit.shared import SharedRateLimiter
 
 EXAMPLES = """
 examples:
@@ -31,12 +31,12 @@ CASES = [(1, 1), (16, 1), (16, 16), (90, 1)]  # processes, sources
 
 def ask(url: str, begin: float, seconds: float, count: Synchronized, worst: Synchronized) -> None:
     """Take permits for so long, and add up how many, and the longest wait for one."""
-    rate_limit.MINUTE, rate_limit.TRANSIT, rate_limit.LATE = (
+    rate_limit.MINUTE, rate_limit.TRANSIT_SECONDS, rate_limit.PERMIT_GRACE_SECONDS = (
         0.001,
         0.0,
         0.0,
     )  # no limit but the database's own
-    asker = FleetGate(BudgetConfig(others=HostRates(requests_per_minute=60_000)))
+    asker = SharedRateLimiter(BudgetConfig(others=HostRates(requests_per_minute=60_000)))
     asker.request(url)
     time.sleep(max(0.0, begin - time.time()))
     mine, longest = 0, 0.0

@@ -45,7 +45,7 @@ from claims import fresh_database
 from dataminer.config import Config, load
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, make_table, write_table
 from dataminer.provenance import fingerprints
-from dataminer.provenance.fingerprints import made_with
+from dataminer.provenance.fingerprints import recipe_id
 from dataminer.store.layout import INFO_FILE, Store
 from dataminer.sync.batches import planned
 
@@ -266,7 +266,7 @@ def marks(config: Config) -> dict[str, str]:
     settings = {stage: getattr(config, stage).result_settings() for stage in STAGES}
     frames = fingerprints.of_extract(settings["extract"], SHA256)
     filtered = fingerprints.of_filter(settings["filter"], frames)
-    made = {stage: made_with(stage, used) for stage, used in settings.items()}
+    made = {stage: recipe_id(stage, used) for stage, used in settings.items()}
     return {**made, "frames": frames, "filtered": filtered, "sha256": SHA256}
 
 

@@ -191,7 +191,7 @@ def probe(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> VideoInfo:
 
 
 def _probe(path: Path, limits: FileLimits) -> VideoInfo:
-    with open_video(path, glance=True, limits=limits) as (container, stream):
+    with open_video(path, fast_open=True, limits=limits) as (container, stream):
         info = describe(container, stream, path.stat().st_size)
         if info.average_rate:
             return displayed(info, _first_orientation(container, stream, path.name, limits))
@@ -205,7 +205,7 @@ def open_video(
     path: Path,
     threads: int = 1,
     *,
-    glance: bool = False,
+    fast_open: bool = False,
     limits: FileLimits = DEFAULT_LIMITS,
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open a file and choose its video stream: the one with most pixels, never cover art.
@@ -237,8 +237,8 @@ def open_video(
         PERMISSION (not readable for this user), DISK (the disk refused).
     """
     _check_readable(path)
-    container = _open(path, limits, glance)
-    if glance and not _says_all(container):
+    container = _open(path, limits, fast_open)
+    if fast_open and not _says_all(container):
         container.close()
         container = _open(path, limits)
     try:
@@ -377,8 +377,8 @@ def _says_all(container: InputContainer) -> bool:
     return known and container.format.name.startswith("mov,")
 
 
-def _open(path: Path, limits: FileLimits, glance: bool = False) -> InputContainer:
-    return limits.within_memory(path, _opened, path, limits, glance)
+def _open(path: Path, limits: FileLimits, fast_open: bool = False) -> InputContainer:
+    return limits.within_memory(path, _opened, path, limits, fast_open)
 
 
 def _look_at_first(path: Path, limits: FileLimits) -> None:
@@ -389,14 +389,14 @@ def _look_at_first(path: Path, limits: FileLimits) -> None:
         _first_orientation(container, stream, path.name, limits)
 
 
-def _opened(path: Path, limits: FileLimits, glance: bool) -> InputContainer:
+def _opened(path: Path, limits: FileLimits, fast_open: bool) -> InputContainer:
     with _last_error_kept():
-        glances = _AT_A_GLANCE if glance else {}
+        glances = _AT_A_GLANCE if fast_open else {}
         try:
             # "file:" and the whitelists keep a name or a playlist from leading elsewhere
             return av.open(
                 f"file:{path}",
-                options=limits.decoder_options | ({"skip_frame": "all"} if glance else {}),
+                options=limits.decoder_options | ({"skip_frame": "all"} if fast_open else {}),
                 metadata_errors="replace",
                 container_options={
                     "protocol_whitelist": "file",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import psycopg2
 from dataminer import commands
-from dataminer.sync.batches.planned import Listed
+from dataminer.sync.batches.planned import BatchList
 from dataminer.config import load_run
 from dataminer.db.server.control import ensure_listening
-from dataminer.db.server.supervisor import Guard
+from dataminer.db.server.supervisor import ServerSupervisor
 from dataminer.db.refusals import last_words
 from dataminer.process import connect_only, let_jobs_import
 from dataminer.errors import DataminerError
@@ -29,8 +29,8 @@ from dataminer.workflow.snakemake_compat import (
 from dataminer.vision.weights import file_of, to_fetch, weights_path
 from dataminer.store.layout import INFO_FILE, SHEET_FILE, Store
 from dataminer.sync.config_files import remember
-from dataminer.sync.pairing.meeting import Step
-from dataminer.sync.claims.dead_job_listener import Mirror
+from dataminer.sync.pairing.meeting import PairingStep
+from dataminer.sync.claims.dead_job_listener import DeadJobListener
 from dataminer.sync.repair.run_hooks import bring_up_to_date
 from snakemake.cli import get_profile_dir
 from snakemake.logging import logger
@@ -108,11 +108,11 @@ MODELS = Path("models")
 PROJECTS = SETTINGS.project_names
 # where the jobs of a run say that they are done
 RUNS = runs / "{run}"
-MIRROR = Mirror(
+DEAD_JOBS = DeadJobListener(
     lambda rule, batch: run().members.get(rule, {}).get(batch, ()),
     SETTINGS.monitor,
 )
-GUARD = Guard()
+SUPERVISOR = ServerSupervisor()
 QUIET = {str(part) for part in workflow.output_settings.quiet or ()}
 DISPLAY = RunDisplay(
     lambda: Tracker.of_list(run().listed.path, STORE),
@@ -163,7 +163,7 @@ def run():
         cluster=cluster(),
         files=NAMED or None,
     )
-    if or_exit(lambda: found.meeting) is Step.FOLLOW and workflow.dryrun:
+    if or_exit(lambda: found.meeting) is PairingStep.FOLLOW and workflow.dryrun:
         logger.info(
             "dataminer: the store has moved: the paths in the database will follow it"
         )
@@ -230,7 +230,7 @@ def of_batch(tell, rule):
         if workflow.is_main_process:
             batches = run().listed
         else:
-            batches = Listed.read(Path(list_of_run(wildcards)))
+            batches = BatchList.read(Path(list_of_run(wildcards)))
         return tell(batches, rule.format(**wildcards), wildcards.batch)
 
     return told
@@ -238,7 +238,7 @@ def of_batch(tell, rule):
 
 def workers(rule):
     """Return the workers of a batch: its threads here, and the cores that it asks Slurm for."""
-    return of_batch(Listed.workers, rule)
+    return of_batch(BatchList.workers, rule)
 
 
 # so many downloads at once, in all jobs together, unless the profile allows others
@@ -249,12 +249,12 @@ if "downloads" not in workflow.global_resources:
 def downloads(wildcards):
     """How many videos a batch downloads at once."""
     most = workflow.global_resources["downloads"].value
-    return max(1, min(of_batch(Listed.side_by_side, "download")(wildcards), most))
+    return max(1, min(of_batch(BatchList.side_by_side, "download")(wildcards), most))
 
 
 def first_videos(rule):
     """Return what names the first videos of a batch, for its message."""
-    return of_batch(Listed.first_videos, rule)
+    return of_batch(BatchList.first_videos, rule)
 
 
 def of_each_worker(amount, rule):
@@ -284,7 +284,7 @@ def after(rule):
     On a node as well: of two jobs of a group it must know the order.
     """
 
-    mark = of_batch(Listed.mark, rule)
+    mark = of_batch(BatchList.mark, rule)
     return lambda wildcards: mark(wildcards) or list_of_run(wildcards)
 
 
@@ -391,7 +391,7 @@ def tell_database(show=False):
     """
     if show:
         came_to = DISPLAY.stop()
-        MIRROR.stop()
+        DEAD_JOBS.stop()
         if run.cache_info().currsize:  # not if files were asked for by name
             forget(workflow, run().left())
     elif not workflow.local_exec and (said := or_exit(ensure_listening)):
@@ -400,13 +400,13 @@ def tell_database(show=False):
     if show:
         if "all" not in QUIET:
             or_exit(summary.show, PROJECTS, sys.stderr, STORE, outcome(came_to))
-        GUARD.stop()
+        SUPERVISOR.stop()
     else:
         or_exit(all_is_read)
         or_exit(remember, PROJECTS, workflow.config_settings.configfiles)
         or_exit(end_with_last_job, workflow)
         connect_only()  # what is stopped from now on stays so
-        GUARD.watch()
-        MIRROR.watch(logger)
+        SUPERVISOR.watch()
+        DEAD_JOBS.watch(logger)
         if run.cache_info().currsize:  # not if files were asked for by name
             DISPLAY.start(logger)

@@ -31,7 +31,7 @@ rule embed:
     input:
         batches=rules.batches.output.listed,
         frames=frames_of_batch,
-        models=looking_models,
+        models=model_files,
     output:
         # each video has a file of its own; this one only tells filter to go on
         done=temp(str(RUNS / "embed/{batch}.done")),
@@ -43,7 +43,7 @@ rule embed:
     resources:
         mem_mb=growing(6000),
         runtime=growing(240),
-        gpu=int(LOOKING.on_gpu),
+        gpu=int(FRAME_MODELS.on_gpu),
     params:
         videos=first_videos("embed"),
     message:

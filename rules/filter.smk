@@ -12,7 +12,7 @@ rule filter:
         "logs/filter/{project}/{run}/{batch}.log",
     group:
         # extract's, unless something comes in between
-        None if LOOKING.on else "batch"
+        None if FRAME_MODELS.on else "batch"
     conda:
         "../envs/extract.yaml"
     threads: workers("filter/{project}")

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from dataminer.db import schema
-from dataminer.sync.batches.planned import Listed, remove_old
+from dataminer.sync.batches.planned import BatchList, remove_old
 
 schema.upgrade()
 with open(snakemake.log[0], "w") as log:
     print(*snakemake.params.reasons, sep="\n", file=log)
 folder = Path(snakemake.output.listed).parent
 remove_old(folder.parent, logs=Path(snakemake.log[0]).parents[1])
-Listed(folder, **snakemake.params.listed).write()
+BatchList(folder, **snakemake.params.listed).write()

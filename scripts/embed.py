@@ -5,12 +5,14 @@ from pathlib import Path
 
 from dataminer.config import load
 from dataminer.sync.batches import looked
-from dataminer.sync.batches.planned import Listed
+from dataminer.sync.batches.planned import BatchList
 from dataminer.sync.jobs import chosen, jobs
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are there, or fetched before
 with jobs.logged(snakemake.log[0]):
-    videos = Listed.read(Path(snakemake.input.batches)).videos("embed", snakemake.wildcards.batch)
+    videos = BatchList.read(Path(snakemake.input.batches)).videos(
+        "embed", snakemake.wildcards.batch
+    )
     config = load(snakemake.config)
-    looked.look_at(config, chosen.folders_of(config, videos), threads=snakemake.threads)
+    looked.run_models(config, chosen.folders_of(config, videos), threads=snakemake.threads)
     Path(snakemake.output.done).touch()

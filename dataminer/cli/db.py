@@ -11,7 +11,7 @@ import typer
 
 from dataminer.db.connection import database_url
 from dataminer.db.server import control
-from dataminer.db.server.network import Wish
+from dataminer.db.server.network import ListenSettings
 from dataminer.errors import DatabaseError
 
 app = typer.Typer(
@@ -71,7 +71,7 @@ def start(
     if listen is None:
         print(control.start())
     elif listen:
-        print(control.listen(wish=Wish(address, port, host)))
+        print(control.listen(wish=ListenSettings(address, port, host)))
     else:
         control.serve_own_machine()
         print(control.url())

@@ -28,7 +28,7 @@ from dataminer.store.layout import Store
 from dataminer.sync.claims import projects
 from dataminer.sync.config_files import files_of, remember
 from dataminer.sync.pairing import meeting
-from dataminer.sync.rate_limit.shared import FleetGate, is_refusal
+from dataminer.sync.rate_limit.shared import SharedRateLimiter, is_refusal
 from dataminer.sync.repair import renewal
 from dataminer.text import inert, tell
 from dataminer.urls import SourceUrl
@@ -183,14 +183,14 @@ def _asking(config: Config, *, dry_run: bool) -> LookUp:
             yield from look_up(asked, filters, settings)
             return
         schema.upgrade()
-        with FleetGate(config.download.budget, name="populate", say=_say) as gate:
+        with SharedRateLimiter(config.download.budget, name="populate", say=_say) as gate:
             try:
                 yield from look_up(asked, filters, settings, gate=gate)
             except Paused:
                 raise
             except TransientError as error:  # said by a page; an HTTP 429 was asked again
                 if is_refusal(error):
-                    gate.trip(YOUTUBE, error.message, error_class=error.error_class)
+                    gate.open_breaker(YOUTUBE, error.message, error_class=error.error_class)
                 raise
 
     return asking

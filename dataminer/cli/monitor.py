@@ -71,7 +71,7 @@ def monitor(
     only_look = read_only or web
     store = Store(settings.store_path)
     names = project or []
-    watch = live.Watch(names, settings.monitor, read_only=only_look, configs=found, store=store)
+    watch = live.Monitor(names, settings.monitor, read_only=only_look, configs=found, store=store)
     if web:
         from dataminer.monitor.web.server import Site, run
 

@@ -221,7 +221,7 @@ class FilterConfig(Section):
         return self
 
     @property
-    def looks(self) -> bool:
+    def uses_models(self) -> bool:
         """Whether a model has to look at the frames."""
         return self.semantic.on or self.content.on
 

@@ -11,7 +11,7 @@ from psycopg2.extensions import connection as Connection
 
 from dataminer.db.connection import connect, explained
 from dataminer.db.refusals import OWN_SCHEMA, UTF8, quoted, read_only
-from dataminer.db.tables import HEAD, OLD_VERSION_TABLE, VERSION_TABLE, Tables, check, look
+from dataminer.db.tables import HEAD, OLD_VERSION_TABLE, VERSION_TABLE, Tables, check, find_tables
 from dataminer.errors import DatabaseError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def upgrade() -> str:
     session = connect(create=True, check=False)
     try:
         with explained():
-            found = look(session)
+            found = find_tables(session)
             check(found)
             if found.current or (found.revision == HEAD and not _may_move(session, found)):
                 return HEAD
@@ -65,7 +65,7 @@ def current() -> str | None:
     session = connect(create=True, check=False)
     try:
         with explained():
-            return look(session).revision
+            return find_tables(session).revision
     finally:
         session.close()
 
@@ -121,7 +121,7 @@ def _migrate() -> None:
     with _unwrapped(), engine.begin() as connection:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
         session: Any = connection.connection.driver_connection
-        found = look(session)  # another run may have been first
+        found = find_tables(session)  # another run may have been first
         check(found)
         if found.schema:  # the search_path may begin with one that was made since
             connection.execute(

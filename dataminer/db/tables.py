@@ -85,7 +85,7 @@ class NoTables(DatabaseError):
         )
 
 
-def look(session: Connection) -> Tables:
+def find_tables(session: Connection) -> Tables:
     """Tell whose tables there are, without writing anything.
 
     Raises
@@ -143,7 +143,7 @@ def require(session: Connection) -> str | None:
     DatabaseError
         They are another program's, or of an older or a newer dataminer.
     """
-    check(tables := look(session))
+    check(tables := find_tables(session))
     if tables.revision is None:
         raise NoTables
     if tables.revision != HEAD:

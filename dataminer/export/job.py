@@ -14,7 +14,7 @@ from dataminer.frames.boxes import LabelledImage
 from dataminer.frames.images import FrameReader, is_whole_image, stored
 from dataminer.frames.table import FRAMES_FILE
 
-Progress = Callable[[int, int], None]
+ExportProgress = Callable[[int, int], None]
 """Told how many pictures are done, and of how many."""
 
 
@@ -32,7 +32,7 @@ class Pictures:
     """
 
     def __init__(
-        self, dataset: Dataset, *, copy: bool = False, progress: Progress | None = None
+        self, dataset: Dataset, *, copy: bool = False, progress: ExportProgress | None = None
     ) -> None:
         self._folder = dataset.folder
         self._copy = copy

@@ -18,7 +18,7 @@ from dataminer.export.folders import (
     write_parquet_tables,
     write_yolo_folder,
 )
-from dataminer.export.job import Job, Pictures, Progress
+from dataminer.export.job import ExportProgress, Job, Pictures
 from dataminer.export.records import SOURCES_FILE, write_sources
 from dataminer.export.splits import SPLITS, Division, Shares, divide
 from dataminer.export.webdataset import write_webdataset
@@ -84,7 +84,7 @@ def export(
     to: Path,
     options: Options | None = None,
     *,
-    progress: Progress | None = None,
+    progress: ExportProgress | None = None,
 ) -> Exported:
     """Write a dataset in one format into a folder of that name.
 
@@ -139,7 +139,7 @@ def _make(
     final: Path,
     options: Options,
     *,
-    progress: Progress | None,
+    progress: ExportProgress | None,
 ) -> Exported:
     with (
         staging_dir(final) as staging,

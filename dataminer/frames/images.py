@@ -55,7 +55,7 @@ MOST_PIXELS = 178_000_000  # as many as the settings allow a picture of a video
 TOGETHER_PIXELS = 170_000_000  # of decoded pictures that are in a model, or wait: 512 MB each
 
 
-class Place(NamedTuple):
+class ImageLocation(NamedTuple):
     """Where an image is; the columns of the frame table with the same names."""
 
     byte_offset: int | None
@@ -104,7 +104,7 @@ class FrameWriter:
             self._append(bytes(2 * tarfile.BLOCKSIZE), tarfile.RECORDSIZE)
             self._file.close()
 
-    def add(self, name: str, data: bytes | memoryview) -> Place:
+    def add(self, name: str, data: bytes | memoryview) -> ImageLocation:
         """Write one image; not to be called from two threads at once.
 
         An OSError, such as of a full disk, is for the caller to name.
@@ -124,17 +124,17 @@ class FrameWriter:
         size = memoryview(data).nbytes
         if self._file is None:
             (self._folder / name).write_bytes(data)
-            return Place(None, size)
+            return ImageLocation(None, size)
         self._append(_header(name, size))
-        place = Place(self._size, size)
+        place = ImageLocation(self._size, size)
         self._append(data)
         return place
 
-    def take(self, reader: FrameReader, name: str) -> Place:
+    def take(self, reader: FrameReader, name: str) -> ImageLocation:
         """Put another folder's image into this one: linked as a file, copied into an archive."""
         if self._file:
             return self.add(name, reader.read(name))
-        return Place(None, reader.link(name, self._folder / name))
+        return ImageLocation(None, reader.link(name, self._folder / name))
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -301,9 +301,9 @@ class FrameReader:
         return entry
 
     @cached_property
-    def _places(self) -> dict[str, Place]:
-        columns = (self._table[name].to_pylist() for name in Place._fields)
-        places = itertools.starmap(Place, zip(*columns, strict=True))
+    def _places(self) -> dict[str, ImageLocation]:
+        columns = (self._table[name].to_pylist() for name in ImageLocation._fields)
+        places = itertools.starmap(ImageLocation, zip(*columns, strict=True))
         return dict(zip(self.names, places, strict=True))
 
     @cached_property
@@ -316,7 +316,7 @@ class FrameReader:
 
     @cached_property
     def _table(self) -> pa.Table:
-        columns = ["file_name", "width", "height", *Place._fields]
+        columns = ["file_name", "width", "height", *ImageLocation._fields]
         return read_table(self._folder / FRAMES_FILE, columns, schema=FRAMES_SCHEMA)
 
     def _whole(self) -> set[str]:
@@ -480,11 +480,11 @@ def _is_whole(folder: StrPath, entry: Mapping[str, Any]) -> bool:
     return found is not None and found.st_size == entry["bytes"]
 
 
-def place_columns(places: list[Place]) -> dict[str, pa.Array]:
+def place_columns(places: list[ImageLocation]) -> dict[str, pa.Array]:
     """Return the columns of the frame table that say where images are."""
     return {
         field: pa.array([getattr(place, field) for place in places], pa.int64())
-        for field in Place._fields
+        for field in ImageLocation._fields
     }
 
 

@@ -116,7 +116,7 @@ def without_query_remark(line: str) -> str:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundVideos:
     """What is below a folder: video files in sorted order, and what was not taken.
 
     Attributes
@@ -134,7 +134,7 @@ class Found:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def find_videos(folder: Path, skip: Path | None = None) -> Found:
+def find_videos(folder: Path, skip: Path | None = None) -> FoundVideos:
     """Find the video files below a folder.
 
     Parameters
@@ -144,7 +144,7 @@ def find_videos(folder: Path, skip: Path | None = None) -> Found:
     skip : Path, optional
         A folder to leave out: the store, whose videos are not new ones.
     """
-    found = Found([])
+    found = FoundVideos([])
     seen = {os.path.realpath(folder)} | ({os.path.realpath(skip)} if skip else set())
     for where, folders, names in os.walk(folder, onerror=found.errors.append, followlinks=True):
         hidden = [name for name in folders if name.startswith(".")]

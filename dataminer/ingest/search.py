@@ -12,7 +12,7 @@ from dataminer.errors import DataminerError, ErrorClass, TransientError
 from dataminer.ingest import filters as checks
 from dataminer.ingest import youtube
 from dataminer.ingest.parse import InputError, Source, check_text, printable
-from dataminer.net.rate_limit import Gate, LocalGate
+from dataminer.net.rate_limit import LocalRateLimiter, RateLimiter
 from dataminer.net.ytdlp_options import base_options, client, stage_error
 from dataminer.text import clean, inert
 from dataminer.urls import SourceUrl
@@ -72,7 +72,7 @@ def look_up(
     filters: ListFilters,
     settings: DownloadConfig,
     *,
-    gate: Gate | None = None,
+    gate: RateLimiter | None = None,
 ) -> Generator[Source | None, None, None]:
     """Ask YouTube for a list of videos, page by page as they are taken.
 
@@ -84,7 +84,7 @@ def look_up(
         Which of its videos are wanted.
     settings : DownloadConfig
         Retries, time-out, and how yt-dlp reaches the network.
-    gate : Gate, optional
+    gate : RateLimiter, optional
         Asked before each HTTP request; by default this process keeps to the limits by itself.
 
     Yields
@@ -101,13 +101,13 @@ def look_up(
         pages.
     """
     options = _lazily(base_options(settings, lambda line: None), filters)
-    gate = gate or LocalGate(settings.budget)
+    gate = gate or LocalRateLimiter(settings.budget)
     seen: set[str] = set()
     try:
         with client(options, gate=gate, given=asked.target) as ydl:
             for rank, entry in enumerate(_entries(_first_page(ydl, asked.target)), start=1):
                 if rank == 1:  # it answers
-                    gate.passed()
+                    gate.report_success()
                 source = _source(entry, asked, rank)
                 if source is None or source.video_id in seen or not checks.admits(entry, filters):
                     yield None

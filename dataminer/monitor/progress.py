@@ -23,7 +23,7 @@ from dataminer.monitor.rates import ALIVE, BRIDGED, Ended, flow, overlap, speed
 from dataminer.monitor.transfers import Transfers
 from dataminer.report import REPORT_FILE
 from dataminer.store.layout import Store
-from dataminer.sync.batches.planned import LISTED_FILE, Listed, estimate
+from dataminer.sync.batches.planned import LISTED_FILE, BatchList, estimate
 from dataminer.sync.claims.claims import is_dead
 from dataminer.sync.claims.stage_rows import STAGES
 from dataminer.sync.pairing.meeting import workdirs
@@ -156,7 +156,7 @@ class StageProgress:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """How far a run is.
 
     Parameters
@@ -201,7 +201,7 @@ class Progress:
         return 100 * ended // total if total else 0
 
 
-def _plan(listed: Listed) -> dict[str, dict[str, frozenset[str]]]:
+def _plan(listed: BatchList) -> dict[str, dict[str, frozenset[str]]]:
     """Return the videos that a run planned, by stage and project ("" for stages without one)."""
     found: dict[str, dict[str, frozenset[str]]] = {}
     for rule, batches in listed.members.items():
@@ -216,7 +216,7 @@ class Tracker:
 
     Parameters
     ----------
-    listed : Listed
+    listed : BatchList
         What it planned.
     began : float
         When its list was written, in seconds since 1970 by this machine's clock.
@@ -224,7 +224,7 @@ class Tracker:
         Where reports and videos appear; None if nobody knows.
     """
 
-    def __init__(self, listed: Listed, began: float, store: Store | None = None) -> None:
+    def __init__(self, listed: BatchList, began: float, store: Store | None = None) -> None:
         self._planned, self._datasets = _plan(listed), dict(listed.datasets)
         self._folder, self._members = listed.folder, listed.members
         self.projects = sorted(listed.projects)
@@ -233,18 +233,18 @@ class Tracker:
         self._videos: dict[str, _Video] = {}
         self._pairs: dict[tuple[str, str], _Pair] = {}
         self._since = 0.0
-        self._latest: Progress | None = None
+        self._latest: RunProgress | None = None
         self._ask_at = 0.0
 
     @classmethod
     def of_list(cls, path: Path, store: Store | None = None) -> Tracker | None:
         """Follow the run with this list of batches; None until it is written."""
         try:
-            return cls(Listed.read(path), path.stat().st_mtime, store)
+            return cls(BatchList.read(path), path.stat().st_mtime, store)
         except FileNotFoundError:
             return None
 
-    def look(self, *, anew: bool = False) -> Progress:
+    def look(self, *, anew: bool = False) -> RunProgress:
         """Ask the database how far the run is; if it does not answer, the numbers stay.
 
         Parameters
@@ -265,7 +265,7 @@ class Tracker:
         # time goes on, whatever is known of the rest
         return replace(self._latest, seconds=max(time.time() - self._began, self._latest.seconds))
 
-    def _look(self) -> Progress:
+    def _look(self) -> RunProgress:
         values = {"names": self.projects, "since": self._since, "alive": ALIVE}
         with reading("progress") as session, session.cursor() as cursor:
             cursor.execute(_NOW)
@@ -292,7 +292,7 @@ class Tracker:
         began: float,
         projects: Mapping[str, tuple[Any, ...]],
         pauses: list[dict[str, Any]],
-    ) -> Progress:
+    ) -> RunProgress:
         """Return how far the run is, from the rows that are known."""
         since = began - _CLOCK_SLACK
         counts = [
@@ -314,7 +314,7 @@ class Tracker:
                 for stage in stages
             ]
         failures, to_retry = self._failures(since)
-        return Progress(
+        return RunProgress(
             self.projects,
             max(now - began, 0.0),
             stages,
@@ -559,7 +559,7 @@ def _counted(classes: Iterable[str]) -> dict[str, int]:
 # ---- runs at work ------------------------------------------------------------------------------
 
 
-def runs_at_work(names: Iterable[str] = ()) -> list[tuple[Listed, float]]:
+def runs_at_work(names: Iterable[str] = ()) -> list[tuple[BatchList, float]]:
     """Return the lists of the runs that work on projects, each with when it was written.
 
     Only those are found whose working folder this machine can see.
@@ -576,7 +576,7 @@ def runs_at_work(names: Iterable[str] = ()) -> list[tuple[Listed, float]]:
     for folder in folders:
         for path in Path(folder).glob(f".snakemake/dataminer/*/{LISTED_FILE}"):
             try:
-                listed, began = Listed.read(path), path.stat().st_mtime
+                listed, began = BatchList.read(path), path.stat().st_mtime
             except (OSError, ValueError, TypeError):  # removed meanwhile, or of another version
                 continue
             others = wanted and wanted.isdisjoint(listed.datasets)

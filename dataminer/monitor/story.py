@@ -24,7 +24,7 @@ from dataminer.files import ABSENT, is_file, refuse_links
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.monitor.console import console_of
 from dataminer.monitor.status import as_json, told_until, unbroken
-from dataminer.net.rate_limit import place_of
+from dataminer.net.rate_limit import quota_of
 from dataminer.provenance import recipes
 from dataminer.store.documents import read_info
 from dataminer.store.layout import INFO_FILE, Store
@@ -82,7 +82,7 @@ class Log:
 
 
 @dataclass(frozen=True)
-class Story:
+class VideoStory:
     """All that is known about one video.
 
     Parameters
@@ -140,7 +140,7 @@ def find(text: str) -> str:
     raise DataminerError(f"there is no video {text}", hint)
 
 
-def story(video_id: str, store: Store, logs: Path = Path("logs")) -> Story:
+def story(video_id: str, store: Store, logs: Path = Path("logs")) -> VideoStory:
     """Read all that is known about a video, without writing anything.
 
     Parameters
@@ -163,7 +163,7 @@ def story(video_id: str, store: Store, logs: Path = Path("logs")) -> Story:
         _advise(pair, [project])
         pair["filtered"] = _count(store.filtered(project, video_id))
         pair["unique"] = _count(store.dedup(project), video_id)
-    return Story(
+    return VideoStory(
         video=videos[0],
         next_step=videos[0].pop("next_step"),
         projects=pairs,
@@ -176,7 +176,7 @@ def story(video_id: str, store: Store, logs: Path = Path("logs")) -> Story:
 def _pause_of(video: dict[str, Any], pauses: list[dict[str, Any]]) -> dict[str, Any] | None:
     if video["status"] not in ("PENDING", "DOWNLOADING") or video["url"].is_path:
         return None
-    source = place_of(video["url"].reveal()).source
+    source = quota_of(video["url"].reveal()).source
     return next((pause for pause in pauses if pause["source"] == source), None)
 
 
@@ -301,7 +301,7 @@ def _tail(path: Path) -> list[str]:
 # ---- for people --------------------------------------------------------------------------------
 
 
-def show(told: Story, file: IO[str]) -> None:
+def show(told: VideoStory, file: IO[str]) -> None:
     """Print a story."""
     from rich.console import Group
     from rich.rule import Rule
@@ -322,7 +322,7 @@ def show(told: Story, file: IO[str]) -> None:
     console.print(Group(*parts))
 
 
-def _video_facts(told: Story) -> Iterator[tuple[str, str]]:
+def _video_facts(told: VideoStory) -> Iterator[tuple[str, str]]:
     video, files = told.video, told.files
     yield "title", video["title"] or ""
     yield "source", f"{video['url']} ({video['source_type']})"

@@ -35,7 +35,7 @@ ORDER BY updated_at DESC, project, video_id LIMIT %(most)s OFFSET %(start)s
 
 
 @dataclass(frozen=True)
-class Wanted:
+class VideoQuery:
     """Which videos to list.
 
     Parameters
@@ -56,12 +56,12 @@ class Wanted:
     page: int = 0
 
 
-def videos(wanted: Wanted, names: list[str]) -> dict[str, Any]:
+def videos(wanted: VideoQuery, names: list[str]) -> dict[str, Any]:
     """Return one page of videos, those that changed last first; nothing is written.
 
     Parameters
     ----------
-    wanted : Wanted
+    wanted : VideoQuery
         Which ones.
     names : list of str
         The projects that may be shown; all where it is empty.

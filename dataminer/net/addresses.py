@@ -94,7 +94,7 @@ def plain_authority(text: str) -> str:
     return plain
 
 
-class Reach:
+class AddressPolicy:
     """What one download may connect to: public addresses, and the host that the user gave.
 
     A name is judged by the address that is connected to, not by one that was looked up before. The

@@ -19,7 +19,7 @@ from dataminer.errors import ErrorClass, TransientError
 _TICK = 0.5  # seconds between two looks at the clock
 
 
-class Overdue(BaseException):
+class DeadlineExceeded(BaseException):
     """Time is up. No Exception, of which yt-dlp catches and forgives many."""
 
 
@@ -67,7 +67,7 @@ def naps(seconds: float) -> Iterator[float]:
     yield seconds
 
 
-class Watch:
+class TransferDeadline:
     """The clock of one attempt: all of it, and the pace of its bytes.
 
     A system call may hang for as long as single bytes trickle in. In the main thread, a timer of
@@ -107,7 +107,7 @@ class Watch:
                 yield
             self._raise_if_over()  # bytes whose number nobody declared seem to end where we cut
         except BaseException as error:
-            if self._reason is None or not isinstance(error, Overdue | Exception):
+            if self._reason is None or not isinstance(error, DeadlineExceeded | Exception):
                 raise
             raise self._reason from error
 
@@ -155,7 +155,7 @@ class Watch:
         self.check()
 
     def check(self) -> None:
-        """Raise :class:`Overdue` when time is up."""
+        """Raise :class:`DeadlineExceeded` when time is up."""
         if self._reason is None:
             self._reason = self._end()
         self._raise_if_over()
@@ -173,7 +173,7 @@ class Watch:
 
     def _raise_if_over(self) -> None:
         if self._reason is not None:
-            raise Overdue(str(self._reason))
+            raise DeadlineExceeded(str(self._reason))
 
     def _end(self) -> BaseException | None:
         """Return why the attempt ends now; None if it goes on."""
@@ -216,19 +216,19 @@ class _Clock:
     """A thread that looks at the watches of all others."""
 
     def __init__(self) -> None:
-        self._watches: set[Watch] = set()
+        self._watches: set[TransferDeadline] = set()
         self._lock = threading.Lock()
         self._never = threading.Event()
         self._runs = False
 
-    def watch(self, watch: Watch) -> None:
+    def watch(self, watch: TransferDeadline) -> None:
         with self._lock:
             self._watches.add(watch)
             if not self._runs:
                 self._runs = True
                 threading.Thread(target=self._run, name="clock", daemon=True).start()
 
-    def forget(self, watch: Watch) -> None:
+    def forget(self, watch: TransferDeadline) -> None:
         with self._lock:
             self._watches.discard(watch)
 

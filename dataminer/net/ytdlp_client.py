@@ -31,9 +31,9 @@ from yt_dlp.networking.exceptions import HTTPError, RequestError
 
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, TransientError
 from dataminer.memory import within_memory
-from dataminer.net.addresses import Reach, plain_authority
-from dataminer.net.deadline import Watch
-from dataminer.net.rate_limit import Gate
+from dataminer.net.addresses import AddressPolicy, plain_authority
+from dataminer.net.deadline import TransferDeadline
+from dataminer.net.rate_limit import RateLimiter
 from dataminer.urls import mask_url
 
 _REFUSAL = re.compile(
@@ -74,17 +74,17 @@ class Errand:
 
     Parameters
     ----------
-    gate : Gate
+    gate : RateLimiter
         Asked before each request.
-    reach : Reach
+    reach : AddressPolicy
         Which addresses are open.
-    watch : Watch, optional
+    watch : TransferDeadline, optional
         Is told of each connection.
     """
 
-    gate: Gate
-    reach: Reach
-    watch: Watch | None = None
+    gate: RateLimiter
+    reach: AddressPolicy
+    watch: TransferDeadline | None = None
 
 
 class YoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
@@ -151,7 +151,7 @@ class YoutubeDL(yt_dlp.YoutubeDL):  # type: ignore[misc]
         except _Stopped as stopped:
             raise stopped.reason from None
         if self.fetching:
-            self.errand.gate.passed()
+            self.errand.gate.report_success()
         return response
 
     def dl(self, *args: Any, **kwargs: Any) -> Any:
@@ -474,7 +474,7 @@ def _too_large(most: int) -> PermanentError:
     return PermanentError(message, ErrorClass.UNSUPPORTED, _OTHER_LINK)
 
 
-def _connect(reach: Reach, address: tuple[str, int], *options: Any) -> Any:
+def _connect(reach: AddressPolicy, address: tuple[str, int], *options: Any) -> Any:
     """Connect to a host's first open address that answers, the very one that was looked at."""
     refused: Exception | None = None
     failure = OSError(errno.EHOSTUNREACH, "the name stands for no address")

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, TransientError
-from dataminer.net.addresses import Reach
-from dataminer.net.deadline import Watch
-from dataminer.net.rate_limit import Gate
+from dataminer.net.addresses import AddressPolicy
+from dataminer.net.deadline import TransferDeadline
+from dataminer.net.rate_limit import RateLimiter
 from dataminer.net.ytdlp_errors import one_line, stage_error
 from dataminer.urls import is_secret
 
@@ -46,21 +46,21 @@ class _Logger:
         self._say(f"yt-dlp: {one_line(message, self._secrets)}")
 
 
-def client(options: dict[str, Any], *, gate: Gate, given: str) -> Any:
+def client(options: dict[str, Any], *, gate: RateLimiter, given: str) -> Any:
     """Return a ``YoutubeDL`` whose requests ask a gate: the only place where one is made.
 
     Parameters
     ----------
     options : dict
         Those of :func:`base_options`, and what the use needs besides.
-    gate : Gate
+    gate : RateLimiter
         Asked before each HTTP request.
     given : str
         What the user gave, which decides how far inside requests may go.
     """
     from dataminer.net.ytdlp_client import Errand, YoutubeDL
 
-    return YoutubeDL(options, Errand(gate, Reach(given)))
+    return YoutubeDL(options, Errand(gate, AddressPolicy(given)))
 
 
 _made = threading.local()
@@ -72,9 +72,9 @@ def downloader(
     options: dict[str, Any],
     *,
     say: Callable[[str], None],
-    gate: Gate,
+    gate: RateLimiter,
     given: str,
-    watch: Watch,
+    watch: TransferDeadline,
 ) -> Iterator[Any]:
     """Yield this thread's ``YoutubeDL`` for one link; it is made once, or anew after an error.
 
@@ -89,9 +89,9 @@ def downloader(
         What this link needs besides :func:`base_options`: the same keys for each link.
     say : callable
         Is told warnings.
-    gate, given : Gate, str
+    gate, given : RateLimiter, str
         As for :func:`client`.
-    watch : Watch
+    watch : TransferDeadline
         Is told of each connection.
     """
     from dataminer.net.ytdlp_client import Errand
@@ -101,7 +101,7 @@ def downloader(
     if ydl is None or before != settings:
         ydl = client({**base_options(settings, say), **options}, gate=gate, given=given)
     ydl.params |= {**options, "logger": _Logger(say, secrets_of(settings))}
-    ydl.errand = Errand(gate, Reach(given), watch)
+    ydl.errand = Errand(gate, AddressPolicy(given), watch)
     yield ydl
     _made.found = (settings, ydl)
 

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable
 from dataminer.config import Config
 from dataminer.planning import rows
 from dataminer.planning.datasets import Datasets
-from dataminer.planning.verdicts import UPTO, Plan, State, Verdict
+from dataminer.planning.verdicts import UPTO, Plan, Verdict, VerdictState
 from dataminer.planning.videos import Videos
 
-__all__ = ["UPTO", "Plan", "State", "Verdict", "plan"]
+__all__ = ["UPTO", "Plan", "Verdict", "VerdictState", "plan"]
 
 
 def plan(

@@ -11,7 +11,7 @@ from dataminer.db.enums import ProjectStatus, ProjectVideoStatus
 from dataminer.files import is_file
 from dataminer.frames.images import seem_whole
 from dataminer.planning.marks import Marks, changes
-from dataminer.planning.rows import Project, Rows
+from dataminer.planning.rows import ProjectRecord, Rows
 from dataminer.planning.verdicts import (
     BEGUN,
     DONE,
@@ -21,13 +21,13 @@ from dataminer.planning.verdicts import (
     SETTINGS,
     UNRECORDED,
     UPTO,
-    State,
     Verdict,
+    VerdictState,
     in_state,
 )
 from dataminer.planning.videos import Videos
 from dataminer.provenance import fingerprints
-from dataminer.stages.embed.frame_models import Looking
+from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import SHEET_FILE, Store
 from dataminer.sync.jobs import results
 from dataminer.sync.jobs.report import result_settings
@@ -78,7 +78,7 @@ class Datasets:
             return {}
         return {name: self._project(name, row) for name, row in self._rows.projects.items()}
 
-    def _project(self, project: str, row: Project) -> dict[str, Verdict]:
+    def _project(self, project: str, row: ProjectRecord) -> dict[str, Verdict]:
         judged: dict[str, Verdict] = {}
         judged["dedup"] = next(self._dedup(project, row), DONE)
         if self._last < UPTO.index("report"):
@@ -87,25 +87,25 @@ class Datasets:
         judged["report"] = next(self._report(project, judged["detect"]), DONE)
         return judged
 
-    def _dedup(self, project: str, row: Project) -> Iterator[Verdict]:
+    def _dedup(self, project: str, row: ProjectRecord) -> Iterator[Verdict]:
         if "dedup" in self._forced:
-            yield Verdict(State.DUE, FORCED)
-        if in_state(self._filters[project], State.DUE):
-            yield Verdict(State.DUE, _after("filter", self._dedup_change(project)))
+            yield Verdict(VerdictState.DUE, FORCED)
+        if in_state(self._filters[project], VerdictState.DUE):
+            yield Verdict(VerdictState.DUE, _after("filter", self._dedup_change(project)))
         if row.stage == _P.DEDUPING:
-            yield Verdict(State.DUE, BEGUN)
+            yield Verdict(VerdictState.DUE, BEGUN)
         folder, expected = self._store.dedup(project), self._unique_fingerprint(project)
         meta = results.read_frames_meta(folder)  # the row may be of an older dump
         if meta is not None and meta.get("fingerprint") != expected:
-            yield Verdict(State.DUE, self._marks.change_since("dedup", meta))
+            yield Verdict(VerdictState.DUE, self._marks.change_since("dedup", meta))
         if meta is None and row.dedup_fingerprint != expected:
-            yield Verdict(State.DUE, NEW)
+            yield Verdict(VerdictState.DUE, NEW)
         if meta is None or not (seem_whole(folder, meta) and results.has_clusters(folder, meta)):
-            yield Verdict(State.DUE, LOST)
+            yield Verdict(VerdictState.DUE, LOST)
         if row.stage == _P.DEDUP_READY:
-            yield Verdict(State.DUE, UNRECORDED)
+            yield Verdict(VerdictState.DUE, UNRECORDED)
         if row.dedup_fingerprint != expected:
-            yield Verdict(State.DONE, adopt=True)
+            yield Verdict(VerdictState.DONE, adopt=True)
 
     def _unique_fingerprint(self, project: str) -> str:
         """Return what the unique frames of a project should be made from."""
@@ -117,7 +117,7 @@ class Datasets:
         ended = [
             (video_id, self._filter_fingerprint(project, video_id))
             for video_id, verdict in sorted(self._filters[project].items())
-            if verdict.state is not State.WAITING or self._has_ended(project, video_id)
+            if verdict.state is not VerdictState.WAITING or self._has_ended(project, video_id)
         ]
         model = self._model(project, (video_id for video_id, _ in ended))
         return fingerprints.of_dedup(self._marks.settings["dedup"], ended, model)
@@ -136,7 +136,7 @@ class Datasets:
 
     def _model(self, project: str, videos: Iterable[str]) -> str | None:
         """Return whose embeddings dedup compares, if it compares embeddings."""
-        looking = Looking.of(self._config)
+        looking = FrameModels.of(self._config)
         if not looking.compares:
             return None
         from dataminer.stages.dedup.stage import Embedded
@@ -148,16 +148,16 @@ class Datasets:
         files = {v: looking.embedded(v, recipe) for v, recipe in recipes.items() if recipe}
         return Embedded.of(files).model
 
-    def _detect(self, project: str, row: Project, dedup: Verdict) -> Iterator[Verdict]:
+    def _detect(self, project: str, row: ProjectRecord, dedup: Verdict) -> Iterator[Verdict]:
         if "detect" in self._forced:
-            yield Verdict(State.DUE, FORCED)
-        if dedup.state is State.DUE:
-            yield Verdict(State.DUE, _after("dedup", self._detect_change(project)))
+            yield Verdict(VerdictState.DUE, FORCED)
+        if dedup.state is VerdictState.DUE:
+            yield Verdict(VerdictState.DUE, _after("dedup", self._detect_change(project)))
         if row.stage == _P.DETECTING:
-            yield Verdict(State.DUE, BEGUN)
+            yield Verdict(VerdictState.DUE, BEGUN)
         weights = weights_path(self._config.detect.model, MODELS_FOLDER)
         if not is_there(weights):
-            yield Verdict(State.DUE, "after its model is fetched")
+            yield Verdict(VerdictState.DUE, "after its model is fetched")
         folder, settings = self._store.detect(project), self._marks.settings["detect"]
         unique = self._unique_fingerprint(project)
         expected = fingerprints.of_detect(settings, weights_sha256(weights), unique)
@@ -166,17 +166,17 @@ class Datasets:
             outcome = results.read_detect(folder)
             if outcome is None or outcome.fingerprint != expected:
                 change = self._detect_change(project) or _CHANGED
-                yield Verdict(State.DUE, change if outcome else NEW)
+                yield Verdict(VerdictState.DUE, change if outcome else NEW)
         count = self._about_unique(project).get("unique", 0)  # older tables do not say
         about = results.read_annotations_info(folder)
         whole = results.annotations_seem_whole(folder, count)
         drawn = results.sheet_is_whole(self._store.report(project) / SHEET_FILE)
         if not whole or not drawn or about.get("fingerprint") != expected:
-            yield Verdict(State.DUE, LOST)
+            yield Verdict(VerdictState.DUE, LOST)
         if row.stage == _P.DETECT_READY:
-            yield Verdict(State.DUE, UNRECORDED)
+            yield Verdict(VerdictState.DUE, UNRECORDED)
         if row.detect_fingerprint != expected:
-            yield Verdict(State.DONE, adopt=True)
+            yield Verdict(VerdictState.DONE, adopt=True)
 
     def _about_unique(self, project: str) -> Mapping[str, Any]:
         return results.read_frames_meta(self._store.dedup(project)) or {}
@@ -192,16 +192,16 @@ class Datasets:
 
     def _report(self, project: str, detect: Verdict) -> Iterator[Verdict]:
         if "report" in self._forced:
-            yield Verdict(State.DUE, FORCED)
-        if detect.state is State.DUE:
-            yield Verdict(State.DUE, "after detect")
+            yield Verdict(VerdictState.DUE, FORCED)
+        if detect.state is VerdictState.DUE:
+            yield Verdict(VerdictState.DUE, "after detect")
         page = self._store.report(project) / "index.html"
         if not is_file(page):
-            yield Verdict(State.DUE, NEW)
+            yield Verdict(VerdictState.DUE, NEW)
         annotated = self._annotated[project]
         expected = fingerprints.of_report(result_settings(self._config), annotated)
         if fingerprints.of_page(page) != expected:
-            yield Verdict(State.DUE, _CHANGED)
+            yield Verdict(VerdictState.DUE, _CHANGED)
 
 
 def _after(stage: str, change: str) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dataminer.config import Config
-from dataminer.planning.rows import Video
+from dataminer.planning.rows import VideoRecord
 from dataminer.planning.verdicts import INPUT, SETTINGS
 from dataminer.provenance import fingerprints
-from dataminer.provenance.fingerprints import VERSIONS, made_with, policy_mark
+from dataminer.provenance.fingerprints import VERSIONS, policy_id, recipe_id
 from dataminer.sync.jobs import results
 
 
@@ -20,16 +20,16 @@ class Marks:
     def __init__(self, config: Config) -> None:
         sections = ("download", "extract", "filter", "dedup", "detect")
         self.settings = {name: getattr(config, name).result_settings() for name in sections}
-        downloaded = made_with("download", self.settings["download"])
+        downloaded = recipe_id("download", self.settings["download"])
         self._fit = {
             # a local file is taken as it is, whatever the settings; a refusal is by one policy
             "download": {
-                made_with("download", None),
+                recipe_id("download", None),
                 downloaded,
-                f"{downloaded} {policy_mark(config.download.policy)}",
+                f"{downloaded} {policy_id(config.download.policy)}",
             },
-            "extract": {made_with("extract", self.settings["extract"])},
-            "filter": {made_with("filter", self.settings["filter"])},
+            "extract": {recipe_id("extract", self.settings["extract"])},
+            "filter": {recipe_id("filter", self.settings["filter"])},
         }
         self._changes: dict[tuple[str, str], str] = {}
 
@@ -37,7 +37,7 @@ class Marks:
         """Tell whether a result would be made the same way now."""
         return made in self._fit[stage]
 
-    def recipe(self, row: Video, sha256: Callable[[], str | None]) -> str:
+    def recipe(self, row: VideoRecord, sha256: Callable[[], str | None]) -> str:
         """Return which frames of a video are those that the settings make."""
         fits = self.fits("extract", row.extracted_with)
         return fingerprints.recipe(self.settings["extract"], row.extract_fingerprint, fits, sha256)

@@ -48,7 +48,7 @@ _SINCE = {
 }
 
 
-class Video(NamedTuple):
+class VideoRecord(NamedTuple):
     """The row of a video."""
 
     video_id: str
@@ -65,7 +65,7 @@ class Video(NamedTuple):
     updated: float
 
 
-class Member(NamedTuple):
+class MemberRecord(NamedTuple):
     """The row of a video in a project."""
 
     status: str
@@ -78,7 +78,7 @@ class Member(NamedTuple):
     updated: float
 
 
-class Project(NamedTuple):
+class ProjectRecord(NamedTuple):
     """The row of a project."""
 
     stage: str
@@ -90,9 +90,9 @@ class Project(NamedTuple):
 class Rows:
     """Rows by their names; those of members by project and video."""
 
-    videos: dict[str, Video] = field(default_factory=dict)
-    members: dict[str, dict[str, Member]] = field(default_factory=dict)
-    projects: dict[str, Project] = field(default_factory=dict)
+    videos: dict[str, VideoRecord] = field(default_factory=dict)
+    members: dict[str, dict[str, MemberRecord]] = field(default_factory=dict)
+    projects: dict[str, ProjectRecord] = field(default_factory=dict)
 
     @property
     def suspects(self) -> frozenset[str]:
@@ -112,18 +112,18 @@ def load(names: list[str]) -> Rows:
     try:
         # a run brings older tables up to date once it begins
         with reading("plan", check=False) as session, session.cursor() as cursor:
-            found = tables.look(session)
+            found = tables.find_tables(session)
             tables.check(found)
             if found.revision is None:
                 raise NoTables
             members, projects = (_known(text, found.revision) for text in (_MEMBERS, _PROJECTS))
             cursor.execute(members, {"names": names})
             for project, video_id, *columns in cursor.fetchall():
-                rows.videos.setdefault(video_id, Video(video_id, *columns[:11]))
+                rows.videos.setdefault(video_id, VideoRecord(video_id, *columns[:11]))
                 of_project = rows.members.setdefault(project, {})
-                of_project[video_id] = Member(*columns[11:])
+                of_project[video_id] = MemberRecord(*columns[11:])
             cursor.execute(projects, {"names": names})
-            rows.projects = {name: Project(*columns) for name, *columns in cursor.fetchall()}
+            rows.projects = {name: ProjectRecord(*columns) for name, *columns in cursor.fetchall()}
     except NoTables:
         pass
     for name in names:

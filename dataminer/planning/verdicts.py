@@ -12,7 +12,7 @@ UPTO = ("download", "extract", "filter", "dedup", "report")
 """The last stage that a run can want."""
 
 
-class State(StrEnum):
+class VerdictState(StrEnum):
     """Where a video stands in a stage."""
 
     DONE = "done"
@@ -26,7 +26,7 @@ class Verdict(NamedTuple):
 
     Parameters
     ----------
-    state : State
+    state : VerdictState
         Where it stands.
     reason : str
         Why it is due or has failed; until when it waits. Videos with the same reason are counted
@@ -35,12 +35,12 @@ class Verdict(NamedTuple):
         Its files say so, and its row does not yet.
     """
 
-    state: State
+    state: VerdictState
     reason: str = ""
     adopt: bool = False
 
 
-DONE = Verdict(State.DONE)
+DONE = Verdict(VerdictState.DONE)
 NEW, LOST, RETRIED, FETCH_AGAIN = "new", "lost", "to be tried again", "to be fetched again"
 BEGUN, BEFORE, FORCED = "begun before", "failed before", "forced"
 PASSING = "failed in passing"
@@ -49,7 +49,7 @@ UNRECORDED, REPLACED = "not recorded yet", "replaced since its row was written"
 KEPT = "cannot be made anew"
 
 
-class Second(NamedTuple):
+class FramesOutlook(NamedTuple):
     """Videos whose frames stay although frames of other settings are made.
 
     Parameters
@@ -82,7 +82,7 @@ class Plan:
         From the frames of which recipes of a video the projects choose, if there are any.
     suspects : set of str
         Videos that were worked on when a job was killed: they are tried alone.
-    second : Second
+    second : FramesOutlook
         The videos that will have frames of two recipes.
     """
 
@@ -92,16 +92,16 @@ class Plan:
     lengths: Mapping[str, float]
     frames: Mapping[str, tuple[str, ...]]
     suspects: frozenset[str]
-    second: Second
+    second: FramesOutlook
 
     def due(self, stage: str, project: str | None = None) -> list[str]:
         """Return the videos with something to do in a stage, sorted."""
         judged = self.members.get(project, {}) if project else self.videos.get(stage, {})
-        return sorted(in_state(judged, State.DUE))
+        return sorted(in_state(judged, VerdictState.DUE))
 
     def is_due(self, project: str, stage: str) -> bool:
         """Tell whether ``dedup``, ``detect`` or ``report`` of a project has something to do."""
-        return self.projects[project][stage].state is State.DUE
+        return self.projects[project][stage].state is VerdictState.DUE
 
     @property
     def to_adopt(self) -> bool:
@@ -114,26 +114,26 @@ class Plan:
         """Whether nothing of what is wanted is left to do, now or later."""
         judged = [*self.videos.values(), *self.members.values(), *self.projects.values()]
         states = {verdict.state for verdicts in judged for verdict in verdicts.values()}
-        return states.isdisjoint((State.DUE, State.WAITING))
+        return states.isdisjoint((VerdictState.DUE, VerdictState.WAITING))
 
     @property
     def failed(self) -> set[str]:
         """The videos that have no frames, and no prospect of any."""
         judged = self.videos.values()
-        return {v for verdicts in judged for v in in_state(verdicts, State.FAILED)}
+        return {v for verdicts in judged for v in in_state(verdicts, VerdictState.FAILED)}
 
     def reasons(self) -> list[str]:
         """Say, a line per stage, what is due and why; then what waits or failed there."""
         judged = dict(self.videos)
         judged |= {f"filter for project {name}": each for name, each in self.members.items()}
-        lines = [_line(stage, each, State.DUE) for stage, each in judged.items()]
+        lines = [_line(stage, each, VerdictState.DUE) for stage, each in judged.items()]
         for project, stages in self.projects.items():
-            due = ((name, v.reason) for name, v in stages.items() if v.state is State.DUE)
+            due = ((name, v.reason) for name, v in stages.items() if v.state is VerdictState.DUE)
             lines += [f"{name} of project {project}: due ({reason})" for name, reason in due]
         told: set[str] = set()  # of the stages after as well
         for stage, each in judged.items():
             own = {video_id: each[video_id] for video_id in each.keys() - told}
-            for state in (State.WAITING, State.FAILED):
+            for state in (VerdictState.WAITING, VerdictState.FAILED):
                 lines.append(_line(stage, own, state))
                 told |= {*in_state(own, state)} if stage in self.videos else set()
         kept = sum(v.reason == KEPT for v in self.videos.get("extract", {}).values())
@@ -151,12 +151,12 @@ class Plan:
         return [line for line in lines if line]
 
 
-def in_state(verdicts: Mapping[str, Verdict], state: State) -> list[str]:
+def in_state(verdicts: Mapping[str, Verdict], state: VerdictState) -> list[str]:
     """Return the names of those that stand so."""
     return [name for name, verdict in verdicts.items() if verdict.state is state]
 
 
-def _line(stage: str, verdicts: Mapping[str, Verdict], state: State) -> str:
+def _line(stage: str, verdicts: Mapping[str, Verdict], state: VerdictState) -> str:
     """Return what is told of the videos in a state; nothing of none."""
     counts = Counter(v.reason for v in verdicts.values() if v.state is state)
     why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))

@@ -14,7 +14,7 @@ from dataminer.errors import ErrorClass, Kind, kind_of
 from dataminer.frames.images import ARCHIVE_FILE, seem_whole
 from dataminer.frames.table import FRAMES_FILE
 from dataminer.planning.marks import Marks
-from dataminer.planning.rows import Member, Rows, Video
+from dataminer.planning.rows import MemberRecord, Rows, VideoRecord
 from dataminer.planning.verdicts import (
     BEFORE,
     BEGUN,
@@ -28,9 +28,9 @@ from dataminer.planning.verdicts import (
     REPLACED,
     RETRIED,
     UPTO,
-    Second,
-    State,
+    FramesOutlook,
     Verdict,
+    VerdictState,
     in_state,
 )
 from dataminer.provenance.recipes import older_tables
@@ -133,19 +133,19 @@ class Videos:
     def frames(self) -> dict[str, tuple[str, ...]]:
         """Return from the frames of which recipes the projects choose, if there are any."""
         found: dict[str, tuple[str, ...]] = {}
-        for v in in_state(self._extracts, State.DONE):
+        for v in in_state(self._extracts, VerdictState.DONE):
             kept = self._extracts[v].reason == KEPT
             found[v] = tuple(sorted(self._kept(v))) if kept else (self._recipe(v),)
         return found
 
-    def second(self) -> Second:
+    def second(self) -> FramesOutlook:
         """Return which videos will have frames of two recipes, and about how large the older are.
 
         Measured on a sample: to look at each image of 10,000 videos would take minutes.
         """
         if "extract" in self._forced:
-            return Second(0, 0)
-        due = (self._rows.videos[v] for v in in_state(self._extracts, State.DUE))
+            return FramesOutlook(0, 0)
+        due = (self._rows.videos[v] for v in in_state(self._extracts, VerdictState.DUE))
         both = [
             row
             for row in due
@@ -153,12 +153,17 @@ class Videos:
         ]
         sample = both[:: -(-len(both) // _MEASURED) or 1]
         size = measure(map(self._newest, sample)).bytes
-        return Second(len(both), size * len(both) // max(len(sample), 1))
+        return FramesOutlook(len(both), size * len(both) // max(len(sample), 1))
 
     def lengths(self) -> dict[str, float]:
         """Return the seconds of each video with something due, as far as anything tells."""
-        due = {v for verdicts in self.filters.values() for v in in_state(verdicts, State.DUE)}
-        due |= {*in_state(self._extracts, State.DUE), *in_state(self._downloads, State.DUE)}
+        due = {
+            v for verdicts in self.filters.values() for v in in_state(verdicts, VerdictState.DUE)
+        }
+        due |= {
+            *in_state(self._extracts, VerdictState.DUE),
+            *in_state(self._downloads, VerdictState.DUE),
+        }
         rows = {video_id: self._rows.videos[video_id] for video_id in due}
         local = [v for v, row in rows.items() if not row.duration and SourceUrl(row.url).is_path]
         files = zip(local, stats([Path(rows[video_id].url) for video_id in local]), strict=True)
@@ -249,7 +254,7 @@ class Videos:
         missing = newest and (len(there) < len(chosen) or not there)
         return dict.fromkeys([*there, newest] if missing else there)  # type: ignore[list-item]
 
-    def _members_of(self, video_id: str) -> Iterator[Mapping[str, Member]]:
+    def _members_of(self, video_id: str) -> Iterator[Mapping[str, MemberRecord]]:
         return (rows for rows in self._rows.members.values() if video_id in rows)
 
     def _is_there(self, video_id: str, recipe: str) -> bool:
@@ -267,7 +272,7 @@ class Videos:
         rows = (row for members in self._rows.members.values() for row in members.items())
         return {(v, row.filtered_from) for v, row in rows if row.status in _CHOSEN}
 
-    def _has_chosen(self, row: Video) -> bool:
+    def _has_chosen(self, row: VideoRecord) -> bool:
         """Tell whether the frames of the settings were made, and other ones after them."""
         if row.sha256 is None or not self._used:
             return False
@@ -277,14 +282,14 @@ class Videos:
         self._unseen.add(row.video_id)
         return True
 
-    def _sha256_of(self, row: Video) -> str | None:
+    def _sha256_of(self, row: VideoRecord) -> str | None:
         """Return the SHA-256 of a video file; rows of older versions do not know it."""
         if row.sha256 is None and row.status != _V.PENDING and row.video_id not in self._sha256:
             info = results.read_info(self._store.video(row.video_id)) or {}
             self._sha256[row.video_id] = info.get("sha256")
         return self._sha256.get(row.video_id, row.sha256)
 
-    def _newest(self, row: Video) -> Path:
+    def _newest(self, row: VideoRecord) -> Path:
         """Return the folder of the frames that were made last, whatever the settings."""
         if row.extract_fingerprint is None or row.video_id in self._older:
             return self._store.frames(row.video_id)
@@ -292,77 +297,77 @@ class Videos:
 
     # ---- videos, by rows: the first reason counts
 
-    def _download(self, row: Video) -> Iterator[Verdict]:
+    def _download(self, row: VideoRecord) -> Iterator[Verdict]:
         if "download" in self._forced:
-            yield Verdict(State.DUE, FORCED)
+            yield Verdict(VerdictState.DUE, FORCED)
         if row.status == _V.PENDING and row.waits_until:
-            yield Verdict(State.WAITING, f"until {row.waits_until}")
+            yield Verdict(VerdictState.WAITING, f"until {row.waits_until}")
         if row.status == _V.DOWNLOADING:
-            yield Verdict(State.DUE, BEGUN)
+            yield Verdict(VerdictState.DUE, BEGUN)
         if row.status == _V.PENDING or row.downloaded_with is None:
             asked = FETCH_AGAIN if row.downloaded_with == stages.FETCH_AGAIN else RETRIED
             first = PASSING if row.error_class in _TRANSIENT else NEW
-            yield Verdict(State.DUE, asked if row.downloaded_with else first)
+            yield Verdict(VerdictState.DUE, asked if row.downloaded_with else first)
         if row.status == _V.FAILED and row.extracted_with is None:  # what is there stays
             folder = partial(self._store.video, row.video_id)
             yield from self._changed("download", row.downloaded_with, folder)
-            yield Verdict(State.FAILED, str(row.error_class))
+            yield Verdict(VerdictState.FAILED, str(row.error_class))
 
-    def _extract(self, row: Video) -> Iterator[Verdict]:
+    def _extract(self, row: VideoRecord) -> Iterator[Verdict]:
         before = self._downloads[row.video_id]
-        if before.state is not State.DONE:
+        if before.state is not VerdictState.DONE:
             yield before._replace(adopt=False)
         if "extract" in self._forced:
-            yield Verdict(State.DUE, FORCED)
+            yield Verdict(VerdictState.DUE, FORCED)
         if self._has_chosen(row):
             yield DONE
         if row.status == _V.DOWNLOADED and row.waits_until:
-            yield Verdict(State.WAITING, f"until {row.waits_until}")
+            yield Verdict(VerdictState.WAITING, f"until {row.waits_until}")
         if row.status == _V.EXTRACTING:
-            yield Verdict(State.DUE, BEGUN)
+            yield Verdict(VerdictState.DUE, BEGUN)
         if row.status not in (_V.EXTRACTED, _V.FAILED):
-            yield Verdict(State.DUE, RETRIED if row.extracted_with else NEW)
+            yield Verdict(VerdictState.DUE, RETRIED if row.extracted_with else NEW)
         if row.extracted_with is None or row.extract_fingerprint is None:  # older than the columns
-            yield Verdict(State.DUE, NEW)
+            yield Verdict(VerdictState.DUE, NEW)
         if not self._marks.fits("extract", row.extracted_with):
             own = _is_kept(row) and self._is_there(row.video_id, self._recipe(row.video_id))
             if _is_kept(row):
-                yield DONE if own else Verdict(State.DONE, KEPT)
+                yield DONE if own else Verdict(VerdictState.DONE, KEPT)
             earlier = self._before(row.video_id)
             changed = self._change_of_frames(row, earlier) if earlier else NEW
-            yield Verdict(State.DUE, changed)
+            yield Verdict(VerdictState.DUE, changed)
         if row.status == _V.FAILED:
-            yield Verdict(State.FAILED, str(row.error_class))
+            yield Verdict(VerdictState.FAILED, str(row.error_class))
 
-    def _filter(self, project: str, video_id: str, row: Member) -> Iterator[Verdict]:
+    def _filter(self, project: str, video_id: str, row: MemberRecord) -> Iterator[Verdict]:
         before = self._extracts[video_id]
-        if before.state is State.FAILED and row.status != _PV.FAILED:
-            yield Verdict(State.DUE, BEFORE)
-        if before.state is not State.DONE:
+        if before.state is VerdictState.FAILED and row.status != _PV.FAILED:
+            yield Verdict(VerdictState.DUE, BEFORE)
+        if before.state is not VerdictState.DONE:
             yield before._replace(adopt=False)
         if "filter" in self._forced:
-            yield Verdict(State.DUE, FORCED)
+            yield Verdict(VerdictState.DUE, FORCED)
         if row.status == _PV.PENDING and row.waits_until:
-            yield Verdict(State.WAITING, f"until {row.waits_until}")
+            yield Verdict(VerdictState.WAITING, f"until {row.waits_until}")
         if row.status == _PV.FILTERING:
-            yield Verdict(State.DUE, BEGUN)
+            yield Verdict(VerdictState.DUE, BEGUN)
         if row.status == _PV.PENDING or row.filtered_with is None or row.filtered_from is None:
-            yield Verdict(State.DUE, RETRIED if row.filtered_with else NEW)
+            yield Verdict(VerdictState.DUE, RETRIED if row.filtered_with else NEW)
         folder = partial(self._store.filtered, project, video_id)
         yield from self._changed("filter", row.filtered_with, folder)
         if row.filtered_from != self._recipe(video_id) and before.reason != KEPT:
             video = self._rows.videos[video_id]
-            yield Verdict(State.DUE, self._change_of_frames(video, row.filtered_from))
+            yield Verdict(VerdictState.DUE, self._change_of_frames(video, row.filtered_from))
         if row.status == _PV.FAILED:
-            yield Verdict(State.FAILED, str(row.error_class))
+            yield Verdict(VerdictState.FAILED, str(row.error_class))
 
     def _changed(
         self, stage: str, made: str | None, folder: Callable[[], Path]
     ) -> Iterator[Verdict]:
         if made and not self._marks.fits(stage, made):
-            yield Verdict(State.DUE, self._marks.change(stage, made, folder()))
+            yield Verdict(VerdictState.DUE, self._marks.change(stage, made, folder()))
 
-    def _change_of_frames(self, row: Video, recipe: str | None) -> str:
+    def _change_of_frames(self, row: VideoRecord, recipe: str | None) -> str:
         """Say what has changed since frames of a video were made."""
         newest = recipe is None or recipe == row.extract_fingerprint
         folder = self._newest(row) if newest else self._store.recipe(row.video_id, str(recipe))
@@ -376,14 +381,18 @@ class Videos:
 
         Of frames a row knows the newest, so that all may be there that it calls due.
         """
-        failed = set(in_state(verdicts, State.FAILED))
-        to_do = [v for state in (State.DUE, State.WAITING) for v in in_state(verdicts, state)]
+        failed = set(in_state(verdicts, VerdictState.FAILED))
+        to_do = [
+            v
+            for state in (VerdictState.DUE, VerdictState.WAITING)
+            for v in in_state(verdicts, state)
+        ]
         asked = [*(v for v in to_do if files.may_have(verdicts[v].reason)), *failed]
         for video_id, made in zip(asked, times([files.path(v) for v in asked]), strict=True):
             if made is None or (video_id in failed and made <= files.written[video_id]):
                 continue
             found = files.read(video_id)
-            if found and not (video_id in failed and found.state is State.FAILED):
+            if found and not (video_id in failed and found.state is VerdictState.FAILED):
                 verdicts[video_id] = found
 
     def _downloaded_file(self, video_id: str) -> Verdict | None:
@@ -399,7 +408,7 @@ class Videos:
         return _of_file(info)
 
     def _extracted_file(self, video_id: str) -> Verdict | None:
-        if self._downloads[video_id].state is not State.DONE:
+        if self._downloads[video_id].state is not VerdictState.DONE:
             return None
         meta = self._whole(self._extracted.path(video_id))
         if meta is None or not self._marks.fits("extract", meta.get("made_with")):
@@ -415,7 +424,7 @@ class Videos:
         held = {
             v: verdict
             for v, verdict in self._downloads.items()
-            if verdict.state is not State.DONE
+            if verdict.state is not VerdictState.DONE
             and verdict.reason not in (NEW, FETCH_AGAIN, FORCED)
             and self._rows.videos[v].sha256
         }
@@ -424,7 +433,7 @@ class Videos:
             self._downloads[video_id] = DONE
             chosen = self._has_chosen(self._rows.videos[video_id])
             found = self._extracted_file(video_id) if there and not chosen else None
-            if chosen or (found and found.state is State.DONE):
+            if chosen or (found and found.state is VerdictState.DONE):
                 self._extracts[video_id] = DONE
             else:
                 self._downloads[video_id] = held[video_id]
@@ -438,7 +447,7 @@ class Videos:
         return meta
 
     def _filtered_file(self, table: Callable[[str], str], video_id: str) -> Verdict | None:
-        if self._extracts[video_id].state is not State.DONE:
+        if self._extracts[video_id].state is not VerdictState.DONE:
             return None
         meta = self._whole(table(video_id))
         if meta is None:
@@ -455,34 +464,36 @@ class Videos:
         needed: set[str] | None = None  # all that are done
         for project, verdicts in self.filters.items():
             files = self._filtered[project]
-            self._lose(verdicts, files, None, (State.DONE, State.FAILED))
+            self._lose(verdicts, files, None, (VerdictState.DONE, VerdictState.FAILED))
             self._retry_without_frames(verdicts)
             if self._archives:  # filtered tables point into them
                 self._lose(verdicts, files._replace(path=self._archive), None)
-            needed = (needed or set()) | set(in_state(verdicts, State.DUE))
+            needed = (needed or set()) | set(in_state(verdicts, VerdictState.DUE))
         if self._extracts:
             self._lose(self._extracts, self._extracted, needed)
             if self._archives:
                 self._lose(self._extracts, self._extracted._replace(path=self._archive), needed)
-            needed = set(in_state(self._extracts, State.DUE))
+            needed = set(in_state(self._extracts, VerdictState.DUE))
         self._lose(self._downloads, self._downloaded, needed)
         self._lose(self._downloads, self._downloaded._replace(path=self._media), needed)
 
     def _retry_without_frames(self, verdicts: dict[str, Verdict]) -> None:
         """Call a filter due that failed on frames that somebody has removed since."""
         failed = [
-            v for v in in_state(verdicts, State.FAILED) if self._extracts[v].state is State.DONE
+            v
+            for v in in_state(verdicts, VerdictState.FAILED)
+            if self._extracts[v].state is VerdictState.DONE
         ]
         found = times([self._extracted.path(v) for v in failed])
         lost = (v for v, made in zip(failed, found, strict=True) if made is None)
-        verdicts.update(dict.fromkeys(lost, Verdict(State.DUE, LOST)))
+        verdicts.update(dict.fromkeys(lost, Verdict(VerdictState.DUE, LOST)))
 
     def _lose(
         self,
         verdicts: dict[str, Verdict],
         files: _Files,
         needed: Collection[str] | None,
-        states: Sequence[State] = (State.DONE,),
+        states: Sequence[VerdictState] = (VerdictState.DONE,),
     ) -> None:
         """Call due what is needed, and is gone, damaged or of other settings than its row says.
 
@@ -492,14 +503,14 @@ class Videos:
         asked = [v for v in judged if needed is None or v in needed]
         for video_id, made in zip(asked, times([files.path(v) for v in asked]), strict=True):
             if made is None or (needed is not None and not files.stands(video_id)):
-                verdicts[video_id] = Verdict(State.DUE, LOST)
+                verdicts[video_id] = Verdict(VerdictState.DUE, LOST)
             elif verdicts[video_id] == DONE and (
                 made > files.written[video_id]
                 or (files is self._extracted and video_id in self._unseen)
             ):
                 found = files.read(video_id)
-                if found is None or found.state is not State.DONE:
-                    verdicts[video_id] = Verdict(State.DUE, REPLACED)
+                if found is None or found.state is not VerdictState.DONE:
+                    verdicts[video_id] = Verdict(VerdictState.DUE, REPLACED)
 
     def _media(self, video_id: str) -> str:
         path = self._rows.videos[video_id].video_path
@@ -517,12 +528,12 @@ def _meta_of(table: str) -> Mapping[str, Any] | None:
     return results.read_frames_meta(os.path.dirname(table))
 
 
-def _is_kept(row: Video) -> bool:
+def _is_kept(row: VideoRecord) -> bool:
     """Tell whether a video's source is gone for good, so that there will be no other frames."""
     return row.status == _V.EXTRACTED and None not in (row.error_class, row.extract_fingerprint)
 
 
 def _of_file(meta: Mapping[str, Any]) -> Verdict:
     if "failure" in meta:
-        return Verdict(State.FAILED, str(meta["failure"]["error_class"]), adopt=True)
-    return Verdict(State.DONE, adopt=True)
+        return Verdict(VerdictState.FAILED, str(meta["failure"]["error_class"]), adopt=True)
+    return Verdict(VerdictState.DONE, adopt=True)

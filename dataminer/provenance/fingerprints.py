@@ -34,7 +34,7 @@ IN_PAGE = "dataminer-fingerprint"
 _HEAD_BYTES, _END_BYTES = 4096, 64
 
 
-def made_with(stage: str, settings: Mapping[str, Any] | None) -> str:
+def recipe_id(stage: str, settings: Mapping[str, Any] | None) -> str:
     """Return what tells results of one version and one set of settings from those of another.
 
     Parameters
@@ -48,12 +48,12 @@ def made_with(stage: str, settings: Mapping[str, Any] | None) -> str:
     Returns
     -------
     str
-        16 hexadecimal digits; rows and results carry them as ``..._with`` and ``made_with``.
+        16 hexadecimal digits; rows and results carry them as ``..._with`` and ``recipe_id``.
     """
     return fingerprint(stage, VERSIONS[stage], settings)
 
 
-def policy_mark(policy: PolicyConfig) -> str:
+def policy_id(policy: PolicyConfig) -> str:
     """Return what tells refusals by one policy from those by another: 16 hexadecimal digits."""
     return fingerprint("policy", policy.model_dump())
 

@@ -15,8 +15,8 @@ from dataminer.files import StrPath, look, open_file
 _LOOKS_AT_ONCE = 32  # a look at a file on a network file system is mostly waiting
 _TRIED, _QUICK_SECONDS = 32, 0.0001  # a local one answers sooner than threads take turns
 
-Found = os.stat_result | None
-State = tuple[int, int, int] | None
+FileStats = os.stat_result | None
+FileState = tuple[int, int, int] | None
 """What tells a file from what was there before or will be: inode, size and time; None: no file."""
 
 
@@ -29,12 +29,12 @@ def times(paths: Sequence[StrPath]) -> list[float | None]:
     return [file.st_mtime if file and _is_filled(file) else None for file in found]
 
 
-def stats(paths: Sequence[StrPath]) -> list[Found]:
+def stats(paths: Sequence[StrPath]) -> list[FileStats]:
     """Look at files."""
     return _each(paths, _stat)
 
 
-def states(paths: Iterable[StrPath]) -> list[State]:
+def states(paths: Iterable[StrPath]) -> list[FileState]:
     """Return the state that each file is in: another one once it is replaced or written to.
 
     Each is opened, as only that makes a network file system ask its server; one that cannot be
@@ -44,7 +44,7 @@ def states(paths: Iterable[StrPath]) -> list[State]:
     return [file and (file.st_ino, file.st_size, file.st_mtime_ns) for file in found]
 
 
-def _each(paths: Sequence[StrPath], look: Callable[[StrPath], Found]) -> list[Found]:
+def _each(paths: Sequence[StrPath], look: Callable[[StrPath], FileStats]) -> list[FileStats]:
     began = time.perf_counter()
     first, rest = [look(path) for path in paths[:_TRIED]], paths[_TRIED:]
     if time.perf_counter() - began < len(first) * _QUICK_SECONDS:
@@ -56,14 +56,14 @@ def _each(paths: Sequence[StrPath], look: Callable[[StrPath], Found]) -> list[Fo
         return first + [result for found in looks for result in found]
 
 
-def _stat(path: StrPath) -> Found:
+def _stat(path: StrPath) -> FileStats:
     try:
         return os.stat(path)
     except OSError:
         return None
 
 
-def _look(path: StrPath, known: set[str]) -> Found:
+def _look(path: StrPath, known: set[str]) -> FileStats:
     try:
         return look(path, known)
     except OSError:
@@ -74,7 +74,7 @@ def _is_filled(file: os.stat_result) -> bool:
     return stat.S_ISREG(file.st_mode) and file.st_size > 0
 
 
-def _open(path: StrPath) -> Found:
+def _open(path: StrPath) -> FileStats:
     try:
         with open_file(path) as file:
             return os.fstat(file.fileno())

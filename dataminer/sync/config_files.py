@@ -141,7 +141,7 @@ def _last_of(names: list[str]) -> dict[str, tuple[Path, ...] | None]:
         return {}
     rows: list[tuple[str, str | None, list[str] | None]] = []
     with reading("configfiles", check=False) as session, session.cursor() as cursor:
-        if (tables.look(session).revision or "") >= _SINCE:
+        if (tables.find_tables(session).revision or "") >= _SINCE:
             cursor.execute(_LAST, {"names": names})
             rows = cursor.fetchall()
     return {

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.frames.images import TOGETHER_PIXELS, FrameReader, decode_image
 
-Picture = NDArray[np.uint8]
+RgbImage = NDArray[np.uint8]
 
 
 def batches(
     reader: FrameReader, names: Iterable[Sequence[str]], *, threads: int = 1
-) -> Iterator[list[Picture]]:
+) -> Iterator[list[RgbImage]]:
     """Decode batches of pictures, the next ones while one is in use.
 
     Parameters
@@ -41,7 +41,7 @@ def batches(
         A picture is missing or cannot be decoded.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    waiting: deque[list[Future[Picture]]] = deque()
+    waiting: deque[list[Future[RgbImage]]] = deque()
     try:
         for number, batch in enumerate(names):
             if number == 0:
@@ -57,7 +57,7 @@ def batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(reader: FrameReader, name: str) -> Picture:
+def _decode(reader: FrameReader, name: str) -> RgbImage:
     try:
         return decode_image(reader.picture(name))
     except ValueError as error:

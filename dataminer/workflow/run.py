@@ -14,14 +14,14 @@ from dataminer import commands, planning
 from dataminer.config import Config
 from dataminer.files import names_in
 from dataminer.planning import UPTO, Plan
-from dataminer.stages.embed.frame_models import Looking
+from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import Store
 from dataminer.store.trash import VIDEO_ID
 from dataminer.sync import config_files
 from dataminer.sync.batches import planned
-from dataminer.sync.batches.planned import Listed
+from dataminer.sync.batches.planned import BatchList
 from dataminer.sync.claims.claims import owner_name
-from dataminer.sync.pairing.meeting import Step, require
+from dataminer.sync.pairing.meeting import PairingStep, require
 
 RUNS = Path(".snakemake", "dataminer")
 """Beside Snakemake's own notes: what the jobs of each run leave to say that they are done."""
@@ -108,7 +108,7 @@ class Run:
         """Whether rows lag behind: behind files of the store, or behind what a run is made with."""
         if self.plan.to_adopt:
             return True
-        if self.meeting not in (Step.NOTHING, Step.REPLACED) and not self._is_busy:
+        if self.meeting not in (PairingStep.NOTHING, PairingStep.REPLACED) and not self._is_busy:
             return True  # so that there is a run, which begins with that
         if self.files is None:
             return False
@@ -120,7 +120,7 @@ class Run:
         return any(self.members.values()) or any(self.plan.is_due(p, s) for p, s in projects)
 
     @cached_property
-    def meeting(self) -> Step:
+    def meeting(self) -> PairingStep:
         """What the run does first of all so that its store and its database go on as a pair."""
         return require(Store(self.config.store_path))
 
@@ -154,13 +154,13 @@ class Run:
         return RUNS / self.name
 
     @cached_property
-    def listed(self) -> Listed:
+    def listed(self) -> BatchList:
         """The batches, as the jobs are told of them."""
         datasets = {
             project: [stage for stage in stages if self.plan.is_due(project, stage)]
             for project, stages in self.plan.projects.items()
         }
-        return Listed(
+        return BatchList(
             self.folder,
             self.members,
             owner_name(),
@@ -227,13 +227,13 @@ class Run:
         due = {stage: set(self.plan.due(stage)) for stage in ("download", "extract")}
         due |= {f"filter/{p}": set(self.plan.due("filter", p)) for p in self.plan.members}
         found = {rule: self._in_batches(videos) for rule, videos in due.items()}
-        looking = Looking.of(self.config)
+        looking = FrameModels.of(self.config)
         if looking.on and self.plan.members:
             parts = looking.batches(self._unseen(looking))
             found["embed"] = {planned.name_of(part): list(part) for part in parts}
         return found
 
-    def _unseen(self, looking: Looking) -> list[str]:
+    def _unseen(self, looking: FrameModels) -> list[str]:
         """Return the videos that models have still to look at before they are filtered."""
         plan = self.plan
         wanted = {v for project in plan.members for v in plan.due("filter", project)}
@@ -248,7 +248,7 @@ class Run:
         found = {name: [v for v in part if v in videos] for name, part in self.parts.items()}
         return {name: part for name, part in found.items() if part}
 
-    def looks(self, project: str, batch: str | None = None) -> list[str]:
+    def model_outputs(self, project: str, batch: str | None = None) -> list[str]:
         """Return what must be there before videos are filtered, or a project's are compared."""
         rule = f"filter/{project}"
         mine = self.members[rule][batch] if batch else self.plan.members[project]

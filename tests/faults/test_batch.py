@@ -21,12 +21,12 @@ import pytest
 from dataminer import planning
 from dataminer.config import Config, load
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, TransientError
-from dataminer.net.rate_limit import place_of
+from dataminer.net.rate_limit import quota_of
 from dataminer.stages.extract import stage
 from dataminer.sync.batches import batch
 from dataminer.sync.batches.batch import Batch
 from dataminer.sync.batches.late_batches import LateBatches
-from dataminer.sync.batches.planned import Listed
+from dataminer.sync.batches.planned import BatchList
 from dataminer.sync.claims import claims, dead_jobs, projects
 from dataminer.sync.claims.stage_rows import FILTER
 from dataminer.sync.jobs import jobs
@@ -359,7 +359,7 @@ def test_what_a_source_holds_back_waits_until_then(
     with serve() as http:
         url = http.add("/clip.mp4", folder / "clip.mp4")
         projects.add_videos("p", [Given("w", url=url)])
-        host = place_of(url).source
+        host = quota_of(url).source
         execute(
             database,
             "INSERT INTO breakers (source, reason, error_class, strikes, opened_at, open_until)"
@@ -503,7 +503,7 @@ def test_a_job_that_has_done_its_batch_helps_one_that_is_late(
     monkeypatch.setattr(stage, "extract", extract)
     parts = {"slow": ids()[:5], "fast": ids()[5:]}
     members = {"extract": parts, "filter/p": parts}
-    listed = Listed(folder / "run", members, claims.owner_name(), 1)
+    listed = BatchList(folder / "run", members, claims.owner_name(), 1)
     listed.folder.mkdir()
     listed.write()
     begun = time.monotonic()

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from dataminer.config import MonitorConfig
 from dataminer.sync.claims import claims, projects
 from dataminer.sync.claims.claims import Claim, LeaseLost
-from dataminer.sync.claims.stage_rows import KEYS, STAGES, Stage, running_statuses
+from dataminer.sync.claims.stage_rows import KEYS, STAGES, StageRows, running_statuses
 from dataminer.sync.claims.stale_claims import recover_stale
 from dataminer.sync.claims.transitions import allowed, idle_before
 
@@ -112,7 +112,7 @@ class Owners(RuleBasedStateMachine):
         others = [stage for stage in STAGES.values() if stage.table == one.stage.table]
         return self._claim(owner, one.stage if again else others[0], dict(one.key))
 
-    def _claim(self, owner: str, stage: Stage, key: dict[str, Any]) -> Any:
+    def _claim(self, owner: str, stage: StageRows, key: dict[str, Any]) -> Any:
         row = self._before[stage.table, tuple(key.values())]
         free = row.status in stage.idle
         over = row.status in running_statuses(stage.table) and row.stale
@@ -243,7 +243,7 @@ class Owners(RuleBasedStateMachine):
 
     # --- helpers
 
-    def _is_ready(self, stage: Stage, where: Place, row: Seen) -> bool:
+    def _is_ready(self, stage: StageRows, where: Place, row: Seen) -> bool:
         if where[0] != stage.table or row.status != stage.released:
             return False
         return stage.name != "filter" or self._before["videos", where[1][1:]].status == "EXTRACTED"

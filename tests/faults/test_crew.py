@@ -19,7 +19,7 @@ import pytest
 
 from dataminer.config import Config, load
 from dataminer.errors import DataminerError
-from dataminer.net.rate_limit import place_of
+from dataminer.net.rate_limit import quota_of
 from dataminer.sync.batches import batch
 from dataminer.sync.batches.batch import Batch
 from dataminer.sync.claims import claims, projects, stage_rows
@@ -284,7 +284,7 @@ def begun_job(
     execute(
         database,
         "INSERT INTO breakers (source, reason, error_class, strikes, opened_at, open_until)"
-        f" VALUES ('{place_of(paused).source}', '429', 'rate_limit', 1, now(),"
+        f" VALUES ('{quota_of(paused).source}', '429', 'rate_limit', 1, now(),"
         " now() + interval '10 minutes')",
     )
     patient = settings(min_bytes_per_second=1)  # whose blocks are small

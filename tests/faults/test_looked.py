@@ -11,7 +11,7 @@ import pytest
 
 from dataminer.config import load
 from dataminer.errors import DataminerError, ErrorClass, PermanentError
-from dataminer.stages.embed.frame_models import Looking
+from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.sync.batches import looked
 
 CONFIG = load({"project": "p"})
@@ -23,7 +23,7 @@ FRAMES = {video: [Path()] for video in VIDEOS}
 def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Have a model that notes in a folder what it saw, and that some videos bring down."""
 
-    def look_at(self: Looking, videos: Sequence[str], threads: int, progress: Any) -> None:
+    def run_models(self: FrameModels, videos: Sequence[str], threads: int, progress: Any) -> None:
         for video in videos:
             if (tmp_path / f"{video}.crash").exists():
                 ctypes.string_at(0)
@@ -31,7 +31,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 raise PermanentError(f"{video} is damaged", ErrorClass.CORRUPT)
             (tmp_path / video).touch()
 
-    monkeypatch.setattr(Looking, "look_at", look_at)
+    monkeypatch.setattr(FrameModels, "run_models", run_models)
     return tmp_path
 
 
@@ -40,7 +40,7 @@ def names(folder: Path) -> set[str]:
 
 
 def test_all_are_seen_in_one_go(seen: Path) -> None:
-    looked.look_at(CONFIG, FRAMES, threads=1)
+    looked.run_models(CONFIG, FRAMES, threads=1)
     assert names(seen) == {*VIDEOS}
 
 
@@ -51,7 +51,7 @@ def test_all_are_seen_in_one_go(seen: Path) -> None:
 def test_a_video_that_brings_it_down_fails_alone(seen: Path, fault: str, said: str) -> None:
     (seen / f"b.{fault}").touch()
     with pytest.raises(DataminerError, match=said):
-        looked.look_at(CONFIG, FRAMES, threads=1)
+        looked.run_models(CONFIG, FRAMES, threads=1)
     assert names(seen) == {"a", "c", "d"}
 
 
@@ -59,4 +59,4 @@ def test_a_machine_that_cannot_look_is_not_asked_for_each_video(seen: Path) -> N
     for video in VIDEOS:
         (seen / f"{video}.error").touch()
     with pytest.raises(DataminerError, match=r"a: a is damaged.*\(and 2 more, see the log\)"):
-        looked.look_at(CONFIG, FRAMES, threads=1)
+        looked.run_models(CONFIG, FRAMES, threads=1)

@@ -19,11 +19,11 @@ from dataminer.config.models import BudgetConfig, HostRates, MonitorConfig
 from dataminer.errors import DataminerError, ErrorClass, TransientError
 from dataminer.monitor import status, story
 from dataminer.monitor.terminal import live
-from dataminer.net.rate_limit import LATE, Paused, place_of
+from dataminer.net.rate_limit import PERMIT_GRACE_SECONDS, Paused, quota_of
 from dataminer.store.layout import Store
 from dataminer.sync.jobs import jobs
 from dataminer.sync.rate_limit import shared
-from dataminer.sync.rate_limit.shared import FleetGate
+from dataminer.sync.rate_limit.shared import SharedRateLimiter
 from tests.support import rows, youtube_server
 from tests.support.http_server import Reply, serve
 from tests.support.postgres import execute
@@ -62,7 +62,7 @@ def test_many_at_once_get_one_moment_each(database):
     permits: list[float] = []
 
     def ask() -> None:
-        gate = FleetGate(RATES)
+        gate = SharedRateLimiter(RATES)
         permits.extend(gate.request(URL) for _ in range(10))
 
     ((began,),) = execute(database, "SELECT clock_timestamp()")
@@ -77,11 +77,11 @@ def test_many_at_once_get_one_moment_each(database):
 
 
 def test_moments_of_killed_jobs_pass_and_a_clock_that_went_back_is_no_wall(database):
-    gate = FleetGate(RATES)
+    gate = SharedRateLimiter(RATES)
     gate.request(URL)
     execute(database, "UPDATE budgets SET latest_at = clock_timestamp() + interval '1 day'")
     with pytest.raises(Paused, match="used up for now"):
-        FleetGate(NO_WAIT).request(URL)
+        SharedRateLimiter(NO_WAIT).request(URL)
     execute(database, "UPDATE budgets SET latest_at = clock_timestamp() - interval '1 day'")
     gate.request(URL)
     assert gate.waited < 0.1
@@ -89,7 +89,7 @@ def test_moments_of_killed_jobs_pass_and_a_clock_that_went_back_is_no_wall(datab
 
 def test_sources_and_lanes_do_not_wait_for_each_other(database):
     slow = BudgetConfig(others=HostRates(requests_per_minute=1))
-    gate = FleetGate(slow)
+    gate = SharedRateLimiter(slow)
     gate.request(URL)
     gate.download(URL)
     gate.request("http://other.example/")
@@ -102,18 +102,18 @@ def test_sources_and_lanes_do_not_wait_for_each_other(database):
 def test_without_the_database_nothing_is_let_through(database, monkeypatch):
     execute(database, "DROP TABLE budgets")
     with pytest.raises(TransientError, match=r"nothing is: .*budgets") as caught:
-        FleetGate(RATES).request(URL)
+        SharedRateLimiter(RATES).request(URL)
     assert caught.value.error_class is ErrorClass.INTERNAL
     monkeypatch.setattr(shared, "PATIENCE", 0.0)
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(TransientError, match="cannot be reached"):
-        FleetGate(RATES).request(URL)
+        SharedRateLimiter(RATES).request(URL)
 
 
 # ---- permits that several share ------------------------------------------------------------------
 
 
-def lots(database: str, gate: FleetGate, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def lots(database: str, gate: SharedRateLimiter, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Note how many permits a gate gets at once; each lot must keep its distance."""
     noted: list[int] = []
     real, latest = gate._lot, "SELECT extract(epoch FROM latest_at)::float, spacing FROM budgets"
@@ -134,7 +134,7 @@ def lots(database: str, gate: FleetGate, monkeypatch: pytest.MonkeyPatch) -> lis
 
 
 def test_permits_are_asked_for_in_lots_as_large_as_what_is_used(database, monkeypatch):
-    gate = FleetGate(RATES, stock=shared.Stock())
+    gate = SharedRateLimiter(RATES, stock=shared.Stock())
     noted = lots(database, gate, monkeypatch)
     moments = [gate.request(URL) for _ in range(100)]
     assert noted[0] <= 2
@@ -147,7 +147,7 @@ def test_permits_are_asked_for_in_lots_as_large_as_what_is_used(database, monkey
 
 def test_at_low_rates_permits_come_one_at_a_time(database, clock, monkeypatch):
     slow = BudgetConfig(others=HostRates(requests_per_minute=30))
-    gate = FleetGate(slow, stock=shared.Stock())
+    gate = SharedRateLimiter(slow, stock=shared.Stock())
     noted = lots(database, gate, monkeypatch)
     for _ in range(6):
         gate.request(URL)
@@ -156,20 +156,26 @@ def test_at_low_rates_permits_come_one_at_a_time(database, clock, monkeypatch):
 
 def test_permits_that_nobody_uses_in_time_lapse(database, monkeypatch):
     stock = shared.Stock()
-    gate = FleetGate(RATES, stock=stock)
-    shelf = stock.at(place_of(URL))
+    gate = SharedRateLimiter(RATES, stock=stock)
+    shelf = stock.at(quota_of(URL))
     now = time.monotonic()
-    shelf.moments.extend([now - LATE, now - LATE / 2 - 0.01, now - LATE / 4])
-    assert gate.request(URL) == now - LATE / 4 + LATE
+    shelf.moments.extend(
+        [
+            now - PERMIT_GRACE_SECONDS,
+            now - PERMIT_GRACE_SECONDS / 2 - 0.01,
+            now - PERMIT_GRACE_SECONDS / 4,
+        ]
+    )
+    assert gate.request(URL) == now - PERMIT_GRACE_SECONDS / 4 + PERMIT_GRACE_SECONDS
     assert not shelf.moments
-    assert gate.request(URL) > now + LATE, "a new one"
+    assert gate.request(URL) > now + PERMIT_GRACE_SECONDS, "a new one"
 
 
 def test_threads_share_a_stock_and_no_permit_is_used_twice(database):
     stock, moments = shared.Stock(), []
 
     def ask() -> None:
-        gate = FleetGate(RATES, stock=stock)
+        gate = SharedRateLimiter(RATES, stock=stock)
         moments.extend(gate.request(URL) for _ in range(15))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
@@ -185,14 +191,14 @@ def test_threads_share_a_stock_and_no_permit_is_used_twice(database):
 
 def test_what_is_left_of_a_stock_is_dropped_when_its_source_refuses(database):
     stock = shared.Stock()
-    gate, other = (FleetGate(NO_WAIT, stock=stock) for _ in range(2))
+    gate, other = (SharedRateLimiter(NO_WAIT, stock=stock) for _ in range(2))
     elsewhere = "http://other.example/"
     for url in (URL, elsewhere):
-        stock.at(place_of(url)).moments.append(time.monotonic() + 0.2)
+        stock.at(quota_of(url)).moments.append(time.monotonic() + 0.2)
     gate.refused(URL, "HTTP 429", None)
     with pytest.raises(Paused, match="pauses until"):
         other.request(URL)
-    assert other.request(elsewhere) < time.monotonic() + LATE + 0.2
+    assert other.request(elsewhere) < time.monotonic() + PERMIT_GRACE_SECONDS + 0.2
     assert execute(database, "SELECT count(*) FROM budgets WHERE source = 'other.example'") == [
         (0,)
     ], "it was in stock"
@@ -202,33 +208,33 @@ def test_what_is_left_of_a_stock_is_dropped_when_its_source_refuses(database):
 
 
 def test_pauses_grow_until_a_success(database):
-    gate = FleetGate(NO_WAIT)
+    gate = SharedRateLimiter(NO_WAIT)
     gate.request(URL)
     for strikes, seconds in enumerate([60, 120, 200, 200], start=1):
         assert gate.refused(URL, "HTTP 429", None)
         assert pauses(database, strikes, seconds)
-        FleetGate(NO_WAIT).refused(URL, "HTTP 429", None)  # it was on its way
+        SharedRateLimiter(NO_WAIT).refused(URL, "HTTP 429", None)  # it was on its way
         assert pauses(database, strikes, seconds)
         with pytest.raises(Paused, match=r"host.example pauses until .* UTC: HTTP 429"):
             gate.request(URL)
         with pytest.raises(Paused):
             gate.download(URL)
-        FleetGate(NO_WAIT).request("http://other.example/")
+        SharedRateLimiter(NO_WAIT).request("http://other.example/")
         pause_is_over(database)
         gate.request(URL)
-    gate.passed()
+    gate.report_success()
     assert breaker(database) == (0, None)
-    FleetGate(NO_WAIT).request(URL)
+    SharedRateLimiter(NO_WAIT).request(URL)
     gate.refused(URL, "HTTP 429", None)
     assert pauses(database, 1, 60)
 
 
 def test_a_source_that_says_how_long_is_believed(database):
-    gate = FleetGate(NO_WAIT)
+    gate = SharedRateLimiter(NO_WAIT)
     gate.refused(URL, "HTTP 429", 7.0)
     assert pauses(database, 1, 7)
-    FleetGate(NO_WAIT).refused(URL, "HTTP 429", 30.0)
-    FleetGate(NO_WAIT).refused(URL, "HTTP 429", 9.0)
+    SharedRateLimiter(NO_WAIT).refused(URL, "HTTP 429", 30.0)
+    SharedRateLimiter(NO_WAIT).refused(URL, "HTTP 429", 9.0)
     assert pauses(database, 1, 30)
     pause_is_over(database)
     gate.request(URL)
@@ -248,7 +254,7 @@ def test_a_source_that_says_how_long_is_believed(database):
     ("retry_after", "seconds"), [(4.0, [4, 8, 16, 32, 64, 128, 200, 200]), (0.0, [0, 2, 4, 8])]
 )
 def test_pauses_grow_from_what_the_source_asked_for(database, retry_after, seconds):
-    gate = FleetGate(NO_WAIT)
+    gate = SharedRateLimiter(NO_WAIT)
     gate.request(URL)
     for expected in seconds:
         gate.refused(URL, "HTTP 429", retry_after)
@@ -259,12 +265,12 @@ def test_pauses_grow_from_what_the_source_asked_for(database, retry_after, secon
 
 
 def test_a_pause_that_was_lengthened_is_doubled_as_it_was(database):
-    gate = FleetGate(NO_WAIT)
+    gate = SharedRateLimiter(NO_WAIT)
     gate.request(URL)
     gate.refused(URL, "HTTP 429", 4.0)
     execute(database, "UPDATE breakers SET opened_at = opened_at - interval '3 s',"
             " open_until = open_until - interval '3 s'")  # fmt: skip
-    FleetGate(NO_WAIT).refused(URL, "HTTP 429", 30.0)
+    SharedRateLimiter(NO_WAIT).refused(URL, "HTTP 429", 30.0)
     pause_is_over(database)
     gate.request(URL)
     gate.refused(URL, "HTTP 429", 4.0)
@@ -272,14 +278,14 @@ def test_a_pause_that_was_lengthened_is_doubled_as_it_was(database):
 
 
 def test_one_job_goes_first(database):
-    first, second = FleetGate(NO_WAIT), FleetGate(NO_WAIT)
+    first, second = SharedRateLimiter(NO_WAIT), SharedRateLimiter(NO_WAIT)
     first.refused(URL, "HTTP 429", None)
     pause_is_over(database)
     first.request(URL)
     with pytest.raises(Paused, match="asked by one job"):
         second.request(URL)
     first.request(URL)
-    second.passed()  # of something that was on its way
+    second.report_success()  # of something that was on its way
     assert breaker(database)[0] == 1
     second.refused(URL, "HTTP 429", None)
     assert breaker(database)[0] == 1
@@ -292,7 +298,7 @@ def test_one_job_goes_first(database):
     first.request(URL)
     with pytest.raises(Paused):
         second.request(URL)
-    first.passed()
+    first.report_success()
     second.request(URL)
 
 
@@ -304,19 +310,19 @@ def test_who_waits_goes_on_when_the_pause_ends(database, monkeypatch):
         pause_is_over(database)
 
     monkeypatch.setattr(shared, "POLL", 0.1)
-    FleetGate(RATES).refused(URL, "HTTP 429", None)
-    gate = FleetGate(RATES, say=say)
+    SharedRateLimiter(RATES).refused(URL, "HTTP 429", None)
+    gate = SharedRateLimiter(RATES, say=say)
     gate.request(URL)
     assert 0 < gate.waited < 1
     assert [line.partition(" until")[0] for line in said] == ["host.example pauses"]
 
 
 def test_a_job_that_waits_for_its_moment_sees_a_refusal_meanwhile(database):
-    class Late(FleetGate):
+    class Late(SharedRateLimiter):
         def _sleep(self, seconds: float) -> None:
             super()._sleep(seconds)
             if seconds > 0.5:
-                FleetGate(RATES).refused(URL, "HTTP 429", None)
+                SharedRateLimiter(RATES).refused(URL, "HTTP 429", None)
 
     gate = Late(NO_WAIT.model_copy(update={"others": HostRates(requests_per_minute=60)}))
     gate.request(URL)
@@ -363,7 +369,7 @@ def clock(database, monkeypatch) -> Clock:
 
 
 def test_downloads_of_several_jobs_are_as_far_apart_as_the_defaults_say(database, clock):
-    gates, moments = [FleetGate(BudgetConfig()) for _ in range(3)], []
+    gates, moments = [SharedRateLimiter(BudgetConfig()) for _ in range(3)], []
     latest = "SELECT extract(epoch FROM latest_at)::float FROM budgets"
     for turn in range(9):
         gates[turn % 3].download(YOUTUBE)
@@ -378,8 +384,8 @@ def test_downloads_of_several_jobs_are_as_far_apart_as_the_defaults_say(database
 def test_a_job_waits_for_half_an_hour_and_no_longer(clock, monkeypatch, pause, waits):
     monkeypatch.setattr(shared, "POLL", 300.0)
     began = clock.monotonic()
-    FleetGate(BudgetConfig()).refused(URL, "HTTP 429", float(pause))
-    gate = FleetGate(BudgetConfig())
+    SharedRateLimiter(BudgetConfig()).refused(URL, "HTTP 429", float(pause))
+    gate = SharedRateLimiter(BudgetConfig())
     if waits:
         gate.request(URL)
         assert clock.monotonic() - began >= pause
@@ -392,7 +398,7 @@ def test_a_job_waits_for_half_an_hour_and_no_longer(clock, monkeypatch, pause, w
 
 def test_who_waits_for_long_says_so_again_and_is_not_taken_to_hang(clock):
     said: list[float] = []
-    gate = FleetGate(BudgetConfig(), say=lambda line: said.append(clock.monotonic()))
+    gate = SharedRateLimiter(BudgetConfig(), say=lambda line: said.append(clock.monotonic()))
     while clock.jumped < 300:
         gate._hold("host.example pauses until then", 300.0)
     assert 4 <= len(said) <= 6
@@ -401,18 +407,18 @@ def test_who_waits_for_long_says_so_again_and_is_not_taken_to_hang(clock):
 
 def test_several_waits_are_one_long_one(clock, monkeypatch):
     monkeypatch.setattr(shared, "POLL", 300.0)
-    gate = FleetGate(BudgetConfig())
+    gate = SharedRateLimiter(BudgetConfig())
     for minutes in (14, 14):
-        FleetGate(BudgetConfig()).refused(URL, "HTTP 429", 60.0 * minutes)
+        SharedRateLimiter(BudgetConfig()).refused(URL, "HTTP 429", 60.0 * minutes)
         gate.request(URL)
-        gate.passed()
-    FleetGate(BudgetConfig()).refused(URL, "HTTP 429", 60.0 * 14)
+        gate.report_success()
+    SharedRateLimiter(BudgetConfig()).refused(URL, "HTTP 429", 60.0 * 14)
     with pytest.raises(Paused):
         gate.request(URL)
 
 
 def test_pauses_of_the_defaults_grow_from_a_minute_to_an_hour(database, clock):
-    gate = FleetGate(BudgetConfig(max_wait_minutes=0))
+    gate = SharedRateLimiter(BudgetConfig(max_wait_minutes=0))
     for strikes, minutes in enumerate([1, 2, 4, 8, 16, 32, 60, 60], start=1):
         gate.refused(URL, "HTTP 429", None)
         assert pauses(database, strikes, 60 * minutes)
@@ -424,7 +430,7 @@ def test_pauses_of_the_defaults_grow_from_a_minute_to_an_hour(database, clock):
 
 
 def test_a_job_that_goes_first_has_two_minutes_for_each_word(clock):
-    first, second = (FleetGate(BudgetConfig(max_wait_minutes=0)) for _ in range(2))
+    first, second = (SharedRateLimiter(BudgetConfig(max_wait_minutes=0)) for _ in range(2))
     first.refused(URL, "HTTP 429", None)
     clock.sleep(60)
     first.request(URL)
@@ -442,16 +448,16 @@ def test_a_job_that_goes_first_has_two_minutes_for_each_word(clock):
 def test_the_strictest_of_the_runs_counts_until_it_was_silent_for_five_minutes(database, clock):
     strict = BudgetConfig(others=HostRates(requests_per_minute=6))
     for silence, per_minute in ((30, 6), (270, 6), (330, 600)):
-        FleetGate(strict).request(URL)
+        SharedRateLimiter(strict).request(URL)
         clock.sleep(silence)
-        FleetGate(BudgetConfig()).request(URL)
+        SharedRateLimiter(BudgetConfig()).request(URL)
         ((apart,),) = execute(database, "SELECT spacing FROM budgets")
         assert apart == pytest.approx(62 / per_minute), silence
 
 
 def test_a_laxer_run_keeps_to_the_pace_of_a_stricter_one(database, clock):
-    FleetGate(BudgetConfig(others=HostRates(requests_per_minute=6))).request(URL)
-    lax = FleetGate(RATES)
+    SharedRateLimiter(BudgetConfig(others=HostRates(requests_per_minute=6))).request(URL)
+    lax = SharedRateLimiter(RATES)
     lax.request(URL)
     assert lax.waited > 9
 
@@ -468,14 +474,14 @@ def invoke(*arguments: str) -> str:
 def test_pauses_are_shown_and_reset(database, tmp_path):
     rows.add("p", "clip", url=URL)
     assert invoke("show") == "nothing was asked yet\n"
-    gate = FleetGate(NO_WAIT)
+    gate = SharedRateLimiter(NO_WAIT)
     gate.request(URL)
     gate.refused(URL, "HTTP 429 [bold]slow[/] down\x1b[0m", None)
     out = io.StringIO()
     status.show([], out)
     assert "[bold]slow[/] down[0m" in out.getvalue()
     out = io.StringIO()
-    live.show(live.Watch([], MonitorConfig()).look(), out)
+    live.show(live.Monitor([], MonitorConfig()).look(), out)
     assert "host.example" in out.getvalue()
     assert "dataminer budget reset" in out.getvalue()
     out = io.StringIO()
@@ -487,7 +493,7 @@ def test_pauses_are_shown_and_reset(database, tmp_path):
     assert "pauses: 20" in invoke("show")
     assert invoke("reset", "other.example") == "nothing paused\n"
     assert invoke("reset") == "no pause any more: host.example\n"
-    FleetGate(NO_WAIT).request(URL)
+    SharedRateLimiter(NO_WAIT).request(URL)
     assert "pause" not in invoke("show")
 
 
@@ -495,7 +501,7 @@ def test_a_classified_refusal_pauses_its_source_and_is_tried_again(database):
     settings = RATES.model_copy(update={"first_pause_seconds": 0.2})
     attempts = []
 
-    def fetch(*, gate: FleetGate) -> None:
+    def fetch(*, gate: SharedRateLimiter) -> None:
         gate.request(URL)
         attempts.append(breaker(database)[0] if attempts else None)
         if len(attempts) < 3:
@@ -517,7 +523,7 @@ def test_a_classified_refusal_pauses_its_source_and_is_tried_again(database):
 @pytest.mark.parametrize("kind", [ErrorClass.RATE_LIMIT, ErrorClass.BOT_CHECK])
 def test_a_job_that_may_wait_no_longer_gives_its_video_back_uncounted(database, tmp_path, kind):
     rows.add("p", "clip", url=URL)
-    FleetGate(NO_WAIT).refused(URL, "HTTP 429", None, kind)
+    SharedRateLimiter(NO_WAIT).refused(URL, "HTTP 429", None, kind)
     settings = {"store": str(tmp_path), "download": {"budget": {"max_wait_minutes": 0}}}
     for _ in range(4):  # more often than max_attempts
         with pytest.raises(Paused, match="waits no longer"):

@@ -19,7 +19,7 @@ from dataminer.frames.table import (
     write_table,
 )
 from dataminer.stages.embed import content
-from dataminer.stages.embed.frame_models import Looking
+from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.stages.filter.stage import filter_frames
 from dataminer.store.layout import Store
 from demo.shapes import Shape, draw, photographs
@@ -50,18 +50,18 @@ def frames(store: Store, video_id: str, shapes: dict[int, list[Shape]], size=(64
     write_table(folder / FRAMES_FILE, table, FRAMES_SCHEMA, {"fingerprint": video_id})
 
 
-def looking(folder: Path, weights: Path, **asked: object) -> Looking:
+def looking(folder: Path, weights: Path, **asked: object) -> FrameModels:
     # the detector takes a stone of the photograph for a box, at 0.43
     small = {"image_size": 320, "batch": 3, "device": "cpu", "confidence": 0.53}
     given = {"model": str(weights), **small, **asked}
-    return Looking(Store(folder), FilterConfig.model_validate({"content": given}))
+    return FrameModels(Store(folder), FilterConfig.model_validate({"content": given}))
 
 
-def kept(what: Looking, video_id: str, out: Path) -> list[int]:
+def kept(what: FrameModels, video_id: str, out: Path) -> list[int]:
     out.mkdir()
     folder = what.store.recipe(video_id, video_id)
-    looks = what.looks(video_id, read_meta(folder / FRAMES_FILE))
-    filter_frames(folder, out, what.settings, looks=looks)
+    looks = what.frame_scores(video_id, read_meta(folder / FRAMES_FILE))
+    filter_frames(folder, out, what.settings, frame_scores=looks)
     return read_table(out / FRAMES_FILE)["frame_index"].to_pylist()
 
 
@@ -72,12 +72,12 @@ def test_frames_pass_by_what_is_in_them_and_other_classes_need_no_model(
     frames(what.store, "v", FRAMES)
     frames(what.store, "upright", {0: [DISC], 1: []}, size=(360, 640))
     said: list[str] = []
-    what.look_at({v: [what.store.recipe(v, v)] for v in ("v", "upright")}, 2, said.append)
+    what.run_models({v: [what.store.recipe(v, v)] for v in ("v", "upright")}, 2, said.append)
     assert sum("loaded the content model" in line for line in said) == 1
     assert said[-1] == "model loads: 1 for 2 videos (2 by content)"
 
     monkeypatch.setattr(content, "opened", None)  # to call it would fail
-    what.look_at({v: [what.store.recipe(v, v)] for v in ("v", "upright")}, 2, said.append)
+    what.run_models({v: [what.store.recipe(v, v)] for v in ("v", "upright")}, 2, said.append)
     assert said[-1] == "model loads: 0 for 2 videos (0 by content)"
 
     asked = [

@@ -229,7 +229,7 @@ def test_a_dangling_link_is_not_replaced(fresh: Path, tmp_path: Path) -> None:
 
 
 def test_a_half_made_database_is_not_taken(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(half: _pghome.Home, *_: object) -> None:
+    def die(half: _pghome.ServerHome, *_: object) -> None:
         (half.data / "PG_VERSION").write_text("16\n")
         raise KeyboardInterrupt
 

@@ -21,7 +21,7 @@ from dataminer.errors import ErrorClass, PermanentError, StageError, TransientEr
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table
 from dataminer.stages.extract import encode as encode_module
 from dataminer.stages.extract import stage as extract_module
-from dataminer.stages.extract.decode import Tally, decode
+from dataminer.stages.extract.decode import DecodeStats, decode
 from dataminer.stages.extract.quality.metrics import hash_grey, measure, working_grey
 from dataminer.stages.extract.stage import VERSION, ExtractResult, extract
 from dataminer.video import describe, open_video, probe
@@ -559,7 +559,7 @@ def test_a_glance_tells_what_a_longer_look_does(tmp_path: Path) -> None:
     for clip in clips:
         told = []
         for glance in (True, False):
-            with open_video(clip, glance=glance) as (container, stream):
+            with open_video(clip, fast_open=glance) as (container, stream):
                 rates = stream.guessed_rate, stream.time_base
                 told.append((describe(container, stream, 1), rates))
         assert told[0] == told[1], clip
@@ -578,7 +578,7 @@ def test_a_stream_that_appears_on_the_way_does_not_trip_it(tmp_path: Path) -> No
 
     with open_video(videos.make_video(tmp_path / "a.ts")) as (container, stream):
         assert stream.time_base is not None
-        tally = Tally(stream.time_base, stream.guessed_rate)
+        tally = DecodeStats(stream.time_base, stream.guessed_rate)
         tripping: Any = Tripping(container)
         assert len(list(decode(tripping, stream, tally, lambda: None))) == 50
 

@@ -17,10 +17,10 @@ from dataminer.frames.embeddings import model_key, write_embeddings
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.provenance import fingerprints
 from dataminer.provenance.fingerprints import VERSIONS
-from dataminer.stages.embed.frame_models import Looking
+from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import Store
 from dataminer.sync.jobs import jobs
-from dataminer.sync.jobs.task import Work
+from dataminer.sync.jobs.task import StageTask
 from tests.support import rows
 
 STAGES = ("download", "extract", "filter", "dedup", "detect")
@@ -30,7 +30,7 @@ Change = Callable[["World"], object]
 class Described(BaseException):
     """Carries what a job was about to do."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: StageTask) -> None:
         super().__init__()
         self.fingerprint = work.fingerprint
 
@@ -96,7 +96,7 @@ class World:
 
 @pytest.fixture
 def world(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    def described(describe: Callable[[], Work], _: Any, **how: Any) -> None:
+    def described(describe: Callable[[], StageTask], _: Any, **how: Any) -> None:
         raise Described(describe())
 
     monkeypatch.setattr(jobs, "perform_described", described)
@@ -106,7 +106,7 @@ def world(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
     rows.filtered("v", project, recipe="r")
     made = World(tmp_path, {}, {"sha256": "s", "title": "t", "video": "v.mp4"}, [], monkeypatch)
     looks = lambda *_: [SimpleNamespace(mark=mark) for mark in made.looks]  # noqa: E731
-    monkeypatch.setattr(Looking, "looks", looks)
+    monkeypatch.setattr(FrameModels, "frame_scores", looks)
     made.weights.write_bytes(b"weights")
     for folder in (made.frames, made.store.filtered("p", "v"), made.store.dedup("p")):
         made.table(folder, "of its source")

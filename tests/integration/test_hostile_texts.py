@@ -183,7 +183,7 @@ def test_the_contact_sheet(place: Place):
 
 def told(place: Place) -> dict[str, Any]:
     """Return what each command prints."""
-    watch = live.Watch([], MonitorConfig(), read_only=True, store=place.store)
+    watch = live.Monitor([], MonitorConfig(), read_only=True, store=place.store)
     printed = {name: io.StringIO() for name in ("status", "monitor", "summary", "why", "failed")}
     status.show([], printed["status"])
     live.show(watch.look(), printed["monitor"])

@@ -17,7 +17,7 @@ import pytest
 from dataminer.config import MonitorConfig
 from dataminer.errors import ErrorClass
 from dataminer.sync.claims import claims, dead_job_listener, dead_jobs, stage_rows
-from dataminer.sync.claims.dead_job_listener import Mirror
+from dataminer.sync.claims.dead_job_listener import DeadJobListener
 from dataminer.sync.claims.dead_jobs import Death, give_back
 from tests.support.postgres import execute
 
@@ -164,7 +164,7 @@ def test_what_slurm_ended_shows_as_what_it_was(
     rows: str, logger: logging.Logger, ended: Any, state: str, error_class: str, attempts: int
 ) -> None:
     ended(state)
-    watching = Mirror()
+    watching = DeadJobListener()
     watching.watch(logger)
     tell(logger, "job_info", jobid=3, rule_name="download", wildcards=VIDEO)
     hold(rows, "node1:99:slurm-12")
@@ -181,7 +181,7 @@ def test_of_a_batch_what_it_claimed_itself_is_told_of(
     rows: str, dead: str, logger: logging.Logger, hours: int, status: str
 ) -> None:
     """What an earlier run left may have had another cause."""
-    watching = Mirror(lambda rule, batch: ["v"])
+    watching = DeadJobListener(lambda rule, batch: ["v"])
     watching.watch(logger)
     tell(logger, "job_info", jobid=3, rule_name="download", wildcards={"batch": "v"})
     hold(rows, dead)
@@ -210,7 +210,7 @@ def test_a_group_tells_it_of_what_was_begun(
     monkeypatch.delenv("SLURM_JOB_ID")
     assert dead_jobs.stopped() == (None, None)
     execute(rows, "UPDATE videos SET locked_by = 'node2:1:slurm-13' WHERE video_id = 'goes-on'")
-    watching = Mirror()
+    watching = DeadJobListener()
     watching.watch(logger)
     names = ["held", "stopped", "waits", "goes-on"]
     for number, name in enumerate(names):
@@ -309,7 +309,7 @@ def test_a_run_goes_on_without_the_database(
         raise OSError("no database")
 
     monkeypatch.setattr(dead_job_listener, "give_back", away)
-    watching = Mirror()
+    watching = DeadJobListener()
     watching.watch(logger)
     for jobid in range(3):
         tell(logger, "job_info", jobid=jobid, rule_name="download", wildcards=VIDEO)
@@ -325,7 +325,7 @@ def test_a_database_that_hangs_holds_nothing_up(
 ) -> None:
     monkeypatch.setattr(dead_job_listener, "give_back", lambda *_: time.sleep(2))
     monkeypatch.setattr(dead_job_listener, "PATIENCE", 0.1)
-    watching = Mirror()
+    watching = DeadJobListener()
     watching.watch(logger)
     began = time.monotonic()
     tell(logger, "job_info", jobid=1, rule_name="download", wildcards=VIDEO)

@@ -101,7 +101,7 @@ class Recorder:
         self.refusals.append((urlsplit(url).path, reason, retry_after))
         return len(self.refusals) <= self._again
 
-    def passed(self) -> None:
+    def report_success(self) -> None:
         self.passes += 1
 
 

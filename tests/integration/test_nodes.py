@@ -23,8 +23,8 @@ from dataminer.db import connection, schema
 from dataminer.db.connection import transaction
 from dataminer.db.server import binaries, control, postmaster
 from dataminer.db.server import supervisor as guard_module
-from dataminer.db.server.network import Wish
-from dataminer.db.server.supervisor import Guard
+from dataminer.db.server.network import ListenSettings
+from dataminer.db.server.supervisor import ServerSupervisor
 from dataminer.errors import DatabaseAway, DatabaseError
 from dataminer.process import connecting_only
 from dataminer.sync.claims import claims, projects, stage_rows
@@ -51,7 +51,7 @@ def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setenv("DATAMINER_PGDATA", str(made))
-    control.listen(made, Wish(addresses="127.0.0.1, localhost", host="localhost"))
+    control.listen(made, ListenSettings(addresses="127.0.0.1, localhost", host="localhost"))
     schema.upgrade()
     return made
 
@@ -149,19 +149,19 @@ def test_a_named_port_that_is_taken_is_an_error(home: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(DatabaseError, match=f"port {port} of this machine is taken"):
-            control.listen(home, Wish(port=port))
+            control.listen(home, ListenSettings(port=port))
     assert control.status(home).nodes_url == before and control.listening(home)
 
 
 @pytest.mark.parametrize(
     ("wish", "said"),
     [
-        (Wish(addresses="203.0.113.7"), "no address 203.0.113.7"),
-        (Wish(addresses="x' y"), "no address to listen on"),
-        (Wish(host="a b"), "no name of a machine"),
+        (ListenSettings(addresses="203.0.113.7"), "no address 203.0.113.7"),
+        (ListenSettings(addresses="x' y"), "no address to listen on"),
+        (ListenSettings(host="a b"), "no name of a machine"),
     ],
 )
-def test_a_wrong_wish_changes_nothing(home: Path, wish: Wish, said: str) -> None:
+def test_a_wrong_wish_changes_nothing(home: Path, wish: ListenSettings, said: str) -> None:
     with pytest.raises(DatabaseError, match=said):
         control.listen(home, wish)
     assert control.listening(home)
@@ -275,7 +275,7 @@ def test_a_guard_starts_what_crashed_and_not_what_was_stopped(
     looks, crashed = [], control.crashed
     monkeypatch.setattr(control, "crashed", lambda home: looks.append(home) or crashed(home))
     monkeypatch.setattr(guard_module, "LOOK_SECONDS", 0.1)
-    guard = Guard()
+    guard = ServerSupervisor()
     guard.watch()
     try:
         os.kill(pid_of(home), 9)

@@ -16,14 +16,14 @@ import pytest
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, advice
-from dataminer.monitor.terminal.live import Watch
-from dataminer.monitor.videos import PAGE, Wanted, videos
+from dataminer.monitor.terminal.live import Monitor
+from dataminer.monitor.videos import PAGE, VideoQuery, videos
 from dataminer.monitor.web import server as web
 from dataminer.report import REPORT_FILE
 from dataminer.report.data.gather import gather
 from dataminer.report.html.page import write_report
 from dataminer.store.layout import Store
-from dataminer.sync.batches.planned import Listed
+from dataminer.sync.batches.planned import BatchList
 from dataminer.sync.claims import projects, stage_rows
 from dataminer.sync.claims.claims import owner_name
 from dataminer.sync.jobs.report import facts
@@ -129,7 +129,7 @@ def test_each_answer_forbids_what_the_page_does_not_need(still: Served):
 
 
 def test_a_port_that_is_taken_ends_with_a_sentence(still: Served):
-    watch = Watch(["birds"], MonitorConfig(), read_only=True)
+    watch = Monitor(["birds"], MonitorConfig(), read_only=True)
     with pytest.raises(DataminerError, match=f"port {still.port} cannot be used"):
         web.serve(web.Site(watch, [], still.store, 1.0), still.port)
 
@@ -162,7 +162,7 @@ def test_the_numbers_are_those_of_the_monitor(still: Served):
 def test_what_takes_a_failed_video_out_is_filled_in(birds, tmp_path: Path):
     error = PermanentError("/x/y.mp4 is not there", ErrorClass.MISSING_SOURCE)
     failed("v3", {"error": str(error), "error_class": error.error_class})
-    now = web.told(Watch(["birds"], MonitorConfig(), read_only=True).look())
+    now = web.told(Monitor(["birds"], MonitorConfig(), read_only=True).look())
     (step,) = [found["next_step"] for found in now["classes"] if found["name"] == "missing_source"]
     assert step.endswith("`dataminer delete-videos --class missing_source --project birds`")
     shown = [failure["error"] for failure in now["failures"]]
@@ -205,7 +205,7 @@ def test_videos_can_be_chosen(still: Served, query, expected):
 
 def test_many_videos_come_by_the_page(database):
     add("many", *(f"v{n:03d}" for n in range(2 * PAGE + 1)))
-    pages = [videos(Wanted(project="many", page=number), []) for number in range(3)]
+    pages = [videos(VideoQuery(project="many", page=number), []) for number in range(3)]
     assert [len(page["rows"]) for page in pages] == [PAGE, PAGE, 1]
     assert len({row["video_id"] for page in pages for row in page["rows"]}) == 2 * PAGE + 1
     assert pages[0]["pages"] == 3
@@ -303,7 +303,7 @@ def test_a_run_at_work_is_shown_as_its_terminal_shows_it(
     folder = Path(".snakemake", "dataminer", "20260101-000000-abcdef")
     folder.mkdir(parents=True)
     members = {"download": {"b": ["v0", "v1"]}}
-    Listed(
+    BatchList(
         folder, members, owner_name(), 2, datasets={"birds": ["dedup"]}, projects=["birds"]
     ).write()
     opened.page.goto(live.url)

@@ -20,7 +20,14 @@ from dataminer.errors import DataminerError
 from dataminer.store.layout import Store
 from dataminer.sync.claims.stage_rows import DOWNLOAD
 from dataminer.sync.pairing import pairing
-from dataminer.sync.pairing.meeting import STORE_FILE, Mark, NeverMet, NotAPair, Step, require
+from dataminer.sync.pairing.meeting import (
+    STORE_FILE,
+    NeverPaired,
+    NotAPair,
+    PairingStep,
+    StoreMark,
+    require,
+)
 from dataminer.workflow.run import Run
 from tests.support import rows
 from tests.support.postgres import create, drop, execute, fresh_database, name_of, superuser_of
@@ -158,7 +165,7 @@ def test_rows_follow_a_store_that_has_moved(site: Site, tmp_path: Path) -> None:
     before = execute(site.database, times)
     (site.folder / "data").rename(tmp_path / "big")
     with site.inside():
-        assert require(Store(tmp_path / "big")) is Step.FOLLOW
+        assert require(Store(tmp_path / "big")) is PairingStep.FOLLOW
     said = paired(site, str(tmp_path / "big"))
     assert said == (
         f"the store has moved from {site.folder / 'data'} to {tmp_path / 'big'}: 5 paths in the"
@@ -485,7 +492,7 @@ def test_two_that_begin_at_one_moment_are_not_both_taken(
 ) -> None:
     other, marked = replace(site, database=second), pairing._marked
 
-    def late(*arguments: Any) -> Mark:
+    def late(*arguments: Any) -> StoreMark:
         monkeypatch.setattr(pairing, "_marked", marked)
         paired(other)
         return marked(*arguments)
@@ -641,6 +648,6 @@ def test_roles_that_were_let_in_go_on_working(database: str) -> None:
 
 def test_nobody_has_met_where_there_is_no_table_yet(site: Site, server: str) -> None:
     with fresh_database(server, prefix="bare") as url, replace(site, database=url).inside():
-        assert require(Store(Path("data"))) is Step.NOTHING
-    assert not issubclass(NotAPair, NeverMet)
+        assert require(Store(Path("data"))) is PairingStep.NOTHING
+    assert not issubclass(NotAPair, NeverPaired)
     assert issubclass(NotAPair, DataminerError)

@@ -471,7 +471,7 @@ def test_nothing_of_a_link_is_left_for_the_next(
             self.asked.append(url)
             return time.monotonic() + 5
 
-        def passed(self) -> None:
+        def report_success(self) -> None:
             pass
 
     links = [server.add(f"/{name}", video(clips["clip"], OCTETS)) for name in ("a", "b.mp4", "c")]

@@ -14,8 +14,8 @@ from dataminer.config import Config, load
 from dataminer.db import tables as our_tables
 from dataminer.errors import DataminerError
 from dataminer.planning import Plan
-from dataminer.provenance.fingerprints import made_with, policy_mark
-from dataminer.stages.embed.frame_models import Looking
+from dataminer.provenance.fingerprints import policy_id, recipe_id
+from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.sync.repair import retry
 from tests.support import finished_videos
 from tests.support.postgres import execute, fresh_database
@@ -161,7 +161,7 @@ def test_only_a_download_that_failed_is_tried_again_with_other_settings(project:
     failed = f"status = 'FAILED', extracted_with = NULL, {ERROR}"
     project.set(f"UPDATE videos SET {failed} WHERE video_id IN ('a', 'b')")
     project.set(f"UPDATE project_videos SET status = 'FAILED', {ERROR} WHERE video_id < 'c'")
-    mark = made_with("download", None)
+    mark = recipe_id("download", None)
     project.set(f"UPDATE videos SET downloaded_with = '{mark}' WHERE video_id IN ('a', 'c')")
     assert project.due(download={"max_height": 720}) == stages("b", "b", "b")
     assert project.due() == stages()
@@ -180,7 +180,7 @@ def test_a_refusal_is_finished_for_the_policy_that_refused(project: Project) -> 
     """Another policy may let the video in; other settings and other failures do not matter."""
     policy = {"max_duration": 100}
     config = load({"download": {"policy": policy}}).download
-    mark = f"{made_with('download', config.result_settings())} {policy_mark(config.policy)}"
+    mark = f"{recipe_id('download', config.result_settings())} {policy_id(config.policy)}"
     refused = f"status = 'FAILED', extracted_with = NULL, downloaded_with = '{mark}', {ERROR}"
     project.set(f"UPDATE videos SET {refused} WHERE video_id = 'b'")
     project.set(f"UPDATE project_videos SET status = 'FAILED', {ERROR} WHERE video_id = 'b'")
@@ -233,7 +233,7 @@ def test_files_that_are_newer_than_their_rows_are_looked_at(project: Project) ->
 def test_a_video_that_failed_is_compared_by_no_embeddings(project: Project) -> None:
     """Those of another time may be there."""
     by_model = {"dedup": {"method": "embedding"}}
-    (project.root / "embeddings" / Looking.of(project.config(**by_model)).key / "b").mkdir(
+    (project.root / "embeddings" / FrameModels.of(project.config(**by_model)).key / "b").mkdir(
         parents=True
     )
     project.set(f"UPDATE videos SET status = 'FAILED', {ERROR} WHERE video_id = 'b'")
@@ -329,7 +329,7 @@ def test_rows_of_the_tables_before_are_read_as_they_are(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dry run brings no tables up to date."""
-    monkeypatch.setattr(our_tables, "look", lambda session: our_tables.Tables("0005"))
+    monkeypatch.setattr(our_tables, "find_tables", lambda session: our_tables.Tables("0005"))
     plan = project.plan()
     assert due(plan) == stages("", "abcd", "abcd")  # their empty files do not tell either
 

@@ -267,7 +267,7 @@ def test_hostile_input_is_inert(
     youtube_lists.add_lists(youtube, {})
     given_input = {"urls": urls, "searches": queries, "files": queries}
     with mock.patch.object(
-        listing, "find_videos", lambda *_: listing.Found([])
+        listing, "find_videos", lambda *_: listing.FoundVideos([])
     ):  # `/` is a folder, too
         before, files = dump(database), tree(here)
         said = "".join(run(dry_run=True, **given_input))

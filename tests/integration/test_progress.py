@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from dataminer.config import MonitorConfig
-from dataminer.monitor.progress import Progress, StageProgress, Tracker
+from dataminer.monitor.progress import RunProgress, StageProgress, Tracker
 from dataminer.monitor.terminal import live
 from dataminer.monitor.terminal.block import plain
 from dataminer.store.layout import Store
-from dataminer.sync.batches.planned import Listed
+from dataminer.sync.batches.planned import BatchList
 from dataminer.sync.claims import claims, projects, stage_rows
 from dataminer.sync.claims.claims import owner_name
 from tests.support.postgres import execute
@@ -22,19 +22,19 @@ VIDEOS = [f"v{n}" for n in range(6)]
 CORRUPT = {"error": "x cannot be opened. Next: replace it", "error_class": "corrupt"}
 
 
-def planned(folder: Path, *videos: str, stage: str = "") -> Listed:
+def planned(folder: Path, *videos: str, stage: str = "") -> BatchList:
     """Return the list of a run that plans videos, at one stage or at all."""
     rules = [stage] if stage else ["download", "extract", "filter/p"]
     members = {rule: {"b": list(videos or VIDEOS)} for rule in rules}
     due = {} if stage == "download" else {"p": ["dedup", "detect", "report"]}  # only_download
-    return Listed(folder, members, owner_name(), 2, datasets=due, projects=["p"])
+    return BatchList(folder, members, owner_name(), 2, datasets=due, projects=["p"])
 
 
-def by_name(progress: Progress) -> dict[str, StageProgress]:
+def by_name(progress: RunProgress) -> dict[str, StageProgress]:
     return {stage.name: stage for stage in progress.stages}
 
 
-def counts(progress: Progress) -> dict[str, tuple[int, int, int, int]]:
+def counts(progress: RunProgress) -> dict[str, tuple[int, int, int, int]]:
     """Return of each stage how many are done, failed, being worked on, and left."""
     found = by_name(progress).values()
     return {stage.name: (stage.done, stage.failed, stage.running, stage.left) for stage in found}
@@ -201,11 +201,11 @@ def test_what_failed_before_is_no_failure_of_the_run_though_its_row_was_touched(
         extracted("v0")
         claim = held(stage_rows.FILTER, video_id="v0", project_id=one)
         claims.finish(claim, "FAILED", CORRUPT, lambda: None, {})
-    listed = Listed(tmp_path, {"filter/p": {"b": ["v0"]}}, owner_name(), 2, projects=["p", "q"])
+    listed = BatchList(tmp_path, {"filter/p": {"b": ["v0"]}}, owner_name(), 2, projects=["p", "q"])
     found = Tracker(listed, time.time() - 60).look()
     assert counts(found) == {"filter": (0, 1, 0, 0)}
     assert found.failures == {"corrupt": 1}
-    listed = Listed(tmp_path, {"filter/p": {"b": ["v1"]}}, owner_name(), 2, projects=["p", "q"])
+    listed = BatchList(tmp_path, {"filter/p": {"b": ["v1"]}}, owner_name(), 2, projects=["p", "q"])
     assert Tracker(listed, time.time() - 60).look().failures == {}
     listed.members["extract"] = {"b": ["v0"]}
     assert Tracker(listed, time.time() - 60).look().failures == {}
@@ -255,15 +255,15 @@ def test_the_monitor_shows_the_same_numbers_as_the_run(database, project, tmp_pa
     folder.mkdir(parents=True)
     planned(folder).write()
     downloaded("v0")
-    watch = live.Watch(["p"], MonitorConfig(), read_only=True)
+    watch = live.Monitor(["p"], MonitorConfig(), read_only=True)
     own = Tracker.of_list(folder / "batches.json")
     assert own
     (run,) = watch.look().runs
     assert (run.projects, run.stages) == (["p"], own.look().stages)
     assert (
-        live.Watch(["p"], MonitorConfig()).look().as_json()["runs"][0]["words"]["projects"] == "p"
+        live.Monitor(["p"], MonitorConfig()).look().as_json()["runs"][0]["words"]["projects"] == "p"
     )
-    ended = Listed(folder, {}, f"{owner_name().partition(':')[0]}:999999999", 2, projects=["p"])
+    ended = BatchList(folder, {}, f"{owner_name().partition(':')[0]}:999999999", 2, projects=["p"])
     ended.write()
     assert watch.look().runs == []
     assert Tracker.of_list(tmp_path / "none.json") is None

@@ -649,7 +649,7 @@ def test_who_asks_by_name_is_led_to_the_frames_of_the_settings(
     jobs.lead_to_frames(p, "v")
     assert read_table(link).num_rows == 2
     shutil.rmtree(store.frames("v"))
-    row_now = chosen.look("v", session="test")
+    row_now = chosen.read_candidates("v", session="test")
     assert row_now
     assert chosen.frames_of(p, "v", row_now)[1] is None
     with pytest.raises(DataminerError):

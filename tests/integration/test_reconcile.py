@@ -26,7 +26,7 @@ from dataminer.store.layout import Store
 from dataminer.sync.claims import claims, projects, stage_rows
 from dataminer.sync.repair import reconcile
 from dataminer.sync.repair import row as mend
-from dataminer.sync.repair.evidence import Verdict
+from dataminer.sync.repair.evidence import Evidence
 from dataminer.sync.repair.reconcile import Report
 from tests.support.postgres import execute
 from tests.support.rows import Given
@@ -512,13 +512,13 @@ def test_live_claims_are_left_alone(whole):
 def test_a_row_that_moved_on_since_it_was_read_is_left_alone(whole, monkeypatch):
     database, store = whole
     shutil.rmtree(store.frames("v1"))
-    first = mend.put_back
+    first = mend.revert_row
 
     def late(*args, **options):
         claims.claim(stage_rows.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
         return first(*args, **options)
 
-    monkeypatch.setattr(mend, "put_back", late)
+    monkeypatch.setattr(mend, "revert_row", late)
     assert told(sync(store)) == [("p", "wrong counters", "recounted")]
     assert statuses(database)["v1"][0] == "EXTRACTING"
 
@@ -527,7 +527,7 @@ def test_files_that_are_back_when_their_row_is_locked_leave_it_as_it_was(whole, 
     """As when a disk was away for a moment, or another job had just replaced a folder."""
     database, store = whole
     before = dump(database), listing(store).keys()
-    aside, real = store.root.parent / "aside", mend.put_back
+    aside, real = store.root.parent / "aside", mend.revert_row
     for path in (
         store.frames("v1"),
         store.filtered("p", "v1"),
@@ -540,7 +540,7 @@ def test_files_that_are_back_when_their_row_is_locked_leave_it_as_it_was(whole, 
             return real(*args)
 
         path.rename(aside)
-        monkeypatch.setattr(mend, "put_back", late)
+        monkeypatch.setattr(mend, "revert_row", late)
         assert sync(store).mends == []
         assert not aside.exists(), "nothing was to be put back"
         assert (dump(database), listing(store).keys()) == before
@@ -551,18 +551,18 @@ def test_a_row_is_judged_again_while_it_is_locked(whole):
     key, ask = {"video_id": "v1"}, "FROM videos WHERE video_id = 'v1'"
     ((lease,),) = execute(database, f"SELECT lease {ask}")
     table, before = frames_of(store, "v1") / FRAMES_FILE, dump(database)
-    found = Verdict("DOWNLOADED", (table,))
+    found = Evidence("DOWNLOADED", (table,))
 
-    def put_back(status: str, lease: int, again: Verdict) -> bool:
-        def judge() -> Verdict:
+    def put_back(status: str, lease: int, again: Evidence) -> bool:
+        def judge() -> Evidence:
             with pytest.raises(psycopg2.errors.LockNotAvailable):
                 execute(database, f"SELECT {ask} FOR UPDATE NOWAIT")
             return again
 
-        return mend.put_back(stage_rows.DOWNLOAD, key, (status, lease), found, judge)
+        return mend.revert_row(stage_rows.DOWNLOAD, key, (status, lease), found, judge)
 
-    assert not put_back("EXTRACTED", lease, Verdict("EXTRACTED", (table,)))
-    assert not put_back("EXTRACTED", lease, Verdict("DOWNLOADED"))
+    assert not put_back("EXTRACTED", lease, Evidence("EXTRACTED", (table,)))
+    assert not put_back("EXTRACTED", lease, Evidence("DOWNLOADED"))
     assert not put_back("EXTRACTED", lease + 1, found)
     assert not put_back("DOWNLOADED", lease, found)
     assert (dump(database), table.exists()) == (before, True)
@@ -606,7 +606,7 @@ def test_files_that_are_gone_when_their_row_is_claimed_are_not_taken_up(new, mon
 )
 def test_a_row_that_somebody_claims_meanwhile_is_not_taken_up(new, monkeypatch, when, row):
     database, store = new
-    real = claims.look
+    real = claims.read_row
 
     def somebody_claims() -> None:
         held = claims.claim(stage_rows.DOWNLOAD, {"video_id": "v1"}, stale_seconds=120)
@@ -624,7 +624,7 @@ def test_a_row_that_somebody_claims_meanwhile_is_not_taken_up(new, monkeypatch, 
         somebody_claims()
         return real(*args)
 
-    monkeypatch.setattr(claims, "look", look)
+    monkeypatch.setattr(claims, "read_row", look)
     assert [mended for mended in told(sync(store)) if mended[0] != "p"] == []
     assert execute(database, ROW) == [row]
 

@@ -20,7 +20,7 @@ from dataminer.frames.table import (
     write_table,
 )
 from dataminer.stages.embed import semantic
-from dataminer.stages.embed.frame_models import Looking
+from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.stages.filter.stage import filter_frames
 from dataminer.store.layout import Store
 from dataminer.vision import checkpoint as checkpoints
@@ -54,24 +54,24 @@ def frames(store: Store, video_id: str, colours: list[str], source: str = "f") -
     return folder
 
 
-def looking(folder: Path, model: Path, **settings: object) -> Looking:
+def looking(folder: Path, model: Path, **settings: object) -> FrameModels:
     """Return what a configuration looks at: the prompts above, unless others are given."""
     given = {"model": str(model), "prompts": PROMPTS, "batch": 4, "device": "cpu", **settings}
-    return Looking(Store(folder), FilterConfig.model_validate({"semantic": given}))
+    return FrameModels(Store(folder), FilterConfig.model_validate({"semantic": given}))
 
 
-def look_at(what: Looking, *videos: str) -> tuple[list[str], dict[str, int]]:
+def run_models(what: FrameModels, *videos: str) -> tuple[list[str], dict[str, int]]:
     """Run a batch; return what was said, and how many videos each model looked at."""
     said: list[str] = []
     frames = {video_id: [frames_of(what.store, video_id)] for video_id in videos}
-    return said, what.look_at(frames, 2, said.append)
+    return said, what.run_models(frames, 2, said.append)
 
 
-def embeddings(what: Looking, video_id: str) -> Path:
+def embeddings(what: FrameModels, video_id: str) -> Path:
     return what.embeddings(video_id, frames_of(what.store, video_id).name)
 
 
-def embed_prompts(what: Looking) -> list[str]:
+def embed_prompts(what: FrameModels) -> list[str]:
     said: list[str] = []
     semantic.write_prompts(
         what.prompts, what.settings.semantic.prompts, what.checkpoint, said.append
@@ -79,13 +79,13 @@ def embed_prompts(what: Looking) -> list[str]:
     return said
 
 
-def filtered(what: Looking, video_id: str, out: Path) -> dict[str, int]:
+def filtered(what: FrameModels, video_id: str, out: Path) -> dict[str, int]:
     frames = frames_of(what.store, video_id)
     source = read_meta(frames / FRAMES_FILE)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    looks = what.looks(video_id, source)
-    result = filter_frames(frames, out, what.settings, looks=looks)
+    looks = what.frame_scores(video_id, source)
+    result = filter_frames(frames, out, what.settings, frame_scores=looks)
     return {name: count for name, count in result.rejected.items() if count}
 
 
@@ -113,7 +113,7 @@ def direct(model: Path, files: list[Path], texts: list[str]) -> tuple[np.ndarray
 def test_scores_equal_a_direct_computation(tiny_siglip: Path, tmp_path: Path) -> None:
     what = looking(tmp_path, tiny_siglip)
     folder = frames(what.store, "v", [*COLOURS, *COLOURS])
-    look_at(what, "v")
+    run_models(what, "v")
     embed_prompts(what)
     rejected = filtered(what, "v", tmp_path / "out")
     table = read_table(tmp_path / "out" / "scores.parquet")
@@ -145,7 +145,7 @@ def test_quality_comes_first_and_what_it_rejects_keeps_its_scores(
     columns = {field.name: [row[field.name] for row in rows] for field in FRAMES_SCHEMA}
     table = make_table(columns, FRAMES_SCHEMA)
     write_table(folder / FRAMES_FILE, table, FRAMES_SCHEMA, {"fingerprint": "f"})
-    look_at(what, "v")
+    run_models(what, "v")
     embed_prompts(what)
     assert filtered(what, "v", tmp_path / "out") == {
         "min_brightness": 1,
@@ -164,19 +164,19 @@ def test_many_videos_load_the_model_once_and_a_second_look_loads_none(
     names = [f"v{number:02d}" for number in range(20)]
     for number, name in enumerate(names):
         frames(what.store, name, [*COLOURS][: 1 + number % 3], source=name)
-    said, counts = look_at(what, *names, "never_extracted")
+    said, counts = run_models(what, *names, "never_extracted")
     assert counts == {"semantic": 20}
     assert sum("vision tower" in line for line in said) == 1
     assert said[-1] == "model loads: 1 for 21 videos (20 by semantic)"
     before = {name: embeddings(what, name).read_bytes() for name in names}
 
-    said, counts = look_at(what, *names)
+    said, counts = run_models(what, *names)
     assert counts == {"semantic": 0}
     assert said[-1] == "model loads: 0 for 20 videos (0 by semantic)"
     assert not any("loaded" in line for line in said)
 
     frames(what.store, "v03", ["blue"], source="taken out again")
-    assert look_at(what, *names)[1]["semantic"] == 1
+    assert run_models(what, *names)[1]["semantic"] == 1
     after = {name: embeddings(what, name).read_bytes() for name in names}
     assert [name for name in names if after[name] != before[name]] == ["v03"]
     assert len(read_embeddings(embeddings(what, "v03"))) == 1
@@ -187,7 +187,7 @@ def test_new_prompts_are_scored_from_what_is_kept_and_give_what_a_fresh_run_give
 ) -> None:
     first = looking(tmp_path / "a", tiny_siglip)
     frames(first.store, "v", [*COLOURS])
-    look_at(first, "v")
+    run_models(first, "v")
     embed_prompts(first)
     filtered(first, "v", tmp_path / "a" / "out")
 
@@ -196,14 +196,14 @@ def test_new_prompts_are_scored_from_what_is_kept_and_give_what_a_fresh_run_give
         patch.setattr(semantic, "load_vision", None)  # to call it would fail
         again = looking(tmp_path / "a", tiny_siglip, **other)
         assert again.prompts != first.prompts
-        assert look_at(again, "v")[1] == {"semantic": 0}
+        assert run_models(again, "v")[1] == {"semantic": 0}
         said = embed_prompts(again)
         assert said == [f"loaded the text tower of {tiny_siglip}"]
         assert filtered(again, "v", tmp_path / "a" / "out") == {"semantic.min_score": 2}
 
     fresh = looking(tmp_path / "b", tiny_siglip, **other)
     frames(fresh.store, "v", [*COLOURS])
-    look_at(fresh, "v")
+    run_models(fresh, "v")
     embed_prompts(fresh)
     filtered(fresh, "v", tmp_path / "b" / "out")
     tables = [read_table(tmp_path / side / "out" / "scores.parquet") for side in "ab"]
@@ -218,7 +218,7 @@ def test_a_frame_that_cannot_be_read_is_rejected_and_harms_no_other(
     folder = frames(what.store, "v", ["red", "red", "red"])
     (folder / "v_000010.png").write_bytes(b"not an image")
     frames(what.store, "w", ["red"])
-    said, _ = look_at(what, "v", "w")
+    said, _ = run_models(what, "v", "w")
     assert "embedded 2 frames of video v, 1 cannot be read" in said
     embed_prompts(what)
     assert filtered(what, "v", tmp_path / "out") == {"semantic.min_margin": 1}
@@ -233,7 +233,7 @@ def test_frames_in_an_archive_and_videos_that_failed(tiny_siglip: Path, tmp_path
     what = looking(tmp_path, tiny_siglip)
     plain = frames(what.store, "v", [*COLOURS] * 4)
     rows = read_table(plain / FRAMES_FILE)
-    look_at(what, "v")
+    run_models(what, "v")
     loose = read_embeddings(embeddings(what, "v"))
     places = []
     with FrameWriter(plain, "tar") as writer:
@@ -246,10 +246,10 @@ def test_frames_in_an_archive_and_videos_that_failed(tiny_siglip: Path, tmp_path
     failed = what.store.recipe("bad", "m")
     failure = {"failure": {"message": "m", "error_class": "corrupt", "hint": ""}}
     write_table(failed / FRAMES_FILE, FRAMES_SCHEMA.empty_table(), FRAMES_SCHEMA, failure)
-    assert look_at(what, "bad", "v")[1] == {"semantic": 1}
+    assert run_models(what, "bad", "v")[1] == {"semantic": 1}
     packed = read_embeddings(embeddings(what, "v"))
     assert (packed.vectors == loose.vectors).all()
-    assert what.looks("bad", failure) == []
+    assert what.frame_scores("bad", failure) == []
     assert not embeddings(what, "bad").exists()
 
 
@@ -258,12 +258,12 @@ def test_what_is_out_of_date_is_not_judged_by(tiny_siglip: Path, tmp_path: Path)
     frames(what.store, "v", ["red"])
     with pytest.raises(TransientError, match="have not seen the frames of video v"):
         filtered(what, "v", tmp_path / "out")
-    look_at(what, "v")
+    run_models(what, "v")
     embed_prompts(what)
     frames(what.store, "v", ["red"], source="other frames")
     with pytest.raises(TransientError, match="run snakemake again"):
         filtered(what, "v", tmp_path / "out")
-    look_at(what, "v")
+    run_models(what, "v")
     assert filtered(what, "v", tmp_path / "out") == {}
 
 
@@ -289,7 +289,7 @@ def test_clip_scores_are_shares_of_the_softmax(shims: str, tmp_path: Path) -> No
 
     what = looking(tmp_path, model)
     folder = frames(what.store, "v", [*COLOURS])
-    look_at(what, "v")
+    run_models(what, "v")
     embed_prompts(what)
     assert read_embeddings(embeddings(what, "v")).vectors.shape == (3, 24)
     filtered(what, "v", tmp_path / "out")

@@ -29,10 +29,10 @@ SETTINGS = DetectConfig(image_size=160, batch=2, shard_images=2, device="cpu")
 @pytest.fixture
 def planned(
     drawn: tuple[Path, Objects], shapes_weights: Path, tmp_path: Path
-) -> Callable[..., shards.Plan]:
+) -> Callable[..., shards.ShardPlan]:
     """Plan the drawn frames; shards lie in a folder of the given name."""
 
-    def make(name: str = "shards", dedup: Path = drawn[0], **settings: Any) -> shards.Plan:
+    def make(name: str = "shards", dedup: Path = drawn[0], **settings: Any) -> shards.ShardPlan:
         changed = SETTINGS.model_copy(update=settings)
         return shards.plan(dedup, tmp_path / name, shapes_weights, changed)
 
@@ -45,7 +45,7 @@ def files(folder: Path) -> dict[str, tuple[bytes, tuple[int, int]]]:
     return {n: (p.read_bytes(), (s.st_ino, s.st_mtime_ns)) for n, (p, s) in found.items()}
 
 
-def dataset(plan: shards.Plan, out: Path) -> list[str]:
+def dataset(plan: shards.ShardPlan, out: Path) -> list[str]:
     """Make a dataset, and return the names of its files."""
     out.mkdir()
     detect(plan, out)
@@ -53,7 +53,7 @@ def dataset(plan: shards.Plan, out: Path) -> list[str]:
 
 
 def test_the_parts_of_several_jobs_are_what_one_job_makes(
-    planned: Callable[..., shards.Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    planned: Callable[..., shards.ShardPlan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, many = planned("one"), planned("many", jobs=3, shard_images=2)
     assert len(one.shards) >= 4 and one.shards == many.shards
@@ -74,7 +74,7 @@ def test_the_parts_of_several_jobs_are_what_one_job_makes(
 
 
 def test_only_missing_and_damaged_shards_are_made(
-    planned: Callable[..., shards.Plan], tmp_path: Path
+    planned: Callable[..., shards.ShardPlan], tmp_path: Path
 ) -> None:
     plan = planned()
     told: list[str] = []
@@ -97,7 +97,7 @@ def test_only_missing_and_damaged_shards_are_made(
 
 
 def test_a_part_that_fails_keeps_what_came_before(
-    planned: Callable[..., shards.Plan], drawn: tuple[Path, Objects], tmp_path: Path
+    planned: Callable[..., shards.ShardPlan], drawn: tuple[Path, Objects], tmp_path: Path
 ) -> None:
     folder = tmp_path / "spoilt"
     shutil.copytree(drawn[0], folder)
@@ -110,9 +110,9 @@ def test_a_part_that_fails_keeps_what_came_before(
 
 
 def test_what_a_shard_is_named_after(
-    planned: Callable[..., shards.Plan], drawn: tuple[Path, Objects], tmp_path: Path
+    planned: Callable[..., shards.ShardPlan], drawn: tuple[Path, Objects], tmp_path: Path
 ) -> None:
-    def keys(plan: shards.Plan) -> list[str]:
+    def keys(plan: shards.ShardPlan) -> list[str]:
         return [shard.key for shard in plan.shards]
 
     usual = keys(planned())
@@ -168,7 +168,7 @@ def test_a_shard_is_of_its_pictures_and_of_the_weights(
 
 
 def test_a_video_more_changes_few_shards(shapes_weights: Path, tmp_path: Path) -> None:
-    def plan(videos: list[str]) -> shards.Plan:
+    def plan(videos: list[str]) -> shards.ShardPlan:
         folder = tmp_path / f"dedup{len(videos)}"
         folder.mkdir()
         frames = [(video, index, 64, 64) for video in videos for index in range(40)]
@@ -189,7 +189,7 @@ def test_a_video_more_changes_few_shards(shapes_weights: Path, tmp_path: Path) -
     assert 1 <= len(anew) <= 3
 
 
-def test_what_is_not_used_any_more_is_deleted(planned: Callable[..., shards.Plan]) -> None:
+def test_what_is_not_used_any_more_is_deleted(planned: Callable[..., shards.ShardPlan]) -> None:
     old, new = planned(confidence=0.5), planned()
     shards.prune(new)  # of a folder that is not there
     for plan in (old, new):
@@ -204,7 +204,7 @@ def test_what_is_not_used_any_more_is_deleted(planned: Callable[..., shards.Plan
 
 
 def test_what_was_made_before_a_run_that_makes_it_anew_counts_as_absent(
-    planned: Callable[..., shards.Plan],
+    planned: Callable[..., shards.ShardPlan],
 ) -> None:
     plan = planned()
     shards.make(plan)
@@ -221,7 +221,7 @@ def test_what_was_made_before_a_run_that_makes_it_anew_counts_as_absent(
     assert [file.stat().st_mtime_ns for file in files.values()] == made
 
 
-def test_frames_are_all_there_once(planned: Callable[..., shards.Plan]) -> None:
+def test_frames_are_all_there_once(planned: Callable[..., shards.ShardPlan]) -> None:
     names = [frame.file_name for frame in planned().frames]
     assert names == sorted(f"{video}_{index:06d}.jpg" for video, index, *_ in FRAMES)
     assert (planned().dedup_dir / FRAMES_FILE).is_file()

@@ -30,7 +30,7 @@ from dataminer.sync.claims.claims import LeaseLost
 from dataminer.sync.claims.heartbeat import Interrupted
 from dataminer.sync.jobs import results
 from dataminer.sync.jobs import task as jobs_work
-from dataminer.sync.jobs.task import Work, perform
+from dataminer.sync.jobs.task import StageTask, run_task
 from tests.support.postgres import execute
 from tests.support.rows import Given, add, extracted, filtered, force
 from tests.support.waiting import wait_for, wait_until
@@ -50,7 +50,7 @@ def row(url: str, columns: str = "status, lease, attempts, locked_by, error_clas
     return execute(url, f"SELECT {columns} FROM videos WHERE video_id = 'v1'")[0]
 
 
-def work(tmp_path: Path, make=None, mark: str = "m1") -> Work:
+def work(tmp_path: Path, make=None, mark: str = "m1") -> StageTask:
     """A download that writes one file, unless told otherwise."""
 
     def default(out: Path) -> None:
@@ -58,7 +58,7 @@ def work(tmp_path: Path, make=None, mark: str = "m1") -> Work:
         info = {"video": "v1.mp4", "size_bytes": 3, "fingerprint": mark, "title": "t"}
         (out / "info.json").write_text(json.dumps(info))
 
-    return Work(
+    return StageTask(
         stage=stage_rows.DOWNLOAD,
         key=KEY,
         final=tmp_path / "videos" / "v1",
@@ -74,7 +74,7 @@ def left_over(tmp_path: Path) -> list[str]:
 
 
 def test_a_result_is_published_and_recorded(video, tmp_path):
-    outcome = perform(work(tmp_path), CALM)
+    outcome = run_task(work(tmp_path), CALM)
     assert outcome.status == "DOWNLOADED"
     status, path, title, lock = row(video, "status, video_path, title, locked_by")
     assert (status, title, lock) == ("DOWNLOADED", "t", None)
@@ -83,28 +83,28 @@ def test_a_result_is_published_and_recorded(video, tmp_path):
 
 
 def test_a_whole_result_of_the_same_fingerprint_is_left_alone(video, tmp_path):
-    perform(work(tmp_path), CALM)
+    run_task(work(tmp_path), CALM)
     file = tmp_path / "videos" / "v1" / "v1.mp4"
     before = file.stat().st_mtime_ns
 
     def never(out: Path) -> None:
         raise AssertionError("made again")
 
-    perform(work(tmp_path, never), CALM)
+    run_task(work(tmp_path, never), CALM)
     assert file.stat().st_mtime_ns == before
-    perform(work(tmp_path, mark="m2"), CALM)
+    run_task(work(tmp_path, mark="m2"), CALM)
     assert file.stat().st_mtime_ns > before
     file.unlink()
-    perform(work(tmp_path, mark="m2"), CALM)
+    run_task(work(tmp_path, mark="m2"), CALM)
     assert file.exists()
 
 
 def test_files_that_the_row_does_not_know_of_are_adopted(video, tmp_path):
-    perform(work(tmp_path), CALM)
+    run_task(work(tmp_path), CALM)
     execute(video, "UPDATE videos SET status = 'PENDING', video_path = NULL")
     file = tmp_path / "videos" / "v1" / "v1.mp4"
     before = file.stat().st_mtime_ns
-    perform(work(tmp_path), CALM)
+    run_task(work(tmp_path), CALM)
     assert row(video, "status, video_path") == ("DOWNLOADED", str(file))
     assert file.stat().st_mtime_ns == before
 
@@ -114,7 +114,7 @@ def test_a_permanent_failure_is_a_result(video, tmp_path):
         (out / "half").write_text("x")
         raise PermanentError("no video stream", ErrorClass.NO_VIDEO)
 
-    assert perform(work(tmp_path, fail), CALM).status == "FAILED"
+    assert run_task(work(tmp_path, fail), CALM).status == "FAILED"
     assert row(video)[0] == "FAILED"
     assert row(video)[4] == "no_video"
     folder = tmp_path / "videos" / "v1"
@@ -126,8 +126,8 @@ def test_a_failed_video_is_tried_again_when_snakemake_asks(video, tmp_path):
     def fail(out: Path) -> None:
         raise PermanentError("gone", ErrorClass.REMOVED)
 
-    perform(work(tmp_path, fail), CALM)
-    assert perform(work(tmp_path), CALM).status == "DOWNLOADED"
+    run_task(work(tmp_path, fail), CALM)
+    assert run_task(work(tmp_path), CALM).status == "DOWNLOADED"
     assert row(video, "error, error_class") == (None, None)
 
 
@@ -136,9 +136,9 @@ def test_an_unexpected_error_ends_as_failed_after_max_attempts(video, tmp_path):
         raise RuntimeError("boom")
 
     with pytest.raises(RuntimeError):
-        perform(work(tmp_path, fail), FAST)
+        run_task(work(tmp_path, fail), FAST)
     assert row(video)[0] == "PENDING"
-    assert perform(work(tmp_path, fail), FAST).status == "FAILED"
+    assert run_task(work(tmp_path, fail), FAST).status == "FAILED"
     assert row(video, "error")[0].startswith("RuntimeError: boom. Next:")
 
 
@@ -151,7 +151,7 @@ def fail_often(tmp_path: Path, settings: MonitorConfig, error: Exception) -> lis
     seen = []
     for _ in range(5):
         with suppress(TransientError):
-            perform(work(tmp_path, fails), settings)
+            run_task(work(tmp_path, fails), settings)
         seen.append(row(os.environ["DATABASE_URL"], "status")[0])
         if seen[-1] == "FAILED":
             break
@@ -208,7 +208,7 @@ def test_a_project_is_complete_without_what_fails_in_passing(video, tmp_path):
     fail_often(tmp_path, CALM, TransientError("no route", ErrorClass.NETWORK))
     projects.refresh_of_videos(["v1"])
     assert execute(video, "SELECT project_stage FROM projects") == [("DEDUP_READY",)]
-    assert perform(work(tmp_path), CALM).status == "DOWNLOADED"
+    assert run_task(work(tmp_path), CALM).status == "DOWNLOADED"
     projects.refresh_of_videos(["v1"])
     assert execute(video, "SELECT project_stage FROM projects") == [("FILTERING",)]
 
@@ -222,7 +222,7 @@ def test_jobs_that_are_killed_never_condemn_a_video(video, tmp_path):
     error = TransientError("no route", ErrorClass.NETWORK)
     at_once = FAST.model_copy(update={"give_up_hours": 0})
     assert fail_often(tmp_path, at_once, error) == ["PENDING", "FAILED"]
-    assert perform(work(tmp_path), FAST).status == "DOWNLOADED"
+    assert run_task(work(tmp_path), FAST).status == "DOWNLOADED"
     assert row(video, "attempts, suspect, kills, failures") == (0, False, 0, 0)
 
 
@@ -236,7 +236,7 @@ def test_a_video_whose_runs_were_killed_is_left_alone_after_some(video, tmp_path
         " heartbeat_at = now()",
     )
     with pytest.raises(TransientError, match="when 3 jobs were killed") as caught:
-        perform(work(tmp_path), CALM)
+        run_task(work(tmp_path), CALM)
     assert caught.value.wait == 24 * 3600
     assert row(video, "status, kills, not_before > now() + interval '23 hours'") == (
         "PENDING",
@@ -256,7 +256,7 @@ def test_what_was_given_up_says_how_the_last_attempt_ended(video, tmp_path):
         held = claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=60)
         assert held
         claims.release(held, error="killed", error_class="out_of_memory", counts=True)
-    assert perform(work(tmp_path, lambda out: None), FAST).status == "FAILED"
+    assert run_task(work(tmp_path, lambda out: None), FAST).status == "FAILED"
     assert row(video, "error_class") == ("out_of_memory",)
     assert "the last attempt: killed" in row(video, "error")[0]
 
@@ -267,7 +267,7 @@ def test_an_interrupted_job_gives_its_claim_back_without_counting(video, tmp_pat
         time.sleep(5)
 
     with pytest.raises(Interrupted):
-        perform(work(tmp_path, asked_to_end), CALM)
+        run_task(work(tmp_path, asked_to_end), CALM)
     assert row(video)[:1] + row(video)[2:4] == ("PENDING", 0, None)
 
 
@@ -292,7 +292,7 @@ def test_a_stale_claim_is_taken_over_and_the_late_one_changes_nothing(video, tmp
 
     def holder() -> None:
         try:
-            perform(work(tmp_path, slow), CALM)
+            run_task(work(tmp_path, slow), CALM)
         except BaseException as error:
             late.append(error)
 
@@ -300,7 +300,7 @@ def test_a_stale_claim_is_taken_over_and_the_late_one_changes_nothing(video, tmp
     thread.start()
     assert started.wait(10)
     execute(video, "UPDATE videos SET heartbeat_at = now() - interval '1 hour'")
-    perform(work(tmp_path), CALM)
+    run_task(work(tmp_path), CALM)
     go_on.set()
     thread.join(10)
     assert isinstance(late[0], LeaseLost)
@@ -326,11 +326,11 @@ def test_only_a_claim_that_was_silent_for_two_minutes_is_taken_over(
     execute(video, f"UPDATE videos SET heartbeat_at = now() - interval '{seconds} s'")
     monkeypatch.setattr(jobs_work, "time", SimpleNamespace(sleep=sleep))
     if taken:
-        assert perform(work(tmp_path), CALM).status == "DOWNLOADED"
+        assert run_task(work(tmp_path), CALM).status == "DOWNLOADED"
         assert row(video, "status, lease") == ("DOWNLOADED", 2)
     else:
         with pytest.raises(Waits):
-            perform(work(tmp_path), CALM)
+            run_task(work(tmp_path), CALM)
         assert row(video, "status, lease, attempts") == ("DOWNLOADING", 1, 1)
     assert bool(slept) is not taken
 
@@ -347,7 +347,7 @@ def test_who_waits_for_another_looks_again_ever_less_often(video, tmp_path, monk
     held = claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=120)
     assert held
     monkeypatch.setattr(jobs_work, "time", SimpleNamespace(sleep=sleep))
-    assert perform(work(tmp_path), CALM).status == "DOWNLOADED"
+    assert run_task(work(tmp_path), CALM).status == "DOWNLOADED"
     assert slept[0] <= 0.2
     assert 7.5 <= slept[-1] <= max(slept) <= 15
     assert len(slept) < 20
@@ -362,7 +362,7 @@ def test_a_claim_whose_process_is_gone_is_not_waited_for(video, tmp_path):
     child.join()
     assert row(video)[0] == "DOWNLOADING"
     started = time.monotonic()
-    assert perform(work(tmp_path), CALM).status == "DOWNLOADED"
+    assert run_task(work(tmp_path), CALM).status == "DOWNLOADED"
     assert time.monotonic() - started < 10
 
 
@@ -373,7 +373,7 @@ def test_a_job_that_lost_its_lease_is_stopped_by_its_heartbeat(video, tmp_path):
 
     started = time.monotonic()
     with pytest.raises(LeaseLost):
-        perform(work(tmp_path, slow), FAST)
+        run_task(work(tmp_path, slow), FAST)
     assert time.monotonic() - started < 10
 
 
@@ -392,7 +392,7 @@ def test_a_beat_just_after_the_result_was_recorded_ends_no_job(video, tmp_path, 
 
     monkeypatch.setattr(claims, "beat", watched)
     monkeypatch.setattr(claims, "finish", finish_and_clear_up)
-    assert perform(work(tmp_path), FAST).status == "DOWNLOADED"
+    assert run_task(work(tmp_path), FAST).status == "DOWNLOADED"
     assert row(video)[:4] == ("DOWNLOADED", 1, 0, None)
 
 
@@ -405,15 +405,15 @@ def test_the_second_of_two_waits_and_takes_the_result(video, tmp_path):
         work(tmp_path).make(out)
 
     with ThreadPoolExecutor(2) as pool:
-        outcomes = list(pool.map(lambda _: perform(work(tmp_path, make), CALM), range(2)))
+        outcomes = list(pool.map(lambda _: run_task(work(tmp_path, make), CALM), range(2)))
     assert [outcome.status for outcome in outcomes] == ["DOWNLOADED", "DOWNLOADED"]
     assert len(made) == 1
 
 
 def test_a_result_that_came_while_it_was_looked_for_is_not_claimed(video, tmp_path, monkeypatch):
-    perform(work(tmp_path), CALM)
+    run_task(work(tmp_path), CALM)
     before = row(video)
-    real, seen = claims.look, []
+    real, seen = claims.read_row, []
 
     def late(*args: Any) -> Any:
         # the first look is at the moment before the other one was done
@@ -421,18 +421,18 @@ def test_a_result_that_came_while_it_was_looked_for_is_not_claimed(video, tmp_pa
         seen.append(found)
         return found if len(seen) > 1 else replace(found, status="DOWNLOADING", locked_by="x:1")
 
-    monkeypatch.setattr(claims, "look", late)
-    perform(work(tmp_path), CALM)
+    monkeypatch.setattr(claims, "read_row", late)
+    run_task(work(tmp_path), CALM)
     assert row(video) == before
     assert len(seen) == 2
 
 
 def test_work_that_can_never_begin_says_so(video, tmp_path):
-    extract = Work(
+    extract = StageTask(
         stage_rows.EXTRACT, KEY, tmp_path / "f", "m", lambda out: None, results.read_extract
     )
     with pytest.raises(Exception, match=r"cannot begin.*PENDING"):
-        perform(extract, CALM)
+        run_task(extract, CALM)
 
 
 def test_adding_twice_adds_nothing(database):

@@ -26,13 +26,13 @@ def store(tmp_path) -> Store:
     return Store(tmp_path / "data")
 
 
-def text(told: story.Story) -> str:
+def text(told: story.VideoStory) -> str:
     out = io.StringIO()
     story.show(told, out)
     return out.getvalue()
 
 
-def words(told: story.Story) -> str:
+def words(told: story.VideoStory) -> str:
     return " ".join(text(told).split())
 
 

@@ -16,7 +16,7 @@ from dataminer.frames.table import (
     write_table,
 )
 from dataminer.provenance import fingerprints
-from dataminer.provenance.fingerprints import made_with
+from dataminer.provenance.fingerprints import recipe_id
 from dataminer.store.layout import SHEET_FILE, Store
 from dataminer.sync.jobs.report import result_settings
 from dataminer.vision.weights import weights_sha256
@@ -46,9 +46,9 @@ def add(url: str, project: str, videos: Iterable[str], duration: float | None = 
 
 def finish(url: str, root: Path, config: Config, project: str, videos: Iterable[str]) -> None:
     """Have all rows and the files of these videos say that the settings' results are there."""
-    with_download = made_with("download", config.download.result_settings())
-    with_extract = made_with("extract", config.extract.result_settings())
-    with_filter = made_with("filter", config.filter.result_settings())
+    with_download = recipe_id("download", config.download.result_settings())
+    with_extract = recipe_id("extract", config.extract.result_settings())
+    with_filter = recipe_id("filter", config.filter.result_settings())
     force(
         url,
         "UPDATE videos SET status = 'EXTRACTED', video_path = 'x', frames_dir = 'x',"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from dataminer.config import MonitorConfig
-from dataminer.monitor.terminal.live import Watch
+from dataminer.monitor.terminal.live import Monitor
 from dataminer.monitor.web import server as web
 from dataminer.store.layout import Store
 
@@ -55,7 +55,7 @@ class Served:
 @contextmanager
 def serving(store: Store) -> Iterator[Served]:
     """Serve the project's live page."""
-    watch = Watch(["birds"], MonitorConfig(), read_only=True)
+    watch = Monitor(["birds"], MonitorConfig(), read_only=True)
     server = web.serve(web.Site(watch, ["birds"], store, interval=0.2))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -17,7 +17,7 @@ from dataminer.config import load_files
 from dataminer.frames.boxes import Box
 from dataminer.stages.detect import shards
 from dataminer.stages.embed import content
-from dataminer.stages.embed.frame_models import Looking
+from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import Store
 from dataminer.sync.jobs import chosen, jobs
 from dataminer.sync.jobs.report import report
@@ -86,7 +86,7 @@ def mine(site: Site) -> planning.Plan:
             jobs.download(config, video_id)
         for video_id in found.due("extract"):
             jobs.extract(config, video_id)
-        looking = Looking.of(config)
+        looking = FrameModels.of(config)
         if looking.on:
             frames = chosen.folders_of(config, found.due("filter", PROJECT))
             looking.look_at(frames, 1, lambda _: None)

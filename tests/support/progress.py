@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from dataminer.monitor.progress import Progress, StageProgress
+from dataminer.monitor.progress import RunProgress, StageProgress
 
 PAUSE: dict[str, Any] = {
     "source": "youtube",
@@ -13,7 +13,7 @@ PAUSE: dict[str, Any] = {
     "open_until": datetime(2000, 1, 2, 14, 30, tzinfo=UTC),
     "seconds_left": 5400.0,
 }
-PROGRESS = Progress(
+PROGRESS = RunProgress(
     projects=["birds"],
     seconds=754.0,
     stages=[
@@ -33,5 +33,5 @@ PROGRESS = Progress(
 class Following:
     """Follows a run of which always the same is known."""
 
-    def look(self, *, anew: bool = False) -> Progress:
+    def look(self, *, anew: bool = False) -> RunProgress:
         return PROGRESS

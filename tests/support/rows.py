@@ -45,14 +45,14 @@ def add(project: str, *video_ids: str, **source: Any) -> int:
     return projects.id_of(project)
 
 
-def held(stage: stage_rows.Stage, **key: Any) -> Claim:
+def held(stage: stage_rows.StageRows, **key: Any) -> Claim:
     """Claim a row, which must be free."""
     claim = claims.claim(stage, key, stale_seconds=60)
     assert claim
     return claim
 
 
-def finished(stage: stage_rows.Stage, status: str, columns: dict[str, Any], **key: Any) -> None:
+def finished(stage: stage_rows.StageRows, status: str, columns: dict[str, Any], **key: Any) -> None:
     """Do a stage's work on a row."""
     claims.finish(held(stage, **key), status, columns, lambda: None)
 

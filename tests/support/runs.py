@@ -18,7 +18,7 @@ import psutil
 import psycopg2
 import psycopg2.extensions
 
-from dataminer.sync.claims.stage_rows import Stage
+from dataminer.sync.claims.stage_rows import StageRows
 from dataminer.sync.pairing.meeting import STORE_FILE
 from tests.support.http_server import Reply
 from tests.support.paths import BIN, ROOT
@@ -116,11 +116,11 @@ class Pauses:
     ----------
     site : Site
         Whose database it is.
-    moments : tuples of Stage and str
+    moments : tuples of StageRows and str
         The stages, each with "claims" or "records".
     """
 
-    def __init__(self, site: Site, *moments: tuple[Stage, str]) -> None:
+    def __init__(self, site: Site, *moments: tuple[StageRows, str]) -> None:
         self._site = site
         self._asking: psycopg2.extensions.connection | None = None
         site.rows(_PAUSE)
@@ -135,7 +135,7 @@ class Pauses:
                 )
             )
 
-    def reached(self, stage: Stage) -> bool:
+    def reached(self, stage: StageRows) -> bool:
         """Tell whether a job of this stage is held up; asked often, so on one connection."""
         try:
             if self._asking is None or self._asking.closed:
@@ -148,7 +148,7 @@ class Pauses:
             self._asking = None
             return False
 
-    def lift(self, stage: Stage, moment: str) -> None:
+    def lift(self, stage: StageRows, moment: str) -> None:
         """Hold up no more jobs at this moment; those that are held up stay so."""
         self._site.rows(f"DELETE FROM pauses WHERE name = '{stage.name}_{moment}'")
 
@@ -215,7 +215,7 @@ def half_written(site: Site, video_id: str) -> bool:
     return any((site.folder / "data" / "frames" / video_id).glob(".*.partial/*.jpg"))
 
 
-def states(site: Site, stage: Stage) -> set[str]:
+def states(site: Site, stage: StageRows) -> set[str]:
     """Return the statuses of the rows that a stage works on."""
     return {status for (status,) in site.rows(f"SELECT {stage.status_column} FROM {stage.table}")}
 

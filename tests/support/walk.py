@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from dataminer.config import Config, load
 from dataminer.frames.table import FRAMES_FILE, read_table
 from dataminer.store.layout import Store
-from dataminer.sync.claims.stage_rows import DEDUP, DOWNLOAD, EXTRACT, FILTER, Stage
+from dataminer.sync.claims.stage_rows import DEDUP, DOWNLOAD, EXTRACT, FILTER, StageRows
 from dataminer.sync.jobs import results
 from tests.support import planned
 from tests.support.fresh import CLIPS, Clip, Fresh, Mined, Unique, Version, digests, unique_frames
@@ -451,7 +451,7 @@ class Walk:
 
     def _kill(self) -> None:
         """Kill a run as a stage claims or records something, if it comes to that."""
-        stage: Stage = self.chance.choice([DOWNLOAD, EXTRACT, FILTER, DEDUP])
+        stage: StageRows = self.chance.choice([DOWNLOAD, EXTRACT, FILTER, DEDUP])
         at = self.chance.choice(["claims", "records"])
         self._say(f"kill a run that {at} {stage.name}")
         self.rows.held = True

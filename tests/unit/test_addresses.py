@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.net.addresses import Reach, Scope, plain_authority, scope_of
+from dataminer.net.addresses import AddressPolicy, Scope, plain_authority, scope_of
 from tests.support.addresses import REGISTRY, addresses_in, is_public, spelled, spellings_of
 
 SCOPES = {
@@ -97,7 +97,7 @@ def test_the_ends_of_each_network_in_all_spellings(network: str) -> None:
                 assert (scope_of(place) is Scope.PUBLIC) == is_public(place[0]), (host, place)
                 if not is_public(place[0]):
                     with pytest.raises(PermanentError):
-                        Reach("https://tube.example/x").check(host, place)
+                        AddressPolicy("https://tube.example/x").check(host, place)
 
 
 @settings(deadline=None)
@@ -117,10 +117,10 @@ def found(*addresses: str) -> Any:
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in addresses]
 
 
-def looked_up(monkeypatch: pytest.MonkeyPatch, given: str, *addresses: str) -> Reach:
+def looked_up(monkeypatch: pytest.MonkeyPatch, given: str, *addresses: str) -> AddressPolicy:
     """Return what a link opens whose host stands for some addresses."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found(*addresses))
-    reach = Reach(given)
+    reach = AddressPolicy(given)
     reach.look_up("lab.example", 80)
     return reach
 
@@ -228,7 +228,7 @@ def test_what_may_be_read_in_two_ways_is_no_host(text: str) -> None:
 @given(st.sampled_from(sorted(REGISTRY)).flatmap(addresses_in))
 def test_a_link_to_an_address_opens_it_if_a_video_can_be_there(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
-    reach = Reach(f"http://{host}/x")
+    reach = AddressPolicy(f"http://{host}/x")
     reach.look_up(address)
     if scope_of((address, 80)) is Scope.FORBIDDEN:
         with pytest.raises(PermanentError):
@@ -238,13 +238,13 @@ def test_a_link_to_an_address_opens_it_if_a_video_can_be_there(address: str) -> 
 
 
 def test_names_that_a_proxy_will_look_up() -> None:
-    reach = Reach("https://tube.example/x")
+    reach = AddressPolicy("https://tube.example/x")
     reach.check_name("no-such-name.invalid")  # known to the proxy only
     reach.check_name(OUTSIDE)
     for name in ("localhost", "127.1", "2130706433", "10.0.0.1", "127.0.0.1."):
         with pytest.raises(PermanentError):
             reach.check_name(name)
-    inside = Reach("http://localhost:8000/x")
+    inside = AddressPolicy("http://localhost:8000/x")
     for name in ("localhost", OUTSIDE):
         inside.check_name(name)
     for name in ("127.1", LAB):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dataminer.stages.embed.prefetch import Decoded, Picture, batches, decode_ahead
+from dataminer.stages.embed.prefetch import Decoded, DecodedImage, batches, decode_ahead
 
 
 class Reader:
@@ -20,11 +20,11 @@ def test_of_large_pictures_fewer_are_decoded_ahead(pixels: int, most: int) -> No
     reader: Any = Reader()
     taken, ahead = 0, []
 
-    def wanted() -> Iterator[Picture]:
+    def wanted() -> Iterator[DecodedImage]:
         nonlocal taken
         for number in range(20):
             taken += 1
-            yield Picture("v", number, f"{number}.jpg", reader, pixels)
+            yield DecodedImage("v", number, f"{number}.jpg", reader, pixels)
 
     found = []
     for item in decode_ahead(wanted(), bytes.decode, threads=2, window=6):
@@ -36,7 +36,7 @@ def test_of_large_pictures_fewer_are_decoded_ahead(pixels: int, most: int) -> No
 
 def test_of_large_pictures_a_batch_has_fewer() -> None:
     reader: Any = Reader()
-    decoded = [Decoded(Picture("v", n, f"{n}.jpg", reader, 40), str(n)) for n in range(7)]
+    decoded = [Decoded(DecodedImage("v", n, f"{n}.jpg", reader, 40), str(n)) for n in range(7)]
     sizes = [len(batch) for batch in batches(decoded, 16, lambda _: None, 130)]
     assert sizes == [3, 3, 1]
     assert [len(batch) for batch in batches(decoded, 16, lambda _: None, 10)] == [1] * 7

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.sync.batches.planned import Listed
+from dataminer.sync.batches.planned import BatchList
 
 
 @pytest.mark.parametrize(
@@ -23,12 +23,12 @@ def test_the_slowest_download_of_a_batch_does_not_hold_up_the_others(
     downloads: int, sizes: dict[str, int], at_once: dict[str, int]
 ) -> None:
     batches = {name: [f"{name}{n}" for n in range(size)] for name, size in sizes.items()}
-    listed = Listed(Path("runs/r"), {"download": batches}, "me", 2, downloads)
+    listed = BatchList(Path("runs/r"), {"download": batches}, "me", 2, downloads)
     assert {name: listed.side_by_side("download", name) for name in sizes} == at_once
 
 
 @pytest.mark.parametrize(("batches", "workers"), [(1, 2), (2, 1)])
 def test_a_process_downloads_at_least_four_videos_at_once(batches: int, workers: int) -> None:
     members = {f"b{n}": [f"{n}-{video}" for video in range(300)] for n in range(batches)}
-    listed = Listed(Path("runs/r"), {"download": members}, "me", 4, 8)
+    listed = BatchList(Path("runs/r"), {"download": members}, "me", 4, 8)
     assert listed.workers("download", "b0") == workers

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from dataminer.monitor.progress import Progress, StageProgress
+from dataminer.monitor.progress import RunProgress, StageProgress
 from dataminer.monitor.terminal.block import block, pauses_until, plain
 from tests.support.progress import PAUSE, PROGRESS
 
@@ -48,7 +48,7 @@ LINE = (
 )
 
 
-def drawn(progress: Progress, width: int) -> str:
+def drawn(progress: RunProgress, width: int) -> str:
     out = io.StringIO()
     Console(file=out, width=width).print(block(progress))
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())

@@ -17,7 +17,7 @@ from dataminer.config import Config, ExtractConfig, generate, load, load_files
 from dataminer.config.download import JS_RUNTIMES, PROXIES
 from dataminer.config.models import PolicyConfig, Section
 from dataminer.errors import ConfigError
-from dataminer.provenance.fingerprints import VERSIONS, made_with, policy_mark
+from dataminer.provenance.fingerprints import VERSIONS, policy_id, recipe_id
 from tests.support.paths import ROOT
 
 WRONG = [
@@ -212,18 +212,18 @@ def test_each_rule_of_a_policy_makes_it_another():
     rules |= dict.fromkeys(("min_duration", "max_duration", "min_size_mb", "max_size_mb"), 1)
     assert rules.keys() == PolicyConfig.model_fields.keys()
     each = [{}, *({name: value} for name, value in rules.items())]
-    marks = [policy_mark(PolicyConfig(**given)) for given in each]
+    marks = [policy_id(PolicyConfig(**given)) for given in each]
     assert len(set(marks)) == len(each)
-    assert marks == [policy_mark(PolicyConfig(**given)) for given in each]
+    assert marks == [policy_id(PolicyConfig(**given)) for given in each]
 
 
 def test_results_are_told_apart_by_stage_version_and_settings(monkeypatch):
-    seen = {made_with(stage, {"a": 1}) for stage in VERSIONS}
+    seen = {recipe_id(stage, {"a": 1}) for stage in VERSIONS}
     assert len(seen) == len(VERSIONS)
     monkeypatch.setitem(VERSIONS, "extract", VERSIONS["extract"] + 1)
-    changed = {made_with("extract", settings) for settings in ({"a": 1}, {"a": 2}, {}, None)}
+    changed = {recipe_id("extract", settings) for settings in ({"a": 1}, {"a": 2}, {}, None)}
     assert len(changed) == 4 and not changed & seen
-    assert made_with("extract", {"a": 1, "b": 2}) == made_with("extract", {"b": 2, "a": 1})
+    assert recipe_id("extract", {"a": 1, "b": 2}) == recipe_id("extract", {"b": 2, "a": 1})
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 from dataminer.stages.dedup import hamming, representatives
 from dataminer.stages.dedup.hamming import pairs_within
-from dataminer.stages.dedup.representatives import Cover, cover_hashes, cover_vectors
+from dataminer.stages.dedup.representatives import (
+    Representatives,
+    representatives_of_hashes,
+    representatives_of_vectors,
+)
 from tests.support.hashes import scenes
 
 Distances = NDArray[np.float64]
@@ -42,7 +46,7 @@ def test_either_of_two_hashes_is_enough(count: int, threshold: int, seed: int) -
     rng = np.random.default_rng(seed)
     kinds = [scenes(rng, count, length, 3)[rng.permutation(count)] for length in (5, 40)]
     order = rng.permutation(count)
-    made = cover_hashes(kinds, order, threshold)
+    made = representatives_of_hashes(kinds, order, threshold)
     expected = slow_cover(bits_between(*kinds), order.tolist(), threshold) if count else []
     assert made.kept.tolist() == expected
     between = bits_between(*kinds)[np.arange(count), made.kept] if count else np.zeros(0)
@@ -59,7 +63,7 @@ def test_hashes_of_256_bits(count: int, threshold: int, drift: int, seed: int) -
     one, other = np.nonzero(np.triu(between <= threshold, 1))
     expected = sorted(zip(one, other, between[one, other], strict=True))
     assert sorted(zip(i, j, distance, strict=True)) == expected
-    made = cover_hashes(hashes, order, threshold)
+    made = representatives_of_hashes(hashes, order, threshold)
     assert made.kept.tolist() == slow_cover(between, order.tolist(), threshold)
 
 
@@ -80,7 +84,7 @@ def test_twenty_scenes_of_two_hundred_keep_what_brute_force_keeps() -> None:
     rng = np.random.default_rng(3)
     kinds = [scenes(rng, 4000, 200, 2), scenes(rng, 4000, 200, 2)]
     order = rng.permutation(4000)
-    made = cover_hashes(kinds, order, 8)
+    made = representatives_of_hashes(kinds, order, 8)
     assert made.kept.tolist() == slow_cover(bits_between(*kinds), order.tolist(), 8)
     assert 20 <= len(set(made.kept.tolist())) < 2000
 
@@ -109,7 +113,7 @@ def test_vectors_are_covered_as_by_a_slow_loop(
         if small:
             patch.setattr(representatives, "_BLOCK", 7)
             patch.setattr(representatives, "_TILE", 5)
-        made = cover_vectors(vectors, order, similarity)
+        made = representatives_of_vectors(vectors, order, similarity)
     kept = [row for row in range(count) if made.kept[row] == row]
     expected = slow_cover(1 - cosines, order.tolist(), 1 - similarity)
     assert kept == [row for row in range(count) if expected[row] == row]
@@ -122,13 +126,13 @@ def test_vectors_are_covered_as_by_a_slow_loop(
 
 def test_a_vector_of_zeros_is_like_no_other() -> None:
     vectors = np.array([[0, 0], [1, 0], [2, 0], [0, 0]], np.float32)
-    assert cover_vectors(vectors, np.arange(4), 0.9).kept.tolist() == [0, 1, 1, 3]
+    assert representatives_of_vectors(vectors, np.arange(4), 0.9).kept.tolist() == [0, 1, 1, 3]
 
 
 def test_a_pan_of_vectors_does_not_chain() -> None:
     angle = np.radians(np.arange(0, 90, 1.0))
     pan = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    made = cover_vectors(pan, np.arange(90), float(np.cos(np.radians(10.5))))
+    made = representatives_of_vectors(pan, np.arange(90), float(np.cos(np.radians(10.5))))
     assert np.unique(made.kept).tolist() == [0, 11, 22, 33, 44, 55, 66, 77, 88]
     assert np.abs(np.arange(90) - made.kept).max() <= 10
 
@@ -137,11 +141,11 @@ def test_a_pan_of_vectors_does_not_chain() -> None:
 def test_pinned_rows_are_kept_and_not_compared_with_each_other(kind: str) -> None:
     rng = np.random.default_rng(5)
 
-    def run(rows: NDArray[np.int64], pinned: int) -> Cover:
+    def run(rows: NDArray[np.int64], pinned: int) -> Representatives:
         order = np.arange(len(rows))
         if kind == "hashes":
-            return cover_hashes(hashes[rows], order, 8, pinned)
-        return cover_vectors(vectors[rows], order, 0.95, pinned)
+            return representatives_of_hashes(hashes[rows], order, 8, pinned)
+        return representatives_of_vectors(vectors[rows], order, 0.95, pinned)
 
     hashes, vectors = scenes(rng, 1010, 20, 3), directions(rng, 1010, 0.3)
     old, new = np.arange(1000), np.arange(1000, 1010)
@@ -166,6 +170,6 @@ def directions_of(vectors: NDArray[np.float16]) -> Distances:
 
 def test_only_pinned_rows_are_compared_with_nothing() -> None:
     hashes = np.array([0, 2**20 - 1, 2**40 - 1], np.uint64)
-    made = cover_hashes(hashes, np.arange(3), 8, pinned=3)
+    made = representatives_of_hashes(hashes, np.arange(3), 8, pinned=3)
     assert made.kept.tolist() == [0, 1, 2]
     assert made.compared == 0

@@ -12,61 +12,73 @@ from pydantic import ValidationError
 
 from dataminer.config.models import BudgetConfig, HostRates, YouTubeRates
 from dataminer.net import rate_limit as gate_module
-from dataminer.net.rate_limit import LATE, TRANSIT, Lane, LocalGate, Place, place_of, spacing
+from dataminer.net.rate_limit import (
+    PERMIT_GRACE_SECONDS,
+    TRANSIT_SECONDS,
+    LocalRateLimiter,
+    Quota,
+    RequestKind,
+    quota_of,
+    spacing,
+)
 from tests.support.http_server import most_in_a_window
 
 
 @pytest.mark.parametrize(
     ("url", "source", "lane"),
     [
-        ("https://www.youtube.com/watch?v=aqz-KE-bpKQ", "youtube", Lane.REQUEST),
-        ("https://youtu.be/aqz-KE-bpKQ", "youtube", Lane.REQUEST),
-        ("https://youtubei.googleapis.com/youtubei/v1/player", "youtube", Lane.REQUEST),
-        ("https://www.google.com/sorry/index", "youtube", Lane.REQUEST),
-        ("https://rr3---sn-x.googlevideo.com/videoplayback", "youtube", Lane.MEDIA),
-        ("https://notyoutube.com/x", "notyoutube.com", Lane.REQUEST),
-        ("https://youtube.com.example/x", "youtube.com.example", Lane.REQUEST),
-        ("https://user:pass@Host.Example./x", "host.example", Lane.REQUEST),
-        ("http://host.example:80/x", "host.example", Lane.REQUEST),
-        ("http://host.example:8080/x", "host.example:8080", Lane.REQUEST),
-        ("https://host.example:99999/x", "unknown", Lane.REQUEST),
-        ("http://[", "unknown", Lane.REQUEST),
+        ("https://www.youtube.com/watch?v=aqz-KE-bpKQ", "youtube", RequestKind.REQUEST),
+        ("https://youtu.be/aqz-KE-bpKQ", "youtube", RequestKind.REQUEST),
+        ("https://youtubei.googleapis.com/youtubei/v1/player", "youtube", RequestKind.REQUEST),
+        ("https://www.google.com/sorry/index", "youtube", RequestKind.REQUEST),
+        ("https://rr3---sn-x.googlevideo.com/videoplayback", "youtube", RequestKind.MEDIA),
+        ("https://notyoutube.com/x", "notyoutube.com", RequestKind.REQUEST),
+        ("https://youtube.com.example/x", "youtube.com.example", RequestKind.REQUEST),
+        ("https://user:pass@Host.Example./x", "host.example", RequestKind.REQUEST),
+        ("http://host.example:80/x", "host.example", RequestKind.REQUEST),
+        ("http://host.example:8080/x", "host.example:8080", RequestKind.REQUEST),
+        ("https://host.example:99999/x", "unknown", RequestKind.REQUEST),
+        ("http://[", "unknown", RequestKind.REQUEST),
     ],
 )
 def test_places(url, source, lane):
-    assert place_of(url) == Place(source, lane)
+    assert quota_of(url) == Quota(source, lane)
 
 
 def test_a_download_from_youtube_counts_by_itself():
-    assert place_of("https://youtu.be/x", Lane.DOWNLOAD) == Place("youtube", Lane.DOWNLOAD)
+    assert quota_of("https://youtu.be/x", RequestKind.DOWNLOAD) == Quota(
+        "youtube", RequestKind.DOWNLOAD
+    )
 
 
 @given(
     per_minute=st.integers(1, 2000),
-    delays=st.lists(st.floats(0, LATE + TRANSIT), min_size=2, max_size=400),
+    delays=st.lists(st.floats(0, PERMIT_GRACE_SECONDS + TRANSIT_SECONDS), min_size=2, max_size=400),
 )
-@example(per_minute=30, delays=[LATE + TRANSIT] + [0.0] * 59)
+@example(per_minute=30, delays=[PERMIT_GRACE_SECONDS + TRANSIT_SECONDS] + [0.0] * 59)
 def test_no_window_of_a_minute_sees_more_whatever_the_delays(per_minute, delays):
     settings = BudgetConfig(others=HostRates(requests_per_minute=per_minute))
-    apart, _ = spacing(settings, Place("host.example", Lane.REQUEST))
+    apart, _ = spacing(settings, Quota("host.example", RequestKind.REQUEST))
     arrivals = sorted(index * apart + delay for index, delay in enumerate(delays))
     assert most_in_a_window(arrivals, 60.0 - 1e-6) <= per_minute
 
 
 def test_media_and_downloads_of_youtube_have_limits_of_their_own():
     settings = BudgetConfig()
-    assert spacing(settings, Place("youtube", Lane.REQUEST))[0] == pytest.approx(62 / 30)
-    assert spacing(settings, Place("youtube", Lane.MEDIA))[0] == pytest.approx(62 / 120)
-    least, most = spacing(settings, Place("youtube", Lane.DOWNLOAD))
+    assert spacing(settings, Quota("youtube", RequestKind.REQUEST))[0] == pytest.approx(62 / 30)
+    assert spacing(settings, Quota("youtube", RequestKind.MEDIA))[0] == pytest.approx(62 / 120)
+    least, most = spacing(settings, Quota("youtube", RequestKind.DOWNLOAD))
     assert (least, most) == (pytest.approx(3602 / 240), 20.0)
-    assert spacing(settings, Place("host.example", Lane.REQUEST))[0] == pytest.approx(62 / 600)
+    assert spacing(settings, Quota("host.example", RequestKind.REQUEST))[0] == pytest.approx(
+        62 / 600
+    )
 
 
 def test_the_gate_of_one_process_spaces_requests_and_never_asks_again(monkeypatch):
     slept = []
     clock = SimpleNamespace(monotonic=lambda: 50 + sum(slept), sleep=slept.append)
     monkeypatch.setattr(gate_module, "time", clock)
-    gate = LocalGate(BudgetConfig(others=HostRates(requests_per_minute=620)))
+    gate = LocalRateLimiter(BudgetConfig(others=HostRates(requests_per_minute=620)))
     for _ in range(4):
         gate.request("http://host.example/x")
     assert slept == pytest.approx([0, 0.1, 0.1, 0.1])
@@ -102,7 +114,7 @@ class Clock:
 def test_the_defaults_keep_their_rates_over_hours(monkeypatch, ask, count, seconds, most):
     clock, begun = Clock(), []
     monkeypatch.setattr(gate_module, "time", clock)
-    gate = LocalGate(BudgetConfig())
+    gate = LocalRateLimiter(BudgetConfig())
     for _ in range(count):
         ask(gate)
         begun.append(clock.now)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dataminer.stages.dedup import hamming, representatives
 from dataminer.stages.dedup.hamming import HashIndex, pairs_within
-from dataminer.stages.dedup.representatives import cover_hashes
+from dataminer.stages.dedup.representatives import representatives_of_hashes
 from tests.support.hashes import Hashes, scenes
 
 thresholds = st.integers(0, 32)
@@ -57,7 +57,7 @@ def found(hashes: Hashes, threshold: int) -> set[tuple[int, int, int]]:
 def greedy_cover(
     hashes: Hashes, order: NDArray[np.int64], threshold: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    made = cover_hashes(hashes, order, threshold)
+    made = representatives_of_hashes(hashes, order, threshold)
     return made.kept, made.distance
 
 

@@ -13,7 +13,7 @@ from yt_dlp import YoutubeDL
 from dataminer.config import load
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ConfigError, ErrorClass, TransientError
-from dataminer.net.rate_limit import LocalGate
+from dataminer.net.rate_limit import LocalRateLimiter
 from dataminer.net.ytdlp_options import base_options, client, secrets_of
 
 pytestmark = pytest.mark.filterwarnings(
@@ -35,7 +35,7 @@ def test_all_of_it_reaches_yt_dlp() -> None:
     assert options["cookiesfrombrowser"] == ("firefox", "someone", None, None)
     assert options["js_runtimes"] == {"node": {"path": "/opt/node/bin/node"}}
     del options["cookiesfrombrowser"]  # nobody's browser is at hand
-    gate = LocalGate(DownloadConfig().budget)
+    gate = LocalRateLimiter(DownloadConfig().budget)
     assert isinstance(client(options, gate=gate, given="https://youtu.be/x"), YoutubeDL)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dataminer.sync.batches.late_batches import LateBatches, is_late
-from dataminer.sync.batches.planned import Listed
+from dataminer.sync.batches.planned import BatchList
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_job_takes_over_as_long_as_slurm_lets_it(
     def until(told: str) -> float:
         (tmp_path / "squeue").write_text(f"#!/bin/sh\necho '{told}'\n")
         (tmp_path / "squeue").chmod(0o755)
-        return LateBatches(Listed(tmp_path, {}, "me", 1), "extract", "a").until
+        return LateBatches(BatchList(tmp_path, {}, "me", 1), "extract", "a").until
 
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert until("2026-11-30T04:00:00 2026-11-30T05:00:00") == math.inf

@@ -15,7 +15,7 @@ from dataminer.stages.extract.quality.borders import Borders, find_borders
 from dataminer.stages.extract.quality.hashes import HashPixels, dhashes, phashes
 from dataminer.stages.extract.quality.metrics import (
     FrameMetrics,
-    Picture,
+    GreyImage,
     hash_grey,
     light,
     measure,
@@ -30,7 +30,7 @@ from tests.support.frame_rows import frame_row
 from tests.support.videos import REAL_FOOTAGE, picture
 
 
-def scene(width: int = 640, height: int = 360, seed: int = 0) -> Picture:
+def scene(width: int = 640, height: int = 360, seed: int = 0) -> GreyImage:
     """Draw a sharp picture with edges of all kinds: filled shapes, lines and letters."""
     rng = np.random.default_rng(seed)
     image = np.full((height, width, 3), 110, np.uint8)
@@ -42,11 +42,11 @@ def scene(width: int = 640, height: int = 360, seed: int = 0) -> Picture:
     return image
 
 
-def uniform(level: int, width: int = 1280, height: int = 720) -> Picture:
+def uniform(level: int, width: int = 1280, height: int = 720) -> GreyImage:
     return np.full((height, width, 3), level, np.uint8)
 
 
-def failures(images: list[Picture], bounds: FilterConfig) -> dict[str, int]:
+def failures(images: list[GreyImage], bounds: FilterConfig) -> dict[str, int]:
     """Say which thresholds the frames of a video fail, and how many of them do."""
     columns = table_columns([measure(image) for image in images])
     rows = pa.Table.from_pylist([frame_row("v", n) for n in range(len(images))], FRAMES_SCHEMA)
@@ -56,22 +56,22 @@ def failures(images: list[Picture], bounds: FilterConfig) -> dict[str, int]:
     return {name: count for name, count in judge(rows, bounds)[1].items() if count}
 
 
-def passes(image: Picture, bounds: FilterConfig) -> bool:
+def passes(image: GreyImage, bounds: FilterConfig) -> bool:
     return not failures([image], bounds)
 
 
-def noisy(image: Picture, deviation: float, seed: int = 0) -> Picture:
+def noisy(image: GreyImage, deviation: float, seed: int = 0) -> GreyImage:
     noise = np.random.default_rng(seed).normal(0, deviation, image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
-def at_360(image: Picture) -> Picture:
+def at_360(image: GreyImage) -> GreyImage:
     """Scale a picture down to 360 lines, where noise that is added stays at its full size."""
     scale = 360 / min(image.shape[:2])
     return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
 
 
-def blurred(image: Picture, sigma: float) -> Picture:
+def blurred(image: GreyImage, sigma: float) -> GreyImage:
     """Blur by ``sigma`` pixels at 360 lines."""
     scale = max(1.0, min(image.shape[:2]) / 360)
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma * scale), np.uint8)
@@ -231,35 +231,35 @@ def test_borders_are_found_to_the_pixel(
     assert len(set(hashes["phash"].tolist())) == len(set(hashes["dhash"].tolist())) == 1
 
 
-def one_bar(image: Picture) -> None:
+def one_bar(image: GreyImage) -> None:
     image[:90] = 0
 
 
-def unequal_bars(image: Picture) -> None:
+def unequal_bars(image: GreyImage) -> None:
     image[:90] = image[-20:] = 0
 
 
-def subtitles(image: Picture) -> None:
+def subtitles(image: GreyImage) -> None:
     image[:90] = image[-90:] = 0
     cv2.putText(image, "and then he said", (300, 690), 0, 2.0, (255, 255, 255), 3)
 
 
-def night(image: Picture) -> None:
+def night(image: GreyImage) -> None:
     image[:] = image * np.clip(np.arange(720) / 700, 0, 1)[:, None, None] ** 3 * 0.3
 
 
-def vignette(image: Picture) -> None:
+def vignette(image: GreyImage) -> None:
     across, down = (1 - np.linspace(-1, 1, side) ** 2 for side in (1280, 720))
     image[:] = image * np.outer(down, across)[..., None]
 
 
-def stars(image: Picture) -> None:
+def stars(image: GreyImage) -> None:
     for band in (image[:90], image[-90:]):
         band[:] = 0
         band[::2, ::41] = 200
 
 
-def nearly_black(image: Picture) -> None:
+def nearly_black(image: GreyImage) -> None:
     image[:] = 0
     image[340:360, 600:640] = 255
 
@@ -267,7 +267,7 @@ def nearly_black(image: Picture) -> None:
 @pytest.mark.parametrize(
     "spoil", [one_bar, unequal_bars, stars, night, vignette, nearly_black], ids=lambda f: f.__name__
 )
-def test_dark_pictures_have_no_borders(spoil: Callable[[Picture], None]) -> None:
+def test_dark_pictures_have_no_borders(spoil: Callable[[GreyImage], None]) -> None:
     image = scene(1280, 720)
     spoil(image)
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
@@ -281,7 +281,7 @@ def test_a_bar_ends_where_subtitles_begin() -> None:
     assert find_borders(grey) == Borders()  # 90 lines above, fewer than half of that below
 
 
-def columns_of(images: list[Picture]) -> dict[str, list[float]]:
+def columns_of(images: list[GreyImage]) -> dict[str, list[float]]:
     found = table_columns([measure(image) for image in images])
     return {name: values.tolist() for name, values in found.items()}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dataminer.monitor.story import _logs_of
-from dataminer.sync.batches.planned import Listed, remove_old
+from dataminer.sync.batches.planned import BatchList, remove_old
 from dataminer.sync.claims.claims import owner_name
 
 FIRST, SECOND, THIRD, NOW = (f"2026010{day}-120000-abcdef" for day in range(1, 5))
@@ -23,7 +23,7 @@ def runs(tmp_path: Path) -> Path:
     """The folders of three runs that have ended, and of one that begins."""
     folder = tmp_path / "runs"
     for name in (FIRST, SECOND, THIRD):
-        Listed(folder / name, {}, NOBODY, 1).write()
+        BatchList(folder / name, {}, NOBODY, 1).write()
     (folder / NOW).mkdir()
     return folder
 
@@ -50,7 +50,7 @@ def left(folder: Path) -> set[str]:
 
 
 def test_only_runs_at_work_keep_their_folders(runs: Path, logs: Path) -> None:
-    Listed(runs / SECOND, {}, owner_name(), 1).write()
+    BatchList(runs / SECOND, {}, owner_name(), 1).write()
     remove_old(runs, logs)
     assert {folder.name for folder in runs.iterdir()} == {SECOND, NOW}
 
@@ -58,7 +58,7 @@ def test_only_runs_at_work_keep_their_folders(runs: Path, logs: Path) -> None:
 def test_a_run_at_work_keeps_the_folders_that_its_jobs_are_about_to_write_to(
     runs: Path, logs: Path
 ) -> None:
-    Listed(runs / SECOND, {}, owner_name(), 1).write()
+    BatchList(runs / SECOND, {}, owner_name(), 1).write()
     for name in (FIRST, SECOND):
         (logs / "download" / name).mkdir(parents=True)
     remove_old(runs, logs)
@@ -90,7 +90,7 @@ def test_a_log_goes_once_each_of_its_videos_has_a_newer_one(
 
 
 def test_logs_of_the_last_run_and_of_runs_at_work_stay(runs: Path, logs: Path) -> None:
-    Listed(runs / FIRST, {}, owner_name(), 1).write()
+    BatchList(runs / FIRST, {}, owner_name(), 1).write()
     for run in (FIRST, SECOND, THIRD):
         write(logs / "extract" / run / "none.log")
         write(logs / "extract" / run / "some.log", "a")

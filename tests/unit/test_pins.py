@@ -20,7 +20,7 @@ from dataminer.frames.table import (
     write_table,
 )
 from dataminer.stages.dedup import stage
-from dataminer.stages.dedup.carried_over import Pins, hold
+from dataminer.stages.dedup.carried_over import CarriedOver, carry_over
 from dataminer.stages.dedup.stage import DedupResult, dedup
 from tests.support.frame_rows import frame_row
 from tests.support.hashes import scenes
@@ -116,12 +116,12 @@ def test_one_video_more_does_not_compare_the_thousand_again() -> None:
     hashes = scenes(np.random.default_rng(1), 3003, 10, 2).tolist()
     settings = DedupConfig(hash="both")
     before = frames_of(1000, hashes)
-    kept, distance, first = stage._choose(before, settings, Pins.none(3000), None)
+    kept, distance, first = stage._choose(before, settings, CarriedOver.none(3000), None)
     clusters = stage._clusters(before, kept, distance)
     assert first.judged == 3000
     assert 300 < first.unique < 3000
     after = frames_of(1001, hashes)
-    kept, distance, then = stage._choose(after, settings, hold(after, clusters), None)
+    kept, distance, then = stage._choose(after, settings, carry_over(after, clusters), None)
     assert (then.frames, then.judged, then.pinned) == (3003, 3, first.unique)
     assert then.carried == 3000 - first.unique
     # both kinds of hashes: each new frame with those kept before, and the new among themselves

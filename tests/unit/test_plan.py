@@ -9,10 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataminer.config.models import ExtractConfig
-from dataminer.stages.extract.selection.av1 import Picture
+from dataminer.stages.extract.selection.av1 import Av1Picture
 from dataminer.stages.extract.selection.av1_references import needs
-from dataminer.stages.extract.selection.bitstream import Entry, Facts, MalformedError, inspector
-from dataminer.stages.extract.selection.plan import Wanted, make_plan
+from dataminer.stages.extract.selection.bitstream import (
+    MalformedError,
+    PacketFacts,
+    RandomAccessPoint,
+    inspector,
+)
+from dataminer.stages.extract.selection.plan import SelectedFrame, make_plan
 from dataminer.stages.extract.selection.scan import Scan
 
 
@@ -29,11 +34,11 @@ def streams(draw: st.DrawFn) -> Stream:
     """Draw groups of pictures: an entry, leading pictures, and others, in decoding order."""
     leads_nothing = draw(st.booleans())
     stamps: list[int] = []
-    facts: list[Facts] = []
+    facts: list[PacketFacts] = []
     needs: list[set[int]] = []
     referable: list[int] = []  # of the group before, then of this one
 
-    def add(pts: int, fact: Facts, on: set[int]) -> None:
+    def add(pts: int, fact: PacketFacts, on: set[int]) -> None:
         stamps.append(pts)
         facts.append(fact)
         needs.append(on)
@@ -41,7 +46,9 @@ def streams(draw: st.DrawFn) -> Stream:
     for group in range(draw(st.integers(1, 5))):
         is_open = group > 0 and draw(st.booleans())
         entry, base = len(stamps), 100 * group + 50
-        add(base, Facts(Entry.OPEN if is_open else Entry.CLEAN), set())
+        add(
+            base, PacketFacts(RandomAccessPoint.OPEN if is_open else RandomAccessPoint.CLEAN), set()
+        )
         before, referable = referable, [entry]
         lead_references = []
         for number in range(draw(st.integers(0, 4)) if is_open else 0):
@@ -49,7 +56,7 @@ def streams(draw: st.DrawFn) -> Stream:
             on = {*before[-2:], entry, *lead_references}
             if not droppable:
                 lead_references.append(len(stamps))
-            add(base - 10 + number, Facts(droppable=droppable), on)
+            add(base - 10 + number, PacketFacts(droppable=droppable), on)
         counted = [] if leads_nothing else lead_references
         highest = draw(st.integers(0, 1))
         for number in range(draw(st.integers(0, 6))):
@@ -57,7 +64,7 @@ def streams(draw: st.DrawFn) -> Stream:
             on = {draw(st.sampled_from(referable)), entry, *counted}
             place = len(stamps)
             # as H.265 has it: unused in its own layer, but not by those above it
-            add(base + 1 + number, Facts(droppable=droppable, layer=layer), on)
+            add(base + 1 + number, PacketFacts(droppable=droppable, layer=layer), on)
             if not droppable or layer == 0 == highest - 1:
                 referable.append(place)
     top = max(fact.layer for fact in facts)
@@ -73,34 +80,46 @@ def test_all_that_a_wanted_frame_is_built_on_is_decoded(
 ) -> None:
     order = stream.scan.presentation()
     picked = data.draw(st.sets(st.sampled_from(range(len(order))), min_size=1))
-    wanted = [Wanted(i, order[i], stream.scan.pts[order[i]], False) for i in sorted(picked)]
+    wanted = [SelectedFrame(i, order[i], stream.scan.pts[order[i]], False) for i in sorted(picked)]
     plan = make_plan(stream.scan, wanted)
     decoded = {place for place, used in enumerate(plan.decoded) if used}
-    assert {w.place for w in wanted} <= decoded
+    assert {w.packet_index for w in wanted} <= decoded
     since = 0
     for place in range(len(order)):
         if place in decoded:
             # the decoder was emptied at each end: what came before it is gone
             kept = {p for p in decoded if since <= p < place}
             assert stream.needs[place] <= kept, place
-        if place in plan.ends:
+        if place in plan.flush_points:
             since = place + 1
 
 
 def test_nothing_is_decoded_that_no_wanted_frame_needs() -> None:
-    gop = [Facts(Entry.CLEAN), Facts(), Facts(droppable=True), Facts(), Facts(droppable=True)]
+    gop = [
+        PacketFacts(RandomAccessPoint.CLEAN),
+        PacketFacts(),
+        PacketFacts(droppable=True),
+        PacketFacts(),
+        PacketFacts(droppable=True),
+    ]
     scan = Scan(array("q", [0, 2, 1, 4, 3, 5, 7, 6, 9, 8, 10, 12, 11, 14, 13]), gop * 3)
-    plan = make_plan(scan, [Wanted(1, 2, 1, False), Wanted(10, 10, 10, True)])
+    plan = make_plan(scan, [SelectedFrame(1, 2, 1, False), SelectedFrame(10, 10, 10, True)])
     assert list(plan.decoded) == [1, 1, 1, 0, 0, *[0] * 5, 1, 0, 0, 0, 0]
-    assert plan.ends == {2, 10}
+    assert plan.flush_points == {2, 10}
 
 
 def test_leading_pictures_are_decoded_from_the_group_before() -> None:
-    facts = [Facts(Entry.CLEAN), Facts(), Facts(Entry.OPEN), Facts(droppable=True), Facts()]
+    facts = [
+        PacketFacts(RandomAccessPoint.CLEAN),
+        PacketFacts(),
+        PacketFacts(RandomAccessPoint.OPEN),
+        PacketFacts(droppable=True),
+        PacketFacts(),
+    ]
     scan = Scan(array("q", [0, 1, 5, 4, 6]), facts)
-    assert list(make_plan(scan, [Wanted(2, 3, 4, False)]).decoded) == [1, 1, 1, 1, 0]
-    assert list(make_plan(scan, [Wanted(4, 4, 6, False)]).decoded) == [0, 0, 1, 0, 1]
-    assert list(make_plan(scan, [Wanted(3, 2, 5, True)]).decoded) == [0, 0, 1, 0, 0]
+    assert list(make_plan(scan, [SelectedFrame(2, 3, 4, False)]).decoded) == [1, 1, 1, 1, 0]
+    assert list(make_plan(scan, [SelectedFrame(4, 4, 6, False)]).decoded) == [0, 0, 1, 0, 1]
+    assert list(make_plan(scan, [SelectedFrame(3, 2, 5, True)]).decoded) == [0, 0, 1, 0, 0]
 
 
 class _Codec:
@@ -228,21 +247,23 @@ def test_what_av1_headers_say_of_each_picture() -> None:
     hidden, plain = av1_frame(4, named, shown=False), av1_frame(0, "1")
     data = AV1_SEQUENCE + hidden + plain
     assert inspect(memoryview(data)).pictures == (
-        Picture(len(AV1_SEQUENCE), len(AV1_SEQUENCE + hidden), False, False, False, 0b1001010, 4),
+        Av1Picture(
+            len(AV1_SEQUENCE), len(AV1_SEQUENCE + hidden), False, False, False, 0b1001010, 4
+        ),
         # short signalling says nothing of which slots are used
-        Picture(len(AV1_SEQUENCE + hidden), len(data), False, True, False, 0xFF, 0),
+        Av1Picture(len(AV1_SEQUENCE + hidden), len(data), False, True, False, 0xFF, 0),
     )
     again = inspect(memoryview(obu(3, "1" + "101"))).pictures
-    assert again == (Picture(0, 3, False, True, True, 1 << 5, 0xFF),)
+    assert again == (Av1Picture(0, 3, False, True, True, 1 << 5, 0xFF),)
     layered = bytes([plain[0] | 4, 0]) + plain[1:]
     for apart in (plain * 2, plain + obu(4, "1"), layered, obu(3, "0" + "01" + "1")):
         assert inspect(memoryview(apart)).pictures is None
 
 
-def picture(begin: int, built_on: int, kept_in: int, **more: bool) -> Picture:
+def picture(begin: int, built_on: int, kept_in: int, **more: bool) -> Av1Picture:
     """Describe a picture of ten bytes, a shown one unless told otherwise."""
     kinds = {"is_key": False, "is_shown": True, "again": False, **more}
-    return Picture(begin, begin + 10, built_on=built_on, kept_in=kept_in, **kinds)
+    return Av1Picture(begin, begin + 10, built_on=built_on, kept_in=kept_in, **kinds)
 
 
 def test_av1_pictures_that_the_wanted_ones_are_not_built_on_are_cut_out() -> None:
@@ -257,13 +278,13 @@ def test_av1_pictures_that_the_wanted_ones_are_not_built_on_are_cut_out() -> Non
     units = [key, pyramid, again, (picture(0, 0b10, 0),)]
     runs = [(0, 3)]
     found = needs(units, runs, {3}, ())
-    assert (found.packets, found.silent) == ({0, 1, 3}, {1})
+    assert (found.packets, found.packets_without_output) == ({0, 1, 3}, {1})
     assert found.cuts == {1: [(10, 20), (20, 30)]}
     found = needs(units, runs, {2}, ())
     assert (found.packets, found.cuts) == ({0, 1, 2}, {1: [(20, 30)]})
     assert needs(units, runs, {1}, ()).cuts == {}
     whole = needs(units, runs, {3}, {1})
-    assert (whole.packets, whole.cuts, whole.silent) == ({0, 1, 3}, {}, set())
+    assert (whole.packets, whole.cuts, whole.packets_without_output) == ({0, 1, 3}, {}, set())
     # a key frame for later is kept everywhere once it is shown
     late = (picture(0, 0, 0b10, is_key=True, is_shown=False), picture(10, 0b1, 0))
     shown = (picture(0, 0b10, 0xFF, again=True),)

@@ -7,7 +7,7 @@ import pytest
 from dataminer.config import load
 from dataminer.config.models import FilterConfig, SemanticConfig
 from dataminer.errors import ConfigError
-from dataminer.stages.embed.frame_models import Looking
+from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.vision import checkpoint as checkpoints
 
 
@@ -35,7 +35,7 @@ def test_settings_that_mean_nothing_are_refused(settings: dict, said: str) -> No
 
 def test_a_project_without_prompts_has_the_settings_that_it_had() -> None:
     plain = FilterConfig()
-    assert not plain.looks
+    assert not plain.uses_models
     assert "semantic" not in plain.result_settings() and "content" not in plain.result_settings()
     assert "videos_per_job" not in plain.result_settings()
     asked = FilterConfig.model_validate({"semantic": {"prompts": {"junk": ["blur"]}}})
@@ -45,5 +45,5 @@ def test_a_project_without_prompts_has_the_settings_that_it_had() -> None:
 
 def test_one_process_looks_at_so_many_videos_as_the_settings_say() -> None:
     semantic = {"model": "some/model", "prompts": {"junk": ["blur"]}}
-    looking = Looking.of(load({"filter": {"videos_per_job": 2, "semantic": semantic}}))
+    looking = FrameModels.of(load({"filter": {"videos_per_job": 2, "semantic": semantic}}))
     assert list(looking.batches(["a", "b", "c"])) == [("a", "b"), ("c",)]

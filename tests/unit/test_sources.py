@@ -431,7 +431,7 @@ def iter_nothing() -> Iterator[None]:
 @given(st.lists(hostile, max_size=5))
 def test_collect_loses_nothing(texts: list[str]) -> None:
     with mock.patch.object(
-        listing, "find_videos", lambda *_: listing.Found([])
+        listing, "find_videos", lambda *_: listing.FoundVideos([])
     ):  # `/` is a folder, too
         settings = InputConfig(urls=texts)
         collected = collect(settings, base=Path("/nonexistent"), look_up=lambda *_: iter_nothing())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dataminer.monitor.progress import Progress, StageProgress
+from dataminer.monitor.progress import RunProgress, StageProgress
 from dataminer.monitor.status import Snapshot
 from dataminer.monitor.terminal.summary import Outcome, summary
 from dataminer.store.layout import Store
@@ -23,7 +23,7 @@ PAUSE = {
     "seconds_left": 60.0,
 }
 LATER = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
-PROGRESS = Progress(
+PROGRESS = RunProgress(
     projects=["birds"],
     seconds=754.0,
     stages=[

@@ -19,18 +19,18 @@ from dataminer.files import sha256_file
 from dataminer.frames.embeddings import Embeddings
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.stages.embed import content, semantic
-from dataminer.stages.embed.pending import Todo, changed, has_seen, todo
+from dataminer.stages.embed.pending import PendingVideo, changed, has_seen, pending_video
 from dataminer.vision.weights import weights_sha256
 
 
 def test_what_was_seen_is_of_one_stage_version_model_and_source() -> None:
     def mark(stage: str = "embed", version: int = 1, model: str = "m", source: str = "f") -> str:
-        return Todo("v", Path("frames"), Path("out"), source).mark(stage, version, model)
+        return PendingVideo("v", Path("frames"), Path("out"), source).mark(stage, version, model)
 
     usual = mark()
     others = {mark(stage="content"), mark(version=2), mark(model="n"), mark(source="g")}
     assert len(others) == 4 and usual not in others
-    elsewhere = Todo("w", Path("elsewhere"), Path("other"), "f")
+    elsewhere = PendingVideo("w", Path("elsewhere"), Path("other"), "f")
     assert elsewhere.mark("embed", 1, "m") == usual
 
 
@@ -57,7 +57,9 @@ class Model:
         frames.mkdir(exist_ok=True)
         empty = FRAMES_SCHEMA.empty_table()
         write_table(frames / FRAMES_FILE, empty, FRAMES_SCHEMA, {"fingerprint": self.source})
-        items = {name: todo("v", frames, self.folder / f"{name}.parquet") for name in ("c", "s")}
+        items = {
+            name: pending_video("v", frames, self.folder / f"{name}.parquet") for name in ("c", "s")
+        }
         given = {"exclude": ["car"], **self.settings}
         semantic_only = {name: given[name] for name in given if name in ("batch", "device")}
         how: dict[str, Any] = {"threads": 1, "progress": lambda line: None}

@@ -421,7 +421,7 @@ def test_nothing_given() -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_make_a_link_file(tmp_path: Path, content: bytes) -> None:
     with mock.patch.object(
-        listing, "find_videos", lambda *_: listing.Found([])
+        listing, "find_videos", lambda *_: listing.FoundVideos([])
     ):  # `/` is a folder, too
         collected = read(tmp_path, content)
     for rejected in collected.rejected:

@@ -11,7 +11,7 @@ import pytest
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.net import deadline
-from dataminer.net.deadline import Watch
+from dataminer.net.deadline import TransferDeadline
 
 DEFAULTS = DownloadConfig()  # an hour; at least 1,000 bytes a second over a minute
 MINUTE = 60.0
@@ -23,7 +23,7 @@ class Attempt:
     def __init__(self, settings: DownloadConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.watch, self.total = Watch(settings), 0
+        self.watch, self.total = TransferDeadline(settings), 0
 
     def bytes_come(self, seconds: float, rate: int) -> None:
         for _ in range(round(seconds)):

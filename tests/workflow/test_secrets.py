@@ -241,7 +241,7 @@ def pages(site: Site) -> list[tuple[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", site.database)
         patch.chdir(site.folder)
-        watch = live.Watch([], MonitorConfig(), read_only=True)
+        watch = live.Monitor([], MonitorConfig(), read_only=True)
         shown = web.Site(watch, [], Store(Path("data")), 1.0)
         server = web.serve(shown)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.sync.batches.planned import Listed
+from dataminer.sync.batches.planned import BatchList
 from dataminer.workflow.run import RUNS
 from tests.support.paths import BIN, ROOT
 from tests.support.site import Site, jobs
@@ -159,7 +159,7 @@ def test_jobs_on_a_node_plan_without_the_database(mined: Site):
     video = next(mined.folder.glob("data/videos/cars-*")).name
     name = "20261129-120000-0123ab"
     members = {rule: {video: [video]} for rule in ("download", "extract", "filter/birds")}
-    Listed(mined.folder / RUNS / name, members, owner="me", slots=2).write()
+    BatchList(mined.folder / RUNS / name, members, owner="me", slots=2).write()
     keys = {
         "download": f"run={name},batch={video}",
         "extract": f"run={name},batch={video}",

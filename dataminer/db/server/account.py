@@ -21,13 +21,13 @@ from dataminer.permissions import user_name
 
 STATE_DIR = Path("/var/lib/dataminer")
 LOCK_WAIT_SECONDS = 180.0
-WAYS_OUT = (
+HINT_OTHER_LOCATION = (
     "set DATAMINER_PGDATA to a folder on a local disk, or DATABASE_URL to a PostgreSQL server"
 )
 
 
 @dataclass(frozen=True)
-class Account:
+class ServerAccount:
     """The operating system's user that the server runs as.
 
     Parameters
@@ -81,7 +81,7 @@ class Account:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
-def account_for(data_dir: Path | None) -> Account:
+def account_for(data_dir: Path | None) -> ServerAccount:
     """Choose the account of a server: the owner of its data, the caller, or one below root.
 
     Parameters
@@ -100,21 +100,21 @@ def account_for(data_dir: Path | None) -> Account:
         if owner and owner.st_uid != me:
             raise DatabaseError(
                 f"the database in {data_dir} belongs to another user ({user_name(owner.st_uid)})",
-                f"run dataminer as that user, or {WAYS_OUT}",
+                f"run dataminer as that user, or {HINT_OTHER_LOCATION}",
             )
-        return Account(me, os.getegid(), user_name(me))
+        return ServerAccount(me, os.getegid(), user_name(me))
     if owner and owner.st_uid != 0:
-        return Account(owner.st_uid, owner.st_gid, user_name(owner.st_uid))
+        return ServerAccount(owner.st_uid, owner.st_gid, user_name(owner.st_uid))
     return _account_below_root()
 
 
-def _account_below_root() -> Account:
+def _account_below_root() -> ServerAccount:
     for name in ("postgres", "nobody"):
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
-        return Account(entry.pw_uid, entry.pw_gid, name)
+        return ServerAccount(entry.pw_uid, entry.pw_gid, name)
     raise DatabaseError(
         "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as",
         "run dataminer as a normal user, or set DATABASE_URL to a server",
@@ -141,7 +141,7 @@ def private_root(folder: Path) -> Path:
     return folder
 
 
-def private_folder(folder: Path, account: Account) -> None:
+def private_folder(folder: Path, account: ServerAccount) -> None:
     """Make or check a folder that only the account can enter; never trust another's."""
     if account.dropped and not os.path.lexists(folder):
         # whoever looks at this moment sees no folder, or the account's own
@@ -158,7 +158,7 @@ def private_folder(folder: Path, account: Account) -> None:
     require_private(folder, account)
 
 
-def require_private(folder: Path, account: Account) -> None:
+def require_private(folder: Path, account: ServerAccount) -> None:
     """Refuse a folder that is not the account's own."""
     if not is_private(folder, account):
         raise DatabaseError(
@@ -167,7 +167,7 @@ def require_private(folder: Path, account: Account) -> None:
         )
 
 
-def is_private(folder: Path, account: Account) -> bool:
+def is_private(folder: Path, account: ServerAccount) -> bool:
     """Whether a path is a real folder of the account, closed to everybody else."""
     facts = folder.lstat()
     closed = not facts.st_mode & 0o077
@@ -198,7 +198,7 @@ def try_lock(fd: int) -> bool:
             return False
         raise DatabaseError(
             f"the file system of the database folder has no working file locks ({error.strerror})",
-            WAYS_OUT,
+            HINT_OTHER_LOCATION,
         ) from error
     return True
 

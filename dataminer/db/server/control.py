@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dataminer.db.server.account import WAYS_OUT, account_for, file_lock
-from dataminer.db.server.home import PORT, Home, check_socket_dir, warn_network
+from dataminer.db.server.account import HINT_OTHER_LOCATION, account_for, file_lock
+from dataminer.db.server.home import PORT, ServerHome, check_socket_dir, warn_network
 from dataminer.db.server.launch import create_unless_there, end, launch, refuse_elsewhere, settle
 from dataminer.db.server.network import (
-    Wish,
-    keep_wish,
+    ListenSettings,
     nodes_copy,
-    read_offer,
-    read_wish,
-    tell_nodes,
+    publish_endpoint,
+    read_endpoint,
+    read_listen_settings,
+    write_listen_settings,
 )
 from dataminer.db.server.postmaster import is_here, other_host, postmaster, read_marker
 from dataminer.errors import DatabaseAway, DatabaseError
@@ -189,7 +189,7 @@ def reach(home: Path | None = None) -> str:
     """
     place = _home(home)
     told = nodes_copy(place) or place
-    machine, offer = read_marker(told), read_offer(told)
+    machine, offer = read_marker(told), read_endpoint(told)
     here = is_here(machine)
     server = postmaster(place.data) if here else None
     if server and server.socket_dir and server.reachable():
@@ -215,14 +215,14 @@ def listening(home: Path | None = None) -> bool:
     return found.state in ("running", "elsewhere") and found.nodes_url is not None
 
 
-def listen(home: Path | None = None, wish: Wish | None = None) -> str:
+def listen(home: Path | None = None, wish: ListenSettings | None = None) -> str:
     """Have the server serve other machines too, from now on: one that does not is started again.
 
     Parameters
     ----------
     home : Path, optional
         The database's place; ``default_home()`` unless given.
-    wish : Wish, optional
+    wish : ListenSettings, optional
         On which addresses and port; what it leaves open stays as it was, or is chosen.
 
     Returns
@@ -235,10 +235,10 @@ def listen(home: Path | None = None, wish: Wish | None = None) -> str:
     DatabaseError
         When it cannot be started so (it then runs as before), or is held by another host.
     """
-    wish = wish or Wish()
+    wish = wish or ListenSettings()
     wish.check()
     place = _home(home)
-    _change_listening(place, wish.over(read_wish(place) or Wish()))
+    _change_listening(place, wish.over(read_listen_settings(place) or ListenSettings()))
     found = status(place.path)
     if found.nodes_url is None:
         raise _serves_itself(found.host or "this machine")
@@ -299,24 +299,24 @@ def crashed(home: Path | None = None) -> bool:
     return is_here(read_marker(place)) and postmaster(place.data) is None
 
 
-def _change_listening(place: Home, wanted: Wish | None) -> None:
+def _change_listening(place: ServerHome, wanted: ListenSettings | None) -> None:
     with _plain_errors(place):
         refuse_elsewhere(place)
         place.path.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(place.start_lock):
             create_unless_there(place)
-            before, server = read_wish(place), settle(place)
-            offer = read_offer(place)
+            before, server = read_listen_settings(place), settle(place)
+            offer = read_endpoint(place)
             if server and wanted == before and bool(offer) == bool(wanted):
-                tell_nodes(place, offer)
+                publish_endpoint(place, offer)
                 return
-            keep_wish(place, wanted)
+            write_listen_settings(place, wanted)
             if server:
                 end(server, place)
             try:
                 launch(place)
             except DatabaseError:
-                keep_wish(place, before)
+                write_listen_settings(place, before)
                 if server:
                     launch(place)
                 raise
@@ -330,12 +330,12 @@ def _serves_itself(host: str) -> DatabaseError:
     )
 
 
-def _home(home: Path | None) -> Home:
+def _home(home: Path | None) -> ServerHome:
     path = Path(home).absolute() if home is not None else default_home()
-    return Home(path.parent.resolve() / path.name)
+    return ServerHome(path.parent.resolve() / path.name)
 
 
-def _absent(home: Home) -> DatabaseError:
+def _absent(home: ServerHome) -> DatabaseError:
     return DatabaseError(
         f"there is no database in {home.path} yet",
         "`dataminer populate` or `dataminer db init` makes it, or set DATABASE_URL to a server",
@@ -343,7 +343,7 @@ def _absent(home: Home) -> DatabaseError:
 
 
 @contextmanager
-def _plain_errors(home: Home) -> Iterator[None]:
+def _plain_errors(home: ServerHome) -> Iterator[None]:
     """Turn an error of the operating system into a sentence."""
     try:
         yield
@@ -352,11 +352,11 @@ def _plain_errors(home: Home) -> Iterator[None]:
         where = f" ({error.filename})" if error.filename else ""
         raise DatabaseError(
             f"the database folder {home.path} cannot be used: {reason}{where}",
-            f"see that its disk has space and that you may write to it, or {WAYS_OUT}",
+            f"see that its disk has space and that you may write to it, or {HINT_OTHER_LOCATION}",
         ) from error
 
 
-def _status(home: Home) -> ServerStatus:
+def _status(home: ServerHome) -> ServerStatus:
     version = home.major()
     if version is None:
         return _status_by_copy(home)
@@ -368,7 +368,7 @@ def _status(home: Home) -> ServerStatus:
         account = account_for(home.data)
         socket_dir = home.socket_dir(account)
         check_socket_dir(socket_dir, account)
-    marker, offer = read_marker(home), read_offer(home)
+    marker, offer = read_marker(home), read_endpoint(home)
     nodes_url = offer.url(nodes_copy(home) or home) if offer else None
     local_url = home.url(socket_dir, server.port if server else PORT)
     return ServerStatus(
@@ -384,10 +384,10 @@ def _status(home: Home) -> ServerStatus:
     )
 
 
-def _status_by_copy(home: Home) -> ServerStatus:
+def _status_by_copy(home: ServerHome) -> ServerStatus:
     """Tell what the run that this working directory belongs to left for machines like this one."""
     copy = nodes_copy(home)
-    machine, offer = (read_marker(copy), read_offer(copy)) if copy else (None, None)
+    machine, offer = (read_marker(copy), read_endpoint(copy)) if copy else (None, None)
     if not (copy and machine and offer) or is_here(machine):
         return ServerStatus("absent", home.data, None, None, None)
     url = offer.url(copy)
@@ -395,7 +395,7 @@ def _status_by_copy(home: Home) -> ServerStatus:
     return ServerStatus("elsewhere", home.data, None, None, None, **names)
 
 
-def _start_locked(home: Home) -> str:
+def _start_locked(home: ServerHome) -> str:
     create_unless_there(home)
     running = settle(home)
     if running and running.socket_dir:

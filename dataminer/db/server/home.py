@@ -25,9 +25,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dataminer.db.server.account import (
+    HINT_OTHER_LOCATION,
     STATE_DIR,
-    WAYS_OUT,
-    Account,
+    ServerAccount,
     is_private,
     private_folder,
     private_root,
@@ -85,7 +85,7 @@ log_checkpoints = off
 
 
 @dataclass(frozen=True)
-class Home:
+class ServerHome:
     """The paths of one embedded database.
 
     Parameters
@@ -136,10 +136,10 @@ class Home:
             # data/ is closed to everybody but its owner
             raise DatabaseError(
                 f"the database in {self.path} belongs to another user",
-                f"run dataminer as that user, or {WAYS_OUT}",
+                f"run dataminer as that user, or {HINT_OTHER_LOCATION}",
             ) from None
 
-    def socket_dir(self, account: Account) -> Path:
+    def socket_dir(self, account: ServerAccount) -> Path:
         """Compute where the next start puts the socket; the running server knows its own."""
         name = self._name()
         base = _runtime_dir(account)
@@ -174,7 +174,7 @@ def socket_file(socket_dir: Path, port: int = PORT) -> Path:
     return socket_dir / f".s.PGSQL.{port}"
 
 
-def _runtime_dir(account: Account) -> Path | None:
+def _runtime_dir(account: ServerAccount) -> Path | None:
     """Give $XDG_RUNTIME_DIR/dataminer, if that folder outlives the login session."""
     value = os.environ.get("XDG_RUNTIME_DIR")
     if not value or account.dropped:
@@ -189,20 +189,20 @@ def _runtime_dir(account: Account) -> Path | None:
     return base / "dataminer" if usable and is_private(base, account) else None
 
 
-def prepare_socket_dir(socket_dir: Path, account: Account) -> None:
+def prepare_socket_dir(socket_dir: Path, account: ServerAccount) -> None:
     """Make the socket's folder and the one above it, or check that both are the account's own."""
     private_folder(socket_dir.parent, account)
     private_folder(socket_dir, account)
 
 
-def check_socket_dir(socket_dir: Path, account: Account) -> None:
+def check_socket_dir(socket_dir: Path, account: ServerAccount) -> None:
     """Refuse a socket folder that somebody else has put where ours would be."""
     for folder in (socket_dir.parent, socket_dir):
         if os.path.lexists(folder):
             require_private(folder, account)
 
 
-def check_path(home: Home) -> None:
+def check_path(home: ServerHome) -> None:
     """Refuse a path that ``pg_ctl`` would let a shell read as something else."""
     if re.search(r'["$`\\\n]', str(home.real)):
         raise DatabaseError(
@@ -211,7 +211,7 @@ def check_path(home: Home) -> None:
         )
 
 
-def create(home: Home, account: Account, binaries: Binaries) -> None:
+def create(home: ServerHome, account: ServerAccount, binaries: Binaries) -> None:
     """Make the database; nothing of it is seen under its name before it is whole.
 
     The caller holds the start lock.
@@ -225,7 +225,7 @@ def create(home: Home, account: Account, binaries: Binaries) -> None:
     _remove_leftovers(target)
     staging = target.with_name(f".{target.name}.new-{secrets.token_hex(6)}")
     try:
-        _fill(Home(staging), account, binaries)
+        _fill(ServerHome(staging), account, binaries)
         os.rename(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -234,7 +234,7 @@ def create(home: Home, account: Account, binaries: Binaries) -> None:
         _link(home.path, target)
 
 
-def _check_free(home: Home) -> None:
+def _check_free(home: ServerHome) -> None:
     if home.path.is_symlink() and not home.path.exists():
         raise DatabaseError(
             f"{home.path} points to {home.real}, which does not exist",
@@ -261,7 +261,7 @@ def _link(path: Path, target: Path) -> None:
     path.symlink_to(target)
 
 
-def _fill(home: Home, account: Account, binaries: Binaries) -> None:
+def _fill(home: ServerHome, account: ServerAccount, binaries: Binaries) -> None:
     _refuse_unknown(account)
     home.path.mkdir(mode=0o700)
     for folder in (home.data, home.log):
@@ -278,7 +278,7 @@ def _fill(home: Home, account: Account, binaries: Binaries) -> None:
     _sync(home.path)
 
 
-def _refuse_unknown(account: Account) -> None:
+def _refuse_unknown(account: ServerAccount) -> None:
     """Stop if the system has no name for the account: initdb does not work for it."""
     try:
         pwd.getpwuid(account.uid)
@@ -291,7 +291,7 @@ def _refuse_unknown(account: Account) -> None:
         ) from None
 
 
-def _initdb(home: Home, account: Account, binaries: Binaries, password: str) -> None:
+def _initdb(home: ServerHome, account: ServerAccount, binaries: Binaries, password: str) -> None:
     # in data's sibling log/, which the account can read; a pipe could not be opened by it
     pwfile = home.log / "initdb-password"
     write_whole(pwfile, password + "\n", 0o600)
@@ -307,7 +307,9 @@ def _initdb(home: Home, account: Account, binaries: Binaries, password: str) -> 
         pwfile.unlink()
 
 
-def _make_database(home: Home, account: Account, binaries: Binaries, password: str) -> None:
+def _make_database(
+    home: ServerHome, account: ServerAccount, binaries: Binaries, password: str
+) -> None:
     """Make the role and its database without a server; the role is no superuser."""
     sql = (
         f"CREATE ROLE {DATABASE} LOGIN CREATEDB PASSWORD '{password}'\n"
@@ -321,14 +323,14 @@ def _make_database(home: Home, account: Account, binaries: Binaries, password: s
     _check(account.run(command, text=sql), home)
 
 
-def _check(result: subprocess.CompletedProcess[str], home: Home) -> None:
+def _check(result: subprocess.CompletedProcess[str], home: ServerHome) -> None:
     if result.returncode == 0:
         return
     reason = clear_lines(result.stderr) or f"exit status {result.returncode}"
     raise DatabaseError(
         f"the database folder {home.path.parent} could not be made: {reason}",
         "see that its disk has space and can be written to (a new database takes 50 MB), "
-        f"or {WAYS_OUT}",
+        f"or {HINT_OTHER_LOCATION}",
     )
 
 
@@ -357,7 +359,7 @@ def warn_network(folder: Path) -> None:
         log.warning(
             "the database folder %s is on a network file system (%s), where it is slow and two "
             "hosts can harm it: %s",
-            *(folder, kind, WAYS_OUT),
+            *(folder, kind, HINT_OTHER_LOCATION),
         )
 
 

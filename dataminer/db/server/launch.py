@@ -12,16 +12,16 @@ from pathlib import Path
 from dataminer.db.server import binaries as _pgbinaries
 from dataminer.db.server import home as _pghome
 from dataminer.db.server import network
-from dataminer.db.server.account import WAYS_OUT, Account, account_for, try_lock
+from dataminer.db.server.account import HINT_OTHER_LOCATION, ServerAccount, account_for, try_lock
 from dataminer.db.server.home import (
     PORT,
-    Home,
+    ServerHome,
     check_path,
     clear_lines,
     prepare_socket_dir,
     server_options,
 )
-from dataminer.db.server.network import Offer, nodes_copy
+from dataminer.db.server.network import Endpoint, nodes_copy
 from dataminer.db.server.postmaster import (
     Postmaster,
     is_here,
@@ -41,7 +41,7 @@ ORPHAN_SECONDS = 15.0
 POLL_SECONDS = 0.02
 
 
-def launch(home: Home) -> str:
+def launch(home: ServerHome) -> str:
     """Start the server as its home says, and give the URL of its socket.
 
     The caller holds the start lock, and no server runs.
@@ -66,13 +66,13 @@ def launch(home: Home) -> str:
         _pg_ctl_start(home, account, binaries, lock, offer)
     finally:
         os.close(lock)
-    network.tell_nodes(home, offer)
+    network.publish_endpoint(home, offer)
     if offer:
         network.warn_unreachable(offer)
     return home.url(socket_dir, offer.port if offer else PORT)
 
 
-def _take_server_lock(lock: int, home: Home) -> None:
+def _take_server_lock(lock: int, home: ServerHome) -> None:
     """Wait for the last process of an earlier server: all of them hold this lock.
 
     It is the kernel's own word, also on processes of another container that have no number
@@ -89,7 +89,11 @@ def _take_server_lock(lock: int, home: Home) -> None:
 
 
 def _pg_ctl_start(
-    home: Home, account: Account, binaries: _pgbinaries.Binaries, lock: int, offer: Offer | None
+    home: ServerHome,
+    account: ServerAccount,
+    binaries: _pgbinaries.Binaries,
+    lock: int,
+    offer: Endpoint | None,
 ) -> None:
     socket_dir = home.socket_dir(account)
     startup_log = home.log / "startup.log"
@@ -112,11 +116,11 @@ def _pg_ctl_start(
         )
 
 
-def _log_sizes(home: Home) -> dict[Path, int]:
+def _log_sizes(home: ServerHome) -> dict[Path, int]:
     return {path: path.lstat().st_size for path in home.log.glob("s*.log")}
 
 
-def _log_since(home: Home, before: dict[Path, int]) -> str:
+def _log_since(home: ServerHome, before: dict[Path, int]) -> str:
     """Give what the server's logs say about a start that failed, and nothing older."""
     text = ""
     for path, size in sorted(_log_sizes(home).items(), reverse=True):
@@ -127,7 +131,7 @@ def _log_since(home: Home, before: dict[Path, int]) -> str:
     return clear_lines(text)
 
 
-def create_unless_there(home: Home) -> None:
+def create_unless_there(home: ServerHome) -> None:
     """Make the database where there is none, and refuse one that another machine holds."""
     check_path(home)
     refuse_elsewhere(home)
@@ -136,7 +140,7 @@ def create_unless_there(home: Home) -> None:
         _pghome.create(home, account, _pgbinaries.find(None, account))
 
 
-def refuse_elsewhere(home: Home) -> None:
+def refuse_elsewhere(home: ServerHome) -> None:
     """Refuse to touch what a server on another machine may be writing to."""
     host, told = other_host(home), home
     copy = nodes_copy(home)
@@ -148,11 +152,11 @@ def refuse_elsewhere(home: Home) -> None:
             f"the database in {home.path} is held by a server on host {host}",
             f"work on {host}, or have it serve other machines with `dataminer db start --listen` "
             f"there, or run `dataminer db stop` there; if that host is gone for good, remove "
-            f"{told.marker}; or {WAYS_OUT}",
+            f"{told.marker}; or {HINT_OTHER_LOCATION}",
         )
 
 
-def settle(home: Home) -> Postmaster | None:
+def settle(home: ServerHome) -> Postmaster | None:
     """Wait for a server that is on its way up or down; give it once it takes connections."""
     deadline = time.monotonic() + START_SECONDS
     while server := postmaster(home.data):
@@ -170,18 +174,18 @@ def settle(home: Home) -> Postmaster | None:
     return None
 
 
-def _end_unreachable(server: Postmaster, home: Home) -> None:
+def _end_unreachable(server: Postmaster, home: ServerHome) -> None:
     """Stop a server whose socket was removed; not one whose socket only we cannot see."""
     if not server.sees_same_files():
         raise DatabaseError(
             f"the database in {home.path} is served by process {server.pid}, whose socket in "
             f"{server.socket_dir} cannot be seen from here (a private /tmp)",
-            f"run dataminer where that process was started, or {WAYS_OUT}",
+            f"run dataminer where that process was started, or {HINT_OTHER_LOCATION}",
         )
     end(server, home)
 
 
-def end(server: Postmaster, home: Home) -> None:
+def end(server: Postmaster, home: ServerHome) -> None:
     """Stop a server; open connections are cut, committed work is kept."""
     # fast shutdown, then the immediate one, from which the next start recovers
     for number, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, KILL_SECONDS)):

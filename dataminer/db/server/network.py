@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dataminer.db.server.account import Account, write_whole
+from dataminer.db.server.account import ServerAccount, write_whole
 from dataminer.db.server.binaries import Binaries
-from dataminer.db.server.home import DATABASE, PORT, Home
+from dataminer.db.server.home import DATABASE, PORT, ServerHome
 from dataminer.errors import DatabaseError
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ HOST_RULES = (
 
 
 @dataclass(frozen=True)
-class Wish:
+class ListenSettings:
     """What the user asked for; what is None stays as it was, or is chosen.
 
     Parameters
@@ -61,9 +61,9 @@ class Wish:
     port: int | None = None
     host: str | None = None
 
-    def over(self, kept: Wish) -> Wish:
+    def over(self, kept: ListenSettings) -> ListenSettings:
         """Fill in from what was asked for before."""
-        return Wish(
+        return ListenSettings(
             self.addresses or kept.addresses,
             self.port or kept.port,
             # a name that was given for one address does not lead to another
@@ -84,7 +84,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Offer:
+class Endpoint:
     """Where the server can be reached from other machines.
 
     Parameters
@@ -107,7 +107,7 @@ class Offer:
     def _place(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    def url(self, told: Home) -> str:
+    def url(self, told: ServerHome) -> str:
         """Give the URL for libpq, psycopg2 and SQLAlchemy; it holds no password."""
         # our own certificate is the only one that is trusted, so its name needs no check
         mode = "verify-ca" if self.tls else "disable"
@@ -117,30 +117,30 @@ class Offer:
         return f"postgresql://{DATABASE}@{self._place()}/{DATABASE}?{'&'.join(options)}"
 
 
-def _certificate(home: Home) -> Path:
+def _certificate(home: ServerHome) -> Path:
     return home.real / "server.crt"
 
 
-def _key(home: Home) -> Path:
+def _key(home: ServerHome) -> Path:
     return home.real / "server.key"
 
 
-def _kept(home: Home) -> Path:
+def _kept(home: ServerHome) -> Path:
     return home.real / "listen.json"
 
 
 # --- what the user asked for
 
 
-def read_wish(home: Home) -> Wish | None:
+def read_listen_settings(home: ServerHome) -> ListenSettings | None:
     """Read what was asked for; None where the server serves its own machine only."""
     try:
-        return Wish(**json.loads(_kept(home).read_text()))
+        return ListenSettings(**json.loads(_kept(home).read_text()))
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def keep_wish(home: Home, wish: Wish | None) -> None:
+def write_listen_settings(home: ServerHome, wish: ListenSettings | None) -> None:
     """Keep what was asked for over restarts; None ends the service to other machines."""
     if wish is None:
         _kept(home).unlink(missing_ok=True)
@@ -148,7 +148,7 @@ def keep_wish(home: Home, wish: Wish | None) -> None:
         write_whole(_kept(home), json.dumps(asdict(wish)) + "\n")
 
 
-def prepare(home: Home, account: Account, binaries: Binaries) -> Offer | None:
+def prepare(home: ServerHome, account: ServerAccount, binaries: Binaries) -> Endpoint | None:
     """Make ready to serve other machines at the next start, if that was asked for.
 
     Writes ``pg_hba.conf``, chooses the port the first time, and makes the certificate.
@@ -163,13 +163,13 @@ def prepare(home: Home, account: Account, binaries: Binaries) -> Offer | None:
     DatabaseError
         When the port is taken, or this machine has no such address.
     """
-    wish = read_wish(home)
+    wish = read_listen_settings(home)
     offer = None
     if wish is not None:
         addresses = wish.addresses or EVERYWHERE
         port = _usable_port(home, addresses, wish)
         tls = _encrypts(home, account, binaries) and _has_certificate(home, account)
-        offer = Offer(wish.host or _own_name(addresses), port, tls)
+        offer = Endpoint(wish.host or _own_name(addresses), port, tls)
     rules = LOCAL_RULE
     if offer:
         rules += HOST_RULES.format(kind="hostssl" if offer.tls else "host", role=DATABASE)
@@ -177,9 +177,9 @@ def prepare(home: Home, account: Account, binaries: Binaries) -> Offer | None:
     return offer
 
 
-def settings(home: Home, offer: Offer | None) -> str:
+def settings(home: ServerHome, offer: Endpoint | None) -> str:
     """Give the lines of the server's settings on who may reach it where."""
-    wish = read_wish(home)
+    wish = read_listen_settings(home)
     addresses = (wish.addresses or EVERYWHERE) if wish and offer else ""
     rules = str(_rules(home)).replace("'", "''")
     lines = [
@@ -193,7 +193,7 @@ def settings(home: Home, offer: Offer | None) -> str:
     return "\n".join(lines)
 
 
-def _rules(home: Home) -> Path:
+def _rules(home: ServerHome) -> Path:
     return home.real / "pg_hba.conf"
 
 
@@ -208,7 +208,7 @@ def _own_name(addresses: str) -> str:
 # --- the port
 
 
-def _usable_port(home: Home, addresses: str, wish: Wish) -> int:
+def _usable_port(home: ServerHome, addresses: str, wish: ListenSettings) -> int:
     """Give the port that was asked for, else the last one, else one that is free."""
     if wish.port:
         if not _is_free(addresses, wish.port):
@@ -232,7 +232,7 @@ def _usable_port(home: Home, addresses: str, wish: Wish) -> int:
     )
 
 
-def _last_port(home: Home) -> int | None:
+def _last_port(home: ServerHome) -> int | None:
     with suppress(FileNotFoundError, ValueError):
         return int((home.real / "port").read_text())
     return None
@@ -281,7 +281,7 @@ def _no_such_address(address: str) -> DatabaseError:
     )
 
 
-def warn_unreachable(offer: Offer) -> None:
+def warn_unreachable(offer: Endpoint) -> None:
     """Warn when the name that other machines are given does not lead here even from here."""
     try:
         socket.create_connection((offer.host, offer.port), timeout=PROBE_SECONDS).close()
@@ -296,13 +296,13 @@ def warn_unreachable(offer: Offer) -> None:
 # --- encryption
 
 
-def _encrypts(home: Home, account: Account, binaries: Binaries) -> bool:
+def _encrypts(home: ServerHome, account: ServerAccount, binaries: Binaries) -> bool:
     """Ask the server programs whether they were built with TLS."""
     command = [binaries.program("postgres"), "-D", str(home.data), "-C", "ssl", "-c", "ssl=on"]
     return account.run(command).returncode == 0
 
 
-def _has_certificate(home: Home, account: Account) -> bool:
+def _has_certificate(home: ServerHome, account: ServerAccount) -> bool:
     """Make a certificate unless there is one; False where there is no program to make it."""
     if _certificate(home).is_file() and _key(home).is_file():
         return True
@@ -326,16 +326,16 @@ def _has_certificate(home: Home, account: Account) -> bool:
 # --- the note to other machines
 
 
-def read_offer(told: Home) -> Offer | None:
+def read_endpoint(told: ServerHome) -> Endpoint | None:
     """Read where the server is reached from other machines; None where it is not."""
     try:
         offered = _note(told).get("offer")
-        return Offer(**offered) if offered else None
+        return Endpoint(**offered) if offered else None
     except TypeError:
         return None
 
 
-def _note(told: Home) -> dict[str, Any]:
+def _note(told: ServerHome) -> dict[str, Any]:
     try:
         note = json.loads(told.marker.read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -343,13 +343,13 @@ def _note(told: Home) -> dict[str, Any]:
     return note if isinstance(note, dict) else {}
 
 
-def nodes_copy(home: Home) -> Home | None:
+def nodes_copy(home: ServerHome) -> ServerHome | None:
     """Give the copy for other machines in this working directory; None unless of this database."""
-    copy = Home(NODES_FOLDER.absolute())
+    copy = ServerHome(NODES_FOLDER.absolute())
     return copy if _note(copy).get("home") == str(home.path) else None
 
 
-def tell_nodes(home: Home, offer: Offer | None) -> None:
+def publish_endpoint(home: ServerHome, offer: Endpoint | None) -> None:
     """Leave what other machines need where jobs of this working directory find it.
 
     They see the home itself when it lies in the working directory, and need no copy then.
@@ -359,7 +359,7 @@ def tell_nodes(home: Home, offer: Offer | None) -> None:
         if old:
             shutil.rmtree(old.path)
         return
-    copy = Home(NODES_FOLDER.absolute())
+    copy = ServerHome(NODES_FOLDER.absolute())
     copy.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     lines = home.passfile.read_text().splitlines(keepends=True)
     ours = "".join(line for line in lines if line.split(":")[3] == DATABASE)

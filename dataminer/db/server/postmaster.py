@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dataminer.db.server.account import write_whole
-from dataminer.db.server.home import PORT, Home, socket_file
+from dataminer.db.server.home import PORT, ServerHome, socket_file
 
 CONNECT_SECONDS = 2.0
 # an attribute cache of NFS may show another host's start this late
@@ -58,12 +58,12 @@ def is_here(machine: Machine | None) -> bool:
     return machine is not None and machine.same(this_machine())
 
 
-def write_marker(home: Home, offer: dict[str, object] | None = None) -> None:
+def write_marker(home: ServerHome, offer: dict[str, object] | None = None) -> None:
     """Note that this machine runs the server, and where other machines reach it."""
     write_whole(home.marker, json.dumps({**asdict(this_machine()), "offer": offer}) + "\n")
 
 
-def read_marker(home: Home) -> Machine | None:
+def read_marker(home: ServerHome) -> Machine | None:
     """Read which machine runs the server; None where no note is kept or it cannot be read."""
     try:
         note = json.loads(home.marker.read_text())
@@ -72,7 +72,7 @@ def read_marker(home: Home) -> Machine | None:
         return None
 
 
-def other_host(home: Home) -> str | None:
+def other_host(home: ServerHome) -> str | None:
     """Give the name of another machine that holds the database."""
     marker = read_marker(home)
     if marker is None or is_here(marker):

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 
 
-class Guard(threading.Thread):
+class ServerSupervisor(threading.Thread):
     """Starts the server of this machine again when it crashed, on a thread of its own.
 
     Jobs only wait for it. A server that was stopped by ``dataminer db stop`` stays stopped, and one

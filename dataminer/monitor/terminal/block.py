@@ -12,14 +12,14 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from dataminer.monitor.progress import Progress, StageProgress
+from dataminer.monitor.progress import RunProgress, StageProgress
 from dataminer.monitor.words import counted, duration, size
 
 _STYLES = {"download": "cyan", "extract": "cyan", "embed": "cyan", "filter": "magenta"}
 _PROJECTS = 3  # that are named
 
 
-def block(progress: Progress) -> RenderableType:
+def block(progress: RunProgress) -> RenderableType:
     """Return the progress of a run as something that rich can print, at 80 columns and more."""
     parts: list[RenderableType] = [_headline(progress)]
     if progress.stages:
@@ -31,14 +31,14 @@ def block(progress: Progress) -> RenderableType:
     return Group(*parts)
 
 
-def plain(progress: Progress) -> str:
+def plain(progress: RunProgress) -> str:
     """Return the progress of a run as one line."""
     stages = [f"{stage.name} {_count(stage)}{_brackets(stage)}" for stage in progress.stages]
     notes = [line for line, _ in _notes(progress)]
     return "; ".join([*stages, *notes, _after(progress)])
 
 
-def words(progress: Progress) -> dict[str, Any]:
+def words(progress: RunProgress) -> dict[str, Any]:
     """Return the words of the block for a page: headline, cells of each stage, and notes."""
     return {
         "projects": _names(progress),
@@ -51,21 +51,21 @@ def words(progress: Progress) -> dict[str, Any]:
     }
 
 
-def _headline(progress: Progress) -> Text:
+def _headline(progress: RunProgress) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
     return line.append(_names(progress), "bold").append(f"  {_after(progress)}")
 
 
-def _names(progress: Progress) -> str:
+def _names(progress: RunProgress) -> str:
     names, more = progress.projects, len(progress.projects) - _PROJECTS
     return ", ".join(names[:_PROJECTS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _after(progress: Progress) -> str:
+def _after(progress: RunProgress) -> str:
     return f"{_left(progress)}, after {duration(progress.seconds)}"
 
 
-def _left(progress: Progress) -> str:
+def _left(progress: RunProgress) -> str:
     """Tell how much is done, and how long the rest takes if that is known."""
     if not any(stage.left for stage in progress.stages):
         return "all videos are through" if progress.stages else "no videos to do"
@@ -77,7 +77,7 @@ def _left(progress: Progress) -> str:
 # ---- the stages ----------------------------------------------------------------------------------
 
 
-def _stages(progress: Progress) -> Table:
+def _stages(progress: RunProgress) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
@@ -129,7 +129,7 @@ def _brackets(stage: StageProgress) -> str:
 # ---- what else there is to tell ------------------------------------------------------------------
 
 
-def _notes(progress: Progress) -> Iterator[tuple[str, str]]:
+def _notes(progress: RunProgress) -> Iterator[tuple[str, str]]:
     """Yield lines, each with its style."""
     running = [f"{stage.running:,} {stage.name}" for stage in progress.stages if stage.running]
     if running:

@@ -17,7 +17,7 @@ from dataminer.db.tables import NoTables
 from dataminer.errors import DataminerError
 from dataminer.monitor import status
 from dataminer.monitor.console import console_of
-from dataminer.monitor.progress import Progress, Tracker, runs_at_work
+from dataminer.monitor.progress import RunProgress, Tracker, runs_at_work
 from dataminer.monitor.rates import Rate, paces
 from dataminer.store.layout import Store
 from dataminer.sync.claims import stale_claims
@@ -47,7 +47,7 @@ class View:
         Whether the monitor only looks.
     trouble : str or None
         Why the database could not be asked since.
-    runs : list of Progress
+    runs : list of RunProgress
         How far each run at work is, as its own terminal shows it.
     """
 
@@ -58,7 +58,7 @@ class View:
     at: datetime
     read_only: bool = False
     trouble: str | None = None
-    runs: list[Progress] = field(default_factory=list)
+    runs: list[RunProgress] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return the snapshot's JSON, with ``rates`` by project, ``recovered`` and ``runs``."""
@@ -75,7 +75,7 @@ class View:
         }
 
 
-class Watch:
+class Monitor:
     """Takes one look after the other.
 
     Parameters
@@ -134,7 +134,7 @@ class Watch:
             runs=self._runs(),
         )
 
-    def _runs(self) -> list[Progress]:
+    def _runs(self) -> list[RunProgress]:
         at_work = {listed.path: (listed, began) for listed, began in runs_at_work(self._names)}
         self._trackers = {
             path: self._trackers.get(path) or Tracker(listed, began, self._store)
@@ -162,7 +162,7 @@ def show(view: View, file: IO[str], width: int | None = None) -> None:
     console_of(file, width=width).print(drawn(view))
 
 
-def run(watch: Watch, interval: float, file: IO[str]) -> None:
+def run(watch: Monitor, interval: float, file: IO[str]) -> None:
     """Show the view until Ctrl-C; what stood there last stays on the terminal.
 
     A database that is away is said in the view, and asked again.
@@ -189,7 +189,7 @@ def run(watch: Watch, interval: float, file: IO[str]) -> None:
             console.print(drawn(view))
 
 
-def next_view(watch: Watch, before: View) -> View:
+def next_view(watch: Monitor, before: View) -> View:
     """Look again; where that fails, return the view before, with the reason."""
     try:
         return watch.look()

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from dataminer.monitor.console import console_of
-from dataminer.monitor.progress import Progress, Tracker
+from dataminer.monitor.progress import RunProgress, Tracker
 from dataminer.text import tell
 
 EACH = 2.0  # seconds between two looks of the block
@@ -85,7 +85,7 @@ class RunDisplay:
         atexit.register(self.stop)
         self._thread.start()
 
-    def stop(self) -> Progress | None:
+    def stop(self) -> RunProgress | None:
         """End, and return how far the run has come; None if nothing is known of that."""
         if self._thread.ident is None:
             return None
@@ -111,13 +111,13 @@ class RunDisplay:
             with suppress(Exception):
                 self._show(progress)
 
-    def _look(self, *, anew: bool = False) -> Progress | None:
+    def _look(self, *, anew: bool = False) -> RunProgress | None:
         with suppress(Exception):
             self._tracker = self._tracker or self._track()
             return self._tracker.look(anew=anew) if self._tracker else None
         return None
 
-    def _show(self, progress: Progress) -> None:
+    def _show(self, progress: RunProgress) -> None:
         if block := self._block:
             block.show(progress)
         else:
@@ -202,7 +202,7 @@ class _Block:
         self._live.start()
         self._lines.start()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: RunProgress) -> None:
         """Draw the block anew."""
         from dataminer.monitor.terminal.block import block
 

@@ -15,7 +15,7 @@ from dataminer import commands
 from dataminer.errors import brief
 from dataminer.monitor import status
 from dataminer.monitor.console import console_of
-from dataminer.monitor.progress import Progress
+from dataminer.monitor.progress import RunProgress
 from dataminer.monitor.status import Snapshot, by_class, unbroken
 from dataminer.monitor.words import counted, duration, size, videos
 from dataminer.report import REPORT_FILE
@@ -35,7 +35,7 @@ class Outcome:
 
     Parameters
     ----------
-    progress : Progress, optional
+    progress : RunProgress, optional
         How far it has come.
     done : bool, optional
         Whether all that it was to make is there; None if that was files by name, or a part.
@@ -45,7 +45,7 @@ class Outcome:
         Where it worked, if not where it was begun, as was typed there.
     """
 
-    progress: Progress | None = None
+    progress: RunProgress | None = None
     done: bool | None = None
     targets: tuple[str, ...] = ()
     folder: Path | None = None
@@ -96,7 +96,7 @@ def summary(seen: Snapshot, store: Store, outcome: Outcome) -> list[str]:
     return [*lines, *shared, ""]
 
 
-def _run(progress: Progress | None) -> Iterator[str]:
+def _run(progress: RunProgress | None) -> Iterator[str]:
     if progress is None or not progress.stages:
         return
     told = [

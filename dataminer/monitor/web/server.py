@@ -21,8 +21,8 @@ from dataminer.errors import DataminerError, ErrorClass, kind_of
 from dataminer.files import read_file
 from dataminer.monitor.status import by_class
 from dataminer.monitor.story import find, story
-from dataminer.monitor.terminal.live import View, Watch, next_view
-from dataminer.monitor.videos import STATES, Wanted, videos
+from dataminer.monitor.terminal.live import Monitor, View, next_view
+from dataminer.monitor.videos import STATES, VideoQuery, videos
 from dataminer.monitor.web import page as web_page
 from dataminer.permissions import user_name
 from dataminer.report import REPORT_FILE
@@ -49,7 +49,7 @@ class Site:
 
     Parameters
     ----------
-    watch : Watch
+    watch : Monitor
         Looks at the database; read-only.
     names : list of str
         The projects that are shown; all where it is empty.
@@ -64,7 +64,7 @@ class Site:
         When the first look fails.
     """
 
-    def __init__(self, watch: Watch, names: list[str], store: Store, interval: float) -> None:
+    def __init__(self, watch: Monitor, names: list[str], store: Store, interval: float) -> None:
         self._watch, self._names, self._store = watch, names, store
         self._interval = interval
         self._lock = threading.Lock()
@@ -150,9 +150,9 @@ def _kind(name: str) -> str:
     return str(kind_of(ErrorClass(name))) if name in list(ErrorClass) else ""
 
 
-def _wanted(query: dict[str, str]) -> Wanted:
+def _wanted(query: dict[str, str]) -> VideoQuery:
     state, page = query.get("state", "all"), query.get("page", "0")
-    return Wanted(
+    return VideoQuery(
         project=query.get("project", "")[:_LONGEST_TEXT],
         state=state if state in STATES else "all",
         text=query.get("text", "")[:_LONGEST_TEXT].replace("\0", ""),

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from dataminer.errors import DamagedFile
 from dataminer.frames.table import CLUSTERS_FILE, CLUSTERS_SCHEMA, read_meta, read_table
 
-MARKS = ("phash", "dhash")  # a frame that has the same ones as before is the same picture
+IDENTITY_COLUMNS = (
+    "phash",
+    "dhash",
+)  # a frame that has the same ones as before is the same picture
 
 
 @dataclass(frozen=True)
-class Pins:
+class CarriedOver:
     """What holds of an earlier result, for each of the n frames that are there now.
 
     Attributes
@@ -34,7 +37,7 @@ class Pins:
     distance: NDArray[np.float32]
 
     @classmethod
-    def none(cls, count: int) -> Pins:
+    def none(cls, count: int) -> CarriedOver:
         """Return what holds where there was no dedup before."""
         return cls(np.full(count, -1, np.int64), np.zeros(count, np.float32))
 
@@ -72,7 +75,7 @@ def read_clusters(
         return nothing
 
 
-def hold(frames: pa.Table, clusters: pa.Table) -> Pins:
+def carry_over(frames: pa.Table, clusters: pa.Table) -> CarriedOver:
     """Say which of an earlier result's choices hold for the frames that are there now.
 
     A frame that was kept stays kept as long as it is there with the same hashes; a frame that was
@@ -86,13 +89,13 @@ def hold(frames: pa.Table, clusters: pa.Table) -> Pins:
     clusters : pa.Table
         Who stood for whom, as ``CLUSTERS_SCHEMA`` says.
     """
-    pins = Pins.none(frames.num_rows)
+    pins = CarriedOver.none(frames.num_rows)
     videos = pc.unique(frames["video_id"])
     keys = _keys(frames["video_id"], frames["frame_index"], videos)
     row = _places(keys, clusters["video_id"], clusters["frame_index"], videos)
     standing = _places(keys, clusters["kept_video_id"], clusters["kept_frame_index"], videos)
     there = row >= 0
-    for mark in MARKS:
+    for mark in IDENTITY_COLUMNS:
         before = clusters[mark].filter(pa.array(there))
         same = pc.equal(frames[mark].take(pa.array(row[there])), before)
         there[there] = pc.fill_null(same, False).to_numpy()

@@ -345,7 +345,7 @@ def pairs_within(hashes: Hashes, threshold: int) -> Pairs:
     -----
     Equal hashes are searched for once, but written out here as pairs of rows: 2,000 equal rows
     are 2 million pairs. If that would be many, use :class:`HashIndex` or
-    :func:`dataminer.stages.dedup.representatives.cover_hashes`.
+    :func:`dataminer.stages.dedup.representatives.representatives_of_hashes`.
     """
     hashes = np.asarray(hashes, dtype=np.uint64)
     first, inverse = distinct_rows([hashes])

@@ -29,7 +29,7 @@ _TILE = 8192
 
 
 @dataclass(frozen=True)
-class Cover:
+class Representatives:
     """Which rows stand for which.
 
     Attributes
@@ -47,9 +47,9 @@ class Cover:
     compared: int
 
 
-def cover_hashes(
+def representatives_of_hashes(
     hashes: Hashes | Sequence[Hashes], order: I64, threshold: int, pinned: int = 0
-) -> Cover:
+) -> Representatives:
     """Choose rows that stand for all others within a Hamming distance.
 
     Parameters
@@ -81,7 +81,7 @@ def cover_hashes(
     kept, distance = np.empty(len(order), np.int64), np.empty(len(order), np.float32)
     kept[order] = order[first[stands[node[inverse]]]]
     distance[order] = bits[node[inverse]]
-    return Cover(kept, distance, compared)
+    return Representatives(kept, distance, compared)
 
 
 def _cover_distinct(kinds: list[Hashes], threshold: int, pinned: int) -> tuple[I64, I64, int]:
@@ -131,9 +131,9 @@ def _greedy_block(near: NDArray[np.bool_]) -> I64:
     return np.flatnonzero(free)
 
 
-def cover_vectors(
+def representatives_of_vectors(
     vectors: NDArray[np.floating], order: I64, similarity: float, pinned: int = 0
-) -> Cover:
+) -> Representatives:
     """Choose rows that stand for all others of at least a cosine similarity, exactly.
 
     Parameters
@@ -145,7 +145,7 @@ def cover_vectors(
     similarity : float
         Least cosine at which one row may stand for another, above 0.
     pinned : int
-        As for :func:`cover_hashes`.
+        As for :func:`representatives_of_hashes`.
 
     Notes
     -----
@@ -170,7 +170,7 @@ def cover_vectors(
         nearest, place = _nearest(vectors, block, kept)
         compared += len(block) * len(kept)
         stands[block], distance[block] = kept[place], np.maximum(1 - nearest, 0)
-    return Cover(stands, distance, compared)
+    return Representatives(stands, distance, compared)
 
 
 def _nearest(

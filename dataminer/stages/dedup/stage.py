@@ -27,8 +27,17 @@ from dataminer.frames.table import (
     write_table,
 )
 from dataminer.provenance.fingerprints import VERSIONS
-from dataminer.stages.dedup.carried_over import MARKS, Pins, hold, read_clusters
-from dataminer.stages.dedup.representatives import Cover, cover_hashes, cover_vectors
+from dataminer.stages.dedup.carried_over import (
+    IDENTITY_COLUMNS,
+    CarriedOver,
+    carry_over,
+    read_clusters,
+)
+from dataminer.stages.dedup.representatives import (
+    Representatives,
+    representatives_of_hashes,
+    representatives_of_vectors,
+)
 from dataminer.stages.filter.stage import load_frames
 
 VERSION = VERSIONS["dedup"]
@@ -149,9 +158,9 @@ def dedup(
             raise ValueError("dedup by embeddings needs to be told where they are")
         about["model"] = embedded.model
     frames = _load_all(filtered, say)
-    pins = Pins.none(frames.num_rows)
+    pins = CarriedOver.none(frames.num_rows)
     if previous:
-        pins = hold(frames, read_clusters(previous, about, say))
+        pins = carry_over(frames, read_clusters(previous, about, say))
     kept, distance, result = _choose(frames, settings, pins, embedded)
     unique = frames.filter(pa.array(kept == np.arange(len(kept))))
     say(_told(result))
@@ -217,7 +226,7 @@ def _refuse_twins(frames: pa.Table) -> None:
 
 
 def _choose(
-    frames: pa.Table, settings: DedupConfig, pins: Pins, embedded: Embedded | None
+    frames: pa.Table, settings: DedupConfig, pins: CarriedOver, embedded: Embedded | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], DedupResult]:
     """Say for each row which row stands for it, and at what distance."""
     best_first = pc.sort_indices(frames, sort_keys=_BEST_FIRST).to_numpy().astype(np.int64)
@@ -237,15 +246,15 @@ def _choose(
 
 def _cover(
     frames: pa.Table, settings: DedupConfig, pinned: int, embedded: Embedded | None
-) -> Cover:
+) -> Representatives:
     """Choose among frames that come from best to worst, but for those pinned, which come first."""
     order = np.arange(frames.num_rows)
     if settings.method == "embedding":
         assert embedded
         vectors = _vectors(frames, embedded)
-        return cover_vectors(vectors, order, settings.similarity, pinned)
+        return representatives_of_vectors(vectors, order, settings.similarity, pinned)
     hashes = [frames[kind].to_numpy() for kind in hash_columns(settings)]
-    return cover_hashes(hashes, order, settings.threshold, pinned)
+    return representatives_of_hashes(hashes, order, settings.threshold, pinned)
 
 
 def hash_columns(settings: DedupConfig) -> tuple[str, ...]:
@@ -299,7 +308,7 @@ def _not_embedded(video_id: str, what: str) -> PermanentError:
 
 def _clusters(frames: pa.Table, kept: NDArray[np.int64], distance: NDArray[np.float32]) -> pa.Table:
     standing = frames.select(["video_id", "frame_index"]).take(pa.array(kept)).combine_chunks()
-    marks = [frames[mark] for mark in MARKS]
+    marks = [frames[mark] for mark in IDENTITY_COLUMNS]
     of_frame = [frames["video_id"], frames["frame_index"]]
     columns = [*of_frame, *standing.columns, pa.array(distance), *marks]
     return pa.table(columns, names=CLUSTERS_SCHEMA.names)

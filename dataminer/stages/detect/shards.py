@@ -33,7 +33,7 @@ from dataminer.frames.images import TOGETHER_PIXELS, FrameReader, missing
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.store.documents import read_shard
-from dataminer.store.file_stats import State, states
+from dataminer.store.file_stats import FileState, states
 from dataminer.vision.detectors import opened
 from dataminer.vision.prefetch import batches
 from dataminer.vision.weights import weights_sha256
@@ -55,7 +55,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Found:
+class BoxesFound:
     """What a shard's file says: the model's classes, and boxes by file name."""
 
     names: list[str]
@@ -63,7 +63,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ShardPlan:
     """A project's frames in shards.
 
     Parameters
@@ -78,7 +78,7 @@ class Plan:
         Least score, prompts, batch, device.
     shards : tuple of Shard
         In the order of video and frame.
-    table : State
+    table : FileState
         In which state the table of frames was.
     forced_since : float
         Files that were written before, in seconds since the epoch, count as absent.
@@ -89,7 +89,7 @@ class Plan:
     weights: Path
     settings: DetectConfig
     shards: tuple[Shard, ...]
-    table: State
+    table: FileState
     forced_since: float = 0.0
 
     @property
@@ -98,7 +98,7 @@ class Plan:
         return [frame for shard in self.shards for frame in shard.frames]
 
 
-def plan(dedup_dir: Path, folder: Path, weights: Path, settings: DetectConfig) -> Plan:
+def plan(dedup_dir: Path, folder: Path, weights: Path, settings: DetectConfig) -> ShardPlan:
     """Part a project's unique frames into shards.
 
     Raises
@@ -115,11 +115,11 @@ def plan(dedup_dir: Path, folder: Path, weights: Path, settings: DetectConfig) -
         )
         for run in _runs(_read(dedup_dir), settings.shard_images)
     )
-    return Plan(dedup_dir, folder, weights, settings, shards, table)
+    return ShardPlan(dedup_dir, folder, weights, settings, shards, table)
 
 
 def make(
-    plan: Plan,
+    plan: ShardPlan,
     *,
     part: int = 0,
     parts: int = 1,
@@ -130,7 +130,7 @@ def make(
 
     Parameters
     ----------
-    plan : Plan
+    plan : ShardPlan
         From :func:`plan`.
     part, parts : int
         Only every ``parts``-th shard, from the ``part``-th on (from 0).
@@ -179,14 +179,14 @@ def make(
     return names
 
 
-def _refuse_change(plan: Plan) -> None:
+def _refuse_change(plan: ShardPlan) -> None:
     """Stop if the frames are no longer those that were planned: boxes may be of other pictures."""
     if states([plan.dedup_dir / FRAMES_FILE]) != [plan.table]:
         raise InputChanged(plan.folder)
 
 
 def _write_all(
-    plan: Plan,
+    plan: ShardPlan,
     *,
     todo: Sequence[Shard],
     groups: Sequence[Sequence[Sequence[LabelledImage]]],
@@ -205,7 +205,7 @@ def _write_all(
         progress(f"detect: {done} of {frames} frames")
 
 
-def read(plan: Plan, shard: Shard) -> Found | None:
+def read(plan: ShardPlan, shard: Shard) -> BoxesFound | None:
     """Return what a shard's file says; None where it is absent or not whole."""
     path = plan.folder / f"{shard.key}.json"
     try:
@@ -214,7 +214,7 @@ def read(plan: Plan, shard: Shard) -> Found | None:
             return None
         said = read_shard(path)
         boxes = {name: tuple(Box(*row) for row in rows) for name, rows in said["boxes"].items()}
-        found = Found(said["names"], boxes)
+        found = BoxesFound(said["names"], boxes)
     except ABSENT:
         return None
     categories = {box.category for of_frame in boxes.values() for box in of_frame}
@@ -223,7 +223,7 @@ def read(plan: Plan, shard: Shard) -> Found | None:
     return found if list(boxes) == [frame.file_name for frame in shard.frames] else None
 
 
-def prune(plan: Plan) -> None:
+def prune(plan: ShardPlan) -> None:
     """Delete the shards of other frames or settings, and what killed jobs left half-written."""
     kept = {f"{shard.key}.json" for shard in plan.shards}
     for name in names_in(plan.folder):

@@ -32,7 +32,7 @@ class DetectResult:
 
 
 def detect(
-    plan: shards.Plan,
+    plan: shards.ShardPlan,
     out: Path,
     *,
     meta: dict[str, Any] | None = None,
@@ -44,7 +44,7 @@ def detect(
 
     Parameters
     ----------
-    plan : shards.Plan
+    plan : shards.ShardPlan
         The frames and the detector, from :func:`dataminer.stages.detect.shards.plan`. Shards
         that are there already are taken, the others are made.
     out : Path
@@ -95,7 +95,7 @@ def _put_images(frames: Sequence[LabelledImage], dedup_dir: Path, folder: Path) 
             reader.link(frame.file_name, folder / frame.file_name)
 
 
-def _labelled(plan: shards.Plan, names: list[str]) -> tuple[list[str], list[LabelledImage]]:
+def _labelled(plan: shards.ShardPlan, names: list[str]) -> tuple[list[str], list[LabelledImage]]:
     """Return the classes, and all frames in their order with the boxes of their shards."""
     images = []
     for shard in plan.shards:

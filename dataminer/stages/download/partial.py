@@ -29,7 +29,7 @@ _OF_NFS = ".nfs"  # what NFS calls a file that was deleted while somebody has it
 
 
 @dataclass(frozen=True)
-class Version:
+class RemoteVersion:
     """What tells one state of a remote file from another.
 
     Parameters
@@ -45,7 +45,7 @@ class Version:
     size: int | None
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Version:
+    def of(cls, headers: Mapping[str, str]) -> RemoteVersion:
         """Read it from the headers of an answer with the whole file, or with a part of it."""
         size = (headers.get("Content-Range") or "").rpartition("/")[2]
         if not size:
@@ -63,14 +63,14 @@ class Version:
         """The value for If-Range; None where nothing tells this state from another."""
         return self.etag or self.last_modified
 
-    def differs(self, other: Version) -> bool:
+    def differs(self, other: RemoteVersion) -> bool:
         """Tell whether something that both say is not the same."""
         pairs = zip(asdict(self).values(), asdict(other).values(), strict=True)
         return any(a is not None and b is not None and a != b for a, b in pairs)
 
 
 @dataclass(frozen=True)
-class Kept:
+class PartialDownload:
     """An attempt's own folder.
 
     Parameters
@@ -82,7 +82,7 @@ class Kept:
     folder: Path
 
     @classmethod
-    def take_over(cls, parent: Path, video_id: str) -> Kept:
+    def take_over(cls, parent: Path, video_id: str) -> PartialDownload:
         """Make the folder of a new attempt, of the most that earlier ones left."""
         folder = parent / f".{video_id}.{uuid.uuid4().hex[:12]}{RESUME_SUFFIX}"
         left = (folder for _, folder in attempts(parent, [video_id]))
@@ -104,7 +104,7 @@ class Kept:
         """Tell whether what is there was begun from something else, see :meth:`begin`."""
         return self._state().get("source") not in (None, _hash(source))
 
-    def begin(self, name: str, source: str) -> Version | None:
+    def begin(self, name: str, source: str) -> RemoteVersion | None:
         """Keep what is there of this very file, and remove all else.
 
         Parameters
@@ -121,7 +121,7 @@ class Kept:
             that the server can be asked about.
         """
         state = self._state()
-        version = Version(*(state.get(key) for key in ("etag", "last_modified", "size")))  # type: ignore[arg-type]
+        version = RemoteVersion(*(state.get(key) for key in ("etag", "last_modified", "size")))  # type: ignore[arg-type]
         part = self.folder / f"{name}{PART}"
         fits = state.get("source") == _hash(source) and version.condition and part.is_file()
         if fits and part.stat().st_size < (version.size or 0):
@@ -133,7 +133,7 @@ class Kept:
                 entry.unlink()
         return version
 
-    def restart(self, name: str, source: str, version: Version) -> None:
+    def restart(self, name: str, source: str, version: RemoteVersion) -> None:
         """Note that from now on the bytes are of this state; those of another go first.
 
         Raises

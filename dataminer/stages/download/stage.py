@@ -24,12 +24,12 @@ from dataminer.errors import (
     os_error_class,
 )
 from dataminer.files import atomic_write, link_or_copy, sha256_file
-from dataminer.net.rate_limit import Gate, LocalGate
+from dataminer.net.rate_limit import LocalRateLimiter, RateLimiter
 from dataminer.net.ytdlp_errors import SIGNATURE_HINT
 from dataminer.net.ytdlp_options import downloader, secrets_of, stage_error
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.download import plain
-from dataminer.stages.download.partial import Kept
+from dataminer.stages.download.partial import PartialDownload
 from dataminer.stages.download.policy import judge
 from dataminer.stages.download.transfer import Transfer
 from dataminer.store.layout import INFO_FILE
@@ -49,7 +49,7 @@ _OF_VIDEO = re.compile("video/.*|.*/octet-stream")  # or of anything
 _GLANCE = 512  # bytes, to tell text from anything else
 _OF_TEXT = bytes([*range(0x20, 0x100), *b"\t\n\f\r"])
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class _Order:
     keep: Path | None
     video_id: str
     settings: DownloadConfig
-    say: Say
-    gate: Gate
+    say: Report
+    gate: RateLimiter
     given: bool
 
 
@@ -91,8 +91,8 @@ def download(
     given: bool = True,
     keep: Path | None = None,
     meta: dict[str, Any] | None = None,
-    progress: Say | None = None,
-    gate: Gate | None = None,
+    progress: Report | None = None,
+    gate: RateLimiter | None = None,
 ) -> DownloadResult:
     """Fetch one video, or take it in from this machine, and write ``info.json`` beside it.
 
@@ -117,7 +117,7 @@ def download(
         What the caller knows already; goes into ``info.json`` where the source says nothing.
     progress : callable, optional
         Is told how far it is, one line every few seconds.
-    gate : Gate, optional
+    gate : RateLimiter, optional
         Asked before each HTTP request; by default this process keeps to the limits by itself.
 
     Returns
@@ -138,7 +138,7 @@ def download(
         raise ValueError(f"not a video_id: {video_id!r}")
     _clear(out, video_id)
     say = progress or (lambda line: None)
-    gate = gate or LocalGate(settings.budget)
+    gate = gate or LocalRateLimiter(settings.budget)
     source = url if isinstance(url, SourceUrl) else SourceUrl(url)
     order = _Order(source, out, keep, video_id, settings, say, gate, given)
     try:
@@ -218,7 +218,7 @@ def is_changed_link(video: Path, info: Mapping[str, Any]) -> bool:
 
 
 def _fetch(order: _Order) -> _Taken:
-    kept = Kept.take_over(order.keep or order.out, order.video_id)
+    kept = PartialDownload.take_over(order.keep or order.out, order.video_id)
     before = kept.bytes
     try:
         found, info, content_type = _transfer(order, kept)
@@ -241,7 +241,7 @@ def _is_final(error: BaseException, url: SourceUrl) -> bool:
     return not (url.is_signed and error.error_class in MENDED_BY_SIGNATURE)
 
 
-def _transfer(order: _Order, kept: Kept) -> tuple[Path, dict[str, Any], str]:
+def _transfer(order: _Order, kept: PartialDownload) -> tuple[Path, dict[str, Any], str]:
     """Fetch the one file, and say what is known of it, and what its server calls it."""
     settings, shown = order.settings, str(order.url)
 

@@ -13,13 +13,13 @@ from typing import Any
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.net import ytdlp_options
-from dataminer.net.deadline import Watch
+from dataminer.net.deadline import TransferDeadline
 from dataminer.signatures import unsigned
 from dataminer.stages.download import plain, policy
-from dataminer.stages.download.partial import PART, Kept, Version
+from dataminer.stages.download.partial import PART, PartialDownload, RemoteVersion
 from dataminer.urls import mask_url
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 _DIRECT = {"http", "https"}
 # many small files, begun anew each time; anything else is not HTTP, or needs another program
@@ -38,7 +38,7 @@ class Transfer:
     ----------
     url : str
         What was asked for.
-    kept : Kept
+    kept : PartialDownload
         This attempt's folder, with what earlier ones left.
     name : callable
         Gives the finished file's name for yt-dlp's suffix.
@@ -57,12 +57,12 @@ class Transfer:
     def __init__(
         self,
         url: str,
-        kept: Kept,
+        kept: PartialDownload,
         name: Callable[[str], str],
         settings: DownloadConfig,
-        say: Say,
+        say: Report,
     ) -> None:
-        self.watch = Watch(settings)
+        self.watch = TransferDeadline(settings)
         self.content_type = ""
         self._url = url
         self._kept = kept
@@ -75,7 +75,7 @@ class Transfer:
         self._list = ""  # of a stream's parts, which yt-dlp reads again
         self._file = ""
         self._source = ""
-        self._version: Version | None = None
+        self._version: RemoteVersion | None = None
         self._send: Callable[[Any], Any]
         self._look: Callable[[Any], None] | None = None  # at the answer of a plain link
         self._answer: Any = None  # to the first request, if that was no file
@@ -153,7 +153,7 @@ class Transfer:
         def look(response: Any) -> None:
             found.update(plain.describe(response))
             judge(found)
-            ydl.errand.gate.passed()
+            ydl.errand.gate.report_success()
             ydl.fetching = True
 
         source = f"{unsigned(self._url)} {suffix}"
@@ -258,7 +258,7 @@ class Transfer:
                 raise
             error.response.close()
             response = self._whole(request)
-        version = Version.of(response.headers)
+        version = RemoteVersion.of(response.headers)
         if (
             begun
             and response.status == _PARTIAL
@@ -267,7 +267,7 @@ class Transfer:
         ):
             response.close()  # a server that does not know If-Range
             response = self._whole(request)
-            version = Version.of(response.headers)
+            version = RemoteVersion.of(response.headers)
         if response.status != _PARTIAL or not begun:
             self._kept.restart(self._file, self._source, version)
             self._version = version
@@ -293,7 +293,7 @@ class Transfer:
             whole.headers.pop(name, None)
         return self._open(whole)
 
-    def _judge(self, response: Any, version: Version) -> None:
+    def _judge(self, response: Any, version: RemoteVersion) -> None:
         try:
             policy.judge_size(version.size, self._settings.policy, self._shown)
         except BaseException:

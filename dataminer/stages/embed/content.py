@@ -20,9 +20,9 @@ from dataminer.frames.boxes import Box
 from dataminer.frames.images import TOGETHER_PIXELS, decode_image
 from dataminer.frames.table import read_seen_meta, read_table, write_table
 from dataminer.provenance.fingerprints import VERSIONS
-from dataminer.stages.embed.pending import Todo
-from dataminer.stages.embed.prefetch import Picture, batches, by_video, decode_ahead, pictures
-from dataminer.stages.filter.scores import Look
+from dataminer.stages.embed.pending import PendingVideo
+from dataminer.stages.embed.prefetch import DecodedImage, batches, by_video, decode_ahead, pictures
+from dataminer.stages.filter.scores import FrameScores
 from dataminer.vision.detectors import Detector, opened
 from dataminer.vision.weights import weights_sha256
 
@@ -41,7 +41,7 @@ _Boxes = NDArray[np.float32]  # (k, 3): category, confidence, size
 
 
 def find_boxes(
-    videos: Sequence[Todo],
+    videos: Sequence[PendingVideo],
     settings: ContentConfig,
     weights: Path,
     *,
@@ -54,7 +54,7 @@ def find_boxes(
 
     Parameters
     ----------
-    videos : sequence of Todo
+    videos : sequence of PendingVideo
         The videos' frames, and where their boxes go.
     settings : ContentConfig
         Batch, device, picture size; and class names, which the model must know.
@@ -100,15 +100,15 @@ def find_boxes(
     return len(lacking)
 
 
-_Row = tuple[Picture, _Boxes | None]
+_Row = tuple[DecodedImage, _Boxes | None]
 
 
 def _boxes(
-    detector: Detector, wanted: Iterable[Picture], batch: int, threads: int
+    detector: Detector, wanted: Iterable[DecodedImage], batch: int, threads: int
 ) -> Iterator[_Row]:
     """Yield the boxes of pictures in their order; None for one that cannot be read."""
     decoded = decode_ahead(wanted, decode_image, threads=threads, window=2 * batch + threads)
-    order: deque[tuple[Picture, tuple[int, ...] | None]] = deque()
+    order: deque[tuple[DecodedImage, tuple[int, ...] | None]] = deque()
 
     def fed() -> Iterator[list[NDArray[np.uint8]]]:
         # of one size each: a batch of unlike ones is padded, and boxes would depend on neighbours
@@ -134,7 +134,11 @@ def _rows(boxes: Sequence[Box], area: int) -> _Boxes:
 
 
 def _write(
-    todo: Todo, rows: Sequence[_Row], about: Mapping[str, Any], model: str, progress: _Progress
+    todo: PendingVideo,
+    rows: Sequence[_Row],
+    about: Mapping[str, Any],
+    model: str,
+    progress: _Progress,
 ) -> None:
     seen = [(picture.frame_index, boxes) for picture, boxes in rows if boxes is not None]
     flat = np.concatenate([np.zeros((0, 3), np.float32), *(boxes for _, boxes in seen)])
@@ -158,7 +162,7 @@ def _write(
     progress(f"found {len(flat)} objects in {len(seen)} frames of video {todo.video_id}")
 
 
-def read_look(path: Path, settings: ContentConfig) -> Look:
+def read_look(path: Path, settings: ContentConfig) -> FrameScores:
     """Hold a video's boxes against the settings.
 
     Parameters
@@ -212,7 +216,7 @@ def read_look(path: Path, settings: ContentConfig) -> Look:
     if settings.exclude:
         scores["excluded"] = best(settings.exclude)
         passes["content.exclude"] = scores["excluded"] < least
-    return Look(frames, scores, passes, str(meta["mark"]))
+    return FrameScores(frames, scores, passes, str(meta["mark"]))
 
 
 def _alternatives(entry: str) -> list[str]:

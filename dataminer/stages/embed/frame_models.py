@@ -13,13 +13,13 @@ from dataminer.errors import ErrorClass, TransientError
 from dataminer.files import fingerprint
 from dataminer.frames.embeddings import model_key
 from dataminer.frames.table import read_seen_meta
-from dataminer.stages.embed.pending import Todo, changed, has_seen, read_mark, todo
+from dataminer.stages.embed.pending import PendingVideo, changed, has_seen, pending_video, read_mark
 from dataminer.store.layout import Store
 from dataminer.vision.hub import CONFIG_FILE, MODELS_FOLDER
 from dataminer.vision.weights import weights_path
 
 if TYPE_CHECKING:
-    from dataminer.stages.filter.scores import Look
+    from dataminer.stages.filter.scores import FrameScores
 
 _READS_AT_ONCE = 32  # on a network file system a read is mostly waiting
 _Progress = Callable[[str], None]
@@ -28,7 +28,7 @@ _Folders = Mapping[str, Collection[Path]]
 
 
 @dataclass(frozen=True)
-class Looking:
+class FrameModels:
     """The models of a configuration, and where what they see lies.
 
     Parameters
@@ -49,7 +49,7 @@ class Looking:
     models: Path = MODELS_FOLDER
 
     @classmethod
-    def of(cls, config: Config) -> Looking:
+    def of(cls, config: Config) -> FrameModels:
         """Return what a configuration has models look at."""
         compares = config.dedup.method == "embedding"
         return cls(Store(config.store_path), config.filter, compares)
@@ -104,7 +104,7 @@ class Looking:
         key = model_key(content.model, content.image_size)
         return self.store.content(key, video_id, recipe)
 
-    def marks(self, video_id: str, recipe: str) -> list[str | None]:
+    def model_fingerprints(self, video_id: str, recipe: str) -> list[str | None]:
         """Return the marks of what the models saw in frames that are filtered; None of no file."""
         semantic = [self.embeddings(video_id, recipe)] if self.settings.semantic.on else []
         content = [self.boxes(video_id, recipe)] if self.settings.content.on else []
@@ -144,7 +144,7 @@ class Looking:
         size = self.settings.videos_per_job
         return [tuple(videos[start : start + size]) for start in range(0, len(videos), size)]
 
-    def look_at(self, frames: _Folders, threads: int, progress: _Progress) -> dict[str, int]:
+    def run_models(self, frames: _Folders, threads: int, progress: _Progress) -> dict[str, int]:
         """Have each model in use look at the videos of a batch that it has not seen.
 
         One process loads each model once, or not at all where it has seen every frame. Videos that
@@ -190,12 +190,12 @@ class Looking:
         todos = self._todos(frames, self.boxes)
         return find_boxes(todos, content, weights, threads=threads, progress=progress)
 
-    def _todos(self, frames: _Folders, out: _File) -> list[Todo]:
+    def _todos(self, frames: _Folders, out: _File) -> list[PendingVideo]:
         pairs = ((v, folder) for v, folders in frames.items() for folder in folders)
-        found = [todo(v, folder, out(v, folder.name)) for v, folder in pairs]
+        found = [pending_video(v, folder, out(v, folder.name)) for v, folder in pairs]
         return [item for item in found if item]
 
-    def looks(self, video_id: str, source: Mapping[str, Any]) -> list[Look]:
+    def frame_scores(self, video_id: str, source: Mapping[str, Any]) -> list[FrameScores]:
         """Hold what the models saw in a video's frames against the settings; needs no model.
 
         Parameters
@@ -214,7 +214,7 @@ class Looking:
         """
         if "failure" in source:
             return []
-        found: list[Look] = []
+        found: list[FrameScores] = []
         mark = str(source.get("fingerprint"))
         if self.settings.semantic.on:
             from dataminer.stages.embed import semantic
@@ -222,7 +222,7 @@ class Looking:
             _there(self.prompts, video_id)
             prompts = semantic.read_prompts(self.prompts, self.settings.semantic.prompts)
             path = self.embeddings(video_id, mark)
-            item = Todo(video_id, self.store.recipe(video_id, mark), path, mark)
+            item = PendingVideo(video_id, self.store.recipe(video_id, mark), path, mark)
             _there(path, video_id, item.mark("embed", semantic.VERSION, prompts.model))
             found.append(semantic.read_look(path, prompts, self.settings.semantic))
         if self.settings.content.on:
@@ -230,7 +230,7 @@ class Looking:
 
             path = self.boxes(video_id, mark)
             _there(path, video_id)
-            item = Todo(video_id, self.store.recipe(video_id, mark), path, mark)
+            item = PendingVideo(video_id, self.store.recipe(video_id, mark), path, mark)
             model = str(read_seen_meta(path).get("model"))
             _there(path, video_id, item.mark("content", content.VERSION, model))
             found.append(content.read_look(path, self.settings.content))

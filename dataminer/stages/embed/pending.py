@@ -13,7 +13,7 @@ from dataminer.provenance.fingerprints import VERSIONS
 
 
 @dataclass(frozen=True)
-class Todo:
+class PendingVideo:
     """One video's frames and the file for what one model sees in them.
 
     Attributes
@@ -53,12 +53,12 @@ class Todo:
         return False
 
 
-def todo(video_id: str, frames_dir: Path, out: Path) -> Todo | None:
+def pending_video(video_id: str, frames_dir: Path, out: Path) -> PendingVideo | None:
     """Return what is to be looked at; None for a video that failed or has no frame table yet."""
     meta = _read(read_meta, frames_dir / FRAMES_FILE)
     if meta is None or "failure" in meta:
         return None
-    return Todo(video_id, frames_dir, out, str(meta.get("fingerprint")))
+    return PendingVideo(video_id, frames_dir, out, str(meta.get("fingerprint")))
 
 
 def read_mark(path: Path) -> str | None:
@@ -82,7 +82,9 @@ def has_seen(stage: str, out: Path, source: str, since: float | None) -> bool:
         When the model's file was last changed; None if it is not here.
     """
     made, meta = changed(out), _read(read_seen_meta, out) or {}
-    mark = Todo("", Path(), out, source).mark(stage, VERSIONS[stage], str(meta.get("model")))
+    mark = PendingVideo("", Path(), out, source).mark(
+        stage, VERSIONS[stage], str(meta.get("model"))
+    )
     return made is not None and since is not None and made >= since and meta.get("mark") == mark
 
 

@@ -14,13 +14,13 @@ from typing import Generic, TypeVar
 from dataminer.errors import PermanentError
 from dataminer.frames.images import TOGETHER_PIXELS, FrameReader
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
-from dataminer.stages.embed.pending import Todo
+from dataminer.stages.embed.pending import PendingVideo
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """One frame of a video, and where to read it."""
 
     video_id: str
@@ -34,11 +34,11 @@ class Picture:
 class Decoded(Generic[T]):
     """A picture and what was made of it; None where its file cannot be read."""
 
-    picture: Picture
+    picture: DecodedImage
     value: T | None
 
 
-def pictures(videos: Iterable[Todo]) -> Iterator[Picture]:
+def pictures(videos: Iterable[PendingVideo]) -> Iterator[DecodedImage]:
     """Yield all frames of some videos, of each in the order of their place in it."""
     for todo in videos:
         reader = FrameReader(todo.frames_dir)  # closed by by_video, when all of it was read
@@ -53,10 +53,12 @@ def pictures(videos: Iterable[Todo]) -> Iterator[Picture]:
                 reader.read(rows[0]["file_name"])
         for row in rows:
             pixels = row["width"] * row["height"]
-            yield Picture(todo.video_id, row["frame_index"], row["file_name"], reader, pixels)
+            yield DecodedImage(todo.video_id, row["frame_index"], row["file_name"], reader, pixels)
 
 
-def by_video(rows: Iterable[tuple[Picture, T]]) -> Iterator[tuple[str, list[tuple[Picture, T]]]]:
+def by_video(
+    rows: Iterable[tuple[DecodedImage, T]],
+) -> Iterator[tuple[str, list[tuple[DecodedImage, T]]]]:
     """Gather what was made of each video's pictures, one video after the other."""
     for video_id, group in itertools.groupby(rows, key=lambda row: row[0].video_id):
         whole = list(group)
@@ -65,7 +67,7 @@ def by_video(rows: Iterable[tuple[Picture, T]]) -> Iterator[tuple[str, list[tupl
 
 
 def decode_ahead(
-    wanted: Iterable[Picture],
+    wanted: Iterable[DecodedImage],
     decode: Callable[[bytes], T],
     *,
     threads: int,
@@ -75,7 +77,7 @@ def decode_ahead(
 
     Parameters
     ----------
-    wanted : iterable of Picture
+    wanted : iterable of DecodedImage
         Taken from it as room comes free.
     decode : callable
         From a file's bytes to what the model takes; called from several threads at once.
@@ -91,14 +93,14 @@ def decode_ahead(
         None.
     """
 
-    def work(picture: Picture) -> T | None:
+    def work(picture: DecodedImage) -> T | None:
         try:
             return decode(picture.reader.picture(picture.name))
         except (PermanentError, ValueError):
             return None
 
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[Picture, Future[T | None]]] = deque()
+        waiting: deque[tuple[DecodedImage, Future[T | None]]] = deque()
         pixels = 0
 
         def first() -> Decoded[T]:

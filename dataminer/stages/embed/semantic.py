@@ -16,9 +16,9 @@ from dataminer.files import fingerprint
 from dataminer.frames.embeddings import Embeddings, read_embeddings, write_embeddings
 from dataminer.frames.table import read_seen_meta, read_table, write_table
 from dataminer.provenance.fingerprints import VERSIONS
-from dataminer.stages.embed.pending import Todo
-from dataminer.stages.embed.prefetch import Picture, batches, by_video, decode_ahead, pictures
-from dataminer.stages.filter.scores import Look
+from dataminer.stages.embed.pending import PendingVideo
+from dataminer.stages.embed.prefetch import DecodedImage, batches, by_video, decode_ahead, pictures
+from dataminer.stages.filter.scores import FrameScores
 from dataminer.vision.checkpoint import (
     Inputs,
     Vision,
@@ -114,7 +114,7 @@ def read_prompts(path: Path, prompts: PromptsConfig) -> Prompts:
 
 
 def embed(
-    videos: Sequence[Todo],
+    videos: Sequence[PendingVideo],
     settings: SemanticConfig,
     checkpoint: Path,
     *,
@@ -127,7 +127,7 @@ def embed(
 
     Parameters
     ----------
-    videos : sequence of Todo
+    videos : sequence of PendingVideo
         The videos' frames, and where their embeddings go.
     settings : SemanticConfig
         Batch and device.
@@ -158,10 +158,12 @@ def embed(
     return len(lacking)
 
 
-_Row = tuple[Picture, NDArray[np.float16] | None]
+_Row = tuple[DecodedImage, NDArray[np.float16] | None]
 
 
-def _vectors(vision: Vision, wanted: Iterator[Picture], batch: int, threads: int) -> Iterator[_Row]:
+def _vectors(
+    vision: Vision, wanted: Iterator[DecodedImage], batch: int, threads: int
+) -> Iterator[_Row]:
     window = 2 * batch + threads
     decoded = decode_ahead(wanted, vision.prepare, threads=threads, window=window)
     for group in batches(decoded, batch, _shapes):
@@ -176,7 +178,7 @@ def _shapes(inputs: Inputs) -> object:
 
 
 def _write(
-    todo: Todo, rows: Sequence[_Row], dimension: int, model: str, progress: _Progress
+    todo: PendingVideo, rows: Sequence[_Row], dimension: int, model: str, progress: _Progress
 ) -> None:
     seen = [(picture.frame_index, vector) for picture, vector in rows if vector is not None]
     vectors = np.array([vector for _, vector in seen], np.float16).reshape(len(seen), dimension)
@@ -194,7 +196,9 @@ def _write(
     progress(f"embedded {len(seen)} frames of video {todo.video_id}{said}")
 
 
-def look(embeddings: Embeddings, prompts: Prompts, settings: SemanticConfig, mark: str) -> Look:
+def look(
+    embeddings: Embeddings, prompts: Prompts, settings: SemanticConfig, mark: str
+) -> FrameScores:
     """Score the frames of a video against the prompts, and hold the scores against the settings.
 
     Parameters
@@ -229,7 +233,7 @@ def look(embeddings: Embeddings, prompts: Prompts, settings: SemanticConfig, mar
     scores = {f"{name}_cosine": values for name, values in best.items()}
     scores |= {"score": chance["positive"], "margin": margin, "junk": chance["junk"]}
     scores = {name: values.astype(np.float32) for name, values in scores.items()}
-    return Look(
+    return FrameScores(
         embeddings.frame_index,
         scores,
         _passes(scores, settings),
@@ -287,7 +291,7 @@ def _passes(
     return passes
 
 
-def read_look(path: Path, prompts: Prompts, settings: SemanticConfig) -> Look:
+def read_look(path: Path, prompts: Prompts, settings: SemanticConfig) -> FrameScores:
     """Score a video's frames from its embeddings' file, as :func:`look` does.
 
     Raises

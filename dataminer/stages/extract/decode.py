@@ -13,8 +13,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from dataminer.stages.extract.selection.bitstream import Entry
-from dataminer.stages.extract.selection.plan import Plan, Wanted
+from dataminer.stages.extract.selection.bitstream import RandomAccessPoint
+from dataminer.stages.extract.selection.plan import DecodePlan, SelectedFrame
 from dataminer.stages.extract.selection.scan import NotPlannableError, Scan, VideoPacket
 from dataminer.video import refuse_damage, reorders
 
@@ -22,7 +22,7 @@ _GIVE_UP_AFTER = 16  # reads in a row that fail: a cut-off MP4 fails once for ea
 
 
 @dataclass(frozen=True)
-class Shown:
+class DecodedFrame:
     """A frame in its place in presentation order."""
 
     index: int
@@ -34,13 +34,13 @@ class Shown:
 
 
 def seconds_of(pts: int, time_base: Fraction) -> float:
-    """Return a time stamp in seconds, as ``Shown.seconds`` says."""
+    """Return a time stamp in seconds, as ``DecodedFrame.seconds`` says."""
     return float(f"{pts * float(time_base):.6f}")
 
 
 @dataclass(frozen=True)
-class Account:
-    """What a stream turned out to hold; see :class:`Tally`."""
+class DecodeSummary:
+    """What a stream turned out to hold; see :class:`DecodeStats`."""
 
     frames: int
     packets: int
@@ -53,7 +53,7 @@ class Account:
     last_error: str = ""
 
 
-class Tally:
+class DecodeStats:
     """What was met while a stream was decoded; grows while :func:`decode` runs.
 
     Attributes
@@ -101,9 +101,9 @@ class Tally:
         """Seconds between the last two frames."""
         return self._gap * self._seconds_per_unit
 
-    def account(self) -> Account:
+    def account(self) -> DecodeSummary:
         """Return what was met up to now."""
-        return Account(
+        return DecodeSummary(
             self.frames,
             self.packets,
             self.seconds,
@@ -115,7 +115,7 @@ class Tally:
             self.last_error,
         )
 
-    def place(self, frame: VideoFrame) -> Shown:
+    def take(self, frame: VideoFrame) -> DecodedFrame:
         """Count a frame, and give it its index and its time stamp."""
         pts = self._timestamp(frame)
         if self._first is None or self._last is None:
@@ -127,7 +127,7 @@ class Tally:
         self.damaged += frame.is_corrupt
         self.frames += 1
         seconds = seconds_of(pts, self.time_base)
-        return Shown(self.frames - 1, pts, seconds, frame.key_frame, frame)
+        return DecodedFrame(self.frames - 1, pts, seconds, frame.key_frame, frame)
 
     def _timestamp(self, frame: VideoFrame) -> int:
         stamp = self._corrector.best(frame.pts, frame.dts)
@@ -164,8 +164,8 @@ class _Corrector:
 
 
 def decode(
-    container: InputContainer, stream: VideoStream, tally: Tally, check: Callable[[], None]
-) -> Iterator[Shown]:
+    container: InputContainer, stream: VideoStream, tally: DecodeStats, check: Callable[[], None]
+) -> Iterator[DecodedFrame]:
     """Decode every frame, in the order in which frames are shown.
 
     A packet that cannot be decoded is counted and left out; the frames after it still come.
@@ -174,7 +174,7 @@ def decode(
     ----------
     container, stream
         From :func:`dataminer.video.open_video`, at their beginning.
-    tally : Tally
+    tally : DecodeStats
         Takes up what was met on the way.
     check : callable
         Called with each packet; what it raises ends the work.
@@ -195,11 +195,11 @@ def decode(
             tally.last_error = error.strerror or str(error)
             continue
         for frame in frames:
-            yield tally.place(frame)
+            yield tally.take(frame)
 
 
 def _packets(
-    container: InputContainer, stream: VideoStream, tally: Tally
+    container: InputContainer, stream: VideoStream, tally: DecodeStats
 ) -> Iterator[Packet[VideoStream] | None]:
     """Read the stream's packets, then None, which makes the decoder give out what it holds."""
     failed = 0
@@ -224,7 +224,7 @@ def prepare(stream: VideoStream, found: Scan) -> None:
     """Tell the decoder what the packets' headers told, before its first frame."""
     reorders(stream, found.reorder_depth)
     # at an open entry H.264 takes the leading pictures that are left out for damage
-    if all(facts.entry is not Entry.OPEN for facts in found.facts):
+    if all(facts.entry is not RandomAccessPoint.OPEN for facts in found.facts):
         refuse_damage(stream)
 
 
@@ -232,9 +232,9 @@ def decode_planned(
     packets: Iterable[tuple[int, VideoPacket]],
     stream: VideoStream,
     scan: Scan,
-    plan: Plan,
+    plan: DecodePlan,
     check: Callable[[], None],
-) -> Iterator[Shown]:
+) -> Iterator[DecodedFrame]:
     """Decode what a plan asks for, and give out the wanted frames in presentation order.
 
     Parameters
@@ -258,22 +258,22 @@ def decode_planned(
     NotPlannableError
         When anything but the expected frames comes out: the plan does not hold for this video.
     """
-    gate = _Gate(scan, plan.wanted, stream.time_base or Fraction(1, av.time_base))
-    last = max(plan.ends, default=-1)
-    for place, packet in packets:
+    gate = _OutputCheck(scan, plan.wanted, stream.time_base or Fraction(1, av.time_base))
+    last = max(plan.flush_points, default=-1)
+    for packet_index, packet in packets:
         check()
-        if packet.pts != scan.pts[place]:
+        if packet.pts != scan.pts[packet_index]:
             raise NotPlannableError("other packets came when they were read again")
-        if plan.decoded[place]:
-            if place not in plan.silent:
-                gate.expect(place)
-            cut = _without(packet, plan.cuts[place]) if place in plan.cuts else packet
-            yield from gate.passed(_sound_frames(stream, cut))
-        if place in plan.ends:
-            yield from gate.passed(_sound_frames(stream, None))
+        if plan.decoded[packet_index]:
+            if packet_index not in plan.packets_without_output:
+                gate.expect(packet_index)
+            cut = _without(packet, plan.cuts[packet_index]) if packet_index in plan.cuts else packet
+            yield from gate.checked(_sound_frames(stream, cut))
+        if packet_index in plan.flush_points:
+            yield from gate.checked(_sound_frames(stream, None))
             gate.end()
             stream.codec_context.flush_buffers()
-        if place == last:
+        if packet_index == last:
             return
     raise NotPlannableError("fewer packets came when they were read again")
 
@@ -299,21 +299,21 @@ def _sound_frames(stream: VideoStream, packet: VideoPacket | None) -> list[Video
         raise NotPlannableError(f"a packet could not be decoded ({error.strerror})") from error
 
 
-class _Gate:
+class _OutputCheck:
     """Compares the frames that come out with those that are due, and lets the wanted ones pass."""
 
-    def __init__(self, scan: Scan, wanted: list[Wanted], time_base: Fraction) -> None:
+    def __init__(self, scan: Scan, wanted: list[SelectedFrame], time_base: Fraction) -> None:
         self._scan, self._time_base = scan, time_base
         self._wanted = {chosen.pts: chosen for chosen in wanted}
         self._due: set[int] = set()
         self._latest: int | None = None
 
-    def expect(self, place: int) -> None:
+    def expect(self, packet_index: int) -> None:
         """Note that the frame of a packet is due."""
-        if self._scan.is_shown(place):
-            self._due.add(self._scan.pts[place])
+        if self._scan.is_shown(packet_index):
+            self._due.add(self._scan.pts[packet_index])
 
-    def passed(self, frames: Iterable[VideoFrame]) -> Iterator[Shown]:
+    def checked(self, frames: Iterable[VideoFrame]) -> Iterator[DecodedFrame]:
         """Yield those of some frames that are wanted."""
         for frame in frames:
             if frame.pts is None or frame.pts not in self._due:
@@ -327,7 +327,7 @@ class _Gate:
             chosen = self._wanted.get(frame.pts)
             if chosen:
                 seconds = seconds_of(chosen.pts, self._time_base)
-                yield Shown(chosen.index, chosen.pts, seconds, frame.key_frame, frame)
+                yield DecodedFrame(chosen.index, chosen.pts, seconds, frame.key_frame, frame)
 
     def end(self) -> None:
         """Make sure that nothing is still due, once the decoder has given out all it held."""

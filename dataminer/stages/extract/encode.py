@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError, os_error_class
-from dataminer.frames.images import FrameWriter, Place, lack_of_memory
+from dataminer.frames.images import FrameWriter, ImageLocation, lack_of_memory
 from dataminer.frames.table import (
     FRAMES_FILE,
     FRAMES_SCHEMA,
@@ -30,8 +30,8 @@ from dataminer.frames.table import (
     make_table,
     write_table,
 )
-from dataminer.stages.extract.decode import Shown
-from dataminer.stages.extract.quality.metrics import FrameMetrics, Picture, measure, table_columns
+from dataminer.stages.extract.decode import DecodedFrame
+from dataminer.stages.extract.quality.metrics import FrameMetrics, GreyImage, measure, table_columns
 from dataminer.video import Orientation, converted, orientation_of
 
 _WAITING_BYTES = 80 << 20  # decoded pictures that may wait to be encoded; one always may
@@ -79,7 +79,7 @@ class FrameEncoder:
         self._options = _encoder_options(settings)
         self._most_bytes = settings.max_output_gb * 1e9
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._together: list[tuple[Shown, Orientation]] = []
+        self._together: list[tuple[DecodedFrame, Orientation]] = []
         self._waiting: deque[tuple[Future[_Encoded], int]] = deque()
         self._local = threading.local()
         self._turn: tuple[int, Orientation] | None = None
@@ -87,7 +87,7 @@ class FrameEncoder:
         self._crop = settings.crop_borders
         with _disk_errors(out):
             self._writer = FrameWriter(out, settings.frame_store)
-        self._taken: list[tuple[_Encoded, Place]] = []
+        self._taken: list[tuple[_Encoded, ImageLocation]] = []
         self.orientation = Orientation()
         self.full = False
 
@@ -115,7 +115,7 @@ class FrameEncoder:
         """Frames written so far, or about to be measured."""
         return len(self._taken) + len(self._together)
 
-    def add(self, shown: Shown) -> None:
+    def add(self, shown: DecodedFrame) -> None:
         """Take up the next frame; ``full`` says afterwards whether more are welcome.
 
         Raises
@@ -157,7 +157,10 @@ class FrameEncoder:
             "width": [frame.size[0] for frame in frames],
             "height": [frame.size[1] for frame in frames],
             **table_columns([frame.metrics for frame in frames]),
-            **{field: [getattr(place, field) for place in places] for field in Place._fields},
+            **{
+                field: [getattr(place, field) for place in places]
+                for field in ImageLocation._fields
+            },
             **{name: [_text(source.get(name))] * self.count for name in PROVENANCE},
         }
         table = make_table(columns, FRAMES_SCHEMA)
@@ -195,7 +198,7 @@ class FrameEncoder:
     def _name(self, index: int) -> str:
         return frame_name(self._video_id, index, self._format)
 
-    def _encode(self, shown: Shown, turn: Orientation) -> _Encoded:
+    def _encode(self, shown: DecodedFrame, turn: Orientation) -> _Encoded:
         with lack_of_memory():
             image = turn.apply(self._picture(shown.frame))
             metrics = measure(image)
@@ -212,7 +215,7 @@ class FrameEncoder:
         size = width, height
         return _Encoded(shown.index, shown.seconds, size, metrics, np.asarray(data, np.uint8))
 
-    def _picture(self, frame: VideoFrame) -> Picture:
+    def _picture(self, frame: VideoFrame) -> GreyImage:
         """Return a frame as it is stored: (height, width, 3), blue, green, red."""
         if not hasattr(self._local, "reformatter"):
             self._local.reformatter = VideoReformatter()

@@ -20,10 +20,17 @@ from av.video.stream import VideoStream
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError
 from dataminer.provenance.fingerprints import VERSIONS
-from dataminer.stages.extract.decode import Account, Shown, Tally, decode, decode_planned, prepare
+from dataminer.stages.extract.decode import (
+    DecodedFrame,
+    DecodeStats,
+    DecodeSummary,
+    decode,
+    decode_planned,
+    prepare,
+)
 from dataminer.stages.extract.encode import FrameEncoder, give_back_large_buffers
 from dataminer.stages.extract.scenes import CutFinder
-from dataminer.stages.extract.selection.plan import Plan, choose, make_plan
+from dataminer.stages.extract.selection.plan import DecodePlan, choose, make_plan
 from dataminer.stages.extract.selection.sampling import make_sampler
 from dataminer.stages.extract.selection.scan import NotPlannableError, Scan, scan, sound_packets
 from dataminer.video import (
@@ -127,7 +134,7 @@ class _Ending:
     """What is known of a video when its last frame was taken."""
 
     info: VideoInfo
-    account: Account
+    account: DecodeSummary
     stopped: str | None
     """The cap that it was stopped at."""
     decoding: str = "planned"
@@ -167,10 +174,10 @@ class _Work:
             )
 
     def open(
-        self, *, glance: bool = False
+        self, *, fast_open: bool = False
     ) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
         """Open the video within the limits; see :func:`dataminer.video.open_video`."""
-        return open_video(self.video, self.threads, glance=glance, limits=self.limits)
+        return open_video(self.video, self.threads, fast_open=fast_open, limits=self.limits)
 
     def opened(self, container: InputContainer, stream: VideoStream) -> VideoInfo:
         """Describe a video, unless it is larger than the settings allow."""
@@ -185,7 +192,7 @@ class _Work:
             stream.thread_count = 1
         return info
 
-    def take(self, frames: Iterable[Shown], info: VideoInfo, encoder: FrameEncoder) -> None:
+    def take(self, frames: Iterable[DecodedFrame], info: VideoInfo, encoder: FrameEncoder) -> None:
         """Hand frames on to the encoder for as long as it wants more, and say how far it is."""
         total = f" of {info.duration:.1f}" if info.duration else ""
         start = None
@@ -235,18 +242,22 @@ def _extract_planned(work: _Work, encoder: FrameEncoder) -> _Ending:
     settings = work.settings
     if settings.strategy == "scene":
         raise NotPlannableError("cuts are found by looking at every frame")
-    with work.open(glance=True) as (container, stream):
+    with work.open(fast_open=True) as (container, stream):
         info = work.opened(container, stream)
         found = scan(container, stream, work.check)
         if settings.strategy == "keyframe" and found.flags_differ:
             raise NotPlannableError("the container calls other frames keyframes than the codec")
         plan, ending = _plan(found, stream, info, settings)
-        if found.held is not None:
+        if found.cached_packets is not None:
             prepare(stream, found)
-            held = ((place, found.held[place]) for place in plan.steps)
-            work.take(decode_planned(held, stream, found, plan, work.check), info, encoder)
+            cached_packets = (
+                (packet_index, found.cached_packets[packet_index]) for packet_index in plan.steps
+            )
+            work.take(
+                decode_planned(cached_packets, stream, found, plan, work.check), info, encoder
+            )
             return ending
-    with work.open(glance=True) as (container, stream):
+    with work.open(fast_open=True) as (container, stream):
         work.opened(container, stream)
         prepare(stream, found)
         packets = enumerate(sound_packets(container, stream))
@@ -256,15 +267,15 @@ def _extract_planned(work: _Work, encoder: FrameEncoder) -> _Ending:
 
 def _plan(
     found: Scan, stream: VideoStream, info: VideoInfo, settings: ExtractConfig
-) -> tuple[Plan, _Ending]:
+) -> tuple[DecodePlan, _Ending]:
     """Choose among the frames of a scanned video, up to the caps."""
     time_base = stream.time_base or Fraction(1, av.time_base)
     order = found.presentation()
-    stamps = [found.pts[place] for place in order]
+    stamps = [found.pts[packet_index] for packet_index in order]
     usual = max(1, round(1 / (stream.guessed_rate * time_base))) if stream.guessed_rate else 1
     end = stamps[-1] + (found.last_duration or usual)
     gap = stamps[-1] - stamps[-2] if len(stamps) > 1 else 0
-    account = Account(
+    account = DecodeSummary(
         len(order), len(found.pts), float((end - stamps[0]) * time_base), float(gap * time_base)
     )
     stopped = None
@@ -283,7 +294,7 @@ def _extract_everything(work: _Work, encoder: FrameEncoder) -> _Ending:
     """Decode every frame there is, past what is broken, and take the wanted ones."""
     with work.open() as (container, stream):
         info = work.opened(container, stream)
-        tally = Tally(stream.time_base or Fraction(1, av.time_base), stream.guessed_rate)
+        tally = DecodeStats(stream.time_base or Fraction(1, av.time_base), stream.guessed_rate)
         choice = _Choice(work.settings, tally.time_base)
         shown = decode(container, stream, tally, work.check)
         work.take(choice.wanted(shown), info, encoder)
@@ -301,7 +312,7 @@ class _Choice:
         self._most = settings.max_minutes * 60 / time_base
         self.stopped: str | None = None
 
-    def wanted(self, frames: Iterable[Shown]) -> Iterator[Shown]:
+    def wanted(self, frames: Iterable[DecodedFrame]) -> Iterator[DecodedFrame]:
         """Pass on the wanted ones; ``stopped`` says afterwards whether a cap cut them off."""
         start, taken = None, 0
         for shown in frames:

@@ -17,7 +17,7 @@ SCORES_FILE = "scores.parquet"
 
 
 @dataclass(frozen=True)
-class Look:
+class FrameScores:
     """Scores of the n frames of a video that a model could see.
 
     Attributes
@@ -37,7 +37,7 @@ class Look:
     passes: dict[str, NDArray[np.bool_]]
     mark: str
 
-    def of(self, frame_index: NDArray[np.int32]) -> Look:
+    def of(self, frame_index: NDArray[np.int32]) -> FrameScores:
         """Return the look at these frames; one that was not seen has NaN and passes nothing."""
         order = np.argsort(self.frame_index, kind="stable")
         known = self.frame_index[order]
@@ -51,15 +51,15 @@ class Look:
         for name, good in self.passes.items():
             passes[name] = np.zeros(len(frame_index), np.bool_)
             passes[name][seen] = good[rows]
-        return Look(frame_index, scores, passes, self.mark)
+        return FrameScores(frame_index, scores, passes, self.mark)
 
 
-def scores_schema(looks: Sequence[Look]) -> pa.Schema:
-    """Return the columns of ``scores.parquet`` for these looks."""
+def scores_schema(scores: Sequence[FrameScores]) -> pa.Schema:
+    """Return the columns of ``scores.parquet`` for these scores."""
     return pa.schema(
         [
             pa.field("frame_index", pa.int32(), nullable=False),
-            *(pa.field(name, pa.float32()) for look in looks for name in look.scores),
+            *(pa.field(name, pa.float32()) for look in scores for name in look.scores),
             # the setting that the frame failed first, of quality or of a look; null where it passed
             pa.field("rejected", pa.dictionary(pa.int32(), pa.string())),
         ]

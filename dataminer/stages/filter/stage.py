@@ -26,7 +26,7 @@ from dataminer.frames.table import (
     write_table,
 )
 from dataminer.provenance.fingerprints import VERSIONS
-from dataminer.stages.filter.scores import SCORES_FILE, Look, scores_schema
+from dataminer.stages.filter.scores import SCORES_FILE, FrameScores, scores_schema
 
 VERSION = VERSIONS["filter"]
 # by threshold, in FilterConfig's order, the column that it is held against
@@ -63,7 +63,7 @@ def filter_frames(
     settings: FilterConfig,
     *,
     meta: dict[str, Any] | None = None,
-    looks: Sequence[Look] = (),
+    scores: Sequence[FrameScores] = (),
 ) -> FilterResult:
     """Link the frames of a video that pass every threshold, and write their table.
 
@@ -80,7 +80,7 @@ def filter_frames(
         The thresholds; a frame that was not measured (NaN or null) passes none of that metric.
     meta : dict, optional
         What else to note in the table's metadata: anything JSON can hold.
-    looks : sequence of Look
+    scores : sequence of FrameScores
         What models said of the frames: held against those that pass all thresholds. With any,
         ``scores.parquet`` tells of each frame its scores and what it was rejected for.
 
@@ -96,9 +96,9 @@ def filter_frames(
         the table, the archive, or an image that passed, is not there.
     """
     table = load_frames(frames_dir)
-    names = (*THRESHOLDS, *(name for look in looks for name in look.passes))
-    looks = [look.of(numbers(table["frame_index"])) for look in looks]
-    failed = _first_failed_of(table, settings, looks)
+    names = (*THRESHOLDS, *(name for look in scores for name in look.passes))
+    scores = [look.of(numbers(table["frame_index"])) for look in scores]
+    failed = _first_failed_of(table, settings, scores)
     rejected = {name: int((failed == place).sum()) for place, name in enumerate(names)}
     passed = make_array(np.flatnonzero(failed < 0), pa.int64())
     kept = table.take(passed).sort_by("frame_index")
@@ -116,35 +116,35 @@ def filter_frames(
         "rejected": rejected,
         "unmeasured": {metric: int(np.isnan(numbers(table[metric])).sum()) for metric in METRICS},
     }
-    if looks:
-        _write_scores(out / SCORES_FILE, looks, failed, names)
+    if scores:
+        _write_scores(out / SCORES_FILE, scores, failed, names)
     write_table(out / FRAMES_FILE, kept, FRAMES_SCHEMA, {**(meta or {}), **about})
     return FilterResult(kept.num_rows, rejected)
 
 
 def _first_failed_of(
-    table: pa.Table, settings: FilterConfig, looks: Sequence[Look]
+    table: pa.Table, settings: FilterConfig, scores: Sequence[FrameScores]
 ) -> NDArray[np.int8]:
     """Go on from :func:`first_failed` with what models said, their settings numbered further."""
     failed = first_failed(table, settings)
-    tests = [good for look in looks for good in look.passes.values()]
+    tests = [good for look in scores for good in look.passes.values()]
     for place, good in enumerate(tests, start=len(THRESHOLDS)):
         failed[(failed < 0) & ~good] = place
     return failed
 
 
 def _write_scores(
-    path: Path, looks: Sequence[Look], failed: NDArray[np.int8], names: Sequence[str]
+    path: Path, scores: Sequence[FrameScores], failed: NDArray[np.int8], names: Sequence[str]
 ) -> None:
-    frame_index = looks[0].frame_index
+    frame_index = scores[0].frame_index
     order = np.argsort(frame_index, kind="stable")
     columns: dict[str, Any] = {"frame_index": pa.array(frame_index[order], pa.int32())}
-    for look in looks:
+    for look in scores:
         for name, values in look.scores.items():
             columns[name] = pa.array(values[order], pa.float32(), from_pandas=True)  # NaN: null
     reasons = [None if place < 0 else names[place] for place in failed[order]]
     columns["rejected"] = pa.array(reasons, pa.string()).dictionary_encode()
-    schema = scores_schema(looks)
+    schema = scores_schema(scores)
     write_table(path, pa.table(columns), schema, {"stage": "filter", "version": VERSION})
 
 

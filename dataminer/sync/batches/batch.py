@@ -40,12 +40,12 @@ from dataminer.provenance import recipes
 from dataminer.store.layout import Store
 from dataminer.sync.batches import pool
 from dataminer.sync.batches.late_batches import LateBatches
-from dataminer.sync.batches.planned import Listed
+from dataminer.sync.batches.planned import BatchList
 from dataminer.sync.batches.together import Gathered, Together
 from dataminer.sync.claims import claims, dead_jobs, projects, slurm
 from dataminer.sync.claims.claims import LeaseLost
 from dataminer.sync.claims.heartbeat import Interrupted
-from dataminer.sync.claims.stage_rows import STAGES, Stage
+from dataminer.sync.claims.stage_rows import STAGES, StageRows
 from dataminer.sync.jobs import jobs
 from dataminer.sync.jobs.task import Busy, Deleted
 from dataminer.sync.rate_limit import shared
@@ -170,7 +170,7 @@ def of_job(
     """
     project = wildcards.get("project")
     rule = f"{stage}/{project}" if project else stage
-    told = Listed.read(listed)
+    told = BatchList.read(listed)
     name = wildcards["batch"]
     batch = Batch(stage, told.videos(rule, name), project, stage in told.forced)
     late = LateBatches(told, rule, name)
@@ -235,11 +235,11 @@ def perform(
     if batch.stage == "download":
         workers = max(1, min(workers, at_most, downloads))
         at_once = max(1, downloads // workers)
-    _Run(batch, config, workers, memory_mb, at_once, at_most, late).all()
+    _BatchRun(batch, config, workers, memory_mb, at_once, at_most, late).all()
 
 
 @dataclass
-class _Run:
+class _BatchRun:
     batch: Batch
     config: Config
     workers: int
@@ -255,7 +255,7 @@ class _Run:
     """Until when each of them is not tried again, as a moment of ``time.monotonic``."""
 
     @property
-    def _stage(self) -> Stage:
+    def _stage(self) -> StageRows:
         return STAGES[self.batch.stage]
 
     @cached_property

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dataminer.sync.batches.planned import Listed, mark_of
+from dataminer.sync.batches.planned import BatchList, mark_of
 from dataminer.sync.claims import claims, slurm
-from dataminer.sync.claims.stage_rows import Stage
+from dataminer.sync.claims.stage_rows import StageRows
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +40,13 @@ class LateBatches:
 
     Parameters
     ----------
-    listed : Listed
+    listed : BatchList
         The batches of the run.
     rule, batch : str
         The job's own.
     """
 
-    listed: Listed
+    listed: BatchList
     rule: str
     batch: str
 
@@ -73,7 +73,7 @@ class LateBatches:
         began, ends = slurm.run_time(job) or (0.0, 0.0)
         return ends - (ends - began) * _RESERVE
 
-    def videos(self, stage: Stage, project_id: int | None) -> list[str]:
+    def videos(self, stage: StageRows, project_id: int | None) -> list[str]:
         """Return what waits in batches that are late, what its own batch would begin last first."""
         found = []
         own = self._pace  # before anything else: what is taken over does not count
@@ -126,7 +126,7 @@ def is_late(done: float, elapsed: float) -> bool:
     return elapsed > 2 or (elapsed >= 1 / 4 and done < min(elapsed, 1) / 2)
 
 
-def _undone(stage: Stage, videos: object, project_id: int | None) -> dict[str, bool]:
+def _undone(stage: StageRows, videos: object, project_id: int | None) -> dict[str, bool]:
     values = {
         "videos": videos,
         "project_id": project_id,

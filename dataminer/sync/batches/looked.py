@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dataminer.config import Config
 from dataminer.errors import DataminerError
-from dataminer.stages.embed.frame_models import Looking
+from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.sync.batches import pool
 
 log = logging.getLogger("dataminer")
@@ -19,7 +19,7 @@ log = logging.getLogger("dataminer")
 _HOPELESS = 3  # videos that failed in a row, one by one: it is the machine or the model
 
 
-def look_at(config: Config, frames: Mapping[str, Collection[Path]], *, threads: int) -> None:
+def run_models(config: Config, frames: Mapping[str, Collection[Path]], *, threads: int) -> None:
     """Have the models in use look at videos that they have not seen, all in one process.
 
     It loads each model once and fills its batches across videos. If it fails, crashes or hangs, the
@@ -79,7 +79,7 @@ class _Eyes:
         """Look at some videos, in the worker; return why that failed."""
         try:
             frames = {video_id: self.frames[video_id] for video_id in videos}
-            Looking.of(self.config).look_at(frames, self.threads, log.info)
+            FrameModels.of(self.config).run_models(frames, self.threads, log.info)
         except DataminerError as error:
             log.error("%s", error)
             return str(error)

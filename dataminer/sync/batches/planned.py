@@ -185,7 +185,7 @@ def _remove_older(folder: Path, kept: set[str]) -> set[str]:
 
 
 @dataclass(frozen=True)
-class Listed:
+class BatchList:
     """The batches of a run: as it planned them, and as its jobs read them.
 
     Parameters
@@ -218,7 +218,7 @@ class Listed:
     projects: Sequence[str] = ()
 
     @classmethod
-    def read(cls, path: Path) -> Listed:
+    def read(cls, path: Path) -> BatchList:
         """Read what :meth:`write` wrote."""
         return cls(path.parent, **json.loads(path.read_text("utf-8")))
 
@@ -293,5 +293,5 @@ def forced_since(listed: str | Sequence[str] | None, stage: str) -> float | None
     """
     if not listed:
         return None
-    told = Listed.read(Path(str(listed)))
+    told = BatchList.read(Path(str(listed)))
     return told.path.stat().st_mtime if stage in told.forced else None

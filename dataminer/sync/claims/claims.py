@@ -19,7 +19,7 @@ from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass
 from dataminer.sync.claims import slurm, statements
-from dataminer.sync.claims.stage_rows import DOWNLOAD, KEYS, Stage, running_statuses
+from dataminer.sync.claims.stage_rows import DOWNLOAD, KEYS, StageRows, running_statuses
 
 PATIENCE = 180.0  # seconds that a job waits for the database to come back
 
@@ -42,7 +42,7 @@ class Claim:
 
     Parameters
     ----------
-    stage : Stage
+    stage : StageRows
         What is being done to the row.
     key : Mapping
         The row's key columns and their values.
@@ -59,7 +59,7 @@ class Claim:
         How long ago the first of them was.
     """
 
-    stage: Stage
+    stage: StageRows
     key: Mapping[str, Any]
     lease: int
     attempts: int
@@ -96,7 +96,7 @@ def slurm_job_of(owner: str | None) -> str | None:
     return (owner or "").partition(":slurm-")[2] or None
 
 
-def session_name(stage: Stage) -> str:
+def session_name(stage: StageRows) -> str:
     """Return what `pg_stat_activity` shows of a session: the stage, and the owner of its claims.
 
     One name for all that a process does, as each change is a statement of its own.
@@ -129,7 +129,7 @@ def is_dead(owner: str | None) -> bool:
 
 
 def claim(
-    stage: Stage,
+    stage: StageRows,
     key: Mapping[str, Any],
     *,
     stale_seconds: float,
@@ -141,7 +141,7 @@ def claim(
 
     Parameters
     ----------
-    stage : Stage
+    stage : StageRows
         What shall be done to it.
     key : Mapping
         Key columns and values.
@@ -173,7 +173,7 @@ def claim(
 
 
 def claim_batch(
-    stage: Stage, count: int, *, project_id: int | None = None, patience: float = PATIENCE
+    stage: StageRows, count: int, *, project_id: int | None = None, patience: float = PATIENCE
 ) -> list[Claim]:
     """Claim the oldest rows that are ready for ``stage``, in one statement.
 
@@ -182,7 +182,7 @@ def claim_batch(
 
     Parameters
     ----------
-    stage : Stage
+    stage : StageRows
         A stage of ``videos`` or ``project_videos``.
     count : int
         At most so many.
@@ -256,20 +256,20 @@ def own_claims(videos: Iterable[str]) -> list[Claim]:
     return [Claim(DOWNLOAD, {"video_id": video_id}, lease, 0) for video_id, lease in rows]
 
 
-def suspects(stage: Stage, videos: Iterable[str]) -> set[str]:
+def suspects(stage: StageRows, videos: Iterable[str]) -> set[str]:
     """Return those of some videos that were worked on when a job was killed, or still are."""
     values = {"videos": list(videos), "running": stage.running}
     rows = fetched(stage, statements.SUSPECTS, values, patience=PATIENCE, keep=False)
     return {video_id for (video_id,) in rows}
 
 
-def left_alone(stage: Stage, videos: Iterable[str], project_id: int | None) -> dict[str, str]:
+def left_alone(stage: StageRows, videos: Iterable[str], project_id: int | None) -> dict[str, str]:
     """Return those of some videos that killed their jobs too often to be tried now, and why."""
     values = {"videos": list(videos), "project_id": project_id}
     return dict(fetched(stage, statements.LEFT_ALONE, values, patience=PATIENCE))
 
 
-def look(stage: Stage, key: Mapping[str, Any]) -> RowState | None:
+def read_row(stage: StageRows, key: Mapping[str, Any]) -> RowState | None:
     """Return what the row says, or None when there is no such row."""
     row = _execute(statements.LOOK, stage, key, {}, patience=PATIENCE)
     return RowState(*row) if row else None
@@ -503,7 +503,7 @@ def release_killed(
     )
 
 
-def is_last_kill(stage: Stage, row: RowState, settings: MonitorConfig) -> bool:
+def is_last_kill(stage: StageRows, row: RowState, settings: MonitorConfig) -> bool:
     """Tell whether a video is left alone, now that its job was killed once more."""
     return stage.table != "projects" and row.suspect and row.kills + 1 >= settings.max_attempts
 
@@ -513,12 +513,14 @@ def pause_of_killed(settings: MonitorConfig) -> float:
     return max(settings.give_up_hours, 1.0) * 3600
 
 
-def note(stage: Stage, key: Mapping[str, Any], lease: int, *, error: str, error_class: str) -> None:
+def note(
+    stage: StageRows, key: Mapping[str, Any], lease: int, *, error: str, error_class: str
+) -> None:
     """Have a row that waits for its next attempt say how the last one ended.
 
     Parameters
     ----------
-    stage, key : Stage, Mapping
+    stage, key : StageRows, Mapping
         The row.
     lease : int
         As it was when the row was looked at: once it moves on, the note is late.
@@ -531,7 +533,7 @@ def note(stage: Stage, key: Mapping[str, Any], lease: int, *, error: str, error_
 
 def _execute(
     text: str,
-    stage: Stage,
+    stage: StageRows,
     key: Mapping[str, Any],
     values: Mapping[str, Any],
     *,
@@ -549,7 +551,7 @@ def _execute(
 
 
 def fetched(
-    stage: Stage,
+    stage: StageRows,
     text: str,
     values: Mapping[str, Any],
     *,
@@ -561,7 +563,7 @@ def fetched(
 
     Parameters
     ----------
-    stage : Stage
+    stage : StageRows
         Whose identifiers are put in, see :func:`compose`.
     text : str
         The statement.
@@ -583,7 +585,7 @@ def fetched(
 
 
 def compose(
-    cursor: Cursor, text: str, stage: Stage, key: Iterable[str], columns: Iterable[str] = ()
+    cursor: Cursor, text: str, stage: StageRows, key: Iterable[str], columns: Iterable[str] = ()
 ) -> str:
     """Put a stage's identifiers and the columns to set into a statement; values stay bound.
 
@@ -593,7 +595,7 @@ def compose(
         What will execute it.
     text : str
         One of :mod:`dataminer.sync.claims.statements`.
-    stage : Stage
+    stage : StageRows
         The stage.
     key : iterable of str
         The columns that name its row, bound by their names.
@@ -610,7 +612,7 @@ _composed: dict[tuple[Any, ...], str] = {}  # which takes as long as to execute 
 
 
 def _compose(
-    text: str, stage: Stage, key: tuple[str, ...], columns: tuple[str, ...]
+    text: str, stage: StageRows, key: tuple[str, ...], columns: tuple[str, ...]
 ) -> sql.Composed:
     matches = [
         sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in key

@@ -3,9 +3,9 @@
 A job that ends by itself gives its claim back, whatever went wrong. One that is killed (out of
 memory, out of time, cancelled) leaves its row in a running status until the claim is stale. The
 main process of its run hears of the end at once, through Snakemake's log records, so a
-:class:`Mirror` listens to them there: ``onstart`` attaches it, which dry runs and the processes of
-jobs skip. It knows the records by their fields and imports nothing of Snakemake. What it makes of
-them stands in :mod:`dataminer.sync.claims.dead_jobs`.
+:class:`DeadJobListener` listens to them there: ``onstart`` attaches it, which dry runs and the
+processes of jobs skip. It knows the records by their fields and imports nothing of Snakemake;
+:mod:`dataminer.sync.claims.dead_jobs` acts on them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from dataminer.config import MonitorConfig
 from dataminer.sync.claims import claims
 from dataminer.sync.claims.dead_jobs import Death, death_in_slurm, give_back, settle_slurm_job
-from dataminer.sync.claims.stage_rows import STAGES, Stage
+from dataminer.sync.claims.stage_rows import STAGES, StageRows
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ SELECT video_id FROM {table} WHERE video_id = ANY(%(videos)s) AND {status} = %(r
 _STATUS = re.compile(r"died with <Signals\.(\w+): \d+>|returned non-zero (exit status \d+)")
 
 
-class Mirror(logging.Handler):
+class DeadJobListener(logging.Handler):
     """Hears of the jobs of one run, and gives back what dead ones held, on a thread of its own.
 
     Nothing here waits for the database, except :meth:`stop` for a few seconds, and no error leaves
@@ -143,15 +143,15 @@ class Mirror(logging.Handler):
 
 # by the `event` of Snakemake's log records
 _HEARD = {
-    "job_info": Mirror._on_info,
-    "job_finished": Mirror._on_finished,
-    "error": Mirror._on_error,
-    "job_error": Mirror._on_job_error,
-    "group_error": Mirror._on_group_error,
+    "job_info": DeadJobListener._on_info,
+    "job_finished": DeadJobListener._on_finished,
+    "error": DeadJobListener._on_error,
+    "job_error": DeadJobListener._on_job_error,
+    "group_error": DeadJobListener._on_group_error,
 }
 
 
-def _in_work(stage: Stage, videos: Iterable[str], seconds: float) -> list[str]:
+def _in_work(stage: StageRows, videos: Iterable[str], seconds: float) -> list[str]:
     """Return the videos of a batch that were claimed in the seconds that it ran, and are held."""
     values = {
         "videos": list(videos),

@@ -19,7 +19,7 @@ from dataminer.config import MonitorConfig
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass
 from dataminer.sync.claims import claims, projects, slurm
 from dataminer.sync.claims.claims import Claim
-from dataminer.sync.claims.stage_rows import KEYS, STAGES, Stage
+from dataminer.sync.claims.stage_rows import KEYS, STAGES, StageRows
 
 # as the profile's slurm-logdir places them; the number is the job's, %j
 _SLURM_LOG = re.compile(r"/(?:rule|group)_[^/]+/(?:[^/]*/)*(\d+(?:_\d+)?)\.log$")
@@ -120,7 +120,7 @@ def give_back(
     return stage is not None and _settle(stage, key_of(stage, wildcards), death, settings)
 
 
-def key_of(stage: Stage, wildcards: Mapping[str, str]) -> dict[str, Any]:
+def key_of(stage: StageRows, wildcards: Mapping[str, str]) -> dict[str, Any]:
     """Return the row that a job's wildcards name."""
     key: dict[str, Any] = {}
     if stage.table != "videos":
@@ -130,8 +130,10 @@ def key_of(stage: Stage, wildcards: Mapping[str, str]) -> dict[str, Any]:
     return key
 
 
-def _settle(stage: Stage, key: Mapping[str, Any], death: Death, settings: MonitorConfig) -> bool:
-    row = claims.look(stage, key)
+def _settle(
+    stage: StageRows, key: Mapping[str, Any], death: Death, settings: MonitorConfig
+) -> bool:
+    row = claims.read_row(stage, key)
     if row is None:
         return False
     if row.status == stage.released and _was_stopped(row.error, death.slurm_job):
@@ -204,14 +206,14 @@ def tell_own_end(settings: MonitorConfig) -> None:
         settle_slurm_job(_died(job, state), settings)
 
 
-def begin_again(stage: Stage, project_id: int | None, settings: MonitorConfig) -> None:
+def begin_again(stage: StageRows, project_id: int | None, settings: MonitorConfig) -> None:
     """Take over what this Slurm job held before Slurm put it back into its queue.
 
     Other processes of the job may be at work on other batches: what a live one holds stays.
 
     Parameters
     ----------
-    stage : Stage
+    stage : StageRows
         What it does now.
     project_id : int or None
         For which project.
@@ -220,7 +222,7 @@ def begin_again(stage: Stage, project_id: int | None, settings: MonitorConfig) -
     """
     job = slurm.own_job()
     held = [key for key in _held(stage, job) if key.get("project_id") == project_id] if job else []
-    left = [key for key in held if _is_left(claims.look(stage, key))]
+    left = [key for key in held if _is_left(claims.read_row(stage, key))]
     if job and left:
         death = _died(job, slurm.state(job) or "REQUEUED")
         for key in left:
@@ -279,7 +281,7 @@ def _end_of(log: Path) -> str:
         return ""
 
 
-def _held(stage: Stage, job: str) -> Iterator[dict[str, Any]]:
+def _held(stage: StageRows, job: str) -> Iterator[dict[str, Any]]:
     names = KEYS[stage.table]
     values = {
         "running": stage.running,
@@ -291,6 +293,6 @@ def _held(stage: Stage, job: str) -> Iterator[dict[str, Any]]:
         yield dict(zip(names, row, strict=True))
 
 
-def _holders(stage: Stage) -> list[str]:
+def _holders(stage: StageRows) -> list[str]:
     rows = claims.fetched(stage, _HOLDERS, {"running": stage.running}, name=_SESSION)
     return [job for (job,) in rows]

@@ -21,8 +21,8 @@ _PAGE = 10_000  # rows a statement
 _COLUMNS = ("title", "uploader", "licence", "duration")  # of source_info; the rest stays there
 
 
-class Source(Protocol):
-    """A video to add; :class:`dataminer.ingest.sources.Source` is one."""
+class SourceRow(Protocol):
+    """A video to add; :class:`dataminer.ingest.sources.SourceRow` is one."""
 
     @property
     def video_id(self) -> str:
@@ -64,14 +64,14 @@ class Added:
     new_to_store: int
 
 
-def add_videos(project: str, sources: Iterable[Source]) -> Added:
+def add_videos(project: str, sources: Iterable[SourceRow]) -> Added:
     """Add sources to a project, making the project where it is new; known ones change nothing.
 
     Parameters
     ----------
     project : str
         The project's name.
-    sources : iterable of Source
+    sources : iterable of SourceRow
         What to add; sorted here, so that two who add the same ones do not lock each other out.
     """
     unique = sorted({source.video_id: source for source in sources}.values(), key=_video_id)
@@ -220,11 +220,11 @@ def _insert(cursor: Any, statement: str, rows: Iterable[tuple[Any, ...]]) -> lis
     return found
 
 
-def _row(source: Source) -> tuple[Any, ...]:
+def _row(source: SourceRow) -> tuple[Any, ...]:
     info = {key: value for key, value in source.source_info.items() if key not in _COLUMNS}
     columns = [source.source_info.get(key) for key in _COLUMNS]
     return (source.video_id, source.url.reveal(), source.source_type, json.dumps(info), *columns)
 
 
-def _video_id(source: Source) -> str:
+def _video_id(source: SourceRow) -> str:
     return source.video_id

@@ -8,7 +8,7 @@ from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageRows:
     """A stage's moves on its table.
 
     Parameters
@@ -52,7 +52,7 @@ FETCH_AGAIN = "again"
 
 _V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
 
-DOWNLOAD = Stage(
+DOWNLOAD = StageRows(
     name="download",
     table="videos",
     status_column="status",
@@ -63,7 +63,7 @@ DOWNLOAD = Stage(
     past=(_V.DOWNLOADED, _V.EXTRACTING, _V.EXTRACTED),
     made="downloaded_with",
 )
-EXTRACT = Stage(
+EXTRACT = StageRows(
     name="extract",
     table="videos",
     status_column="status",
@@ -75,7 +75,7 @@ EXTRACT = Stage(
     made="extract_fingerprint",
     shared=True,
 )
-FILTER = Stage(
+FILTER = StageRows(
     name="filter",
     table="project_videos",
     status_column="status",
@@ -86,7 +86,7 @@ FILTER = Stage(
     past=(_PV.FILTERED, _PV.FILTERED_EMPTY),
     made="filter_fingerprint",
 )
-DEDUP = Stage(
+DEDUP = StageRows(
     name="dedup",
     table="projects",
     status_column="project_stage",
@@ -97,7 +97,7 @@ DEDUP = Stage(
     past=(_P.DETECT_READY, _P.DETECTING, _P.COMPLETE),
     made="dedup_fingerprint",
 )
-DETECT = Stage(
+DETECT = StageRows(
     name="detect",
     table="projects",
     status_column="project_stage",

@@ -28,7 +28,7 @@ from dataminer.store.trash import (
 from dataminer.sync.claims import claims, projects, stage_rows, statements
 from dataminer.sync.repair import row as mend
 from dataminer.sync.repair import snapshot
-from dataminer.sync.repair.evidence import Files, Verdict, existing
+from dataminer.sync.repair.evidence import Evidence, StoreInspector, existing
 from dataminer.sync.repair.retry import Choice
 
 _NAMED = 20  # videos and folders in a summary
@@ -343,7 +343,7 @@ def outputs_of(
         # boxes that are kept would be taken over, and no model would run
         "detect": [store.detect_shards(project)],
     }
-    return existing(*Files(store).outputs(project, stage), *kept[stage])
+    return existing(*StoreInspector(store).outputs(project, stage), *kept[stage])
 
 
 def force(store: Store, project: str, stage: str, *, rebuild: bool = False) -> None:
@@ -372,15 +372,15 @@ def force(store: Store, project: str, stage: str, *, rebuild: bool = False) -> N
     )
     key = {"project_id": projects.id_of(project)}
     row = snapshot.load([project]).projects[project]
-    ready, columns = Files.before(stage)
+    ready, columns = StoreInspector.before(stage)
     goes_back = row.status in (ProjectStatus.COMPLETE, ProjectStatus.DETECT_READY)
     if goes_back and (row.status, stage) != (ProjectStatus.DETECT_READY, "detect"):
-        verdict = Verdict(ready, remove, columns)
+        verdict = Evidence(ready, remove, columns)
     else:
-        verdict = Verdict(row.status, remove)
+        verdict = Evidence(row.status, remove)
     running = row.status in stage_rows.running_statuses("projects")
     before = (row.status, row.lease)
-    if running or not mend.put_back(stage_rows.DEDUP, key, before, verdict, lambda: verdict):
+    if running or not mend.revert_row(stage_rows.DEDUP, key, before, verdict, lambda: verdict):
         raise DataminerError(
             f"project {project} is being worked on: {row.status}",
             "wait for the run to end; the next run gives back what a dead one held",

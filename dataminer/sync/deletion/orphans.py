@@ -22,8 +22,8 @@ from dataminer.store.trash import PROJECT_NAME, VIDEO_ID, set_aside
 from dataminer.sync.claims import stage_rows
 from dataminer.sync.deletion.deletion import Deletion, carry_out, of_videos
 from dataminer.sync.repair import snapshot as rows
-from dataminer.sync.repair.evidence import Files, existing
-from dataminer.sync.repair.snapshot import Tables
+from dataminer.sync.repair.evidence import StoreInspector, existing
+from dataminer.sync.repair.snapshot import RowsOfProjects
 
 # ---- statements: values bound ------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ def delete_rows(orphans: Orphans, settings: MonitorConfig, *, files: bool) -> No
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _StoredFolder:
     """A name in one of the store's folders.
 
     Parameters
@@ -170,7 +170,7 @@ class _Entry:
     project: str = ""
     partial: bool = False
 
-    def known(self, tables: Tables) -> bool:
+    def known(self, tables: RowsOfProjects) -> bool:
         if self.kind in _OF_VIDEOS:
             return self.name in tables.videos
         if self.kind == "projects":
@@ -179,10 +179,10 @@ class _Entry:
         members = tables.members.get(self.project)
         return self.kind == "stage" or members is None or self.name in members
 
-    def left(self, tables: Tables) -> bool:
+    def left(self, tables: RowsOfProjects) -> bool:
         return not self._held(tables) and _age(self.path) > OLD_SECONDS
 
-    def _held(self, tables: Tables) -> bool:
+    def _held(self, tables: RowsOfProjects) -> bool:
         if self.kind in _OF_VIDEOS:
             row = tables.videos.get(self.name)
             return row is not None and row.status in stage_rows.running_statuses("videos")
@@ -195,12 +195,12 @@ class _Entry:
         return project is not None and project.status in stage_rows.running_statuses("projects")
 
 
-def _entries(store: Store) -> Iterator[_Entry]:
+def _entries(store: Store) -> Iterator[_StoredFolder]:
     for kind in ("videos", "frames"):
         yield from _of(store.root / kind, VIDEO_ID, kind)
     for name in sorted(names_in(store.root / "frames")):
         if moving := re.fullmatch(rf"\.({VIDEO_ID.pattern})\.moving", name):
-            yield _Entry(store.root / "frames" / name, moving[1], "frames")
+            yield _StoredFolder(store.root / "frames" / name, moving[1], "frames")
     for video_id in sorted(names_in(store.root / "videos", VIDEO_ID)):
         yield from _staged(store.video(video_id), "videos", video_id)
     for video_id in sorted(names_in(store.root / "frames", VIDEO_ID)):
@@ -223,16 +223,16 @@ def _entries(store: Store) -> Iterator[_Entry]:
 
 def _of(
     folder: Path, pattern: re.Pattern[str] | None, kind: str, project: str = ""
-) -> Iterator[_Entry]:
+) -> Iterator[_StoredFolder]:
     for name in sorted(names_in(folder)):
         partial = _PARTIAL.fullmatch(name)
         if partial:
-            yield _Entry(folder / name, partial["name"] or "", kind, project, partial=True)
+            yield _StoredFolder(folder / name, partial["name"] or "", kind, project, partial=True)
         elif pattern and pattern.fullmatch(name):
-            yield _Entry(folder / name, name.removesuffix(_TABLE), kind, project)
+            yield _StoredFolder(folder / name, name.removesuffix(_TABLE), kind, project)
 
 
-def _staged(folder: Path, kind: str, name: str, project: str = "") -> Iterator[_Entry]:
+def _staged(folder: Path, kind: str, name: str, project: str = "") -> Iterator[_StoredFolder]:
     """Yield what is left of files that were written into a folder that stays."""
     for entry in _of(folder, None, kind, project):
         yield replace(entry, name=name)
@@ -248,7 +248,7 @@ def _age(path: Path) -> float:
     return time.time() - newest
 
 
-def _unused_frames(store: Store, tables: Tables, video_id: str) -> Iterator[Path]:
+def _unused_frames(store: Store, tables: RowsOfProjects, video_id: str) -> Iterator[Path]:
     """Yield the frames of a video that no project has chosen from, once all have chosen."""
     members = {name: rows[video_id] for name, rows in tables.members.items() if video_id in rows}
     there = [name for name in names_in(store.frames(video_id)) if recipes.NAME.fullmatch(name)]
@@ -267,7 +267,7 @@ def _unused_frames(store: Store, tables: Tables, video_id: str) -> Iterator[Path
 
 def _name_newest(store: Store, video_id: str, gone: str) -> None:
     """Have the row of a video name its newest frames again, if it named those that are gone."""
-    found = Files(store).frames(video_id, None).outcome
+    found = StoreInspector(store).frames(video_id, None).outcome
     if found is None:
         return
     row = {**found.columns, "frames_dir": str(found.columns["frames_dir"])}

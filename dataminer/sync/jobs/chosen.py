@@ -13,14 +13,14 @@ from dataminer.files import remove_file
 from dataminer.frames.images import seem_whole
 from dataminer.frames.table import FRAMES_FILE
 from dataminer.provenance import fingerprints, recipes
-from dataminer.provenance.fingerprints import made_with
+from dataminer.provenance.fingerprints import recipe_id
 from dataminer.store.layout import Store
 from dataminer.sync.claims import statements
 from dataminer.sync.claims.claims import PATIENCE
 from dataminer.sync.jobs import results
 
 
-class Source(NamedTuple):
+class CandidateFrames(NamedTuple):
     """What a video's row says of its file and its newest frames.
 
     Parameters
@@ -46,7 +46,9 @@ class Source(NamedTuple):
         return kept and None not in (self.error_class, self.extract_fingerprint)
 
 
-def look(video_id: str, *, session: str, project: str | None = None) -> Source | None:
+def read_candidates(
+    video_id: str, *, session: str, project: str | None = None
+) -> CandidateFrames | None:
     """Return what a video's row says, and the project's; None if there is no such row."""
 
     def work(connection: Any) -> Any:
@@ -56,17 +58,19 @@ def look(video_id: str, *, session: str, project: str | None = None) -> Source |
             return cursor.fetchone()
 
     row = transaction(work, patience=PATIENCE, name=session, single=True)
-    return Source(*row) if row else None
+    return CandidateFrames(*row) if row else None
 
 
-def frames_of(config: Config, video_id: str, row: Source) -> tuple[Path, results.Meta | None]:
+def frames_of(
+    config: Config, video_id: str, row: CandidateFrames
+) -> tuple[Path, results.Meta | None]:
     """Return the folder of the frames that the settings choose, and what is known about them.
 
     None is known of frames that are not there, or not all.
     """
     store = Store(config.store_path)
     settings = config.extract.result_settings()
-    fits = row.extracted_with == made_with("extract", settings)
+    fits = row.extracted_with == recipe_id("extract", settings)
 
     def sha256() -> str | None:  # older rows do not tell
         return row.sha256 or (results.read_info(store.video(video_id)) or {}).get("sha256")
@@ -91,7 +95,7 @@ def folders_of(config: Config, videos: Iterable[str]) -> dict[str, list[Path]]:
     folders: dict[str, list[Path]] = {}
     for video_id in videos:
         for project in config.project_names:
-            row = look(video_id, session="embed", project=project)
+            row = read_candidates(video_id, session="embed", project=project)
             folder, found = frames_of(config, video_id, row) if row else (None, None)
             if folder and found and folder not in folders.setdefault(video_id, []):
                 folders[video_id].append(folder)

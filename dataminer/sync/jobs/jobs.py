@@ -38,13 +38,20 @@ from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, PROVENANCE, read_
 from dataminer.permissions import explain
 from dataminer.process import connecting_only
 from dataminer.provenance import fingerprints, recipes
-from dataminer.provenance.fingerprints import made_with, policy_mark
+from dataminer.provenance.fingerprints import policy_id, recipe_id
 from dataminer.store.file_stats import states
 from dataminer.store.layout import INFO_FILE, Store
 from dataminer.sync.claims import claims, projects, stage_rows, statements
 from dataminer.sync.claims.heartbeat import Interrupted, interruptible
 from dataminer.sync.jobs import chosen, results, shards
-from dataminer.sync.jobs.task import ALONE, Deleted, Keeper, Outcome, Work, perform_described
+from dataminer.sync.jobs.task import (
+    ALONE,
+    Deleted,
+    Keeper,
+    StageTask,
+    TaskOutcome,
+    perform_described,
+)
 from dataminer.sync.rate_limit import shared
 from dataminer.text import cut, inert_lines, tell
 from dataminer.urls import SourceUrl, mask_text
@@ -294,7 +301,7 @@ def download(
     """
     given = [claimed] if claimed else []
 
-    def describe() -> Work:
+    def describe() -> StageTask:
         source = given.pop().source if given else None
         work = download_work(config, video_id, source, stock)
         return replace(work, forced=work.forced or manner.forced)
@@ -311,7 +318,7 @@ def download_work(
     video_id: str,
     source_of: VideoSource | None = None,
     stock: shared.Stock | None = None,
-) -> Work:
+) -> StageTask:
     """Describe the download of one video; its source is looked up unless it is given."""
     from dataminer.stages.download.stage import download as fetch_video
 
@@ -323,10 +330,10 @@ def download_work(
     fetched = None if source else results.read_download(final)
     # a video that was fetched is of its source, whatever the settings are now
     made = fetched.fingerprint if fetched and fetched.status == VideoStatus.DOWNLOADED else None
-    policy = results.judged_by(final, policy_mark(config.download.policy))
+    policy = results.judged_by(final, policy_id(config.download.policy))
     marks = {
         "fingerprint": mark,
-        "made_with": made_with("download", settings),
+        "made_with": recipe_id("download", settings),
         "policy": policy,
     }
 
@@ -358,11 +365,11 @@ def download_work(
             name = claims.session_name(stage_rows.DOWNLOAD)
             shared.within(config.download.budget, url.reveal(), name, fetch, stock)
 
-    def kept(error: DataminerError, error_class: ErrorClass) -> Outcome | None:
+    def kept(error: DataminerError, error_class: ErrorClass) -> TaskOutcome | None:
         chosen.take_over(Store(config.store_path), video_id)
         return results.kept(Store(config.store_path), video_id, error, error_class)
 
-    return Work(
+    return StageTask(
         stage=stage_rows.DOWNLOAD,
         key={"video_id": video_id},
         final=final,
@@ -387,7 +394,7 @@ def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
     """
     store = Store(config.store_path)
     chosen.take_over(store, video_id)
-    row = chosen.look(video_id, session=claims.session_name(stage_rows.EXTRACT))
+    row = chosen.read_candidates(video_id, session=claims.session_name(stage_rows.EXTRACT))
     folder = store.video(video_id)
     if row and row.kept and chosen.frames_of(config, video_id, row)[1]:
         log.info("its frames stay as they are: %s", row.error)
@@ -398,7 +405,7 @@ def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
         # the row does not know of the file that is there
         download(config, video_id, Manner(manner.patient))
 
-    def describe() -> Work:
+    def describe() -> StageTask:
         (before,) = states([folder / INFO_FILE])
         info = results.read_info(folder)
         results.raise_failure(info)
@@ -415,7 +422,7 @@ def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
         state = (before, at_first)
         return replace(work, forced=manner.forced, inputs=inputs, input_state=state)
 
-    def attempt() -> Outcome:
+    def attempt() -> TaskOutcome:
         try:
             return perform_described(describe, config.monitor, patient=manner.patient)
         except SourceChanged as error:
@@ -433,13 +440,13 @@ def extract(config: Config, video_id: str, manner: Manner = Manner()) -> None:
 
 def lead_to_frames(config: Config, video_id: str) -> None:
     """Have ``frames/VIDEO/frames.parquet`` lead to the frames that the settings choose."""
-    row = chosen.look(video_id, session=claims.session_name(stage_rows.EXTRACT))
+    row = chosen.read_candidates(video_id, session=claims.session_name(stage_rows.EXTRACT))
     if row:
         folder, _ = chosen.frames_of(config, video_id, row)
         recipes.lead(Store(config.store_path), video_id, folder.name, asked=True)
 
 
-def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: int) -> Work:
+def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: int) -> StageTask:
     """Describe the extraction of one video's frames.
 
     Parameters
@@ -460,7 +467,7 @@ def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: i
     settings = config.extract.result_settings()
     mark = fingerprints.of_extract(settings, info.get("sha256"))
     final = store.recipe(video_id, mark)
-    marks = {"fingerprint": mark, "made_with": made_with("extract", settings)}
+    marks = {"fingerprint": mark, "made_with": recipe_id("extract", settings)}
 
     def make(out: Path) -> None:
         media = results.video_file(store.video(video_id), info)
@@ -481,7 +488,7 @@ def extract_work(config: Config, video_id: str, info: dict[str, Any], threads: i
             progress=log.info,
         )
 
-    return Work(
+    return StageTask(
         stage=stage_rows.EXTRACT,
         key={"video_id": video_id},
         final=final,
@@ -513,7 +520,7 @@ def filter_frames(
         project_id = projects.id_of(project, session=claims.session_name(stage_rows.FILTER))
     key = {"project_id": project_id, "video_id": video_id}
 
-    def describe() -> Work:
+    def describe() -> StageTask:
         return replace(_filter_work(config, project, key), forced=manner.forced)
 
     try:
@@ -523,32 +530,32 @@ def filter_frames(
         raise
 
 
-def _filter_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
+def _filter_work(config: Config, project: str, key: Mapping[str, Any]) -> StageTask:
     """Describe the filtering of one video's frames."""
-    from dataminer.stages.embed.frame_models import Looking
+    from dataminer.stages.embed.frame_models import FrameModels
     from dataminer.stages.filter import stage
 
     store, video_id = Store(config.store_path), key["video_id"]
     frames_dir, source = _frames_or_failure(config, project, video_id)
-    looking = Looking.of(config)
+    looking = FrameModels.of(config)
 
     def inputs() -> object:
         table = frames_dir / FRAMES_FILE
-        return states([table]), looking.marks(video_id, frames_dir.name)
+        return states([table]), looking.model_fingerprints(video_id, frames_dir.name)
 
     state = inputs()
     if "failure" not in source and results.read_frames_meta(frames_dir) != source:
         raise InputChanged(frames_dir)
     settings = config.filter.result_settings()
     try:
-        looks = looking.looks(video_id, source)
+        looks = looking.frame_scores(video_id, source)
     except DamagedFile as error:
         raise _seen_lost(error) from error
     seen = [look.mark for look in looks]
     mark = fingerprints.of_filter(settings, source.get("fingerprint"), seen)
     marks = {
         "fingerprint": mark,
-        "made_with": made_with("filter", settings),
+        "made_with": recipe_id("filter", settings),
         "filtered_from": source.get("fingerprint"),
     }
 
@@ -556,7 +563,7 @@ def _filter_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
         results.raise_failure(source)
         meta = marks | ({"seen": seen} if seen else {})
         try:
-            result = stage.filter_frames(frames_dir, out, config.filter, meta=meta, looks=looks)
+            result = stage.filter_frames(frames_dir, out, config.filter, meta=meta, scores=looks)
         except PermanentError as error:
             replaced = inputs() != state
             if replaced or results.read_download(store.video(video_id)) is None:
@@ -564,7 +571,7 @@ def _filter_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
             raise _lost(video_id, error, frames_dir) from error
         log.info("%d frames passed, rejected: %s", result.passed, result.rejected or "none")
 
-    return Work(
+    return StageTask(
         stage=stage_rows.FILTER,
         key=key,
         final=store.filtered(project, video_id),
@@ -585,7 +592,9 @@ def _frames_or_failure(config: Config, project: str, video_id: str) -> tuple[Pat
     NotReady
         There are none yet.
     """
-    row = chosen.look(video_id, session=claims.session_name(stage_rows.FILTER), project=project)
+    row = chosen.read_candidates(
+        video_id, session=claims.session_name(stage_rows.FILTER), project=project
+    )
     if row is None:
         raise NotReady(f"{video_id} has no row")
     folder, found = chosen.frames_of(config, video_id, row)
@@ -620,7 +629,7 @@ def _seen_lost(error: DamagedFile) -> SeenLost:
     return SeenLost(error.message, error.error_class, "run snakemake again: it is made anew")
 
 
-def _failure_of(row: chosen.Source) -> dict[str, Any]:
+def _failure_of(row: chosen.CandidateFrames) -> dict[str, Any]:
     """Return what a row says of a failure, as files do."""
     message, _, hint = (row.error or "").partition(". Next: ")
     failure = {"message": message, "error_class": row.error_class, "hint": hint}
@@ -632,7 +641,7 @@ def dedup(config: Config, project: str, *, forced: bool = False) -> None:
     project_id = projects.id_of(project)
     projects.refresh([project_id])  # whoever filtered last may have been killed before
 
-    def describe() -> Work:
+    def describe() -> StageTask:
         work = _dedup_work(config, project, {"project_id": project_id})
         return replace(work, forced=forced)
 
@@ -640,10 +649,10 @@ def dedup(config: Config, project: str, *, forced: bool = False) -> None:
     projects.refresh([project_id])
 
 
-def _dedup_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
+def _dedup_work(config: Config, project: str, key: Mapping[str, Any]) -> StageTask:
     """Describe the choice of a project's unique frames."""
     from dataminer.stages.dedup import stage
-    from dataminer.stages.embed.frame_models import Looking
+    from dataminer.stages.embed.frame_models import FrameModels
 
     store = Store(config.store_path)
     final = store.dedup(project)
@@ -653,7 +662,7 @@ def _dedup_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
             f"no video of project {project} has frames yet: all of them wait for a later run",
             f"`dataminer status --project {project}` says what for",
         )
-    looking = Looking.of(config)
+    looking = FrameModels.of(config)
     compared = members if looking.compares else []
     files = {row[0]: looking.embedded(row[0], row[3]) for row in compared if row[3]}
 
@@ -688,7 +697,9 @@ def _dedup_work(config: Config, project: str, key: Mapping[str, Any]) -> Work:
             raise
 
     read = results.read_dedup
-    return Work(stage_rows.DEDUP, key, final, mark, make, read, inputs=inputs, input_state=state)
+    return StageTask(
+        stage_rows.DEDUP, key, final, mark, make, read, inputs=inputs, input_state=state
+    )
 
 
 def detect(
@@ -711,9 +722,9 @@ def detect(
     store, weights = Store(config.store_path), model_of(weights)
     key = {"project_id": projects.id_of(project)}
     table = store.dedup(project) / FRAMES_FILE
-    plans: list[kept.Plan] = []
+    plans: list[kept.ShardPlan] = []
 
-    def describe() -> Work:
+    def describe() -> StageTask:
         inputs = partial(states, [table])
         state = inputs()
         source = results.read_frames_meta(table.parent)
@@ -734,7 +745,7 @@ def detect(
             )
             log.info("%d objects in %d images: %s", made.annotations, made.images, made.per_class)
 
-        return Work(
+        return StageTask(
             stage=stage_rows.DETECT,
             key=key,
             final=store.detect(project),
@@ -776,7 +787,7 @@ class _Provenance(Mapping[str, Mapping[str, Any]]):
         return sum(1 for _ in self)
 
 
-def _tell_failure(video_id: str, outcome: Outcome, names: Iterable[str]) -> None:
+def _tell_failure(video_id: str, outcome: TaskOutcome, names: Iterable[str]) -> None:
     """Let the run's own output name a failure that does not stop it."""
     error = runnable(outcome.columns.get("error") or "", video_id, names)
     if outcome.status == VideoStatus.FAILED:
@@ -811,7 +822,7 @@ def _identity(url: SourceUrl) -> list[Any] | None:
     return [path, stat.st_size, stat.st_mtime_ns]
 
 
-def _pass_on(video_id: str, work: Work, error: FailedBefore) -> None:
+def _pass_on(video_id: str, work: StageTask, error: FailedBefore) -> None:
     """Write a failed video's empty frame table while its row is locked and says FAILED."""
 
     def publish(connection: Any) -> None:

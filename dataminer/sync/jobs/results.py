@@ -33,10 +33,10 @@ from dataminer.frames.table import (
     write_table,
 )
 from dataminer.provenance import recipes
-from dataminer.provenance.fingerprints import made_with
+from dataminer.provenance.fingerprints import recipe_id
 from dataminer.store import documents
 from dataminer.store.layout import ANNOTATIONS_FILE, DATA_FILE, INFO_FILE, Store
-from dataminer.sync.jobs.task import Outcome
+from dataminer.sync.jobs.task import TaskOutcome
 
 Meta = dict[str, Any]
 
@@ -66,13 +66,13 @@ def read_frames_meta(folder: StrPath) -> Meta | None:
         return None
 
 
-def read_download(folder: Path) -> Outcome | None:
+def read_download(folder: Path) -> TaskOutcome | None:
     """Tell what a video's folder says."""
     info = read_info(folder)
     return None if info is None else of_info(folder, info)
 
 
-def of_info(folder: Path, info: Meta) -> Outcome | None:
+def of_info(folder: Path, info: Meta) -> TaskOutcome | None:
     """Tell what a video's folder says, by what its ``info.json`` holds."""
     if "failure" in info:
         return _failed(VideoStatus.FAILED, info, _downloaded_with(info))
@@ -90,10 +90,10 @@ def of_info(folder: Path, info: Meta) -> Outcome | None:
         **_downloaded_with(info),
         **_NO_ERROR,
     }
-    return Outcome(VideoStatus.DOWNLOADED, columns, str(info.get("fingerprint")))
+    return TaskOutcome(VideoStatus.DOWNLOADED, columns, str(info.get("fingerprint")))
 
 
-def read_extract(folder: Path) -> Outcome | None:
+def read_extract(folder: Path) -> TaskOutcome | None:
     """Tell what a folder of extracted frames says."""
     reader = _reader(folder)
     if reader is None:
@@ -110,12 +110,12 @@ def read_extract(folder: Path) -> Outcome | None:
         **_extracted_with(meta),
         **_NO_ERROR,
     }
-    return Outcome(VideoStatus.EXTRACTED, columns, str(meta.get("fingerprint")))
+    return TaskOutcome(VideoStatus.EXTRACTED, columns, str(meta.get("fingerprint")))
 
 
 def kept(
     store: Store, video_id: str, error: DataminerError, error_class: ErrorClass
-) -> Outcome | None:
+) -> TaskOutcome | None:
     """Tell what is left of a video whose source is gone for good: its file, or else its frames.
 
     None if nothing is, or if it was refused.
@@ -125,7 +125,9 @@ def kept(
     fetched = read_download(store.video(video_id))
     if fetched and fetched.status == VideoStatus.DOWNLOADED:
         path = str(fetched.columns["video_path"])
-        return Outcome(fetched.status, fetched.columns | {"video_path": path}, fetched.fingerprint)
+        return TaskOutcome(
+            fetched.status, fetched.columns | {"video_path": path}, fetched.fingerprint
+        )
     folders = (store.recipe(video_id, recipe) for recipe in recipes.of_video(store, video_id))
     found = next((o for o in map(read_extract, folders) if o and not _is_failure(o)), None)
     if found is None:
@@ -133,14 +135,14 @@ def kept(
     info = read_info(store.video(video_id)) or {}
     about = {
         "video_path": str(video_file(store.video(video_id), info)),
-        "downloaded_with": info.get("made_with", made_with("download", None)),
+        "downloaded_with": info.get("made_with", recipe_id("download", None)),
     }
     return _as_they_are(found, video_id, error, error_class, about)
 
 
 def kept_frames(
     folder: Path, video_id: str, error: DataminerError, error_class: ErrorClass
-) -> Outcome | None:
+) -> TaskOutcome | None:
     """Tell what is left of frames that were to be made anew, which failed: those that there are."""
     found = read_extract(folder)
     if found is None or _is_failure(found):
@@ -149,8 +151,8 @@ def kept_frames(
 
 
 def _as_they_are(
-    found: Outcome, video_id: str, error: DataminerError, error_class: ErrorClass, about: Meta
-) -> Outcome:
+    found: TaskOutcome, video_id: str, error: DataminerError, error_class: ErrorClass, about: Meta
+) -> TaskOutcome:
     hint = f"once that is mended, `dataminer retry --video {video_id}`, then snakemake"
     columns = {
         **found.columns,
@@ -159,14 +161,14 @@ def _as_they_are(
         "error_class": str(error_class),
         **about,
     }
-    return Outcome(found.status, columns, found.fingerprint)
+    return TaskOutcome(found.status, columns, found.fingerprint)
 
 
-def _is_failure(outcome: Outcome) -> bool:
+def _is_failure(outcome: TaskOutcome) -> bool:
     return outcome.status == VideoStatus.FAILED
 
 
-def read_filter(folder: Path) -> Outcome | None:
+def read_filter(folder: Path) -> TaskOutcome | None:
     """Tell what a folder of filtered frames says."""
     reader = _reader(folder)
     if reader is None:
@@ -183,10 +185,10 @@ def read_filter(folder: Path) -> Outcome | None:
         **_filtered_with(meta),
         **_NO_ERROR,
     }
-    return Outcome(status, columns, str(meta.get("fingerprint")))
+    return TaskOutcome(status, columns, str(meta.get("fingerprint")))
 
 
-def read_dedup(folder: Path) -> Outcome | None:
+def read_dedup(folder: Path) -> TaskOutcome | None:
     """Tell what a project's folder of unique frames says."""
     reader = _reader(folder)
     if reader is None or reader.lost() or not has_clusters(folder, reader.meta):
@@ -198,7 +200,7 @@ def read_dedup(folder: Path) -> Outcome | None:
         "dedup_fingerprint": made,
         **_NO_ERROR,
     }
-    return Outcome(ProjectStatus.DETECT_READY, columns, made)
+    return TaskOutcome(ProjectStatus.DETECT_READY, columns, made)
 
 
 def has_clusters(folder: Path, unique: Meta) -> bool:
@@ -256,7 +258,7 @@ def read_annotations_info(folder: Path) -> Meta:
     return info if isinstance(info, dict) else {}
 
 
-def read_detect(folder: Path) -> Outcome | None:
+def read_detect(folder: Path) -> TaskOutcome | None:
     """Tell what a project's folder of annotations says."""
     try:
         coco = documents.read_annotations(folder / ANNOTATIONS_FILE)
@@ -277,7 +279,7 @@ def read_detect(folder: Path) -> Outcome | None:
         "detect_fingerprint": made,
         **_NO_ERROR,
     }
-    return Outcome(ProjectStatus.COMPLETE, columns, made)
+    return TaskOutcome(ProjectStatus.COMPLETE, columns, made)
 
 
 def raise_failure(meta: Meta | None) -> None:
@@ -309,11 +311,11 @@ def judged_by(folder: Path, policy: str) -> str:
     return str(info.get("policy", policy))
 
 
-def read_judged(folder: Path, policy: str) -> Outcome | None:
+def read_judged(folder: Path, policy: str) -> TaskOutcome | None:
     """Tell what a video's folder says; what another policy refused was made with other settings."""
     outcome, info = read_download(folder), read_info(folder) or {}
     if outcome and _is_refused(info) and info.get("policy") != policy:
-        return Outcome(outcome.status, outcome.columns, f"policy {info.get('policy')}")
+        return TaskOutcome(outcome.status, outcome.columns, f"policy {info.get('policy')}")
     return outcome
 
 
@@ -350,10 +352,10 @@ _NO_ERROR: Meta = {"error": None, "error_class": None}
 
 def _downloaded_with(info: Meta) -> Meta:
     """Say what a file was made with; the frames of an older one are none of its own."""
-    made_with = info.get("made_with")
+    recipe_id = info.get("made_with")
     if _is_refused(info):  # another policy may let it in
-        made_with = f"{made_with} {info.get('policy')}"
-    return {"downloaded_with": made_with, "extracted_with": None, "extract_fingerprint": None}
+        recipe_id = f"{recipe_id} {info.get('policy')}"
+    return {"downloaded_with": recipe_id, "extracted_with": None, "extract_fingerprint": None}
 
 
 def _extracted_with(meta: Meta) -> Meta:
@@ -374,14 +376,14 @@ def _filtered_with(meta: Meta) -> Meta:
     }
 
 
-def _failed(status: str, meta: Meta, made_with: Meta) -> Outcome:
+def _failed(status: str, meta: Meta, recipe_id: Meta) -> TaskOutcome:
     failure = meta["failure"]
     columns = {
         "error": str(DataminerError(failure["message"], failure["hint"])),
         "error_class": failure["error_class"],
-        **made_with,
+        **recipe_id,
     }
-    return Outcome(status, columns, str(meta.get("fingerprint")))
+    return TaskOutcome(status, columns, str(meta.get("fingerprint")))
 
 
 def _failure_meta(marks: Meta, error: DataminerError, error_class: ErrorClass) -> Meta:

@@ -13,12 +13,14 @@ from dataminer.sync.jobs.task import undisturbed
 from dataminer.vision.weights import model_of
 
 if TYPE_CHECKING:
-    from dataminer.stages.detect.shards import Plan
+    from dataminer.stages.detect.shards import ShardPlan
 
 log = logging.getLogger("dataminer")
 
 
-def plan(config: Config, project: str, weights: Path, forced_since: float | None = None) -> Plan:
+def plan(
+    config: Config, project: str, weights: Path, forced_since: float | None = None
+) -> ShardPlan:
     """Part a project's unique frames into the shards that its store has or will have.
 
     Parameters

@@ -31,7 +31,7 @@ from dataminer.permissions import explain, named
 from dataminer.sync.claims import claims, dead_jobs
 from dataminer.sync.claims.claims import Claim, LeaseLost
 from dataminer.sync.claims.heartbeat import Interrupted, kept_alive
-from dataminer.sync.claims.stage_rows import Stage
+from dataminer.sync.claims.stage_rows import StageRows
 from dataminer.sync.jobs.costs import measured
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ _TIMES = 5  # that a result starts over because its input changed; then it is fo
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """What finished files say, in the row's terms.
 
     Parameters
@@ -62,12 +62,12 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Work:
+class StageTask:
     """One stage for one row.
 
     Parameters
     ----------
-    stage : Stage
+    stage : StageRows
         The stage.
     key : Mapping
         The row.
@@ -94,14 +94,14 @@ class Work:
         What ``inputs`` told before anything was read of it, the fingerprint included.
     """
 
-    stage: Stage
+    stage: StageRows
     key: Mapping[str, Any]
     final: Path
     fingerprint: str
     make: Callable[[Path], None]
-    read: Callable[[Path], Outcome | None]
+    read: Callable[[Path], TaskOutcome | None]
     write_failure: Callable[[Path, DataminerError, ErrorClass], None] | None = field(default=None)
-    instead: Callable[[DataminerError, ErrorClass], Outcome | None] = lambda *_: None
+    instead: Callable[[DataminerError, ErrorClass], TaskOutcome | None] = lambda *_: None
     lead: Callable[[], None] = lambda: None
     forced: bool = False
     inputs: Callable[[], object] = lambda: None
@@ -166,21 +166,21 @@ class Busy(DataminerError):
 
 
 def perform_described(
-    describe: Callable[[], Work],
+    describe: Callable[[], StageTask],
     settings: MonitorConfig,
     *,
     patient: bool = True,
     keeper: Keeper = ALONE,
     held: Claim | None = None,
-) -> Outcome:
-    """Do :func:`perform` for what ``describe`` returns, anew if its input changes meanwhile.
+) -> TaskOutcome:
+    """Do :func:`run_task` for what ``describe`` returns, anew if its input changes meanwhile.
 
     Parameters
     ----------
     describe : callable
         Describes the work, by the input as it is at that moment.
     settings, patient, keeper : MonitorConfig, bool, Keeper
-        As for :func:`perform`.
+        As for :func:`run_task`.
     held : Claim, optional
         The claim of the row, if it is claimed already.
 
@@ -191,7 +191,7 @@ def perform_described(
     """
     given = [held] if held else []
 
-    def once() -> Outcome:
+    def once() -> TaskOutcome:
         first = given.pop() if given else None
         try:
             work = describe()
@@ -199,7 +199,7 @@ def perform_described(
             if first:
                 _give_back(first, error)
             raise
-        return perform(work, settings, patient=patient, keeper=keeper, held=first)
+        return run_task(work, settings, patient=patient, keeper=keeper, held=first)
 
     return undisturbed(once)
 
@@ -220,21 +220,21 @@ def undisturbed(make: Callable[[], T]) -> T:
     return make()
 
 
-def perform(
-    work: Work,
+def run_task(
+    work: StageTask,
     settings: MonitorConfig,
     *,
     patient: bool = True,
     keeper: Keeper = ALONE,
     held: Claim | None = None,
-) -> Outcome:
+) -> TaskOutcome:
     """See to it that the result of ``work`` is there, making it unless it is.
 
     A failure for good is a result like any other.
 
     Parameters
     ----------
-    work : Work
+    work : StageTask
         What to do.
     settings : MonitorConfig
         Heartbeat, staleness and the number of attempts.
@@ -298,8 +298,8 @@ def _give_back(held: Claim, error: BaseException) -> None:
 
 
 def _acquire(
-    work: Work, settings: MonitorConfig, *, patient: bool
-) -> tuple[Claim | None, Outcome | None]:
+    work: StageTask, settings: MonitorConfig, *, patient: bool
+) -> tuple[Claim | None, TaskOutcome | None]:
     """Claim the row, or return the result that is there or that another process finished."""
     wait, waited = FIRST_WAIT, False
     if not work.final.exists():  # as a rule: there is nothing but a row that waits
@@ -308,7 +308,7 @@ def _acquire(
             return held, None
     while True:
         # the row first: what it says is done is in place by then
-        row = claims.look(work.stage, work.key)
+        row = claims.read_row(work.stage, work.key)
         outcome = _usable(work, also_failed=waited)
         if row is None:
             raise Deleted(work.key)
@@ -337,7 +337,7 @@ def _acquire(
         wait, waited = min(wait * 2, LONGEST_WAIT), True
 
 
-def _leave_alone(work: Work, row: claims.RowState, settings: MonitorConfig) -> None:
+def _leave_alone(work: StageTask, row: claims.RowState, settings: MonitorConfig) -> None:
     """Give back the claim of a dead run, the last of those that were killed with this video."""
     held = Claim(work.stage, work.key, row.lease, attempts=0)
     how = f"without a word, as {row.kills} before"
@@ -350,7 +350,7 @@ def _leave_alone(work: Work, row: claims.RowState, settings: MonitorConfig) -> N
 
 
 def _claim(
-    work: Work, settings: MonitorConfig, *, seen: str, dead_lease: int | None = None
+    work: StageTask, settings: MonitorConfig, *, seen: str, dead_lease: int | None = None
 ) -> Claim | None:
     held = claims.claim(
         work.stage,
@@ -364,13 +364,13 @@ def _claim(
     return held
 
 
-def _made(work: Work, outcome: Outcome) -> Any:
+def _made(work: StageTask, outcome: TaskOutcome) -> Any:
     """Return what the row says if it knows of a result."""
     column = work.stage.made
     return outcome.columns.get(column, outcome.fingerprint) if column else None
 
 
-def _usable(work: Work, *, also_failed: bool) -> Outcome | None:
+def _usable(work: StageTask, *, also_failed: bool) -> TaskOutcome | None:
     """Return what is in place if it was made from the same input with the same settings."""
     outcome = work.read(work.final)
     anew = work.forced and not also_failed
@@ -380,7 +380,7 @@ def _usable(work: Work, *, also_failed: bool) -> Outcome | None:
 
 
 @named()
-def _make(work: Work, held: Claim, settings: MonitorConfig, keeper: Keeper) -> Outcome:
+def _make(work: StageTask, held: Claim, settings: MonitorConfig, keeper: Keeper) -> TaskOutcome:
     work.refuse_change()
     there = _usable(work, also_failed=False)
     if there:  # made before, but the row did not know
@@ -417,7 +417,7 @@ def _make(work: Work, held: Claim, settings: MonitorConfig, keeper: Keeper) -> O
 
 
 def _try(
-    work: Work, held: Claim, settings: MonitorConfig, staging: Path
+    work: StageTask, held: Claim, settings: MonitorConfig, staging: Path
 ) -> tuple[dict[str, Any], StageError | None]:
     """Make the result; return what that cost, and the failure for good that it ended in."""
     cost: dict[str, Any] = {}
@@ -452,7 +452,7 @@ def _try(
     return cost, None
 
 
-def _make_in(work: Work, staging: Path) -> None:
+def _make_in(work: StageTask, staging: Path) -> None:
     """Make the result; whatever goes wrong while its input changes says nothing of the video."""
     try:
         work.make(staging)
@@ -468,7 +468,7 @@ def _remove(replaced: Iterable[Path | None]) -> None:
         remove(path, ignore_errors=True)
 
 
-def _placed(outcome: Outcome, staging: Path, final: Path) -> Outcome:
+def _placed(outcome: TaskOutcome, staging: Path, final: Path) -> TaskOutcome:
     """Name the paths as they will be once the folder is in place."""
 
     def moved(value: Any) -> Any:
@@ -477,10 +477,10 @@ def _placed(outcome: Outcome, staging: Path, final: Path) -> Outcome:
         return str(final / value.relative_to(staging))
 
     columns = {name: moved(value) for name, value in outcome.columns.items()}
-    return Outcome(outcome.status, columns, outcome.fingerprint)
+    return TaskOutcome(outcome.status, columns, outcome.fingerprint)
 
 
-def _write_failure(work: Work, staging: Path, error: StageError) -> None:
+def _write_failure(work: StageTask, staging: Path, error: StageError) -> None:
     if work.write_failure is None:
         raise error
     log.log(logging.INFO if isinstance(error, FailedBefore) else logging.ERROR, "%s", error)
@@ -507,7 +507,7 @@ def _is_over(held: Claim, settings: MonitorConfig) -> bool:
 
 
 def _in_the_end(
-    work: Work, held: Claim, error: TransientError, settings: MonitorConfig
+    work: StageTask, held: Claim, error: TransientError, settings: MonitorConfig
 ) -> StageError:
     """Return the failure for good that an error comes to; raise it if there are attempts left."""
     if not (work.write_failure and _is_failing(error) and _is_over(held, settings)):
@@ -523,7 +523,7 @@ def _in_the_end(
 
 def _gave_up(held: Claim, settings: MonitorConfig) -> PermanentError:
     said = f"given up: {settings.max_attempts} attempts at the {held} ended without a result"
-    row = claims.look(held.stage, held.key)
+    row = claims.read_row(held.stage, held.key)
     if row is None or row.error_class is None:
         return PermanentError(said, ErrorClass.INTERNAL)
     hint = f"mend the cause, then `dataminer retry`; the last attempt: {row.error}"

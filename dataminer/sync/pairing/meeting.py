@@ -65,7 +65,7 @@ class NotAPair(DataminerError):
     """A store and a database do not belong together."""
 
 
-class NeverMet(NotAPair):
+class NeverPaired(NotAPair):
     """Nothing says that a store and a database belong together, or that they do not."""
 
 
@@ -74,7 +74,7 @@ class Away(NotAPair):
 
 
 @dataclass(frozen=True)
-class Mark:
+class StoreMark:
     """What a store says of its database, in :data:`STORE_FILE`.
 
     Parameters
@@ -87,7 +87,7 @@ class Mark:
         The working folder of who wrote this.
     was : tuple of str
         Earlier tokens of the pair, which an older dump brings back.
-    undo : Before, optional
+    undo : PreviousPair, optional
         What both held before `dataminer adopt`.
     """
 
@@ -96,11 +96,11 @@ class Mark:
     database: str
     workdir: str = ""
     was: tuple[str, ...] = ()
-    undo: Before | None = None
+    undo: PreviousPair | None = None
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownStore:
     """What a database says of its store.
 
     Parameters
@@ -123,17 +123,17 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Before:
+class PreviousPair:
     """What a store and a database held before they were made a pair."""
 
-    mark: Mark | None
-    known: Known | None
+    mark: StoreMark | None
+    known: KnownStore | None
 
 
-_MARK = TypeAdapter(Mark)
+_MARK = TypeAdapter(StoreMark)
 
 
-class Step(Enum):
+class PairingStep(Enum):
     """What has to be done so that a store and a database go on as a pair."""
 
     NOTHING = auto()
@@ -145,7 +145,7 @@ class Step(Enum):
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Pairing:
     """A store and a database, and what each says of the other.
 
     Parameters
@@ -154,9 +154,9 @@ class Meeting:
         The store.
     database, place : str
         The database, for people and for programs.
-    mark : Mark or None
+    mark : StoreMark or None
         What the store says.
-    known : Known or None
+    known : KnownStore or None
         What the database says.
     names : frozenset of str
         Videos that have files in this store; looked for where a mark does not say enough.
@@ -171,8 +171,8 @@ class Meeting:
     store: Store
     database: str
     place: str
-    mark: Mark | None
-    known: Known | None
+    mark: StoreMark | None
+    known: KnownStore | None
     names: frozenset[str] = frozenset()
     videos: int = 0
     with_files: int = 0
@@ -211,7 +211,7 @@ class Meeting:
         # an older dump, in its old place or in a new one; else another database has the store now
         return known.token in mark.was and (mark.place == self.place or known.place != self.place)
 
-    def step(self) -> Step:
+    def step(self) -> PairingStep:
         """Return what has to be done.
 
         Raises
@@ -230,35 +230,35 @@ class Meeting:
         if self.known is None:
             if self.names and not self.shared:
                 raise self.strangers()
-            return Step.TAKE
+            return PairingStep.TAKE
         if self.moved:
-            return Step.FOLLOW
+            return PairingStep.FOLLOW
         if self.known.place != self.place or self.known.inode != inode_of(self.path):
-            return Step.REPLACED
-        return Step.NOTHING if self.known.token == self.mark.token else Step.TAKE
+            return PairingStep.REPLACED
+        return PairingStep.NOTHING if self.known.token == self.mark.token else PairingStep.TAKE
 
-    def _unmarked(self) -> Step:
+    def _unmarked(self) -> PairingStep:
         known = self.known
         if known is None:
             if self.elsewhere and not self.shared:
                 raise self._belongs_to(self.elsewhere, there=True)
             if self.with_files and not self.names:
-                raise NeverMet(*self._away())
+                raise NeverPaired(*self._away())
             if self.names and self.videos and not self.shared:
                 raise self._never_met()
-            return Step.PAIR
+            return PairingStep.PAIR
         if not self.moved:
             if not self.is_whole:
                 raise Away(*self._away())
-            return Step.MARK
+            return PairingStep.MARK
         is_there = self._old_is_there()
         if is_there or not self.is_whole:
             raise self._belongs_to(Path(known.path), there=is_there)
         if self.with_files:
-            return Step.FOLLOW
+            return PairingStep.FOLLOW
         if self.names and not self.shared:
             raise self._never_met()
-        return Step.PAIR  # nothing was made yet
+        return PairingStep.PAIR  # nothing was made yet
 
     def _old_is_there(self) -> bool:
         """Whether the store is there that the database was last used with."""
@@ -312,8 +312,8 @@ class Meeting:
             f" database is lost, see what `{self._adopt}` does",
         )
 
-    def _never_met(self) -> NeverMet:
-        return NeverMet(
+    def _never_met(self) -> NeverPaired:
+        return NeverPaired(
             f"the store {self.path} has files of {_videos(len(self.names))}, and the database"
             f" {self.database} knows {self.known_here or 'none'} of them",
             "set the right `store`, or name the right database in DATABASE_URL. If it is lost, see"
@@ -346,7 +346,7 @@ class Meeting:
         )
 
 
-def require(store: Store) -> Step:
+def require(store: Store) -> PairingStep:
     """Make sure that a store and the database belong together; write nothing.
 
     Parameters
@@ -364,12 +364,12 @@ def require(store: Store) -> Step:
     NotAPair
         When they do not, with the ways out.
     """
-    found = meet(store)
+    found = read_pairing(store)
     if found:
         return found.step()
     if mark := read_mark(store.root):
-        raise Meeting(store, _database(), "", mark, None).strangers()
-    return Step.NOTHING
+        raise Pairing(store, _database(), "", mark, None).strangers()
+    return PairingStep.NOTHING
 
 
 def refuse_strangers(store: Store, *, may_be_away: bool = False) -> None:
@@ -391,26 +391,26 @@ def refuse_strangers(store: Store, *, may_be_away: bool = False) -> None:
     """
     try:
         require(store)
-    except NeverMet:
+    except NeverPaired:
         return
     except Away:
         if not may_be_away:
             raise
 
 
-def meet(store: Store) -> Meeting | None:
+def read_pairing(store: Store) -> Pairing | None:
     """Ask a store and the database of each other; None if there is no database, or no tables."""
     if no_database():
         return None
     with reading("pair", check=False) as session, session.cursor() as cursor:
-        found = tables.look(session)
+        found = tables.find_tables(session)
         tables.check(found)
         return ask(cursor, store, found.revision) if found.revision else None
 
 
 def ask(
     cursor: Any, store: Store, revision: str = tables.HEAD, *, thorough: bool = False
-) -> Meeting:
+) -> Pairing:
     """Ask in a transaction that has begun.
 
     Parameters
@@ -428,11 +428,11 @@ def ask(
     if revision >= _SINCE:
         cursor.execute(_KNOWN)
         row = cursor.fetchone()
-        known = Known(*row) if row else None
+        known = KnownStore(*row) if row else None
     if store.root.exists() and not store.root.is_dir():
         raise NotAPair(f"{store.root} is not a folder", "set `store` to one")
     place = _place(cursor)
-    found = Meeting(store, _database(), place, mark, known)
+    found = Pairing(store, _database(), place, mark, known)
     if mark and mark.place != place:
         found = replace(found, other_is_there=_is_there(cursor, mark, place))
     if mark and known and not thorough:
@@ -446,7 +446,7 @@ def ask(
     return found
 
 
-def read_mark(path: Path) -> Mark | None:
+def read_mark(path: Path) -> StoreMark | None:
     """Read what a store says of its database; None if it says nothing.
 
     Raises
@@ -511,7 +511,7 @@ def _place(cursor: Any) -> str:
     return str(place)
 
 
-def _is_there(cursor: Any, mark: Mark, place: str) -> bool:
+def _is_there(cursor: Any, mark: StoreMark, place: str) -> bool:
     """Whether another database is still there that a store was last used with, if one can see."""
     if mark.database.startswith(_EMBEDDED):
         home = Path(mark.database.removeprefix(_EMBEDDED))

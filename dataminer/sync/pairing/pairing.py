@@ -22,16 +22,16 @@ from dataminer.store.trash import PROJECT_NAME
 from dataminer.sync.claims.claims import is_dead
 from dataminer.sync.pairing.meeting import (
     STORE_FILE,
-    Before,
-    Known,
-    Mark,
-    Meeting,
+    KnownStore,
     NotAPair,
-    Step,
+    Pairing,
+    PairingStep,
+    PreviousPair,
+    StoreMark,
     ask,
     inode_of,
-    meet,
     read_mark,
+    read_pairing,
     require,
     workdirs,
 )
@@ -91,7 +91,7 @@ def settle(store: Store) -> str | None:
     NotAPair
         See :func:`require`; nothing was written then.
     """
-    if require(store) is Step.NOTHING:
+    if require(store) is PairingStep.NOTHING:
         return None
     token = _new_token()
 
@@ -100,7 +100,7 @@ def settle(store: Store) -> str | None:
             cursor.execute(_LOCK)
             found = ask(cursor, store)
             step = found.step()
-            if step is Step.NOTHING:
+            if step is PairingStep.NOTHING:
                 return None
             mark = _marked(found, step, token)
             paths = _remember(cursor, found, mark.token)
@@ -151,7 +151,7 @@ def adopt(store: Store, *, stale_seconds: float, dry_run: bool = False) -> Adopt
     """
     if not dry_run:
         schema.upgrade()
-    elif meet(store) is None:
+    elif read_pairing(store) is None:
         mark = read_mark(store.root)
         was = f", which belonged to the database {mark.database}" if mark else ""
         return Adoption([f"Would make a database for the store {store.root}{was}."])
@@ -187,7 +187,7 @@ def undo(store: Store, *, stale_seconds: float, dry_run: bool = False) -> list[s
         When they are no pair that was made so, or somebody is at work.
     """
 
-    def work(connection: Connection) -> tuple[Meeting, Before]:
+    def work(connection: Connection) -> tuple[Pairing, PreviousPair]:
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION READ ONLY" if dry_run else _LOCK)
             found = ask(cursor, store)
@@ -218,7 +218,7 @@ def undo(store: Store, *, stale_seconds: float, dry_run: bool = False) -> list[s
     ]
 
 
-def _before_adopt(found: Meeting) -> Before:
+def _before_adopt(found: Pairing) -> PreviousPair:
     """Return what a store and its database held before `dataminer adopt`."""
     mark, known = found.mark, found.known
     if mark and mark.undo:
@@ -232,14 +232,14 @@ def _before_adopt(found: Meeting) -> Before:
     )
 
 
-def _marked(found: Meeting, step: Step, token: str) -> Mark:
+def _marked(found: Pairing, step: PairingStep, token: str) -> StoreMark:
     """Return what the store says from now on."""
     mark, known = found.mark, found.known
-    if step is Step.PAIR:
+    if step is PairingStep.PAIR:
         return _begun(found, token)
-    if step is Step.MARK and known:
+    if step is PairingStep.MARK and known:
         return _begun(found, known.token)
-    if step is Step.TAKE and mark:
+    if step is PairingStep.TAKE and mark:
         return replace(_begun(found, mark.token), was=mark.was, undo=mark.undo)
     tokens = [*(mark.was if mark else ()), *([mark.token] if mark else [])]
     if known and known.token not in tokens:
@@ -248,19 +248,19 @@ def _marked(found: Meeting, step: Step, token: str) -> Mark:
     return replace(_begun(found, token), was=was, undo=before)
 
 
-def _begun(found: Meeting, token: str) -> Mark:
-    return Mark(token, found.place, found.database, str(Path.cwd()))
+def _begun(found: Pairing, token: str) -> StoreMark:
+    return StoreMark(token, found.place, found.database, str(Path.cwd()))
 
 
-def _before(found: Meeting) -> Before:
+def _before(found: Pairing) -> PreviousPair:
     """Return what a store and a database hold before they are made a pair."""
     mark, known = found.mark, found.known
     if mark and mark.undo and mark.undo.known == known and mark.place == found.place:
         return mark.undo  # an attempt at the same that was killed
-    return Before(_shallow(mark, _MOST_UNDONE), known)
+    return PreviousPair(_shallow(mark, _MOST_UNDONE), known)
 
 
-def _shallow(mark: Mark | None, depth: int) -> Mark | None:
+def _shallow(mark: StoreMark | None, depth: int) -> StoreMark | None:
     """Return what a store said, and a number of things that it said before that."""
     if mark is None or mark.undo is None:
         return mark
@@ -269,12 +269,12 @@ def _shallow(mark: Mark | None, depth: int) -> Mark | None:
     return replace(mark, undo=replace(mark.undo, mark=_shallow(mark.undo.mark, depth - 1)))
 
 
-def _remember(cursor: Any, found: Meeting, token: str) -> int:
+def _remember(cursor: Any, found: Pairing, token: str) -> int:
     """Have the database name the store; return how many paths in rows follow it."""
     root = str(found.store.root)
     _make_folder(found.path)
     paths = _follow(cursor, found.known, root) if found.known and found.moved else 0
-    known = Known(token, str(found.path), root, inode_of(found.path), found.place)
+    known = KnownStore(token, str(found.path), root, inode_of(found.path), found.place)
     if found.known and not found.moved:
         known = replace(known, root=found.known.root)
     cursor.execute(_FORGET)
@@ -282,7 +282,7 @@ def _remember(cursor: Any, found: Meeting, token: str) -> int:
     return paths
 
 
-def _follow(cursor: Any, known: Known, root: str) -> int:
+def _follow(cursor: Any, known: KnownStore, root: str) -> int:
     """Have the paths in rows begin with another store."""
     cursor.execute(_STORE_MOVES)
     values = {
@@ -304,14 +304,14 @@ def _beginning(root: str) -> str:
     return str(Path(root, "x"))[:-1]
 
 
-def _told(found: Meeting, step: Step, paths: int) -> str | None:
+def _told(found: Pairing, step: PairingStep, paths: int) -> str | None:
     mark, known = found.mark, found.known
-    if step is Step.FOLLOW and known:
+    if step is PairingStep.FOLLOW and known:
         follow = f": {paths} paths in the database follow it" if paths else ""
         return f"the store has moved from {known.path} to {found.path}{follow}"
-    if step is Step.MARK:
+    if step is PairingStep.MARK:
         return f"{found.path / STORE_FILE} was gone, and is there again"
-    if step is Step.REPLACED and mark and mark.database != found.database:
+    if step is PairingStep.REPLACED and mark and mark.database != found.database:
         return (
             f"the database was {mark.database}, and is {found.database} now: the store"
             f" {found.path} goes on with this one alone"
@@ -319,7 +319,7 @@ def _told(found: Meeting, step: Step, paths: int) -> str | None:
     return None
 
 
-def _adoption(cursor: Any, found: Meeting, *, dry_run: bool) -> Adoption:
+def _adoption(cursor: Any, found: Pairing, *, dry_run: bool) -> Adoption:
     """Tell what becomes of a store and a database that are made a pair."""
     would, will = ("Would join", "would be") if dry_run else ("Joined", "is")
     lines = [f"{would} {_both(found)}."]
@@ -338,14 +338,14 @@ def _adoption(cursor: Any, found: Meeting, *, dry_run: bool) -> Adoption:
     return Adoption(lines, projects=unknown)
 
 
-def _is_pair(found: Meeting) -> bool:
+def _is_pair(found: Pairing) -> bool:
     try:
-        return found.step() is Step.NOTHING
+        return found.step() is PairingStep.NOTHING
     except NotAPair:
         return False
 
 
-def _refuse_at_work(cursor: Any, found: Meeting, stale_seconds: float) -> None:
+def _refuse_at_work(cursor: Any, found: Pairing, stale_seconds: float) -> None:
     """Refuse to go on under a run: of this database, or of the one that the store belonged to."""
     cursor.execute(_AT_WORK, {"stale": stale_seconds})
     owners = [row[0] for row in cursor.fetchall() if not is_dead(row[0])]
@@ -364,7 +364,7 @@ def _refuse_at_work(cursor: Any, found: Meeting, stale_seconds: float) -> None:
                 )
 
 
-def _both(found: Meeting) -> str:
+def _both(found: Pairing) -> str:
     return f"the store {found.path} and the database {found.database}"
 
 
@@ -377,7 +377,7 @@ def _make_folder(path: Path) -> None:
         ) from error
 
 
-def _write_mark(found: Meeting, mark: Mark) -> None:
+def _write_mark(found: Pairing, mark: StoreMark) -> None:
     """Have a store say so; what another database has written since is not replaced."""
     file = found.path / STORE_FILE
     try:

@@ -29,7 +29,14 @@ from dataminer.config.models import BudgetConfig
 from dataminer.db.connection import reading, transaction
 from dataminer.errors import DatabaseError, ErrorClass, TransientError
 from dataminer.net import deadline
-from dataminer.net.rate_limit import LATE, Lane, Paused, Place, place_of, spacing
+from dataminer.net.rate_limit import (
+    PERMIT_GRACE_SECONDS,
+    Paused,
+    Quota,
+    RequestKind,
+    quota_of,
+    spacing,
+)
 from dataminer.sync.claims.claims import PATIENCE
 from dataminer.sync.rate_limit import statements
 from dataminer.text import clean
@@ -60,9 +67,9 @@ class Stock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._shelves: dict[Place, _Shelf] = {}
+        self._shelves: dict[Quota, _Shelf] = {}
 
-    def at(self, place: Place) -> _Shelf:
+    def at(self, place: Quota) -> _Shelf:
         """Return the permits of one place."""
         with self._lock:
             return self._shelves.setdefault(place, _Shelf())
@@ -90,7 +97,7 @@ class _Shelf:
         self._used.append(now)
         while self.moments:
             moment = self.moments.popleft()
-            if moment > now - LATE / 2:
+            if moment > now - PERMIT_GRACE_SECONDS / 2:
                 return moment
         return None
 
@@ -102,7 +109,7 @@ class _Shelf:
 
 
 @dataclass(frozen=True)
-class _State:
+class _NoPermit:
     """Why there is no permit at this moment."""
 
     known: bool
@@ -113,8 +120,8 @@ class _State:
     error_class: str | None
 
 
-class FleetGate:
-    """The gate that all jobs of all nodes stand before; see :class:`dataminer.net.rate_limit.Gate`.
+class SharedRateLimiter:
+    """The :class:`dataminer.net.rate_limit.RateLimiter` that all jobs of all nodes share.
 
     Parameters
     ----------
@@ -168,11 +175,11 @@ class FleetGate:
 
     def download(self, url: str) -> None:
         """Wait until a download may begin."""
-        self._permit(place_of(url, Lane.DOWNLOAD))
+        self._permit(quota_of(url, RequestKind.DOWNLOAD))
 
     def request(self, url: str) -> float:
         """Wait until a request may be made; return until when."""
-        return self._permit(place_of(url)) + LATE
+        return self._permit(quota_of(url)) + PERMIT_GRACE_SECONDS
 
     def refused(
         self,
@@ -182,10 +189,10 @@ class FleetGate:
         error_class: ErrorClass = ErrorClass.RATE_LIMIT,
     ) -> bool:
         """Let the source pause for all; True, for the next permit waits until that is over."""
-        self.trip(place_of(url).source, reason, retry_after, error_class)
+        self.open_breaker(quota_of(url).source, reason, retry_after, error_class)
         return True
 
-    def trip(
+    def open_breaker(
         self,
         source: str,
         reason: str,
@@ -197,7 +204,7 @@ class FleetGate:
         Parameters
         ----------
         source : str
-            A name that :func:`dataminer.net.rate_limit.place_of` gives.
+            A name that :func:`dataminer.net.rate_limit.quota_of` gives.
         reason : str
             What the source said.
         retry_after : float, optional
@@ -221,14 +228,14 @@ class FleetGate:
             self._stock.clear(source)
         self._first.discard(source)
 
-    def passed(self) -> None:
+    def report_success(self) -> None:
         """Close the breakers at which this job went first."""
         if self._first:
             self._execute(statements.PASS, {"sources": sorted(self._first)})
             self._say(f"{', '.join(sorted(self._first))}: gives what it is asked for again")
             self._first.clear()
 
-    def _permit(self, place: Place) -> float:
+    def _permit(self, place: Quota) -> float:
         """Wait for a permit of one place; return its moment, by :func:`time.monotonic`."""
         least, most = spacing(self._settings, place)
         values = {
@@ -250,7 +257,7 @@ class FleetGate:
             if wait < RECHECK or not self._pauses(values):
                 return moment
 
-    def _next_moment(self, place: Place, values: Mapping[str, Any]) -> float | None:
+    def _next_moment(self, place: Quota, values: Mapping[str, Any]) -> float | None:
         """Return the moment of the next permit, from the stock or else from the database."""
         if self._stock is None or place.source in self._first:
             return next(iter(self._lot(values, 1)), None)
@@ -281,11 +288,11 @@ class FleetGate:
 
     def _pauses(self, values: Mapping[str, Any]) -> bool:
         """Tell whether the source has refused meanwhile."""
-        return (_State(*self._ask(statements.LOOK, values)).open or 0.0) > 0
+        return (_NoPermit(*self._ask(statements.LOOK, values)).open or 0.0) > 0
 
-    def _hold_back(self, place: Place, values: Mapping[str, Any]) -> None:
+    def _hold_back(self, place: Quota, values: Mapping[str, Any]) -> None:
         """Wait a little, or take the turn to go first: there was no permit."""
-        state = _State(*self._ask(statements.LOOK, values))
+        state = _NoPermit(*self._ask(statements.LOOK, values))
         if state.open is not None and state.open > 0:
             line = f"{place.source} pauses until {state.until} UTC: {state.reason}"
             self._hold(line, state.open, state.error_class)
@@ -374,7 +381,7 @@ def within(
     Paused
         When the source pauses for longer than this job waits.
     """
-    with FleetGate(settings, name=name, stock=stock) as gate:
+    with SharedRateLimiter(settings, name=name, stock=stock) as gate:
         while True:
             gate.download(url)
             try:
@@ -384,9 +391,11 @@ def within(
             except TransientError as error:
                 if not is_refusal(error):
                     raise
-                gate.trip(place_of(url).source, error.message, error_class=error.error_class)
+                gate.open_breaker(
+                    quota_of(url).source, error.message, error_class=error.error_class
+                )
             else:
-                gate.passed()
+                gate.report_success()
                 return
 
 

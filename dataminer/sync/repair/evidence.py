@@ -18,7 +18,7 @@ from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta
 from dataminer.provenance import fingerprints, recipes
 from dataminer.store.layout import ANNOTATIONS_FILE, DATA_FILE, INFO_FILE, Store
 from dataminer.sync.jobs import results
-from dataminer.sync.jobs.task import Outcome
+from dataminer.sync.jobs.task import TaskOutcome
 
 _Read = TypeVar("_Read")
 _V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
@@ -29,7 +29,7 @@ class Unreadable(TransientError):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Evidence:
     """The status that files support, and the outputs that Snakemake would wrongly take for whole.
 
     Parameters
@@ -50,26 +50,26 @@ class Verdict:
     renamed: bool = False
 
 
-class Frames(NamedTuple):
+class CurrentFrames(NamedTuple):
     """The frames of a video that count.
 
     Parameters
     ----------
     folder : Path
         Where they are, or would be.
-    outcome : Outcome or None
+    outcome : TaskOutcome or None
         What they say, if they are whole.
     spoilt : tuple of Path
         Tables of other frames that are not whole.
     """
 
     folder: Path
-    outcome: Outcome | None
+    outcome: TaskOutcome | None
     spoilt: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
-class Files:
+class StoreInspector:
     """A store, looked at with as few system calls as the question allows.
 
     Parameters
@@ -91,7 +91,7 @@ class Files:
         """The names under ``videos/``."""
         return names_in(self.store.video("x").parent)
 
-    def frames(self, video_id: str, recipe: str | None) -> Frames:
+    def frames(self, video_id: str, recipe: str | None) -> CurrentFrames:
         """Look at the frames of a video: those that its row names, else the newest that are whole.
 
         Of several recipes, those that failed come last.
@@ -108,35 +108,35 @@ class Files:
         whole = sorted((folder for folder, outcome in found.items() if outcome), key=rank)
         spoilt = tuple(folder / FRAMES_FILE for folder in folders if folder not in whole)
         best = whole[0] if whole else self.store.frames(video_id)
-        return Frames(best, found.get(best), spoilt)
+        return CurrentFrames(best, found.get(best), spoilt)
 
-    def video(self, video_id: str, status: str, recipe: str | None = None) -> Verdict:
+    def video(self, video_id: str, status: str, recipe: str | None = None) -> Evidence:
         """Tell what a video's folders support, given what its row says now."""
         folder = self.store.video(video_id)
         known = recipe and self.store.recipe(video_id, recipe)
         if status == _V.EXTRACTED and not self.deep and known and self._has_table(known):
-            return Verdict(status)
+            return Evidence(status)
         if status == _V.PENDING and video_id not in self.downloaded:
-            return Verdict(status)  # what frames there are wait for the download
+            return Evidence(status)  # what frames there are wait for the download
         download = read(results.read_download, folder)
         frames_dir, frames, spoilt = self.frames(video_id, recipe)
         supported = _video_status(status, download, frames, self._frames_are_of(folder, frames_dir))
         if supported == _V.PENDING:
             # whole frames are too dear to go for a file that was deleted to save space
             spoilt = () if frames else (*existing(folder / INFO_FILE), *spoilt)
-            return Verdict(supported, spoilt, _NO_VIDEO)
+            return Evidence(supported, spoilt, _NO_VIDEO)
         if supported == _V.DOWNLOADED and download:
             kept = {**_NO_FRAMES, "video_path": download.columns["video_path"]}
-            return Verdict(supported, spoilt, kept)
+            return Evidence(supported, spoilt, kept)
         others = recipe and frames and frames.fingerprint != recipe
         if frames and others and supported == status == _V.EXTRACTED:
             columns = {k: v for k, v in frames.columns.items() if not k.startswith("error")}
-            return Verdict(supported, spoilt, columns, renamed=True)
-        return Verdict(supported, spoilt)
+            return Evidence(supported, spoilt, columns, renamed=True)
+        return Evidence(supported, spoilt)
 
     def member(
         self, project: str, video_id: str, status: str, *, source_gone: bool = False
-    ) -> Verdict:
+    ) -> Evidence:
         """Tell what a video's folder in a project supports, given what its row says now.
 
         Without the frames that they were made from, filtered ones do not count: Snakemake makes
@@ -146,25 +146,25 @@ class Files:
         table = folder / FRAMES_FILE
         final = status in (_PV.FILTERED, _PV.FILTERED_EMPTY)
         if final and not self.deep and not source_gone and self._has_table(folder):
-            return Verdict(status)
+            return Evidence(status)
         outcome = None if source_gone else read(results.read_filter, folder)
         if outcome and (outcome.status == status or self._filtered_is_of(folder, video_id)):
-            return Verdict(outcome.status)
+            return Evidence(outcome.status)
         spoilt = existing(table)
         if spoilt or status != _PV.PENDING:
             spoilt += existing(*self.outputs(project, "dedup"))
-        return Verdict(_PV.PENDING, spoilt, _NOT_FILTERED)
+        return Evidence(_PV.PENDING, spoilt, _NOT_FILTERED)
 
-    def project(self, project: str, stage: str, videos: Iterable[str]) -> Verdict:
+    def project(self, project: str, stage: str, videos: Iterable[str]) -> Evidence:
         """Tell what a project's folders support once all of its ``videos`` are filtered."""
         if not self._dedup_is_whole(project, stage, videos):
             missing = "dedup"
         elif not self._detect_is_whole(project, stage):
             missing = "detect"
         else:
-            return Verdict(_P.COMPLETE)
+            return Evidence(_P.COMPLETE)
         supported, columns = self.before(missing)
-        return Verdict(supported, existing(*self.outputs(project, missing)), columns)
+        return Evidence(supported, existing(*self.outputs(project, missing)), columns)
 
     def outputs(self, project: str, stage: str) -> tuple[Path, ...]:
         """Return the outputs that must go so that Snakemake runs ``dedup`` or ``detect`` again.
@@ -276,7 +276,7 @@ def existing(*paths: Path) -> tuple[Path, ...]:
 
 
 def _video_status(
-    status: str, download: Outcome | None, frames: Outcome | None, frames_fit: bool
+    status: str, download: TaskOutcome | None, frames: TaskOutcome | None, frames_fit: bool
 ) -> str:
     if download is None:
         # the file was deleted to save space, and its frames are what counts

@@ -17,14 +17,20 @@ from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME, VIDEO_ID
 from dataminer.sync.claims import projects as project_rows
 from dataminer.sync.claims import stage_rows
-from dataminer.sync.claims.stage_rows import Stage
+from dataminer.sync.claims.stage_rows import StageRows
 from dataminer.sync.claims.statements import FROM_FILES
 from dataminer.sync.jobs import results
 from dataminer.sync.repair import row as mend
 from dataminer.sync.repair import snapshot
-from dataminer.sync.repair.evidence import Files, Unreadable, Verdict, read
-from dataminer.sync.repair.row import Step
-from dataminer.sync.repair.snapshot import MemberRow, ProjectRow, Row, Tables, VideoRow
+from dataminer.sync.repair.evidence import Evidence, StoreInspector, Unreadable, read
+from dataminer.sync.repair.row import FoundResult
+from dataminer.sync.repair.snapshot import (
+    MemberRow,
+    ProjectRow,
+    RowSnapshot,
+    RowsOfProjects,
+    VideoRow,
+)
 from dataminer.urls import SourceUrl
 
 # ---- statements: values bound ------------------------------------------------------------------
@@ -44,7 +50,7 @@ _UNKNOWN = -1  # the id of a row that a dry run did not make
 
 
 @dataclass(frozen=True)
-class Mend:
+class Repair:
     """A row that disagreed with its files.
 
     Parameters
@@ -76,7 +82,7 @@ class Report:
 
     Parameters
     ----------
-    mends : list of Mend
+    mends : list of Repair
         Row by row, in the order of the work.
     notes : list of str
         What could not be mended, and why.
@@ -84,7 +90,7 @@ class Report:
         Nothing was written.
     """
 
-    mends: list[Mend] = field(default_factory=list)
+    mends: list[Repair] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     dry_run: bool = False
 
@@ -131,7 +137,7 @@ def reconcile(
     """
     names = None if projects is None else sorted(set(projects))
     report = Report(dry_run=dry_run)
-    files, tables = Files(store, deep, quick=adopt_only), snapshot.load(names)
+    files, tables = StoreInspector(store, deep, quick=adopt_only), snapshot.load(names)
     _Reconciler(store, names, settings, files, report, tables, adopt_only).run()
     return report
 
@@ -154,11 +160,11 @@ class _Subject:
     """A row, how to judge its files, and the stages that lead to a status."""
 
     name: str
-    stage: Stage
+    stage: StageRows
     key: dict[str, Any]
-    row: Row
-    judge: Callable[[], Verdict]
-    steps: Callable[[str], list[Step]]
+    row: RowSnapshot
+    judge: Callable[[], Evidence]
+    steps: Callable[[str], list[FoundResult]]
 
 
 @dataclass
@@ -166,9 +172,9 @@ class _Reconciler:
     store: Store
     names: list[str] | None
     settings: MonitorConfig
-    files: Files
+    files: StoreInspector
     report: Report
-    tables: Tables
+    tables: RowsOfProjects
     adopt_only: bool = False
     touched: set[str] = field(default_factory=set)
 
@@ -258,29 +264,31 @@ class _Reconciler:
 
     def _video(self, video_id: str, row: VideoRow) -> _Subject:
         folder = self.store.video(video_id)
-        download = Step(stage_rows.DOWNLOAD, folder, results.read_download)
+        download = FoundResult(stage_rows.DOWNLOAD, folder, results.read_download)
 
-        def steps(status: str) -> list[Step]:
+        def steps(status: str) -> list[FoundResult]:
             frames = self.files.frames(video_id, row.recipe).folder
-            extract = Step(stage_rows.EXTRACT, frames, results.read_extract)
+            extract = FoundResult(stage_rows.EXTRACT, frames, results.read_extract)
             failed = "failure" in (results.read_info(folder) or {})
             if failed or status == _V.DOWNLOADED:
                 return [download]
             known = row.status in (_V.DOWNLOADED, _V.EXTRACTED)
             return [extract] if known else [download, extract]
 
-        def judge() -> Verdict:
+        def judge() -> Evidence:
             return self.files.video(video_id, row.status, row.recipe)
 
         return _Subject(video_id, stage_rows.DOWNLOAD, {"video_id": video_id}, row, judge, steps)
 
     def _member(self, project: str, video_id: str, row: MemberRow) -> _Subject:
-        step = Step(stage_rows.FILTER, self.store.filtered(project, video_id), results.read_filter)
+        step = FoundResult(
+            stage_rows.FILTER, self.store.filtered(project, video_id), results.read_filter
+        )
         key = {"project_id": row.project_id, "video_id": video_id}
 
         gone = self._frames_are_gone(video_id)
 
-        def judge() -> Verdict:
+        def judge() -> Evidence:
             return self.files.member(project, video_id, row.status, source_gone=gone)
 
         return _Subject(
@@ -293,14 +301,14 @@ class _Reconciler:
         return waits and self.files.frames(video_id, row.recipe).outcome is None
 
     def _project(self, project: str, row: ProjectRow) -> _Subject:
-        dedup = Step(stage_rows.DEDUP, self.store.dedup(project), results.read_dedup)
-        detect = Step(stage_rows.DETECT, self.store.detect(project), results.read_detect)
+        dedup = FoundResult(stage_rows.DEDUP, self.store.dedup(project), results.read_dedup)
+        detect = FoundResult(stage_rows.DETECT, self.store.detect(project), results.read_detect)
 
-        def steps(status: str) -> list[Step]:
+        def steps(status: str) -> list[FoundResult]:
             until = _RANK[status]
             return [dedup, detect][_RANK[row.status] : until]
 
-        def judge() -> Verdict:
+        def judge() -> Evidence:
             return self.files.project(project, row.status, self.tables.members[project])
 
         return _Subject(
@@ -329,7 +337,7 @@ class _Reconciler:
             self._say(subject.stage.table, subject.name, before, after, removed)
         return done
 
-    def _apply(self, subject: _Subject, verdict: Verdict) -> bool:
+    def _apply(self, subject: _Subject, verdict: Evidence) -> bool:
         row, status, lease = subject.row, subject.row.status, subject.row.lease
         if verdict.status != status and _RANK[verdict.status] >= _RANK[status]:
             steps = subject.steps(verdict.status)
@@ -341,9 +349,9 @@ class _Reconciler:
             return True
         return self._put_back(subject, verdict)
 
-    def _put_back(self, subject: _Subject, verdict: Verdict) -> bool:
+    def _put_back(self, subject: _Subject, verdict: Evidence) -> bool:
         now = (subject.row.status, subject.row.lease)
-        return mend.put_back(subject.stage, subject.key, now, verdict, subject.judge)
+        return mend.revert_row(subject.stage, subject.key, now, verdict, subject.judge)
 
     # ---- counters and stages
 
@@ -395,7 +403,7 @@ class _Reconciler:
     def _say(
         self, table: str, row: str, before: str, after: str, removed: tuple[str, ...] = ()
     ) -> None:
-        self.report.mends.append(Mend(table, row, str(before), str(after), removed))
+        self.report.mends.append(Repair(table, row, str(before), str(after), removed))
 
 
 def _unread(reader: Callable[..., Any], folder: Any) -> bool:

@@ -14,11 +14,11 @@ from dataminer.db.connection import transaction
 from dataminer.db.enums import VideoStatus
 from dataminer.db.tables import NoTables
 from dataminer.errors import MENDED_BY_SIGNATURE
-from dataminer.net.rate_limit import YOUTUBE, place_of
+from dataminer.net.rate_limit import YOUTUBE, quota_of
 from dataminer.signatures import is_older, unsigned
 from dataminer.store.layout import Store
 from dataminer.sync.claims import projects as project_rows
-from dataminer.sync.claims.projects import Source
+from dataminer.sync.claims.projects import SourceRow
 from dataminer.sync.repair.retry import Retried, retry_within
 from dataminer.urls import SourceUrl
 
@@ -50,7 +50,7 @@ WHERE v.video_id = m.video_id
 """
 
 
-class Row(NamedTuple):
+class RenewedRow(NamedTuple):
     """A video's row."""
 
     video_id: str
@@ -69,16 +69,16 @@ class Links:
         that there may be several.
     """
 
-    rows: Mapping[str, list[Row]] = field(default_factory=dict)
+    rows: Mapping[str, list[RenewedRow]] = field(default_factory=dict)
 
-    def id_of(self, source: Source, project: str) -> str:
+    def id_of(self, source: SourceRow, project: str) -> str:
         """Return the id under which a project has a source, or should have it."""
         rows = self._rows_of(source)
         ids = [row.video_id for row in rows if project in row.projects]
         ids = ids or [row.video_id for row in rows]
         return source.video_id if not ids or source.video_id in ids else ids[0]
 
-    def renewed(self, sources: Iterable[Source]) -> dict[str, SourceUrl]:
+    def renewed(self, sources: Iterable[SourceRow]) -> dict[str, SourceUrl]:
         """Return the links, by video, that replace those of the rows: new signatures."""
         return {
             row.video_id: source.url
@@ -88,7 +88,7 @@ class Links:
             if row.url != source.url and not is_older(source.url.reveal(), row.url.reveal())
         }
 
-    def _rows_of(self, source: Source) -> list[Row]:
+    def _rows_of(self, source: SourceRow) -> list[RenewedRow]:
         return self.rows.get(_object(source.url), []) if self.rows else []
 
 
@@ -112,12 +112,12 @@ class Renewed:
     held: dict[str, str] = field(default_factory=dict)
 
 
-def look_up(sources: Iterable[Source]) -> Links:
+def look_up(sources: Iterable[SourceRow]) -> Links:
     """Look for the rows of links; writes nothing."""
     objects = {
         _object(source.url)
         for source in sources
-        if not source.url.is_path and place_of(source.url.reveal()).source != YOUTUBE
+        if not source.url.is_path and quota_of(source.url.reveal()).source != YOUTUBE
     }
     places = sorted({link.partition("?")[0] for link in objects})
     if not places:
@@ -133,9 +133,9 @@ def look_up(sources: Iterable[Source]) -> Links:
         found = transaction(work, name="populate")
     except NoTables:
         return Links()
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, list[RenewedRow]] = {}
     for video_id, url, projects in found:
-        row = Row(video_id, SourceUrl(url), projects)
+        row = RenewedRow(video_id, SourceUrl(url), projects)
         rows.setdefault(_object(row.url), []).append(row)
     return Links(rows)
 

@@ -13,9 +13,9 @@ from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.files import remove_file
 from dataminer.sync.claims import claims
-from dataminer.sync.claims.stage_rows import Stage
-from dataminer.sync.jobs.task import Outcome
-from dataminer.sync.repair.evidence import Verdict, read
+from dataminer.sync.claims.stage_rows import StageRows
+from dataminer.sync.jobs.task import TaskOutcome
+from dataminer.sync.repair.evidence import Evidence, read
 
 # ---- statements: identifiers in braces, values bound -------------------------------------------
 
@@ -31,12 +31,12 @@ _RENAME = "UPDATE {table} SET {status} = %(status)s{columns} WHERE {key}"
 
 
 @dataclass(frozen=True)
-class Step:
+class FoundResult:
     """One stage's result, to be recorded if it is whole.
 
     Parameters
     ----------
-    stage : Stage
+    stage : StageRows
         The stage.
     final : Path
         The folder of its result.
@@ -44,17 +44,19 @@ class Step:
         Tells what the files in a folder say.
     """
 
-    stage: Stage
+    stage: StageRows
     final: Path
-    read: Callable[[Path], Outcome | None]
+    read: Callable[[Path], TaskOutcome | None]
 
 
-def adopt(steps: list[Step], key: Mapping[str, Any], lease: int, settings: MonitorConfig) -> bool:
+def adopt(
+    steps: list[FoundResult], key: Mapping[str, Any], lease: int, settings: MonitorConfig
+) -> bool:
     """Record results that are in place already, one stage after the other.
 
     Parameters
     ----------
-    steps : list of Step
+    steps : list of FoundResult
         The stages, in their order.
     key : Mapping
         The row.
@@ -68,13 +70,13 @@ def adopt(steps: list[Step], key: Mapping[str, Any], lease: int, settings: Monit
     bool
         Whether all of them were recorded.
     """
-    row = claims.look(steps[0].stage, key)
+    row = claims.read_row(steps[0].stage, key)
     if row is None or row.lease != lease or row.locked_by is not None:
         return False
     return all(_adopt_one(step, key, settings) for step in steps)
 
 
-def _adopt_one(step: Step, key: Mapping[str, Any], settings: MonitorConfig) -> bool:
+def _adopt_one(step: FoundResult, key: Mapping[str, Any], settings: MonitorConfig) -> bool:
     held = claims.claim(step.stage, key, stale_seconds=settings.stale_threshold_minutes * 60)
     if held is None:
         return False
@@ -93,24 +95,24 @@ def _adopt_one(step: Step, key: Mapping[str, Any], settings: MonitorConfig) -> b
     return outcome.status in step.stage.past or outcome.status == "FAILED"
 
 
-def put_back(
-    stage: Stage,
+def revert_row(
+    stage: StageRows,
     key: Mapping[str, Any],
     before: tuple[str, int],
-    verdict: Verdict,
-    judge: Callable[[], Verdict],
+    verdict: Evidence,
+    judge: Callable[[], Evidence],
 ) -> bool:
     """Put a row back to what its files support, and remove outputs that are not whole.
 
     Parameters
     ----------
-    stage : Stage
+    stage : StageRows
         Any stage of the row's table.
     key : Mapping
         The row.
     before : tuple of str and int
         Status and lease when the row was looked at; when either has changed, nothing happens.
-    verdict : Verdict
+    verdict : Evidence
         What was found.
     judge : callable
         Looks again, now that the row is locked and its files change no more.

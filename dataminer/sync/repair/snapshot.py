@@ -36,7 +36,7 @@ FROM videos v ORDER BY v.video_id
 
 
 @dataclass
-class Row:
+class RowSnapshot:
     """A row's status and its lease, as they were read.
 
     Parameters
@@ -52,7 +52,7 @@ class Row:
 
 
 @dataclass
-class ProjectRow(Row):
+class ProjectRow(RowSnapshot):
     """A project's row; ``counters`` in the order of the columns."""
 
     project_id: int
@@ -60,7 +60,7 @@ class ProjectRow(Row):
 
 
 @dataclass
-class MemberRow(Row):
+class MemberRow(RowSnapshot):
     """A video's row in a project; ``recipe`` of the frames that it chose from."""
 
     project_id: int
@@ -68,7 +68,7 @@ class MemberRow(Row):
 
 
 @dataclass
-class VideoRow(Row):
+class VideoRow(RowSnapshot):
     """A video's row.
 
     Parameters
@@ -90,7 +90,7 @@ class VideoRow(Row):
 
 
 @dataclass
-class Tables:
+class RowsOfProjects:
     """The rows of some projects, or of all.
 
     Parameters
@@ -108,7 +108,7 @@ class Tables:
     videos: dict[str, VideoRow]
 
 
-def load(names: list[str] | None) -> Tables:
+def load(names: list[str] | None) -> RowsOfProjects:
     """Read the tables, consistently and without writing; all projects where no names are given.
 
     Raises
@@ -121,7 +121,7 @@ def load(names: list[str] | None) -> Tables:
         return _load(cursor, values)
 
 
-def _load(cursor: Any, values: dict[str, Any]) -> Tables:
+def _load(cursor: Any, values: dict[str, Any]) -> RowsOfProjects:
     cursor.execute(_PROJECTS, values)
     projects = {
         name: ProjectRow(stage, lease, project_id, tuple(counters))
@@ -136,4 +136,4 @@ def _load(cursor: Any, values: dict[str, Any]) -> Tables:
         video_id: VideoRow(status, lease, SourceUrl(url), mine, again, recipe)
         for video_id, url, status, lease, recipe, mine, again in cursor.fetchall()
     }
-    return Tables(projects, members, videos)
+    return RowsOfProjects(projects, members, videos)

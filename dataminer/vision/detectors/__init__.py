@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from dataminer.config.models import DetectConfig
 from dataminer.errors import ConfigError
 from dataminer.frames.boxes import Box, sort
-from dataminer.vision.prefetch import Picture
+from dataminer.vision.prefetch import RgbImage
 from dataminer.vision.weights import weights_sha256
 
 MAX_BOXES = 300  # of one picture; ultralytics' own default
@@ -25,7 +25,7 @@ class Detector(Protocol):
         """The classes, in the order of the numbers that boxes carry."""
 
     def predict(
-        self, batches: Iterable[Sequence[Picture]]
+        self, batches: Iterable[Sequence[RgbImage]]
     ) -> Generator[tuple[Box, ...], None, None]:
         """Find the objects of pictures, which come in batches of one size each.
 

@@ -16,7 +16,7 @@ from dataminer.frames.boxes import Box
 from dataminer.process import how_to_install
 from dataminer.vision import device, hub
 from dataminer.vision.detectors import MAX_BOXES, distinct, need_prompts
-from dataminer.vision.prefetch import Picture
+from dataminer.vision.prefetch import RgbImage
 from dataminer.vision.weights import stdout_to_stderr
 
 _OWL = ("owlvit", "owlv2")  # score each prompt
@@ -49,13 +49,13 @@ class TextDetector:
         self._text = self._read_prompts()
 
     def predict(
-        self, batches: Iterable[Sequence[Picture]]
+        self, batches: Iterable[Sequence[RgbImage]]
     ) -> Generator[tuple[Box, ...], None, None]:
         """Find the objects of pictures; see :class:`~dataminer.vision.detectors.Detector`."""
         for pictures in batches:
             yield from self._of_batch(pictures)
 
-    def _of_batch(self, pictures: Sequence[Picture]) -> list[tuple[Box, ...]]:
+    def _of_batch(self, pictures: Sequence[RgbImage]) -> list[tuple[Box, ...]]:
         import torch
 
         images = [np.ascontiguousarray(picture[:, :, ::-1]) for picture in pictures]

@@ -14,7 +14,7 @@ from dataminer.frames.boxes import Box
 from dataminer.vision import device
 from dataminer.vision.detectors import MAX_BOXES, distinct
 from dataminer.vision.only_data import WAYS_OUT
-from dataminer.vision.prefetch import Picture
+from dataminer.vision.prefetch import RgbImage
 from dataminer.vision.weights import class_names, load_model, stdout_to_stderr
 
 # by what ultralytics calls the text encoder: its file, beside the weights
@@ -52,7 +52,7 @@ class YoloDetector:
         return class_names(self._model)
 
     def predict(
-        self, batches: Iterable[Sequence[Picture]]
+        self, batches: Iterable[Sequence[RgbImage]]
     ) -> Generator[tuple[Box, ...], None, None]:
         """Find the objects of pictures; see :class:`~dataminer.vision.detectors.Detector`."""
         classes = len(self.names)
@@ -95,14 +95,14 @@ def _keep_threads(model: Any) -> None:
     model.add_callback("on_predict_start", lambda _: torch.set_num_threads(threads))
 
 
-def _source(batches: Iterable[Sequence[Picture]]) -> Any:
+def _source(batches: Iterable[Sequence[RgbImage]]) -> Any:
     """Make batches that somebody else decodes a source of ultralytics, for one call of predict.
 
     A call of predict for each batch would check its settings each time.
     """
     loaders: Any = importlib.import_module("ultralytics.data.loaders")
 
-    class Source(loaders.LoadPilAndNumpy):  # type: ignore[misc]
+    class ImageSource(loaders.LoadPilAndNumpy):  # type: ignore[misc]
         source_type = loaders.SourceTypes(stream=False, screenshot=False, from_img=True)
 
         def __init__(self) -> None:
@@ -111,12 +111,12 @@ def _source(batches: Iterable[Sequence[Picture]]) -> Any:
         def __len__(self) -> int:
             return 1  # more than 1,000 would import torchvision
 
-        def __iter__(self) -> Iterator[tuple[list[str], list[Picture], list[str]]]:
+        def __iter__(self) -> Iterator[tuple[list[str], list[RgbImage], list[str]]]:
             for batch in batches:
                 blank = [""] * len(batch)
                 yield blank, list(batch), blank
 
-    return Source()
+    return ImageSource()
 
 
 def _boxes(result: Any) -> tuple[Box, ...]:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+GreyImage = NDArray[np.uint8]
 _Any = TypeVar("_Any", bound=np.generic)
 
 # in grey levels, black 0 and white 255
@@ -46,7 +46,7 @@ class Borders:
         return 1 - inner / (height * width)
 
 
-def find_borders(grey: Picture) -> Borders:
+def find_borders(grey: GreyImage) -> Borders:
     """Find black bars, in pairs: above and below, or left and right.
 
     As ffmpeg's cropdetect, a bar is lines from the edge inwards whose mean is black. Beyond it,
@@ -69,7 +69,7 @@ def find_borders(grey: Picture) -> Borders:
     return Borders(left, top, right, bottom)
 
 
-def _pair(grey: Picture, axis: int) -> tuple[int, int]:
+def _pair(grey: GreyImage, axis: int) -> tuple[int, int]:
     """Widths of the bars at both ends of the lines that lie along ``axis``."""
     edges = (grey[:1], grey[-1:]) if axis == 1 else (grey[:, :1], grey[:, -1:])
     if any(cv2.mean(edge)[0] > _BLACK for edge in edges):
@@ -96,7 +96,7 @@ def _steps(mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> bool:
     return bool(mean.max() > _BLACK + _STEP or deviation.max() > _SMOOTH + _STEP)
 
 
-def _lines(grey: Picture, axis: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _lines(grey: GreyImage, axis: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and standard deviation of each line, from a few hundred pixels of it."""
     step = max(1, grey.shape[axis] // _SAMPLES)
     levels = (grey[:, ::step] if axis == 1 else grey[::step]).astype(np.float32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dct
 
-Picture = NDArray[np.uint8]
+GreyImage = NDArray[np.uint8]
 
 _SIDE = 32  # of what the cosine transform sees
 _LOW = 8  # its lowest frequencies on each axis make the bits
@@ -27,11 +27,11 @@ class HashPixels:
     strip : ndarray of uint8, (8, 9)
     """
 
-    square: Picture
-    strip: Picture
+    square: GreyImage
+    strip: GreyImage
 
     @classmethod
-    def of(cls, grey: Picture) -> HashPixels:
+    def of(cls, grey: GreyImage) -> HashPixels:
         """Reduce a grey picture as imagehash does: Lanczos, by Pillow, to 32x32 and to 9x8.
 
         Parameters
@@ -76,7 +76,7 @@ def dhashes(pixels: Sequence[HashPixels]) -> NDArray[np.uint64]:
     return _packed(strips[:, :, 1:] > strips[:, :, :-1])
 
 
-def _resized(image: Image.Image, width: int, height: int) -> Picture:
+def _resized(image: Image.Image, width: int, height: int) -> GreyImage:
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS), np.uint8)
 
 

@@ -20,7 +20,7 @@ _HASH_LINES = 90
 _DARK = 0.1  # ffmpeg's blackdetect: pixel_black_th
 _EVEN = 2  # grey levels by which neighbouring cells of nothing differ at most
 
-Picture = NDArray[np.uint8]
+GreyImage = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class FrameMetrics:
         return Borders(self.border_left, self.border_top, self.border_right, self.border_bottom)
 
 
-def measure(image: Picture) -> FrameMetrics:
+def measure(image: GreyImage) -> FrameMetrics:
     """Compute all that the frame table says about a picture, except what needs its neighbours.
 
     All but the borders themselves is measured within the borders, so that a letterboxed copy
@@ -117,7 +117,7 @@ def table_columns(metrics: Sequence[FrameMetrics]) -> dict[str, NDArray[Any]]:
     }
 
 
-def working_grey(image: Picture) -> Picture:
+def working_grey(image: GreyImage) -> GreyImage:
     """Return a picture in grey, by ITU-R BT.601's weights, at the working size.
 
     Parameters
@@ -128,7 +128,7 @@ def working_grey(image: Picture) -> Picture:
     return reduced(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8))
 
 
-def reduced(grey: Picture) -> Picture:
+def reduced(grey: GreyImage) -> GreyImage:
     """Reduce a grey picture to 360 pixels on its shorter side; smaller ones keep their size.
 
     The shorter side, not the height, so that a clip held upright is judged like one held
@@ -153,7 +153,7 @@ def reduced(grey: Picture) -> Picture:
     return grey
 
 
-def hash_grey(grey: Picture) -> Picture:
+def hash_grey(grey: GreyImage) -> GreyImage:
     """Reduce a working picture to a quarter (90 lines): the pixels that the hashes are made of.
 
     Lanczos from there costs a tenth of what it costs from 360 lines. Smaller pictures are reduced
@@ -166,7 +166,7 @@ def hash_grey(grey: Picture) -> Picture:
     return _averaged(grey[: factor * height, : factor * width], height, width)
 
 
-def light(grey: Picture) -> tuple[float, float]:
+def light(grey: GreyImage) -> tuple[float, float]:
     """Return the mean and the standard deviation of grey, where black is 0 and white 1.
 
     The latter is the root-mean-square contrast of Peli, "Contrast in complex images",
@@ -190,7 +190,7 @@ def entropy(counts: NDArray[np.float64]) -> float:
     return max(0.0, -float((shares * np.log2(shares)).sum()))
 
 
-def blank(cells: Picture) -> float:
+def blank(cells: GreyImage) -> float:
     """Return what part of a picture shows nothing: 1 for a lens cap, a slate, a fade's end.
 
     Cells that hardly differ from their neighbours, of 32x32: as much light everywhere, noise or
@@ -210,7 +210,7 @@ def blank(cells: Picture) -> float:
     return 1 - np.count_nonzero(busy) / busy.size
 
 
-def flashes(cells: Sequence[Picture]) -> NDArray[np.float64]:
+def flashes(cells: Sequence[GreyImage]) -> NDArray[np.float64]:
     """Return how far each picture is lit up by a flash: 0 for most, 1 for black turned white.
 
     The mean brightening over the brighter one of both neighbours, cell by cell, as far as the
@@ -235,7 +235,7 @@ def flashes(cells: Sequence[Picture]) -> NDArray[np.float64]:
     return found
 
 
-def changes(cells: Sequence[Picture]) -> NDArray[np.float64]:
+def changes(cells: Sequence[GreyImage]) -> NDArray[np.float64]:
     """Return how far each picture differs from the last one that was no repeat; 1 for the first.
 
     The greatest difference of a cell, where black and white differ by 1: one small object that
@@ -266,23 +266,23 @@ def _correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
     return float((first * second).sum()) / size if size else 0.0
 
 
-def _histogram(grey: Picture) -> NDArray[np.float64]:
+def _histogram(grey: GreyImage) -> NDArray[np.float64]:
     """Count grey levels on every other line, which costs half of what all of them do."""
     counts = cv2.calcHist([grey[::2]], [0], None, [256], [0, 256])
     return np.asarray(counts, np.float64).ravel()
 
 
-def _halved(grey: Picture) -> Picture:
+def _halved(grey: GreyImage) -> GreyImage:
     height, width = (side // 2 for side in grey.shape)
     return _averaged(grey[: 2 * height, : 2 * width], height, width)
 
 
-def _thirded(grey: Picture) -> Picture:
+def _thirded(grey: GreyImage) -> GreyImage:
     """Average 3x3 pixels each: 1080 lines to 360, three times as fast as cv2.resize does it."""
     height, width = (side - side % 3 for side in grey.shape)
     return np.ascontiguousarray(cv2.blur(grey, (3, 3))[1:height:3, 1:width:3], np.uint8)
 
 
-def _averaged(grey: Picture, height: int, width: int) -> Picture:
+def _averaged(grey: GreyImage, height: int, width: int) -> GreyImage:
     small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)

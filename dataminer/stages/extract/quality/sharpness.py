@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+GreyImage = NDArray[np.uint8]
 _Field = NDArray[np.float32]
 
 _SURE = 3.0  # standard errors taken off fine detail, so that noise alone is no detail
@@ -17,7 +17,7 @@ _FAINT = 0.01  # an axis with less than this share of the other's coarse detail 
 _SECOND = np.array([[1.0, -2.0, 1.0]], np.float32)
 
 
-def sharpness(grey: Picture) -> float:
+def sharpness(grey: GreyImage) -> float:
     """Return how much of the detail at eight pixels is there at two pixels too; 0 where none is.
 
     The energy of second derivatives at the finest scale over that at four times the scale, for
@@ -58,7 +58,7 @@ def sharpness(grey: Picture) -> float:
     return min(found, default=0.0)
 
 
-def _halves(grey: Picture) -> tuple[_Field, _Field]:
+def _halves(grey: GreyImage) -> tuple[_Field, _Field]:
     """Add up either diagonal of each 2x2 pixels: the same place twice, each with its own noise."""
     height, width = (side - side % 2 for side in grey.shape)
     # two pixels a number, the left one in its lower byte: half the time of taking them apart

@@ -18,7 +18,7 @@ _ALL = (1 << _SLOTS) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Av1Picture:
     """A frame in a temporal unit, or the order to show one again."""
 
     begin: int
@@ -45,7 +45,7 @@ class Unit:
     refreshes: bool
     """A frame in it may be kept for others to be built on."""
     has_sequence: bool
-    pictures: tuple[Picture, ...] | None
+    pictures: tuple[Av1Picture, ...] | None
     """None where they cannot be told apart, or are of several layers."""
 
 
@@ -61,7 +61,7 @@ class Reader:
     def read(self, data: memoryview) -> Unit:
         """Read a temporal unit, or what a container keeps of the sequence header."""
         has_sequence, apart = False, True
-        pictures: list[Picture] = []
+        pictures: list[Av1Picture] = []
         for obu in _obus(data):
             apart &= not obu.layered and obu.kind not in _IN_PIECES
             if obu.kind == _SEQUENCE:
@@ -80,18 +80,18 @@ class Reader:
             pictures=tuple(pictures) if apart else None,
         )
 
-    def _picture(self, obu: _Obu) -> Picture:
+    def _picture(self, obu: _Obu) -> Av1Picture:
         """Read uncompressed_header (5.9.2) up to ref_frame_idx."""
         bits, sequence = _Bits(obu.payload), self._sequence
 
-        def found(key: bool, shown: bool, built_on: int, kept_in: int) -> Picture:
-            return Picture(obu.begin, obu.end, key, shown, False, built_on, kept_in)
+        def found(key: bool, shown: bool, built_on: int, kept_in: int) -> Av1Picture:
+            return Av1Picture(obu.begin, obu.end, key, shown, False, built_on, kept_in)
 
         if sequence is None:
             key = obu.payload[0] >> 4 == 0b0001
             return found(key, key, _ALL, _ALL)
         if bits.read(1):  # show_existing_frame; a key frame is kept in all slots by that
-            return Picture(obu.begin, obu.end, False, True, True, 1 << bits.read(3), _ALL)
+            return Av1Picture(obu.begin, obu.end, False, True, True, 1 << bits.read(3), _ALL)
         kind, shown = bits.read(2), bool(bits.read(1))
         if kind == _SWITCH:
             return found(False, shown, _ALL, _ALL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from dataminer.stages.extract.selection.av1 import Picture
+from dataminer.stages.extract.selection.av1 import Av1Picture
 
 Node = tuple[int, int]
 """A picture: the place of its packet, and its own place in there."""
@@ -28,12 +28,12 @@ class Needs:
 
     packets: set[int] = field(default_factory=set)
     cuts: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    silent: set[int] = field(default_factory=set)
+    packets_without_output: set[int] = field(default_factory=set)
 
 
 def needs(
-    units: Sequence[tuple[Picture, ...]],
-    runs: Iterable[tuple[int, int]],
+    units: Sequence[tuple[Av1Picture, ...]],
+    decode_ranges: Iterable[tuple[int, int]],
     wanted: Collection[int],
     whole: Collection[int],
 ) -> Needs:
@@ -41,7 +41,7 @@ def needs(
 
     Parameters
     ----------
-    units : sequence of tuple of Picture
+    units : sequence of tuple of Av1Picture
         Of each packet, in decoding order.
     runs : iterable of (int, int)
         First and last places of packets to decode in one go; each begins with a key frame.
@@ -51,29 +51,31 @@ def needs(
         Places of packets that cannot be cut.
     """
     found = Needs()
-    for begin, end in runs:
+    for begin, end in decode_ranges:
         sources = _sources(units, begin, end)
         needed: set[Node] = set()
-        for place in range(end, begin - 1, -1):
-            nodes = [(place, number) for number in range(len(units[place]))]
-            if place in wanted:
-                needed |= {node for node in nodes if units[place][node[1]].is_shown}
-            if place in whole and not needed.isdisjoint(nodes):
+        for packet_index in range(end, begin - 1, -1):
+            nodes = [(packet_index, number) for number in range(len(units[packet_index]))]
+            if packet_index in wanted:
+                needed |= {node for node in nodes if units[packet_index][node[1]].is_shown}
+            if packet_index in whole and not needed.isdisjoint(nodes):
                 needed.update(nodes)
             for node in reversed(nodes):
                 if node in needed:
                     needed |= sources[node]
-            _note(found, place, units[place], [node in needed for node in nodes])
+            _note(found, packet_index, units[packet_index], [node in needed for node in nodes])
     return found
 
 
-def _sources(units: Sequence[tuple[Picture, ...]], begin: int, end: int) -> dict[Node, set[Node]]:
+def _sources(
+    units: Sequence[tuple[Av1Picture, ...]], begin: int, end: int
+) -> dict[Node, set[Node]]:
     """Say of each picture which others it is built on, by what the decoder's slots hold then."""
     slots: list[Node | None] = [None for _ in _SLOTS]
     sources: dict[Node, set[Node]] = {}
-    for place in range(begin, end + 1):
-        for number, picture in enumerate(units[place]):
-            node = place, number
+    for packet_index in range(begin, end + 1):
+        for number, picture in enumerate(units[packet_index]):
+            node = packet_index, number
             held = {slots[slot] for slot in _SLOTS if picture.built_on >> slot & 1}
             sources[node] = {source for source in held if source}
             if picture.again and not any(units[p][n].is_key for p, n in sources[node]):
@@ -84,12 +86,14 @@ def _sources(units: Sequence[tuple[Picture, ...]], begin: int, end: int) -> dict
     return sources
 
 
-def _note(found: Needs, place: int, pictures: tuple[Picture, ...], needed: Sequence[bool]) -> None:
+def _note(
+    found: Needs, packet_index: int, pictures: tuple[Av1Picture, ...], needed: Sequence[bool]
+) -> None:
     if not any(needed):
         return
-    found.packets.add(place)
+    found.packets.add(packet_index)
     for picture, stays in zip(pictures, needed, strict=True):
         if not stays:
-            found.cuts.setdefault(place, []).append((picture.begin, picture.end))
+            found.cuts.setdefault(packet_index, []).append((picture.begin, picture.end))
             if picture.is_shown:
-                found.silent.add(place)
+                found.packets_without_output.add(packet_index)

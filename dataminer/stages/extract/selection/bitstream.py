@@ -14,14 +14,14 @@ from functools import cache, partial
 
 from av.video.stream import VideoStream
 
-from dataminer.stages.extract.selection.av1 import Picture, Reader
+from dataminer.stages.extract.selection.av1 import Av1Picture, Reader
 
 
 class MalformedError(ValueError):
     """A packet is not what its codec says it must be."""
 
 
-class Entry(IntEnum):
+class RandomAccessPoint(IntEnum):
     """Whether decoding may begin at a picture."""
 
     NONE = 0
@@ -32,10 +32,10 @@ class Entry(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class PacketFacts:
     """What is known of the picture in a packet."""
 
-    entry: Entry = Entry.NONE
+    entry: RandomAccessPoint = RandomAccessPoint.NONE
     droppable: bool = False
     """No other picture is built on it, unless its ``layer`` is below the highest in use."""
     hidden: bool = False
@@ -44,19 +44,19 @@ class Facts:
     """The packet carries parameter sets (SPS, PPS, sequence headers)."""
     layer: int = 0
     """Temporal layer, where the codec has them."""
-    pictures: tuple[Picture, ...] | None = None
+    pictures: tuple[Av1Picture, ...] | None = None
     """All that an AV1 packet holds, where they can be told apart."""
 
 
-Inspector = Callable[[memoryview], Facts]
+Inspector = Callable[[memoryview], PacketFacts]
 """Takes a packet's bytes; raises MalformedError where they hold no picture."""
 
-_known = cache(Facts)  # a few kinds in all, however many packets there are
-_INTER = Facts()
-_DROPPABLE = Facts(droppable=True)
-_HIDDEN = Facts(hidden=True)
-_CLEAN = Facts(entry=Entry.CLEAN)
-_INTRA_ONLY = Facts(entry=Entry.CLEAN, droppable=True)
+_known = cache(PacketFacts)  # a few kinds in all, however many packets there are
+_INTER = PacketFacts()
+_DROPPABLE = PacketFacts(droppable=True)
+_HIDDEN = PacketFacts(hidden=True)
+_CLEAN = PacketFacts(entry=RandomAccessPoint.CLEAN)
+_INTRA_ONLY = PacketFacts(entry=RandomAccessPoint.CLEAN, droppable=True)
 _PREFIX = b"\0\0\1"
 _ONE_UNIT = struct.Struct(">IB").unpack_from  # its size, the first byte of its header
 
@@ -112,7 +112,7 @@ def _after_start_codes(data: memoryview) -> Iterator[memoryview]:
         at = following
 
 
-def _h264(data: memoryview, prefix: int) -> Facts:
+def _h264(data: memoryview, prefix: int) -> PacketFacts:
     """ITU-T H.264, 7.3.1 and 7.4.1: nal_ref_idc and nal_unit_type; D.1.8: recovery point."""
     if prefix == 4 and len(data) > 4:
         size, head = _ONE_UNIT(data)
@@ -132,7 +132,13 @@ def _h264(data: memoryview, prefix: int) -> Facts:
             parameters = True
     if not pictures:
         raise MalformedError
-    entry = Entry.CLEAN if idr else Entry.OPEN if recovers else Entry.NONE
+    entry = (
+        RandomAccessPoint.CLEAN
+        if idr
+        else RandomAccessPoint.OPEN
+        if recovers
+        else RandomAccessPoint.NONE
+    )
     return _known(entry, not referenced, False, parameters)
 
 
@@ -157,7 +163,7 @@ def _recovers_at_once(unit: memoryview) -> bool:
     return False
 
 
-def _hevc(data: memoryview, prefix: int) -> Facts:
+def _hevc(data: memoryview, prefix: int) -> PacketFacts:
     """ITU-T H.265, 7.3.1.2 and table 7-1: nal_unit_type and nuh_temporal_id_plus1."""
     parameters = False
     for unit in _units(data, prefix):
@@ -169,16 +175,16 @@ def _hevc(data: memoryview, prefix: int) -> Facts:
         if kind >= 32:
             parameters = True
             continue
-        entry = Entry.NONE
+        entry = RandomAccessPoint.NONE
         if 16 <= kind <= 23:
-            entry = Entry.CLEAN if kind in (19, 20) else Entry.OPEN
+            entry = RandomAccessPoint.CLEAN if kind in (19, 20) else RandomAccessPoint.OPEN
         droppable = kind <= 14 and kind % 2 == 0
         # all slices of a picture are of one kind
         return _known(entry, droppable, False, parameters, (unit[1] & 7) - 1)
     raise MalformedError
 
 
-def _mpeg12(data: memoryview) -> Facts:
+def _mpeg12(data: memoryview) -> PacketFacts:
     """ISO/IEC 13818-2, 6.2.2 and 6.2.3: picture_coding_type 1 I, 2 P, 3 B."""
     kinds, parameters = [], False
     for unit in _after_start_codes(data):
@@ -188,11 +194,11 @@ def _mpeg12(data: memoryview) -> Facts:
             kinds.append(unit[2] >> 3 & 7)
     if not kinds:
         raise MalformedError
-    entry = Entry.OPEN if kinds[0] == 1 else Entry.NONE
+    entry = RandomAccessPoint.OPEN if kinds[0] == 1 else RandomAccessPoint.NONE
     return _known(entry, all(kind == 3 for kind in kinds), False, parameters)
 
 
-def _mpeg4(data: memoryview) -> Facts:
+def _mpeg4(data: memoryview) -> PacketFacts:
     """ISO/IEC 14496-2, 6.2.5: vop_coding_type 0 I, 1 P, 2 B, 3 S."""
     kinds, parameters = [], False
     for unit in _after_start_codes(data):
@@ -202,11 +208,11 @@ def _mpeg4(data: memoryview) -> Facts:
             kinds.append(unit[1] >> 6)
     if not kinds:
         raise MalformedError
-    entry = Entry.OPEN if kinds[0] == 0 else Entry.NONE
+    entry = RandomAccessPoint.OPEN if kinds[0] == 0 else RandomAccessPoint.NONE
     return _known(entry, all(kind == 2 for kind in kinds), False, parameters)
 
 
-def _vp8(data: memoryview) -> Facts:
+def _vp8(data: memoryview) -> PacketFacts:
     """RFC 6386, 9.1: frame tag."""
     if not len(data):
         raise MalformedError
@@ -215,7 +221,7 @@ def _vp8(data: memoryview) -> Facts:
     return _INTER if data[0] & 0x10 else _HIDDEN
 
 
-def _vp9(data: memoryview) -> Facts:
+def _vp9(data: memoryview) -> PacketFacts:
     """VP9 bitstream specification, 6.2 (uncompressed header) and annex B (superframes).
 
     No picture counts as droppable: what others take over from it (probabilities, motion vectors,
@@ -240,13 +246,13 @@ def _av1(extradata: bytes) -> Inspector:
     """
     reader = Reader(extradata)
 
-    def inspect(data: memoryview) -> Facts:
+    def inspect(data: memoryview) -> PacketFacts:
         unit = reader.read(data)
         if not unit.frames:
             raise MalformedError
-        entry = Entry.CLEAN if unit.is_key else Entry.NONE
+        entry = RandomAccessPoint.CLEAN if unit.is_key else RandomAccessPoint.NONE
         droppable = unit.frames == 1 and not unit.refreshes
-        return Facts(entry, droppable, False, unit.has_sequence, pictures=unit.pictures)
+        return PacketFacts(entry, droppable, False, unit.has_sequence, pictures=unit.pictures)
 
     return inspect
 

@@ -8,25 +8,25 @@ from dataclasses import dataclass, field
 from itertools import compress, count
 
 from dataminer.stages.extract.selection.av1_references import needs
-from dataminer.stages.extract.selection.bitstream import Entry
+from dataminer.stages.extract.selection.bitstream import RandomAccessPoint
 from dataminer.stages.extract.selection.sampling import Sampler
 from dataminer.stages.extract.selection.scan import Scan
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SelectedFrame:
     """A frame that was chosen."""
 
     index: int
     """0-based place in presentation order."""
-    place: int
+    packet_index: int
     """0-based place of its packet in decoding order."""
     pts: int
     is_key: bool
 
 
 @dataclass(frozen=True)
-class Plan:
+class DecodePlan:
     """What to decode.
 
     Attributes
@@ -36,7 +36,7 @@ class Plan:
     ends : frozenset of int
         Places of packets after which the decoder is emptied: what comes next is built on nothing
         of what came before.
-    wanted : list of Wanted
+    wanted : list of SelectedFrame
         The frames, in presentation order.
     cuts : dict of int to list of (int, int)
         Bytes, from and up to, to leave out of a packet.
@@ -45,18 +45,18 @@ class Plan:
     """
 
     decoded: bytearray
-    ends: frozenset[int]
-    wanted: list[Wanted]
+    flush_points: frozenset[int]
+    wanted: list[SelectedFrame]
     cuts: Mapping[int, list[tuple[int, int]]] = field(default_factory=dict)
-    silent: Collection[int] = ()
+    packets_without_output: Collection[int] = ()
 
     @property
     def steps(self) -> list[int]:
         """Places of the packets at which there is anything to do, in decoding order."""
-        return sorted({*compress(count(), self.decoded), *self.ends})
+        return sorted({*compress(count(), self.decoded), *self.flush_points})
 
 
-def choose(scan: Scan, sampler: Sampler, order: list[int]) -> list[Wanted]:
+def choose(scan: Scan, sampler: Sampler, order: list[int]) -> list[SelectedFrame]:
     """Ask a sampler about frames in presentation order.
 
     Parameters
@@ -69,14 +69,17 @@ def choose(scan: Scan, sampler: Sampler, order: list[int]) -> list[Wanted]:
         Places of the packets in question, in presentation order from the video's first frame on.
     """
     wanted = []
-    for index, place in enumerate(order):
-        pts, is_key = scan.pts[place], scan.facts[place].entry is not Entry.NONE
+    for index, packet_index in enumerate(order):
+        pts, is_key = (
+            scan.pts[packet_index],
+            scan.facts[packet_index].entry is not RandomAccessPoint.NONE,
+        )
         if sampler.wants(index, pts, is_key):
-            wanted.append(Wanted(index, place, pts, is_key))
+            wanted.append(SelectedFrame(index, packet_index, pts, is_key))
     return wanted
 
 
-def make_plan(scan: Scan, wanted: list[Wanted]) -> Plan:
+def make_plan(scan: Scan, wanted: list[SelectedFrame]) -> DecodePlan:
     """Find the packets that the wanted frames are built on, or may be.
 
     Decoding begins at the last entry before a wanted frame from which it comes out right, and ends
@@ -87,26 +90,28 @@ def make_plan(scan: Scan, wanted: list[Wanted]) -> Plan:
     ----------
     scan : Scan
         The packets.
-    wanted : list of Wanted
+    wanted : list of SelectedFrame
         From :func:`choose`.
     """
     entries = _Entries(scan)
-    runs = _merged(sorted((entries.start(w.place), w.place) for w in wanted))
-    ends = frozenset(end for _, end in runs)
+    decode_ranges = _merged(sorted((entries.start(w.packet_index), w.packet_index) for w in wanted))
+    ends = frozenset(end for _, end in decode_ranges)
     decoded, droppable = bytearray(len(scan.pts)), _droppable(scan)
     units = [facts.pictures for facts in scan.facts if facts.pictures]
     if len(units) == len(scan.facts):
-        found = needs(units, runs, {chosen.place for chosen in wanted}, scan.discarded)
-        for place in found.packets:
-            decoded[place] = True
-        return Plan(decoded, ends, wanted, found.cuts, found.silent)
-    for begin, end in runs:
+        found = needs(
+            units, decode_ranges, {chosen.packet_index for chosen in wanted}, scan.discarded
+        )
+        for packet_index in found.packets:
+            decoded[packet_index] = True
+        return DecodePlan(decoded, ends, wanted, found.cuts, found.packets_without_output)
+    for begin, end in decode_ranges:
         leading = entries.leading(begin)
-        for place in range(begin, end + 1):
-            decoded[place] = not (droppable[place] or place in leading)
+        for packet_index in range(begin, end + 1):
+            decoded[packet_index] = not (droppable[packet_index] or packet_index in leading)
     for chosen in wanted:
-        decoded[chosen.place] = True
-    return Plan(decoded, ends, wanted)
+        decoded[chosen.packet_index] = True
+    return DecodePlan(decoded, ends, wanted)
 
 
 class _Entries:
@@ -114,14 +119,20 @@ class _Entries:
 
     def __init__(self, scan: Scan) -> None:
         self._scan = scan
-        self._places = [place for place, facts in enumerate(scan.facts) if facts.entry]
+        self._places = [
+            packet_index for packet_index, facts in enumerate(scan.facts) if facts.entry
+        ]
 
-    def start(self, place: int) -> int:
+    def start(self, packet_index: int) -> int:
         """Return the last entry from which a packet's picture comes out right."""
-        rank = bisect_right(self._places, place) - 1
+        rank = bisect_right(self._places, packet_index) - 1
         entry = self._places[rank]
-        leads = place != entry and self._scan.pts[place] < self._scan.pts[entry]
-        if entry == place or self._is_clean(rank) or (not leads and self._is_independent(rank)):
+        leads = packet_index != entry and self._scan.pts[packet_index] < self._scan.pts[entry]
+        if (
+            entry == packet_index
+            or self._is_clean(rank)
+            or (not leads and self._is_independent(rank))
+        ):
             return entry
         rank -= 1
         while rank > 0 and not self._is_independent(rank):
@@ -131,13 +142,13 @@ class _Entries:
     def leading(self, entry: int) -> range:
         """Return the packets that follow an open entry at once and are shown before it."""
         end = entry + 1
-        if self._scan.facts[entry].entry is Entry.OPEN:
+        if self._scan.facts[entry].entry is RandomAccessPoint.OPEN:
             while end < len(self._scan.pts) and self._scan.pts[end] < self._scan.pts[entry]:
                 end += 1
         return range(entry + 1, end)
 
     def _is_clean(self, rank: int) -> bool:
-        return self._scan.facts[self._places[rank]].entry is Entry.CLEAN
+        return self._scan.facts[self._places[rank]].entry is RandomAccessPoint.CLEAN
 
     def _is_independent(self, rank: int) -> bool:
         """Say whether what is shown after an entry does without its leading pictures.
@@ -150,14 +161,19 @@ class _Entries:
         entry, scan = self._places[rank], self._scan
         leading = self.leading(entry)
         following = [*self._places[rank + 1 : rank + 2], len(scan.pts)][0]
-        if any(scan.pts[place] < scan.pts[entry] for place in range(leading.stop, following)):
+        if any(
+            scan.pts[packet_index] < scan.pts[entry]
+            for packet_index in range(leading.stop, following)
+        ):
             return False
-        return scan.leads_nothing or all(scan.facts[place].droppable for place in leading)
+        return scan.leads_nothing or all(
+            scan.facts[packet_index].droppable for packet_index in leading
+        )
 
 
-def _merged(runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merged(decode_ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     merged: list[tuple[int, int]] = []
-    for begin, end in runs:
+    for begin, end in decode_ranges:
         if merged and begin <= merged[-1][1]:
             merged[-1] = merged[-1][0], max(end, merged[-1][1])
         else:

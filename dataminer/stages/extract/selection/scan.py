@@ -13,7 +13,12 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from dataminer.stages.extract.selection.bitstream import Entry, Facts, MalformedError, inspector
+from dataminer.stages.extract.selection.bitstream import (
+    MalformedError,
+    PacketFacts,
+    RandomAccessPoint,
+    inspector,
+)
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
@@ -36,7 +41,7 @@ class Scan:
     ----------
     pts : array of int
         Presentation time stamps, in units of the stream's time base.
-    facts : list of Facts
+    facts : list of PacketFacts
         What the bitstream says of each packet's picture.
     discarded : set of int
         Places of packets that are decoded and never shown: an edit list cuts them off.
@@ -51,24 +56,24 @@ class Scan:
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
-    facts: list[Facts] = field(default_factory=list)
+    facts: list[PacketFacts] = field(default_factory=list)
     discarded: set[int] = field(default_factory=set)
     last_duration: int = 0
     leads_nothing: bool = False
     flags_differ: bool = False
-    held: list[VideoPacket] | None = field(default_factory=list)
+    cached_packets: list[VideoPacket] | None = field(default_factory=list)
     _order: list[int] | None = field(default=None, init=False, repr=False, compare=False)
 
-    def is_shown(self, place: int) -> bool:
+    def is_shown(self, packet_index: int) -> bool:
         """Say whether a packet's picture is ever displayed."""
-        return not self.facts[place].hidden and place not in self.discarded
+        return not self.facts[packet_index].hidden and packet_index not in self.discarded
 
     def hold(self, packet: VideoPacket | None) -> None:
         """Keep the next packet in memory; with None, none at all."""
-        if self.held is not None and packet is not None:
-            self.held.append(packet)
+        if self.cached_packets is not None and packet is not None:
+            self.cached_packets.append(packet)
         else:
-            self.held = None
+            self.cached_packets = None
 
     def presentation(self) -> list[int]:
         """Return the places of the packets that are shown, in the order of presentation.
@@ -77,7 +82,11 @@ class Scan:
         """
         if self._order is None:
             cut, facts = self.discarded, enumerate(self.facts)
-            shown = [place for place, fact in facts if not fact.hidden and place not in cut]
+            shown = [
+                packet_index
+                for packet_index, fact in facts
+                if not fact.hidden and packet_index not in cut
+            ]
             self._order = sorted(shown, key=self.pts.__getitem__)
         return self._order
 
@@ -111,10 +120,10 @@ def scan(container: InputContainer, stream: VideoStream, check: Callable[[], Non
         raise NotPlannableError(f"packets of {stream.codec.canonical_name} tell too little")
     found, size, latest = Scan(leads_nothing=stream.codec.canonical_name == "hevc"), 0, None
     previous: int | None = None
-    for place, packet in enumerate(sound_packets(container, stream)):
-        if not place % _CHECK_EVERY:
+    for packet_index, packet in enumerate(sound_packets(container, stream)):
+        if not packet_index % _CHECK_EVERY:
             check()
-        if place == _MOST_PACKETS:
+        if packet_index == _MOST_PACKETS:
             raise NotPlannableError("it has too many packets")
         pts, dts = packet.pts, packet.dts
         if pts is None:
@@ -123,10 +132,10 @@ def scan(container: InputContainer, stream: VideoStream, check: Callable[[], Non
             if previous is not None and dts <= previous:
                 raise NotPlannableError("decoding time stamps repeat or jump back")
             previous = dts
-        if place and _brings_parameters(packet):
+        if packet_index and _brings_parameters(packet):
             raise NotPlannableError("the codec's parameters change on the way")
         if packet.is_discard:
-            found.discarded.add(place)
+            found.discarded.add(packet_index)
         elif latest is None or pts > latest:
             latest, found.last_duration = pts, packet.duration or 0
         try:
@@ -174,16 +183,18 @@ def _check(found: Scan) -> None:
     """Make sure that entries and the order of presentation can be relied on."""
     if not found.pts:
         raise NotPlannableError("there are no packets")
-    entries = [place for place, facts in enumerate(found.facts) if facts.entry]
+    entries = [packet_index for packet_index, facts in enumerate(found.facts) if facts.entry]
     if not entries or entries[0]:
         raise NotPlannableError("it does not begin with a keyframe")
     first = found.facts[0]
-    if first.entry is Entry.OPEN and found.pts[0] > min(found.pts):
+    if first.entry is RandomAccessPoint.OPEN and found.pts[0] > min(found.pts):
         raise NotPlannableError("it begins in the midst of an open group of pictures")
     shown = found.presentation()
-    stamps = [found.pts[place] for place in shown]
+    stamps = [found.pts[packet_index] for packet_index in shown]
     if not shown or len(set(stamps)) < len(stamps):
         raise NotPlannableError("presentation time stamps repeat")
-    later = {place for place, facts in enumerate(found.facts) if facts.parameters} - {0}
+    later = {packet_index for packet_index, facts in enumerate(found.facts) if facts.parameters} - {
+        0
+    }
     if later and later != set(entries) - {0}:
         raise NotPlannableError("parameter sets stand elsewhere than at all keyframes")
