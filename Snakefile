@@ -21,7 +21,6 @@ report: "report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/batches.smk"
-include: "rules/models.smk"
 include: "rules/download.smk"
 include: "rules/extract.smk"
 include: "rules/embed.smk"
@@ -45,45 +44,45 @@ localrules:
 rule all:
     default_target: True
     input:
-        annotations=all_annotations,
-        reports=all_reports,
-        due=begins_with("dedup", "detect", "report"),
+        annotations=jobs.results("detect"),
+        reports=jobs.results("report"),
+        due=jobs.begins_with("dedup", "detect", "report"),
 
 
 rule only_download:
     input:
-        infos=all_infos,
-        due=begins_with(),
+        infos=lambda wildcards: jobs.marks("download"),
+        due=jobs.begins_with(),
 
 
 rule only_extract:
     input:
-        frames=all_frames,
-        due=begins_with(),
+        frames=lambda wildcards: jobs.marks("extract"),
+        due=jobs.begins_with(),
 
 
 rule only_filter:
     input:
-        filtered=all_filtered,
-        due=begins_with(),
+        filtered=jobs.filtered,
+        due=jobs.begins_with(),
 
 
 rule only_dedup:
     input:
-        unique=all_unique,
-        due=begins_with("dedup"),
+        unique=jobs.results("dedup"),
+        due=jobs.begins_with("dedup"),
 
 
 # ---- the database follows: before the first job, and after the last, however it ended ----------
 
 
 onstart:
-    tell_database()
+    hooks.start()
 
 
 onsuccess:
-    tell_database(show=True)
+    hooks.end()
 
 
 onerror:
-    tell_database(show=True)
+    hooks.end()

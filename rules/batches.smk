@@ -3,7 +3,7 @@
 
 rule take_up:
     output:
-        done=temp(str(RUNS / "adopted")),
+        done=temp(jobs.of_run("adopted")),
     log:
         "logs/take_up/{run}.log",
     localrule: True
@@ -17,22 +17,18 @@ rule take_up:
 
 rule batches:
     input:
-        adopted=adopted,
+        adopted=jobs.adopted,
     output:
         # not temporary: a missing temporary input is no reason for a job to run
-        listed=str(RUNS / "batches.json"),
+        listed=jobs.of_run("batches.json"),
     log:
         "logs/batches/{run}.log",
     localrule: True
     conda:
         "../envs/extract.yaml"
     params:
-        listed=lambda wildcards: (
-            run().listed.told() if workflow.is_main_process else None
-        ),
-        reasons=lambda wildcards: (
-            run().plan.reasons() if workflow.is_main_process else None
-        ),
+        listed=jobs.listed,
+        reasons=jobs.reasons,
     message:
         "Listing the batches of this run"
     script:

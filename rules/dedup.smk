@@ -3,12 +3,12 @@
 
 rule dedup:
     input:
-        filtered=lambda wildcards: marks(f"filter/{wildcards.project}"),
-        looked=looked_at_of_project,
-        due=if_due("dedup"),
+        filtered=lambda wildcards: jobs.marks(f"filter/{wildcards.project}"),
+        looked=jobs.model_outputs_of_project,
+        due=jobs.if_due("dedup"),
     output:
-        frames=update(str(STORE.dedup("{project}") / "frames.parquet")),
-        clusters=update(str(STORE.dedup("{project}") / "clusters.parquet")),
+        frames=update(str(store.dedup("{project}") / "frames.parquet")),
+        clusters=update(str(store.dedup("{project}") / "clusters.parquet")),
     log:
         "logs/dedup/{project}.log",
     benchmark:
@@ -16,8 +16,8 @@ rule dedup:
     conda:
         "../envs/extract.yaml"
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(120),
+        mem_mb=jobs.growing(2000),
+        runtime=jobs.growing(120),
     message:
         "Looking for near-duplicates in project {wildcards.project}"
     script:

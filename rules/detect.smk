@@ -32,11 +32,11 @@ use rule weights as model_folder with:
 # one of the `detect.jobs` that share the frames of a project; what they made is kept as shards
 rule detect_shards:
     input:
-        unique=unique_frames,
-        weights=detect_weights,
-        due=if_due("detect"),
+        unique=jobs.unique_frames,
+        weights=jobs.detect_weights,
+        due=jobs.if_due("detect"),
     output:
-        done=temp(str(STORE.detect_shards("{project}") / "{part}-of-{parts}.done")),
+        done=temp(str(store.detect_shards("{project}") / "{part}-of-{parts}.done")),
     log:
         "logs/detect_shards/{project}/{part}-of-{parts}.log",
     benchmark:
@@ -45,9 +45,9 @@ rule detect_shards:
         "../envs/detect.yaml"
     threads: 4
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(240),
-        gpu=int(SETTINGS.detect.device.startswith("cuda")),
+        mem_mb=jobs.growing(4000),
+        runtime=jobs.growing(240),
+        gpu=int(settings.detect.device.startswith("cuda")),
     message:
         "Looking for objects, part {wildcards.part} of {wildcards.parts}, project {wildcards.project}"
     script:
@@ -56,16 +56,16 @@ rule detect_shards:
 
 rule detect:
     input:
-        unique=unique_frames,
-        weights=detect_weights,
-        due=if_due("detect"),
+        unique=jobs.unique_frames,
+        weights=jobs.detect_weights,
+        due=jobs.if_due("detect"),
         # none unless several jobs share the frames: then they are looked at here
-        shards=parts_of_detect,
+        shards=jobs.shards,
     output:
-        annotations=update(str(STORE.detect("{project}") / "annotations.json")),
-        data=update(str(STORE.detect("{project}") / "data.yaml")),
+        annotations=update(str(store.detect("{project}") / "annotations.json")),
+        data=update(str(store.detect("{project}") / "data.yaml")),
         contact_sheet=report(
-            str(STORE.report("{project}") / SHEET_FILE),
+            str(store.report("{project}") / SHEET_FILE),
             category="Datasets",
             labels={"project": "{project}", "figure": "contact sheet"},
             caption="../report/contact_sheet.rst",
@@ -78,10 +78,10 @@ rule detect:
         "../envs/detect.yaml"
     threads: 4
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(240),
+        mem_mb=jobs.growing(4000),
+        runtime=jobs.growing(240),
         # asked for where the settings say so; `auto` takes one that set-resources asks for
-        gpu=int(SETTINGS.detect.device.startswith("cuda") and SETTINGS.detect.jobs == 1),
+        gpu=int(settings.detect.device.startswith("cuda") and settings.detect.jobs == 1),
     message:
         "Annotating the unique frames of project {wildcards.project}"
     script:

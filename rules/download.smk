@@ -5,7 +5,7 @@ rule download:
     input:
         batches=rules.batches.output.listed,
     output:
-        done=temp(str(RUNS / "download/{batch}.done")),
+        done=temp(jobs.of_run("download/{batch}.done")),
     log:
         "logs/download/{run}/{batch}.log",
     conda:
@@ -13,14 +13,14 @@ rule download:
     # mostly waits: what extracts meanwhile has all cores, and `downloads` bounds how many there are
     threads: 0
     resources:
-        downloads=downloads,
-        cpus_per_task=workers("download"),
-        mem_mb=of_each_worker(500, "download"),
-        runtime=minutes("download"),
+        downloads=jobs.downloads,
+        cpus_per_task=jobs.workers("download"),
+        mem_mb=jobs.per_worker(500, "download"),
+        runtime=jobs.minutes("download"),
     params:
         stage="download",
-        batches=list_of_run,
-        videos=first_videos("download"),
+        batches=jobs.batch_list_of_run,
+        videos=jobs.first_videos("download"),
     message:
         "Downloading {params.videos}"
     script:
@@ -31,14 +31,14 @@ rule download:
 rule download_video:
     output:
         # another run may be making this very video: never deleted, replaced as a whole
-        info=update(str(STORE.video("{video_id}") / INFO_FILE)),
+        info=update(str(store.video("{video_id}") / INFO_FILE)),
     log:
         "logs/download/{video_id}.log",
     conda:
         "../envs/download.yaml"
     resources:
         downloads=1,
-        mem_mb=growing(500),
+        mem_mb=jobs.growing(500),
     params:
         stage="download",
     message:

@@ -9,9 +9,9 @@ wildcard_constraints:
 
 rule prompts:
     input:
-        model=CHECKPOINT,
+        model=jobs.checkpoint(),
     output:
-        prompts=update(str(STORE.prompts("{model_key}", "{digest}"))),
+        prompts=update(str(store.prompts("{model_key}", "{digest}"))),
     log:
         "logs/prompts/{model_key}/{digest}.log",
     benchmark:
@@ -19,8 +19,8 @@ rule prompts:
     conda:
         "../envs/detect.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        mem_mb=jobs.growing(4000),
+        runtime=jobs.growing(30),
     message:
         "Embedding the prompts of the semantic filter"
     script:
@@ -30,22 +30,22 @@ rule prompts:
 rule embed:
     input:
         batches=rules.batches.output.listed,
-        frames=frames_of_batch,
-        models=model_files,
+        frames=jobs.frames_of_batch,
+        models=jobs.model_files,
     output:
         # each video has a file of its own; this one only tells filter to go on
-        done=temp(str(RUNS / "embed/{batch}.done")),
+        done=temp(jobs.of_run("embed/{batch}.done")),
     log:
         "logs/embed/{run}/{batch}.log",
     conda:
         "../envs/detect.yaml"
     threads: 4
     resources:
-        mem_mb=growing(6000),
-        runtime=growing(240),
-        gpu=int(FRAME_MODELS.on_gpu),
+        mem_mb=jobs.growing(6000),
+        runtime=jobs.growing(240),
+        gpu=int(session.frame_models.on_gpu),
     params:
-        videos=first_videos("embed"),
+        videos=jobs.first_videos("embed"),
     message:
         "Models look at the frames of {params.videos}"
     script:

@@ -3,24 +3,24 @@
 
 rule extract:
     input:
-        downloaded=after("download"),
+        downloaded=jobs.after("download"),
     output:
-        done=temp(str(RUNS / "extract/{batch}.done")),
+        done=temp(jobs.of_run("extract/{batch}.done")),
     log:
         "logs/extract/{run}/{batch}.log",
     group:
         "batch"
     conda:
         "../envs/extract.yaml"
-    threads: workers("extract")
+    threads: jobs.workers("extract")
     resources:
-        cpus_per_task=workers("extract"),
-        mem_mb=of_each_worker(1200, "extract"),
-        runtime=minutes("extract"),
+        cpus_per_task=jobs.workers("extract"),
+        mem_mb=jobs.per_worker(1200, "extract"),
+        runtime=jobs.minutes("extract"),
     params:
         stage="extract",
-        batches=list_of_run,
-        videos=first_videos("extract"),
+        batches=jobs.batch_list_of_run,
+        videos=jobs.first_videos("extract"),
     message:
         "Extracting the frames of {params.videos}"
     script:
@@ -31,13 +31,13 @@ rule extract_video:
     input:
         info=rules.download_video.output.info,
     output:
-        frames=update(str(STORE.frames("{video_id}") / "frames.parquet")),
+        frames=update(str(store.frames("{video_id}") / "frames.parquet")),
     log:
         "logs/extract/{video_id}.log",
     conda:
         "../envs/extract.yaml"
     resources:
-        mem_mb=growing(1200),
+        mem_mb=jobs.growing(1200),
     params:
         stage="extract",
     message:

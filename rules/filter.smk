@@ -4,26 +4,26 @@
 
 rule filter:
     input:
-        extracted=after("extract"),
-        looks=looked_at,
+        extracted=jobs.after("extract"),
+        looks=jobs.model_outputs,
     output:
-        done=temp(str(RUNS / "filter/{project}/{batch}.done")),
+        done=temp(jobs.of_run("filter/{project}/{batch}.done")),
     log:
         "logs/filter/{project}/{run}/{batch}.log",
     group:
         # extract's, unless something comes in between
-        None if FRAME_MODELS.on else "batch"
+        None if session.frame_models.on else "batch"
     conda:
         "../envs/extract.yaml"
-    threads: workers("filter/{project}")
+    threads: jobs.workers("filter/{project}")
     resources:
-        cpus_per_task=workers("filter/{project}"),
-        mem_mb=of_each_worker(500, "filter/{project}"),
-        runtime=minutes("filter/{project}"),
+        cpus_per_task=jobs.workers("filter/{project}"),
+        mem_mb=jobs.per_worker(500, "filter/{project}"),
+        runtime=jobs.minutes("filter/{project}"),
     params:
         stage="filter",
-        batches=list_of_run,
-        videos=first_videos("filter/{project}"),
+        batches=jobs.batch_list_of_run,
+        videos=jobs.first_videos("filter/{project}"),
     message:
         "Filtering the frames of {params.videos} for project {wildcards.project}"
     script:
@@ -34,13 +34,13 @@ rule filter_video:
     input:
         frames=rules.extract_video.output.frames,
     output:
-        frames=update(str(STORE.filtered("{project}", "{video_id}") / "frames.parquet")),
+        frames=update(str(store.filtered("{project}", "{video_id}") / "frames.parquet")),
     log:
         "logs/filter/{project}/{video_id}.log",
     conda:
         "../envs/extract.yaml"
     resources:
-        mem_mb=growing(500),
+        mem_mb=jobs.growing(500),
     params:
         stage="filter",
     message:

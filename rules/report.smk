@@ -3,11 +3,11 @@
 
 rule report:
     input:
-        annotations=annotations,
-        due=if_due("report"),
+        annotations=jobs.annotations,
+        due=jobs.if_due("report"),
     output:
         page=report(
-            str(STORE.report("{project}") / "index.html"),
+            str(store.report("{project}") / "index.html"),
             category="Datasets",
             labels={"project": "{project}", "figure": "report"},
             caption="../report/project.rst",

@@ -1,7 +1,8 @@
-"""What Snakemake and its Slurm plugin have no setting for: every change to them is here.
+"""Snakemake's insides, and those of its Slurm plugin: all that is read or changed of them.
 
-Each one checks that what it replaces looks as it did when it was written, so that a new version of
-theirs ends in a sentence and not in silence.
+Each change checks that what it replaces has the signature that it had when the change was written,
+and each read checks that there is something to read, so that a new version of theirs ends in a
+sentence and not in silence.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import snakemake_executor_plugin_slurm as slurm
-from snakemake.cli import get_argument_parser
+from snakemake.cli import get_argument_parser, get_profile_dir
 from snakemake.common.configfile import load_configfile
 from snakemake.io import IOFile, _IOFile
+from snakemake.io import ancient as _ancient
 from snakemake.persistence import FileBackupMixin
 from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.utils import update_config
@@ -164,20 +168,158 @@ def name_user() -> None:
         os.environ["LOGNAME"] = user_name(os.getuid())
 
 
-def end_with_last_job(workflow: Any) -> None:
-    """Let a run end when its last job does.
+class SnakemakeProcess:
+    """What is read of Snakemake's workflow object, which promises nobody to stay as it is.
 
-    Snakemake limits how many jobs it starts per second: after each start it looks again a second
-    later, and stays for that look. Jobs are limited by cores here, or by the profile's ``jobs``.
+    Parameters
+    ----------
+    workflow : snakemake.workflow.Workflow
+        As a Snakefile knows it.
 
     Raises
     ------
     DataminerError
-        When the scheduler has no such limit any more.
+        From any attribute that this version of Snakemake does not have.
     """
-    if not hasattr(workflow.scheduler, "job_rate_limiter"):
-        raise _other_version(workflow.scheduler, "job_rate_limiter")
-    workflow.scheduler.job_rate_limiter = None
+
+    def __init__(self, workflow: Any) -> None:
+        self._workflow = workflow
+
+    def _read(self, path: str) -> Any:
+        try:
+            return attrgetter(path)(self._workflow)
+        except AttributeError:
+            raise _other_version(self._workflow, path) from None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process plans, and is no job."""
+        return bool(self._read("is_main_process"))
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether jobs run on this machine; also true of a dry run."""
+        return bool(self._read("local_exec"))
+
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether nothing is made."""
+        return bool(self._read("dryrun"))
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the Snakefile."""
+        return Path(self._read("basedir"))
+
+    @property
+    def main_file(self) -> str:
+        """The Snakefile."""
+        return str(self._read("main_snakefile"))
+
+    @property
+    def other_folder(self) -> Path | None:
+        """The folder of ``--directory``."""
+        found = self._read("overwrite_workdir")
+        return None if found is None else Path(found)
+
+    @property
+    def files(self) -> list[Path]:
+        """The configuration files, the Snakefile's own among them."""
+        return list(self._read("configfiles"))
+
+    @property
+    def named_files(self) -> list[Path]:
+        """Those of ``--configfile``, and those that :func:`read_last` added."""
+        return list(self._read("config_settings.configfiles"))
+
+    @property
+    def config_arguments(self) -> Any:
+        """The values of ``--config``, as they were typed."""
+        return self._read("config_settings.config_args")
+
+    @property
+    def targets(self) -> set[str]:
+        """The rules or files that were asked for."""
+        return set(self._read("dag_settings.targets"))
+
+    @property
+    def forced_rules(self) -> set[str]:
+        """The rules of ``--forcerun``."""
+        return set(self._read("dag_settings.forcerun"))
+
+    @property
+    def forces_all(self) -> bool:
+        """Whether ``--forceall`` was given."""
+        return bool(self._read("dag_settings.forceall"))
+
+    @property
+    def cores(self) -> int:
+        """Cores of this machine for this run."""
+        return int(self._read("cores") or 1)
+
+    @property
+    def is_verbose(self) -> bool:
+        """Whether ``--verbose`` was given."""
+        return bool(self._read("output_settings.verbose"))
+
+    @property
+    def has_colours(self) -> bool:
+        """Whether output may be coloured."""
+        return not self._read("output_settings.nocolor")
+
+    @property
+    def quiet(self) -> set[str]:
+        """What ``--quiet`` silences."""
+        return {str(part) for part in self._read("output_settings.quiet") or ()}
+
+    @property
+    def deployment_methods(self) -> set[Any]:
+        """Those of ``--software-deployment-method``."""
+        return set(self._read("deployment_settings.deployment_method"))
+
+    @property
+    def group_components(self) -> list[int]:
+        """How many jobs groups may hold, as ``--group-components`` says."""
+        return list(self._read("group_settings.group_components").values())
+
+    def limit(self, resource: str) -> int | None:
+        """Return the limit of a resource in the whole run; None if it has none."""
+        found = self._read("global_resources")
+        return found[resource].value if resource in found else None
+
+    def register_resource(self, name: str, value: int) -> None:
+        """Set the limit of a resource in the whole run."""
+        self._read("register_resource")(name, value)
+
+    def end_with_last_job(self) -> None:
+        """Let a run end when its last job does.
+
+        Snakemake limits how many jobs it starts per second: after each start it looks again a
+        second later, and stays for that look. Jobs are limited by cores here, or by the profile's
+        ``jobs``.
+        """
+        self._read("scheduler.job_rate_limiter")
+        workflow = self._workflow
+        workflow.scheduler.job_rate_limiter = None
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Have Snakemake forget files that it will never be asked for again.
+
+        It keeps a note of each output, also of those that it deletes: one file per job and run.
+        """
+        clean_up = self._read("persistence.cleanup_metadata")
+        for path in paths:
+            clean_up(IOFile(path))
+
+
+def profile_files() -> list[str]:
+    """Return the files of the profiles that were asked for."""
+    named = os.environ.get("SNAKEMAKE_PROFILE", "").split(",")
+    for option in ("--profile", "--workflow-profile"):
+        named += [value for word, value in pairwise(sys.argv) if word == option]
+        named += [word.partition("=")[2] for word in sys.argv if word.startswith(f"{option}=")]
+    found = [get_profile_dir(name) for name in named if name not in ("", "none")]
+    return [str(entry[1]) for entry in found if entry]
 
 
 def read_last(workflow: Any, config: dict[str, Any], logger: Any) -> None:
@@ -199,13 +341,9 @@ def read_last(workflow: Any, config: dict[str, Any], logger: Any) -> None:
             files.append(file.absolute())
 
 
-def forget(workflow: Any, paths: Iterable[str]) -> None:
-    """Have Snakemake forget files that it will never be asked for again.
-
-    It keeps a note of each output, also of those that it deletes: one file per job and run.
-    """
-    for path in paths:
-        workflow.persistence.cleanup_metadata(IOFile(path))
+def ancient(path: str) -> str:
+    """Return an input whose age is no reason for a job to run."""
+    return _ancient(path)  # type: ignore[no-any-return]
 
 
 def options_of(words: Sequence[str]) -> dict[str, list[str]]:

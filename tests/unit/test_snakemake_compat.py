@@ -21,6 +21,7 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 
 from dataminer.errors import DataminerError
 from dataminer.workflow import snakemake_compat
+from dataminer.workflow.snakemake_compat import SnakemakeProcess
 from tests.support.paths import ROOT
 
 THE_PLACE = Path(snakemake_compat.__file__)
@@ -118,11 +119,11 @@ def test_outputs_of_a_failed_job_stay(restored: None, tmp_path: Path) -> None:
 
 def test_a_run_waits_for_no_second_look() -> None:
     scheduler = SimpleNamespace(job_rate_limiter=object())
-    snakemake_compat.end_with_last_job(SimpleNamespace(scheduler=scheduler))
+    SnakemakeProcess(SimpleNamespace(scheduler=scheduler)).end_with_last_job()
     assert scheduler.job_rate_limiter is None
     other = SimpleNamespace(scheduler=SimpleNamespace())
-    with pytest.raises(DataminerError, match="has another job_rate_limiter"):
-        snakemake_compat.end_with_last_job(other)
+    with pytest.raises(DataminerError, match=r"has another scheduler\.job_rate_limiter"):
+        SnakemakeProcess(other).end_with_last_job()
 
 
 def test_jobs_that_slurm_lost_fail(restored: None, monkeypatch: pytest.MonkeyPatch) -> None:

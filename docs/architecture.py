@@ -1,0 +1,198 @@
+"""The house in figures: its rooms, what they import, and the rules that hold for them.
+
+A room is a folder of the package. Run it to print the table of ``docs/architecture.md``, with
+``--write`` to put the table there, with ``--check`` to hold the house to its rules.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "dataminer"
+PAGE = ROOT / "docs" / "architecture.md"
+MOST_FILES = 12
+MOST_LINES = 40
+BEGIN, END = "<!-- table: python docs/architecture.py --write -->", "<!-- end of table -->"
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass
+class Room:
+    """One folder of the package.
+
+    Parameters
+    ----------
+    name : str
+        Dotted, without the package; empty for the package itself.
+    purpose : str
+        The first line of its docstring.
+    files : int
+        Modules side by side, with ``__init__.py``.
+    lines : int
+        Of all of them.
+    functions : dict of str to int
+        Lines of each function, without the signature for a command.
+    public, documented : int
+        Public names, and those with a docstring.
+    imports : set of str
+        Names of other rooms, also those that are imported within functions.
+    """
+
+    name: str
+    purpose: str = ""
+    files: int = 0
+    lines: int = 0
+    functions: dict[str, int] = field(default_factory=dict)
+    public: int = 0
+    documented: int = 0
+    imports: set[str] = field(default_factory=set)
+
+
+def read_rooms(root: Path = ROOT) -> dict[str, Room]:
+    """Return the rooms of the package by name; migrations are a record, and no room."""
+    paths = [*(root / PACKAGE).rglob("*.py")]
+    modules = {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in paths
+        if "migrations" not in path.parts
+    }
+    rooms: dict[str, Room] = {}
+    for module, path in modules.items():
+        room = rooms.setdefault(_room_of(module, path), Room(_room_of(module, path)))
+        text = path.read_text("utf-8")
+        tree = ast.parse(text)
+        room.files += 1
+        room.lines += text.count("\n")
+        if path.name == "__init__.py":
+            room.purpose = (ast.get_docstring(tree) or "").partition("\n")[0]
+        where = str(path.relative_to(root))
+        room.functions |= {f"{where}:{name}": length for name, length in _lengths(tree)}
+        names = [*_public(tree)]
+        room.public += len(names)
+        room.documented += sum(ast.get_docstring(node) is not None for node in names)
+        for imported in _imported(tree, modules):
+            room.imports.add(_room_of(imported, modules[imported]))
+    for room in rooms.values():
+        room.imports -= {room.name}
+    return rooms
+
+
+def _room_of(module: str, path: Path) -> str:
+    room = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    return room.removeprefix(PACKAGE).removeprefix(".")
+
+
+def _lengths(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
+        if isinstance(node, Function):
+            first = node.body[0].lineno if _is_command(node) else node.lineno
+            yield node.name, (node.end_lineno or first) - first + 1
+
+
+def _is_command(node: Function) -> bool:
+    """Whether a function is a command of typer: its parameters are its help."""
+    arguments = [*node.args.args, *node.args.kwonlyargs]
+    notes = [ast.unparse(one.annotation) for one in arguments if one.annotation]
+    return any("typer." in note for note in notes)
+
+
+def _public(tree: ast.Module) -> Iterator[ast.ClassDef | Function]:
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | Function) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                inner = (one for one in node.body if isinstance(one, Function))
+                yield from (one for one in inner if not one.name.startswith("_"))
+
+
+def _imported(tree: ast.Module, modules: Mapping[str, Path]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found = whole if whole in modules else node.module
+                if found in modules and found != PACKAGE:  # that only tells the version
+                    yield found
+
+
+def broken_rules(rooms: Mapping[str, Room]) -> list[str]:
+    """Return a line for each rule of the house that does not hold."""
+    found = []
+    try:
+        TopologicalSorter({room.name: room.imports for room in rooms.values()}).prepare()
+    except CycleError as error:
+        found.append(f"rooms import each other in a circle: {' <- '.join(error.args[1])}")
+    for room in rooms.values():
+        if room.files > MOST_FILES:
+            found.append(f"{_shown(room)} has {room.files} files side by side")
+        for name, length in room.functions.items():
+            if length > MOST_LINES:
+                found.append(f"{name} has {length} lines")
+        if not room.purpose:
+            found.append(f"{_shown(room)} does not say what it is for")
+    return found
+
+
+def table(rooms: Mapping[str, Room]) -> str:
+    """Return the table, from the top of the house to its ground."""
+    order = [
+        *TopologicalSorter({room.name: room.imports for room in rooms.values()}).static_order()
+    ]
+    rows = ["| room | what it is for | files | lines | longest function | documented | imports |"]
+    rows.append("|---|---|--:|--:|--:|--:|---|")
+    for room in (rooms[name] for name in reversed(order)):
+        share = f"{100 * room.documented // room.public} %" if room.public else ""
+        longest = max(room.functions.values(), default=0)
+        imports = ", ".join(f"`{name or PACKAGE}`" for name in sorted(room.imports))
+        lines = f"{round(room.lines, -2) or 50:,}"  # so that not every change is one of this table
+        cells = [
+            f"`{_shown(room)}`",
+            room.purpose,
+            room.files,
+            lines,
+            longest or "",
+            share,
+            imports,
+        ]
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(rows)
+
+
+def _shown(room: Room) -> str:
+    return f"{PACKAGE}/{room.name.replace('.', '/')}".rstrip("/")
+
+
+def in_page(text: str) -> str:
+    """Return the page with the present table in it."""
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before}{BEGIN}\n{table(read_rooms())}\n{END}{after}"
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table, put it into its page, or check the rules and the page."""
+    rooms = read_rooms()
+    if "--write" in arguments:
+        PAGE.write_text(in_page(PAGE.read_text("utf-8")), "utf-8")
+    elif "--check" in arguments:
+        found = broken_rules(rooms)
+        if not found and in_page(page := PAGE.read_text("utf-8")) != page:
+            found = ["docs/architecture.md is out of date: run python docs/architecture.py --write"]
+        print("\n".join(found) or "the house is in order")
+        return len(found) > 0
+    else:
+        print(table(rooms))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
