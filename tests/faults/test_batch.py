@@ -375,7 +375,7 @@ def test_what_a_source_holds_back_waits_until_then(
         )
         assert (attempts, waits, error_class) == (0, True, "rate_limit")
         planned = planning.plan(config, ["p"], upto="extract")
-        assert planned.videos["download"]["w"].state is planning.State.WAITING
+        assert planned.videos["download"]["w"].state is planning.VerdictState.WAITING
         assert re.search(
             r"download: 1 waiting \(1 until [-\d]+ \d\d:\d\d UTC\)", planned.reasons()[-1]
         )

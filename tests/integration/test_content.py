@@ -61,7 +61,7 @@ def kept(what: FrameModels, video_id: str, out: Path) -> list[int]:
     out.mkdir()
     folder = what.store.recipe(video_id, video_id)
     looks = what.frame_scores(video_id, read_meta(folder / FRAMES_FILE))
-    filter_frames(folder, out, what.settings, frame_scores=looks)
+    filter_frames(folder, out, what.settings, scores=looks)
     return read_table(out / FRAMES_FILE)["frame_index"].to_pylist()
 
 

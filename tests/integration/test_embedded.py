@@ -36,8 +36,8 @@ FOR_A_NORMAL_USER = (
     "terminal or comes_back or stranger or lost_socket or password "
     "or private or planted or runtime or closed_folder or half_made"
 )
-START = "import sys; from pathlib import Path; from dataminer.db import embedded; "
-START += "print(embedded.start(Path(sys.argv[1])))"
+START = "import sys; from pathlib import Path; from dataminer.db.server import control; "
+START += "print(control.start(Path(sys.argv[1])))"
 
 
 @pytest.fixture

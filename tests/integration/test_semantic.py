@@ -85,7 +85,7 @@ def filtered(what: FrameModels, video_id: str, out: Path) -> dict[str, int]:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     looks = what.frame_scores(video_id, source)
-    result = filter_frames(frames, out, what.settings, frame_scores=looks)
+    result = filter_frames(frames, out, what.settings, scores=looks)
     return {name: count for name, count in result.rejected.items() if count}
 
 

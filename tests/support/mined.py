@@ -89,7 +89,7 @@ def mine(site: Site) -> planning.Plan:
         looking = FrameModels.of(config)
         if looking.on:
             frames = chosen.folders_of(config, found.due("filter", PROJECT))
-            looking.look_at(frames, 1, lambda _: None)
+            looking.run_models(frames, 1, lambda _: None)
         for video_id in found.due("filter", PROJECT):
             jobs.filter_frames(config, PROJECT, video_id)
         if found.is_due(PROJECT, "dedup"):
