@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-LINT := types workflow snakefmt generated ruff
+LINT := types workflow snakefmt generated ruff house
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help demo install detect semantic test test-fast lint $(LINT:%=lint-%) docs clean
@@ -53,6 +53,9 @@ lint-snakefmt:
 
 lint-generated:
 	python -m dataminer.config.generate --check
+
+lint-house:
+	python docs/architecture.py --check
 
 lint-workflow:
 	snakemake --lint

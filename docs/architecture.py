@@ -1,7 +1,8 @@
 """The house in figures: its rooms, what they import, and the rules that hold for them.
 
-A room is a folder of the package. Run it to print the table of ``docs/architecture.md``, with
-``--write`` to put the table there, with ``--check`` to hold the house to its rules.
+A room is a folder of the package. Without an option, it prints the table of
+``docs/architecture.md``; ``--write`` puts the table there, ``--check`` checks the rules, and
+``--dot`` prints the picture for graphviz.
 """
 
 from __future__ import annotations
@@ -171,6 +172,52 @@ def _shown(room: Room) -> str:
     return f"{PACKAGE}/{room.name.replace('.', '/')}".rstrip("/")
 
 
+STOPS = (  # of one video, from a link to a picture of a dataset
+    "ingest",
+    "planning",
+    "workflow",
+    "sync.batches",
+    "sync.jobs",
+    "stages.download",
+    "stages.extract",
+    "stages.embed",
+    "stages.filter",
+    "stages.dedup",
+    "stages.detect",
+    "report.html",
+    "export",
+)
+
+
+def picture(rooms: Mapping[str, Room]) -> str:
+    """Return the rooms as a graph, each above what it imports; the way of a video is numbered.
+
+    An import is left out if another way leads there.
+    """
+    lines = [
+        "digraph {",
+        'node [shape=box, style="filled,rounded", fillcolor=white, '
+        'fontname="Helvetica", fontsize=12, margin="0.12,0.06"];',
+        "edge [color=gray60, arrowsize=0.6]; ranksep=0.45; nodesep=0.18;",
+    ]
+    rooms = {name: room for name, room in rooms.items() if room.functions}
+    for room in rooms.values():
+        number = f"{STOPS.index(room.name) + 1}  " if room.name in STOPS else ""
+        colour = ', fillcolor="#cfe8d5"' if number else ""
+        lines.append(f'"{room.name}" [label="{number}{room.name or PACKAGE}"{colour}];')
+    for room in rooms.values():
+        beyond = set().union(*(_all_below(rooms, name) for name in room.imports))
+        lines += (
+            f'"{room.name}" -> "{name}";' for name in sorted(rooms.keys() & room.imports - beyond)
+        )
+    return "\n".join([*lines, "}"])
+
+
+def _all_below(rooms: Mapping[str, Room], name: str) -> set[str]:
+    below = rooms[name].imports if name in rooms else set()
+    return below.union(*(_all_below(rooms, one) for one in below))
+
+
 def in_page(text: str) -> str:
     """Return the page with the present table in it."""
     before, _, rest = text.partition(BEGIN)
@@ -190,7 +237,7 @@ def main(arguments: list[str]) -> int:
         print("\n".join(found) or "the house is in order")
         return len(found) > 0
     else:
-        print(table(rooms))
+        print(picture(rooms) if "--dot" in arguments else table(rooms))
     return 0
 
 

@@ -1,0 +1,85 @@
+"""The rules of the house fail on houses that break them; `make lint` checks our own."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.support.paths import ROOT
+
+Build = Callable[[dict[str, str]], list[str]]
+
+
+@pytest.fixture(scope="module")
+def architecture() -> ModuleType:
+    """Return docs/architecture.py as a module."""
+    spec = importlib.util.spec_from_file_location("architecture", ROOT / "docs/architecture.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look for it there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def broken(architecture: ModuleType, tmp_path: Path) -> Build:
+    """Return the rules that a house of some files breaks."""
+
+    def build(files: dict[str, str]) -> list[str]:
+        for name, text in files.items():
+            path = tmp_path / "dataminer" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+            for folder in (path.parent, tmp_path / "dataminer"):
+                if not (folder / "__init__.py").exists():
+                    (folder / "__init__.py").write_text('"""A room."""\n', "utf-8")
+        return list(architecture.broken_rules(architecture.read_rooms(tmp_path)))
+
+    return build
+
+
+def test_imports_that_lead_downward_are_in_order(broken: Build) -> None:
+    assert broken({"a/one.py": "from dataminer.b.two import x\n", "b/two.py": "x = 1\n"}) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from dataminer.a import one\n",
+        "import dataminer.a.one\n",
+        "def f():\n    from dataminer.a.one import y\n",
+        "if TYPE_CHECKING:\n    from dataminer.a.one import y\n",
+    ],
+)
+def test_a_circle_is_found_wherever_the_import_is(broken: Build, back: str) -> None:
+    (line,) = broken({"a/one.py": "from dataminer.b.two import x\n", "b/two.py": back})
+    assert line in (
+        "rooms import each other in a circle: a <- b <- a",
+        "rooms import each other in a circle: b <- a <- b",
+    )
+
+
+def test_a_room_of_many_files_is_a_hall(broken: Build) -> None:
+    files = {f"a/m{number}.py": "" for number in range(11)}
+    assert broken(files) == []
+    assert broken(files | {"a/more.py": ""}) == ["dataminer/a has 13 files side by side"]
+
+
+def test_a_long_function_is_found_but_not_a_commands_help(broken: Build) -> None:
+    body = "    pass\n" * 39
+    assert broken({"a/one.py": f"def f():\n{body}"}) == []
+    assert broken({"a/one.py": f"def f():\n{body}    pass\n"}) == [
+        "dataminer/a/one.py:f has 41 lines"
+    ]
+    options = "".join(f"    o{number}: Annotated[str, typer.Option()],\n" for number in range(9))
+    assert broken({"a/one.py": f"def f(\n{options}):\n{body}    pass\n"}) == []
+    assert broken({"a/one.py": f"def f(\n{options}):\n{body}    pass\n    pass\n"}) != []
+
+
+def test_a_room_says_what_it_is_for(broken: Build) -> None:
+    assert broken({"a/__init__.py": ""}) == ["dataminer/a does not say what it is for"]
