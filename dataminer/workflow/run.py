@@ -1,4 +1,4 @@
-"""One run of Snakemake: what it is to make, in which batches, and how its jobs say so."""
+"""One run of Snakemake: what it makes, in which batches, and which files its jobs leave."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def new_name() -> str:
 
 def upto(targets: Iterable[str]) -> str:
     """Return the last stage that these target rules want."""
-    wanted = {f"only_{stage}": stage for stage in UPTO}
-    found = [wanted.get(target, "report") for target in targets]
+    stages = {f"only_{stage}": stage for stage in UPTO}
+    found = [stages.get(target, "report") for target in targets]
     return max(found, key=UPTO.index, default="report")
 
 
@@ -66,16 +66,16 @@ def forced(rules: Iterable[str], *, everything: bool) -> frozenset[str]:
 
     What is filtered is made anew with its frames, as it shares their files.
     """
-    asked = {rule.removesuffix("_shards") for rule in rules}
+    named = {rule.removesuffix("_shards") for rule in rules}
     of_videos = ("download", "extract", "filter")
-    first = next((place for place, stage in enumerate(of_videos) if stage in asked), 3)
+    first = next((index for index, stage in enumerate(of_videos) if stage in named), 3)
     every = (*of_videos, "dedup", "detect", "report")
-    return frozenset(every if everything else {*asked, *of_videos[first:]} & {*every})
+    return frozenset(every if everything else {*named, *of_videos[first:]} & {*every})
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of Snakemake is to make.
+    """What one run of Snakemake makes.
 
     Parameters
     ----------
@@ -139,11 +139,11 @@ class Run:
         yield from self.plan.reasons()
         store = Store(self.config.store_path)
         for project, members in self.plan.members.items():
-            there = names_in(store.filtered(project, "x").parent, VIDEO_ID)
-            if unknown := len(there - members.keys()):
-                told = "1 video has" if unknown == 1 else f"{unknown} videos have"
+            found = names_in(store.filtered(project, "x").parent, VIDEO_ID)
+            if unknown := len(found - members.keys()):
+                videos = "1 video has" if unknown == 1 else f"{unknown} videos have"
                 yield (
-                    f"project {project}: {told} files and no row, as after an older dump."
+                    f"project {project}: {videos} files and no row, as after an older dump."
                     f" Next: `{commands.dataminer('sync', '--project', project)}` brings back the"
                     " rows"
                 )
@@ -195,13 +195,13 @@ class Run:
         """The batches, by name: every video with something due is in one, for all its stages."""
         due = {v for stage in ("download", "extract") for v in self.plan.due(stage)}
         due |= {v for project in self.plan.members for v in self.plan.due("filter", project)}
-        work = {video_id: self._work(video_id) for video_id in due}
+        seconds = {video_id: self._estimate(video_id) for video_id in due}
         alone = self.plan.suspects & due
-        count, most = self._count(len(due), sum(work.values()))
-        parts = planned.part(due, work, count=count, most=most, alone=alone)
+        count, most = self._count(len(due), sum(seconds.values()))
+        parts = planned.part(due, seconds, count=count, most=most, alone=alone)
         return {planned.name_of(part): part for part in parts}
 
-    def _work(self, video_id: str) -> float:
+    def _estimate(self, video_id: str) -> float:
         """Return about how many seconds one of a job's slots works on a video in this run."""
         length = self.plan.lengths.get(video_id)
         if self.upto == "download":  # whose number at once has nothing to do with the slots
@@ -209,17 +209,17 @@ class Run:
             return self.slots * planned.estimate_download(length, at_once)
         return planned.estimate(length)
 
-    def _count(self, videos: int, work: float) -> tuple[int, int | None]:
+    def _count(self, videos: int, seconds: float) -> tuple[int, int | None]:
         """Return how many batches there shall be, and how many videos one may hold."""
         if isinstance(self.config.batch_videos, int):
             most = self.config.batch_videos
             return max(1, math.ceil(videos / most)), most
         if self.cluster:
-            seconds = self.cluster.minutes * 60 * self.slots
-            return max(1, math.ceil(work / seconds)), self.cluster.most
+            per_job = self.cluster.minutes * 60 * self.slots
+            return max(1, math.ceil(seconds / per_job)), self.cluster.most
         if videos <= planned.SHOWN_BY_ITSELF:
             return max(1, videos), 1
-        return max(1, math.ceil(work / (_LOCAL_BATCH_SECONDS * self.slots))), None
+        return max(1, math.ceil(seconds / (_LOCAL_BATCH_SECONDS * self.slots))), None
 
     @cached_property
     def members(self) -> dict[str, dict[str, list[str]]]:
@@ -227,22 +227,22 @@ class Run:
         due = {stage: set(self.plan.due(stage)) for stage in ("download", "extract")}
         due |= {f"filter/{p}": set(self.plan.due("filter", p)) for p in self.plan.members}
         found = {rule: self._in_batches(videos) for rule, videos in due.items()}
-        looking = FrameModels.of(self.config)
-        if looking.on and self.plan.members:
-            parts = looking.batches(self._unseen(looking))
+        models = FrameModels.of(self.config)
+        if models.on and self.plan.members:
+            parts = models.batches(self._without_outputs(models))
             found["embed"] = {planned.name_of(part): list(part) for part in parts}
         return found
 
-    def _unseen(self, looking: FrameModels) -> list[str]:
-        """Return the videos that models have still to look at before they are filtered."""
+    def _without_outputs(self, models: FrameModels) -> list[str]:
+        """Return the videos that models must be run on before they are filtered."""
         plan = self.plan
-        wanted = {v for project in plan.members for v in plan.due("filter", project)}
-        if looking.compares:  # dedup needs what models see
+        videos = {v for project in plan.members for v in plan.due("filter", project)}
+        if models.compares:  # dedup compares embeddings
             comparing = (project for project in plan.projects if plan.is_due(project, "dedup"))
-            wanted |= {v for project in comparing for v in plan.members[project]}
-        new = wanted & set(plan.due("extract"))
-        frames = {v: plan.frames[v] for v in wanted - new if v in plan.frames}
-        return sorted(({*looking.unseen(frames)} | new) - plan.failed)
+            videos |= {v for project in comparing for v in plan.members[project]}
+        new = videos & set(plan.due("extract"))
+        frames = {v: plan.frames[v] for v in videos - new if v in plan.frames}
+        return sorted(({*models.unseen(frames)} | new) - plan.failed)
 
     def _in_batches(self, videos: set[str]) -> dict[str, list[str]]:
         found = {name: [v for v in part if v in videos] for name, part in self.parts.items()}
@@ -251,23 +251,26 @@ class Run:
     def model_outputs(self, project: str, batch: str | None = None) -> list[str]:
         """Return what must be there before videos are filtered, or a project's are compared."""
         rule = f"filter/{project}"
-        mine = self.members[rule][batch] if batch else self.plan.members[project]
-        asked = set(mine)
-        seen = self.members.get("embed", {}).items()
-        return [self._mark("embed", name) for name, part in seen if not asked.isdisjoint(part)]
+        videos = set(self.members[rule][batch] if batch else self.plan.members[project])
+        parts = self.members.get("embed", {}).items()
+        return [
+            self._done_file("embed", name) for name, part in parts if not videos.isdisjoint(part)
+        ]
 
     def extracted(self, batch: str) -> list[str]:
-        """Return what must be done before models look at a batch."""
-        asked = set(self.members["embed"][batch])
+        """Return what must be done before models are run on a batch."""
+        videos = set(self.members["embed"][batch])
         parts = self.members["extract"].items()
-        return [self._mark("extract", name) for name, part in parts if not asked.isdisjoint(part)]
+        return [
+            self._done_file("extract", name) for name, part in parts if not videos.isdisjoint(part)
+        ]
 
-    def _mark(self, rule: str, batch: str) -> str:
+    def _done_file(self, rule: str, batch: str) -> str:
         return planned.mark_of(self.folder, rule, batch)
 
     def minutes(self, rule: str, batch: str, attempt: int) -> int:
         """Return the run time to ask a cluster for."""
         videos: Sequence[str] = self.members[rule][batch]
-        work = [self._work(video_id) for video_id in videos]
-        seconds = max(sum(work) / self.slots, *work) * _SLOWEST
+        each = [self._estimate(video_id) for video_id in videos]
+        seconds = max(sum(each) / self.slots, *each) * _SLOWEST
         return attempt * math.ceil(_STARTUP_MINUTES + seconds / 60)
