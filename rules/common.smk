@@ -1,7 +1,7 @@
 # Settings, plan and hooks of this process, and what all rules share.
 from dataminer.store.layout import INFO_FILE, SHEET_FILE
 from dataminer.workflow.jobs import MODELS, Jobs
-from dataminer.workflow.session import Session
+from dataminer.workflow.session import WorkflowSession
 from snakemake.logging import logger
 
 
@@ -15,7 +15,7 @@ wildcard_constraints:
     batch=r"[A-Za-z0-9_-]+",
 
 
-session = Session(workflow, config, logger)
+session = WorkflowSession(workflow, config, logger)
 jobs = Jobs(session)
 if session.is_main:  # a job needs none of what it imports
     from dataminer.workflow.hooks import Hooks

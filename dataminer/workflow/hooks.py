@@ -14,7 +14,7 @@ from dataminer.process import connect_only
 from dataminer.sync.claims.dead_job_listener import DeadJobListener
 from dataminer.sync.config_files import remember
 from dataminer.sync.repair.run_hooks import bring_up_to_date
-from dataminer.workflow.session import Session, or_exit
+from dataminer.workflow.session import WorkflowSession, or_exit
 
 
 class Hooks:
@@ -25,11 +25,11 @@ class Hooks:
 
     Parameters
     ----------
-    session : Session
+    session : WorkflowSession
         The main process.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: WorkflowSession) -> None:
         self._session = session
         snakemake = session.snakemake
         self._dead_jobs = DeadJobListener(

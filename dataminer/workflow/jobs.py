@@ -11,7 +11,7 @@ from dataminer.vision.checkpoint import require_transformers
 from dataminer.vision.hub import CONFIG_FILE
 from dataminer.vision.weights import file_of, to_fetch, weights_path
 from dataminer.workflow.run import RUNS
-from dataminer.workflow.session import Session, or_exit
+from dataminer.workflow.session import WorkflowSession, or_exit
 from dataminer.workflow.snakemake_compat import ancient
 
 MODELS = Path("models")
@@ -29,11 +29,11 @@ class Jobs:
 
     Parameters
     ----------
-    session : Session
+    session : WorkflowSession
         This process.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: WorkflowSession) -> None:
         self._session = session
         self._is_main = session.is_main
         self._settings, self._store = session.settings, session.store

@@ -1,6 +1,6 @@
 """A process of Snakemake that has read the Snakefile: its settings, and the plan of a run.
 
-Each process of Snakemake that reads the Snakefile has one :class:`Session`: the main process, which
+Each process of Snakemake that reads the Snakefile has one :class:`WorkflowSession`: the main process, which
 plans, and one per job, which asks for nothing that only the plan knows.
 """
 
@@ -51,7 +51,7 @@ def or_exit(function: Callable[..., _T], *args: object) -> _T:
         sys.exit(f"dataminer: {known}")
 
 
-class Session:
+class WorkflowSession:
     """One process of Snakemake that has read the Snakefile.
 
     Parameters
