@@ -1,7 +1,7 @@
 """A process of Snakemake that has read the Snakefile: its settings, and the plan of a run.
 
-Each process of Snakemake that reads the Snakefile has one :class:`WorkflowSession`: the main process, which
-plans, and one per job, which asks for nothing that only the plan knows.
+The main process plans. Each job is a process that reads the Snakefile again, and asks for nothing
+that only the plan knows.
 """
 
 from __future__ import annotations
