@@ -1,4 +1,4 @@
-"""Settings of downloads: rates, the policy, and how a source is asked."""
+"""Settings of downloads: rate limits, the policy, and how requests are made."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pydantic import Field, field_validator, model_validator
 
 from dataminer.config.section import Section
 
-PROXIES = ("http", "socks4", "socks4a", "socks5", "socks5h")  # that requests can go through
-JS_RUNTIMES = ("deno", "node", "bun", "quickjs")  # those that yt-dlp knows
+PROXIES = ("http", "socks4", "socks4a", "socks5", "socks5h")  # that requests support
+JS_RUNTIMES = ("deno", "node", "bun", "quickjs")  # that yt-dlp knows
 
 
 class HostRates(Section):
-    """What all jobs of all nodes together may ask of any other one host."""
+    """Limits for any other single host, shared by all jobs on all nodes."""
 
     requests_per_minute: int = Field(600, ge=1, le=60_000)
-    """HTTP requests, spaced evenly."""
+    """Maximum HTTP requests per minute, evenly spaced."""
     downloads_per_hour: int = Field(36_000, ge=1, le=1_000_000)
-    """Downloads that begin."""
+    """Maximum downloads started per hour."""
     sleep_interval: float = Field(0.0, ge=0, le=86_400)
-    """Least seconds from the begin of one download to that of the next."""
+    """Minimum seconds between the starts of consecutive downloads."""
     max_sleep_interval: float = Field(0.0, ge=0, le=86_400)
-    """Most of these seconds; drawn anew each time."""
+    """Maximum of these seconds; each pause is drawn at random between the two."""
 
     @model_validator(mode="after")
     def _range_is_ordered(self) -> Self:
@@ -33,29 +33,29 @@ class HostRates(Section):
 
 
 class YouTubeRates(HostRates):
-    """What all jobs of all nodes together may ask of YouTube."""
+    """Limits for YouTube, shared by all jobs on all nodes."""
 
     requests_per_minute: int = Field(30, ge=1, le=60_000)
-    """HTTP requests for pages and formats, spaced evenly; those for media count apart."""
+    """Maximum HTTP requests per minute for pages and formats, evenly spaced."""
     media_requests_per_minute: int = Field(120, ge=1, le=60_000)
-    """HTTP requests for media (googlevideo.com), in parts of 10 MB mostly."""
+    """Maximum HTTP requests per minute for media (googlevideo.com), mostly parts of 10 MB."""
     downloads_per_hour: int = Field(240, ge=1, le=1_000_000)
-    """Downloads that begin; a guest is said to be stopped after about 300 an hour."""
+    """Maximum downloads started per hour; anonymous clients are reported to be blocked at ~300."""
     sleep_interval: float = Field(10.0, ge=0, le=86_400)
-    """Least seconds from the begin of one download to that of the next."""
+    """Minimum seconds between the starts of consecutive downloads."""
     max_sleep_interval: float = Field(20.0, ge=0, le=86_400)
-    """Most of these seconds; drawn anew each time."""
+    """Maximum of these seconds; each pause is drawn at random between the two."""
 
 
 class BudgetConfig(Section):
-    """Limits that all nodes share through the database, and pauses when a source refuses."""
+    """Rate limits that all nodes share through the database, and pauses if a source refuses."""
 
     first_pause_seconds: float = Field(60.0, gt=0, le=86_400)
-    """Pause of a source that refuses (429, "not a bot") unless it says how long; then doubled."""
+    """First pause after a refusal (429, "not a bot") without a stated wait; doubled each time."""
     longest_pause_seconds: float = Field(3600.0, gt=0, le=86_400)
-    """Pauses grow up to this, until the source answers again."""
+    """Maximum length of such a pause."""
     max_wait_minutes: float = Field(30.0, ge=0, le=1440)
-    """A job that would wait longer than this gives its video back, to be tried again later."""
+    """A job that would wait longer than this releases the video for a later attempt."""
     youtube: YouTubeRates = YouTubeRates()
     others: HostRates = HostRates()
 
@@ -67,22 +67,22 @@ class BudgetConfig(Section):
 
 
 class PolicyConfig(Section):
-    """Which videos may be fetched at all; asked before a byte of one is, and of links only."""
+    """Which videos may be downloaded; checked before the download, for links only."""
 
     blocked_hashtags: list[str] = []
-    """Refuse videos that carry one of these, with or without `#`, as a tag or in their texts."""
+    """Refuse videos with one of these hashtags, with or without `#`, as a tag or in the texts."""
     blocked_titles: list[str] = []
-    """Refuse titles in which one of these RE2 regular expressions is found; any case."""
+    """Refuse videos whose title matches one of these RE2 regular expressions, in any case."""
     min_duration: float | None = Field(None, ge=0)
-    """Refuse videos of fewer seconds."""
+    """Refuse shorter videos (in seconds)."""
     max_duration: float | None = Field(None, gt=0)
-    """Refuse videos of more seconds."""
+    """Refuse longer videos (in seconds)."""
     min_size_mb: float | None = Field(None, ge=0)
-    """Refuse files of fewer megabytes (of 1,000,000 bytes)."""
+    """Refuse smaller files (in megabytes of 1,000,000 bytes)."""
     max_size_mb: float | None = Field(None, gt=0)
-    """Refuse files of more megabytes (of 1,000,000 bytes)."""
+    """Refuse larger files (in megabytes of 1,000,000 bytes)."""
     licences: list[str] = []
-    """Refuse all other licences, and none: whole texts in any case, `*` for any characters."""
+    """Refuse all other and missing licences; whole names in any case, `*` matches any text."""
 
     @field_validator("blocked_hashtags", "licences")
     @classmethod
@@ -108,12 +108,12 @@ class PolicyConfig(Section):
 
 
 def compile_title(pattern: str) -> Any:
-    """Compile an expression for titles, which strangers write: RE2's time is linear in them.
+    """Compile an expression for titles, which are untrusted: RE2 matches in linear time.
 
     Raises
     ------
     ValueError
-        Where RE2 does not take it: a fault, or what only a search with backtracking can find.
+        If it is not valid for RE2, which for example has no back-references.
     """
     import re2  # here: every command loads the settings, and few have patterns
 
@@ -122,15 +122,15 @@ def compile_title(pattern: str) -> Any:
     options.log_errors = False
     try:
         if not pattern:
-            raise re2.error("an empty one would refuse every title")
+            raise re2.error("an empty expression would refuse every title")
         return re2.compile(pattern, options)
     except re2.error as error:
         reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
-        raise ValueError(f"{pattern!r} is no RE2 regular expression: {reason}") from None
+        raise ValueError(f"{pattern!r} is not a valid RE2 regular expression: {reason}") from None
 
 
 class DownloadConfig(Section):
-    """How videos are fetched; shared by all projects of a store. See docs/youtube.md."""
+    """How videos are downloaded, for all projects of a store; see docs/youtube.md."""
 
     _only_how = frozenset(
         {
@@ -147,7 +147,7 @@ class DownloadConfig(Section):
             "js_runtimes",
             "extractor_args",
             "budget",
-            # not of a result, which stays when they change; of a refusal, which they undo
+            # a change keeps results, and only undoes refusals
             "policy",
             "max_megapixels",
             "max_memory_mb",
@@ -155,42 +155,42 @@ class DownloadConfig(Section):
     )
 
     max_height: int = Field(1080, ge=144, le=4320)
-    """Take the best video stream up to this many lines."""
+    """Download the best video stream of at most this height in pixels."""
     max_megapixels: float = Field(100.0, gt=0, le=178)
-    """A video with larger pictures is FAILED; 12K has 75; see also `extract.max_megapixels`."""
+    """A video with larger pictures is FAILED (12K has 75); see also `extract.max_megapixels`."""
     max_memory_mb: float = Field(256.0, ge=16)
-    """A file whose index, attachments and cover take more MB of memory to read is FAILED."""
+    """A file whose index, attachments and cover need more MB of memory is FAILED."""
     concurrent_downloads: int = Field(8, ge=1, le=64)
-    """How many videos are downloaded at once; how often, the budget below says."""
+    """How many videos to download in parallel; `budget` limits the rate."""
     retries: int = Field(3, ge=0, le=100)
-    """How often yt-dlp itself tries a request again."""
+    """How often yt-dlp itself retries a request."""
     socket_timeout: float = Field(30.0, gt=0, le=600)
-    """Seconds without a byte after which a connection counts as dead."""
+    """End a connection that receives no byte for this many seconds."""
     timeout_minutes: float = Field(60.0, gt=0, le=10080)
-    """End an attempt at one video after so long; the next goes on where it stopped."""
+    """End an attempt at one video after this many minutes; the next one resumes it."""
     min_bytes_per_second: int = Field(1000, ge=0)
-    """End a transfer that is slower than this over `rate_window_seconds`; 0 never does."""
+    """End a transfer that is slower than this for `rate_window_seconds`; 0 disables the check."""
     rate_window_seconds: float = Field(60.0, gt=0, le=3600)
-    """How long a transfer may be too slow."""
+    """The time over which the speed of a transfer is measured."""
     cookies: str | None = None
-    """A cookies.txt file in Netscape format; it is only read."""
+    """A cookies.txt file in Netscape format; it is never written to."""
     cookies_from_browser: str | None = None
-    """Take cookies from a browser of this machine: `firefox`, `chrome:PROFILE` and so on."""
+    """Use the cookies of a browser on this machine, such as `firefox` or `chrome:PROFILE`."""
     proxy: str | None = Field(None, repr=False)
-    """Such as `socks5://127.0.0.1:1080`; with a password, rather set HTTPS_PROXY in the shell."""
+    """For example `socks5://127.0.0.1:1080`; if it has a password, set HTTPS_PROXY instead."""
     user_agent: str | None = None
-    """What to call itself, instead of a common browser."""
+    """The User-Agent header, instead of that of a common browser."""
     js_runtimes: list[str] = ["deno", "node", "bun"]
-    """JavaScript runtimes that yt-dlp may use for YouTube, as NAME or NAME:PATH."""
+    """JavaScript runtimes that yt-dlp may use for YouTube: NAME or NAME:PATH."""
     extractor_args: list[str] = Field([], repr=False)
-    """As for yt-dlp's option of that name: `youtube:player_client=web;po_token=...`."""
+    """As for yt-dlp's `--extractor-args`: `youtube:player_client=web;po_token=...`."""
     budget: BudgetConfig = BudgetConfig()
     policy: PolicyConfig = PolicyConfig()
 
     @field_validator("proxy")
     @classmethod
     def _proxy_can_be_used(cls, link: str | None) -> str | None:
-        # not repeated in the message: it may hold a password
+        # not repeated in the message: it may contain a password
         scheme, separator, _ = (link or "").partition("://")
         if separator and scheme.lower() not in PROXIES:
             raise ValueError(
@@ -203,13 +203,13 @@ class DownloadConfig(Section):
     def _runtimes_are_known(cls, names: list[str]) -> list[str]:
         for name in names:
             if name.partition(":")[0] not in JS_RUNTIMES:
-                raise ValueError(f"{name!r} is none of {', '.join(JS_RUNTIMES)}")
+                raise ValueError(f"{name!r} is not one of {', '.join(JS_RUNTIMES)}")
         return names
 
     @field_validator("extractor_args")
     @classmethod
     def _arguments_have_an_extractor(cls, arguments: list[str]) -> list[str]:
-        # not repeated in the message: it may hold a token
+        # not repeated in the message: it may contain a token
         if not all(re.fullmatch(r"[\w-]+:[^=;]+=.*", text, re.DOTALL) for text in arguments):
             raise ValueError("each must look like EXTRACTOR:NAME=VALUE;NAME=VALUE")
         return arguments

@@ -1,4 +1,4 @@
-"""Make ``config/``'s schema, default file and reference table from the models."""
+"""Generate the schema, the default file and the reference in ``config/`` from the models."""
 
 from __future__ import annotations
 
@@ -18,42 +18,45 @@ from dataminer.config.section import describe
 SCHEMA_FILE = "config.schema.json"
 _HEADER = f"""\
 # yaml-language-server: $schema={SCHEMA_FILE}
-# What to mine, and how. Every key has a default: keep what you want to change, or all of it.
-# Generated from dataminer/config/models.py; the reference is config/README.md.
+# What to mine, and how. Every key has a default: delete the keys that you do not change.
+# Generated from dataminer/config/models.py; config/README.md is the reference.
 """
 _README = """\
 # Configuration
 
-`snakemake` and `dataminer` read `config/config.yaml` of the folder that they are started in. Other
-files lie over it, in the order given: `snakemake --configfile birds.yaml`, `dataminer populate -c
-birds.yaml`. A mapping is merged key by key, anything else is replaced. If a file names another
-project than those before it, what they list under `input` does not count for it. Single keys of a
-run are given with `snakemake --config project=birds` or `--config 'extract={every_seconds: 2}'`.
+`snakemake` and `dataminer` read `config/config.yaml` in the folder where you start them. Further
+files are merged over it, in the order given: `snakemake --configfile birds.yaml`, `dataminer
+populate -c birds.yaml`. Mappings are merged key by key; any other value is replaced. If a file
+names a different project than the files before it, it does not inherit the sources that they list
+under `input`. To set single keys for one run, use `snakemake --config project=birds` or `--config
+'extract={every_seconds: 2}'`.
 
-**A project remembers the files that it was last run with** (their names, not what they say), or
-first populated with. So `snakemake --config project=birds`, `dataminer export birds` or `dataminer
-status` read them again, and the run says so. Files that are named take their place: `--configfile
-config/config.yaml` is the default file alone. What counts is, in this order: the command line,
-files that are named, files of the last run, `config/config.yaml`.
+**A project remembers the configuration files of its last run**, or those that it was first
+populated with: their names, not their contents. Commands that name the project, such as `snakemake
+--config project=birds`, `dataminer export birds` or `dataminer status`, read them again, and the
+run says so. Files that you name replace the remembered ones: `--configfile config/config.yaml` uses
+the default file alone. The order of precedence is: the command line, named files, the files of the
+last run, `config/config.yaml`.
 
-A changed value re-runs the stages it touches and what follows them, nothing else: `filter.*`
-re-runs filter, dedup and detect; `dedup.*` dedup and detect; `detect.*` detect. After a change of
-`extract.*`, frames are made beside those of other projects' settings. A change of `download.*`
-applies to videos that are not fetched yet, or failed. `dataminer status` counts those
-that were fetched with other settings, `dataminer retry --download VIDEO` fetches one again, and
-`snakemake -R download` all.
-`input.*` is only read by `dataminer populate`, `monitor.*` changes no result.
+A changed value reruns the stages that it affects and the stages after them, nothing else:
+`filter.*` reruns filter, dedup and detect; `dedup.*` dedup and detect; `detect.*` detect. After a
+change of `extract.*`, the new frames are stored beside those of other settings. A change of
+`download.*` applies only to videos that are not downloaded yet, or that failed: `dataminer status`
+counts the videos that were downloaded with other settings, `dataminer retry --download VIDEO`
+downloads one again, and `snakemake -R download` all of them. Only `dataminer populate` reads
+`input.*`, and `monitor.*` changes no result.
 
-`input.filters` holds for searches, playlists and channels, by what YouTube's lists tell without a
-request for each video: durations, mostly, and how long ago each was uploaded, in whole days, weeks,
-months or years. A search also has YouTube filter, as its own search page does: by licence, and by
-date and duration where its classes fit. A video that breaks a filter for certain is left out; one
-whose list says too little is taken, as are all licences in playlists and channels: such videos are
-judged when they are downloaded, by `download.policy`. A list of links is read with your rights: it
-may name your own files, and servers in your own network.
+`input.filters` applies to searches, playlists and channels. It uses what YouTube's lists contain
+without a request for each video: mostly the duration, and how long ago a video was uploaded, in
+whole days, weeks, months or years. For searches, YouTube also filters by licence, and by date and
+duration if its classes fit. A video that certainly violates a filter is left out. A video with too
+little information is added, as are all licences in playlists and channels; `download.policy` checks
+such videos before they are downloaded. A list of links is read with your permissions, so it can
+name your own files and servers in your own network.
 
-Editors that know `yaml-language-server` complete keys and check values by `config.schema.json`.
-This table is generated from `dataminer/config/models.py` by `python -m dataminer.config.generate`.
+Editors that support `yaml-language-server` complete keys and check values with
+`config.schema.json`. The command `python -m dataminer.config.generate` creates this table from
+`dataminer/config/models.py`.
 
 | key | default | takes | meaning |
 |-----|---------|-------|---------|
@@ -88,7 +91,7 @@ def texts() -> dict[str, str]:
 
 
 def main(arguments: list[str], folder: Path = Path("config")) -> int:
-    """Write the files, or with ``--check`` name those that differ; return the exit status."""
+    """Write the files, or with ``--check`` list those that differ; return the exit status."""
     differ = [
         folder / name
         for name, text in texts().items()
@@ -96,7 +99,7 @@ def main(arguments: list[str], folder: Path = Path("config")) -> int:
     ]
     if arguments == ["--check"]:
         for path in differ:
-            print(f"{path} is not what {__spec__.name} generates", file=sys.stderr)
+            print(f"{path} differs from what {__spec__.name} generates", file=sys.stderr)
         return len(differ)
     for path in differ:
         path.write_text(texts()[path.name], encoding="utf-8")

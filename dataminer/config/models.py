@@ -1,4 +1,4 @@
-"""Every setting, its type, bounds and default: the one source of schema, defaults and docs."""
+"""Every setting with its type, bounds and default: the source of schema, default file and docs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _AGO = r"(?:now|today|yesterday)(?:-\d{1,3}(?:day|week|month|year)s?)?"
 
 
 def _spelled(value: Any) -> Any:
-    """Take YAML's own dates, and numbers such as 20240131, as text."""
+    """Convert YAML dates, and numbers such as 20240131, to text."""
     if isinstance(value, date):
         return value.strftime("%Y-%m-%d")
     return str(value) if type(value) is int else value
@@ -80,18 +80,18 @@ Day = Annotated[str, BeforeValidator(_spelled), AfterValidator(_is_day)]
 
 
 class ListFilters(Section):
-    """Which videos of searches, playlists and channels are taken; unknown values pass."""
+    """Which videos of searches, playlists and channels to add; videos with unknown values pass."""
 
     min_duration: float | None = Field(None, ge=0)
-    """Least duration in seconds."""
+    """Minimum duration in seconds."""
     max_duration: float | None = Field(None, gt=0)
-    """Greatest duration in seconds."""
+    """Maximum duration in seconds."""
     after: Day | None = None
-    """Uploaded on this day or later: `2024-01-31`, or `today-2years`."""
+    """Uploaded on or after this day: `2024-01-31`, or `today-2years`."""
     before: Day | None = None
-    """Uploaded on this day or earlier."""
+    """Uploaded on or before this day."""
     licence: Literal["any", "creative_commons"] = "any"
-    """`creative_commons`: searches ask YouTube for these alone."""
+    """`creative_commons`: YouTube searches return only videos under that licence."""
 
     @model_validator(mode="after")
     def _bounds_are_ordered(self) -> ListFilters:
@@ -108,21 +108,21 @@ class InputConfig(Section):
     """What to mine; read by `dataminer populate`."""
 
     searches: list[str] = []
-    """YouTube searches, as typed into its search box."""
+    """YouTube searches, as you would type them into its search box."""
     query_files: list[str] = []
-    """Text files of searches, one a line; lines that begin with `#` are comments."""
+    """Text files of searches, one per line; lines that begin with `#` are comments."""
     urls: list[str] = []
-    """YouTube videos, playlists or channels in any spelling, or http(s) links to video files."""
+    """YouTube videos, playlists or channels in any form, or http(s) links to video files."""
     url_files: list[str] = []
-    """Lists of links or paths, one per line, or tables of them: CSV, TSV, JSON Lines, Parquet."""
+    """Files that list links or paths, one per line, or tables: CSV, TSV, JSON Lines, Parquet."""
     url_column: str | None = Field(None, min_length=1)
-    """Which column of tables in `url_files` holds the links; `null`: found by name or content."""
+    """The column of links in tables of `url_files`; `null`: found by its name or content."""
     files: list[str] = []
-    """Local video files, or folders that are searched for them, by the endings of names."""
+    """Local video files, or folders to search for files with a video extension."""
     max_results_per_query: int = Field(50, ge=1, le=1000)
-    """How many results each search may bring."""
+    """Maximum number of results per search."""
     max_videos_per_playlist: int = Field(1000, ge=1, le=100_000)
-    """How many videos each playlist or channel may bring; the first ones, in its order."""
+    """Maximum number of videos per playlist or channel; the first ones, in its order."""
     filters: ListFilters = ListFilters()
 
     @property
@@ -133,46 +133,46 @@ class InputConfig(Section):
 
 
 class ExtractConfig(Section):
-    """Which frames are taken out of a video; shared by all projects of a store."""
+    """Which frames to extract from a video. Projects with the same settings share the frames."""
 
     # max_memory_mb: not of a result, which stays when it changes; of a refusal
     _only_how = frozenset({"timeout_minutes", "max_memory_mb"})
 
     strategy: Literal["time", "interval", "keyframe", "scene"] = "time"
-    """`time`, `interval`: one every so often; `keyframe`: those; `scene`: the first of a shot."""
+    """`time`, `interval`: regular steps; `keyframe`: keyframes only; `scene`: starts of shots."""
     every_seconds: float = Field(1.0, gt=0, le=86400)
-    """For `time`, and for `scene` while a shot lasts: seconds between two frames."""
+    """For `time`, and within a shot for `scene`: seconds between frames."""
     every_frames: int = Field(30, ge=1, le=10_000_000)
-    """For `interval`: take every N-th frame."""
+    """For `interval`: keep every N-th frame."""
     scene_threshold: float = Field(0.1, gt=0, le=1)
-    """For `scene`: a cut is where the picture changes by more than this share of full scale."""
+    """For `scene`: a change of the picture above this share of full scale counts as a cut."""
     image_format: Literal["jpg", "png", "webp"] = "jpg"
     """File format of the frames."""
     quality: int = Field(95, ge=1, le=100)
-    """Encoder quality of JPEG and WebP; PNG is lossless and ignores it."""
+    """Encoder quality for JPEG and WebP; PNG is lossless and ignores it."""
     max_frames: int = Field(5000, ge=1)
-    """Stop a video after so many frames."""
+    """Maximum number of frames per video; the rest of the video is not extracted."""
     max_minutes: float = Field(720.0, gt=0)
-    """Stop a video after so many minutes of its presentation time."""
+    """Maximum minutes of presentation time per video; the rest is not extracted."""
     max_output_gb: float = Field(20.0, gt=0)
-    """Stop a video before its images take more than so many GB."""
+    """Maximum size of the images of a video in GB; the rest is not extracted."""
     max_video_gb: float = Field(100.0, gt=0)
-    """A video file of more GB is FAILED."""
+    """A larger video file (in GB) is FAILED."""
     max_megapixels: float = Field(40.0, gt=0, le=178)
-    """A video with larger pictures is FAILED; 8K has 33 megapixels, 12K 75."""
+    """A video with larger pictures is FAILED; 8K has 33 megapixels, 12K has 75."""
     max_memory_mb: float = Field(512.0, ge=16)
-    """A video that takes more MB of memory to open is FAILED; see `download.max_memory_mb`."""
+    """A video that needs more MB of memory to open is FAILED; see `download.max_memory_mb`."""
     max_error_share: float = Field(0.5, ge=0, le=1)
-    """A video of whose packets a greater share cannot be decoded is FAILED."""
+    """A video is FAILED if more than this share of its packets cannot be decoded."""
     timeout_minutes: float = Field(120.0, gt=0)
-    """Give a video up after so many minutes of work on it, to be tried again."""
+    """End an attempt at one video after this many minutes; a later attempt retries it."""
     crop_borders: bool = False
-    """Cut black bars (letterbox, pillarbox) off each frame before it is written."""
+    """Crop black bars (letterbox, pillarbox) from each frame before it is written."""
     frame_store: Literal["files", "tar"] = "files"
-    """`files`: a file an image; `tar`: one archive a video, where files are few (quotas)."""
+    """`files`: one file per image; `tar`: one archive per video, for quotas on files."""
 
     def result_settings(self) -> dict[str, Any]:
-        """Return the settings in use: `every_frames` only where the strategy counts frames."""
+        """Return the settings in use: `every_frames` only if the strategy counts frames."""
         used = {
             "time": {"every_seconds"},
             "interval": {"every_frames"},
@@ -185,32 +185,32 @@ class ExtractConfig(Section):
 
 
 class FilterConfig(Section):
-    """Which frames are good enough; judged on the columns that extract computed."""
+    """Which frames are good enough, by the quality measures that extract computed."""
 
     _only_how = frozenset({"videos_per_job"})
 
     min_sharpness: float = Field(0.06, ge=0, le=10)
-    """Least share of coarse detail that is there finely too, whatever the noise; 0 takes any."""
+    """Minimum sharpness (ratio of fine to coarse detail); 0 disables the check."""
     min_brightness: float = Field(0.05, ge=0, le=1)
-    """Least mean grey (0 black, 1 white)."""
+    """Minimum mean grey level (0 black, 1 white)."""
     max_brightness: float = Field(0.97, ge=0, le=1)
-    """Greatest mean grey (0 black, 1 white)."""
+    """Maximum mean grey level (0 black, 1 white)."""
     min_contrast: float = Field(0.02, ge=0, le=0.5)
-    """Least standard deviation of grey, where black is 0 and white 1."""
+    """Minimum standard deviation of the grey level (0 black, 1 white)."""
     min_entropy: float = Field(0.05, ge=0, le=8)
-    """Least bits of information in a pixel's grey level (0 one level, 8 all equally often)."""
+    """Minimum entropy of the grey levels in bits (0: one level, 8: all levels equally often)."""
     max_black: float = Field(0.98, ge=0, le=1)
-    """Greatest share of pixels that are darker than 0.1."""
+    """Maximum share of pixels that are darker than 0.1."""
     max_blank: float = Field(0.995, ge=0, le=1)
-    """Greatest share of the picture where nothing is to be seen; 1 takes any."""
+    """Maximum share of the picture that is blank; 1 disables the check."""
     max_border: float = Field(0.75, ge=0, le=1)
-    """Greatest share of the decoded picture that black bars take; 1 takes any."""
+    """Maximum share of the decoded picture that black bars cover; 1 disables the check."""
     max_flash: float = Field(0.2, ge=0, le=1)
-    """How far a flash may light up one frame above those before and after; 1 takes any."""
+    """Maximum brightness of one frame above its neighbours (flash); 1 disables the check."""
     min_change: float = Field(0.01, ge=0, le=0.02)
-    """Least difference from the last frame kept (still pictures repeat); 0 leaves it to dedup."""
+    """Minimum difference from the last frame kept (stills repeat); 0 disables the check."""
     videos_per_job: int = Field(100, ge=1, le=10_000)
-    """So many videos go through the models of `semantic` and `content` in one process."""
+    """How many videos one job runs through the models of `semantic` and `content`."""
     semantic: SemanticConfig = SemanticConfig()
     content: ContentConfig = ContentConfig()
 
@@ -234,24 +234,24 @@ class FilterConfig(Section):
 
 
 class DedupConfig(Section):
-    """When two frames of a project count as the same picture."""
+    """When two frames of a project count as near-duplicates."""
 
     method: Literal["hash", "embedding"] = "hash"
-    """What is compared: perceptual hashes, or embeddings by `filter.semantic.model`."""
+    """What to compare: perceptual hashes, or embeddings of `filter.semantic.model`."""
     hash: Literal["phash", "dhash", "both"] = "both"
-    """Which 64-bit hash decides; `both`: frames are near where either says so."""
+    """Which 64-bit hash to compare; `both`: frames match if either hash matches."""
     threshold: int = Field(8, ge=0, le=32)
-    """Frames whose hashes differ in at most so many of 64 bits are near-duplicates."""
+    """Frames whose hashes differ in at most this many of 64 bits are near-duplicates."""
     similarity: float = Field(0.95, gt=0, le=1)
-    """By embeddings: frames of at least this cosine similarity are near-duplicates."""
+    """For `embedding`: frames with at least this cosine similarity are near-duplicates."""
 
     def result_settings(self) -> dict[str, Any]:
-        """Return the settings in use: `similarity` only where embeddings are compared."""
+        """Return the settings in use: `similarity` only if embeddings are compared."""
         unused = {"hash", "threshold"} if self.method == "embedding" else {"similarity"}
         return self.model_dump(exclude=unused | self._only_how)
 
 
-# models tell prompts apart by full stops
+# full stops separate the prompts that a model gets
 Prompt = Annotated[
     str,
     StringConstraints(strip_whitespace=True, pattern=r"^[^.\n]+$", min_length=1, max_length=200),
@@ -259,53 +259,53 @@ Prompt = Annotated[
 
 
 class DetectConfig(Section):
-    """Which objects are looked for in the unique frames, and with what."""
+    """Which objects to detect in the unique frames, and with which model."""
 
     _only_how = frozenset({"batch", "device", "shard_images", "jobs", "trusted_programs"})
 
     model: str = Field("yolo26n.pt", min_length=1)
-    """A weights file of ultralytics, or a Hugging Face model: a name (`owner/name`) or a path."""
+    """An ultralytics weights file, or a Hugging Face model: a name (`owner/name`) or a path."""
     prompts: list[Prompt] = Field([], max_length=1000)
-    """What to look for, for models that read text (owlv2, grounding-dino, yoloe, yolo-world)."""
+    """What to detect, for open-vocabulary models (owlv2, grounding-dino, yoloe, yolo-world)."""
     confidence: float = Field(0.3, ge=0, le=1)
-    """Least score of a detection."""
+    """Minimum score of a detection."""
     image_size: int = Field(640, ge=32, le=8192, multiple_of=32)
-    """Frames are scaled to this many pixels on the longer side for the model."""
+    """The model gets frames scaled to this many pixels on the longer side."""
     batch: int = Field(16, ge=1, le=1024)
-    """Frames that go through the model at once."""
+    """Frames per batch of the model."""
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    """`auto` takes a GPU where there is one; else `cpu`, `mps`, `cuda` or `cuda:N`."""
+    """`auto` uses a GPU if there is one; otherwise `cpu`, `mps`, `cuda` or `cuda:N`."""
     shard_images: int = Field(1000, ge=1, le=1_000_000)
-    """Boxes are kept for the next run by about so many frames; a killed run repeats one such."""
+    """Frames per shard, approximately; a killed run repeats at most one shard per job."""
     jobs: int = Field(1, ge=1, le=1000)
-    """How many jobs share the frames of a project, such as one for each GPU."""
+    """How many jobs share the frames of a project, for example one per GPU."""
 
     trusted_programs: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = []
-    """SHA-256 of TorchScript files that may run: the text encoders of YOLOE are such programs."""
+    """SHA-256 of the TorchScript programs that may run, such as the text encoders of YOLOE."""
 
     @field_validator("prompts")
     @classmethod
     def _differ(cls, prompts: list[str]) -> list[str]:
         if len(set(prompts)) < len(prompts):
-            raise ValueError("names the same thing twice")
+            raise ValueError("contains the same prompt twice")
         return prompts
 
 
 class MonitorConfig(Section):
-    """How claims are kept alive and when they count as dead."""
+    """How claims are kept alive, when they expire, and how failures are retried."""
 
     heartbeat_seconds: float = Field(30.0, gt=0, le=3600)
-    """A job that holds a video says so this often."""
+    """How often a job renews its claim on a video."""
     stale_threshold_minutes: float = Field(2.0, gt=0, le=1440)
-    """A claim without a heartbeat for so long may be taken over."""
+    """Another job may take over a claim that was not renewed for this long."""
     max_attempts: int = Field(3, ge=1, le=100)
-    """After so many attempts that ended without a result, a video is FAILED."""
+    """A video is FAILED after this many attempts without a result."""
     give_up_hours: float = Field(24.0, ge=0, le=8760)
-    """What fails in passing is FAILED after `max_attempts` attempts over at least so long."""
+    """Temporary failures become FAILED after `max_attempts` attempts over at least this time."""
     retry_seconds: float = Field(2.0, gt=0, le=3600)
-    """What failed in passing is tried again after so long; amid other work, after 5 times that."""
+    """Wait before a retry within a job; five times as long while other videos are left."""
     no_progress_minutes: float = Field(15.0, gt=0, le=1440)
-    """Work on a video that logs no progress for so long is stopped; that counts as an attempt."""
+    """Work on a video that makes no progress for this long is stopped; it counts as an attempt."""
 
     @model_validator(mode="after")
     def _beats_before_stale(self) -> MonitorConfig:
@@ -322,11 +322,11 @@ class Config(Section):
     project: ProjectName | None = "my_project"
     """The dataset's name: letters, digits, `-` and `_`."""
     projects: list[ProjectName] = []
-    """Several projects in one run, instead of `project`."""
+    """Several projects for one run, instead of `project`."""
     store: str = Field("data", min_length=1)
-    """The folder that everything lies under, relative to the working directory."""
+    """The folder for all data, relative to the working directory."""
     batch_videos: Literal["auto"] | Annotated[int, Field(ge=1, le=100_000)] = "auto"
-    """Videos per job; `auto`: one each up to 12 on one machine, else by their estimated work."""
+    """Videos per job; `auto`: one if up to 12 run on one machine, otherwise by estimated work."""
     input: InputConfig = InputConfig()
     download: DownloadConfig = DownloadConfig()
     extract: ExtractConfig = ExtractConfig()
@@ -354,7 +354,7 @@ class Config(Section):
     @classmethod
     def _store_has_no_wildcard(cls, store: str) -> str:
         if "{" in store or "}" in store:
-            raise ValueError("must hold no { or }, which Snakemake takes for a wildcard")
+            raise ValueError("must contain no { or }, which Snakemake reads as a wildcard")
         return store
 
     @property
@@ -364,5 +364,5 @@ class Config(Section):
 
     @property
     def store_path(self) -> Path:
-        """The store as a path, as it was written (relative stays relative)."""
+        """The store as a path, as configured (a relative path stays relative)."""
         return Path(self.store)

@@ -1,4 +1,4 @@
-"""What all parts of the configuration have in common."""
+"""The base class of all sections of the configuration."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidatorFunctionWrapHandler, field_
 
 
 class Section(BaseModel):
-    """A part of the configuration; unknown keys are errors, and values never change."""
+    """A section of the configuration: immutable, and unknown keys are errors."""
 
-    # lax: what `snakemake --config 'extract={every_seconds: 2}'` gives arrives as text
+    # lax: `snakemake --config 'extract={every_seconds: 2}'` passes values as text
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
     _only_how: ClassVar[frozenset[str]] = frozenset()
 
@@ -29,16 +29,16 @@ class Section(BaseModel):
         return taken
 
     def result_settings(self) -> dict[str, Any]:
-        """Return the settings that decide what comes out, without those of only how or how fast."""
+        """Return the settings that affect the result, not those that only affect how it is made."""
         return self.model_dump(exclude=set(self._only_how))
 
 
 @cache
 def describe(model: type[Section]) -> None:
-    """Give the fields of a section, and of those in it, what is written below each of them.
+    """Set the descriptions of a section's fields, recursively, from the docstrings below them.
 
-    Pydantic's ``use_attribute_docstrings`` does the same as each class is made, which takes a
-    process with many modules half a second: too long for what only the documentation needs.
+    Pydantic's ``use_attribute_docstrings`` does the same when a class is created, which takes half
+    a second in a process with many modules: too long for something that only the docs need.
     """
     texts = dict(_attribute_docstrings(model))
     for name, field in model.model_fields.items():

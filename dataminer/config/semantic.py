@@ -1,4 +1,4 @@
-"""Settings of the filters that look at the pictures: by what is meant, and by what is in them."""
+"""Settings of the filters that use models: by prompts, and by the objects in a frame."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from dataminer.config.section import Section
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 LEAST_CONFIDENCE = 0.05
-"""Boxes below it are not kept; so no threshold can be lower."""
+"""Boxes with a lower score are not stored, so no threshold can be lower."""
 
 
 class PromptsConfig(Section):
-    """What is looked for in words; without any the semantic filter is off."""
+    """Text prompts; the semantic filter is off if there are none."""
 
     positive: list[Text] = []
-    """Descriptions of what is wanted: a frame is held against the one that it is nearest to."""
+    """Descriptions of wanted frames; the one that matches a frame best is used for it."""
     negative: list[Text] = []
-    """What is like it and not wanted: a frame must be nearer to a positive one."""
+    """Similar but unwanted: a frame must match a positive prompt better."""
     junk: list[Text] = []
-    """What is never wanted: title cards, black screens, blur."""
+    """Never wanted, such as title cards, black screens or blur."""
 
     @model_validator(mode="after")
     def _negatives_have_a_counterpart(self) -> PromptsConfig:
         if self.negative and not self.positive:
-            raise ValueError("negative prompts are held against positive ones: give one of those")
+            raise ValueError("negative prompts need a positive one to compare with: add one")
         return self
 
     @property
@@ -37,23 +37,23 @@ class PromptsConfig(Section):
 
 
 class SemanticConfig(Section):
-    """Which frames show what words describe; docs/semantic.md explains the scales."""
+    """Which frames match text prompts; docs/semantic.md explains the scales."""
 
     model: str = Field("google/siglip2-base-patch16-224", min_length=1)
     """A SigLIP, SigLIP 2 or CLIP checkpoint: a name on the Hugging Face hub, or a folder."""
     prompts: PromptsConfig = PromptsConfig()
     min_score: float | None = Field(None, ge=0, le=1)
-    """Least probability of the best positive prompt: sigmoid (SigLIP), or softmax (CLIP)."""
+    """Minimum probability of the best positive prompt: sigmoid (SigLIP) or softmax (CLIP)."""
     min_cosine: float | None = Field(None, ge=-1, le=1)
-    """Least cosine between a frame and the best positive prompt."""
+    """Minimum cosine similarity of a frame and its best positive prompt."""
     min_margin: float = Field(0.0, ge=-100, le=100)
-    """How far, in logits, the best positive prompt must be above the best negative one."""
+    """Minimum margin, in logits, of the best positive prompt over the best negative one."""
     max_junk: float = Field(0.5, ge=0, le=1)
-    """Greatest probability of the best junk prompt; 1 takes any."""
+    """Maximum probability of the best junk prompt; 1 disables the check."""
     batch: int = Field(32, ge=1, le=4096)
-    """Frames that go through the model at once."""
+    """Frames per batch of the model."""
     device: Device = "auto"
-    """`auto` takes a GPU where there is one; else `cpu`, `mps`, `cuda` or `cuda:N`."""
+    """`auto` uses a GPU if there is one; otherwise `cpu`, `mps`, `cuda` or `cuda:N`."""
 
     @model_validator(mode="after")
     def _can_reject(self) -> SemanticConfig:
@@ -61,37 +61,37 @@ class SemanticConfig(Section):
         if alone and self.min_score is None and self.min_cosine is None:
             raise ValueError(
                 "positive prompts alone reject nothing: "
-                "give negative or junk prompts, min_score or min_cosine"
+                "add negative or junk prompts, min_score or min_cosine"
             )
         if not self.prompts.positive and (self.min_score, self.min_cosine) != (None, None):
-            raise ValueError("min_score and min_cosine are about positive prompts: give one")
+            raise ValueError("min_score and min_cosine need a positive prompt: add one")
         return self
 
     @property
     def on(self) -> bool:
-        """Whether there is a prompt."""
+        """Whether there are any prompts."""
         return bool(self.prompts.all)
 
 
 class ContentConfig(Section):
-    """Which frames show certain objects; off while `require` and `exclude` are empty."""
+    """Which frames show certain objects; off if `require` and `exclude` are empty."""
 
     model: str = Field("yolo26n.pt", min_length=1)
-    """A detector with classes of its own, as `detect.model` takes it: a name or a path."""
+    """A detector with fixed classes, given as for `detect.model`: a name or a path."""
     require: list[Text] = []
-    """Class names; each must be in the frame. `car|truck` is either of the two."""
+    """Class names that must all be in the frame; `car|truck` matches either."""
     exclude: list[Text] = []
-    """Class names of which none may be in the frame."""
+    """Class names that must not be in the frame."""
     min_size: float = Field(0.0, ge=0, le=1)
-    """Objects that take a smaller share of the picture's area do not count."""
+    """Objects that cover a smaller share of the picture are ignored."""
     confidence: float = Field(0.3, ge=LEAST_CONFIDENCE, le=1)
-    """Least score of an object that counts."""
+    """Minimum score of an object."""
     image_size: int = Field(640, ge=32, le=8192, multiple_of=32)
-    """Frames are scaled to this many pixels on the longer side for the model."""
+    """The model gets frames scaled to this many pixels on the longer side."""
     batch: int = Field(16, ge=1, le=1024)
-    """Frames that go through the model at once."""
+    """Frames per batch of the model."""
     device: Device = "auto"
-    """`auto` takes a GPU where there is one; else `cpu`, `mps`, `cuda` or `cuda:N`."""
+    """`auto` uses a GPU if there is one; otherwise `cpu`, `mps`, `cuda` or `cuda:N`."""
 
     @property
     def on(self) -> bool:
@@ -103,5 +103,5 @@ _HOW = {"batch", "device"}
 
 
 def deciding(settings: SemanticConfig | ContentConfig) -> dict[str, Any]:
-    """Return the settings that decide which frames pass, without those of only how fast."""
+    """Return the settings that decide which frames pass, without those that affect only speed."""
     return settings.model_dump(exclude=_HOW)

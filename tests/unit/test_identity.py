@@ -60,7 +60,7 @@ def test_secrets_stay_out_of_warnings_results_and_representations(
     ("values", "sentence"),
     [
         ({"extractor_args": [f"youtube {TOKEN}"]}, "EXTRACTOR:NAME=VALUE"),
-        ({"js_runtimes": ["v8"]}, "'v8' is none of deno, node, bun, quickjs"),
+        ({"js_runtimes": ["v8"]}, "'v8' is not one of deno, node, bun, quickjs"),
     ],
 )
 def test_what_the_configuration_does_not_take(values: dict[str, Any], sentence: str) -> None:

@@ -164,9 +164,9 @@ def test_any_text_of_strangers_ends_in_a_verdict(text: str, tags: list[str]) -> 
 @pytest.mark.parametrize(
     ("policy", "sentence"),
     [
-        ({"blocked_titles": ["("]}, "'(' is no RE2 regular expression: missing )"),
+        ({"blocked_titles": ["("]}, "'(' is not a valid RE2 regular expression: missing )"),
         ({"blocked_titles": [r"(a)\1"]}, "invalid escape sequence"),
-        ({"blocked_titles": [""]}, "an empty one would refuse every title"),
+        ({"blocked_titles": [""]}, "an empty expression would refuse every title"),
         ({"blocked_hashtags": ["#"]}, "an empty entry"),
         ({"licences": [" "]}, "an empty entry"),
         ({"min_duration": 5, "max_duration": 4}, "min_duration must not be above max_duration"),

@@ -99,7 +99,7 @@ def test_jobs_get_the_secrets_of_their_run_and_snakemake_does_not(
 
 @pytest.mark.parametrize("store", ["data/{x}", "a}b"])
 def test_a_store_with_a_brace_is_refused(store: str) -> None:
-    with pytest.raises(ConfigError, match=r"store: must hold no \{ or \}"):
+    with pytest.raises(ConfigError, match=r"store: must contain no \{ or \}"):
         load_run({"project": "p", "store": store}, [], None)
 
 

@@ -22,9 +22,9 @@ def test_without_the_libraries_the_sentence_says_what_to_install(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"prompts": {"negative": ["a"]}}, "held against positive ones"),
+        ({"prompts": {"negative": ["a"]}}, "need a positive one to compare with"),
         ({"prompts": {"positive": ["a"]}}, "alone reject nothing"),
-        ({"prompts": {"junk": ["a"]}, "min_score": 0.5}, "about positive prompts"),
+        ({"prompts": {"junk": ["a"]}, "min_score": 0.5}, "need a positive prompt"),
         ({"prompts": {"junk": [" "]}}, "at least 1 character"),
     ],
 )
