@@ -1,4 +1,4 @@
-"""Errors that say what happened, whether trying again can help, and what to do next."""
+"""Errors that state what happened, whether a retry can help, and what to do next."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dataminer.text import cut, inert_lines
 
 
 class ErrorClass(StrEnum):
-    """Why a stage could not do its work on one video; stored in the ``error_class`` columns."""
+    """Why a stage failed on one video; stored in the ``error_class`` columns."""
 
-    # permanent: the same input gives the same end
+    # permanent: the same input fails again
     REMOVED = "removed"
     PRIVATE = "private"
     MEMBERS_ONLY = "members_only"
@@ -34,7 +34,7 @@ class ErrorClass(StrEnum):
     NO_FRAMES = "no_frames"
     MISSING_SOURCE = "missing_source"
     MODEL = "model"
-    # transient: trying again can help
+    # transient: a retry can help
     NETWORK = "network"
     SERVER = "server"
     RATE_LIMIT = "rate_limit"
@@ -60,7 +60,7 @@ class ErrorClass(StrEnum):
 
 
 class Kind(StrEnum):
-    """What kind of failure a class is: whether trying again can help, and who must act first."""
+    """Whether a retry can help after a failure, and who must act first."""
 
     PERMANENT = "permanent"
     TRANSIENT = "transient"
@@ -70,36 +70,37 @@ class Kind(StrEnum):
 _RUN = re.compile(r"(?<=\brun )snakemake\b|(?<=\bthen )snakemake\b")
 _RETRY = re.compile(r"(retry --class \w+)(?=`)")
 _AGAIN = "run snakemake again"
-_MOST_REASON, _MOST_STEP = 300, 400  # characters of an error among others
-_NAMED = 3  # videos of a class, in what is told of it
+_MOST_REASON, _MOST_STEP = 300, 400  # characters of an error in a list
+_NAMED = 3  # videos of a class that are named
 _DOWNLOAD = "`dataminer retry --download VIDEO`"
 _FETCH_AGAIN = f"replace the file, or check the link, and {_DOWNLOAD}"
 _TAKE_OUT = "`dataminer delete-videos VIDEO --project PROJECT`"
 CHECK_LINK = (
-    f"open the link in a browser; if it leads to a video, {_DOWNLOAD}, else correct it in your"
-    f" list, and {_TAKE_OUT}"
+    f"open the link in a browser; if it leads to a video, {_DOWNLOAD}, otherwise correct it in"
+    f" your list, and {_TAKE_OUT}"
 )
-"""The next step if a link gives something that cannot be a video."""
+"""The next step if a link returns something that cannot be a video."""
 NEXT_STEP: dict[ErrorClass, str] = {
     ErrorClass.REMOVED: "nothing to do: the source is gone",
     ErrorClass.PRIVATE: "nothing to do, unless your account may see it: then set download.cookies"
     " and `dataminer retry --class private`",
     ErrorClass.MEMBERS_ONLY: "nothing to do, unless your account is a member or has paid: then set"
     " download.cookies and `dataminer retry --class members_only`",
-    ErrorClass.LOGIN: "set download.cookies to an account's, then `dataminer retry --class login`",
-    ErrorClass.AGE: "set download.cookies to an account's that is old enough, then"
+    ErrorClass.LOGIN: "set download.cookies to those of an account, then `dataminer retry --class"
+    " login`",
+    ErrorClass.AGE: "set download.cookies to those of an account that is old enough, then"
     " `dataminer retry --class age`",
-    ErrorClass.GEO: "set download.proxy to one in a country where it is shown, then"
+    ErrorClass.GEO: "set download.proxy to one in a country where it is available, then"
     " `dataminer retry --class geo`",
     ErrorClass.COPYRIGHT: "nothing to do: its owner has blocked it",
     ErrorClass.DRM: "nothing to do: it is encrypted for the site's own player",
-    ErrorClass.LIVE: "when it has ended: `dataminer retry --class live`",
-    ErrorClass.POLICY: "nothing to do; to let it in, change download.policy and run snakemake",
-    ErrorClass.UNSUPPORTED: "check the link, if no video was found at it; raise the setting that"
-    " refused the file, if you trust it; then `dataminer retry --class unsupported`",
+    ErrorClass.LIVE: "after it has ended, run `dataminer retry --class live`",
+    ErrorClass.POLICY: "nothing to do; to allow it, change download.policy and run snakemake",
+    ErrorClass.UNSUPPORTED: "if no video was found, check the link; if you trust the file, raise"
+    " the setting that refused it; then `dataminer retry --class unsupported`",
     ErrorClass.EMPTY: "replace the file, which has no bytes, or check the link, then"
     " `dataminer retry --class empty`",
-    ErrorClass.NO_VIDEO: f"take it off your list, and {_TAKE_OUT}",
+    ErrorClass.NO_VIDEO: f"remove it from your list, and {_TAKE_OUT}",
     ErrorClass.CORRUPT: f"{_FETCH_AGAIN}: this one cannot be decoded",
     ErrorClass.NO_FRAMES: f"{_FETCH_AGAIN}: no frame of this one could be decoded",
     ErrorClass.MISSING_SOURCE: "put the file back, then `dataminer retry --class missing_source`,"
@@ -112,10 +113,10 @@ NEXT_STEP: dict[ErrorClass, str] = {
     ErrorClass.BOT_CHECK: "wait some hours, then run snakemake again; download.cookies or another"
     " address help, see docs/youtube.md",
     ErrorClass.BLOCKED: "wait, then run snakemake again: the server refuses requests for now",
-    ErrorClass.TIMEOUT: f"{_AGAIN}: it goes on where it stopped",
-    ErrorClass.UNCHECKED: "change download.policy, which asks for what the source does not say, and"
-    " run snakemake",
-    ErrorClass.CHANGED: f"{_AGAIN}: it is made from what there is now",
+    ErrorClass.TIMEOUT: f"{_AGAIN}: it resumes where it stopped",
+    ErrorClass.UNCHECKED: "change download.policy, which needs metadata that this source does not"
+    " provide, and run snakemake",
+    ErrorClass.CHANGED: f"{_AGAIN}: it is made from the new input",
     ErrorClass.DISK_FULL: "free space under the store, then run snakemake again",
     ErrorClass.DISK: f"{_AGAIN}; the file system under the store had an error",
     ErrorClass.PERMISSION: "make the path readable and writable, then run snakemake again",
@@ -123,17 +124,17 @@ NEXT_STEP: dict[ErrorClass, str] = {
     ErrorClass.COOKIES: "export the cookies again, see docs/youtube.md, then run snakemake again",
     ErrorClass.KILLED: f"{_AGAIN}, after `dataminer retry --class killed` if it waits; if memory"
     " or time ran out, raise the rule's mem_mb or runtime with --set-resources",
-    ErrorClass.OUT_OF_MEMORY: "nothing yet: each attempt asks for more memory; when the last has "
-    "ended so too, raise the rule's mem_mb in the profile and run snakemake again",
+    ErrorClass.OUT_OF_MEMORY: "nothing yet: each attempt requests more memory; if the last one "
+    "also runs out of it, raise the rule's mem_mb in the profile and run snakemake again",
     ErrorClass.CRASHED: "replace the file, then `dataminer retry --class crashed`; if it plays"
     " elsewhere, report a bug with the log",
-    ErrorClass.HUNG: "replace the file or, if work on it only takes long, raise"
+    ErrorClass.HUNG: "replace the file or, if it just takes long to process, raise"
     " monitor.no_progress_minutes, then `dataminer retry --class hung`",
-    ErrorClass.TIME_LIMIT: "nothing yet: each attempt asks for more time; when the last has ended "
-    "so too, raise the rule's runtime in the profile and run snakemake again",
-    ErrorClass.CANCELLED: "run snakemake again: somebody cancelled the cluster job",
+    ErrorClass.TIME_LIMIT: "nothing yet: each attempt requests more time; if the last one also "
+    "runs out of it, raise the rule's runtime in the profile and run snakemake again",
+    ErrorClass.CANCELLED: "run snakemake again: the cluster job was cancelled",
     ErrorClass.NODE_FAIL: "run snakemake again, unless Slurm has requeued the job: its node failed "
-    "or was wanted for another job",
+    "or was needed for another job",
     ErrorClass.INTERNAL: "see the job's log; if it is a bug of dataminer, report it with that log",
 }
 _TRANSIENT = {
@@ -161,7 +162,7 @@ _LOCAL = {
     ErrorClass.NODE_FAIL,
     ErrorClass.INTERNAL,
 }
-# failures of a download that a link with a signature may also end in once that has expired
+# failures of a download that an expired signature of the link may also cause
 MENDED_BY_SIGNATURE = frozenset(
     _TRANSIENT - {ErrorClass.UNCHECKED, ErrorClass.CHANGED}
     | {
@@ -173,7 +174,7 @@ MENDED_BY_SIGNATURE = frozenset(
         ErrorClass.UNSUPPORTED,
     }
 )
-# what an error of the operating system means: nothing of it is the video's fault
+# classes of operating system errors, none of which is caused by the video
 _ERRNO = {
     errno.ENOSPC: ErrorClass.DISK_FULL,
     errno.EDQUOT: ErrorClass.DISK_FULL,
@@ -187,7 +188,7 @@ _ERRNO = {
 
 
 def kind_of(error_class: ErrorClass) -> Kind:
-    """Tell whether failures of a class are for good, may pass, or are this machine's."""
+    """Return whether failures of a class are permanent, transient or local to this machine."""
     if error_class in _TRANSIENT:
         return Kind.TRANSIENT
     return Kind.LOCAL if error_class in _LOCAL else Kind.PERMANENT
@@ -201,18 +202,18 @@ def advice(
     failed: bool = False,
     videos: Sequence[str] = (),
 ) -> str:
-    """Return what to do about failures of a class, "" if it is unknown; see :func:`runnable`.
+    """Return what to do about failures of a class, or "" for an unknown one; see :func:`runnable`.
 
     Parameters
     ----------
     error_class : str or None
-        Their class.
+        The class of the failures.
     which, projects : str, iterable of str
         See :func:`runnable`.
     failed : bool
-        Whether they are FAILED, and not tried again by themselves.
+        Whether they are FAILED, so that runs no longer retry them.
     videos : sequence of str
-        Whose they are, if ``which`` is no id.
+        The videos that failed, if ``which`` is not an id.
     """
     if error_class not in list(ErrorClass):  # of another version
         return ""
@@ -226,12 +227,12 @@ def advice(
 
 
 def brief(error: str) -> str:
-    """Cut what happened, and what to do, to a few lines; ``dataminer why`` and logs have the whole.
+    """Shorten an error and its next step to a few lines; ``dataminer why`` and logs show all of it.
 
     Parameters
     ----------
     error : str
-        As a row has it.
+        The error as stored in a row.
     """
     happened, separator, step = error.partition(" Next: ")
     return f"{cut(happened, _MOST_REASON)}{separator}{cut(step, _MOST_STEP)}"
@@ -240,8 +241,8 @@ def brief(error: str) -> str:
 def runnable(text: str, which: str, projects: Iterable[str]) -> str:
     """Return an error or a next step whose commands can be copied and run.
 
-    Rows and files of a video do not name projects, which share it: they are filled in when a text
-    is shown.
+    Projects share the rows and files of a video, which therefore name no project: names are filled
+    in when a text is shown.
 
     Parameters
     ----------
@@ -250,7 +251,7 @@ def runnable(text: str, which: str, projects: Iterable[str]) -> str:
     which : str
         The video's id, or options that choose videos: ``--class no_video``.
     projects : iterable of str
-        The projects that have it.
+        The projects that contain it.
     """
     projects = list(projects)
     happened, separator, step = text.rpartition(" Next: ")
@@ -261,13 +262,13 @@ def runnable(text: str, which: str, projects: Iterable[str]) -> str:
     text = text.replace("add-video URL --project PROJECT", f"add-video URL{options}")
     if is_id:
         text = text.replace(_DOWNLOAD, _DOWNLOAD.replace("VIDEO", which))
-    is_odd_id = is_id and which.startswith("-")  # it would be taken for an option
+    is_odd_id = is_id and which.startswith("-")  # it would be parsed as an option
     chosen = f"{options} -- {which}" if is_odd_id else f" {which}{options}"
     return text.replace(_TAKE_OUT, f"`dataminer delete-videos{chosen}`")
 
 
 def os_error_class(error: OSError) -> ErrorClass:
-    """Say what an error of the operating system means; INTERNAL where it says nothing to users."""
+    """Classify an error of the operating system; INTERNAL if it means nothing to users."""
     if isinstance(error, TimeoutError):
         return ErrorClass.TIMEOUT
     if isinstance(error, ConnectionError | socket.gaierror):
@@ -276,12 +277,12 @@ def os_error_class(error: OSError) -> ErrorClass:
 
 
 class DataminerError(Exception):
-    """Something went wrong that the user can be told about in one sentence.
+    """An error that can be explained to the user in one sentence.
 
     Parameters
     ----------
     message : str
-        What happened, naming the thing it happened to.
+        What happened, and to what.
     hint : str
         The next step, as a sentence or a command.
     """
@@ -302,24 +303,24 @@ class ConfigError(DataminerError):
 
 
 class DatabaseError(DataminerError):
-    """The database cannot be reached or does not fit this version."""
+    """The database cannot be reached or does not match this version."""
 
 
 class DatabaseAway(DatabaseError):
-    """The database's server does not run at this moment, and may be started again."""
+    """The database server is not running at the moment, and may be restarted."""
 
 
 class StageError(DataminerError):
-    """A stage could not finish its work on one video or project.
+    """A stage failed on one video or project.
 
     Parameters
     ----------
     message : str
         What happened.
     error_class : ErrorClass
-        The kind of failure; it also gives the default next step.
+        The class of the failure, which determines the default next step.
     hint : str, optional
-        A next step better than the class's own.
+        A more specific next step than that of the class.
     """
 
     def __init__(self, message: str, error_class: ErrorClass, hint: str = "") -> None:
@@ -328,11 +329,11 @@ class StageError(DataminerError):
 
 
 class PermanentError(StageError):
-    """Trying again gives the same end: the video becomes FAILED, the project goes on."""
+    """A retry would fail again: the video becomes FAILED, and the project continues."""
 
 
 class DamagedFile(PermanentError):
-    """A file of a store is not as it was written; to whoever can go on without it, it is absent.
+    """A file of a store is damaged; callers that can continue without it treat it as absent.
 
     Parameters
     ----------
@@ -345,27 +346,27 @@ class DamagedFile(PermanentError):
     """
 
     def __init__(self, path: str | PathLike[str], reason: str, hint: str = "") -> None:
-        again = f"remove {path}, then run snakemake again: it is made anew"
+        again = f"remove {path}, then run snakemake again, which recreates it"
         self.path, self.reason = path, reason
         message = f"{path} is damaged: {reason}"
         super().__init__(message, ErrorClass.CORRUPT, hint or again)
 
 
 class FailedBefore(PermanentError):
-    """The video failed in a stage before, which has told of it."""
+    """The video failed in an earlier stage, which has reported it."""
 
 
 class TransientError(StageError):
-    """Trying again can help: the claim is given back, and a later attempt may succeed."""
+    """A retry can help: the claim is released, and a later attempt may succeed."""
 
     wait: float | None = None
-    """Seconds until another attempt can help, if that is known."""
+    """Seconds until a retry can help, if known."""
     progressed = False
-    """Whether the next attempt goes on from where this one came to."""
+    """Whether the next attempt resumes where this one stopped."""
 
 
 class InputChanged(TransientError):
-    """The input of a result was replaced while it was made: nothing of it was kept or counted."""
+    """The input of a result was replaced while it was made; the attempt does not count."""
 
     def __init__(self, result: object) -> None:
         message = f"the input of {result} changed while it was being made"
@@ -373,7 +374,7 @@ class InputChanged(TransientError):
 
 
 class UncheckedError(TransientError):
-    """A check could not be made; unlike other transient ones, this counts as an attempt."""
+    """A check was impossible; unlike other transient errors, it counts as an attempt."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, ErrorClass.UNCHECKED, hint)

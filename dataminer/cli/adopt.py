@@ -1,4 +1,4 @@
-"""``dataminer adopt``: make a pair of a store and a database."""
+"""``dataminer adopt``: join a store and a database."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def adopt(
     ] = None,
     *,
     undo: Annotated[
-        bool, typer.Option("--undo", help="Have both be what they were before they were joined.")
+        bool, typer.Option("--undo", help="Restore what both were before they were joined.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Only tell what would be done.")
+        bool, typer.Option("--dry-run", "-n", help="Only show what would be done.")
     ] = False,
     config: ConfigFiles = None,
 ) -> None:
-    """Join a store and the database, whatever each of them belonged to.
+    """Join a store and the database, even if either belonged to another one.
 
-    A store works with one database only, and each remembers the other. The first run joins them,
-    and later ones follow a store that was moved and a database that was restored. This command is
-    for all else: a database that was lost, a store that was copied, one that was emptied on
-    purpose. No file and no row is lost, and --undo takes it back.
+    A store works with one database only, and each remembers the other. The first run joins them.
+    Later runs recognise a store that was moved and a database that was restored. Use this command
+    if a database was lost, a store was copied, or a store was emptied on purpose. No file and no
+    row is lost, and --undo reverts it.
 
     Example: dataminer adopt -n
 
@@ -56,7 +56,7 @@ def adopt(
     other = store if store and store.resolve() != configured.resolve() else None
     if other and not other.is_dir():
         raise DataminerError(
-            f"there is no folder {other}", "check the path; make the folder for a new store there"
+            f"there is no folder {other}", "check the path, or create the folder for a new store"
         )
     found = Store(store or configured)
     stale = settings.monitor.stale_threshold_minutes * 60
@@ -72,13 +72,13 @@ def adopt(
     if not done.needed:
         return
     if dry_run:
-        print("Nothing was changed. Next: the same without -n; `--undo` takes it back")
+        print("Nothing was changed. Next: the same without -n; `--undo` reverts it")
         return
     if other:
         print(f"Next: set `store: {other}`. The configuration has {configured}")
     names = [part for project in done.projects for part in ("--project", project)]
     command = commands.dataminer("sync", "-n", *names, files=config)
     first = "Then" if other else "Next"
-    print(f"{first}: `{command}` shows what rows and files do not have in common")
+    print(f"{first}: `{command}` shows where rows and files disagree")
     undone = commands.dataminer("adopt", "--undo", *([str(store)] if store else []), files=config)
-    print(f"`{undone}` takes it back")
+    print(f"`{undone}` reverts it")

@@ -1,4 +1,4 @@
-"""``dataminer budget``: what sources are asked, which of them pause, and an end to that."""
+"""``dataminer budget``: show the rate limits and pauses of sources, and end pauses."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import typer
 from dataminer.text import tell
 
 app = typer.Typer(
-    help="The budget that all nodes share: how often each source may be asked, and which sources "
-    "refuse and are left alone for a while. The limits stand in the configuration, under "
-    "download.budget.",
+    help="The rate limits that all nodes share, and the sources that pause because they refused "
+    "requests. Set the limits in the configuration, under download.budget.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -23,7 +22,7 @@ app = typer.Typer(
 def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Show what each source was asked and how often it may be, and which pause; reads only.
+    """Show requests and rate limit of each source, and the sources that pause; changes nothing.
 
     Example: dataminer budget show
     """
@@ -48,12 +47,12 @@ def show(
 def reset(
     source: Annotated[
         Optional[str],
-        typer.Argument(help="Only this one, as `show` names it.", show_default="all"),
+        typer.Argument(help="Only this source, as `show` names it.", show_default="all"),
     ] = None,
 ) -> None:
-    """Let sources that pause be asked again at once; waiting jobs go on within seconds.
+    """End the pauses of sources; waiting jobs continue within seconds.
 
-    The limits stay as they are.
+    The limits do not change.
 
     Example: dataminer budget reset youtube
     """

@@ -15,8 +15,8 @@ from dataminer.db.server.network import ListenSettings
 from dataminer.errors import DatabaseError
 
 app = typer.Typer(
-    help="The database: DATABASE_URL names a PostgreSQL server; where it is unset, an embedded one "
-    "runs in your own space and starts when it is needed.",
+    help="The database. DATABASE_URL names a PostgreSQL server; if it is unset, an embedded server "
+    "runs under your account and starts when it is needed.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -27,22 +27,22 @@ def start(
     address: Annotated[
         Optional[str],
         typer.Argument(
-            help="With --listen: the address of this machine to listen on, or several with commas "
-            "between. All of them unless given."
+            help="With --listen: the addresses of this machine to listen on, separated by commas; "
+            "by default all."
         ),
     ] = None,
     listen: Annotated[
         Optional[bool],
         typer.Option(
             "--listen/--no-listen",
-            help="Serve other machines too, such as a cluster's compute nodes, from now on; or "
-            "this machine only again. Remembered; a running server is started again where needed.",
+            help="Serve other machines too, such as the compute nodes of a cluster, or only this "
+            "machine. The choice is remembered; a running server is restarted if needed.",
         ),
     ] = None,
     port: Annotated[
         Optional[int],
         typer.Option(
-            help="With --listen: the port. Unless given, a free one is chosen, and kept.",
+            help="With --listen: the port; by default a free one, which is kept.",
             min=1024,
             max=65535,
         ),
@@ -50,14 +50,14 @@ def start(
     host: Annotated[
         Optional[str],
         typer.Option(
-            help="With --listen: the name or address by which other machines know this one. Its "
-            "own name unless given."
+            help="With --listen: the name or address by which other machines reach this one; by "
+            "default its host name."
         ),
     ] = None,
 ) -> None:
-    """Start the embedded server and print its URL; only the latter when it runs.
+    """Start the embedded server if needed and print its URL.
 
-    Who connects over the network needs the password, which stands in a file that only you can read.
+    Connections over the network need the password, which is in a file that only you can read.
 
     Example: dataminer db start --listen
 
@@ -91,7 +91,7 @@ def stop() -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Show whether the server runs, where its data lies, and where it listens.
+    """Show whether the server runs, where its data is, and where it listens.
 
     Example: dataminer db status --json
     """
@@ -110,9 +110,9 @@ def status(
 def url() -> None:
     """Print the database's URL without a password.
 
-    Of the embedded server, the password stands in a file that only you can read. For DATABASE_URL,
-    psql finds it in ~/.pgpass or PGPASSWORD. Of a server that listens, the URL for other machines
-    too.
+    The password of the embedded server is in a file that only you can read. For DATABASE_URL, psql
+    finds it in ~/.pgpass or PGPASSWORD. If the server listens for other machines, the URL works
+    there too.
 
     Example: psql "$(dataminer db url)"
     """
@@ -124,7 +124,7 @@ def url() -> None:
 
 @app.command()
 def init() -> None:
-    """Make the tables in a new database, or bring old ones up to date.
+    """Create the tables in a new database, or upgrade old ones.
 
     Example: DATABASE_URL=postgresql://me@dbhost/mining dataminer db init
     """
@@ -133,7 +133,7 @@ def init() -> None:
 
 @app.command()
 def upgrade() -> None:
-    """Bring the tables to what this version needs; nothing when they are current.
+    """Upgrade the tables to this version; does nothing if they are current.
 
     Example: dataminer db upgrade
     """
@@ -145,6 +145,6 @@ def upgrade() -> None:
 def _embedded_only() -> None:
     if os.environ.get("DATABASE_URL"):
         raise DatabaseError(
-            "DATABASE_URL names a server, which its own administrator starts and stops",
+            "DATABASE_URL names a server, which its administrator starts and stops",
             "unset DATABASE_URL to use the embedded one",
         )

@@ -1,4 +1,4 @@
-"""``dataminer export``: a project's dataset in the formats that people train with."""
+"""``dataminer export``: write a project's dataset in common training formats."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SAY_EVERY = 5.0  # seconds
 
 
 class Format(StrEnum):
-    """What can be written."""
+    """The export formats."""
 
     COCO = "coco"
     YOLO = "yolo"
@@ -42,44 +42,44 @@ def export(
     *,
     kind: Annotated[
         list[Format],
-        typer.Option("--format", "-f", help="What to write; may be given several times."),
+        typer.Option("--format", "-f", help="The format; may be given several times."),
     ],
     to: Annotated[
-        Path, typer.Option("--to", help="Where: each format gets a folder of its name in it.")
+        Path, typer.Option("--to", help="The folder; each format gets a subfolder with its name.")
     ],
     frames_only: Annotated[
         bool,
         typer.Option(
             "--frames-only",
             "--unlabelled",
-            help="The unique frames without annotations; possible from dedup on.",
+            help="Export the unique frames without annotations; possible once dedup is done.",
         ),
     ] = False,
     val_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the videos that goes to val.")
+        float, typer.Option(min=0, max=1, help="Share of the videos in val.")
     ] = 0.2,
     test_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the videos that goes to test.")
+        float, typer.Option(min=0, max=1, help="Share of the videos in test.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Another number draws other videos for val.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the split.")] = 0,
     shard_mb: Annotated[
-        int, typer.Option(min=1, help="WebDataset: the most megabytes of one archive.")
+        int, typer.Option(min=1, help="WebDataset: maximum megabytes per archive.")
     ] = 256,
     copy: Annotated[
         bool,
-        typer.Option("--copy", help="Copy images rather than hard-link them to the store's."),
+        typer.Option("--copy", help="Copy the images instead of hard-linking them."),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Delete what lies in the way, whatever it is.")
+        bool, typer.Option("--force", help="Replace whatever is in the target folder.")
     ] = False,
     config: ConfigFiles = None,
 ) -> None:
     """Write a project's dataset for training: COCO, YOLO, WebDataset, imagefolder, CSV, Parquet.
 
-    All frames of a video go to one split, so that no video leaks from train into val; videos that
-    are added later move no other. Each export says of every frame which video it is from, at which
-    second, by whom and under which licence. It appears whole or not at all; an earlier export is
-    replaced, anything else is left alone.
+    All frames of a video are in the same split, so no video leaks from train into val, and adding
+    videos moves no other video. Each export lists the source of every frame: video, second, author
+    and licence. An export is never left incomplete. It replaces an earlier export, and refuses to
+    overwrite anything else.
 
     Example: dataminer export birds --format yolo --to exports/birds
 
@@ -103,7 +103,7 @@ def export(
 
 
 class _Told:
-    """Says on stderr now and then how far an export is."""
+    """Reports the progress of an export on stderr now and then."""
 
     def __init__(self, what: str) -> None:
         self._what, self._next = what, time.monotonic() + _SAY_EVERY

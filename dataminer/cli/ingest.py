@@ -1,4 +1,4 @@
-"""``dataminer populate`` and ``dataminer add-video``: from what is given to rows."""
+"""``dataminer populate`` and ``dataminer add-video``: add sources to projects."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from dataminer.sync.repair import renewal
 from dataminer.text import inert, tell
 from dataminer.urls import SourceUrl
 
-_INTERRUPTED = 128 + 2  # as a shell has it for a program that SIGINT ended
+_INTERRUPTED = 128 + 2  # exit status of a program that SIGINT ended, as in a shell
 
 
 def populate_from(files: Sequence[Path] = (), *, dry_run: bool = False) -> None:
-    """Add everything under ``input`` of a configuration to its projects, and say what was done.
+    """Add everything under ``input`` of a configuration to its projects, and print a summary.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def _to_populate(files: Sequence[Path], *, dry_run: bool) -> tuple[Config, list[
 def add_source(
     text: str, project: str, *, files: Sequence[Path] = (), dry_run: bool = False
 ) -> None:
-    """Add what one link or path stands for to a project, and say what was done.
+    """Add the videos of one link or path to a project, and print a summary.
 
     Parameters
     ----------
@@ -165,15 +165,15 @@ def _take(
         _add(names, found, Store(config.store_path))
         remember(names, files, only_first=True)
         run = commands.snakemake(names if typed else (), files, dry_run=True)
-        print(f"Next: `{run}` shows what would be done, without -n it is done")
+        print(f"Next: `{run}` shows what would be done; run it without -n to do it")
     if found.interrupted:
         raise typer.Exit(_INTERRUPTED)
 
 
 def _asking(config: Config, *, dry_run: bool) -> LookUp:
-    """Return what asks YouTube for lists, within the budget that the jobs of all nodes share.
+    """Return the function that lists videos of YouTube, within the rate limits of all nodes.
 
-    A dry run writes nothing, and so keeps to the same limits by itself.
+    A dry run writes nothing, so it applies the same limits to itself alone.
     """
 
     def asking(
@@ -215,7 +215,7 @@ def _named(sources: list[Source], links: renewal.Links, project: str) -> list[So
 
 
 def _renew(links: Mapping[str, SourceUrl], store: Store) -> None:
-    """Give videos that are known their new links, and say so."""
+    """Give known videos their new links, and report it."""
     renewed = renewal.renew(links, store)
     for video_id, owner in renewed.held.items():
         _say(f"not renewed: {video_id}: {owner} works on a dataset with it; run again after that")
@@ -227,7 +227,7 @@ def _renew(links: Mapping[str, SourceUrl], store: Store) -> None:
 
 @dataclass(frozen=True)
 class _Known:
-    """What the database says: which videos it has, and whether each project has them."""
+    """Which videos the database knows, and whether each project has them."""
 
     links: renewal.Links = field(default_factory=renewal.Links)
     videos: dict[str, dict[str, bool]] = field(default_factory=dict)
@@ -260,7 +260,7 @@ def _preview(names: list[str], found: Collected) -> None:
 
 
 def _ask(names: list[str], sources: list[Source]) -> _Known:
-    """Ask which videos are known, without making a database where there is none."""
+    """Query which videos are known, without creating a database."""
     if no_database():
         return _Known(remark="; there is no database yet, so all are new")
     try:
@@ -268,7 +268,7 @@ def _ask(names: list[str], sources: list[Source]) -> _Known:
         ids = {name: [s.video_id for s in _named(sources, links, name)] for name in names}
         return _Known(links, {name: projects.known(name, ids[name]) for name in names})
     except DatabaseError as error:
-        remark = f"; which of them are known cannot be told: {inert(error.message)}"
+        remark = f"; which of them are known is not clear: {inert(error.message)}"
         return _Known(remark=remark, told=False)
 
 

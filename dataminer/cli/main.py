@@ -1,4 +1,4 @@
-"""``dataminer``: fill the database, and see where everything stands."""
+"""The ``dataminer`` command and its ``populate``, ``add-video`` and ``status``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dataminer.errors import DataminerError
 app = typer.Typer(
     name="dataminer",
     help="Videos in, a clean, de-duplicated, annotated image dataset out. "
-    "Fill a project with populate or add-video, run snakemake, look with status.",
+    "Fill a project with populate or add-video, run snakemake, and check it with status.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -28,9 +28,7 @@ app.add_typer(budget.app, name="budget")
 
 DryRunOption = Annotated[
     bool,
-    typer.Option(
-        "--dry-run", "-n", help="Only show what would be added; write nothing, make no database."
-    ),
+    typer.Option("--dry-run", "-n", help="Only show what would be added; change nothing."),
 ]
 
 
@@ -41,12 +39,11 @@ def populate(
 ) -> None:
     """Add everything under `input` of a configuration to its project.
 
-    Searches, playlists and channels are listed on YouTube, the rest is only read. What is known
-    already changes nothing, so that it can be run again at any time; only a link with a new
-    signature replaces the old one, and is tried next. What cannot be used is reported with its
-    place, and the rest is added. Ctrl-C ends the listing and adds what was found
-    until then; a second one adds nothing. The project remembers the files, so that later commands
-    need only its name.
+    Searches, playlists and channels are looked up on YouTube; lists, files and folders are read.
+    It is safe to rerun: known videos are skipped, and only a link with a new signature replaces the
+    old one and is tried next. Sources that cannot be used are reported with their place, and the
+    rest is added. Ctrl-C stops the search and adds what was found so far; a second Ctrl-C adds
+    nothing. The project remembers the configuration files, so later commands need only its name.
 
     Example: dataminer populate --config config/birds.yaml
 
@@ -69,10 +66,10 @@ def add_video(
     config: ConfigFiles = None,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Add one video to a project, or all of a folder, a playlist or a channel.
+    """Add one video to a project, or all videos of a folder, a playlist or a channel.
 
-    Of a playlist or channel, the configuration's input.filters, input.max_videos_per_playlist and
-    download.* count.
+    input.filters, input.max_videos_per_playlist and download.* of the configuration apply to
+    playlists and channels.
 
     Example: dataminer add-video https://youtu.be/aqz-KE-bpKQ --project birds
 
@@ -89,7 +86,7 @@ def status(
     as_json: AsJson = False,
     config: ConfigFiles = None,
 ) -> None:
-    """Show where the projects stand; reads only.
+    """Show the state of projects; changes nothing.
 
     Example: dataminer status --project birds --json
     """
@@ -120,7 +117,7 @@ def _version(
 
 
 def main() -> None:
-    """Run the command; end with one sentence and status 1 on an error that can be named."""
+    """Run the command; a known error ends it with one sentence and status 1."""
     try:
         app()
     except DataminerError as error:

@@ -1,4 +1,4 @@
-"""``dataminer sync``, deletion, and having dedup or detect made again."""
+"""``dataminer sync``, deletion, and redoing dedup or detect."""
 
 from __future__ import annotations
 
@@ -55,20 +55,19 @@ def sync(
     project: Projects = None,
     config: ConfigFiles = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Look for every single image of finished folders.")
+        bool, typer.Option("--deep", help="Check every single image of finished folders.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Only say what would be mended.")
+        bool, typer.Option("--dry-run", "-n", help="Only show what would be repaired.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Make database and files agree, both ways; safe at any time.
+    """Make the database and the files agree; safe at any time.
 
-    Rows take up results that they did not know of; rows whose files are gone are put back, so that
-    the next snakemake makes them again; rows that are missing are made from the files. Each run
-    takes up results by itself at its start and end; rows are put back, and what is not whole is
-    removed, only here. What a job works on at this moment is left alone; of Slurm jobs that hold
-    videos and are no longer in the queue, what they held is given back.
+    Records results found on disk, resets rows whose files are missing so that the next run makes
+    them again, and recreates missing rows from files. Every run also records results at its start
+    and end; only this command resets rows and removes incomplete results. Videos that a job is
+    working on are left alone. Claims of Slurm jobs that are no longer in the queue are released.
 
     Example: dataminer sync --project birds --deep
     """
@@ -86,7 +85,7 @@ def sync(
     else:
         _show([str(mend) for mend in report.mends])
         would = "would be " if dry_run else ""
-        print(f"{len(report.mends)} {would}mended" if report.mends else "nothing to mend")
+        print(f"{len(report.mends)} {would}repaired" if report.mends else "nothing to repair")
         _show([f"note: {note}" for note in report.notes])
     if report.notes and not report.mends and project:
         raise typer.Exit(1)
@@ -96,21 +95,22 @@ def delete_project(
     name: ProjectArgument,
     *,
     files: Annotated[
-        bool, typer.Option("--files", help="Also its folder: filtered, dedup, detect, report.")
+        bool,
+        typer.Option("--files", help="Also delete its folder, with all results."),
     ] = False,
     videos: Annotated[
         bool,
         typer.Option(
             "--videos",
-            help="Also its videos that no other project uses; with --files their files too.",
+            help="Also delete its videos that no other project uses; with --files their files too.",
         ),
     ] = False,
     yes: Yes = False,
     config: ConfigFiles = None,
 ) -> None:
-    """Delete a project; its videos stay for others and for later, unless --videos is said.
+    """Delete a project; its videos are kept unless you add --videos.
 
-    Without --files only rows go, and `dataminer sync --project NAME` brings them back.
+    Without --files only rows are deleted, and `dataminer sync --project NAME` restores them.
 
     Example: dataminer delete-project birds --files --videos
     """
@@ -124,7 +124,7 @@ def delete_project(
 def delete_videos(
     video: Annotated[
         Optional[list[str]],
-        typer.Argument(help="Ids of videos, or the beginnings of them.", metavar="VIDEO"),
+        typer.Argument(help="Ids of videos, or prefixes of ids.", metavar="VIDEO"),
     ] = None,
     *,
     project: Annotated[
@@ -132,7 +132,7 @@ def delete_videos(
         typer.Option(
             "--project",
             "-p",
-            help="Only take them out of this project; may be given several times.",
+            help="Only remove them from this project; may be given several times.",
         ),
     ] = None,
     status: Annotated[
@@ -140,7 +140,7 @@ def delete_videos(
         typer.Option(
             parser=_status,
             metavar="STATUS",
-            help="Videos with this status, their own or in a project: FAILED, PENDING,"
+            help="Videos with this status, in general or in a project: FAILED, PENDING,"
             " FILTERED_EMPTY, ...; may be given several times.",
         ),
     ] = None,
@@ -152,12 +152,12 @@ def delete_videos(
         bool,
         typer.Option(
             "--files",
-            help="Also the downloaded files and the frames; with --project, those of videos that"
-            " no other project uses.",
+            help="Also delete the downloaded files and the frames; with --project, only if no other"
+            " project uses the video.",
         ),
     ] = False,
     all_projects: Annotated[
-        bool, typer.Option("--all-projects", help="Also videos that several projects use.")
+        bool, typer.Option("--all-projects", help="Also delete videos that several projects use.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Only show what would be deleted.")
@@ -165,12 +165,12 @@ def delete_videos(
     yes: Yes = False,
     config: ConfigFiles = None,
 ) -> None:
-    """Delete videos, or take them out of a project.
+    """Delete videos, or remove them from a project.
 
-    Videos are named, or chosen with --status and --class; what is given must all apply. With
-    --project, they leave this project and stay for others and for later. Their filtered folders,
-    which are links to frames, always go, and the next snakemake makes the dataset without them.
-    `dataminer populate` adds again what is still listed.
+    Name the videos, or choose them with --status and --class; all conditions must apply. With
+    --project, videos are only removed from that project. Their filtered folders, which contain
+    links to frames, are always deleted, and the next run makes the dataset without them.
+    `dataminer populate` adds videos again that are still listed.
 
     Example: dataminer delete-videos aqz-KE-bpKQ --files
 
@@ -217,7 +217,7 @@ def delete_videos(
     for name in deletion.left_empty(plan):
         print(
             f"project {name} has no videos left. Next: `dataminer delete-project {name} --files`"
-            " deletes what was made of them, too"
+            " also deletes what was made from them"
         )
 
 
@@ -226,7 +226,7 @@ def cleanup_orphans(
     files: Annotated[
         bool,
         typer.Option(
-            "--files", help="Delete the folders that no row knows, and frames that no project uses."
+            "--files", help="Delete folders without a row, and frames that no project uses."
         ),
     ] = False,
     rows: Annotated[
@@ -238,12 +238,11 @@ def cleanup_orphans(
     yes: Yes = False,
     config: ConfigFiles = None,
 ) -> None:
-    """List what no row knows of and what no project uses; delete it with --files and --rows.
+    """List files without a row and data that no project uses; delete them with --files and --rows.
 
-    Folders of unknown videos and projects, frames of settings that no project uses any more,
-    staging folders that were left more than a day ago, and, with --rows, videos that belong to no
-    project. `dataminer sync --project NAME` makes rows
-    for a project's files instead.
+    These are folders of unknown videos and projects, frames of settings that no project uses,
+    staging folders older than a day, and, with --rows, videos that belong to no project. To create
+    rows for the files of a project instead, run `dataminer sync --project NAME`.
 
     Example: dataminer cleanup-orphans --files
     """
@@ -257,7 +256,7 @@ def cleanup_orphans(
     _show([f"{line}, used by no project" for line in _sized(list(found.unused))])
     if found.young:
         print(
-            f"{len(found.young)} more that no project uses were made less than a day ago: a run may"
+            f"{len(found.young)} more that no project uses are less than a day old: a run may"
             " be about to use them"
         )
     _show([f"video {video_id}: in no project" for video_id in found.videos])
@@ -265,7 +264,7 @@ def cleanup_orphans(
         print("no orphans")
     elif not (files and paths) and not (rows and found.videos):
         command = commands.dataminer("cleanup-orphans", "--files", files=config)
-        print(f"Next: `{command}` deletes the folders, with --rows also the videos of no project")
+        print(f"Next: `{command}` deletes the folders, with --rows also the unused videos")
     elif _agreed(yes):
         gone = orphans.delete_files(found) if files else []
         if rows and plan.videos:
@@ -278,15 +277,16 @@ def force_dedup(
     *,
     files: Annotated[bool, typer.Option("--files", help="Implied: its tables go.")] = True,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Judge all frames anew, also those kept before.")
+        bool,
+        typer.Option("--rebuild", help="Compare all frames again, also those kept before."),
     ] = False,
     yes: Yes = False,
     config: ConfigFiles = None,
 ) -> None:
-    """Have the next snakemake run dedup of a project again, and detect after it.
+    """Mark a project's deduplication, and detection after it, to be redone by the next run.
 
-    Frames that were kept stay kept, and only what is new is compared with them; with --rebuild all
-    frames are judged anew, as if they had come at once.
+    Frames that were kept stay kept, and only new frames are compared with them. With --rebuild, all
+    frames are compared again, as if all videos had been added at once.
 
     Example: dataminer force-dedup birds --rebuild --yes
     """
@@ -300,7 +300,7 @@ def force_detect(
     yes: Yes = False,
     config: ConfigFiles = None,
 ) -> None:
-    """Have the next snakemake run detect of a project again.
+    """Mark a project's detection to be redone by the next run.
 
     Example: dataminer force-detect birds --yes
     """
@@ -316,7 +316,7 @@ def _force(
     store = paired(store_of(config, [project]))
     outputs = deletion.outputs_of(store, project, stage, rebuild=rebuild)
     projects.id_of(project)
-    print(f"{stage} of project {project} will be made again{'; these go:' if outputs else ''}")
+    print(f"{stage} of project {project} will be redone{'; this deletes:' if outputs else ''}")
     _show(_sized(list(outputs)))
     if _agreed(yes):
         deletion.force(store, project, stage, rebuild=rebuild)
@@ -336,7 +336,7 @@ def _delete(plan: Deletion, settings: Config, yes: bool, *, dry_run: bool = Fals
 
 
 def _agreed(yes: bool) -> bool:
-    """Ask on a terminal; elsewhere only ``--yes`` will do."""
+    """Ask on a terminal; without one, ``--yes`` is required."""
     if yes:
         return True
     if not sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""``dataminer models``: weights of detectors, fetched where there is a network."""
+"""``dataminer models``: download and list weights of models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dataminer.vision.hub import MODELS_FOLDER, is_model_folder
 from dataminer.vision.weights import fetch, is_there, weights_path, weights_sha256
 
 app = typer.Typer(
-    help="Detectors' weights: fetch them where there is a network, for compute nodes without one.",
+    help="Model weights: download them on a machine with a network, for nodes without one.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -31,18 +31,18 @@ def fetch_weights(
     name: Annotated[
         Optional[list[str]],
         typer.Argument(
-            help="Published names, such as yolo26n.pt or google/owlv2-base-patch16-ensemble; those "
-            "that the configuration names unless given.",
+            help="Published names, such as yolo26n.pt or google/owlv2-base-patch16-ensemble; by "
+            "default the models in the configuration.",
             show_default=False,
         ),
     ] = None,
     models: ModelsFolder = MODELS_FOLDER,
     config: ConfigFiles = None,
 ) -> None:
-    """Download weights before a run, and print their paths; what is there is left alone.
+    """Download weights before a run and print their paths; existing weights are kept.
 
-    A run then needs no network for them. A file, or a folder for a model of the Hugging Face Hub
-    (owner/name becomes owner--name), appears whole or not at all.
+    A run then needs no network for them. Models of the Hugging Face Hub become folders: owner/name
+    is stored as owner--name. Partial downloads are never left behind as weights.
 
     Example: dataminer models fetch
 
@@ -52,12 +52,12 @@ def fetch_weights(
         there = is_there(weights_path(model, models))
         path = fetch(model, models, progress=True)
         if there:
-            print(f"{path} is there already", file=sys.stderr)
+            print(f"{path} exists already", file=sys.stderr)
         print(path)
 
 
 def _named(config: Config) -> list[str]:
-    """Return the models that a configuration has in use, each once."""
+    """Return the models that a configuration uses, each once."""
     models = [config.detect.model]
     if config.filter.content.on:
         models.append(config.filter.content.model)
@@ -71,7 +71,7 @@ def list_weights(
     models: ModelsFolder = MODELS_FOLDER,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Show the weights that are there: name, size and SHA-256 (of a folder: of its list of files).
+    """List the downloaded weights: name, size and SHA-256 (of a folder: of its list of files).
 
     Example: dataminer models list --json
     """
@@ -82,7 +82,7 @@ def list_weights(
         print(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2))
         return
     if not rows:
-        print(f"no weights in {models}; `dataminer models fetch` gets them", file=sys.stderr)
+        print(f"no weights in {models}; `dataminer models fetch` downloads them", file=sys.stderr)
     width = max((len(name) for name, _, _ in rows), default=0)
     for name, size, digest in rows:
         tell(f"{name:<{width}}  {size / 1e6:9.1f} MB  {digest}")

@@ -1,4 +1,4 @@
-"""``dataminer monitor``, ``why`` and ``retry``: see what happens, and have it tried again."""
+"""``dataminer monitor``, ``why`` and ``retry``: watch runs, explain and retry failures."""
 
 from __future__ import annotations
 
@@ -39,25 +39,28 @@ def register(app: typer.Typer) -> None:
 def monitor(
     *,
     project: Projects = None,
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Look once, print it, and end.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between updates.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print the state once and exit.")] = False,
     as_json: AsJson = False,
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="Only look: give back no dead job's claim.")
+        bool,
+        typer.Option("--read-only", help="Change nothing: do not release the claims of dead jobs."),
     ] = False,
     web: Annotated[
         bool,
-        typer.Option("--web", help="Show a web page instead, on this machine alone; only looks."),
+        typer.Option(
+            "--web", help="Serve a web page instead, on this machine only; changes nothing."
+        ),
     ] = False,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="For --web; 0 takes one that is free.")
+        int, typer.Option(min=0, max=65535, help="For --web: the port; 0 chooses a free one.")
     ] = 0,
     config: ConfigFiles = None,
 ) -> None:
     """Watch the projects live; Ctrl-C ends it.
 
-    With each look, claims of jobs that died are given back and counters and stages brought up to
-    date, unless --read-only. Where the output is no terminal, it looks once.
+    Each update also releases the claims of dead jobs and refreshes counters and stages, unless you
+    add --read-only. If the output is not a terminal, the state is printed once.
 
     Example: dataminer monitor --project birds
 
@@ -86,11 +89,11 @@ def monitor(
 
 
 def why(
-    video: Annotated[str, typer.Argument(help="Its id, or the beginning of it.")],
+    video: Annotated[str, typer.Argument(help="The id of the video, or a prefix of it.")],
     as_json: AsJson = False,
     config: ConfigFiles = None,
 ) -> None:
-    """Tell one video's whole story: source, status, error and next step, files, logs.
+    """Show everything about one video: source, status, error and next step, files, logs.
 
     Example: dataminer why aqz-KE-bpKQ
     """
@@ -112,7 +115,7 @@ def retry(
     project: Projects = None,
     video: Annotated[
         Optional[list[str]],
-        typer.Option(help="Only this video (id, or its beginning); may be given several times."),
+        typer.Option(help="Only this video (id or prefix); may be given several times."),
     ] = None,
     error_class: Annotated[
         Optional[list[ErrorClass]],
@@ -122,18 +125,18 @@ def retry(
         Optional[list[str]],
         typer.Option(
             metavar="VIDEO",
-            help="Fetch this video again (id, or its beginning), failed or not: after a change of"
-            " download.*, which fetches nothing again by itself; may be given several times.",
+            help="Download this video again (id or prefix), failed or not, for example after a"
+            " change of download.*; may be given several times.",
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Only tell what would be tried again.")
+        bool, typer.Option("--dry-run", "-n", help="Only show what would be retried.")
     ] = False,
     config: ConfigFiles = None,
 ) -> None:
-    """Have failed videos tried again by the next run of snakemake; without options, all of them.
+    """Mark failed videos to be retried by the next run of snakemake; by default all of them.
 
-    What somebody works on at this moment is left alone.
+    Videos that a job is working on are left alone.
 
     Example: dataminer retry --project birds --class network
 
@@ -146,7 +149,9 @@ def retry(
 
     if download:
         if project or video or error_class:
-            raise typer.BadParameter("--download goes with none of --project, --video and --class")
+            raise typer.BadParameter(
+                "--download cannot be combined with --project, --video or --class"
+            )
         asked = [find(text) for text in download]
         paired(store_of(config, projects_with(asked)), dry_run=dry_run)
         fetched = fetch_again(asked, dry_run=dry_run)
@@ -167,13 +172,13 @@ def retry(
         tell(line)
     remade = {row.project for row in rows if ANNOTATIONS_FILE in {f.name for f in row.removed}}
     if remade:
-        print(f"With them, dedup and detect run again: {', '.join(sorted(map(str, remade)))}")
+        print(f"Dedup and detect will run again too: {', '.join(sorted(map(str, remade)))}")
     moved = [row.video_id for row in rows if row.held_by is None]
     _say_next(moved, dry_run, project or [], config)
 
 
 def _told(rows: list[Retried]) -> list[str]:
-    """Return one line a video, or a video's place in a project where only that is retried."""
+    """Return one line per video, or per video and project if only that is retried."""
     whole = {row.video_id for row in rows if row.project is None}
     lines = []
     for row in rows:
@@ -190,7 +195,7 @@ def _told(rows: list[Retried]) -> list[str]:
 
 
 def _before_that(rows: list[Retried]) -> Iterator[str]:
-    """Yield what to do first about classes that end the same way again unless something changes."""
+    """Yield what to do first about classes that fail again unless something changes."""
     moved = {row.error_class for row in rows if not row.held_by}
     for error_class in ErrorClass:
         if error_class in moved and kind_of(error_class) is not Kind.TRANSIENT:
@@ -204,7 +209,7 @@ def _say_next(
     from dataminer.sync.config_files import runs_of
 
     if not videos:
-        print("Nothing to try again.")
+        print("Nothing to retry.")
         return
     if dry_run:
         print("Nothing was changed. Next: the same without --dry-run")

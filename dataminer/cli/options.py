@@ -1,4 +1,4 @@
-"""Options that commands share, and the settings that they lead to."""
+"""Options that commands share, and the settings that follow from them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ ConfigFiles = Annotated[
         "--configfile",
         "-c",
         metavar="FILE",
-        help=f"A configuration file that lies over {DEFAULT_FILE}, as with `snakemake"
-        " --configfile`; may be given several times, each over those before it.",
-        show_default="those that the project was last run with",
+        help=f"A configuration file to merge over {DEFAULT_FILE}, as with `snakemake"
+        " --configfile`; may be given several times, later ones take precedence.",
+        show_default="those of the project's last run",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -43,20 +43,20 @@ def readings(
     files : list of Path, optional
         As given with ``--config``.
     projects : list of str, optional
-        As named on the command line; none for all that there are.
+        As named on the command line; all projects if empty.
     database : bool
-        Whether the command needs the database anyway; one that does not goes on without it.
+        Whether the command needs the database; otherwise it continues without one.
 
     Returns
     -------
     list of Config
-        Each of the projects that it names: projects with the same files share one.
+        One per group of projects with the same files; each names its projects.
 
     Raises
     ------
     ConfigError
-        When a file or a key is wrong. If no project is named, those whose files cannot be read are
-        passed over, with a line on stderr.
+        If a file or a key is wrong. If no project is named, projects whose files cannot be read
+        are skipped, with a line on stderr.
     """
     from dataminer.sync.config_files import by_files
 
@@ -67,7 +67,7 @@ def readings(
     except DatabaseError as error:
         if database:
             raise
-        _say(f"which configuration files the last run read is not known: {error.message}")
+        _say(f"the configuration files of the last run are not known: {error.message}")
         groups = {(): projects or []}
     found = []
     for used, names in groups.items():
@@ -76,7 +76,7 @@ def readings(
         except ConfigError as error:
             if projects:
                 raise
-            _say(f"passed over {_projects(names)}: {error}")
+            _say(f"skipped {_projects(names)}: {error}")
             continue
         named = {"project": None, "projects": names} if names else {}
         found.append(settings.model_copy(update=named))
@@ -91,14 +91,14 @@ def settings_of(
 
 
 def in_common(found: list[Config]) -> Config:
-    """Return the settings of projects that lie in one store.
+    """Return the settings of projects that are in one store.
 
-    Of settings that differ otherwise, those count by which claims are stale last.
+    If other settings differ, those with the longest stale threshold apply.
 
     Raises
     ------
     ConfigError
-        When they lie in several.
+        If they are in several stores.
     """
     first = found[0]
     for other in found[1:]:
@@ -112,9 +112,9 @@ def in_common(found: list[Config]) -> Config:
 
 
 def of_store(settings: Config) -> list[str] | None:
-    """Return the projects that lie in the store of some settings; None if all do.
+    """Return the projects that are in the store of some settings; None if all are.
 
-    A line on stderr tells of each that does not, or whose configuration files cannot be read.
+    A line on stderr names each that is not, or whose configuration files cannot be read.
     """
     from dataminer.sync.config_files import by_files, never_run
 
@@ -135,7 +135,7 @@ def of_store(settings: Config) -> list[str] | None:
 
 
 def store_of(files: Sequence[Path] | None, projects: list[str] | None = None) -> Store:
-    """Return the store that projects lie in, see :func:`settings_of`."""
+    """Return the store that projects are in, see :func:`settings_of`."""
     return Store(settings_of(files, projects).store_path)
 
 
@@ -147,12 +147,12 @@ def paired(store: Store, *, dry_run: bool = False) -> Store:
     store : Store
         The store.
     dry_run : bool
-        Write nothing. Otherwise the database follows a store that has moved, which is said.
+        Write nothing. Otherwise the database follows a store that has moved, with a message.
 
     Raises
     ------
     NotAPair
-        When the two do not belong together.
+        If the two do not belong together.
     """
     from dataminer.sync.pairing import meeting, pairing
 
@@ -164,7 +164,7 @@ def paired(store: Store, *, dry_run: bool = False) -> Store:
 
 
 def tell_strangers(found: Iterable[Config]) -> None:
-    """Say on stderr which stores of some settings are not the database's, for what only reads."""
+    """Report on stderr the stores that do not belong to the database, for read-only commands."""
     from dataminer.db.connection import no_database
     from dataminer.sync.pairing import meeting
 
@@ -178,7 +178,7 @@ def tell_strangers(found: Iterable[Config]) -> None:
 
 
 def leave_out(message: str) -> None:
-    """Tell of a damaged file that a page goes on without."""
+    """Report a damaged file that a page leaves out."""
     _say(f"left out: {message}")
 
 

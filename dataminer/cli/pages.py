@@ -1,4 +1,4 @@
-"""``dataminer report`` and ``preview``: pages that a browser opens."""
+"""``dataminer report`` and ``dataminer preview``: write pages for a browser."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def report(
     ] = None,
     config: ConfigFiles = None,
 ) -> None:
-    """Draw a project's report, of as much as there is of it: one page that needs no other file.
+    """Write a project's report, with all results so far, as one self-contained page.
 
-    The workflow draws it by itself when a project is complete.
+    The workflow writes it automatically when a project is complete.
 
     Example: dataminer report birds --output birds.html
     """
@@ -62,7 +62,7 @@ def preview(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Try another threshold, such as filter.min_sharpness=0.1; may be given several"
+            help="Try a different threshold, such as filter.min_sharpness=0.1; may be given several"
             " times.",
         ),
     ] = None,
@@ -75,15 +75,15 @@ def preview(
         ),
     ] = None,
     most_videos: Annotated[
-        int, typer.Option(min=1, help="Look at so many videos, spread over all.")
+        int, typer.Option(min=1, help="Maximum number of videos to sample, spread over all.")
     ] = 500,
     config: ConfigFiles = None,
 ) -> None:
-    """Draw how frames measure up to the filter's thresholds, with frames just above and below.
+    """Show how frames compare with the filter's thresholds, with frames just above and below.
 
-    It reads what extract and filter stored, opens a few images, and writes one page of HTML; it
-    runs nothing and changes nothing. When a threshold is right, set it in the configuration:
-    `snakemake` then runs from filter on, which takes seconds.
+    Reads the results of extract and filter, opens a few images, and writes one HTML page; runs no
+    stage and changes no result. If a threshold is right, set it in the configuration: `snakemake`
+    then reruns filter, which takes seconds, and the stages after it.
 
     Example: dataminer preview birds
 
@@ -111,7 +111,7 @@ def preview(
 
 
 def _changed(config: Config, changes: list[str]) -> Config:
-    """Return a configuration with other thresholds, checked as a file would be."""
+    """Return a configuration with other thresholds, validated like a file."""
     import yaml
 
     values = config.model_dump()
@@ -126,7 +126,9 @@ def _changed(config: Config, changes: list[str]) -> Config:
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {change}: {text!r} is no value", "give a number") from error
+            raise ConfigError(
+                f"--set {change}: {text!r} is not a value", "give a number"
+            ) from error
         _put(values["filter"], path, value)
     return load(values)
 
@@ -141,7 +143,7 @@ def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _table(drawn: Preview) -> list[str]:
-    """Return one line a threshold: its value and how many frames fail it."""
+    """Return one line per threshold: its value and how many frames fail it."""
     rows = [_row(each) for each in drawn.measured]
     width = max((len(name) for name, _ in rows), default=0)
     lines = [f"{name:<{width}}  {told}" for name, told in rows]

@@ -140,7 +140,7 @@ def test_lost_files_of_one_project_do_not_hide_the_others(
     remember(["cats"], ["cats.yaml"])
     Path("cats.yaml").unlink()
     assert [each.project_names for each in readings(None)] == [["dogs"]]
-    assert "passed over project cats: cats.yaml cannot be read" in capsys.readouterr().err
+    assert "skipped project cats: cats.yaml cannot be read" in capsys.readouterr().err
 
 
 def test_what_needs_no_database_goes_on_without_one(
@@ -148,7 +148,7 @@ def test_what_needs_no_database_goes_on_without_one(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     assert settings_of(None, ["birds"], database=False).extract.every_seconds == 2
-    assert "the last run read is not known: the database at" in capsys.readouterr().err
+    assert "files of the last run are not known: the database at" in capsys.readouterr().err
     with pytest.raises(DatabaseError):
         settings_of(None, ["birds"])
 

@@ -57,7 +57,7 @@ def test_a_model_is_fetched_whole_and_once(hub: Server) -> None:
     assert [path.name for path in Path("models").iterdir()] == [folder.name]
     asked = hub.requests.total()
     again = CliRunner().invoke(app, ["models", "fetch", MODEL])
-    assert "is there already" in again.stderr and hub.requests.total() == asked
+    assert "exists already" in again.stderr and hub.requests.total() == asked
     (listed,) = json.loads(CliRunner().invoke(app, ["models", "list", "--json"]).stdout)
     by_hand = "sha256sum * | sha256sum"
     said = subprocess.run(by_hand, shell=True, cwd=folder, capture_output=True, text=True).stdout

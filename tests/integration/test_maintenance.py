@@ -772,12 +772,12 @@ def test_orphans_are_only_listed_unless_an_option_says_more(whole):
 
 def test_sync_says_what_it_mended_and_when_there_was_nothing(whole):
     database, store = whole
-    assert dataminer(store, "sync").output == "nothing to mend\n"
+    assert dataminer(store, "sync").output == "nothing to repair\n"
     make_download(store, "late")
     projects.add_videos("p", [Given("late")])
     dry = dataminer(store, "sync", "--dry-run")
     assert "videos late: PENDING -> DOWNLOADED" in dry.output
-    assert "1 would be mended" in dry.output
+    assert "1 would be repaired" in dry.output
     assert statuses(database)["late"] == ("PENDING", "PENDING")
     assert '"after": "DOWNLOADED"' in dataminer(store, "sync", "--json").output
     assert statuses(database)["late"] == ("DOWNLOADED", "PENDING")

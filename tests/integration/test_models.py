@@ -52,7 +52,7 @@ def test_weights_are_fetched_once_and_listed(publisher: Server, tmp_path: Path) 
     configured = dataminer("fetch", "--models", "m")
     assert configured.stdout == "m/yolo26x.pt\n", configured.output
     again = dataminer("fetch", "yolo26n.pt", "--models", "m")
-    assert "is there already" in again.stderr and publisher.requests["/yolo26n.pt"] == 1
+    assert "exists already" in again.stderr and publisher.requests["/yolo26n.pt"] == 1
     listed = json.loads(dataminer("list", "--models", "m", "--json").stdout)
     assert [entry["name"] for entry in listed] == ["yolo26n.pt", "yolo26x.pt"]
     digests = [hashlib.sha256(body).hexdigest() for body in (BODY, BODY[::-1])]

@@ -181,7 +181,7 @@ def test_rows_follow_a_store_that_has_moved(site: Site, tmp_path: Path) -> None:
     assert found == [tuple(str(project / name) for name in ("filtered/v1", "dedup", "detect"))]
     assert execute(site.database, times) == before, "a plan compares the times with those of files"
     _configure(site, tmp_path / "big")
-    assert "nothing to mend" in site.dataminer_here("sync", "--deep").stdout
+    assert "nothing to repair" in site.dataminer_here("sync", "--deep").stdout
 
 
 def test_rows_follow_whatever_a_store_was_called(site: Site, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_a_copy_asks_which_is_which_once(site: Site, server: str, tmp_path: Path
         assert "Joined the store" in copy.dataminer_here("adopt").stdout
         assert copy.dataminer_here("sync").returncode == 0
         assert copy.dataminer_here("delete-project", "p", "--files", "--yes").returncode == 0
-        assert "nothing to mend" in site.dataminer_here("sync", "--deep").stdout
+        assert "nothing to repair" in site.dataminer_here("sync", "--deep").stdout
         assert "belongs to the database" in refused(replace(site, database=copy.database), "sync")
     finally:
         drop(server, name_of(copy.database))
@@ -612,7 +612,7 @@ def test_a_disk_that_is_mounted_again_is_named(site: Site, tmp_path: Path) -> No
     said = refused(site, "sync")
     assert "is older than the one that the database" in said
     assert site.dataminer_here("adopt").returncode == 0
-    assert "nothing to mend" in site.dataminer_here("sync").stdout
+    assert "nothing to repair" in site.dataminer_here("sync").stdout
 
 
 def test_a_store_is_a_folder(site: Site) -> None:

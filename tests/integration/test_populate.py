@@ -114,7 +114,7 @@ def test_a_dry_run_shows_each_source_and_writes_nothing(database: str, youtube: 
     ("url", "said"),
     [
         ("", "(4 new to the store), 0 not used; there is no database yet, so all are new; nothing"),
-        ("postgresql://nobody@127.0.0.1:1/none", "which of them are known cannot be told: the"),
+        ("postgresql://nobody@127.0.0.1:1/none", "which of them are known is not clear: the"),
     ],
 )
 def test_a_dry_run_needs_no_database_and_makes_none(here: Path, monkeypatch, url: str, said: str):

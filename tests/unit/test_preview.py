@@ -204,7 +204,7 @@ class TestCommand:
             ("dedup.threshold=3", "expected a threshold of the filter"),
             ("filter.min_sharpnes=0.1", "did you mean `min_sharpness`"),
             ("filter.min_sharpness=high", "filter.min_sharpness: must be a valid number"),
-            ("filter.min_sharpness=[", "is no value"),
+            ("filter.min_sharpness=[", "is not a value"),
             ("filter.min_brightness=0.99", "min_brightness must be below max_brightness"),
         ],
     )

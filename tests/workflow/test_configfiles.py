@@ -62,7 +62,7 @@ def test_who_names_the_project_need_not_name_its_files(cats: Site) -> None:
     assert list(dense.values()) == [max(dense.values())] and dense["one"] > 2
 
     told = cats.dataminer_here("sync", "-n")
-    assert "nothing to mend" in told.stdout, told.stdout + told.stderr
+    assert "nothing to repair" in told.stdout, told.stdout + told.stderr
     done = cats.dataminer_here("export", "cats", "--frames-only", "-f", "csv", "--to", "out")
     assert done.returncode == 0, done.stderr
     assert cats.dataminer_here("report", "cats").returncode == 0

@@ -78,7 +78,7 @@ def test_an_older_folder_and_its_database_go_on_working(older: Site) -> None:
     assert "/srv" not in annotations + (project / "report" / "index.html").read_text()
     assert "Nothing to be done" in older.mine().stderr
     done = older.dataminer_here("sync", "--deep", "--dry-run")
-    assert done.returncode == 0 and "nothing to mend" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "nothing to repair" in done.stdout, done.stdout + done.stderr
     done = older.dataminer_here("export", "lakes", "--format", "coco", "--to", "dataset")
     assert "7 images" in done.stdout, done.stderr
     for video_id, status in rows:

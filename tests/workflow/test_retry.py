@@ -24,7 +24,7 @@ def test_failures_that_are_tried_again_and_a_video_that_came_later(mined: Site, 
     assert stage(mined, "birds") == "COMPLETE"
     done = mined.dataminer_here("retry", "--class", "no_video")
     assert done.returncode == 0, done.stderr
-    assert "dedup and detect run again: birds" in done.stdout
+    assert "Dedup and detect will run again too: birds" in done.stdout
     assert "Next: `snakemake --config project=birds`" in done.stdout
     assert stage(mined, "birds") == "FILTERING"
 
@@ -66,7 +66,7 @@ def test_failures_that_are_tried_again_and_a_video_that_came_later(mined: Site, 
 
 def test_nothing_to_try_again_is_said(mined: Site):
     done = mined.dataminer_here("retry", "--class", "network")
-    assert (done.returncode, done.stdout) == (0, "Nothing to try again.\n")
+    assert (done.returncode, done.stdout) == (0, "Nothing to retry.\n")
     unknown = mined.dataminer_here("retry", "--video", "carrs")
     assert unknown.returncode == 1
     assert "there is no video carrs. Next: did you mean cars-" in unknown.stderr

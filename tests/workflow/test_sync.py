@@ -51,13 +51,13 @@ def assert_whole(site: Site, before: dict[str, object], project: str = "birds") 
     assert stage(site, project) == "COMPLETE"
     assert counters(site, project) == recount(site, project)
     assert seen(site) == before
-    assert synced(site, "--deep") == "nothing to mend\n"
+    assert synced(site, "--deep") == "nothing to repair\n"
 
 
 def test_a_finished_project_has_nothing_to_mend(mined: Site):
     before = (mined.dump(), mined.listing())
-    assert synced(mined) == "nothing to mend\n"
-    assert synced(mined, "--deep", "--project", "birds") == "nothing to mend\n"
+    assert synced(mined) == "nothing to repair\n"
+    assert synced(mined, "--deep", "--project", "birds") == "nothing to repair\n"
     assert (mined.dump(), mined.listing()) == before
 
 
@@ -68,7 +68,7 @@ def test_deleted_images_and_a_deleted_folder(mined: Site):
 
     def delete_an_image(folder: Path) -> None:
         sorted(folder.glob("*.jpg"))[0].unlink()
-        assert synced(mined) == "nothing to mend\n"
+        assert synced(mined) == "nothing to repair\n"
         assert "removed" in synced(mined, "--deep")
 
     delete_an_image(project / "detect" / "images")
