@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-LINT := types workflow snakefmt generated ruff house
+LINT := types workflow snakefmt generated prose ruff house
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help demo install detect semantic test test-fast lint $(LINT:%=lint-%) docs clean
@@ -14,7 +14,7 @@ help:
 	@echo "make semantic also install what filter.semantic and open-vocabulary detectors need"
 	@echo "make test     run all tests"
 	@echo "make test-fast  run lint and the unit tests, as before each commit"
-	@echo "make lint     check formatting, types and the workflow"
+	@echo "make lint     check formatting, types, the workflow and the English"
 	@echo "make docs     draw the pictures in docs/ again (needs graphviz)"
 	@echo "make clean    remove $(VENV) and caches; data and database stay"
 
@@ -59,6 +59,9 @@ lint-house:
 
 lint-workflow:
 	snakemake --lint
+
+lint-prose:
+	python -m tools.prose
 
 docs: demo
 	docs/draw.sh

@@ -1,0 +1,1 @@
+"""Programs for people who work on dataminer; nothing of it is installed."""
