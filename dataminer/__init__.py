@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.4.0"
 
 # NumPy, SciPy and OpenCV each bring an OpenBLAS that starts a thread a core when it is imported,
 # and these spin for 0.1 s of CPU each; rules with more threads than one work by torch, which has
