@@ -49,7 +49,7 @@ def _of_python(text: str) -> Iterator[tuple[int, str]]:
     """Yield runs of comments, docstrings, and messages, which may consist of several strings."""
     run: list[tokenize.TokenInfo] = []
     before = tokenize.NEWLINE
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+    for token in _tokens(text):
         if run and token.type not in (run[0].type, tokenize.NL):
             yield from _joined(run)
             run = []
@@ -60,6 +60,24 @@ def _of_python(text: str) -> Iterator[tuple[int, str]]:
             run.append(token)
         if token.type not in (tokenize.NL, tokenize.COMMENT, tokenize.DEDENT):
             before = token.type
+
+
+def _tokens(text: str) -> Iterator[tokenize.TokenInfo]:
+    """Yield Python's tokens, with each f-string as one: since Python 3.12 it is several."""
+    lines = text.splitlines(keepends=True)
+    opened: list[tokenize.TokenInfo] = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        name = tokenize.tok_name[token.type]
+        if name == "FSTRING_START":
+            opened.append(token)
+        elif name == "FSTRING_END":
+            (row, column), (last, end) = opened.pop().start, token.end
+            if not opened:
+                inside = [*lines[row - 1 : last - 1], lines[last - 1][:end]]
+                source = "".join(inside)[column:]
+                yield tokenize.TokenInfo(tokenize.STRING, source, (row, column), (last, end), "")
+        elif not opened:
+            yield token
 
 
 def _joined(run: list[tokenize.TokenInfo]) -> Iterator[tuple[int, str]]:
