@@ -1,4 +1,4 @@
-"""From a mapping or a YAML file to checked settings, with errors that name the key."""
+"""Read and validate settings from a mapping or YAML files; errors name the key."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ except ImportError:
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]
 
 _EXPECTED = {
-    "model_type": "must hold keys and values",
-    "string_pattern_mismatch": "is not written as it must be",
+    "model_type": "must be a mapping of keys and values",
+    "string_pattern_mismatch": "has an invalid format",
 }
 DEFAULT_FILE = Path("config/config.yaml")
-"""What every configuration lies over, in the working directory, as in the ``Snakefile``."""
+"""The file below every configuration, in the working directory, as in the ``Snakefile``."""
 HINT = "correct it; config/README.md lists every key with its bounds and default"
 _NAMES = ("project", "projects")
 _SOURCES = ("searches", "query_files", "urls", "url_files", "files")  # of `input`
@@ -43,7 +43,7 @@ def load(values: Mapping[str, Any]) -> Config:
     Parameters
     ----------
     values : Mapping
-        Nested keys and values, as YAML gives them.
+        Nested keys and values, as parsed from YAML.
 
     Raises
     ------
@@ -65,14 +65,14 @@ def load_files(files: Iterable[Path] = ()) -> Config:
     Parameters
     ----------
     files : iterable of Path
-        Each is laid over those before it, and the first over `DEFAULT_FILE`, if that is there: a
-        mapping is merged key by key, anything else is replaced. What `input` names for one project
-        counts for no other project that a later file names.
+        Each is merged over those before it, and the first over `DEFAULT_FILE`, if that exists:
+        mappings are merged key by key, other values are replaced. The sources under `input` of one
+        project do not apply to another project that a later file names.
 
     Raises
     ------
     ConfigError
-        When one cannot be read or is not YAML, or a key is wrong.
+        If one cannot be read or is not YAML, or a key is wrong.
     """
     values: dict[str, Any] = {}
     for file in [*([DEFAULT_FILE] if DEFAULT_FILE.is_file() else []), *files]:
@@ -84,7 +84,7 @@ def load_files(files: Iterable[Path] = ()) -> Config:
 
 
 def names_in(values: Mapping[str, Any], arguments: Iterable[str] | None = None) -> list[str]:
-    """Return the projects that a configuration names, or else ``--config``, as they were typed."""
+    """Return the projects that a configuration or ``--config`` names, as they were typed."""
     found = dict(values)
     for key, names in _named(arguments):
         _last_named(found, {key: names})
@@ -92,12 +92,12 @@ def names_in(values: Mapping[str, Any], arguments: Iterable[str] | None = None) 
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Read a YAML configuration file, and check no more than the names of its projects.
+    """Read a YAML configuration file, and check only the names of its projects.
 
     Raises
     ------
     ConfigError
-        When it cannot be read, is not YAML, or YAML takes a name for something else.
+        If it cannot be read, is not YAML, or YAML reads a name as a number or a date.
     """
     try:
         written, values = _read(path)
@@ -122,21 +122,21 @@ def load_run(
     arguments: Iterable[str] | None,
     profiles: Iterable[Path | str] = (),
 ) -> Config:
-    """Check the configuration of a run of Snakemake, and take its secrets out.
+    """Check the configuration of a run of Snakemake, and remove its secrets.
 
-    Snakemake writes the configuration into the script of each job. What only `dataminer populate`
-    needs, and what lets one in, is taken out of it; :func:`load_job` adds the latter again.
+    Snakemake writes the configuration into the script of each job. The settings that only
+    `dataminer populate` needs and the secrets are removed; :func:`load_job` adds the secrets again.
 
     Parameters
     ----------
     values : mapping
-        Snakemake's own ``config``; it is changed.
+        Snakemake's own ``config``; it is modified.
     files : iterable of Path or str
-        The files that it was read from, each laid over those before it.
+        The files that it was read from, in order.
     arguments : iterable of str, optional
-        As given with ``--config``. Snakemake takes ``project=2024_05`` for the number 202405.
+        As given with ``--config``. Snakemake reads ``project=2024_05`` as the number 202405.
     profiles : iterable of Path or str
-        Profiles whose ``config:`` is a part of ``arguments``.
+        Profiles whose ``config:`` is part of ``arguments``.
 
     Raises
     ------
@@ -171,19 +171,19 @@ def load_run(
 
 
 def load_job(values: Mapping[str, Any]) -> Config:
-    """Check the configuration that a job was given, with the secrets of its run.
+    """Check the configuration of a job, with the secrets of its run.
 
     Raises
     ------
     ConfigError
-        As :func:`load`.
+        See :func:`load`.
     """
     secrets = json.loads(os.environ.get(_ENVIRONMENT, "{}"))
     return load({**values, "download": {**(values.get("download") or {}), **secrets}})
 
 
 class _AsWritten(_Loader):
-    """Takes a number or a date for the text that it is written as."""
+    """Reads numbers and dates as the text that they are written as."""
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in known if tag.endswith((":merge", ":null"))]
@@ -192,7 +192,7 @@ class _AsWritten(_Loader):
 
 
 def _read(file: Path | str) -> tuple[Any, Any]:
-    """Return what a YAML file holds, as it is written and as YAML reads it."""
+    """Return the contents of a YAML file, as written and as YAML reads them."""
     text = Path(file).read_text(encoding="utf-8")
     return yaml.load(text, _AsWritten) or {}, yaml.load(text, _Loader) or {}
 
@@ -205,7 +205,7 @@ def _named(arguments: Iterable[str] | None) -> Iterator[tuple[str, Any]]:
 
 
 def _lay_over(values: dict[str, Any], over: Mapping[str, Any]) -> None:
-    """Lay a configuration over another one, as ``snakemake.utils.update_config`` does."""
+    """Merge a configuration over another one, like ``snakemake.utils.update_config``."""
     for key, value in over.items():
         if isinstance(value, Mapping):
             if not isinstance(values.get(key), dict):
@@ -216,7 +216,7 @@ def _lay_over(values: dict[str, Any], over: Mapping[str, Any]) -> None:
 
 
 def _leave_sources(values: dict[str, Any], read: Mapping[str, Any]) -> None:
-    """Take out what was named for one project, if what is read now names another."""
+    """Remove the sources of one project if the file read now names another."""
     named = names_in(read)
     if named and named != names_in(values) and isinstance(values.get("input"), dict):
         for key in _SOURCES:
@@ -224,7 +224,7 @@ def _leave_sources(values: dict[str, Any], read: Mapping[str, Any]) -> None:
 
 
 def _last_named(values: MutableMapping[str, Any], read: Any) -> None:
-    """Let the last that names projects decide: one in `project`, or several in `projects`."""
+    """Let the last file that names projects decide, with `project` or `projects`."""
     for key in _NAMES if isinstance(read, Mapping) else ():
         if read.get(key):
             values.pop("projects" if key == "project" else "project", None)
@@ -232,7 +232,7 @@ def _last_named(values: MutableMapping[str, Any], read: Any) -> None:
 
 
 def _refuse_misread(path: Path | str, written: Any, values: Any) -> None:
-    """Refuse a project's name that YAML takes for a number or a date: 2024_05 is 202405 to it."""
+    """Refuse a project name that YAML reads as a number or a date: 2024_05 becomes 202405."""
     for key in _NAMES if isinstance(values, dict) else ():
         for name, read in zip(_listed(written.get(key)), _listed(values.get(key)), strict=True):
             if read is None or isinstance(read, str) or (type(read) is int and str(read) == name):
@@ -271,7 +271,7 @@ def _describe(detail: ErrorDetails) -> str:
 
 
 def _suggestion(loc: tuple[int | str, ...]) -> str:
-    """Name the known key nearest to an unknown one, or all keys that stand there."""
+    """Name the known key nearest to an unknown one, or all keys of that section."""
     model: Any = Config
     for part in loc[:-1]:
         field = model.model_fields.get(str(part))
