@@ -55,7 +55,7 @@ lint-generated:
 	python -m dataminer.config.generate --check
 
 lint-house:
-	python docs/architecture.py --check
+	python -m tools.architecture --check
 
 lint-workflow:
 	snakemake --lint

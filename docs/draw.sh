@@ -33,7 +33,7 @@ for graph in rulegraph dag; do
     dot -Grankdir=LR -Tsvg "$ten/$graph.dot" >docs/$graph.svg
 done
 
-python docs/architecture.py --dot | dot -Tsvg >docs/architecture.svg
+python -m tools.architecture --dot | dot -Tsvg >docs/architecture.svg
 
 # The contact sheet: of the demo's project.
 python docs/draw.py

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from tests.support.paths import ROOT
+from tools.architecture import broken_rules, read_rooms
 
 Build = Callable[[dict[str, str]], list[str]]
 
 
-@pytest.fixture(scope="module")
-def architecture() -> ModuleType:
-    """Return docs/architecture.py as a module."""
-    spec = importlib.util.spec_from_file_location("architecture", ROOT / "docs/architecture.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look for it there
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def broken(architecture: ModuleType, tmp_path: Path) -> Build:
+def broken(tmp_path: Path) -> Build:
     """Return the rules that a house of some files breaks."""
 
     def build(files: dict[str, str]) -> list[str]:
@@ -38,7 +24,7 @@ def broken(architecture: ModuleType, tmp_path: Path) -> Build:
             for folder in (path.parent, tmp_path / "dataminer"):
                 if not (folder / "__init__.py").exists():
                     (folder / "__init__.py").write_text('"""A room."""\n', "utf-8")
-        return list(architecture.broken_rules(architecture.read_rooms(tmp_path)))
+        return broken_rules(read_rooms(tmp_path))
 
     return build
 

@@ -1,4 +1,4 @@
-"""Names are held to docs/words.txt: no private word, and no two classes with one name."""
+"""Names are held to tools/private_words.txt: no private word, and no two classes with one name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGE = sorted(
 )
 WORDS = {
     line.split()[0]
-    for line in (ROOT / "docs/words.txt").read_text("utf-8").splitlines()
+    for line in (ROOT / "tools/private_words.txt").read_text("utf-8").splitlines()
     if line and not line.startswith("#")
 }
 
@@ -38,15 +38,23 @@ def names(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 
 def private(text: str) -> list[tuple[str, int]]:
-    """Return the names in a text that docs/words.txt lists."""
+    """Return the names in a text that tools/private_words.txt lists."""
     found = names(ast.parse(text))
     return [(name, line) for name, line in found if name.strip("_") in WORDS]
 
 
 def test_a_private_word_is_found_wherever_it_is_a_name() -> None:
     assert "gate" in WORDS
-    for text in ("gate = 1", "def gate(): pass", "def f(gate): pass", "self.gate = 1",
-                 "class Gate: pass", "for gate in x: pass", "import x as gate", "_gate = 1"):  # fmt: skip
+    for text in (
+        "gate = 1",
+        "_gate = 1",
+        "self.gate = 1",
+        "class Gate: pass",
+        "def gate(): pass",
+        "def f(gate): pass",
+        "for gate in x: pass",
+        "import x as gate",
+    ):
         assert private(text), text
     assert not private("limiter = gate")
 

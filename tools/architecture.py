@@ -19,7 +19,7 @@ PACKAGE = "dataminer"
 PAGE = ROOT / "docs" / "architecture.md"
 MOST_FILES = 12
 MOST_LINES = 40
-BEGIN, END = "<!-- table: python docs/architecture.py --write -->", "<!-- end of table -->"
+BEGIN, END = "<!-- table: python -m tools.architecture --write -->", "<!-- end of table -->"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -233,7 +233,9 @@ def main(arguments: list[str]) -> int:
     elif "--check" in arguments:
         found = broken_rules(rooms)
         if not found and in_page(page := PAGE.read_text("utf-8")) != page:
-            found = ["docs/architecture.md is out of date: run python docs/architecture.py --write"]
+            found = [
+                "docs/architecture.md is out of date: run python -m tools.architecture --write"
+            ]
         print("\n".join(found) or "the house is in order")
         return len(found) > 0
     else:
