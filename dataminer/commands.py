@@ -46,26 +46,25 @@ def snakemake(
     forced: bool = False,
     rest: bool = False,
 ) -> str:
-    """Return the command that mines projects.
-
-    In a run it has what was typed, but for ``-n``, and for what lets one in; changed by what is
-    given here.
+    """Return the command that mines projects: in a run, the one that was typed, without secrets.
 
     Parameters
     ----------
     projects : sequence of str
-        Which; none for those that the configuration names, or that were typed.
+        Projects to name instead of those that were typed or that the configuration names.
     files : iterable of Path, optional
         The configuration files, if the projects do not remember them yet.
     dry_run : bool
         Whether it only shows what would be done.
     forced : bool
-        Whether results are made anew that the command that was typed makes anew.
+        Whether it keeps the options that force rules.
     rest : bool
-        Whether all is made, where the command that was typed makes a part.
+        Whether it makes everything, even if the typed command makes a part.
     """
     left_out = {"--dry-run", *(() if forced else _FORCE), *(("", *_PART) if rest else ())}
-    options = {option: values for option, values in _run.options.items() if option not in left_out}
+    options: dict[str, Sequence[str]] = {
+        option: values for option, values in _run.options.items() if option not in left_out
+    }
     if dry_run:
         options = {"-n": [], **options}
     if named := [str(file) for file in files or ()]:
@@ -73,11 +72,15 @@ def snakemake(
     if projects:
         one = len(projects) == 1
         chosen = f"project={projects[0]}" if one else f"projects=[{','.join(projects)}]"
-        values = options.pop("--config", [])
+        values = options.pop("--config", ())
         others = [value for value in values if not value.startswith(("project=", "projects="))]
         options["--config"] = [chosen, *others]
+    return _line(options)
+
+
+def _line(options: dict[str, Sequence[str]]) -> str:
     # targets first: behind options of any number of values they would be values
-    words = [*_run.program, *map(mask_text, options.pop("", []))]
+    words = [*_run.program, *map(mask_text, options.pop("", ()))]
     for option, values in options.items():
         secret = any(part in option for part in _SECRET)
         words += [option, *(HIDDEN if secret else mask_text(value) for value in values)]

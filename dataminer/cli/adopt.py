@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -54,10 +55,8 @@ def adopt(
     settings = load_files(config or [])
     configured = Path(settings.store_path)
     other = store if store and store.resolve() != configured.resolve() else None
-    if other and not other.is_dir():
-        raise DataminerError(
-            f"there is no folder {other}", "check the path, or create the folder for a new store"
-        )
+    if other:
+        _refuse_missing(other)
     found = Store(store or configured)
     stale = settings.monitor.stale_threshold_minutes * 60
     if undo:
@@ -76,9 +75,21 @@ def adopt(
         return
     if other:
         print(f"Next: set `store: {other}`. The configuration has {configured}")
-    names = [part for project in done.projects for part in ("--project", project)]
+    _print_next(done.projects, store, config, first="Then" if other else "Next")
+
+
+def _refuse_missing(folder: Path) -> None:
+    if not folder.is_dir():
+        raise DataminerError(
+            f"there is no folder {folder}", "check the path, or create the folder for a new store"
+        )
+
+
+def _print_next(
+    projects: Sequence[str], store: Path | None, config: list[Path] | None, *, first: str
+) -> None:
+    names = [part for project in projects for part in ("--project", project)]
     command = commands.dataminer("sync", "-n", *names, files=config)
-    first = "Then" if other else "Next"
     print(f"{first}: `{command}` shows where rows and files disagree")
     undone = commands.dataminer("adopt", "--undo", *([str(store)] if store else []), files=config)
     print(f"`{undone}` reverts it")

@@ -26,8 +26,13 @@ from dataminer.text import tell
 
 if TYPE_CHECKING:
     from dataminer.sync.deletion.deletion import Deletion
+    from dataminer.sync.repair.retry import Choice
 
 _STATUSES = list(dict.fromkeys(map(str, (*VideoStatus, *ProjectVideoStatus))))
+_NO_VIDEOS = (
+    "name videos, or choose them with --status or --class,"
+    " e.g. dataminer delete-videos --status FAILED --project birds"
+)
 _SHOWN = 20  # rows and folders that are named; --json has all
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -181,16 +186,11 @@ def delete_videos(
     Example: dataminer delete-videos --class missing_source --project birds --files
     """
     from dataminer.monitor.story import find
-    from dataminer.sync.claims import projects
     from dataminer.sync.config_files import projects_with
     from dataminer.sync.deletion import deletion
-    from dataminer.sync.repair.retry import Choice
 
     if not (video or status or error_class):
-        raise typer.BadParameter(
-            "name videos, or choose them with --status or --class,"
-            " e.g. dataminer delete-videos --status FAILED --project birds"
-        )
+        raise typer.BadParameter(_NO_VIDEOS)
     if project and all_projects:
         raise typer.BadParameter("--project and --all-projects do not go together")
     ids = [find(text) for text in video or []]
@@ -198,22 +198,36 @@ def delete_videos(
     store = paired(Store(settings.store_path), dry_run=dry_run)
     choice = None
     if status or error_class:
-        projects.ids_of(project or [])
-        asked = (project, ids, map(str, error_class or ()), status)
-        choice = Choice(*(tuple(given or ()) for given in asked))
+        choice = _choice(project, ids, error_class, status)
         ids = deletion.chosen(choice)
-        if not ids:
-            print("no such videos: nothing to delete")
-            return
+    if not ids:
+        print("no such videos: nothing to delete")
+        return
+    out_of = project or []
     plan = deletion.plan_videos(
-        store,
-        ids,
-        out_of=project or [],
-        files=files,
-        all_projects=all_projects,
-        choice=choice,
+        store, ids, out_of=out_of, files=files, all_projects=all_projects, choice=choice
     )
     _delete(plan, settings, yes, dry_run=dry_run)
+    _print_empty(plan)
+
+
+def _choice(
+    project: list[str] | None,
+    videos: list[str],
+    error_class: list[ErrorClass] | None,
+    status: list[str] | None,
+) -> Choice:
+    from dataminer.sync.claims import projects
+    from dataminer.sync.repair.retry import Choice
+
+    projects.ids_of(project or [])  # refuses unknown ones
+    conditions = (project, videos, map(str, error_class or ()), status)
+    return Choice(*(tuple(condition or ()) for condition in conditions))
+
+
+def _print_empty(plan: Deletion) -> None:
+    from dataminer.sync.deletion import deletion
+
     for name in deletion.left_empty(plan):
         print(
             f"project {name} has no videos left. Next: `dataminer delete-project {name} --files`"

@@ -144,7 +144,6 @@ def retry(
     """
     from dataminer.monitor.story import find
     from dataminer.sync.config_files import projects_with
-    from dataminer.sync.repair.retry import fetch_again
     from dataminer.sync.repair.retry import retry as send_back
 
     if download:
@@ -152,13 +151,7 @@ def retry(
             raise typer.BadParameter(
                 "--download cannot be combined with --project, --video or --class"
             )
-        asked = [find(text) for text in download]
-        paired(store_of(config, projects_with(asked)), dry_run=dry_run)
-        fetched = fetch_again(asked, dry_run=dry_run)
-        for video_id, was in fetched.items():
-            held = "left alone, somebody works on it"
-            print(f"{video_id}: {f'{was} -> PENDING, to be fetched again' if was else held}")
-        _say_next([v for v, was in fetched.items() if was], dry_run, [], config)
+        _fetch_again([find(text) for text in download], dry_run, config)
         return
     videos = [find(text) for text in video or []]
     rows = send_back(
@@ -174,7 +167,19 @@ def retry(
     if remade:
         print(f"Dedup and detect will run again too: {', '.join(sorted(map(str, remade)))}")
     moved = [row.video_id for row in rows if row.held_by is None]
-    _say_next(moved, dry_run, project or [], config)
+    _print_next(moved, dry_run, project or [], config)
+
+
+def _fetch_again(videos: list[str], dry_run: bool, config: list[Path] | None) -> None:
+    from dataminer.sync.config_files import projects_with
+    from dataminer.sync.repair.retry import fetch_again
+
+    paired(store_of(config, projects_with(videos)), dry_run=dry_run)
+    fetched = fetch_again(videos, dry_run=dry_run)
+    for video_id, before in fetched.items():
+        busy = "left alone, somebody works on it"
+        print(f"{video_id}: {f'{before} -> PENDING, to be fetched again' if before else busy}")
+    _print_next([video_id for video_id, before in fetched.items() if before], dry_run, [], config)
 
 
 def _told(rows: list[Retried]) -> list[str]:
@@ -203,7 +208,7 @@ def _before_that(rows: list[Retried]) -> Iterator[str]:
             yield f"[{error_class}] {kind_of(error_class)}: {step}"
 
 
-def _say_next(
+def _print_next(
     videos: list[str], dry_run: bool, projects: list[str], config: list[Path] | None
 ) -> None:
     from dataminer.sync.config_files import runs_of

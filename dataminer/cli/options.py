@@ -69,18 +69,21 @@ def readings(
             raise
         _say(f"the configuration files of the last run are not known: {error.message}")
         groups = {(): projects or []}
-    found = []
-    for used, names in groups.items():
-        try:
-            settings = load_files(used)
-        except ConfigError as error:
-            if projects:
-                raise
-            _say(f"skipped {_projects(names)}: {error}")
-            continue
-        named = {"project": None, "projects": names} if names else {}
-        found.append(settings.model_copy(update=named))
-    return found or [load_files()]
+    found = (_of_group(used, names, skip=not projects) for used, names in groups.items())
+    return [settings for settings in found if settings] or [load_files()]
+
+
+def _of_group(files: Sequence[Path], projects: list[str], *, skip: bool) -> Config | None:
+    """Read the settings of projects with the same files; None if they are wrong and skipped."""
+    try:
+        settings = load_files(files)
+    except ConfigError as error:
+        if not skip:
+            raise
+        _say(f"skipped {_projects(projects)}: {error}")
+        return None
+    named = {"project": None, "projects": projects} if projects else {}
+    return settings.model_copy(update=named)
 
 
 def settings_of(

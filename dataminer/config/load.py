@@ -122,26 +122,24 @@ def load_run(
     arguments: Iterable[str] | None,
     profiles: Iterable[Path | str] = (),
 ) -> Config:
-    """Check the configuration of a run of Snakemake, and remove its secrets.
+    """Check the configuration of a run of Snakemake, and remove its secrets and its ``input``.
 
-    Snakemake writes the configuration into the script of each job. The settings that only
-    `dataminer populate` needs and the secrets are removed; :func:`load_job` adds the secrets again.
+    Snakemake writes the configuration into the script of each job; :func:`load_job` adds the
+    secrets again.
 
     Parameters
     ----------
     values : mapping
         Snakemake's own ``config``; it is modified.
-    files : iterable of Path or str
-        The files that it was read from, in order.
+    files, profiles : iterable of Path or str
+        The files and the profiles that it was read from, in order.
     arguments : iterable of str, optional
         As given with ``--config``. Snakemake reads ``project=2024_05`` as the number 202405.
-    profiles : iterable of Path or str
-        Profiles whose ``config:`` is part of ``arguments``.
 
     Raises
     ------
     ConfigError
-        Naming each key that is wrong, what was expected and what was found.
+        Naming each key that is wrong, and what was expected.
     """
     for file in files:
         written, read = _read(file)
@@ -153,21 +151,30 @@ def load_run(
             _refuse_misread(file, written["config"], read["config"])
     for key, names in _named(arguments):
         _last_named(values, {key: names})
-    for name, _, text in (argument.partition("=") for argument in arguments or ()):
+    _refuse_typed_secrets(arguments or ())
+    settings = load(values)
+    values.pop("input", None)
+    _move_secrets(values)
+    return settings
+
+
+def _refuse_typed_secrets(arguments: Iterable[str]) -> None:
+    for name, _, text in (argument.partition("=") for argument in arguments):
         if name == "download" and any(f"{key}:" in text for key in _SECRETS):
             raise ConfigError(
                 f"--config download: {' and '.join(_SECRETS)} do not belong on a command line,"
                 " which the process list and Snakemake's log show",
                 "write them into a configuration file",
             )
-    settings = load(values)
-    values.pop("input", None)
+
+
+def _move_secrets(values: MutableMapping[str, Any]) -> None:
+    """Move secrets from the configuration to the environment, which jobs inherit."""
     download = dict(values.get("download") or {})
     secrets = {key: download.pop(key) for key in _SECRETS if key in download}
     if secrets:
         values["download"] = download
         os.environ[_ENVIRONMENT] = json.dumps(secrets)
-    return settings
 
 
 def load_job(values: Mapping[str, Any]) -> Config:

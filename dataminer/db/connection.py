@@ -225,22 +225,18 @@ def transaction(
     keep: bool = True,
     single: bool = False,
 ) -> T:
-    """Run ``work`` in one transaction, which has its connection to itself.
+    """Run ``work`` in one transaction on a connection of its own.
 
     Parameters
     ----------
     work : callable
-        Given the connection; what it returns is returned once the COMMIT has been answered. It is
-        run again after a passing fault, so it must be safe to repeat.
-    patience : float
-        Seconds to go on trying while the server is away or refuses for the moment.
-    name : str
-        See :func:`connect`.
+        Called with the connection, and again after a transient failure. Its result is returned.
+    patience, name : float, str
+        Seconds for which transient failures are tried again; for the name see :func:`connect`.
     keep : bool
-        Whether the connection may stay open for this process's next transaction, should it come
-        within seconds; False where a pause is known to follow.
+        Whether the connection stays open for a next transaction within seconds.
     single : bool
-        ``work`` is one statement, a transaction by itself: that spares BEGIN and COMMIT.
+        Whether ``work`` is one statement, which needs no BEGIN and COMMIT.
     """
 
     def once() -> T:
@@ -257,7 +253,7 @@ def transaction(
     try:  # nearly always enough, and cheaper than tenacity
         return once()
     except Exception as error:
-        if not patience or not _may_pass(error):
+        if not (patience and _may_pass(error)):
             raise
     return _retrying(patience)(once)
 
