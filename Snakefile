@@ -51,13 +51,13 @@ rule all:
 
 rule only_download:
     input:
-        infos=lambda wildcards: jobs.marks("download"),
+        infos=lambda wildcards: jobs.done_files("download"),
         due=jobs.begins_with(),
 
 
 rule only_extract:
     input:
-        frames=lambda wildcards: jobs.marks("extract"),
+        frames=lambda wildcards: jobs.done_files("extract"),
         due=jobs.begins_with(),
 
 

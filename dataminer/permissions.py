@@ -58,9 +58,9 @@ def explain(error: OSError) -> DataminerError | None:
     """
     error_class = os_error_class(error)
     if not isinstance(error.filename, str | os.PathLike):
-        told = " ".join(str(error.strerror or error).split())
+        text = " ".join(str(error.strerror or error).split())
         known = error_class in (ErrorClass.PERMISSION, ErrorClass.DISK, ErrorClass.DISK_FULL)
-        return DataminerError(told, NEXT_STEP[error_class]) if known else None
+        return DataminerError(text, NEXT_STEP[error_class]) if known else None
     path = Path(error.filename)
     if error.errno == errno.EROFS:
         folder = _folder(path)

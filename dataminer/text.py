@@ -41,17 +41,17 @@ def _judged(text: str, lines: str = "") -> Iterator[tuple[str, str]]:
     if text.isascii() and text.isprintable():
         yield text, text
         return
-    marks = joining = 0
+    combining = joining = 0
     visible = False
     for c in text:
         if c in _JOINING:
             joining += 1
             sound = visible and joining <= _MOST_JOINING
         elif unicodedata.category(c) in ("Mn", "Me") and c not in _UNSEEN:
-            marks += 1
-            sound = marks <= _MOST_MARKS
+            combining += 1
+            sound = combining <= _MOST_MARKS
         else:
-            marks = joining = 0
+            combining = joining = 0
             sound = c in lines or (c.isprintable() and c not in _UNSEEN)
             visible = sound and not c.isspace()
         yield c, c if sound else ""

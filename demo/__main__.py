@@ -68,19 +68,19 @@ def _draw_clips(_: Path) -> None:
 def _train(weights: Path) -> None:
     from demo.detector import train  # takes torch along, seconds of import
 
-    train(weights, progress=_say)
+    train(weights, progress=_report)
 
 
 def _made(path: Path, scripts: list[str], doing: str, make: Callable[[Path], None]) -> None:
     """Make a file unless the same scripts made it before."""
     note = FOLDER / f".stamp-{path.name}"
-    mark = "".join(f"{sha256_file(FOLDER / script)} {script}\n" for script in scripts)
-    if path.is_file() and note.is_file() and note.read_text() == mark:
+    content = "".join(f"{sha256_file(FOLDER / script)} {script}\n" for script in scripts)
+    if path.is_file() and note.is_file() and note.read_text() == content:
         return
-    _say(f"{doing} ...")
+    _report(f"{doing} ...")
     make(path)
     with atomic_write(note) as partial:
-        partial.write_text(mark)
+        partial.write_text(content)
 
 
 def run(command: list[str]) -> int:
@@ -112,7 +112,7 @@ def report(result: Score) -> None:
     )
 
 
-def _say(line: str) -> None:
+def _report(line: str) -> None:
     print(f"demo: {line}", flush=True)
 
 

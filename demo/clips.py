@@ -213,9 +213,9 @@ class _Track:
     ) -> None:
         breadth = (WIDTH - 2 * _MARGIN) / lanes
         self.size = float(rng.uniform(48, 105))
-        reach = self.size * 0.72
+        radius = self.size * 0.72
         self.centre = np.array([_MARGIN + (lane + 0.5) * breadth, HEIGHT / 2])
-        self.swing = np.array([breadth / 2 - reach, HEIGHT / 2 - _MARGIN - reach])
+        self.swing = np.array([breadth / 2 - radius, HEIGHT / 2 - _MARGIN - radius])
         self.phase = rng.uniform(0, 2 * np.pi, 2)
         self.speed = rng.uniform(0.5, 1.1, 2)
         self.turn = float(rng.uniform(8, 30))

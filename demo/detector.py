@@ -198,10 +198,13 @@ def _background(rng: np.random.Generator, pictures: list[Image]) -> Image:
 
 
 def _apart(shape: Shape, box: BBox) -> bool:
-    reach = shape.size * 0.6
+    extent = shape.size * 0.6
     x1, y1, x2, y2 = box
     return (
-        shape.x + reach < x1 or shape.x - reach > x2 or shape.y + reach < y1 or shape.y - reach > y2
+        shape.x + extent < x1
+        or shape.x - extent > x2
+        or shape.y + extent < y1
+        or shape.y - extent > y2
     )
 
 

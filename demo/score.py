@@ -76,22 +76,22 @@ def score(project_dir: Path, truth: Path) -> Score:
     known = json.loads(truth.read_text())
     clips = _Clips(project_dir.parent.parent / "videos", list(known["clips"]))
     detections = _detections(project_dir / "detect" / "annotations.json", clips)
-    tally: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for (clip, index), found in detections.items():
         frame = known["clips"][clip]["frames"][index]
         planted = [(item["class"], item["bbox"]) for item in frame["objects"]]
         hits = match(planted, found)
-        tally.update(objects=len(planted), found=hits, false=len(found) - hits)
-        tally["spoiled"] += _kind(known["clips"][clip]["scenes"], frame["time"]) in _SPOILED
+        counts.update(objects=len(planted), found=hits, false=len(found) - hits)
+        counts["spoiled"] += _kind(known["clips"][clip]["scenes"], frame["time"]) in _SPOILED
     pairs = list(_planted_pairs(known, clips, project_dir / "dedup" / CLUSTERS_FILE))
     return Score(
         frames=len(detections),
-        objects=tally["objects"],
-        found=tally["found"],
-        false_positives=tally["false"],
+        objects=counts["objects"],
+        found=counts["found"],
+        false_positives=counts["false"],
         duplicates=len(pairs),
         merged=sum(pairs),
-        spoiled=tally["spoiled"],
+        spoiled=counts["spoiled"],
     )
 
 
@@ -112,9 +112,9 @@ class _Clips:
 
     def _find(self, video_id: str) -> str:
         info = self._videos / video_id / "info.json"
-        said = set(_file_names(json.loads(info.read_text()))) if info.is_file() else set()
+        names = set(_file_names(json.loads(info.read_text()))) if info.is_file() else set()
         for name in self._names:
-            if name in said or video_id.startswith(f"{Path(name).stem}-"):
+            if name in names or video_id.startswith(f"{Path(name).stem}-"):
                 return name
         raise LookupError(f"the video {video_id} is none of the demo's clips")
 

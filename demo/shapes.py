@@ -119,8 +119,8 @@ def draw(image: Image, shape: Shape) -> BBox:
 
 def _outline_points(shape: Shape) -> npt.NDArray[np.float64]:
     """Return the corners (N, 2) of a shape; a disc is a polygon of many."""
-    corners, offset, reach = _FORMS[shape.kind]
+    corners, offset, extent = _FORMS[shape.kind]
     turn = np.radians(shape.angle + offset + np.arange(corners) * 360 / corners)
     unit = np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    points: npt.NDArray[np.float64] = np.array([shape.x, shape.y]) + shape.size / 2 * reach * unit
+    points: npt.NDArray[np.float64] = np.array([shape.x, shape.y]) + shape.size / 2 * extent * unit
     return points

@@ -3,7 +3,7 @@
 
 rule dedup:
     input:
-        filtered=lambda wildcards: jobs.marks(f"filter/{wildcards.project}"),
+        filtered=lambda wildcards: jobs.done_files(f"filter/{wildcards.project}"),
         looked=jobs.model_outputs_of_project,
         due=jobs.if_due("dedup"),
     output:

@@ -35,8 +35,8 @@ def show(
         return
     for row in seen["budgets"]:
         ahead = f", the next in {row['seconds_ahead']:.0f} s" if row["seconds_ahead"] > 0 else ""
-        told = f"{row['permits']:,} so far, at least {row['spacing']:.3g} s apart{ahead}"
-        print(f"{row['source']}  {row['lane']}s: {told}")
+        text = f"{row['permits']:,} so far, at least {row['spacing']:.3g} s apart{ahead}"
+        print(f"{row['source']}  {row['lane']}s: {text}")
     for row in seen["pauses"]:
         tell(f"{row['source']}  pauses: {told_until(row)}: {row['reason']}")
     if not seen["budgets"]:

@@ -71,7 +71,7 @@ def start(
     if listen is None:
         print(control.start())
     elif listen:
-        print(control.listen(wish=ListenSettings(address, port, host)))
+        print(control.listen(wanted_settings=ListenSettings(address, port, host)))
     else:
         control.serve_own_machine()
         print(control.url())

@@ -71,7 +71,7 @@ def populate_from(files: Sequence[Path] = (), *, dry_run: bool = False) -> None:
         config.input,
         download=config.download,
         look_up=_asking(config, dry_run=dry_run),
-        progress=_say,
+        progress=_report,
         skip=config.store_path,
     )
     _take(config.project_names, found, config, files, typed=False, dry_run=dry_run)
@@ -121,7 +121,7 @@ def add_source(
         only,
         download=config.download,
         look_up=_asking(config, dry_run=dry_run),
-        progress=_say,
+        progress=_report,
         skip=config.store_path,
     )
     if not found.sources and len(found.rejected) == 1:
@@ -149,9 +149,11 @@ def _take(
     dry_run: bool,
 ) -> None:
     for rejected in found.rejected:
-        _say(f"not used: {rejected.origin}: {rejected.text}: {rejected.reason}")
+        _report(f"not used: {rejected.origin}: {rejected.text}: {rejected.reason}")
     if found.interrupted:
-        _say(f"interrupted: {len(found.sources)} videos were found so far; run again for the rest")
+        _report(
+            f"interrupted: {len(found.sources)} videos were found so far; run again for the rest"
+        )
     if found.interrupted and not found.sources:
         raise typer.Exit(_INTERRUPTED)
     if not found.sources:
@@ -183,14 +185,14 @@ def _asking(config: Config, *, dry_run: bool) -> LookUp:
             yield from look_up(asked, filters, settings)
             return
         schema.upgrade()
-        with SharedRateLimiter(config.download.budget, name="populate", say=_say) as gate:
+        with SharedRateLimiter(config.download.budget, name="populate", say=_report) as limiter:
             try:
-                yield from look_up(asked, filters, settings, gate=gate)
+                yield from look_up(asked, filters, settings, gate=limiter)
             except Paused:
                 raise
             except TransientError as error:  # said by a page; an HTTP 429 was asked again
                 if is_refusal(error):
-                    gate.open_breaker(YOUTUBE, error.message, error_class=error.error_class)
+                    limiter.open_breaker(YOUTUBE, error.message, error_class=error.error_class)
                 raise
 
     return asking
@@ -218,7 +220,9 @@ def _renew(links: Mapping[str, SourceUrl], store: Store) -> None:
     """Give known videos their new links, and report it."""
     renewed = renewal.renew(links, store)
     for video_id, owner in renewed.held.items():
-        _say(f"not renewed: {video_id}: {owner} works on a dataset with it; run again after that")
+        _report(
+            f"not renewed: {video_id}: {owner} works on a dataset with it; run again after that"
+        )
     if renewed.videos:
         count = len(renewed.retried)
         again = f"; {_videos(count)} that had failed will be tried again" if count else ""
@@ -232,10 +236,10 @@ class _Known:
     links: renewal.Links = field(default_factory=renewal.Links)
     videos: dict[str, dict[str, bool]] = field(default_factory=dict)
     remark: str = ""
-    told: bool = True
+    is_reported: bool = True
 
     def state(self, video_id: str, project: str) -> str:
-        if not self.told:
+        if not self.is_reported:
             return "?"
         in_project = self.videos.get(project, {}).get(video_id)
         return {None: "new", False: "new to project", True: "known"}[in_project]
@@ -269,7 +273,7 @@ def _ask(names: list[str], sources: list[Source]) -> _Known:
         return _Known(links, {name: projects.known(name, ids[name]) for name in names})
     except DatabaseError as error:
         remark = f"; which of them are known is not clear: {inert(error.message)}"
-        return _Known(remark=remark, told=False)
+        return _Known(remark=remark, is_reported=False)
 
 
 def _line(state: str, source: Source, *, renewed: bool) -> Iterator[str]:
@@ -294,5 +298,5 @@ def _links(count: int) -> str:
     return f"{count} link{'' if count == 1 else 's'}"
 
 
-def _say(line: str) -> None:
+def _report(line: str) -> None:
     tell(line, sys.stderr)

@@ -88,7 +88,7 @@ def sync(
     if as_json:
         print(json.dumps(report.as_json(), indent=2))
     else:
-        _show([str(mend) for mend in report.mends])
+        _show([str(repair) for repair in report.mends])
         would = "would be " if dry_run else ""
         print(f"{len(report.mends)} {would}repaired" if report.mends else "nothing to repair")
         _show([f"note: {note}" for note in report.notes])

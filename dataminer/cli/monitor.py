@@ -74,18 +74,20 @@ def monitor(
     only_look = read_only or web
     store = Store(settings.store_path)
     names = project or []
-    watch = live.Monitor(names, settings.monitor, read_only=only_look, configs=found, store=store)
+    live_monitor = live.Monitor(
+        names, settings.monitor, read_only=only_look, configs=found, store=store
+    )
     if web:
         from dataminer.monitor.web.server import Site, run
 
-        run(Site(watch, names, store, interval), port, sys.stdout)
+        run(Site(live_monitor, names, store, interval), port, sys.stdout)
         return
     if as_json:
-        print(json.dumps(watch.look().as_json(), indent=2))
+        print(json.dumps(live_monitor.read().as_json(), indent=2))
     elif once or not sys.stdout.isatty():
-        live.show(watch.look(), sys.stdout)
+        live.show(live_monitor.read(), sys.stdout)
     else:
-        live.run(watch, interval, sys.stdout)
+        live.run(live_monitor, interval, sys.stdout)
 
 
 def why(
@@ -103,11 +105,11 @@ def why(
     video_id = view.find(video)
     settings = settings_of(config, projects_with([video_id]))
     tell_strangers([settings])
-    told = view.story(video_id, Store(settings.store_path))
+    history = view.story(video_id, Store(settings.store_path))
     if as_json:
-        print(json.dumps(told.as_json(), indent=2))
+        print(json.dumps(history.as_json(), indent=2))
     else:
-        view.show(told, sys.stdout)
+        view.show(history, sys.stdout)
 
 
 def retry(
@@ -161,7 +163,7 @@ def retry(
         store=paired(store_of(config, project or projects_with(videos)), dry_run=dry_run),
         dry_run=dry_run,
     )
-    for line in (*_told(rows), *_before_that(rows)):
+    for line in (*_lines(rows), *_before_that(rows)):
         tell(line)
     remade = {row.project for row in rows if ANNOTATIONS_FILE in {f.name for f in row.removed}}
     if remade:
@@ -182,7 +184,7 @@ def _fetch_again(videos: list[str], dry_run: bool, config: list[Path] | None) ->
     _print_next([video_id for video_id, before in fetched.items() if before], dry_run, [], config)
 
 
-def _told(rows: list[Retried]) -> list[str]:
+def _lines(rows: list[Retried]) -> list[str]:
     """Return one line per video, or per video and project if only that is retried."""
     whole = {row.video_id for row in rows if row.project is None}
     lines = []

@@ -67,7 +67,7 @@ def readings(
     except DatabaseError as error:
         if database:
             raise
-        _say(f"the configuration files of the last run are not known: {error.message}")
+        _warn(f"the configuration files of the last run are not known: {error.message}")
         groups = {(): projects or []}
     found = (_of_group(used, names, skip=not projects) for used, names in groups.items())
     return [settings for settings in found if settings] or [load_files()]
@@ -80,7 +80,7 @@ def _of_group(files: Sequence[Path], projects: list[str], *, skip: bool) -> Conf
     except ConfigError as error:
         if not skip:
             raise
-        _say(f"skipped {_projects(projects)}: {error}")
+        _warn(f"skipped {_projects(projects)}: {error}")
         return None
     named = {"project": None, "projects": projects} if projects else {}
     return settings.model_copy(update=named)
@@ -133,7 +133,7 @@ def of_store(settings: Config) -> list[str] | None:
             mine += names
         elif names:
             others += names
-            _say(f"left alone: {reason}")
+            _warn(f"left alone: {reason}")
     return mine if others else None
 
 
@@ -161,8 +161,8 @@ def paired(store: Store, *, dry_run: bool = False) -> Store:
 
     if dry_run:
         meeting.require(store)
-    elif said := pairing.settle(store):
-        _say(said)
+    elif message := pairing.settle(store):
+        _warn(message)
     return store
 
 
@@ -177,17 +177,17 @@ def tell_strangers(found: Iterable[Config]) -> None:
         except meeting.NotAPair as error:
             if no_database():  # there is nothing to show
                 raise
-            _say(str(error))
+            _warn(str(error))
 
 
 def leave_out(message: str) -> None:
     """Report a damaged file that a page leaves out."""
-    _say(f"left out: {message}")
+    _warn(f"left out: {message}")
 
 
 def _projects(names: list[str]) -> str:
     return f"project{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
-def _say(line: str) -> None:
+def _warn(line: str) -> None:
     tell(f"dataminer: {line}", sys.stderr)

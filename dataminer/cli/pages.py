@@ -146,7 +146,7 @@ def _table(drawn: Preview) -> list[str]:
     """Return one line per threshold: its value and how many frames fail it."""
     rows = [_row(each) for each in drawn.measured]
     width = max((len(name) for name, _ in rows), default=0)
-    lines = [f"{name:<{width}}  {told}" for name, told in rows]
+    lines = [f"{name:<{width}}  {text}" for name, text in rows]
     for tried in sorted({False, any(each.limit != each.tried for each in drawn.measured)}):
         passed = int((~drawn.matrix(tried=tried).any(axis=0)).sum())
         how = "with what is tried" if tried else "as configured"
@@ -155,11 +155,11 @@ def _table(drawn: Preview) -> list[str]:
 
 
 def _row(measured: Measured) -> tuple[str, str]:
-    told = _told(measured.limit, int(measured.fails.sum()))
+    text = _counted(measured.limit, int(measured.fails.sum()))
     if measured.limit != measured.tried:
-        told += f"   tried {_told(measured.tried, int(measured.tried_fails.sum()))}"
-    return measured.threshold.rejects, told
+        text += f"   tried {_counted(measured.tried, int(measured.tried_fails.sum()))}"
+    return measured.threshold.rejects, text
 
 
-def _told(limit: float | None, fail: int) -> str:
+def _counted(limit: float | None, fail: int) -> str:
     return "off" if limit is None else f"{limit:<8.4g} {fail:>9,} fail"

@@ -68,7 +68,7 @@ def database_url(*, create: bool = False) -> DatabaseUrl:
     if not url:
         # meant for another server, and libpq would prefer it to the embedded one's password file
         os.environ.pop("PGPASSWORD", None)
-        url = control.start(create=create) if may_start_database() else control.reach()
+        url = control.start(create=create) if may_start_database() else control.reachable_url()
     return DatabaseUrl(url)
 
 
@@ -119,16 +119,16 @@ def connect(*, create: bool = False, name: str = "dataminer", check: bool = True
         if not os.environ.get("DATABASE_URL"):
             hint = "see `dataminer db status`"
         raise DatabaseError(f"the database at {url} cannot be reached: {reason}", hint) from error
-    if check and _place() not in _checked:
+    if check and _location() not in _checked:
         try:
             with explained():
                 limited(session)
-                _checked[_place()] = tables.require(session)
+                _checked[_location()] = tables.require(session)
                 session.rollback()
         except BaseException:
             session.close()
             raise
-    session.schema = _checked.get(_place())
+    session.schema = _checked.get(_location())
     return session
 
 
@@ -274,7 +274,7 @@ class _Spare:
 
     connection: Session
     pid: int
-    place: tuple[str, ...]
+    location: tuple[str, ...]
     since: float
 
 
@@ -293,7 +293,7 @@ def _borrowed(name: str, *, keep: bool) -> Iterator[Session]:
         connection.close()
         raise
     if keep and len(_spares) < _MOST_SPARES and _ends_by_itself(connection):
-        _spares.append(_Spare(connection, os.getpid(), _place(), time.monotonic()))
+        _spares.append(_Spare(connection, os.getpid(), _location(), time.monotonic()))
     else:
         connection.close()
 
@@ -319,7 +319,7 @@ def _take(name: str) -> Session | None:
         if spare.pid != os.getpid():
             continue  # the parent's, whose session a goodbye from here would end
         young = time.monotonic() - spare.since < _SPARE_SECONDS - 1
-        if young and spare.place == _place() and _revived(spare.connection, name):
+        if young and spare.location == _location() and _revived(spare.connection, name):
             return spare.connection
         spare.connection.close()
     return None
@@ -347,7 +347,7 @@ def _command(connection: Connection, command: str, value: str) -> None:
     connection.autocommit = False
 
 
-def _place() -> tuple[str, ...]:
+def _location() -> tuple[str, ...]:
     """Return what tells one database from another."""
     url = os.environ.get("DATABASE_URL")
     return (url,) if url else ("", os.environ.get("DATAMINER_PGDATA", ""), os.getcwd())

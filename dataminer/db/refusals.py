@@ -41,7 +41,9 @@ _CROWDED = re.compile("too many (clients|connections)|remaining connection slots
 
 def refused_at_the_door(reason: str) -> str | None:
     """Return the way out of a refused connection that no waiting helps; None for any other."""
-    return next((hint for said, hint in _AT_THE_DOOR.items() if re.search(said, reason)), None)
+    return next(
+        (hint for pattern, hint in _AT_THE_DOOR.items() if re.search(pattern, reason)), None
+    )
 
 
 def way_in(reason: str) -> str:

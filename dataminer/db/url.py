@@ -110,8 +110,8 @@ def _parse(raw: str) -> dict[str, str]:
 
 def _refuse_ambiguous(rest: str) -> None:
     """Libpq would take what follows a second @, or a / before the first, for a host's name."""
-    place = rest.partition("?")[0]
-    if place.count("@") > 1 or "@" in place.partition("/")[2]:
+    host_list = rest.partition("?")[0]
+    if host_list.count("@") > 1 or "@" in host_list.partition("/")[2]:
         raise _unreadable()
 
 

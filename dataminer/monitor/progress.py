@@ -244,7 +244,7 @@ class Tracker:
         except FileNotFoundError:
             return None
 
-    def look(self, *, anew: bool = False) -> RunProgress:
+    def read(self, *, force: bool = False) -> RunProgress:
         """Ask the database how far the run is; if it does not answer, the numbers stay.
 
         Parameters
@@ -253,9 +253,9 @@ class Tracker:
             Ask even if that took long a moment ago.
         """
         began = time.monotonic()
-        if not self._latest or anew or self._latest.trouble or began >= self._ask_at:
+        if not self._latest or force or self._latest.trouble or began >= self._ask_at:
             try:
-                self._latest = self._look()
+                self._latest = self._read()
             except (DataminerError, psycopg2.Error, OSError) as error:
                 before = self._latest or self.judge(time.time(), time.time(), {}, [])
                 reason = " ".join(str(error).split()) or type(error).__name__
@@ -265,7 +265,7 @@ class Tracker:
         # time goes on, whatever is known of the rest
         return replace(self._latest, seconds=max(time.time() - self._began, self._latest.seconds))
 
-    def _look(self) -> RunProgress:
+    def _read(self) -> RunProgress:
         values = {"names": self.projects, "since": self._since, "alive": ALIVE}
         with reading("progress") as session, session.cursor() as cursor:
             cursor.execute(_NOW)
@@ -283,7 +283,7 @@ class Tracker:
         wall = time.time()
         # when the run began, by the database's clock
         began = self._began + database_now - wall
-        self._transfers.look(self._downloading(), database_now)
+        self._transfers.read(self._downloading(), database_now)
         return self.judge(database_now, began, projects, [masked_row(row) for row in rows])
 
     def judge(

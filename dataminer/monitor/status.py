@@ -204,20 +204,20 @@ def _made_otherwise(
 
     configured = [name for name in config.project_names if name in names or not names]
     cursor.execute(_MADE_WITH, {"names": configured})
-    marks, counts = Marks(config), Counter[tuple[str, str]]()
+    recorded, counts = Marks(config), Counter[tuple[str, str]]()
     for row in cursor.fetchall():
-        if not marks.fits(row["stage"], row["made"]) and row["made"] != FETCH_AGAIN:
+        if not recorded.fits(row["stage"], row["made"]) and row["made"] != FETCH_AGAIN:
             counts[row["project"], row["stage"]] += row["videos"]
     cursor.execute(_CHOSEN, {"names": configured})
     stay = []
     for row in map(masked_row, cursor.fetchall()):
-        own = fingerprints.of_extract(marks.settings["extract"], row["sha256"])
-        fits = row["newest"] and marks.fits("extract", row["extracted_with"])
+        own = fingerprints.of_extract(recorded.settings["extract"], row["sha256"])
+        fits = row["newest"] and recorded.fits("extract", row["extracted_with"])
         if fits or row["filtered_from"] == own:
             continue
         if row["error"]:
-            told = f"keeps its frames of other settings: {row['error']}"
-            stay.append({"project": row["project"], "video_id": row["video_id"], "warning": told})
+            text = f"keeps its frames of other settings: {row['error']}"
+            stay.append({"project": row["project"], "video_id": row["video_id"], "warning": text})
         elif not row["newest"]:
             counts[row["project"], "extract"] += 1
     others = [

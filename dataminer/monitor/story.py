@@ -301,7 +301,7 @@ def _tail(path: Path) -> list[str]:
 # ---- for people --------------------------------------------------------------------------------
 
 
-def show(told: VideoStory, file: IO[str]) -> None:
+def show(history: VideoStory, file: IO[str]) -> None:
     """Print a story."""
     from rich.console import Group
     from rich.rule import Rule
@@ -310,29 +310,31 @@ def show(told: VideoStory, file: IO[str]) -> None:
     console = console_of(file)
     if not console.is_terminal and console.width < 100:
         console = console_of(file, width=100)
-    title = Text(told.video["video_id"], style="bold")
-    parts: list[Any] = [title.append(f"  {told.video['status']}", _colour(told.video["status"]))]
-    parts.append(_facts(_video_facts(told)))
-    for pair in told.projects:
+    title = Text(history.video["video_id"], style="bold")
+    parts: list[Any] = [
+        title.append(f"  {history.video['status']}", _colour(history.video["status"]))
+    ]
+    parts.append(_facts(_video_facts(history)))
+    for pair in history.projects:
         parts.append(Rule(Text(f"in project {pair['project']}"), align="left", style="dim"))
         parts.append(_facts(_pair_facts(pair)))
-    if told.logs:
+    if history.logs:
         parts.append(Rule(Text("logs"), align="left", style="dim"))
-        parts += _log_lines(told.logs)
+        parts += _log_lines(history.logs)
     console.print(Group(*parts))
 
 
-def _video_facts(told: VideoStory) -> Iterator[tuple[str, str]]:
-    video, files = told.video, told.files
+def _video_facts(history: VideoStory) -> Iterator[tuple[str, str]]:
+    video, files = history.video, history.files
     yield "title", video["title"] or ""
     yield "source", f"{video['url']} ({video['source_type']})"
     named = ", ".join(f"{key} {value}" for key, value in video["source_info"].items())
     yield "named in", named
     yield from _times(video)
-    yield from _trouble(video, told.next_step)
-    if told.pause:
-        until = told_until(told.pause)
-        yield "pause", f"{told.pause['source']}: {told.pause['reason']} ({until})"
+    yield from _trouble(video, history.next_step)
+    if history.pause:
+        until = told_until(history.pause)
+        yield "pause", f"{history.pause['source']}: {history.pause['reason']} ({until})"
     yield "warning", video["warning"] or ""
     size = f" ({files['video_bytes']:,} bytes)" if files["video"] else ""
     yield "file", (files["video"] or "none") + size
@@ -388,8 +390,8 @@ def _log_lines(logs: list[Log]) -> Iterator[Any]:
     from rich.text import Text
 
     for log in logs:
-        mark = ("✗ ", "red") if log.failed else ("✓ ", "green")
-        yield Text.assemble(mark, log.path, (f"  {_time(log.written)}", "dim"))
+        symbol = ("✗ ", "red") if log.failed else ("✓ ", "green")
+        yield Text.assemble(symbol, log.path, (f"  {_time(log.written)}", "dim"))
     failing = max((log for log in logs if log.failed), key=lambda log: log.written, default=None)
     if failing:
         yield Text(f"the end of {failing.path}:", style="dim")

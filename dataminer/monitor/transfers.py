@@ -71,7 +71,7 @@ class Transfers:
         moving = (transfer for transfer in self._transfers.values() if transfer.moves(self._now))
         return [transfer.since(self._now) for transfer in moving]
 
-    def look(self, videos: Collection[str], now: float) -> None:
+    def read(self, videos: Collection[str], now: float) -> None:
         """Look at the files of the videos that are being downloaded.
 
         Parameters

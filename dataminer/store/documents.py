@@ -256,8 +256,8 @@ def _checked(path: StrPath, model: TypeAdapter[Any], text: bytes) -> dict[str, A
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = cut(".".join(map(str, first["loc"])), _LONGEST)
-        told = f"{where}: {first['msg']}" if where else first["msg"]
-        raise DamagedFile(path, told) from None
+        reason = f"{where}: {first['msg']}" if where else first["msg"]
+        raise DamagedFile(path, reason) from None
     except (ValueError, RecursionError) as error:
         reason = "it is empty" if not text else f"it is no JSON ({type(error).__name__})"
         raise DamagedFile(path, reason) from None

@@ -25,7 +25,7 @@ def times(paths: Sequence[StrPath]) -> list[float | None]:
 
     A link is none, nor is what is behind one, nor an empty file, as no result is.
     """
-    found = _each(paths, partial(_look, known=set()))
+    found = _each(paths, partial(_lstat, known=set()))
     return [file.st_mtime if file and _is_filled(file) else None for file in found]
 
 
@@ -44,16 +44,16 @@ def states(paths: Iterable[StrPath]) -> list[FileState]:
     return [file and (file.st_ino, file.st_size, file.st_mtime_ns) for file in found]
 
 
-def _each(paths: Sequence[StrPath], look: Callable[[StrPath], FileStats]) -> list[FileStats]:
+def _each(paths: Sequence[StrPath], read: Callable[[StrPath], FileStats]) -> list[FileStats]:
     began = time.perf_counter()
-    first, rest = [look(path) for path in paths[:_TRIED]], paths[_TRIED:]
+    first, rest = [read(path) for path in paths[:_TRIED]], paths[_TRIED:]
     if time.perf_counter() - began < len(first) * _QUICK_SECONDS:
-        return first + [look(path) for path in rest]
+        return first + [read(path) for path in rest]
     share = -(-len(rest) // _LOOKS_AT_ONCE) or 1
     shares = [rest[start : start + share] for start in range(0, len(rest), share)]
     with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
-        looks = pool.map(lambda some: [look(path) for path in some], shares)
-        return first + [result for found in looks for result in found]
+        found_stats = pool.map(lambda some: [read(path) for path in some], shares)
+        return first + [result for found in found_stats for result in found]
 
 
 def _stat(path: StrPath) -> FileStats:
@@ -63,7 +63,7 @@ def _stat(path: StrPath) -> FileStats:
         return None
 
 
-def _look(path: StrPath, known: set[str]) -> FileStats:
+def _lstat(path: StrPath, known: set[str]) -> FileStats:
     try:
         return look(path, known)
     except OSError:

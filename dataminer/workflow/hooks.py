@@ -55,8 +55,8 @@ class Hooks:
         or_exit(remember, session.projects, session.snakemake.named_files)
         or_exit(session.snakemake.end_with_last_job)
         connect_only()  # what is stopped from now on stays so
-        self._supervisor.watch()
-        self._dead_jobs.watch(session.logger)
+        self._supervisor.begin()
+        self._dead_jobs.attach(session.logger)
         if session.has_planned:
             self._display.start(session.logger)
 

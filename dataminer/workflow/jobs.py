@@ -45,7 +45,7 @@ class Jobs:
         """Return the path of something that the jobs of a run leave to say that they are done."""
         return str(RUNS / "{run}" / name)
 
-    def marks(self, rule: str) -> list[str]:
+    def done_files(self, rule: str) -> list[str]:
         """Return what the jobs of a batch rule leave; a job on a node asks for none of it."""
         return self._session.run.listed.marks(rule) if self._is_main else []
 
@@ -96,8 +96,8 @@ class Jobs:
 
         On a node as well: of two jobs of a group it must know the order.
         """
-        mark = self.of_batch(BatchList.mark, rule)
-        return lambda wildcards: mark(wildcards) or self.batch_list_of_run(wildcards)
+        done_file = self.of_batch(BatchList.mark, rule)
+        return lambda wildcards: done_file(wildcards) or self.batch_list_of_run(wildcards)
 
     def downloads(self, wildcards: Any) -> int:
         """Return how many videos a batch downloads at once."""
@@ -157,13 +157,13 @@ class Jobs:
     def if_due(self, stage: str) -> Function:
         """Return what has a stage of a project run again if it is due: a file new in each run."""
 
-        def mark(wildcards: Any) -> str | list[str]:
+        def due(wildcards: Any) -> str | list[str]:
             if not self._is_main:
                 return []
             is_due = stage in self._session.run.forced or self._is_remade(wildcards.project, stage)
             return self.batch_list() if is_due else []
 
-        return mark
+        return due
 
     def unique_frames(self, wildcards: Any) -> str:
         """Return the unique frames of a project."""
@@ -229,7 +229,9 @@ class Jobs:
     def filtered(self, wildcards: Any) -> list[str]:
         """Return what the jobs leave that filter frames, for all projects."""
         return [
-            mark for project in self._session.projects for mark in self.marks(f"filter/{project}")
+            file
+            for project in self._session.projects
+            for file in self.done_files(f"filter/{project}")
         ]
 
     def results(self, stage: str) -> Function:

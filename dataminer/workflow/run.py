@@ -182,8 +182,8 @@ class Run:
 
     def left(self) -> list[str]:
         """Return all that no other run will ask for."""
-        marks = [mark for rule in self.members for mark in self.listed.marks(rule)]
-        return [str(self.listed.path), str(self.adopted), *marks]
+        done = [file for rule in self.members for file in self.listed.marks(rule)]
+        return [str(self.listed.path), str(self.adopted), *done]
 
     @property
     def slots(self) -> int:

@@ -481,7 +481,7 @@ def test_pauses_are_shown_and_reset(database, tmp_path):
     status.show([], out)
     assert "[bold]slow[/] down[0m" in out.getvalue()
     out = io.StringIO()
-    live.show(live.Monitor([], MonitorConfig()).look(), out)
+    live.show(live.Monitor([], MonitorConfig()).read(), out)
     assert "host.example" in out.getvalue()
     assert "dataminer budget reset" in out.getvalue()
     out = io.StringIO()

@@ -186,7 +186,7 @@ def told(place: Place) -> dict[str, Any]:
     watch = live.Monitor([], MonitorConfig(), read_only=True, store=place.store)
     printed = {name: io.StringIO() for name in ("status", "monitor", "summary", "why", "failed")}
     status.show([], printed["status"])
-    live.show(watch.look(), printed["monitor"])
+    live.show(watch.read(), printed["monitor"])
     summary.show([], printed["summary"], place.store, summary.Outcome())
     story.show(story.story("video00000", place.store), printed["why"])
     story.show(story.story("video00001", place.store), printed["failed"])

@@ -165,7 +165,7 @@ def test_what_slurm_ended_shows_as_what_it_was(
 ) -> None:
     ended(state)
     watching = DeadJobListener()
-    watching.watch(logger)
+    watching.attach(logger)
     tell(logger, "job_info", jobid=3, rule_name="download", wildcards=VIDEO)
     hold(rows, "node1:99:slurm-12")
     tell(logger, "job_error", jobid=3, log=["logs/download/v.log", slurm_log(1)], rule_msg=None)
@@ -182,7 +182,7 @@ def test_of_a_batch_what_it_claimed_itself_is_told_of(
 ) -> None:
     """What an earlier run left may have had another cause."""
     watching = DeadJobListener(lambda rule, batch: ["v"])
-    watching.watch(logger)
+    watching.attach(logger)
     tell(logger, "job_info", jobid=3, rule_name="download", wildcards={"batch": "v"})
     hold(rows, dead)
     execute(rows, f"UPDATE videos SET locked_at = now() - interval '{hours} h'")
@@ -211,7 +211,7 @@ def test_a_group_tells_it_of_what_was_begun(
     assert dead_jobs.stopped() == (None, None)
     execute(rows, "UPDATE videos SET locked_by = 'node2:1:slurm-13' WHERE video_id = 'goes-on'")
     watching = DeadJobListener()
-    watching.watch(logger)
+    watching.attach(logger)
     names = ["held", "stopped", "waits", "goes-on"]
     for number, name in enumerate(names):
         tell(logger, "job_info", jobid=number, rule_name="download", wildcards={"video_id": name})
@@ -310,7 +310,7 @@ def test_a_run_goes_on_without_the_database(
 
     monkeypatch.setattr(dead_job_listener, "give_back", away)
     watching = DeadJobListener()
-    watching.watch(logger)
+    watching.attach(logger)
     for jobid in range(3):
         tell(logger, "job_info", jobid=jobid, rule_name="download", wildcards=VIDEO)
         tell(logger, "job_error", jobid=jobid, rule_name="download", rule_msg=None)
@@ -326,7 +326,7 @@ def test_a_database_that_hangs_holds_nothing_up(
     monkeypatch.setattr(dead_job_listener, "give_back", lambda *_: time.sleep(2))
     monkeypatch.setattr(dead_job_listener, "PATIENCE", 0.1)
     watching = DeadJobListener()
-    watching.watch(logger)
+    watching.attach(logger)
     began = time.monotonic()
     tell(logger, "job_info", jobid=1, rule_name="download", wildcards=VIDEO)
     tell(logger, "job_error", jobid=1, rule_name="download", rule_msg=None)

@@ -45,7 +45,7 @@ def drawn(view: live.View, width: int = 80) -> str:
 
 
 def look(*names: str, settings: MonitorConfig = CALM, read_only: bool = False) -> live.View:
-    return live.Monitor(names, settings, read_only=read_only).look()
+    return live.Monitor(names, settings, read_only=read_only).read()
 
 
 def took(database: str, seconds: float) -> None:
@@ -242,7 +242,7 @@ def test_a_project_that_nobody_works_on_has_no_rate_and_is_promised_nothing(data
 
 def test_a_database_that_is_away_is_said_and_asked_again(busy, monkeypatch):
     watch = live.Monitor([], CALM)
-    view = watch.look()
+    view = watch.read()
     with monkeypatch.context() as away:
         away.setenv("DATABASE_URL", "postgresql://u:secret@127.0.0.1:9/none")
         lost = live.next_view(watch, view)

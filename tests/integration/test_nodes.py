@@ -196,7 +196,7 @@ def test_another_machine_connects_over_the_network(home: Path, on_node: Any) -> 
     with on_node():
         found = control.status(home)
         assert found.state == "elsewhere" and control.listening(home)
-        assert control.start(home) == control.reach(home) == found.nodes_url
+        assert control.start(home) == control.reachable_url(home) == found.nodes_url
         assert control.ensure_listening(home) is None
         with closing(connection.connect()) as reached, reached.cursor() as cursor:
             cursor.execute("SELECT host(inet_server_addr())")
@@ -205,23 +205,23 @@ def test_another_machine_connects_over_the_network(home: Path, on_node: Any) -> 
 
 def test_a_home_on_a_local_disk_need_not_be_seen(home: Path, on_node: Any) -> None:
     with on_node(hidden=home):
-        url = control.reach(home)
+        url = control.reachable_url(home)
         assert url == control.start(home, create=False) and answer(url) == TCP
         assert ".dataminer%2Fnodes%2Fpgpass" in url
         for use in (control.stop, control.listen, control.serve_own_machine):
             with pytest.raises(DatabaseError, match=r"held by .*nodes/host\.json"):
                 use(home)
-        assert control.reach(home) == url and not home.resolve().exists()
+        assert control.reachable_url(home) == url and not home.resolve().exists()
     with on_node(hidden=home), pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATAMINER_PGDATA", str(home.with_name("other")))  # the copy is not its
         with pytest.raises(DatabaseAway):
-            control.reach()
+            control.reachable_url()
 
 
 def test_a_server_that_serves_itself_says_how_to_be_reached(home: Path, on_node: Any) -> None:
     control.serve_own_machine(home)
     with on_node():
-        for use in (control.reach, control.start, control.listen, control.ensure_listening):
+        for use in (control.reachable_url, control.start, control.listen, control.ensure_listening):
             with pytest.raises(DatabaseError, match=r"host .*dataminer db start --listen") as said:
                 use(home)
             assert not isinstance(said.value, DatabaseAway)  # waiting would not help
@@ -230,9 +230,9 @@ def test_a_server_that_serves_itself_says_how_to_be_reached(home: Path, on_node:
 def test_a_job_that_cannot_see_the_socket_takes_the_network(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert answer(control.reach(home)) == SOCKET
+    assert answer(control.reachable_url(home)) == SOCKET
     monkeypatch.setattr(postmaster.Postmaster, "reachable", lambda _: False)  # a private /tmp
-    assert answer(control.reach(home)) == TCP
+    assert answer(control.reachable_url(home)) == TCP
 
 
 def test_a_job_starts_no_server(home: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_guard_starts_what_crashed_and_not_what_was_stopped(
     monkeypatch.setattr(control, "crashed", lambda home: looks.append(home) or crashed(home))
     monkeypatch.setattr(guard_module, "LOOK_SECONDS", 0.1)
     guard = ServerSupervisor()
-    guard.watch()
+    guard.begin()
     try:
         os.kill(pid_of(home), 9)
         wait_until(lambda: control.status(home).state == "running")

@@ -47,7 +47,7 @@ def project(database) -> int:
 
 def test_what_was_planned_is_counted_by_stage(database, project, tmp_path):
     tracker = Tracker(planned(tmp_path), time.time())
-    assert counts(tracker.look()) == dict.fromkeys(("download", "extract", "filter"), (0, 0, 0, 6))
+    assert counts(tracker.read()) == dict.fromkeys(("download", "extract", "filter"), (0, 0, 0, 6))
     for video in ("v0", "v1"):
         extracted(video, frames=70)
     filtered("v0", project, passed=40)
@@ -59,7 +59,7 @@ def test_what_was_planned_is_counted_by_stage(database, project, tmp_path):
     claims.release(
         held(stage_rows.DOWNLOAD, video_id="v5"), error="x", error_class="network", counts=False
     )
-    found = Tracker(planned(tmp_path), time.time() - 60).look()
+    found = Tracker(planned(tmp_path), time.time() - 60).read()
     assert counts(found) == {
         "download": (4, 1, 0, 1),
         "extract": (2, 2, 1, 2),
@@ -76,7 +76,7 @@ def test_what_was_planned_is_counted_by_stage(database, project, tmp_path):
 def test_a_run_that_goes_on_sees_each_change(database, project, tmp_path):
     tracker = Tracker(planned(tmp_path), time.time() - 1)
     for done in range(3):
-        assert by_name(tracker.look(anew=True))["download"].done == done
+        assert by_name(tracker.read(force=True))["download"].done == done
         downloaded(f"v{done}")
 
 
@@ -88,7 +88,7 @@ def test_what_is_made_anew_counts_once_it_is_made(database, project, tmp_path):
     execute(database, "ALTER TABLE videos ENABLE TRIGGER USER")
     columns = {"frames_dir": "y", "frame_count": 7}
     finished(stage_rows.EXTRACT, "EXTRACTED", columns, video_id="v0")
-    found = Tracker(planned(tmp_path, stage="extract"), time.time() - 60).look()
+    found = Tracker(planned(tmp_path, stage="extract"), time.time() - 60).read()
     assert counts(found) == {"extract": (1, 0, 0, 5)}
 
 
@@ -98,7 +98,7 @@ def test_a_video_that_failed_before_and_is_not_tried_again_is_lost_to_filter(
     failed("v0")
     listed = planned(tmp_path, *VIDEOS[1:])
     listed.members["filter/p"]["b"].append("v0")
-    found = Tracker(listed, time.time() + 60).look()
+    found = Tracker(listed, time.time() + 60).read()
     assert counts(found)["filter"] == (0, 1, 0, 5)
 
 
@@ -109,7 +109,7 @@ def test_rates_and_time_left_come_from_the_results(database, project, tmp_path):
             held(stage_rows.DOWNLOAD, video_id=f"v{n}"), "DOWNLOADED", {"video_path": "x"},
             lambda: None, {"seconds": 20, "bytes": 1000, "ended_at": now - 40 + 20 * n},
         )  # fmt: skip
-    (stage,) = Tracker(planned(tmp_path, stage="download"), now - 70).look().stages
+    (stage,) = Tracker(planned(tmp_path, stage="download"), now - 70).read().stages
     assert stage.size == 3000
     assert stage.per_minute == pytest.approx(3, rel=0.1)
     assert stage.size_per_second == pytest.approx(50, rel=0.1)
@@ -119,7 +119,7 @@ def test_rates_and_time_left_come_from_the_results(database, project, tmp_path):
         "INSERT INTO breakers (source, strikes, open_until, reason)"
         " VALUES ('s', 1, now() + interval '1 hour', 'r')",
     )
-    found = Tracker(planned(tmp_path, stage="download"), now - 70).look()
+    found = Tracker(planned(tmp_path, stage="download"), now - 70).read()
     assert found.stages[0].left_seconds is None, "nobody knows how long a source refuses"
     assert found.left_seconds is None
     assert [pause["source"] for pause in found.pauses] == ["s"]
@@ -141,23 +141,23 @@ def test_bytes_move_while_a_file_comes(database, project, tmp_path, monkeypatch)
     )
     tracker = Tracker(planned(tmp_path, stage="download"), time.time() - 60, Store(tmp_path))
     blind = Tracker(planned(tmp_path, stage="download"), time.time() - 60)
-    (stage,) = tracker.look().stages
+    (stage,) = tracker.read().stages
     assert (stage.size, stage.coming) == (100, 4000)
     assert stage.size_per_second == 0, "what ended says nothing of a much larger file"
     part.write_bytes(bytes(9000))
-    (stage,) = tracker.look(anew=True).stages
+    (stage,) = tracker.read(force=True).stages
     assert stage.coming == 9000
     part.write_bytes(bytes(10_000))
-    (stage,) = tracker.look(anew=True).stages
+    (stage,) = tracker.read(force=True).stages
     assert stage.coming == 10_000
     assert stage.size_per_second > 100
-    (unseen,) = blind.look().stages
+    (unseen,) = blind.read().stages
     assert (unseen.coming, unseen.size_per_second) == (0, pytest.approx(5, rel=0.5))
     assert unseen.per_minute == pytest.approx(stage.per_minute, rel=0.5), "videos are not bytes"
     assert unseen.left_seconds
     assert stage.left_seconds is None, "nobody knows how large it is, but larger than what ended"
     other = Tracker(planned(tmp_path, "v1", stage="download"), 0.0, Store(tmp_path))
-    assert other.look().stages[0].coming == 0
+    assert other.read().stages[0].coming == 0
 
 
 @pytest.mark.parametrize(("seconds", "is_known"), [(30, True), (60, False)])
@@ -177,7 +177,7 @@ def test_a_download_that_takes_longer_than_all_before_has_no_time_left(
         database,
         f"UPDATE videos SET locked_at = now() - interval '{seconds} s' WHERE video_id = 'v0'",
     )
-    (stage,) = Tracker(planned(tmp_path, stage="download"), time.time() - 60).look().stages
+    (stage,) = Tracker(planned(tmp_path, stage="download"), time.time() - 60).read().stages
     assert (stage.left_seconds is not None) is is_known
 
 
@@ -186,7 +186,7 @@ def test_what_waits_for_another_attempt_takes_no_time_now(database, project, tmp
         held(stage_rows.DOWNLOAD, video_id="v0"), error="x", error_class="network", counts=False
     )
     listed = planned(tmp_path, "v0")
-    found = Tracker(listed, time.time() - 60).look()
+    found = Tracker(listed, time.time() - 60).read()
     assert counts(found) == dict.fromkeys(("download", "extract", "filter"), (0, 0, 0, 1))
     assert [stage.left_seconds for stage in found.stages] == [0, 0, 0]
     assert found.to_retry == {"network": 1}
@@ -202,13 +202,13 @@ def test_what_failed_before_is_no_failure_of_the_run_though_its_row_was_touched(
         claim = held(stage_rows.FILTER, video_id="v0", project_id=one)
         claims.finish(claim, "FAILED", CORRUPT, lambda: None, {})
     listed = BatchList(tmp_path, {"filter/p": {"b": ["v0"]}}, owner_name(), 2, projects=["p", "q"])
-    found = Tracker(listed, time.time() - 60).look()
+    found = Tracker(listed, time.time() - 60).read()
     assert counts(found) == {"filter": (0, 1, 0, 0)}
     assert found.failures == {"corrupt": 1}
     listed = BatchList(tmp_path, {"filter/p": {"b": ["v1"]}}, owner_name(), 2, projects=["p", "q"])
-    assert Tracker(listed, time.time() - 60).look().failures == {}
+    assert Tracker(listed, time.time() - 60).read().failures == {}
     listed.members["extract"] = {"b": ["v0"]}
-    assert Tracker(listed, time.time() - 60).look().failures == {}
+    assert Tracker(listed, time.time() - 60).read().failures == {}
 
 
 def test_datasets_follow_their_project(database, project, tmp_path):
@@ -218,14 +218,14 @@ def test_datasets_follow_their_project(database, project, tmp_path):
     projects.refresh([project])
     tracker = Tracker(planned(tmp_path), time.time() - 60, Store(tmp_path))
     claim = held(stage_rows.DEDUP, project_id=project)
-    assert tracker.look().datasets["dedup"]["running"] == 1
+    assert tracker.read().datasets["dedup"]["running"] == 1
     cost = {"seconds": 1, "ended_at": time.time()}
     columns = {"dedup_dir": "d", "unique_frames": 3}
     claims.finish(claim, "DETECT_READY", columns, lambda: None, cost)
     report = Store(tmp_path).report("p") / "index.html"
     report.parent.mkdir(parents=True)
     report.touch()
-    found = tracker.look(anew=True).datasets
+    found = tracker.read(force=True).datasets
     assert {name: counts["done"] for name, counts in found.items()} == {
         "dedup": 1,
         "detect": 0,
@@ -236,17 +236,17 @@ def test_datasets_follow_their_project(database, project, tmp_path):
 def test_where_the_database_is_away_the_numbers_stay(database, project, tmp_path, monkeypatch):
     downloaded("v0")
     tracker = Tracker(planned(tmp_path), time.time() - 60)
-    before = tracker.look()
+    before = tracker.read()
     with monkeypatch.context() as away:
         away.setenv("DATABASE_URL", "postgresql://u:secret@127.0.0.1:9/none")
-        lost = tracker.look(anew=True)
-        fresh = Tracker(planned(tmp_path), time.time()).look()
+        lost = tracker.read(force=True)
+        fresh = Tracker(planned(tmp_path), time.time()).read()
     assert lost.stages == before.stages
     assert lost.seconds > before.seconds
     assert "cannot be reached" in (lost.trouble or "")
     assert "secret" not in (lost.trouble or "")
     assert fresh.trouble and fresh.stages[0].total == 6
-    assert tracker.look().trouble is None, "it is asked again at once"
+    assert tracker.read().trouble is None, "it is asked again at once"
 
 
 def test_the_monitor_shows_the_same_numbers_as_the_run(database, project, tmp_path, monkeypatch):
@@ -258,12 +258,12 @@ def test_the_monitor_shows_the_same_numbers_as_the_run(database, project, tmp_pa
     watch = live.Monitor(["p"], MonitorConfig(), read_only=True)
     own = Tracker.of_list(folder / "batches.json")
     assert own
-    (run,) = watch.look().runs
-    assert (run.projects, run.stages) == (["p"], own.look().stages)
+    (run,) = watch.read().runs
+    assert (run.projects, run.stages) == (["p"], own.read().stages)
     assert (
-        live.Monitor(["p"], MonitorConfig()).look().as_json()["runs"][0]["words"]["projects"] == "p"
+        live.Monitor(["p"], MonitorConfig()).read().as_json()["runs"][0]["words"]["projects"] == "p"
     )
     ended = BatchList(folder, {}, f"{owner_name().partition(':')[0]}:999999999", 2, projects=["p"])
     ended.write()
-    assert watch.look().runs == []
+    assert watch.read().runs == []
     assert Tracker.of_list(tmp_path / "none.json") is None

@@ -144,7 +144,7 @@ def told(job: str, *columns: str) -> list[str]:
 
 
 def rows(statement: str) -> list[tuple[Any, ...]]:
-    return execute(control.reach(), statement)
+    return execute(control.reachable_url(), statement)
 
 
 def states() -> tuple[set[str], set[str], str]:
@@ -247,7 +247,10 @@ _WAITED_FOR = (
 def held(run: Run) -> Iterator[Callable[[], bool]]:
     """Hold the locks of _HOLD; yield what tells whether both are waited for."""
     run.until(lambda: "SLURM jobid" in run.said)  # by then the server listens to the nodes
-    with closing(psycopg2.connect(control.reach())) as connection, connection.cursor() as cursor:
+    with (
+        closing(psycopg2.connect(control.reachable_url())) as connection,
+        connection.cursor() as cursor,
+    ):
         cursor.execute("SELECT pg_advisory_lock(1), pg_advisory_lock(2)")
 
         def waited_for() -> bool:

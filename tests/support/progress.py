@@ -33,5 +33,5 @@ PROGRESS = RunProgress(
 class Following:
     """Follows a run of which always the same is known."""
 
-    def look(self, *, anew: bool = False) -> RunProgress:
+    def read(self, *, force: bool = False) -> RunProgress:
         return PROGRESS

@@ -28,7 +28,7 @@ def test_what_is_there_already_counts_and_what_came_since_is_the_rate(tmp_path):
     attempt(tmp_path, "b", 9000)
     for now, size in ((100.0, 5000), (102.0, 6000), (104.0, 7000)):
         attempt(tmp_path, "a", size)
-        transfers.look(["a"], now)
+        transfers.read(["a"], now)
     assert transfers.size == 7000, "b is not being downloaded"
     assert transfers.under_way == [Ended(104.0, 4.0, size=2000)]
 
@@ -37,15 +37,15 @@ def test_a_transfer_that_stands_still_slows_no_rate_for_long(tmp_path):
     transfers = Transfers(tmp_path)
     for now, size in ((0.0, 0), (10.0, 1000), (10.0 + STILL, 1000)):
         attempt(tmp_path, "a", size)
-        transfers.look(["a"], now)
+        transfers.read(["a"], now)
     assert transfers.under_way == [Ended(10.0 + STILL, 10.0 + STILL, size=1000)]
-    transfers.look(["a"], 200.0)
+    transfers.read(["a"], 200.0)
     assert (transfers.under_way, transfers.size) == ([], 1000)
     attempt(tmp_path, "a", 1500)
-    transfers.look(["a"], 300.0)
+    transfers.read(["a"], 300.0)
     assert transfers.under_way == [Ended(300.0, 0.0, size=0)]
     attempt(tmp_path, "a", 1800)
-    transfers.look(["a"], 302.0)
+    transfers.read(["a"], 302.0)
     assert transfers.under_way == [Ended(302.0, 2.0, size=300)]
 
 
@@ -53,7 +53,7 @@ def test_looks_of_a_run_whose_output_is_a_file_measure_too(tmp_path):
     transfers = Transfers(tmp_path)
     for look in range(3):
         attempt(tmp_path, "a", 1000 * look)
-        transfers.look(["a"], 10.0 + 2 * EACH_LINE * look)
+        transfers.read(["a"], 10.0 + 2 * EACH_LINE * look)
     assert transfers.under_way == [Ended(250.0, 4 * EACH_LINE, size=2000)]
 
 
@@ -61,7 +61,7 @@ def test_a_transfer_that_begins_anew_is_measured_from_there(tmp_path):
     transfers = Transfers(tmp_path)
     for now, size in ((0.0, 5000), (2.0, 100), (4.0, 300)):
         attempt(tmp_path, "a", size)
-        transfers.look(["a"], now)
+        transfers.read(["a"], now)
     assert transfers.under_way == [Ended(4.0, 2.0, size=200)]
 
 
@@ -69,18 +69,18 @@ def test_of_a_long_transfer_the_last_ten_minutes_count(tmp_path):
     transfers = Transfers(tmp_path)
     for minute in range(30):
         attempt(tmp_path, "a", 10 * minute)
-        transfers.look(["a"], 60.0 * minute)
+        transfers.read(["a"], 60.0 * minute)
     assert transfers.under_way == [Ended(29 * 60.0, WINDOW, size=100)]
 
 
 def test_a_file_that_is_put_in_place_counts_until_its_row_says_so(tmp_path):
     transfers = Transfers(tmp_path)
     folder = attempt(tmp_path, "a", 500)
-    transfers.look(["a"], 0.0)
+    transfers.read(["a"], 0.0)
     shutil.rmtree(folder)
-    transfers.look(["a"], 2.0)
+    transfers.read(["a"], 2.0)
     assert transfers.size == 500
-    transfers.look([], 4.0)
+    transfers.read([], 4.0)
     assert transfers.size == 0
 
 
@@ -88,18 +88,18 @@ def test_a_transfer_that_another_attempt_took_over_is_found_again(tmp_path, monk
     monkeypatch.setattr("dataminer.monitor.transfers._SHARE", 1e9)  # list it at each look
     transfers = Transfers(tmp_path)
     folder = attempt(tmp_path, "a", 500)
-    transfers.look(["a"], 0.0)
+    transfers.read(["a"], 0.0)
     folder.rename(tmp_path / f".a.{7:012x}.resume")
-    transfers.look(["a"], 2.0)
+    transfers.read(["a"], 2.0)
     attempt(tmp_path, "a", 900, number=7)
-    transfers.look(["a"], 4.0)
+    transfers.read(["a"], 4.0)
     assert transfers.size == 900
 
 
 @pytest.mark.parametrize("folder", [None, Path("/nowhere/at/all")])
 def test_of_a_store_that_cannot_be_seen_nothing_is_known(folder):
     transfers = Transfers(folder)
-    transfers.look(["a"], 0.0)
+    transfers.read(["a"], 0.0)
     assert (transfers.size, transfers.under_way) == (0, [])
 
 

@@ -67,7 +67,7 @@ class ServerAccount:
 
     def may_enter(self, folder: Path) -> bool:
         """Whether the account can pass through a folder and all that lie above it."""
-        return all(self._has_search_right(place) for place in (folder, *folder.parents))
+        return all(self._has_search_right(path) for path in (folder, *folder.parents))
 
     def _has_search_right(self, folder: Path) -> bool:
         facts = folder.stat()

@@ -109,8 +109,8 @@ def _checked_choice(bin_dir: Path) -> Path:
 def _wheel_folders() -> Iterator[Path]:
     # find_spec does not import the wheel: its import has side effects that are not wanted here
     spec = importlib.util.find_spec(WHEEL)
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        yield from (Path(place).absolute() / folder / "bin" for folder in WHEEL_FOLDERS)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        yield from (Path(folder).absolute() / folder / "bin" for folder in WHEEL_FOLDERS)
 
 
 def _debian_order(bin_dir: Path) -> tuple[int, ...]:
@@ -174,8 +174,8 @@ def _copy_installation(prefix: Path, target: Path) -> None:
     try:
         for part in ("bin", "lib", "share"):
             if (prefix / part).is_dir():
-                place = staging / package.name / prefix.name / part
-                shutil.copytree(prefix / part, place, symlinks=True, ignore=unneeded)
+                folder = staging / package.name / prefix.name / part
+                shutil.copytree(prefix / part, folder, symlinks=True, ignore=unneeded)
         if libraries.is_dir():
             shutil.copytree(libraries, staging / libraries.name, symlinks=True)
         _open_for_reading(staging)

@@ -89,18 +89,18 @@ def start(home: Path | None = None, *, create: bool = True) -> str:
         When the server cannot be started, is held by a host that serves only itself, or ``create``
         is False and there is no database.
     """
-    place = _home(home)
-    with _plain_errors(place):
-        found = _status(place)
+    server_home = _home(home)
+    with _plain_errors(server_home):
+        found = _status(server_home)
         if found.state == "running" and found.url:
             return found.url
         if found.state == "elsewhere" and found.nodes_url:
             return found.nodes_url
         if found.state == "absent" and not create:
-            raise _absent(place)
-        place.path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(place.start_lock):
-            return _start_locked(place)
+            raise _absent(server_home)
+        server_home.path.parent.mkdir(parents=True, exist_ok=True)
+        with file_lock(server_home.start_lock):
+            return _start_locked(server_home)
 
 
 def stop(home: Path | None = None) -> bool:
@@ -121,21 +121,21 @@ def stop(home: Path | None = None) -> bool:
     DatabaseError
         When it cannot be stopped, or runs on another host.
     """
-    place = _home(home)
-    with _plain_errors(place):
-        if _status(place).state == "absent":
+    server_home = _home(home)
+    with _plain_errors(server_home):
+        if _status(server_home).state == "absent":
             return False
-        refuse_elsewhere(place)
-        with file_lock(place.start_lock):
-            refuse_elsewhere(place)
-            server = postmaster(place.data)
+        refuse_elsewhere(server_home)
+        with file_lock(server_home.start_lock):
+            refuse_elsewhere(server_home)
+            server = postmaster(server_home.data)
             if server:
-                end(server, place)
+                end(server, server_home)
                 with suppress(OSError):
-                    (server.socket_dir or place.data).rmdir()
-            for told in (place, nodes_copy(place)):
-                if told:
-                    told.marker.unlink(missing_ok=True)
+                    (server.socket_dir or server_home.data).rmdir()
+            for source in (server_home, nodes_copy(server_home)):
+                if source:
+                    source.marker.unlink(missing_ok=True)
             return server is not None
 
 
@@ -147,9 +147,9 @@ def status(home: Path | None = None) -> ServerStatus:
     home : Path, optional
         The database's place; ``default_home()`` unless given.
     """
-    place = _home(home)
-    with _plain_errors(place):
-        return _status(place)
+    server_home = _home(home)
+    with _plain_errors(server_home):
+        return _status(server_home)
 
 
 def url(home: Path | None = None) -> str:
@@ -165,14 +165,14 @@ def url(home: Path | None = None) -> str:
     DatabaseError
         When there is no database.
     """
-    place = _home(home)
-    found = status(place.path)
+    server_home = _home(home)
+    found = status(server_home.path)
     if found.url is None:
-        raise _absent(place)
+        raise _absent(server_home)
     return found.url
 
 
-def reach(home: Path | None = None) -> str:
+def reachable_url(home: Path | None = None) -> str:
     """Give the URL of a server that runs, and start none: what a job may do, on any machine.
 
     Parameters
@@ -187,18 +187,18 @@ def reach(home: Path | None = None) -> str:
     DatabaseError
         When it serves its own machine only, which is not this one.
     """
-    place = _home(home)
-    told = nodes_copy(place) or place
-    machine, offer = read_marker(told), read_endpoint(told)
+    server_home = _home(home)
+    source = nodes_copy(server_home) or server_home
+    machine, endpoint = read_marker(source), read_endpoint(source)
     here = is_here(machine)
-    server = postmaster(place.data) if here else None
+    server = postmaster(server_home.data) if here else None
     if server and server.socket_dir and server.reachable():
-        return place.url(server.socket_dir, server.port)
-    if offer:
-        return offer.url(told)  # also on its own machine, from a job with a /tmp of its own
+        return server_home.url(server.socket_dir, server.port)
+    if endpoint:
+        return endpoint.url(source)  # also on its own machine, from a job with a /tmp of its own
     if machine is None or here:
         raise DatabaseAway(
-            f"the server of the database in {place.path} does not run", "`dataminer db start`"
+            f"the server of the database in {server_home.path} does not run", "`dataminer db start`"
         )
     raise _serves_itself(machine.host)
 
@@ -215,7 +215,7 @@ def listening(home: Path | None = None) -> bool:
     return found.state in ("running", "elsewhere") and found.nodes_url is not None
 
 
-def listen(home: Path | None = None, wish: ListenSettings | None = None) -> str:
+def listen(home: Path | None = None, wanted_settings: ListenSettings | None = None) -> str:
     """Have the server serve other machines too, from now on: one that does not is started again.
 
     Parameters
@@ -235,11 +235,13 @@ def listen(home: Path | None = None, wish: ListenSettings | None = None) -> str:
     DatabaseError
         When it cannot be started so (it then runs as before), or is held by another host.
     """
-    wish = wish or ListenSettings()
-    wish.check()
-    place = _home(home)
-    _change_listening(place, wish.over(read_listen_settings(place) or ListenSettings()))
-    found = status(place.path)
+    wanted_settings = wanted_settings or ListenSettings()
+    wanted_settings.check()
+    server_home = _home(home)
+    _change_listening(
+        server_home, wanted_settings.over(read_listen_settings(server_home) or ListenSettings())
+    )
+    found = status(server_home.path)
     if found.nodes_url is None:
         raise _serves_itself(found.host or "this machine")
     return found.nodes_url
@@ -295,30 +297,30 @@ def crashed(home: Path | None = None) -> bool:
     home : Path, optional
         The database's place; ``default_home()`` unless given.
     """
-    place = _home(home)
-    return is_here(read_marker(place)) and postmaster(place.data) is None
+    server_home = _home(home)
+    return is_here(read_marker(server_home)) and postmaster(server_home.data) is None
 
 
-def _change_listening(place: ServerHome, wanted: ListenSettings | None) -> None:
-    with _plain_errors(place):
-        refuse_elsewhere(place)
-        place.path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(place.start_lock):
-            create_unless_there(place)
-            before, server = read_listen_settings(place), settle(place)
-            offer = read_endpoint(place)
-            if server and wanted == before and bool(offer) == bool(wanted):
-                publish_endpoint(place, offer)
+def _change_listening(server_home: ServerHome, wanted: ListenSettings | None) -> None:
+    with _plain_errors(server_home):
+        refuse_elsewhere(server_home)
+        server_home.path.parent.mkdir(parents=True, exist_ok=True)
+        with file_lock(server_home.start_lock):
+            create_unless_there(server_home)
+            before, server = read_listen_settings(server_home), settle(server_home)
+            endpoint = read_endpoint(server_home)
+            if server and wanted == before and bool(endpoint) == bool(wanted):
+                publish_endpoint(server_home, endpoint)
                 return
-            write_listen_settings(place, wanted)
+            write_listen_settings(server_home, wanted)
             if server:
-                end(server, place)
+                end(server, server_home)
             try:
-                launch(place)
+                launch(server_home)
             except DatabaseError:
-                write_listen_settings(place, before)
+                write_listen_settings(server_home, before)
                 if server:
-                    launch(place)
+                    launch(server_home)
                 raise
 
 
@@ -368,8 +370,8 @@ def _status(home: ServerHome) -> ServerStatus:
         account = account_for(home.data)
         socket_dir = home.socket_dir(account)
         check_socket_dir(socket_dir, account)
-    marker, offer = read_marker(home), read_endpoint(home)
-    nodes_url = offer.url(nodes_copy(home) or home) if offer else None
+    marker, endpoint = read_marker(home), read_endpoint(home)
+    nodes_url = endpoint.url(nodes_copy(home) or home) if endpoint else None
     local_url = home.url(socket_dir, server.port if server else PORT)
     return ServerStatus(
         state="elsewhere" if host else "running" if running else "stopped",
@@ -379,7 +381,7 @@ def _status(home: ServerHome) -> ServerStatus:
         version=version,
         url=nodes_url if host and nodes_url else local_url,
         host=marker.host if marker else None,
-        listens=str(offer) if offer else None,
+        listens=str(endpoint) if endpoint else None,
         nodes_url=nodes_url,
     )
 
@@ -387,11 +389,11 @@ def _status(home: ServerHome) -> ServerStatus:
 def _status_by_copy(home: ServerHome) -> ServerStatus:
     """Tell what the run that this working directory belongs to left for machines like this one."""
     copy = nodes_copy(home)
-    machine, offer = (read_marker(copy), read_endpoint(copy)) if copy else (None, None)
-    if not (copy and machine and offer) or is_here(machine):
+    machine, endpoint = (read_marker(copy), read_endpoint(copy)) if copy else (None, None)
+    if not (copy and machine and endpoint) or is_here(machine):
         return ServerStatus("absent", home.data, None, None, None)
-    url = offer.url(copy)
-    names = {"url": url, "host": machine.host, "listens": str(offer), "nodes_url": url}
+    url = endpoint.url(copy)
+    names = {"url": url, "host": machine.host, "listens": str(endpoint), "nodes_url": url}
     return ServerStatus("elsewhere", home.data, None, None, None, **names)
 
 

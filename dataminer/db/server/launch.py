@@ -61,15 +61,15 @@ def launch(home: ServerHome) -> str:
         _take_server_lock(lock, home)
         remove_stale_pid_file(home.data)
         remove_stale_socket(socket_dir)
-        offer = network.prepare(home, account, binaries)
-        write_marker(home, asdict(offer) if offer else None)
-        _pg_ctl_start(home, account, binaries, lock, offer)
+        endpoint = network.prepare(home, account, binaries)
+        write_marker(home, asdict(endpoint) if endpoint else None)
+        _pg_ctl_start(home, account, binaries, lock, endpoint)
     finally:
         os.close(lock)
-    network.publish_endpoint(home, offer)
-    if offer:
-        network.warn_unreachable(offer)
-    return home.url(socket_dir, offer.port if offer else PORT)
+    network.publish_endpoint(home, endpoint)
+    if endpoint:
+        network.warn_unreachable(endpoint)
+    return home.url(socket_dir, endpoint.port if endpoint else PORT)
 
 
 def _take_server_lock(lock: int, home: ServerHome) -> None:
@@ -93,13 +93,13 @@ def _pg_ctl_start(
     account: ServerAccount,
     binaries: _pgbinaries.Binaries,
     lock: int,
-    offer: Endpoint | None,
+    endpoint: Endpoint | None,
 ) -> None:
     socket_dir = home.socket_dir(account)
     startup_log = home.log / "startup.log"
     startup_log.unlink(missing_ok=True)
     sizes = _log_sizes(home)
-    conf = home.write_settings(socket_dir, network.settings(home, offer))
+    conf = home.write_settings(socket_dir, network.settings(home, endpoint))
     # pg_ctl gives the server a session of its own and takes it off our terminal and pipes
     command = [
         *(binaries.program("pg_ctl"), "start", "-w", "-s", "-t", f"{START_SECONDS:.0f}"),
@@ -142,17 +142,17 @@ def create_unless_there(home: ServerHome) -> None:
 
 def refuse_elsewhere(home: ServerHome) -> None:
     """Refuse to touch what a server on another machine may be writing to."""
-    host, told = other_host(home), home
+    host, source = other_host(home), home
     copy = nodes_copy(home)
     if copy and home.major() is None:  # it may lie on the other machine's own disk
         machine = read_marker(copy)
-        host, told = None if machine is None or is_here(machine) else machine.host, copy
+        host, source = None if machine is None or is_here(machine) else machine.host, copy
     if host:
         raise DatabaseError(
             f"the database in {home.path} is held by a server on host {host}",
             f"work on {host}, or have it serve other machines with `dataminer db start --listen` "
             f"there, or run `dataminer db stop` there; if that host is gone for good, remove "
-            f"{told.marker}; or {HINT_OTHER_LOCATION}",
+            f"{source.marker}; or {HINT_OTHER_LOCATION}",
         )
 
 

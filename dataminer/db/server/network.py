@@ -102,19 +102,19 @@ class Endpoint:
     tls: bool
 
     def __str__(self) -> str:
-        return f"{self._place()} ({'encrypted' if self.tls else 'not encrypted'})"
+        return f"{self._netloc()} ({'encrypted' if self.tls else 'not encrypted'})"
 
-    def _place(self) -> str:
+    def _netloc(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    def url(self, told: ServerHome) -> str:
+    def url(self, source: ServerHome) -> str:
         """Give the URL for libpq, psycopg2 and SQLAlchemy; it holds no password."""
         # our own certificate is the only one that is trusted, so its name needs no check
         mode = "verify-ca" if self.tls else "disable"
-        options = [f"sslmode={mode}", f"passfile={quote(str(told.passfile), safe='')}"]
+        options = [f"sslmode={mode}", f"passfile={quote(str(source.passfile), safe='')}"]
         if self.tls:
-            options.append(f"sslrootcert={quote(str(_certificate(told)), safe='')}")
-        return f"postgresql://{DATABASE}@{self._place()}/{DATABASE}?{'&'.join(options)}"
+            options.append(f"sslrootcert={quote(str(_certificate(source)), safe='')}")
+        return f"postgresql://{DATABASE}@{self._netloc()}/{DATABASE}?{'&'.join(options)}"
 
 
 def _certificate(home: ServerHome) -> Path:
@@ -140,12 +140,12 @@ def read_listen_settings(home: ServerHome) -> ListenSettings | None:
         return None
 
 
-def write_listen_settings(home: ServerHome, wish: ListenSettings | None) -> None:
+def write_listen_settings(home: ServerHome, wanted_settings: ListenSettings | None) -> None:
     """Keep what was asked for over restarts; None ends the service to other machines."""
-    if wish is None:
+    if wanted_settings is None:
         _kept(home).unlink(missing_ok=True)
     else:
-        write_whole(_kept(home), json.dumps(asdict(wish)) + "\n")
+        write_whole(_kept(home), json.dumps(asdict(wanted_settings)) + "\n")
 
 
 def prepare(home: ServerHome, account: ServerAccount, binaries: Binaries) -> Endpoint | None:
@@ -163,32 +163,32 @@ def prepare(home: ServerHome, account: ServerAccount, binaries: Binaries) -> End
     DatabaseError
         When the port is taken, or this machine has no such address.
     """
-    wish = read_listen_settings(home)
-    offer = None
-    if wish is not None:
-        addresses = wish.addresses or EVERYWHERE
-        port = _usable_port(home, addresses, wish)
+    wanted_settings = read_listen_settings(home)
+    endpoint = None
+    if wanted_settings is not None:
+        addresses = wanted_settings.addresses or EVERYWHERE
+        port = _usable_port(home, addresses, wanted_settings)
         tls = _encrypts(home, account, binaries) and _has_certificate(home, account)
-        offer = Endpoint(wish.host or _own_name(addresses), port, tls)
+        endpoint = Endpoint(wanted_settings.host or _own_name(addresses), port, tls)
     rules = LOCAL_RULE
-    if offer:
-        rules += HOST_RULES.format(kind="hostssl" if offer.tls else "host", role=DATABASE)
+    if endpoint:
+        rules += HOST_RULES.format(kind="hostssl" if endpoint.tls else "host", role=DATABASE)
     write_whole(_rules(home), f"# Written by dataminer at each start.\n{rules}")
-    return offer
+    return endpoint
 
 
-def settings(home: ServerHome, offer: Endpoint | None) -> str:
+def settings(home: ServerHome, endpoint: Endpoint | None) -> str:
     """Give the lines of the server's settings on who may reach it where."""
-    wish = read_listen_settings(home)
-    addresses = (wish.addresses or EVERYWHERE) if wish and offer else ""
+    wanted_settings = read_listen_settings(home)
+    addresses = (wanted_settings.addresses or EVERYWHERE) if wanted_settings and endpoint else ""
     rules = str(_rules(home)).replace("'", "''")
     lines = [
         f"listen_addresses = '{addresses}'",
-        f"port = {offer.port if offer else PORT}",
+        f"port = {endpoint.port if endpoint else PORT}",
         f"hba_file = '{rules}'",
-        f"ssl = {'on' if offer and offer.tls else 'off'}",
+        f"ssl = {'on' if endpoint and endpoint.tls else 'off'}",
     ]
-    if offer and offer.tls:  # relative to data/
+    if endpoint and endpoint.tls:  # relative to data/
         lines += ["ssl_cert_file = '../server.crt'", "ssl_key_file = '../server.key'"]
     return "\n".join(lines)
 
@@ -208,15 +208,15 @@ def _own_name(addresses: str) -> str:
 # --- the port
 
 
-def _usable_port(home: ServerHome, addresses: str, wish: ListenSettings) -> int:
+def _usable_port(home: ServerHome, addresses: str, wanted_settings: ListenSettings) -> int:
     """Give the port that was asked for, else the last one, else one that is free."""
-    if wish.port:
-        if not _is_free(addresses, wish.port):
+    if wanted_settings.port:
+        if not _is_free(addresses, wanted_settings.port):
             raise DatabaseError(
-                f"port {wish.port} of this machine is taken",
+                f"port {wanted_settings.port} of this machine is taken",
                 "choose another with `dataminer db start --listen --port NUMBER`",
             )
-        return wish.port
+        return wanted_settings.port
     last = _last_port(home)
     if last and _is_free(addresses, last):
         return last
@@ -240,10 +240,10 @@ def _last_port(home: ServerHome) -> int | None:
 
 def _is_free(addresses: str, port: int) -> bool:
     # of two addresses PostgreSQL would serve one, and only warn that it cannot have the other
-    return all(_can_bind(*place, port) for place in _places(addresses))
+    return all(_can_bind(*address, port) for address in _socket_addresses(addresses))
 
 
-def _places(addresses: str) -> Iterator[tuple[socket.AddressFamily, str]]:
+def _socket_addresses(addresses: str) -> Iterator[tuple[socket.AddressFamily, str]]:
     for address in re.split(", *", addresses):
         if address == EVERYWHERE:
             yield socket.AF_INET, "0.0.0.0"
@@ -253,8 +253,8 @@ def _places(addresses: str) -> Iterator[tuple[socket.AddressFamily, str]]:
             found = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
         except OSError as error:
             raise _no_such_address(address) from error
-        for family, *_, place in found:
-            yield family, str(place[0])
+        for family, *_, socket_address in found:
+            yield family, str(socket_address[0])
 
 
 def _can_bind(family: socket.AddressFamily, address: str, port: int) -> bool:
@@ -281,15 +281,15 @@ def _no_such_address(address: str) -> DatabaseError:
     )
 
 
-def warn_unreachable(offer: Endpoint) -> None:
+def warn_unreachable(endpoint: Endpoint) -> None:
     """Warn when the name that other machines are given does not lead here even from here."""
     try:
-        socket.create_connection((offer.host, offer.port), timeout=PROBE_SECONDS).close()
+        socket.create_connection((endpoint.host, endpoint.port), timeout=PROBE_SECONDS).close()
     except OSError as error:
         log.warning(
             "the database does not answer at %s (%s): name this machine as the compute nodes know "
             "it with `dataminer db start --listen --host NAME`",
-            *(offer, error.strerror or error),
+            *(endpoint, error.strerror or error),
         )
 
 
@@ -326,18 +326,18 @@ def _has_certificate(home: ServerHome, account: ServerAccount) -> bool:
 # --- the note to other machines
 
 
-def read_endpoint(told: ServerHome) -> Endpoint | None:
+def read_endpoint(source: ServerHome) -> Endpoint | None:
     """Read where the server is reached from other machines; None where it is not."""
     try:
-        offered = _note(told).get("offer")
+        offered = _note(source).get("offer")
         return Endpoint(**offered) if offered else None
     except TypeError:
         return None
 
 
-def _note(told: ServerHome) -> dict[str, Any]:
+def _note(source: ServerHome) -> dict[str, Any]:
     try:
-        note = json.loads(told.marker.read_text())
+        note = json.loads(source.marker.read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}
@@ -349,12 +349,12 @@ def nodes_copy(home: ServerHome) -> ServerHome | None:
     return copy if _note(copy).get("home") == str(home.path) else None
 
 
-def publish_endpoint(home: ServerHome, offer: Endpoint | None) -> None:
+def publish_endpoint(home: ServerHome, endpoint: Endpoint | None) -> None:
     """Leave what other machines need where jobs of this working directory find it.
 
     They see the home itself when it lies in the working directory, and need no copy then.
     """
-    if offer is None or home.real.is_relative_to(Path.cwd()):
+    if endpoint is None or home.real.is_relative_to(Path.cwd()):
         old = nodes_copy(home)
         if old:
             shutil.rmtree(old.path)
@@ -364,7 +364,7 @@ def publish_endpoint(home: ServerHome, offer: Endpoint | None) -> None:
     lines = home.passfile.read_text().splitlines(keepends=True)
     ours = "".join(line for line in lines if line.split(":")[3] == DATABASE)
     write_whole(copy.passfile, ours, 0o600)
-    if offer.tls:
+    if endpoint.tls:
         write_whole(_certificate(copy), _certificate(home).read_text())
     note = {**_note(home), "home": str(home.path)}
     write_whole(copy.marker, json.dumps(note) + "\n")

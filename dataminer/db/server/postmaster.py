@@ -58,9 +58,9 @@ def is_here(machine: Machine | None) -> bool:
     return machine is not None and machine.same(this_machine())
 
 
-def write_marker(home: ServerHome, offer: dict[str, object] | None = None) -> None:
+def write_marker(home: ServerHome, endpoint: dict[str, object] | None = None) -> None:
     """Note that this machine runs the server, and where other machines reach it."""
-    write_whole(home.marker, json.dumps({**asdict(this_machine()), "offer": offer}) + "\n")
+    write_whole(home.marker, json.dumps({**asdict(this_machine()), "offer": endpoint}) + "\n")
 
 
 def read_marker(home: ServerHome) -> Machine | None:
@@ -133,9 +133,9 @@ def postmaster(data: Path) -> Postmaster | None:
     if pid is None or not is_server_of(pid, data):
         return None
     port = _number(lines[3]) if len(lines) > 3 else None
-    place = lines[4].strip() if len(lines) > 4 else ""
+    where = lines[4].strip() if len(lines) > 4 else ""
     phase = lines[7].strip() if len(lines) > 7 else "starting"
-    return Postmaster(pid, Path(place) if place else None, port or PORT, phase)
+    return Postmaster(pid, Path(where) if where else None, port or PORT, phase)
 
 
 def _pid_file(data: Path) -> list[str]:

@@ -26,7 +26,7 @@ class ServerSupervisor(threading.Thread):
         self._home = control.default_home()
         self._ended = threading.Event()
 
-    def watch(self) -> None:
+    def begin(self) -> None:
         """Look after the server from now on."""
         if self.ident is None and not os.environ.get("DATABASE_URL"):
             self.start()
@@ -38,8 +38,8 @@ class ServerSupervisor(threading.Thread):
             self.join()
 
     def run(self) -> None:
-        """Look, and start; called by :meth:`watch`."""
-        said, before = "", False
+        """Look, and start; called by :meth:`begin`."""
+        message, before = "", False
         while not self._ended.wait(LOOK_SECONDS):
             try:
                 # seen once, it may be one that is being started at this moment
@@ -47,8 +47,8 @@ class ServerSupervisor(threading.Thread):
                 if before and was:
                     log.warning("dataminer: the database had died and is started again")
                     control.start(self._home, create=False)
-                    said = ""
+                    message = ""
             except DatabaseError as error:
-                if str(error) != said:
-                    said = str(error)
-                    log.warning("dataminer: the database cannot be started again: %s", said)
+                if str(error) != message:
+                    message = str(error)
+                    log.warning("dataminer: the database cannot be started again: %s", message)

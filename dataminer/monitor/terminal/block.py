@@ -122,8 +122,8 @@ def _time(stage: StageProgress) -> str:
 
 
 def _brackets(stage: StageProgress) -> str:
-    told = ", ".join(part for part in (_size(stage), _rate(stage), _time(stage)) if part)
-    return f" ({told})" if told else ""
+    text = ", ".join(part for part in (_size(stage), _rate(stage), _time(stage)) if part)
+    return f" ({text})" if text else ""
 
 
 # ---- what else there is to tell ------------------------------------------------------------------
@@ -134,9 +134,9 @@ def _notes(progress: RunProgress) -> Iterator[tuple[str, str]]:
     running = [f"{stage.running:,} {stage.name}" for stage in progress.stages if stage.running]
     if running:
         yield f"running: {', '.join(running)}", ""
-    told = [_dataset(name, counts) for name, counts in progress.datasets.items()]
-    if told:
-        yield ", ".join(told), ""
+    text = [_dataset(name, counts) for name, counts in progress.datasets.items()]
+    if text:
+        yield ", ".join(text), ""
     if progress.failures:
         yield f"{sum(progress.failures.values()):,} failed: {counted(progress.failures)}", "red"
     if progress.to_retry:

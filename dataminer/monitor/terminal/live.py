@@ -111,7 +111,7 @@ class Monitor:
         self._recovered: deque[Recovered] = deque(maxlen=_KEPT)
         self._heal_at = 0.0
 
-    def look(self) -> View:
+    def read(self) -> View:
         """Mend what dead jobs left, unless read-only, and say where everything stands.
 
         Raises
@@ -140,7 +140,7 @@ class Monitor:
             path: self._trackers.get(path) or Tracker(listed, began, self._store)
             for path, (listed, began) in at_work.items()
         }
-        return [tracker.look() for tracker in self._trackers.values()]
+        return [tracker.read() for tracker in self._trackers.values()]
 
     def _heal(self) -> None:
         began = time.monotonic()
@@ -162,7 +162,7 @@ def show(view: View, file: IO[str], width: int | None = None) -> None:
     console_of(file, width=width).print(drawn(view))
 
 
-def run(watch: Monitor, interval: float, file: IO[str]) -> None:
+def run(monitor: Monitor, interval: float, file: IO[str]) -> None:
     """Show the view until Ctrl-C; what stood there last stays on the terminal.
 
     A database that is away is said in the view, and asked again.
@@ -178,21 +178,21 @@ def run(watch: Monitor, interval: float, file: IO[str]) -> None:
 
     console, view = console_of(file), None
     try:
-        view = watch.look()
+        view = monitor.read()
         with Live(drawn(view), console=console, screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(interval)
-                view = next_view(watch, view)
+                view = next_view(monitor, view)
                 live.update(drawn(view), refresh=True)
     except KeyboardInterrupt:
         if view:
             console.print(drawn(view))
 
 
-def next_view(watch: Monitor, before: View) -> View:
+def next_view(monitor: Monitor, before: View) -> View:
     """Look again; where that fails, return the view before, with the reason."""
     try:
-        return watch.look()
+        return monitor.read()
     except (DataminerError, psycopg2.Error) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         return replace(before, trouble=reason)

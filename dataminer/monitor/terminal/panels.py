@@ -81,14 +81,14 @@ def _funnel(project: dict[str, Any], rate: Rate | None) -> Table:
     table.add_column(width=10)
     table.add_column(ratio=1)
     table.add_column(justify="right", no_wrap=True)
-    for (name, count, total, told), style in zip(
+    for (name, count, total, text), style in zip(
         _steps(project, rate), ("yellow", *_BAR_STYLES), strict=True
     ):
-        table.add_row(Text(name, style="dim"), Bar(count, total, style), Text(told))
+        table.add_row(Text(name, style="dim"), Bar(count, total, style), Text(text))
     if project["videos_failed"]:
-        told = f"{project['videos_failed']:,} of {project['total_videos']:,} videos"
+        text = f"{project['videos_failed']:,} of {project['total_videos']:,} videos"
         failed = Bar(project["videos_failed"], project["total_videos"], "red")
-        table.add_row(Text("failed", style="red"), failed, Text(told, style="red"))
+        table.add_row(Text("failed", style="red"), failed, Text(text, style="red"))
     return table
 
 
@@ -201,23 +201,23 @@ def _recovered(view: View) -> Iterator[RenderableType]:
 
 
 def _failures(view: View) -> Iterator[RenderableType]:
-    for title, mark, rows in (
+    for title, symbol, rows in (
         ("failed", ("✗ ", "red"), view.seen.failures),
         ("to be tried again", ("↻ ", "yellow"), view.seen.to_retry),
     ):
         if rows:
             yield _heading(Text(title + _more(len(rows), _FAILURES)))
-            yield from _reasons(mark, rows[:_FAILURES])
+            yield from _reasons(symbol, rows[:_FAILURES])
     if view.seen.failures:
-        told = f"dataminer why {view.seen.failures[0]['video_id']}"
-        yield Text(f"Try them again: dataminer retry; one video's story: {told}", "dim")
+        text = f"dataminer why {view.seen.failures[0]['video_id']}"
+        yield Text(f"Try them again: dataminer retry; one video's story: {text}", "dim")
 
 
-def _reasons(mark: tuple[str, str], rows: Iterable[dict[str, Any]]) -> Iterator[RenderableType]:
+def _reasons(symbol: tuple[str, str], rows: Iterable[dict[str, Any]]) -> Iterator[RenderableType]:
     for row in rows:
         what = "/".join(part for part in (row["project"], row["video_id"]) if part)
         reason, _, step = brief(row["error"] or "").partition(" Next: ")
-        yield Text.assemble(mark, (what, "bold"), (f"  {row['error_class']}", "dim"))
+        yield Text.assemble(symbol, (what, "bold"), (f"  {row['error_class']}", "dim"))
         yield Padding(Text(reason), (0, 0, 0, 2))
         if step:
             yield Padding(Text.assemble(("→ ", "cyan"), unbroken(step)), (0, 0, 0, 2))

@@ -62,19 +62,19 @@ class RunDisplay:
         colours: bool = True,
     ) -> None:
         self._track, self._colours = track, colours
-        self._silent = not {"progress", "all"}.isdisjoint(quiet)
+        self._is_quiet = not {"progress", "all"}.isdisjoint(quiet)
         self._hides, self._moves = not verbose and not quiet, not verbose
         self._tracker: Tracker | None = None
         self._handler: logging.Handler | None = None
         self._filter = _Filter()
         self._block: _Block | None = None
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
     def start(self, logger: logging.Logger) -> None:
         """Begin; a run with a logger of the user's choice is left to that."""
         found = [handler for handler in logger.handlers if handler.name == _HANDLER]
-        if self._silent or not found or self._thread.ident is not None:
+        if self._is_quiet or not found or self._thread.ident is not None:
             return
         self._handler = found[0]
         if self._hides:
@@ -99,22 +99,22 @@ class RunDisplay:
         if self._handler:
             self._handler.removeFilter(self._filter)
         # a database that keeps the thread waiting would keep the end of the run, too
-        return self._look(anew=True) if first and not self._thread.is_alive() else None
+        return self._read(force=True) if first and not self._thread.is_alive() else None
 
-    def _watch(self) -> None:
+    def _follow(self) -> None:
         pause = EACH if self._block else FIRST
         while not self._ended.wait(pause):
             pause = EACH if self._block else EACH_LINE
-            progress = self._look()
+            progress = self._read()
             if progress is None or self._ended.is_set():
                 continue
             with suppress(Exception):
                 self._show(progress)
 
-    def _look(self, *, anew: bool = False) -> RunProgress | None:
+    def _read(self, *, force: bool = False) -> RunProgress | None:
         with suppress(Exception):
             self._tracker = self._tracker or self._track()
-            return self._tracker.look(anew=anew) if self._tracker else None
+            return self._tracker.read(force=force) if self._tracker else None
         return None
 
     def _show(self, progress: RunProgress) -> None:

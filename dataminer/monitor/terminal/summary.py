@@ -86,8 +86,8 @@ def summary(seen: Snapshot, store: Store, outcome: Outcome) -> list[str]:
     store, outcome : Store, Outcome
         See :func:`show`.
     """
-    told = list(_run(outcome.progress))
-    lines = ["", *told] if told else []
+    text = list(_run(outcome.progress))
+    lines = ["", *text] if text else []
     for project in seen.projects:
         lines += ["", *_project(project, seen, store, outcome)]
     pauses = [] if outcome.done else [p for p in seen.pauses if p["seconds_left"] > 0]
@@ -99,11 +99,11 @@ def summary(seen: Snapshot, store: Store, outcome: Outcome) -> list[str]:
 def _run(progress: RunProgress | None) -> Iterator[str]:
     if progress is None or not progress.stages:
         return
-    told = [
+    text = [
         f"{stage.done:,} {_DONE[stage.name]}{_amount(stage.name, stage.size)}"
         for stage in progress.stages
     ]
-    yield from _wrapped(f"This run took {duration(progress.seconds)}: {', '.join(told)}.")
+    yield from _wrapped(f"This run took {duration(progress.seconds)}: {', '.join(text)}.")
 
 
 def _amount(stage: str, amount: int) -> str:
@@ -129,10 +129,10 @@ def _project(
         yield from _part("failed", brief(project["error"]))
     if mine["warnings"]:
         count = len({row["video_id"] for row in mine["warnings"]})
-        told = (
+        text = (
             f"{videos(count)} with a warning: `{commands.dataminer('status', '--project', name)}`"
         )
-        yield from _part("look at", told)
+        yield from _part("look at", text)
     yield from _results(project, store, outcome.folder or Path())
 
 
@@ -161,26 +161,26 @@ def _next(seen: Snapshot, outcome: Outcome) -> Iterator[str]:
 
 def _videos(project: dict[str, Any]) -> str:
     total, failed = project["total_videos"], project["videos_failed"]
-    told = f"{project['videos_extracted']:,} of {videos(total)} extracted"
-    return f"{told}, {failed:,} failed" if failed else told
+    text = f"{project['videos_extracted']:,} of {videos(total)} extracted"
+    return f"{text}, {failed:,} failed" if failed else text
 
 
 def _frames(project: dict[str, Any]) -> str:
-    told = f"{project['extracted_frames']:,} taken out, {project['filtered_frames']:,} good"
+    text = f"{project['extracted_frames']:,} taken out, {project['filtered_frames']:,} good"
     if project["dedup_dir"]:
-        told += f", {project['unique_frames']:,} unique"
+        text += f", {project['unique_frames']:,} unique"
     if project["detect_dir"]:
-        told += f"; {project['annotations']:,} object{'s' * (project['annotations'] != 1)}"
-    return told
+        text += f"; {project['annotations']:,} object{'s' * (project['annotations'] != 1)}"
+    return text
 
 
 def _failures(failures: list[dict[str, Any]]) -> Iterator[str]:
     classes = by_class(failures, ())
     for name, count, step in classes[:_CLASSES]:
         row = next(row for row in failures if (row["error_class"] or "") == name)
-        told = f"{count:,} {name}{', for example' if count > 1 else ''}: {_reason(row)}"
+        text = f"{count:,} {name}{', for example' if count > 1 else ''}: {_reason(row)}"
         own = brief(row["error"] or "").partition(" Next: ")[2] if count == 1 else ""
-        yield from _part("failed", f"{told} Next: {own or step or _why(row)}")
+        yield from _part("failed", f"{text} Next: {own or step or _why(row)}")
     if len(classes) > _CLASSES:
         rest = {name: count for name, count, _ in classes[_CLASSES:]}
         yield from _part("failed", f"{counted(rest)}: `dataminer status` has their next steps")
@@ -195,10 +195,10 @@ def _waits(to_retry: list[dict[str, Any]], *, goes_on: bool) -> Iterator[str]:
         if latest and latest > datetime.now(UTC):
             when = f" until {latest.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         example = ", for example" if count > 1 else ""
-        told = f"{videos(count)}{when}, {name}{example}: {_reason(mine[0])}"
+        text = f"{videos(count)}{when}, {name}{example}: {_reason(mine[0])}"
         if not (goes_on and _ONLY_AGAIN.match(step)):
-            told = f"{told} Next: {step or _why(mine[0])}"
-        yield from _part("waits", told)
+            text = f"{text} Next: {step or _why(mine[0])}"
+        yield from _part("waits", text)
 
 
 def _reason(row: dict[str, Any]) -> str:

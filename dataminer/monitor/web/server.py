@@ -68,7 +68,7 @@ class Site:
         self._watch, self._names, self._store = watch, names, store
         self._interval = interval
         self._lock = threading.Lock()
-        self._view = watch.look()
+        self._view = watch.read()
         self._next = time.monotonic() + interval
         self.token = secrets.token_urlsafe(24)
 

@@ -67,7 +67,7 @@ class DeadJobListener(logging.Handler):
         self._errors: dict[int | None, str] = {}
         self._complained = False
 
-    def watch(self, logger: logging.Logger) -> None:
+    def attach(self, logger: logging.Logger) -> None:
         """Listen to the logger of a run from now on."""
         if self._thread.ident is None:
             self._thread.start()
