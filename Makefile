@@ -6,7 +6,8 @@ STAMP := $(VENV)/.installed
 LINT := types workflow snakefmt generated prose ruff house
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo install detect semantic test test-fast lint $(LINT:%=lint-%) docs clean
+.PHONY: help demo install detect semantic test test-fast test-newest test-oldest \
+	constraints lint $(LINT:%=lint-%) docs clean
 
 help:
 	@echo "make demo     mine a small dataset end to end (about five minutes, most of it downloads)"
@@ -15,6 +16,8 @@ help:
 	@echo "make test     run all tests"
 	@echo "make test-fast  run lint and the unit tests, as before each commit"
 	@echo "make lint     check formatting, types, the workflow and the English"
+	@echo "make test-newest, make test-oldest  run the unit tests with the newest and the oldest packages"
+	@echo "make constraints  write constraints.txt again, after a change of dependencies"
 	@echo "make docs     draw the pictures in docs/ again (needs graphviz)"
 	@echo "make clean    remove $(VENV) and caches; data and database stay"
 
@@ -37,6 +40,20 @@ test: $(VENV)/.installed-test
 
 test-fast: lint
 	python -m pytest -n logical --maxprocesses 8 --dist loadfile tests/unit
+
+# With the newest and the oldest packages that pyproject.toml allows. Each needs minutes and 8 GB for an
+# environment of its own, which stays if a test fails.
+test-newest: RESOLUTION := highest
+test-oldest: RESOLUTION := lowest-direct
+test-newest test-oldest: test-%: $(STAMP)
+	rm -rf .cache/$*
+	./install.sh $(PYTHON) .cache/$* demo,semantic,unit $(RESOLUTION)
+	.cache/$*/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile tests/unit
+	rm -rf .cache/$*
+
+# Keeps the versions that still fit; `make constraints UPGRADE=--upgrade` takes the newest of all
+constraints: $(STAMP)
+	tools/constraints.sh $(VENV) $(UPGRADE)
 
 lint: $(VENV)/.installed-test
 	$(MAKE) --no-print-directory --output-sync -j2 $(LINT:%=lint-%)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.17")
 
 # a folder may have other configuration files alone
 if Path("config/config.yaml").exists():

@@ -67,7 +67,11 @@ DAMAGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("embeddings", {"embedding": pa.array([[1.0], [1.0, 2.0]])}, {}),
     ("embeddings", {"embedding": pa.array([[[1.0]], [[2.0]]])}, {}),
     ("embeddings", {"embedding": pa.array([1, 2])}, {}),
-    ("embeddings", {"embedding": pa.array([None, [1.0] * 4], pa.list_(pa.float16(), 4))}, {}),
+    (
+        "embeddings",
+        {"embedding": pa.array([None, [np.float16(1)] * 4], pa.list_(pa.float16(), 4))},
+        {},
+    ),
     ("embeddings", {"video_id": pa.array([None, "v"])}, {}),
     ("embeddings", {}, {"dimension": 2}),
     ("embeddings", {}, {"dimension": 8}),
