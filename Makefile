@@ -6,13 +6,14 @@ STAMP := $(VENV)/.installed
 LINT := types workflow snakefmt generated prose ruff house
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo install detect semantic test test-fast test-newest test-oldest \
+.PHONY: help demo install detect semantic update-yt-dlp test test-fast test-newest test-oldest \
 	constraints lint $(LINT:%=lint-%) docs clean
 
 help:
 	@echo "make demo     mine a small dataset end to end (about five minutes, most of it downloads)"
 	@echo "make install  only set up $(VENV) with the dataminer and snakemake commands"
 	@echo "make semantic also install what filter.semantic and open-vocabulary detectors need"
+	@echo "make update-yt-dlp  take the newest yt-dlp, if it works (see docs/youtube.md)"
 	@echo "make test     run all tests"
 	@echo "make test-fast  run lint and the unit tests, as before each commit"
 	@echo "make lint     check formatting, types, the workflow and the English"
@@ -31,6 +32,9 @@ detect: $(STAMP)
 
 semantic: $(STAMP)
 	./install.sh $(PYTHON) $(VENV) demo,semantic
+
+update-yt-dlp: $(STAMP)
+	tools/update_yt_dlp.sh $(VENV)
 
 # One process more than cores, because tests often wait for a server
 WORKERS := $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)

@@ -30,7 +30,17 @@ find_uv
 if [ -n "$resolution" ]; then
     with_uv --resolution "$resolution" --editable ".[$extra]"
 else
-    with_uv_or_pip --constraint constraints.txt --editable ".[$extra]"
+    constraints=$(mktemp)
+    trap 'rm -f "$constraints"' EXIT
+    cp constraints.txt "$constraints"
+    # a yt-dlp that `make update-yt-dlp` moved ahead of the tested one stays
+    if is_newer "$(version_of yt-dlp)" "$(sed -n 's/^yt-dlp==//p' constraints.txt)"; then
+        grep -vE '^yt-dlp(-ejs)?==' constraints.txt >"$constraints"
+        for package in yt-dlp yt-dlp-ejs; do
+            echo "$package==$(version_of $package)" >>"$constraints"
+        done
+    fi
+    with_uv_or_pip --constraint "$constraints" --editable ".[$extra]"
 fi
 
 rm -rf "$venv/.uv-cache"

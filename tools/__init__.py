@@ -1,1 +1,1 @@
-"""Programs for people who work on dataminer; nothing of it is installed."""
+"""Programs for people who work on dataminer, and how its packages are installed and updated."""

@@ -33,3 +33,15 @@ with_uv_or_pip() {
     fi
     pip install --use-pep517 "$@"
 }
+
+version_of() { # PACKAGE [FOLDER]: its version in the environment, or in a folder of packages
+    "$venv/bin/python" -I -c '
+import sys
+from importlib.metadata import distributions
+name, *path = sys.argv[1:]
+found = distributions(name=name, path=path or sys.path)
+print(next((it.version for it in found), ""))' "$@"
+}
+is_newer() { # VERSION OTHER
+    [ "$1" != "$2" ] && [ "$(printf '%s\n' "$1" "$2" | sort -V | tail -n 1)" = "$1" ]
+}
