@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL.Image import Resampling
 
@@ -24,10 +25,10 @@ _APART = 2.0  # seconds between two frames of a video in one strip
 
 
 @dataclass(frozen=True)
-class Shot:
+class StripFrame:
     """A frame of a strip: its picture as a data URI, empty where it cannot be read."""
 
-    picture: str
+    picture: Markup
     video_id: str
     title: str
     seconds: float
@@ -38,8 +39,8 @@ class Shot:
 class Strips:
     """The frames nearest to a threshold, the nearest first."""
 
-    kept: tuple[Shot, ...]
-    rejected: tuple[Shot, ...]
+    kept: tuple[StripFrame, ...]
+    rejected: tuple[StripFrame, ...]
 
 
 class Cutter:
@@ -48,7 +49,7 @@ class Cutter:
     def __init__(self, preview: Preview) -> None:
         self._preview = preview
         self._failing = preview.matrix(tried=True).sum(axis=0)
-        self._pictures: dict[int, str] = {}
+        self._pictures: dict[int, Markup] = {}
 
     def strips(self, measured: Measured) -> Strips:
         """Return the frames just above and just below a threshold.
@@ -66,7 +67,7 @@ class Cutter:
             sides.append(self._shots(measured, decided if decided.any() else there))
         return Strips(*sides)
 
-    def _shots(self, measured: Measured, there: Flags) -> tuple[Shot, ...]:
+    def _shots(self, measured: Measured, there: Flags) -> tuple[StripFrame, ...]:
         rows = np.flatnonzero(there)
         distance = np.abs(measured.values[rows] - np.float32(measured.tried or 0.0))
         nearest = rows[np.argsort(distance, kind="stable")[:_CANDIDATES]]
@@ -93,13 +94,13 @@ class Cutter:
         order = {row: place for place, row in enumerate(rows.tolist())}
         return sorted(taken, key=order.__getitem__)
 
-    def _shot(self, row: int, measured: Measured) -> Shot:
+    def _shot(self, row: int, measured: Measured) -> StripFrame:
         video, place = self._preview.place(row)
         frames = video.frames
         if row not in self._pictures:
             with FrameReader(video.folder) as reader:
                 self._pictures[row] = _picture(reader, frames["file_name"][place].as_py())
-        return Shot(
+        return StripFrame(
             picture=self._pictures[row],
             video_id=video.video_id,
             title=frames[PROVENANCE[0]][place].as_py() or "",
@@ -108,15 +109,15 @@ class Cutter:
         )
 
 
-def _picture(reader: FrameReader, name: str) -> str:
+def _picture(reader: FrameReader, name: str) -> Markup:
     """Return a small picture as a data URI; empty where the image is gone or damaged."""
     try:
         with open_picture(reader.picture(name)) as image:
             image.draft("RGB", _SIZE)  # JPEG: decode at an eighth, a quarter or half of the size
             small = image.convert("RGB")
     except (PermanentError, OSError, ValueError):
-        return ""
+        return Markup()
     small.thumbnail(_SIZE, Resampling.BILINEAR)
     packed = io.BytesIO()
     small.save(packed, "JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(packed.getvalue()).decode()
+    return Markup(f"data:image/jpeg;base64,{base64.b64encode(packed.getvalue()).decode()}")

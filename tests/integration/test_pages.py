@@ -162,7 +162,7 @@ def test_the_numbers_are_those_of_the_monitor(still: Served):
 def test_what_takes_a_failed_video_out_is_filled_in(birds, tmp_path: Path):
     error = PermanentError("/x/y.mp4 is not there", ErrorClass.MISSING_SOURCE)
     failed("v3", {"error": str(error), "error_class": error.error_class})
-    now = web.told(Monitor(["birds"], MonitorConfig(), read_only=True).read())
+    now = web.page_data(Monitor(["birds"], MonitorConfig(), read_only=True).read())
     (step,) = [found["next_step"] for found in now["classes"] if found["name"] == "missing_source"]
     assert step.endswith("`dataminer delete-videos --class missing_source --project birds`")
     shown = [failure["error"] for failure in now["failures"]]

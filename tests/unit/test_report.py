@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import re
 import struct
+import tomllib
 import zlib
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from jinja2 import UndefinedError, nodes
+from markupsafe import Markup
 from PIL import Image
 
+import dataminer
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.report.data.costs import costs
 from dataminer.report.data.facts import Facts, Video
 from dataminer.report.data.frames import SCORES_FILE
 from dataminer.report.data.gather import PER_REASON, gather
 from dataminer.report.html import charts
-from dataminer.report.html.markup import Html, tag, text
+from dataminer.report.html.markup import environment, text
 from dataminer.report.html.overview import duration
 from dataminer.report.html.page import page, write_report
 from dataminer.report.html.thumbs import Thumbnails
@@ -29,6 +34,8 @@ from dataminer.store.layout import Store
 from dataminer.urls import SourceUrl
 from tests.support.report_project import draw_pictures, make_project
 
+TEMPLATES = sorted(Path(dataminer.__file__).parent.rglob("*.jinja"))
+FILTERS = {"length", "number", "thousands"}  # they return numbers
 HOSTILE = "</title><script>alert('x')</script>\" onload='y' <img src=//evil.example>\x00\u202e&amp;"
 
 
@@ -66,23 +73,66 @@ def test_durations_are_told_in_their_unit(seconds: float, said: str) -> None:
     assert duration(seconds) == said
 
 
+def drawn_from(template: str, **values: Any) -> str:
+    return environment().from_string(template).render(values)
+
+
 class TestMarkup:
     def test_text_and_attributes_are_escaped(self) -> None:
-        made = tag("p", HOSTILE, title=HOSTILE)
+        made = drawn_from('<p title="{{ text }}">{{ text }}</p>', text=HOSTILE)
         assert [name for name, _ in Tags(made).found] == ["p"]
         assert "\x00" not in made
         assert "\u202e" not in made
         assert "&amp;amp;" in made
 
     def test_markup_stays_markup(self) -> None:
-        assert tag("p", tag("b", "<"), Html("<i>x</i>"), None) == "<p><b>&lt;</b><i>x</i></p>"
+        template = "{% macro b(x) %}<b>{{ x }}</b>{% endmacro %}<p>{{ b('<') }}{{ i }}{{ no }}</p>"
+        made = drawn_from(template, i=Markup("<i>x</i>"), no=None)
+        assert made == "<p><b>&lt;</b><i>x</i></p>"
 
     def test_attributes(self) -> None:
-        made = tag(
-            "rect", class_="a", aria_hidden="true", viewbox="0 0", x=1 / 3, open=True, no=None
-        )
-        assert made == '<rect class="a" aria-hidden="true" viewBox="0 0" x="0.33" open></rect>'
+        assert drawn_from('<rect x="{{ x|number }}">', x=1 / 3) == '<rect x="0.33">'
+        assert drawn_from('<rect x="{{ x|number }}">', x=90.0) == '<rect x="90">'
         assert text("a\nb") == "a\nb"
+
+    def test_texts_are_bounded(self) -> None:
+        assert drawn_from("{{ x }}", x=3000 * "\u202e" + "b") == 333 * "\\u202e" + "\\…"
+
+    def test_a_value_that_a_template_does_not_get_is_an_error(self) -> None:
+        with pytest.raises(UndefinedError):
+            drawn_from("{{ x }}")
+
+    def test_lines_of_a_template_are_joined(self) -> None:
+        template = """
+          <p>
+            one
+            two {% if x %}
+              <b class="c"
+                id="d">{{ x }}</b>{{ "\\n" }}
+            {% endif %}
+            , three
+          </p>
+        """
+        assert drawn_from(template, x="4\n5") == (
+            '<p>one two <b class="c" id="d">4\n5</b>\n, three</p>'
+        )
+
+    @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+    def test_templates_never_join_text_with_markup(self, template: Path) -> None:
+        """That would escape the text without making it inert."""
+        parsed = environment(template.parent).parse(template.read_text(encoding="utf-8"))
+        assert {each.name for each in parsed.find_all(nodes.Filter)} <= FILTERS
+        assert not list(parsed.find_all((nodes.Concat, nodes.Add, nodes.Mod)))
+
+    def test_an_installation_has_the_files_of_all_pages(self) -> None:
+        package = Path(dataminer.__file__).parent
+        project = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))
+        patterns = project["tool"]["setuptools"]["package-data"]["dataminer"]
+        installed = {path for pattern in patterns for path in package.glob(pattern)}
+        rooms = ("report/html", "preview", "monitor/web")
+        files = {path for room in rooms for path in package.joinpath(room).rglob("*.*")}
+        files = {path for path in files if path.suffix not in (".py", ".pyc")}
+        assert installed >= files >= set(TEMPLATES)
 
 
 class TestCharts:

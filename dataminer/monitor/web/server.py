@@ -1,4 +1,4 @@
-"""The live view as a web page on this machine alone, which changes nothing."""
+"""The live view as a web page that only this machine can open and that changes nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import json
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,45 +25,52 @@ from dataminer.monitor.status import by_class
 from dataminer.monitor.story import find, story
 from dataminer.monitor.terminal.live import Monitor, View, next_view
 from dataminer.monitor.videos import STATES, VideoQuery, videos
-from dataminer.monitor.web import page as web_page
 from dataminer.permissions import user_name
 from dataminer.report import REPORT_FILE
-from dataminer.report.html.style import policy
+from dataminer.report.html.style import CSS as REPORT_CSS
+from dataminer.report.html.style import policy, read_asset
 from dataminer.store.layout import Store
 from dataminer.text import shown
 
 ADDRESS = "127.0.0.1"
-_HOSTS = frozenset({"127.0.0.1", "localhost"})  # through a tunnel the port may be another
-_SHOWN = 50  # rows of claims and failures; the list of videos has all
-_LONGEST_TEXT = 200
-_LONGEST_SHOWN = 2000
+_HOSTS = frozenset({"127.0.0.1", "localhost"})  # a tunnel may have another port
+_MOST_ROWS = 50  # of claims and failures; the list of videos has all
+_LONGEST_QUERY = 200
+_LONGEST_TEXT = 2000
 _UNFRAMED = "frame-ancestors 'none'"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:;"
     f" base-uri 'none'; form-action 'none'; {_UNFRAMED}"
 )
 _HTML, _JSON = "text/html; charset=utf-8", "application/json"
-_Answer = tuple[str, bytes, str]
+_Answer = tuple[str, bytes, str]  # media type, content, Content-Security-Policy
+
+_FOLDER = Path(__file__).parent
+_FILES = {
+    "": (_HTML, (_FOLDER / "page.html").read_text("utf-8")),
+    "page.css": ("text/css; charset=utf-8", REPORT_CSS + read_asset(_FOLDER / "page.css")),
+    "page.js": ("text/javascript; charset=utf-8", read_asset(_FOLDER / "page.js")),
+}
 
 
 class Site:
-    """What the page asks for.
+    """The answers to what the page requests.
 
     Parameters
     ----------
     watch : Monitor
-        Looks at the database; read-only.
+        Reads the database, and never writes.
     names : list of str
-        The projects that are shown; all where it is empty.
+        The projects to show; all if it is empty.
     store : Store
         Where files and reports are.
     interval : float
-        Seconds between two looks, however many pages are open.
+        Seconds between two reads of the database, however many pages are open.
 
     Raises
     ------
     DataminerError
-        When the first look fails.
+        If the database cannot be read.
     """
 
     def __init__(self, watch: Monitor, names: list[str], store: Store, interval: float) -> None:
@@ -73,41 +82,36 @@ class Site:
         self.token = secrets.token_urlsafe(24)
 
     def answer(self, path: str, query: dict[str, str]) -> _Answer | None:
-        """Return media type, bytes and Content-Security-Policy of a path; None for no such page."""
-        fixed: dict[str, tuple[str, str]] = {
-            "": (_HTML, web_page.PAGE),
-            "page.css": ("text/css; charset=utf-8", web_page.CSS),
-            "page.js": ("text/javascript; charset=utf-8", web_page.JS),
-        }
-        if path in fixed:
-            kind, text = fixed[path]
+        """Return media type, content and policy of a path; None if there is no such page."""
+        if path in _FILES:
+            kind, text = _FILES[path]
             return kind, text.encode(), _POLICY
-        asked: dict[str, Callable[[], Any]] = {
+        queries: dict[str, Callable[[], Any]] = {
             "now.json": self.now,
             "videos.json": lambda: videos(_wanted(query), self._names),
             "why.json": lambda: self.why(query.get("video", "").replace("\0", "")),
         }
-        if path in asked:
-            return _JSON, json.dumps(_shown(asked[path]())).encode(), _POLICY
+        if path in queries:
+            return _JSON, json.dumps(_inert(queries[path]())).encode(), _POLICY
         return self._report(path)
 
     def now(self) -> dict[str, Any]:
-        """Return where everything stands, as of the latest look."""
+        """Return the state of everything, as of the latest read of the database."""
         with self._lock:
             if time.monotonic() >= self._next:
                 self._view = next_view(self._watch, self._view)
                 self._next = time.monotonic() + self._interval
             view = self._view
         names = [project["name"] for project in view.seen.projects]
-        there = [name for name in names if (self._store.report(name) / REPORT_FILE).is_file()]
-        return {**told(view), "interval": self._interval, "reports": there}
+        reports = [name for name in names if (self._store.report(name) / REPORT_FILE).is_file()]
+        return {**page_data(view), "interval": self._interval, "reports": reports}
 
     def why(self, video_id: str) -> dict[str, Any]:
-        """Return one video's story, as ``dataminer why`` tells it."""
+        """Return one video's story, like ``dataminer why``."""
         return story(find(video_id), self._store).as_json()
 
     def _report(self, path: str) -> _Answer | None:
-        """Return a project's report, of the projects that are shown and of no other path."""
+        """Return the report of a project on the page; None for any other path."""
         kind, _, name = path.partition("/")
         known = {project["name"] for project in self._view.seen.projects}
         if kind != "report" or name not in known:
@@ -119,13 +123,13 @@ class Site:
         return _HTML, data, f"{policy()}; {_UNFRAMED}"
 
 
-def told(view: View) -> dict[str, Any]:
-    """Return a view as the page shows it: of long lists the first rows, and how many there are."""
+def page_data(view: View) -> dict[str, Any]:
+    """Return a view for the page, with the first rows of long lists and the counts of all rows."""
     data = view.as_json()
     long = ("claims", "failures", "to_retry", "warnings")
     return {
         **data,
-        **{name: data[name][:_SHOWN] for name in long},
+        **{name: data[name][:_MOST_ROWS] for name in long},
         "counts": {name: len(data[name]) for name in long},
         "classes": [
             {"name": name, "count": count, "kind": _kind(name), "next_step": step}
@@ -137,13 +141,13 @@ def told(view: View) -> dict[str, Any]:
     }
 
 
-def _shown(value: Any) -> Any:
-    """Return a value whose texts a browser shows as they are: inert, and not endless."""
+def _inert(value: Any) -> Any:
+    """Return a value whose texts are inert and bounded, for a browser."""
     if isinstance(value, dict):
-        return {_shown(key): _shown(item) for key, item in value.items()}
+        return {_inert(key): _inert(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_shown(item) for item in value]
-    return shown(value, _LONGEST_SHOWN) if isinstance(value, str) else value
+        return [_inert(item) for item in value]
+    return shown(value, _LONGEST_TEXT) if isinstance(value, str) else value
 
 
 def _kind(name: str) -> str:
@@ -153,15 +157,15 @@ def _kind(name: str) -> str:
 def _wanted(query: dict[str, str]) -> VideoQuery:
     state, page = query.get("state", "all"), query.get("page", "0")
     return VideoQuery(
-        project=query.get("project", "")[:_LONGEST_TEXT],
+        project=query.get("project", "")[:_LONGEST_QUERY],
         state=state if state in STATES else "all",
-        text=query.get("text", "")[:_LONGEST_TEXT].replace("\0", ""),
+        text=query.get("text", "")[:_LONGEST_QUERY].replace("\0", ""),
         page=int(page) if page.isascii() and page.isdigit() and len(page) < 8 else 0,
     )
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers GET of those who know the token and came by this machine's own name."""
+    """Answers a GET that has the token and names this machine itself as its host."""
 
     server: _Server
     timeout = 30  # seconds for a request to come in
@@ -176,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             found = self.server.site.answer(rest[0], query)
         except (DataminerError, psycopg2.Error) as error:
-            reason = _shown({"error": " ".join(str(error).split()) or type(error).__name__})
+            reason = _inert({"error": " ".join(str(error).split()) or type(error).__name__})
             self._send(HTTPStatus.SERVICE_UNAVAILABLE, _JSON, json.dumps(reason).encode())
             return
         if found is None:
@@ -185,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus.OK, *found)
 
     def _allowed(self, token: str) -> bool:
-        """Compare in constant time; a page of another site could only come by another name."""
+        """Compare in constant time; a page of another site would need another host name."""
         host = (self.headers.get("Host") or "").rpartition(":")[0] or self.headers.get("Host")
         known = hmac.compare_digest(token.encode(), self.server.site.token.encode())
         return known and host in _HOSTS
@@ -207,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: paths hold the token."""
+        """Log nothing: paths contain the token."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -218,27 +222,25 @@ class _Server(ThreadingHTTPServer):
         super().__init__((ADDRESS, port), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Pass over browsers that went away; anything else is a bug and is shown."""
-        import sys
-
+        """Ignore browsers that disconnected; any other error is a bug and is printed."""
         if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
 
 def serve(site: Site, port: int = 0) -> _Server:
-    """Return a server on this machine's own address; its caller runs and closes it.
+    """Return a server on the local address; the caller runs and closes it.
 
     Parameters
     ----------
     site : Site
-        What it shows.
+        Answers its requests.
     port : int
-        0 takes one that is free.
+        0 for any free port.
 
     Raises
     ------
     DataminerError
-        When the port is taken, or is not to be had.
+        If the port is taken or not permitted.
     """
     try:
         return _Server(site, port)
@@ -249,7 +251,7 @@ def serve(site: Site, port: int = 0) -> _Server:
 
 
 def url_of(server: _Server) -> str:
-    """Return the address of the page, token and all."""
+    """Return the URL of the page, which includes the token."""
     return f"http://{ADDRESS}:{server.server_address[1]}/{server.site.token}/"
 
 
@@ -257,9 +259,9 @@ def run(site: Site, port: int, file: IO[str]) -> None:
     """Serve the page until Ctrl-C."""
     with serve(site, port) as server:
         bound = server.server_address[1]
-        there = f"{user_name(os.geteuid())}@{socket.gethostname()}"
+        login = f"{user_name(os.geteuid())}@{socket.gethostname()}"
         print(f"dataminer monitor: {url_of(server)}", file=file)
-        print(f"from another machine, first: ssh -L {bound}:{ADDRESS}:{bound} {there}", file=file)
+        print(f"from another machine, first: ssh -L {bound}:{ADDRESS}:{bound} {login}", file=file)
         print("It only looks. Who has the address can read. Ctrl-C ends it.", file=file, flush=True)
         try:
             server.serve_forever()

@@ -13,6 +13,7 @@ from dataminer.urls import SourceUrl
 Costs = dict[str, dict[str, Any]]
 
 _LONGEST = 200  # characters of a stranger's text: a page of 200 videos shall stay small
+_LONGEST_LINK = 500  # characters
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,13 @@ class Video:
     def name(self) -> str:
         """Its title, cut where it is very long; its id where it has none."""
         return cut(self.title or self.video_id, _LONGEST)
+
+    @property
+    def link(self) -> str | None:
+        """Its URL if a page can link to it: on the web, short, and with no part of it masked."""
+        url = str(self.url)
+        on_web = url.startswith(("https://", "http://"))
+        return url if on_web and self.url.is_whole and len(url) < _LONGEST_LINK else None
 
     @property
     def failed(self) -> bool:

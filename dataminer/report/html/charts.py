@@ -1,74 +1,85 @@
-"""Charts as SVG within the page: their colours are the page's, light or dark."""
+"""Charts as SVG inside the page; their colours are the page's, light or dark."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-from dataminer.report.html.markup import Html, join, tag
+from dataminer.report.html.markup import render
 
-_WIDTH, _HEIGHT = 320.0, 132.0
+_WIDTH, _HEIGHT = 320, 132
 _LEFT, _RIGHT, _TOP, _FLOOR = 6.0, 314.0, 22.0, 110.0
 _BINS = 44
-_STRETCH = 0.6  # a threshold is drawn where the axis need not grow by more than this for it
+_STRETCH = 0.6  # the axis grows by at most this share of its length to include a threshold
 _FEWEST = 5  # bars on an axis of whole numbers
 _WIDEST = 30.0
 _LEVELS = 6
 
+_Numbers = NDArray[np.number[Any]]
+
 
 def histogram(
-    kept: NDArray[np.floating] | NDArray[np.integer],
-    dropped: NDArray[np.floating] | NDArray[np.integer] | None = None,
+    kept: _Numbers,
+    dropped: _Numbers | None = None,
     *,
     label: str,
     limits: Mapping[str, float] | None = None,
     whole: bool = False,
     low: float | None = None,
     high: float | None = None,
-) -> Html:
-    """Draw how often which values come.
+) -> Markup:
+    """Draw how often each value occurs.
 
     Parameters
     ----------
     kept, dropped : ndarray, shape (n,)
         Values of what was kept, and of what was not, which is stacked on top.
     label : str
-        What the chart shows, for those who do not see it.
+        What the chart shows, for screen readers.
     limits : mapping of str to float, optional
-        Thresholds, by what to call them.
+        Thresholds by name.
     whole : bool
-        Values are whole numbers: one bar each, where there are few.
+        Values are whole numbers: one bar each if there are few.
     low, high : float, optional
-        Ends of the axis; unless given, where the values lie but for the last half percent.
+        Ends of the axis. By default it spans all values but the outermost half percent.
     """
     parts = [kept] if dropped is None else [kept, dropped]
-    everything = np.concatenate(parts)
-    if not len(everything):
-        return tag("p", "nothing to draw", class_="none")
-    lower, upper = _ends(everything, limits or {}, low, high, whole)
-    bins = min(_BINS, max(1, round(upper - lower))) if whole else _BINS
-    edges = np.linspace(lower, upper, bins + 1)
-    counts = [np.histogram(np.clip(part, lower, upper), edges)[0] for part in parts]
-    tallest = max(int(np.sum(counts, axis=0).max()), 1)
-    heights = [count * (_FLOOR - _TOP) / tallest for count in counts]
-    drawn = [_columns(heights[0], np.zeros(bins), "kept")]
-    if dropped is not None:
-        drawn.append(_columns(heights[1], heights[0], "dropped"))
-    return _svg(
-        label,
-        _WIDTH,
-        _HEIGHT,
-        *drawn,
-        tag("path", d=f"M{_LEFT:g},{_FLOOR:g}H{_RIGHT:g}", class_="axis"),
-        *_ticks(lower, upper, whole),
-        *(_limit(name, value, lower, upper) for name, value in (limits or {}).items()),
+    values = np.concatenate(parts)
+    if not len(values):
+        return Markup('<p class="none">nothing to draw</p>')
+    axis = _Axis(*_ends(values, limits or {}, low, high, whole))
+    return render(
+        "histogram",
+        label=label,
+        width=_WIDTH,
+        height=_HEIGHT,
+        series=_series(parts, axis, whole),
+        axis=f"M{_LEFT:g},{_FLOOR:g}H{_RIGHT:g}",
+        ticks=_ticks(axis, whole),
+        limits=[_limit(name, value, axis) for name, value in (limits or {}).items()],
     )
 
 
+@dataclass(frozen=True)
+class _Axis:
+    lower: float
+    upper: float
+
+    def share(self, value: float) -> float:
+        """Return where a value lies between the ends, from 0 to 1."""
+        return (value - self.lower) / (self.upper - self.lower)
+
+    def x(self, value: float) -> float:
+        return _LEFT + self.share(value) * (_RIGHT - _LEFT)
+
+
 def _ends(
-    values: NDArray[np.floating] | NDArray[np.integer],
+    values: _Numbers,
     limits: Mapping[str, float],
     low: float | None,
     high: float | None,
@@ -86,154 +97,143 @@ def _ends(
     return (first, last) if last > first else (first, first + 1)
 
 
-def _columns(heights: NDArray[np.floating], below: NDArray[np.floating], kind: str) -> Html:
+def _series(parts: Sequence[_Numbers], axis: _Axis, whole: bool) -> list[dict[str, Any]]:
+    bins = min(_BINS, max(1, round(axis.upper - axis.lower))) if whole else _BINS
+    edges = np.linspace(axis.lower, axis.upper, bins + 1)
+    counts = [np.histogram(np.clip(part, axis.lower, axis.upper), edges)[0] for part in parts]
+    tallest = max(int(np.sum(counts, axis=0).max()), 1)
+    drawn, below = [], np.zeros(bins)
+    for kind, count in zip(("kept", "dropped"), counts, strict=False):
+        heights = count * (_FLOOR - _TOP) / tallest
+        drawn.append({"kind": kind, "path": _columns(heights, below)})
+        below = heights
+    return drawn
+
+
+def _columns(heights: NDArray[np.floating], below: NDArray[np.floating]) -> Markup:
     step = (_RIGHT - _LEFT) / len(heights)
     gap = max(min(1.0, step / 5), step - _WIDEST)
-    path = "".join(
-        f"M{_LEFT + place * step + gap / 2:.1f},{_FLOOR - base:.1f}"
-        f"h{step - gap:.1f}v{-height:.1f}h{gap - step:.1f}z"
-        for place, (height, base) in enumerate(zip(heights, below, strict=True))
-        if height > 0
+    return Markup(
+        "".join(
+            f"M{_LEFT + column * step + gap / 2:.1f},{_FLOOR - base:.1f}"
+            f"h{step - gap:.1f}v{-height:.1f}h{gap - step:.1f}z"
+            for column, (height, base) in enumerate(zip(heights, below, strict=True))
+            if height > 0
+        )
     )
-    return tag("path", d=path, class_=kind)
 
 
-def _ticks(lower: float, upper: float, whole: bool) -> list[Html]:
+def _ticks(axis: _Axis, whole: bool) -> list[dict[str, Any]]:
     if whole:
-        first, last = round(lower + 0.5), round(upper - 0.5)
+        first, last = round(axis.lower + 0.5), round(axis.upper - 0.5)
         every = max(1, round((last - first) / 5))
         values = [float(value) for value in range(first, last + 1, every)]
     else:
-        values = [lower, (lower + upper) / 2, upper]
+        values = [axis.lower, (axis.lower + axis.upper) / 2, axis.upper]
     return [
-        tag("text", short(value), x=x, y=_FLOOR + 15, text_anchor=_anchor(x))
+        {"text": short(value), "x": x, "y": _FLOOR + 15, "anchor": _anchor(x)}
         for value in values
-        for x in [_LEFT + (value - lower) / (upper - lower) * (_RIGHT - _LEFT)]
+        for x in [axis.x(value)]
     ]
 
 
 def _anchor(x: float) -> str:
-    """Where a text is held, so that it does not lead out of the chart."""
+    """Return which end of a text is at ``x``, so that it stays inside the chart."""
     return "start" if x < _LEFT + 10 else "end" if x > _RIGHT - 10 else "middle"
 
 
-def _limit(name: str, value: float, lower: float, upper: float) -> Html:
-    share = (value - lower) / (upper - lower)
+def _limit(name: str, value: float, axis: _Axis) -> dict[str, Any]:
+    share = axis.share(value)
     inside = 0 <= share <= 1
     x = _LEFT + min(max(share, 0.0), 1.0) * (_RIGHT - _LEFT)
-    arrow = "" if inside else ("← " if share < 0 else " →")
-    told = f"{arrow}{name} {short(value)}" if share < 0 else f"{name} {short(value)}{arrow}"
-    anchor = "start" if x < _WIDTH / 3 else "end" if x > _WIDTH * 2 / 3 else "middle"
-    line = tag("path", d=f"M{x:.1f},{_TOP - 6:g}V{_FLOOR:g}", class_="limit") if inside else None
-    return join([line, tag("text", told, x=x, y=_TOP - 10, text_anchor=anchor, class_="limit")])
+    words = f"{name} {short(value)}"
+    return {
+        "line": f"M{x:.1f},{_TOP - 6:g}V{_FLOOR:g}" if inside else None,
+        "text": words if inside else f"← {words}" if share < 0 else f"{words} →",
+        "x": x,
+        "y": _TOP - 10,
+        "anchor": "start" if x < _WIDTH / 3 else "end" if x > _WIDTH * 2 / 3 else "middle",
+    }
 
 
-def funnel(steps: Sequence[tuple[str, int]], label: str) -> Html:
-    """Draw how a number becomes smaller from step to step; each step is (name, how many)."""
-    width, floor, room = 1000.0, 214.0, 150.0
+def funnel(steps: Sequence[tuple[str, int]], label: str) -> Markup:
+    """Draw how a number shrinks from step to step; each step is (name, count)."""
+    width, height, floor, room = 1000, 264, 214.0, 150.0
     step = width / len(steps)
     column, most = step * 0.42, max((count for _, count in steps), default=0) or 1
     tops = [floor - max(room * count / most, 2.0 if count else 0.0) for _, count in steps]
-    parts: list[Html] = []
+    drawn = []
     for place, ((name, count), top) in enumerate(zip(steps, tops, strict=True)):
         left = place * step + (step - column) / 2
-        if place + 1 < len(steps):
-            right, middle = left + column, left + column + (step - column) / 2
-            following = tops[place + 1]
-            band = (
-                f"M{right:.1f},{top:.1f}C{middle:.1f},{top:.1f} {middle:.1f},{following:.1f} "
-                f"{left + step:.1f},{following:.1f}V{floor}H{right:.1f}z"
-            )
-            parts.append(tag("path", d=band, class_="band"))
-        height = floor - top
-        parts.append(
-            tag("rect", x=left, y=top, width=column, height=height, rx=3, class_=f"step s{place}")
+        before = steps[place - 1][1] if place else 0
+        drawn.append(
+            {
+                "name": name,
+                "count": count,
+                "share": f"{count / before:.0%} stay" if before else "",
+                "left": left,
+                "top": top,
+                "width": column,
+                "height": floor - top,
+                "centre": left + column / 2,
+                **{"count_y": top - 12, "name_y": floor + 24, "share_y": floor + 44},
+                "band": _band(left + column, left + step, top, tops[place + 1], floor)
+                if place + 1 < len(steps)
+                else None,
+            }
         )
-        centre = left + column / 2
-        parts.append(_label(f"{count:,}", centre, top - 12, "big"))
-        parts.append(_label(name, centre, floor + 24, "name"))
-        if place:
-            before = steps[place - 1][1]
-            share = f"{count / before:.0%} of these" if before else ""
-            parts.append(_label(share.replace("of these", "stay"), centre, floor + 44, "share"))
-    return _svg(label, width, 264.0, *parts, class_="funnel")
+    return render("funnel_chart", label=label, width=width, height=height, steps=drawn)
 
 
-def _label(told: str, x: float, y: float, kind: str) -> Html:
-    return tag("text", told, x=x, y=y, text_anchor="middle", class_=kind)
+def _band(left: float, right: float, top: float, following: float, floor: float) -> str:
+    """Return the area that leads from a step to the following one."""
+    middle = (left + right) / 2
+    return (
+        f"M{left:.1f},{top:.1f}C{middle:.1f},{top:.1f} {middle:.1f},{following:.1f} "
+        f"{right:.1f},{following:.1f}V{floor}H{left:.1f}z"
+    )
 
 
 def heat(
     x: NDArray[np.floating], y: NDArray[np.floating], label: str, *, upward: bool = False
-) -> Html:
+) -> Markup:
     """Draw where pairs of shares (0..1) lie, as a grid that is darker where there are more.
 
     ``y`` grows downward, as in a picture, or ``upward``, as in a diagram.
     """
-    columns, rows = 32, 18
+    columns, rows, cell = 32, 18, 10
     grid, _, _ = np.histogram2d(y, x, bins=(rows, columns), range=((0, 1), (0, 1)))
     if upward:
         grid = grid[::-1]
     levels = np.ceil(_LEVELS * np.sqrt(grid / max(grid.max(), 1))).astype(int)
-    cell = 10
     paths = []
     for level in range(1, _LEVELS + 1):
         cells = zip(*np.nonzero(levels == level), strict=True)
         path = "".join(f"M{c * cell},{r * cell}h{cell}v{cell}h-{cell}z" for r, c in cells)
         if path:
-            paths.append(tag("path", d=path, class_=f"heat h{level}"))
-    width, height = columns * cell, rows * cell
-    frame = tag("rect", x=0, y=0, width=width, height=height, class_="mat")
-    return _svg(label, float(width), float(height), frame, *paths)
+            paths.append((level, Markup(path)))
+    size = {"width": columns * cell, "height": rows * cell}
+    return render("heat_map", label=label, levels=paths, **size)
 
 
-def bars(rows: Iterable[tuple[str, float, str, str]], label: str) -> Html:
-    """Draw a bar a row; each is (name, value, the value in words, kind).
+def bars(rows: Iterable[tuple[str, float, str, str]], label: str) -> Markup:
+    """Draw one bar per row; each row is (name, value, the value in words, kind).
 
     The kind gives the bar its colour: ``"bad"``, ``"rest"``, a colour in hexadecimal digits, or "".
     """
     listed = list(rows)
     most = max((value for _, value, _, _ in listed), default=0) or 1
-    return tag(
-        "dl",
-        *(
-            tag(
-                "div",
-                tag("dt", name),
-                tag(
-                    "dd",
-                    _bar(max(value / most, 0.005), kind),
-                    tag("b", told),
-                ),
-            )
-            for name, value, told, kind in listed
-        ),
-        class_="bars",
-        aria_label=label,
-    )
-
-
-def _bar(share: float, kind: str) -> Html:
-    colour = kind if kind.startswith("#") else None
-    full = tag("rect", width="100%", height="100%", rx=3, fill=colour)
-    class_ = "bar" if colour else f"bar {kind}".strip()
-    return tag("svg", full, width=f"{share:.2%}", class_=class_, aria_hidden="true")
+    drawn = []
+    for name, value, words, kind in listed:
+        fill = kind if kind.startswith("#") else None
+        width = f"{max(value / most, 0.005):.2%}"
+        class_ = "bar" if fill else f"bar {kind}".strip()
+        drawn.append({"name": name, "words": words, "width": width, "class": class_, "fill": fill})
+    return render("bars", label=label, rows=drawn)
 
 
 def short(value: float) -> str:
-    """Return a value with three digits that count."""
+    """Return a value with three significant digits."""
     if value == 0 or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
-
-
-def _svg(label: str, width: float, height: float, *parts: Html, class_: str = "chart") -> Html:
-    return tag(
-        "svg",
-        tag("title", label),
-        *parts,
-        viewbox=f"0 0 {width:g} {height:g}",
-        role="img",
-        aria_label=label,
-        class_=class_,
-    )

@@ -1,59 +1,47 @@
-"""Markup in which nothing that a stranger wrote is read as markup."""
+"""Templates of the pages, in which nothing that a stranger wrote is read as markup."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from dataminer.text import inert_lines, shown
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.ext import Extension
+from jinja2.lexer import Token, TokenStream
+from markupsafe import Markup
+
+from dataminer.text import shown
+
+_LONGEST = 2000  # characters of a text
+_TEMPLATES = Path(__file__).with_name("templates")
 
 
-class Html(str):
-    """Text that is markup already, and is taken as it is."""
-
-    __slots__ = ()
-
-
-_MOST = 2000
-# elements without an end tag
-_VOID = frozenset({"br", "img", "link", "meta"})
-
-
-def text(value: Any) -> Html:
-    """Return a value as text of a page, escaped and inert; markup is returned as it is."""
-    if isinstance(value, Html):
-        return value
-    return Html(html.escape(inert_lines(str(value)), quote=True))
-
-
-def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
-    """Return an element.
+def render(name: str, folder: Path = _TEMPLATES, /, **values: Any) -> Markup:
+    """Return what a template makes of some values.
 
     Parameters
     ----------
     name : str
-        Of the element.
-    *children
-        What it holds: markup, anything else as text of at most ``_MOST`` characters; None is left
-        out.
-    **attributes
-        A trailing underscore is dropped (``class_``), others become hyphens. None and False are
-        left out, True is an attribute without a value, floats keep two decimals.
+        The template, without its ending ``.html.jinja``.
+    folder : Path
+        Where it is, along with those that it includes; by default, the report's.
+    **values
+        What it shows: ``Markup`` as it is, anything else as :func:`text`.
     """
-    marks = "".join(_attribute(key, value) for key, value in attributes.items())
-    if name in _VOID:
-        return Html(f"<{name}{marks}>")
-    return Html(f"<{name}{marks}>{join(children)}</{name}>")
+    return Markup(environment(folder).get_template(f"{name}.html.jinja").render(values))
 
 
-def join(parts: Iterable[Any]) -> Html:
-    """Return parts one after the other."""
-    return Html("".join(_child(part) for part in parts if part is not None))
-
-
-def _child(part: Any) -> Html:
-    return part if isinstance(part, Html) else text(shown(str(part), _MOST))
+def text(value: Any) -> Markup:
+    """Return a value as text of a page: escaped, inert and bounded; markup stays as it is."""
+    if isinstance(value, Markup):
+        return value
+    if value is None:
+        return Markup()
+    return Markup(html.escape(shown(str(value), _LONGEST)))
 
 
 def number(value: float) -> str:
@@ -61,11 +49,39 @@ def number(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def _attribute(key: str, value: Any) -> str:
-    key = key.rstrip("_").replace("_", "-")
-    key = {"viewbox": "viewBox", "preserveaspectratio": "preserveAspectRatio"}.get(key, key)
-    if value is None or value is False:
-        return ""
-    if value is True:
-        return f" {key}"
-    return f' {key}="{text(number(value) if isinstance(value, float) else value)}"'
+@cache
+def environment(folder: Path = _TEMPLATES) -> Environment:
+    """Return the Jinja2 environment of the templates in a folder.
+
+    The result of each expression in a template goes through :func:`text`. Escaping alone would
+    keep the characters that turn or hide text.
+    """
+    made = Environment(
+        loader=FileSystemLoader(folder),
+        extensions=[_JoinLines],
+        autoescape=True,
+        auto_reload=False,
+        finalize=text,
+        undefined=StrictUndefined,
+    )
+    made.filters |= {"number": number, "thousands": "{:,}".format}
+    return made
+
+
+class _JoinLines(Extension):
+    r"""Lets templates be indented while pages stay small.
+
+    A line break disappears, together with the spaces around it, next to a tag, a statement or an
+    expression. Inside a sentence it becomes a space. A template that wants a line break writes
+    ``{{ "\n" }}``.
+    """
+
+    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
+        for token in stream:
+            value = _joined(token.value) if token.type == "data" else token.value
+            yield Token(token.lineno, token.type, value)
+
+
+def _joined(lines: str) -> str:
+    lines = re.sub(r"(?:\A|(?<=>))\s*\n\s*|\s*\n\s*(?=<|\Z)", "", lines)
+    return re.sub(r"\s*\n\s*", " ", lines)

@@ -6,17 +6,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from dataminer.files import atomic_write
 from dataminer.provenance.fingerprints import IN_PAGE
 from dataminer.report.data.facts import Facts
 from dataminer.report.data.gather import Findings, gather
 from dataminer.report.html import overview, pictures
-from dataminer.report.html.markup import Html, join, tag
+from dataminer.report.html.markup import render
 from dataminer.report.html.style import CSS, JS, policy
 from dataminer.report.html.thumbs import Thumbnails
 from dataminer.store.layout import Store
 
-_PARTS = (
+_SECTIONS = (
     ("funnel", "Funnel"),
     ("objects", "Objects"),
     ("videos", "Videos"),
@@ -76,9 +78,9 @@ def write_report(
     return len(data)
 
 
-def page(found: Findings, thumbs: Thumbnails, fingerprint: str = "") -> Html:
-    """Return the page of what was gathered."""
-    # first the pictures that matter most, should the bytes for them run out
+def page(found: Findings, thumbs: Thumbnails, fingerprint: str = "") -> Markup:
+    """Return the page of a project's findings."""
+    # The most important pictures come first, in case their bytes run out.
     drawn = {
         "objects": pictures.objects(found, thumbs),
         "dropped": pictures.left_out(found, thumbs),
@@ -90,54 +92,19 @@ def page(found: Findings, thumbs: Thumbnails, fingerprint: str = "") -> Html:
         "cost": overview.cost(found),
         "made": overview.made(found),
     }
-    links = (tag("a", name, href=f"#{key}") for key, name in _PARTS)
-    body = tag(
-        "body",
-        _header(found),
-        tag("nav", tag("div", *links), aria_label="Sections"),
-        tag("main", *(drawn[key] for key, _ in _PARTS)),
-        _footer(thumbs),
-        tag("script", Html(JS)),
+    facts, changed = found.facts, found.changed
+    return render(
+        "page",
+        project=facts.project,
+        stage=facts.stage,
+        videos=len(facts.videos),
+        changed=f"results of {changed:%Y-%m-%d %H:%M} UTC" if changed else "no dataset yet",
+        tiles=overview.tiles(found),
+        sections=[(key, name, drawn[key]) for key, name in _SECTIONS],
+        missing=thumbs.missing,
+        fingerprint_name=IN_PAGE,
+        fingerprint=fingerprint,
+        policy=policy(),
+        css=Markup(CSS),
+        js=Markup(JS),
     )
-    return document(f"{found.facts.project}: dataminer report", body, fingerprint)
-
-
-def document(title: str, body: Html, fingerprint: str = "") -> Html:
-    """Return a page of its own, with the look of the report."""
-    made = [tag("meta", name=IN_PAGE, content=fingerprint)] if fingerprint else []
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        *made,
-        tag("meta", http_equiv="Content-Security-Policy", content=policy()),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("link", rel="icon", href="data:,"),
-        tag("title", title),
-        tag("style", Html(CSS)),
-    )
-    return Html(f"<!doctype html>\n{tag('html', head, body, lang='en')}\n")
-
-
-def _header(found: Findings) -> Html:
-    facts = found.facts
-    when = f"results of {found.changed:%Y-%m-%d %H:%M} UTC" if found.changed else "no dataset yet"
-    plural = "" if len(facts.videos) == 1 else "s"
-    return tag(
-        "header",
-        tag("p", "dataminer report", class_="over"),
-        tag("h1", facts.project),
-        tag(
-            "p",
-            tag("span", facts.stage, class_=f"pill {facts.stage}"),
-            f"  {len(facts.videos):,} video{plural}, {when}",
-        ),
-        overview.tiles(found),
-    )
-
-
-def _footer(thumbs: Thumbnails) -> Html:
-    notes = ["Pictures are samples, spread evenly over the dataset."]
-    if thumbs.missing:
-        notes.append(f"{thumbs.missing:,} of them could not be read.")
-    return tag("footer", join(tag("p", note) for note in notes))

@@ -5,23 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from dataminer.formats.contact_sheet import COLOURS
 from dataminer.report.data.facts import Facts
 from dataminer.report.data.frames import Shot
 from dataminer.report.data.gather import Findings
-from dataminer.report.data.near_duplicates import Group
+from dataminer.report.data.near_duplicates import Group, Merged
 from dataminer.report.data.objects import Drawn, Objects
 from dataminer.report.html import charts
-from dataminer.report.html.markup import Html, join, tag
-from dataminer.report.html.overview import not_run, section
+from dataminer.report.html.markup import render
+from dataminer.report.html.overview import empty_section, not_run, plot
 from dataminer.report.html.thumbs import Thumbnails
 from dataminer.text import cut
 
 _CLASSES = 40
-_BOXES = 40  # drawn in one picture, the surest
+_BOXES = 40  # drawn in one picture, those with the highest scores
 _MODEL = 200  # characters of a model's name in a sentence
-_CLASSES_TOLD = 400  # characters of the classes in a picture, for those who do not see it
+_CLASSES_NAMED = 400  # characters of the classes in a picture, for screen readers
 _LABEL = 24  # characters of a class in a picture
 _SMALL, _MIDDLE, _LARGE = 200, 260, 380  # pixels
 _WORDS = {
@@ -40,66 +41,71 @@ _WORDS = {
 # ---- quality -----------------------------------------------------------------------------------
 
 
-def quality(found: Findings) -> Html:
+def quality(found: Findings) -> Markup:
     """Return the distributions of quality and scores, with thresholds."""
     plots = []
     for name, values in found.frames.columns.items():
         limits = {limit.partition("_")[0]: value for limit, value in values.limits.items()}
         count = len(values.kept) + len(values.dropped)
-        told = ", ".join(f"{limit} {charts.short(value)}" for limit, value in limits.items())
-        label = f"{name} of {count:,} frames; thresholds: {told or 'none'}"
-        caption = tag("figcaption", tag("b", name), " ", _WORDS.get(name, "score"))
+        words = ", ".join(f"{limit} {charts.short(value)}" for limit, value in limits.items())
+        label = f"{name} of {count:,} frames; thresholds: {words or 'none'}"
         chart = charts.histogram(values.kept, values.dropped, label=label, limits=limits)
-        plots.append(tag("figure", caption, chart))
-    key = tag(
-        "p",
-        tag("span", tag("i", class_="kept"), "passed the filter"),
-        tag("span", tag("i", class_="dropped"), "left out, for whatever reason"),
-        class_="key",
-    )
-    lead = "Each frame was measured once, when it was taken out; dashed lines are the thresholds."
-    return section("quality", "Quality", lead, key, tag("div", *plots, class_="grid"))
+        plots.append(plot(name, chart, _WORDS.get(name, "score")))
+    return render("quality", charts=plots)
 
 
-def left_out(found: Findings, thumbs: Thumbnails) -> Html:
+def left_out(found: Findings, thumbs: Thumbnails) -> Markup:
     """Return examples of dropped frames, by the reason that came first."""
     reasons, frames = found.frames.reasons, found.frames
     judged = sum(frames.extracted[video_id] for video_id in frames.passed)
     if not reasons:
-        return section("dropped", "Left out", f"None of {judged:,} frames was left out.")
+        return empty_section("dropped", "Left out", f"None of {judged:,} frames was left out.")
     bars = [(reason, count, f"{count:,} frames", "bad") for reason, count in reasons.most_common()]
-    strips = []
-    for reason, count in reasons.most_common():
-        shots = [_figure(shot, found.facts, thumbs, _SMALL) for shot in frames.dropped[reason]]
-        strips.append(tag("h3", tag("code", reason), f" {count:,} frames"))
-        strips.append(tag("div", *shots, class_="shots"))
-    lead = (
-        f"{reasons.total():,} of {judged:,} frames were left out, each counted under the setting"
-        " that it failed first; the number below a picture is the value that was judged."
+    strips = [
+        (reason, count, [_frame(shot, found.facts, thumbs) for shot in frames.dropped[reason]])
+        for reason, count in reasons.most_common()
+    ]
+    return render(
+        "dropped",
+        dropped=reasons.total(),
+        judged=judged,
+        chart=charts.bars(bars, "frames by reason"),
+        reasons=strips,
     )
-    return section("dropped", "Left out", lead, charts.bars(bars, "frames by reason"), *strips)
 
 
 # ---- near-duplicates ---------------------------------------------------------------------------
 
 
-def merged(found: Findings, thumbs: Thumbnails) -> Html:
-    """Return which frames stand for which."""
+def merged(found: Findings, thumbs: Thumbnails) -> Markup:
+    """Return which frames represent which."""
     groups = found.merged
     if groups is None:
-        return section("merged", "Near-duplicates", not_run(found, "Dedup"))
+        return empty_section("merged", "Near-duplicates", not_run(found, "Dedup"))
+    kinds = [
+        ("The largest groups", groups.largest),
+        ("The boldest merges: least alike of what counts as the same", groups.boldest),
+    ]
+    return render(
+        "merged",
+        merged=groups,
+        charts=_group_plots(groups),
+        kinds=[
+            (title, [_group(group, found.facts, thumbs) for group in listed])
+            for title, listed in kinds
+            if listed
+        ],
+    )
+
+
+def _group_plots(groups: Merged) -> list[dict[str, Any]]:
     limits = {} if groups.threshold is None else {"threshold": float(groups.threshold)}
-    plots = [
-        _plot(
-            "frames that one stands for",
-            charts.histogram(
-                groups.sizes,
-                label=f"sizes of {groups.unique:,} groups of near-duplicates",
-                whole=True,
-            ),
-        ),
-        _plot(
-            f"{'bits' if groups.by_hash else '1 - cosine'} between it and the one that stays",
+    sizes = f"sizes of {groups.unique:,} groups of near-duplicates"
+    unit = "bits" if groups.by_hash else "1 - cosine"
+    return [
+        plot("frames that one stands for", charts.histogram(groups.sizes, label=sizes, whole=True)),
+        plot(
+            f"{unit} between it and the one that stays",
             charts.histogram(
                 groups.distances,
                 label="distances of merged frames",
@@ -108,59 +114,37 @@ def merged(found: Findings, thumbs: Thumbnails) -> Html:
             ),
         ),
     ]
-    lead = (
-        f"{groups.unique:,} of {groups.frames:,} good frames were kept: the sharpest of each group"
-        " of look-alikes, across all videos. Framed in green is the frame that stays."
-    )
-    parts = [tag("div", *plots, class_="grid")]
-    for title, listed in (
-        ("The largest groups", groups.largest),
-        ("The boldest merges: least alike of what counts as the same", groups.boldest),
-    ):
-        if listed:
-            parts.append(tag("h3", title))
-            drawn = (_group(group, found.facts, thumbs) for group in listed)
-            parts.append(tag("div", *drawn, class_="groups"))
-    return section("merged", "Near-duplicates", lead, *parts)
 
 
-def _group(group: Group, facts: Facts, thumbs: Thumbnails) -> Html:
+def _group(group: Group, facts: Facts, thumbs: Thumbnails) -> dict[str, Any]:
     source = "" if group.videos == 1 else f", from {group.videos:,} videos"
     plural = "" if group.size == 1 else "s"
-    told = f"stands for {group.size:,} other{plural}{source}, at most {group.farthest} away"
-    kept = tag(
-        "figure",
-        _picture(group.kept, thumbs.of_video(group.kept, _MIDDLE)),
-        tag("figcaption", tag("b", _named(facts, group.kept)), tag("br"), told),
-    )
-    others = (_figure(shot, facts, thumbs, _SMALL, name=False) for shot in group.merged)
-    return tag("div", kept, tag("div", *others, class_="shots"), class_="group")
+    return {
+        "words": f"stands for {group.size:,} other{plural}{source}, at most {group.farthest} away",
+        "kept": _frame(group.kept, facts, thumbs, _MIDDLE),
+        "merged": [_frame(shot, facts, thumbs, named=False) for shot in group.merged],
+    }
 
 
 # ---- objects -----------------------------------------------------------------------------------
 
 
-def objects(found: Findings, thumbs: Thumbnails) -> Html:
+def objects(found: Findings, thumbs: Thumbnails) -> Markup:
     """Return what was found: counts, sizes, places, and frames with boxes."""
     detected = found.objects
     if detected is None:
-        return section("objects", "Objects", not_run(found, "Detect"))
-    frames = len(detected.per_frame)
-    having = int((detected.per_frame > 0).sum())
-    lead = (
-        f"{len(detected.boxes):,} objects in {having:,} of {frames:,} unique frames, found by"
-        f" {cut(str(detected.info.get('model', 'the model')), _MODEL)}."
-    )
-    project = found.facts.project
-    shown = [_drawn(drawn, found, thumbs, project) for drawn in detected.examples]
-    return section(
+        return empty_section("objects", "Objects", not_run(found, "Detect"))
+    return render(
         "objects",
-        "Objects",
-        lead,
-        charts.bars(_classes(detected), "objects by class"),
-        tag("div", *_plots(detected), class_="grid"),
-        tag("h3", f"Frames with their objects ({len(shown):,} of {frames:,})"),
-        tag("div", *shown, class_="shots large", data_page=12),
+        objects=len(detected.boxes),
+        having=int((detected.per_frame > 0).sum()),
+        frames=len(detected.per_frame),
+        model=cut(str(detected.info.get("model", "the model")), _MODEL),
+        classes=charts.bars(_classes(detected), "objects by class"),
+        charts=_object_plots(detected),
+        examples=[
+            _example(drawn, detected.names, found.facts, thumbs) for drawn in detected.examples
+        ],
     )
 
 
@@ -183,105 +167,85 @@ def colour(category_id: int) -> str:
     return COLOURS[(category_id - 1) % len(COLOURS)]
 
 
-def _plots(detected: Objects) -> list[Html]:
+def _object_plots(detected: Objects) -> list[dict[str, Any]]:
     boxes, count = detected.boxes, len(detected.boxes)
     confidence = detected.info.get("confidence")
     limits = {"confidence": float(confidence)} if isinstance(confidence, (int, float)) else {}
     shares = np.sqrt(boxes[:, 2] * boxes[:, 3])
-    return [
-        _plot(
-            "score",
-            charts.histogram(
-                detected.scores, label=f"scores of {count:,} objects", limits=limits, high=1.0
-            ),
+    per_video = [detected.per_video[video_id] for video_id in detected.images]
+    drawn = {
+        "score": charts.histogram(
+            detected.scores, label=f"scores of {count:,} objects", limits=limits, high=1.0
         ),
-        _plot(
-            "objects in a frame",
-            charts.histogram(detected.per_frame, label="objects in each frame", whole=True),
+        "objects in a frame": charts.histogram(
+            detected.per_frame, label="objects in each frame", whole=True
         ),
-        _plot(
-            "side of a box as a share of the picture's",
-            charts.histogram(shares, label="sizes of boxes, as shares of the picture", low=0.0),
+        "side of a box as a share of the picture's": charts.histogram(
+            shares, label="sizes of boxes, as shares of the picture", low=0.0
         ),
-        _plot(
-            "where boxes lie: their centres",
-            charts.heat(boxes[:, 0], boxes[:, 1], "centres of boxes in the picture"),
+        "where boxes lie: their centres": charts.heat(
+            boxes[:, 0], boxes[:, 1], "centres of boxes in the picture"
         ),
-        _plot(
-            "width (across) and height (up) of boxes",
-            charts.heat(boxes[:, 2], boxes[:, 3], "widths and heights of boxes", upward=True),
+        "width (across) and height (up) of boxes": charts.heat(
+            boxes[:, 2], boxes[:, 3], "widths and heights of boxes", upward=True
         ),
-        _plot(
-            "objects in a video",
-            charts.histogram(
-                np.array([detected.per_video[video_id] for video_id in detected.images], np.int64),
-                label="objects in each video",
-                whole=True,
-            ),
+        "objects in a video": charts.histogram(
+            np.array(per_video, np.int64), label="objects in each video", whole=True
         ),
-    ]
+    }
+    return [plot(name, chart) for name, chart in drawn.items()]
 
 
-def _plot(name: str, chart: Html) -> Html:
-    return tag("figure", tag("figcaption", tag("b", name)), chart)
-
-
-def _drawn(drawn: Drawn, found: Findings, thumbs: Thumbnails, project: str) -> Html:
-    assert found.objects
-    names, size = found.objects.names, drawn.height / 17
-    boxes = tag(
-        "svg",
-        # the surest last, so that it lies on top
-        *(_box(box, names, size) for box in reversed(drawn.boxes[:_BOXES])),
-        viewbox=f"0 0 {drawn.width} {drawn.height}",
-        font_size=size,
-        aria_hidden="true",
-    )
-    told = ", ".join(sorted({names.get(box["category_id"], "?") for box in drawn.boxes}))
-    told = cut(told, _CLASSES_TOLD)
-    picture = _picture(
-        drawn.shot, thumbs.of_dataset(project, drawn, _LARGE), boxes, told or "no objects"
-    )
-    count = len(drawn.boxes)
+def _example(
+    drawn: Drawn, names: dict[int, str], facts: Facts, thumbs: Thumbnails
+) -> dict[str, Any]:
+    classes = ", ".join(sorted({names.get(box["category_id"], "?") for box in drawn.boxes}))
+    count, size = len(drawn.boxes), drawn.height / 17
     note = f"{count} object{'' if count == 1 else 's'}" if count else "nothing found"
-    if count > _BOXES:
-        note = f"{_BOXES} of {note}"
-    return tag("figure", picture, _caption(_named(found.facts, drawn.shot), drawn.shot, note))
+    shot, uri = drawn.shot, thumbs.of_dataset(facts.project, drawn, _LARGE)
+    return {
+        "uri": uri,
+        "alt": f"{_where(shot)}: {cut(classes, _CLASSES_NAMED) or 'no objects'}",
+        **_caption(facts.names.get(shot.video_id, shot.video_id), shot),
+        "note": f"{_BOXES} of {note}" if count > _BOXES else note,
+        "width": drawn.width,
+        "height": drawn.height,
+        "font_size": size,
+        # the highest score last, so that it is on top
+        "boxes": [_box(box, names, size) for box in reversed(drawn.boxes[:_BOXES])],
+    }
 
 
-def _box(box: dict[str, Any], names: dict[int, str], size: float) -> Html:
-    """A box with its class; the score shows where the pointer rests."""
+def _box(box: dict[str, Any], names: dict[int, str], size: float) -> dict[str, Any]:
     x, y, width, height = (float(value) for value in box["bbox"])
-    name, drawn = names.get(box["category_id"], "?"), colour(box["category_id"])
-    title = tag("title", f"{name} {box['score']:.2f}" if "score" in box else name)
-    rect = tag("rect", title, x=x, y=y, width=width, height=height)
-    above = y - 0.3 * size if y > 1.2 * size else y + height + size
-    label = tag("text", cut(name, _LABEL), x=x, y=above)
-    return tag("g", rect, label, fill=drawn, stroke=drawn)
+    name = names.get(box["category_id"], "?")
+    return {
+        "colour": colour(box["category_id"]),
+        "title": f"{name} {box['score']:.2f}" if "score" in box else name,
+        "label": cut(name, _LABEL),
+        "label_y": y - 0.3 * size if y > 1.2 * size else y + height + size,
+        **{"x": x, "y": y, "width": width, "height": height},
+    }
 
 
-# ---- small parts -------------------------------------------------------------------------------
+# ---- frames ------------------------------------------------------------------------------------
 
 
-def _figure(shot: Shot, facts: Facts, thumbs: Thumbnails, width: int, *, name: bool = True) -> Html:
-    picture = _picture(shot, thumbs.of_video(shot, width))
-    return tag("figure", picture, _caption(_named(facts, shot) if name else "", shot, shot.note))
+def _frame(
+    shot: Shot, facts: Facts, thumbs: Thumbnails, width: int = _SMALL, *, named: bool = True
+) -> dict[str, Any]:
+    """Return a frame and its caption, for the template."""
+    name = facts.names.get(shot.video_id, shot.video_id) if named else ""
+    return {"uri": thumbs.of_video(shot, width), "alt": _where(shot), **_caption(name, shot)}
 
 
-def _picture(shot: Shot, uri: str | None, over: Html | None = None, told: str = "") -> Html:
-    what = f"{shot.video_id} at {clock(shot.pts_time)}" + (f": {told}" if told else "")
-    image = tag("img", src=uri, alt=what, decoding="async") if uri else tag("span", "not shown")
-    return tag("div", join([image, over if uri else None]), class_="pic")
-
-
-def _caption(name: str, shot: Shot, note: str) -> Html:
+def _caption(name: str, shot: Shot) -> dict[str, str]:
     time = clock(shot.pts_time)
-    named = tag("span", tag("bdi", name), f" {time}", title=f"{name} {time}".strip())
-    return tag("figcaption", named, tag("b", note) if note else None)
+    return {"name": name, "time": time, "title": f"{name} {time}".strip(), "note": shot.note}
 
 
-def _named(facts: Facts, shot: Shot) -> str:
-    return facts.names.get(shot.video_id, shot.video_id)
+def _where(shot: Shot) -> str:
+    return f"{shot.video_id} at {clock(shot.pts_time)}"
 
 
 def clock(seconds: float) -> str:

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Callable
 
+from markupsafe import Markup
 from PIL.Image import Resampling
 
 from dataminer.errors import DataminerError
@@ -39,7 +40,7 @@ class Thumbnails:
         self.left = budget
         self.missing = 0
 
-    def of_video(self, shot: Shot, width: int) -> str | None:
+    def of_video(self, shot: Shot, width: int) -> Markup | None:
         """Return a frame out of its video's folder; see :meth:`of`."""
 
         def read() -> bytes:
@@ -49,7 +50,7 @@ class Thumbnails:
 
         return self.of(read, width)
 
-    def of_dataset(self, project: str, drawn: Drawn, width: int) -> str | None:
+    def of_dataset(self, project: str, drawn: Drawn, width: int) -> Markup | None:
         """Return a frame out of a project's dataset; see :meth:`of`."""
         folder = self._store.detect(project) / "images"
 
@@ -60,7 +61,7 @@ class Thumbnails:
 
         return self.of(read, width)
 
-    def of(self, read: Callable[[], bytes], width: int) -> str | None:
+    def of(self, read: Callable[[], bytes], width: int) -> Markup | None:
         """Return a picture as a data URI; None where it is gone, or no bytes are left for it.
 
         Parameters
@@ -75,7 +76,7 @@ class Thumbnails:
         except (OSError, DataminerError, ValueError):
             self.missing += 1
             return None
-        uri = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+        uri = Markup(f"data:image/jpeg;base64,{base64.b64encode(data).decode()}")
         if len(uri) > self.left:
             return None
         self.left -= len(uri)

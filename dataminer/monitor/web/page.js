@@ -1,97 +1,3 @@
-"""The live page: what a browser is given. What strangers wrote is text in it, never markup."""
-
-from __future__ import annotations
-
-from dataminer.report.html.style import CSS as REPORT_CSS
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>dataminer monitor</title>
-<link rel="stylesheet" href="page.css">
-<script src="page.js" defer></script>
-</head>
-<body>
-<header>
-<p class="over">dataminer monitor <span id="dot" aria-hidden="true"></span></p>
-<h1>Live</h1>
-<p id="said" role="status">asking the database …</p>
-<noscript><p class="bad">This page needs JavaScript; <code>dataminer monitor</code> in a terminal
-shows the same.</p></noscript>
-</header>
-<main>
-<div id="runs"></div><div id="projects"></div>
-<section id="pauses" hidden><h2>Sources that pause</h2><div class="tablebox"></div></section>
-<section id="claims" hidden><h2>Being worked on</h2><div class="tablebox"></div></section>
-<section id="classes" hidden><h2>Failures by class</h2><div class="tablebox"></div></section>
-<section id="videos">
-<h2>Videos</h2>
-<p class="lead">Those that changed last come first. Choose one for its whole story.</p>
-<p class="filters">
-<label>project <select id="project"><option value="">all</option></select></label>
-<label>state <select id="state"><option>all</option><option>waiting</option>
-<option>working</option><option>done</option><option>failed</option></select></label>
-<label>id or title <input id="text" type="search" autocomplete="off" spellcheck="false"></label>
-</p>
-<div class="tablebox" id="list"></div>
-<div class="pager"><button type="button" id="back">← Back</button><span id="where"></span>
-<button type="button" id="on">Next →</button></div>
-</section>
-</main>
-<dialog id="story" aria-labelledby="story-title"><div class="top"><h2 id="story-title"></h2>
-<button type="button" id="close">Close</button></div><div id="story-body"></div></dialog>
-<footer><p>Read only: this page gives back no claim and moves no stage.</p></footer>
-</body>
-</html>
-"""
-
-CSS = (
-    REPORT_CSS
-    + """
-header { padding-bottom: 6px; }
-#dot { display: inline-block; width: .6em; height: .6em; border-radius: 50%;
-  background: var(--good); margin-left: .4em; }
-#dot.lost { background: var(--bad); }
-#said.lost { color: var(--bad); }
-.project h2 { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: center; }
-.project .pace { font-size: .92rem; font-weight: 400; color: var(--faint); letter-spacing: 0; }
-.project h2 a { font-size: .92rem; font-weight: 400; letter-spacing: 0; margin-left: auto; }
-.step { display: grid; grid-template-columns: 96px 1fr minmax(190px, max-content); gap: 14px;
-  align-items: center; padding: 3px 0; font-size: .92rem; }
-.step span { color: var(--faint); }
-.step b { font-weight: 500; text-align: right; }
-progress { appearance: none; width: 100%; height: .8rem; border: 0; border-radius: 4px;
-  background: var(--mat); overflow: hidden; display: block; }
-progress::-webkit-progress-bar { background: var(--mat); }
-progress::-webkit-progress-value { background: var(--accent); transition: inline-size .4s; }
-progress::-moz-progress-bar { background: var(--accent); }
-.end progress::-webkit-progress-value { background: var(--good); }
-.end progress::-moz-progress-bar { background: var(--good); }
-.failed progress::-webkit-progress-value { background: var(--bad); }
-.failed progress::-moz-progress-bar { background: var(--bad); }
-.failed b { color: var(--bad); }
-.filters { display: flex; flex-wrap: wrap; gap: 8px 18px; margin-bottom: 10px; }
-label { font-size: .88rem; color: var(--faint); }
-button.video { border: 0; padding: 0; background: none; color: var(--accent); text-align: left; }
-button.video, #story-title { display: -webkit-box; -webkit-box-orient: vertical;
-  -webkit-line-clamp: 3; overflow: hidden; }
-button.video:hover { text-decoration: underline; }
-td small { display: block; }
-dialog { width: min(860px, calc(100vw - 32px)); max-height: calc(100vh - 48px); overflow: auto;
-  border: 1px solid var(--line); border-radius: 16px; padding: 22px 26px 28px; color: var(--ink);
-  background: var(--card); box-shadow: 0 24px 80px rgb(0 0 0 / .28); }
-dialog::backdrop { background: rgb(0 0 0 / .4); }
-dialog .top { display: flex; justify-content: space-between; gap: 16px; align-items: start;
-  position: sticky; top: -22px; background: var(--card); padding: 4px 0 10px; }
-@media (max-width: 640px) { .step { grid-template-columns: 80px 1fr; }
-  .step b { grid-column: 2; text-align: left; } }
-"""
-)
-
-JS = """
 "use strict";
 const by = (id) => document.getElementById(id);
 const make = (name, kind, ...parts) => {
@@ -282,7 +188,7 @@ const story = (told) => {
   if (told.logs.length) parts.push(make("h3", "", "logs"));
   for (const log of told.logs) {
     const more = make("details", "", make("summary", "", `${log.failed ? "✗" : "✓"} ${log.path}`),
-      make("pre", "", log.last_lines.join("\\n") || "empty"));
+      make("pre", "", log.last_lines.join("\n") || "empty"));
     more.open = log.failed;
     parts.push(more);
   }
@@ -329,4 +235,3 @@ const again = async () => {
   setTimeout(again, 1000 * seconds);
 };
 again();
-"""
