@@ -1,4 +1,4 @@
-"""What was measured on a project's frames, held against thresholds without running anything."""
+"""Measures of a project's frames, compared with thresholds without running anything."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Threshold:
-    """One setting that frames are held against.
+    """One threshold of the filter.
 
     Attributes
     ----------
     name : str
-        In the configuration, below ``filter``.
+        Its key in the configuration, below ``filter``.
     rejects : str
-        What `filter` writes as the reason where it rejects a frame.
+        The reason that `filter` writes for frames that fail it.
     column : str
-        What it is held against, in the frame table or in ``scores.parquet``.
+        The column that it limits, in the frame table or in ``scores.parquet``.
     least : bool
-        Whether it is a least value; else a greatest one.
+        Whether it is a minimum; otherwise it is a maximum.
     strict : bool
-        Whether a value on the threshold fails.
+        Whether a value equal to the threshold fails.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Threshold:
     strict: bool = False
 
     def limit(self, settings: FilterConfig) -> float | None:
-        """Return its value; None where it is off."""
+        """Return its value; None if it is off."""
         value: Any = settings
         for part in self.name.split("."):
             if not getattr(value, "on", True):
@@ -64,8 +64,8 @@ class Threshold:
         return None if value is None else float(value)
 
     def fails(self, values: Values, limit: float) -> Flags:
-        """Tell which values do not pass; what was not measured (NaN) never does."""
-        bound = np.float32(limit)  # as the column is, so that a value on the threshold is on it
+        """Return which values fail; a value that was not measured (NaN) always does."""
+        bound = np.float32(limit)  # float32 like the column, so that equal values stay equal
         good: Flags
         if self.least:
             good = values > bound if self.strict else values >= bound
@@ -74,11 +74,11 @@ class Threshold:
         return ~good
 
 
-# in the order in which a frame is held against them
+# in the order of the filter
 _QUALITY = tuple(
     Threshold(name, name, name.partition("_")[2], name.startswith("min_")) for name in THRESHOLDS
 )
-_LOOKED = (
+_MODEL_THRESHOLDS = (
     Threshold("semantic.min_score", "semantic.min_score", "score", least=True),
     Threshold("semantic.min_cosine", "semantic.min_cosine", "positive_cosine", least=True),
     Threshold("semantic.min_margin", "semantic.min_margin", "margin", least=True),
@@ -89,8 +89,8 @@ _LOOKED = (
 
 
 @dataclass(frozen=True)
-class Video:
-    """A video's frames, n of them, in the order of its frame table."""
+class PreviewVideo:
+    """The frames of a video, in the order of its frame table."""
 
     video_id: str
     folder: Path
@@ -100,16 +100,16 @@ class Video:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of a threshold over all n frames that were looked at.
+    """A threshold and its values in all n frames of a preview.
 
     Attributes
     ----------
     values : ndarray of float32, shape (n,)
-        NaN where nothing was measured.
+        NaN for frames that were not measured.
     limit, tried : float or None
-        As configured, and as asked for; None where it is off.
+        The threshold as configured, and the one to try; None if it is off.
     fails, tried_fails : ndarray of bool, shape (n,)
-        Which frames do not pass it.
+        Which frames fail each of the two.
     """
 
     threshold: Threshold
@@ -122,27 +122,27 @@ class Measured:
 
 @dataclass(frozen=True)
 class Preview:
-    """A project's frames and what becomes of them.
+    """A project's frames and which of them fail each threshold.
 
     Attributes
     ----------
-    videos : tuple of Video
-        Those that were looked at.
+    videos : tuple of PreviewVideo
+        The videos that were read.
     all_videos, unread : int
-        How many the project has, and how many of the chosen ones have no frames to read.
+        How many videos the project has, and how many of the chosen ones could not be read.
     measured : tuple of Measured
-        By threshold, in the order in which a frame is held against them.
+        One per threshold, in the order of the filter.
     """
 
     project: str
-    videos: tuple[Video, ...]
+    videos: tuple[PreviewVideo, ...]
     all_videos: int
     unread: int
     measured: tuple[Measured, ...]
 
     @property
     def frames(self) -> int:
-        """How many frames were looked at."""
+        """Number of frames."""
         return sum(video.frames.num_rows for video in self.videos)
 
     def matrix(self, *, tried: bool) -> Flags:
@@ -150,8 +150,8 @@ class Preview:
         rows = [each.tried_fails if tried else each.fails for each in self.measured]
         return np.stack(rows) if rows else np.zeros((0, self.frames), np.bool_)
 
-    def place(self, number: int) -> tuple[Video, int]:
-        """Return the video of a frame, and its row there."""
+    def locate(self, number: int) -> tuple[PreviewVideo, int]:
+        """Return the video of a frame, and its row in that video's table."""
         video = int(np.searchsorted(self._ends, number, side="right"))
         before = int(self._ends[video - 1]) if video else 0
         return self.videos[video], number - before
@@ -170,25 +170,25 @@ def gather(
     most_videos: int = MOST_VIDEOS,
     leave_out: Callable[[str], None] = lambda _: None,
 ) -> Preview:
-    """Read what is stored of a project's frames and hold it against two sets of thresholds.
+    """Read a project's stored frames and compare them with two sets of thresholds.
 
     Parameters
     ----------
     store : Store
-        Where the frames are; nothing is written.
+        Has the frames; nothing is written.
     project : str
-        Its name. Videos that were not filtered yet do not belong to it here.
+        Its name. Only its filtered videos are read.
     settings, tried : FilterConfig
-        As configured, and as asked for.
+        The thresholds as configured, and those to try.
     most_videos : int
-        Look at so many videos, spread evenly over all.
+        Maximum number of videos, spread evenly over all.
     leave_out : callable
-        Is told of each table of scores that is left out, as it is damaged.
+        Called with a message for each damaged table of scores, which is skipped.
 
     Raises
     ------
     DataminerError
-        There is no such project, or no frame to look at; says what to do.
+        If there is no such project, or it has no frames.
     """
     every = _filtered_videos(store, project)
     chosen = spread(every, most_videos)
@@ -220,7 +220,7 @@ def _filtered_videos(store: Store, project: str) -> list[str]:
 
 def _read(
     store: Store, project: str, video_ids: Sequence[str], leave_out: Callable[[str], None]
-) -> Iterator[Video]:
+) -> Iterator[PreviewVideo]:
     for video_id in video_ids:
         folder = recipes.of_project(store, project, video_id)
         try:
@@ -234,11 +234,11 @@ def _read(
         except DamagedFile as error:
             leave_out(error.message)
             scores = {}
-        yield Video(video_id, folder, frames, scores)
+        yield PreviewVideo(video_id, folder, frames, scores)
 
 
 def _scores(path: Path, frames: pa.Table) -> dict[str, Values]:
-    """Return every column of numbers of a table of scores, in the order of the frames."""
+    """Return all floating-point columns of a table of scores, in the order of the frames."""
     if not path.is_file():
         return {}
     table = read_scores(path)
@@ -250,13 +250,13 @@ def _scores(path: Path, frames: pa.Table) -> dict[str, Values]:
 
 
 def _measure(
-    videos: Sequence[Video], settings: FilterConfig, tried: FilterConfig
+    videos: Sequence[PreviewVideo], settings: FilterConfig, tried: FilterConfig
 ) -> tuple[Measured, ...]:
     measured = []
-    for threshold in (*_QUALITY, *_LOOKED):
+    for threshold in (*_QUALITY, *_MODEL_THRESHOLDS):
         values = _column(videos, threshold)
-        if threshold in _LOOKED and np.isnan(values).all():
-            continue  # no model was asked
+        if threshold in _MODEL_THRESHOLDS and np.isnan(values).all():
+            continue  # no model ran
         limit, other = threshold.limit(settings), threshold.limit(tried)
         fails = _fails(videos, threshold, values, limit, settings)
         tried_fails = fails
@@ -266,7 +266,7 @@ def _measure(
     return tuple(measured)
 
 
-def _column(videos: Sequence[Video], threshold: Threshold) -> Values:
+def _column(videos: Sequence[PreviewVideo], threshold: Threshold) -> Values:
     parts = []
     for video in videos:
         if threshold in _QUALITY:
@@ -279,7 +279,7 @@ def _column(videos: Sequence[Video], threshold: Threshold) -> Values:
 
 
 def _fails(
-    videos: Sequence[Video],
+    videos: Sequence[PreviewVideo],
     threshold: Threshold,
     values: Values,
     limit: float | None,
@@ -287,11 +287,11 @@ def _fails(
 ) -> Flags:
     if limit is None:
         return np.zeros(len(values), np.bool_)
-    if threshold.name == _REPEATS:  # it is about frames that pass all before it
-        place = THRESHOLDS.index(_REPEATS)
-        return np.concatenate([first_failed(each.frames, settings) == place for each in videos])
+    if threshold.name == _REPEATS:  # it applies to frames that pass those before it
+        index = THRESHOLDS.index(_REPEATS)
+        return np.concatenate([first_failed(each.frames, settings) == index for each in videos])
     failed = threshold.fails(values, limit)
-    if threshold in _LOOKED:  # a video that no model has seen says nothing of the threshold
-        seen = [np.full(each.frames.num_rows, bool(each.scores)) for each in videos]
-        failed &= np.concatenate(seen)
+    if threshold in _MODEL_THRESHOLDS:  # only videos that a model scored can fail it
+        scored = [np.full(each.frames.num_rows, bool(each.scores)) for each in videos]
+        failed &= np.concatenate(scored)
     return failed

@@ -26,7 +26,7 @@ _APART = 2.0  # seconds between two frames of a video in one strip
 
 @dataclass(frozen=True)
 class StripFrame:
-    """A frame of a strip: its picture as a data URI, empty where it cannot be read."""
+    """A frame of a strip; its picture is a data URI, empty if it cannot be read."""
 
     picture: Markup
     video_id: str
@@ -44,7 +44,7 @@ class Strips:
 
 
 class Cutter:
-    """Makes strips; a picture that is in several of them is read once."""
+    """Makes strips; reads a picture once even if it is in several of them."""
 
     def __init__(self, preview: Preview) -> None:
         self._preview = preview
@@ -54,7 +54,7 @@ class Cutter:
     def strips(self, measured: Measured) -> Strips:
         """Return the frames just above and just below a threshold.
 
-        Frames that this threshold alone decides over go before others.
+        If some frames pass all other thresholds, only those are returned.
         """
         if measured.tried is None:
             return Strips((), ())
@@ -62,25 +62,25 @@ class Cutter:
         others = self._failing - fails > 0
         sides = []
         for side in (~fails, fails):
-            there = side & ~np.isnan(measured.values)
-            decided = there & ~others
-            sides.append(self._shots(measured, decided if decided.any() else there))
+            candidates = side & ~np.isnan(measured.values)
+            decided = candidates & ~others
+            sides.append(self._frames(measured, decided if decided.any() else candidates))
         return Strips(*sides)
 
-    def _shots(self, measured: Measured, there: Flags) -> tuple[StripFrame, ...]:
-        rows = np.flatnonzero(there)
+    def _frames(self, measured: Measured, candidates: Flags) -> tuple[StripFrame, ...]:
+        rows = np.flatnonzero(candidates)
         distance = np.abs(measured.values[rows] - np.float32(measured.tried or 0.0))
         nearest = rows[np.argsort(distance, kind="stable")[:_CANDIDATES]]
-        return tuple(self._shot(int(row), measured) for row in self._unlike(nearest))
+        return tuple(self._frame(int(row), measured) for row in self._unlike(nearest))
 
     def _unlike(self, rows: NDArray[np.int64]) -> list[int]:
-        """Take the first rows that are not all of one moment of one video, as far as there are."""
+        """Choose the first rows that are not all from one moment of one video, if possible."""
         chosen: list[tuple[int, str, float]] = []
         per_video: Counter[str] = Counter()
         left = []
         for row in rows.tolist():
-            video, place = self._preview.place(row)
-            seconds = float(video.frames["pts_time"][place].as_py())
+            video, index = self._preview.locate(row)
+            seconds = float(video.frames["pts_time"][index].as_py())
             near = any(v == video.video_id and abs(s - seconds) < _APART for _, v, s in chosen)
             if near or per_video[video.video_id] >= FRAMES // 3:
                 left.append(row)
@@ -91,29 +91,29 @@ class Cutter:
                 break
         taken = [row for row, _, _ in chosen]
         taken += left[: FRAMES - len(taken)]
-        order = {row: place for place, row in enumerate(rows.tolist())}
+        order = {row: rank for rank, row in enumerate(rows.tolist())}
         return sorted(taken, key=order.__getitem__)
 
-    def _shot(self, row: int, measured: Measured) -> StripFrame:
-        video, place = self._preview.place(row)
+    def _frame(self, row: int, measured: Measured) -> StripFrame:
+        video, index = self._preview.locate(row)
         frames = video.frames
         if row not in self._pictures:
             with FrameReader(video.folder) as reader:
-                self._pictures[row] = _picture(reader, frames["file_name"][place].as_py())
+                self._pictures[row] = _picture(reader, frames["file_name"][index].as_py())
         return StripFrame(
             picture=self._pictures[row],
             video_id=video.video_id,
-            title=frames[PROVENANCE[0]][place].as_py() or "",
-            seconds=float(frames["pts_time"][place].as_py()),
+            title=frames[PROVENANCE[0]][index].as_py() or "",
+            seconds=float(frames["pts_time"][index].as_py()),
             value=float(measured.values[row]),
         )
 
 
 def _picture(reader: FrameReader, name: str) -> Markup:
-    """Return a small picture as a data URI; empty where the image is gone or damaged."""
+    """Return a small picture as a data URI; empty if the image is missing or damaged."""
     try:
         with open_picture(reader.picture(name)) as image:
-            image.draft("RGB", _SIZE)  # JPEG: decode at an eighth, a quarter or half of the size
+            image.draft("RGB", _SIZE)  # a JPEG is decoded at a fraction of its size
             small = image.convert("RGB")
     except (PermanentError, OSError, ValueError):
         return Markup()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.report.data.facts import Facts, Video
+from dataminer.report.data.facts import ProjectFacts, VideoFacts
 from dataminer.report.data.gather import gather
 from dataminer.report.html.page import page
 from dataminer.report.html.thumbs import Thumbnails
@@ -34,12 +34,12 @@ def test_the_page_stays_small_with_many_objects_failures_and_long_texts(store: S
     made = make_project(store, "birds", videos=1, frames=200, boxes=300)
     long = "x" * 10_000
     failed = (
-        Video(
+        VideoFacts(
             f"f{n}", SourceUrl(f"https://x/{long}"), long, "FAILED", "FAILED", "empty", long, long
         )
         for n in range(1000)
     )
-    facts = Facts("birds", "COMPLETE", (*made.videos, *failed))
+    facts = ProjectFacts("birds", "COMPLETE", (*made.videos, *failed))
     found = gather(store, facts, {}, store.root)
     draw_pictures(store, found)
     drawn = page(found, Thumbnails(store, "birds"))

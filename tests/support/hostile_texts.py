@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, PROVENANCE, read_table, write_table
-from dataminer.report.data.facts import Facts
+from dataminer.report.data.facts import ProjectFacts
 from dataminer.report.data.gather import gather
 from dataminer.store.layout import ANNOTATIONS_FILE, Store
 from dataminer.sync.claims import projects, stage_rows
@@ -60,7 +60,7 @@ def make(store: Store, database: str, folder: Path) -> dict[str, dict[str, Any]]
     return {"detect": {TEXT: TEXT, "model": [TEXT]}}
 
 
-def _fill_files(store: Store, made: Facts, folder: Path) -> None:
+def _fill_files(store: Store, made: ProjectFacts, folder: Path) -> None:
     for video in made.videos:
         _name_frames(store.recipe(video.video_id, "r") / FRAMES_FILE)
         indices = range(16)

@@ -21,7 +21,7 @@ from dataminer.frames.table import (
     make_table,
     write_table,
 )
-from dataminer.report.data.facts import Facts, Video
+from dataminer.report.data.facts import ProjectFacts, VideoFacts
 from dataminer.report.data.gather import Findings
 from dataminer.stages.filter.stage import METRICS, first_failed
 from dataminer.store.layout import Store
@@ -33,7 +33,7 @@ PER_GROUP = 4  # good frames that one stands for
 
 def make_project(
     store: Store, project: str, videos: int, frames: int, *, boxes: int = 2, seed: int = 0
-) -> Facts:
+) -> ProjectFacts:
     """Write all tables of a finished project, and return what the database would say.
 
     Of each video's frames about a fifth fail the filter, and one in ``PER_GROUP`` of the rest is
@@ -58,10 +58,12 @@ def make_project(
     write_table(store.dedup(project) / CLUSTERS_FILE, table, CLUSTERS_SCHEMA, meta, ready=True)
     _annotate(store, project, unique, boxes, rng)
     told = (
-        Video(video_id, SourceUrl(f"https://example.org/{video_id}"), None, "EXTRACTED", "FILTERED")
+        VideoFacts(
+            video_id, SourceUrl(f"https://example.org/{video_id}"), None, "EXTRACTED", "FILTERED"
+        )
         for video_id in ids
     )
-    return Facts(project, "COMPLETE", tuple(told))
+    return ProjectFacts(project, "COMPLETE", tuple(told))
 
 
 def _video(

@@ -117,8 +117,8 @@ class TestScores:
         assert 'id="semantic.min_score"' in (tmp_path / "index.html").read_text()
 
     def test_thresholds_count_where_a_model_looked(self) -> None:
-        junk = next(each for each in measures._LOOKED if each.column == "junk")
-        excluded = next(each for each in measures._LOOKED if each.column == "excluded")
+        junk = next(each for each in measures._MODEL_THRESHOLDS if each.column == "junk")
+        excluded = next(each for each in measures._MODEL_THRESHOLDS if each.column == "excluded")
         values = np.array([0.2, 0.5, 0.7, np.nan], np.float32)
         assert junk.fails(values, 0.5).tolist() == [False, False, True, True]
         assert excluded.fails(values, 0.5).tolist() == [False, True, True, True]
@@ -128,7 +128,7 @@ class TestScores:
         content = SimpleNamespace(on=False, confidence=0.4)
         for on in (True, False):
             settings = SimpleNamespace(semantic=SimpleNamespace(on=on, **semantic), content=content)
-            limits = {each.rejects: each.limit(settings) for each in measures._LOOKED}  # type: ignore[arg-type]
+            limits = {each.rejects: each.limit(settings) for each in measures._MODEL_THRESHOLDS}  # type: ignore[arg-type]
             assert limits["semantic.min_score"] == (0.3 if on else None)
             assert limits["semantic.min_margin"] == (1.0 if on else None)
             assert limits["semantic.min_cosine"] is None

@@ -22,7 +22,7 @@ from PIL import Image
 import dataminer
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.report.data.costs import costs
-from dataminer.report.data.facts import Facts, Video
+from dataminer.report.data.facts import ProjectFacts, VideoFacts
 from dataminer.report.data.frames import SCORES_FILE
 from dataminer.report.data.gather import PER_REASON, gather
 from dataminer.report.html import charts
@@ -164,9 +164,9 @@ class TestCosts:
         def cost(seconds: float, cpu: float, peak: float) -> dict[str, float]:
             return {"seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak, "bytes": 1}
 
-        def video(name: str, **of_stages: dict[str, float]) -> Video:
+        def video(name: str, **of_stages: dict[str, float]) -> VideoFacts:
             url = SourceUrl(f"/{name}.mp4")
-            return Video(name, url, None, "EXTRACTED", "FILTERED", costs=of_stages)
+            return VideoFacts(name, url, None, "EXTRACTED", "FILTERED", costs=of_stages)
 
         videos = (
             video("v1", download=cost(2.5, 1.5, 100), filter=cost(1.0, 0, 50)),
@@ -182,7 +182,7 @@ class TestCosts:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{row}\n")
         (tmp_path / "weights/o.pt.tsv").write_bytes(b"\xff\xfe")
-        facts = Facts("p", "COMPLETE", videos, {"detect": cost(7, 8, 9)})
+        facts = ProjectFacts("p", "COMPLETE", videos, {"detect": cost(7, 8, 9)})
         weights, download, filtered, detect = costs(tmp_path, facts)
         assert (weights.stage, weights.seconds, weights.cpu_seconds) == ("weights", 4.0, 0.0)
         assert (download.stage, download.results, download.seconds) == ("download", 1, 2.5)
@@ -272,7 +272,7 @@ class TestPage:
         assert "data:image/jpeg" not in page(found, Thumbnails(store, "birds"))
 
     def test_a_project_without_any_file_is_a_page_too(self, store: Store, tmp_path: Path) -> None:
-        write_report(store, Facts("none", "POPULATING"), tmp_path / "x.html")
+        write_report(store, ProjectFacts("none", "POPULATING"), tmp_path / "x.html")
         drawn = (tmp_path / "x.html").read_text()
         assert "Dedup and detect have not run yet. Next: `snakemake --config project=none`" in drawn
 
@@ -280,10 +280,10 @@ class TestPage:
         made = make_project(store, "birds", videos=2, frames=30)
         error = f"{HOSTILE} Next: {HOSTILE}"
         videos = (
-            Video(
+            VideoFacts(
                 "video00000", SourceUrl(f"https://x/{HOSTILE}"), HOSTILE, "EXTRACTED", "FILTERED"
             ),
-            Video(
+            VideoFacts(
                 "video00001",
                 SourceUrl("javascript:alert(1)"),
                 HOSTILE,
@@ -296,7 +296,7 @@ class TestPage:
         plain, hostile = tmp_path / "plain.html", tmp_path / "hostile.html"
         write_report(store, made, plain, settings={"detect": {"model": "x"}})
         settings = {"detect": {"model": HOSTILE}}
-        write_report(store, Facts("birds", "COMPLETE", videos), hostile, settings=settings)
+        write_report(store, ProjectFacts("birds", "COMPLETE", videos), hostile, settings=settings)
         known = {name for name, _ in Tags(plain.read_text()).found} | {"a"}
         found = Tags(hostile.read_text()).found
         assert {name for name, _ in found} <= known

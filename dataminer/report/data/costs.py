@@ -1,4 +1,4 @@
-"""What each stage cost, added up over a project."""
+"""The cost of each stage, summed over a project."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataminer.report.data.facts import Facts
+from dataminer.report.data.facts import ProjectFacts
 
 STAGES = ("weights", "download", "extract", "filter", "dedup", "detect")
-_FETCHED = "weights"  # has no row of its own: Snakemake's benchmark files tell of it
+_FETCHED = "weights"  # it has no row in the database, only Snakemake's benchmark files
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the results of one stage took.
+    """Time and memory that the results of one stage took.
 
     Parameters
     ----------
@@ -24,13 +24,13 @@ class Cost:
     results : int
         How many: videos, projects or jobs.
     seconds : float
-        Wall time of all of them, one after the other.
+        Sum of their wall times.
     slowest : float
-        Of the slowest one, in seconds.
+        Wall time of the slowest one, in seconds.
     cpu_seconds : float
-        Time on processors.
+        Sum of their processor times.
     peak_mb : float
-        Greatest memory of one, in MB.
+        Highest memory use of any one, in MB.
     """
 
     stage: str
@@ -44,20 +44,20 @@ class Cost:
 _One = tuple[float, float, float]  # wall seconds, processor seconds, MB
 
 
-def costs(benchmarks: Path, facts: Facts) -> list[Cost]:
-    """Add up what the results of a project took, those that it shares with others included.
+def costs(benchmarks: Path, facts: ProjectFacts) -> list[Cost]:
+    """Sum up the cost of a project's results, including those that it shares with other projects.
 
     Parameters
     ----------
     benchmarks : Path
         The folder of Snakemake's benchmark files, with one folder per rule.
-    facts : Facts
-        What the database says.
+    facts : ProjectFacts
+        What the database has on the project.
 
     Returns
     -------
     list of Cost
-        By stage, in their order; stages of which nothing is known are left out.
+        In the order of the stages, without stages that have no known cost.
     """
     found: dict[str, list[_One]] = {}
     for of_one in (*(video.costs for video in facts.videos), facts.costs):
@@ -70,7 +70,7 @@ def costs(benchmarks: Path, facts: Facts) -> list[Cost]:
 
 
 def _rows(path: Path) -> Iterator[_One]:
-    """Yield wall seconds, processor seconds and MB; of a file that is cut off, nothing."""
+    """Yield wall seconds, processor seconds and MB; nothing if the file is truncated."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file, delimiter="\t"):

@@ -1,4 +1,4 @@
-"""What the report is told of a project that no file says."""
+"""What a report shows from the database and not from files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dataminer.urls import SourceUrl
 
 Costs = dict[str, dict[str, Any]]
 
-_LONGEST = 200  # characters of a stranger's text: a page of 200 videos shall stay small
+_LONGEST = 200  # characters of an untrusted text: a page of 200 videos must stay small
 _LONGEST_LINK = 500  # characters
 
 
 @dataclass(frozen=True)
-class Video:
+class VideoFacts:
     """A video of a project.
 
     Parameters
@@ -27,15 +27,15 @@ class Video:
     url : SourceUrl
         Where it comes from.
     title : str or None
-        As its source names it: a stranger's text.
+        Its title at the source: untrusted text.
     status, member_status : str
-        Of the video, and of it in the project.
+        Status of the video, and of the video in the project.
     error_class, error : str or None
-        Why it failed, with the next step after ``Next:``.
+        Why it failed; the next step comes after ``Next:``.
     warning : str or None
-        Why it gave less than it holds.
+        Why it yielded fewer frames than it has.
     costs : dict
-        What each stage's result cost, see :func:`dataminer.sync.jobs.costs.measured`.
+        Cost of each stage's result, see :func:`dataminer.sync.jobs.costs.measured`.
     """
 
     video_id: str
@@ -50,7 +50,7 @@ class Video:
 
     @property
     def name(self) -> str:
-        """Its title, cut where it is very long; its id where it has none."""
+        """Its title, cut if it is very long; its id if it has no title."""
         return cut(self.title or self.video_id, _LONGEST)
 
     @property
@@ -62,42 +62,42 @@ class Video:
 
     @property
     def failed(self) -> bool:
-        """Whether it is given up, as a video or in this project."""
+        """Whether it failed, as a video or in this project."""
         return "FAILED" in (self.status, self.member_status)
 
 
 @dataclass(frozen=True)
-class Facts:
-    """A project, as the database has it.
+class ProjectFacts:
+    """What the database has on a project.
 
     Parameters
     ----------
     project, stage : str
         Its name and its stage.
-    videos : tuple of Video
-        All of them, in the order of their ids.
+    videos : tuple of VideoFacts
+        All its videos, ordered by id.
     costs : dict
-        What the project's own stages cost.
+        Cost of the stages that run once per project.
     """
 
     project: str
     stage: str
-    videos: tuple[Video, ...] = field(default=())
+    videos: tuple[VideoFacts, ...] = field(default=())
     costs: Costs = field(default_factory=dict)
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """What to call each video."""
+        """The display name of each video, by id."""
         return {video.video_id: video.name for video in self.videos}
 
     @property
     def downloaded(self) -> int:
-        """Videos whose file was fetched."""
+        """How many videos have been downloaded."""
         return sum(
             video.status in ("DOWNLOADED", "EXTRACTING", "EXTRACTED") for video in self.videos
         )
 
     @property
     def failures(self) -> Counter[str]:
-        """Failed videos by class."""
+        """Number of failed videos per error class."""
         return Counter(video.error_class or "internal" for video in self.videos if video.failed)

@@ -1,4 +1,4 @@
-"""A project's frames in numbers: how many, how good, and why some were left out."""
+"""A project's frames in numbers: how many, their quality, and why some were dropped."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from dataminer.stages.filter.stage import METRICS, THRESHOLDS, first_failed
 from dataminer.store.layout import Store
 from dataminer.text import cut
 
-_CANDIDATES = 400  # examples to choose from, for each reason
-_PER_VIDEO = 2  # of them at least from each video
+_CANDIDATES = 400  # examples to choose from per reason
+_PER_VIDEO = 2  # of them per video, at least
 _LONGEST = 60  # characters of a score's name, or of a reason
 _COLUMNS = ["frame_index", "file_name", "pts_time", *METRICS]
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A frame to be shown.
+    """A frame to show.
 
     Parameters
     ----------
     video_id, file_name : str
-        Where its picture is.
+        Identify its picture.
     frame_index : int
-        Its place in the video.
+        Its index in the video.
     pts_time : float
         Its time in seconds.
     note : str
-        What to say about it.
+        Shown beside it.
     """
 
     video_id: str
@@ -56,14 +56,14 @@ class Shot:
 
 @dataclass
 class Values:
-    """A column of all frames.
+    """One column over all frames.
 
     Attributes
     ----------
     kept, dropped : ndarray of float32, shape (n,)
-        Its values in the frames that passed, and in the others.
+        Values of the frames that passed, and of the others.
     limits : dict of str to float
-        The thresholds that it is held against, by the setting's name.
+        Its thresholds, by the setting's name.
     """
 
     kept: NDArray[np.float32]
@@ -72,23 +72,23 @@ class Values:
 
 
 @dataclass
-class Frames:
-    """What became of a project's frames.
+class FrameFindings:
+    """Results of extract and filter over a project's frames.
 
     Attributes
     ----------
     extracted, passed : dict of str to int
-        Frames by video; in ``passed`` only videos that were filtered.
+        Number of frames per video; ``passed`` has filtered videos only.
     reasons : Counter
-        Dropped frames by the setting that each failed first.
+        Number of dropped frames per setting; each counts under the one that it failed first.
     columns : dict of str to Values
         Quality and scores, by name.
     dropped : dict of str to list of Shot
-        Examples, by reason.
+        Examples per reason.
     damaged : list of str
-        What is wrong with tables that could not be read, naming each.
+        One message for each table that could not be read.
     other_settings : Counter
-        Videos whose frames were taken out with other settings, by those that differ.
+        Number of videos extracted with other settings, per combination of differing settings.
     """
 
     extracted: dict[str, int] = field(default_factory=dict)
@@ -108,46 +108,42 @@ def read_frames(
     most: int,
     *,
     extract: Mapping[str, Any] = {},
-) -> Frames:
-    """Read what extract measured and what filter decided, of every video of a project.
+) -> FrameFindings:
+    """Read what extract measured and what filter decided for every video of a project.
 
     Parameters
     ----------
     store : Store
-        The store.
     project : str
-        The project.
     video_ids : iterable of str
-        Its videos; those without frames are passed over.
+        Its videos; those without frames are skipped.
     settings : FilterConfig
-        For results that do not say with what they were made.
+        Used for results without recorded settings.
     most : int
-        So many examples at most for each reason, spread evenly over the videos.
+        Maximum number of examples per reason, spread evenly over the videos.
     extract : mapping
-        The settings of the configuration.
+        Settings of extract in the configuration.
     """
-    frames, pieces = Frames(), _Pieces()
+    frames, columns = FrameFindings(), _Columns()
     folders = {v: recipes.of_project(store, project, v) for v in video_ids}
     extracted = [v for v, folder in folders.items() if (folder / FRAMES_FILE).is_file()]
     share = min(most, max(_PER_VIDEO, _CANDIDATES // max(len(extracted), 1)))
     for video_id in extracted:
         both = folders[video_id], store.filtered(project, video_id)
         try:
-            _read_video(video_id, both, settings, frames, pieces, share=share)
-            used = read_meta(both[0] / FRAMES_FILE).get("settings") or {}
-            differ = [f"{k} {v}" for k, v in sorted(used.items()) if extract.get(k, v) != v]
-            frames.other_settings.update([", ".join(differ)] if differ else [])
+            _read_video(video_id, both, settings, frames, columns, share=share)
+            if differing := _differing(folders[video_id], extract):
+                frames.other_settings[differing] += 1
         except DamagedFile as error:
             frames.damaged.append(error.message)
-    frames.columns = pieces.columns()
-    frames.dropped = {
-        reason: spread(frames.dropped[reason], most) for reason, _ in frames.reasons.most_common()
-    }
+    frames.columns = columns.values()
+    by_count = (reason for reason, _ in frames.reasons.most_common())
+    frames.dropped = {reason: spread(frames.dropped[reason], most) for reason in by_count}
     return frames
 
 
-class _Pieces:
-    """Columns of one video after the other."""
+class _Columns:
+    """Collects the columns of one video after another."""
 
     def __init__(self) -> None:
         self._kept: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
@@ -159,15 +155,15 @@ class _Pieces:
     ) -> None:
         for name, column in values.items():
             numbers = column.astype(np.float32)
-            known = ~np.isnan(numbers)
-            self._kept[name].append(numbers[kept & known])
-            self._dropped[name].append(numbers[~kept & known])
+            measured = ~np.isnan(numbers)
+            self._kept[name].append(numbers[kept & measured])
+            self._dropped[name].append(numbers[~kept & measured])
             for limit in (f"min_{name}", f"max_{name}"):
                 value = getattr(settings, limit, None)
                 if isinstance(value, (int, float)):
                     self._limits[name][limit] = float(value)
 
-    def columns(self) -> dict[str, Values]:
+    def values(self) -> dict[str, Values]:
         return {
             name: Values(
                 np.concatenate(kept), np.concatenate(self._dropped[name]), self._limits[name]
@@ -180,8 +176,8 @@ def _read_video(
     video_id: str,
     folders: tuple[Path, Path],
     fallback: FilterConfig,
-    frames: Frames,
-    pieces: _Pieces,
+    frames: FrameFindings,
+    columns: _Columns,
     *,
     share: int,
 ) -> None:
@@ -199,23 +195,29 @@ def _read_video(
     kept = np.array([not reason for reason in reasons], np.bool_)
     frames.passed[video_id] = int(kept.sum())
     frames.reasons.update(reason for reason in reasons if reason)
-    pieces.add(values, kept, settings)
+    columns.add(values, kept, settings)
     for reason, shots in _examples(video_id, table, reasons, values, share).items():
         frames.dropped.setdefault(reason, []).extend(shots)
 
 
+def _differing(folder: Path, extract: Mapping[str, Any]) -> str:
+    """Return the settings of a video's frames that differ from those of the configuration."""
+    used = read_meta(folder / FRAMES_FILE).get("settings") or {}
+    return ", ".join(f"{k} {v}" for k, v in sorted(used.items()) if extract.get(k, v) != v)
+
+
 def _settings(meta: Mapping[str, Any], fallback: FilterConfig) -> FilterConfig:
-    """The thresholds that a result was made with: those of today may be others."""
+    """Return the thresholds of a result: the configuration may have changed since."""
     try:
         return FilterConfig.model_validate(meta["settings"])
-    except (KeyError, ValidationError):  # of an older version, or of a video that failed
+    except (KeyError, ValidationError):  # an older version, or a failed video
         return fallback
 
 
 def _add_scores(
     scores: pa.Table, table: pa.Table, reasons: list[str], values: dict[str, NDArray[Any]]
 ) -> None:
-    """Take in what a model thought of the frames: any column of numbers is a score."""
+    """Add the scores of models: every column of floating-point numbers is one."""
     place = {index: row for row, index in enumerate(table["frame_index"].to_pylist())}
     rows = [place.get(index) for index in scores["frame_index"].to_pylist()]
     for field_ in scores.schema:
@@ -262,7 +264,7 @@ def _shot(video_id: str, table: pa.Table, row: int, note: str = "") -> Shot:
     )
 
 
-class Lookup:
+class FrameLookup:
     """Finds frames of a project's videos by video and index."""
 
     def __init__(self, store: Store, project: str) -> None:
@@ -270,7 +272,7 @@ class Lookup:
         self._rows = lru_cache(maxsize=64)(self._read)
 
     def shot(self, video_id: str, frame_index: int, note: str = "") -> Shot | None:
-        """Return a frame; None where its video's table is not there, or does not know it."""
+        """Return a frame; None if it is in no table."""
         row = self._rows(video_id).get(frame_index)
         return Shot(video_id, row[0], frame_index, row[1], note) if row else None
 

@@ -1,4 +1,4 @@
-"""All that a report shows, read from a store."""
+"""Read all that a report shows from a store."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dataminer.config.models import FilterConfig
 from dataminer.errors import DamagedFile
 from dataminer.frames.table import FRAMES_FILE
 from dataminer.report.data.costs import Cost, costs
-from dataminer.report.data.facts import Facts
-from dataminer.report.data.frames import Frames, Lookup, read_frames
-from dataminer.report.data.near_duplicates import Merged, read_merged
+from dataminer.report.data.facts import ProjectFacts
+from dataminer.report.data.frames import FrameFindings, FrameLookup, read_frames
+from dataminer.report.data.near_duplicates import NearDuplicates, read_merged
 from dataminer.report.data.objects import Objects, read_objects
 from dataminer.store.layout import ANNOTATIONS_FILE, Store
 
@@ -34,33 +34,33 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Findings:
-    """What there is of a project; None for what was not made yet.
+    """The results of a project; None for those that do not exist yet.
 
     Parameters
     ----------
-    facts : Facts
-        What the database says.
-    frames : Frames
-        Quality, and what the filter left out.
-    merged : Merged or None
+    facts : ProjectFacts
+        What the database has on it.
+    frames : FrameFindings
+        Quality, and what the filter dropped.
+    merged : NearDuplicates or None
         Near-duplicates.
     objects : Objects or None
         Annotations.
     costs : list of Cost
         Time and memory by stage.
     settings : dict of str to dict
-        By section of the configuration, what decides what comes out.
+        The settings that determine results, by section of the configuration.
     versions : dict of str to str
-        By package.
+        Versions by package.
     changed : datetime or None
-        When the latest result was made.
+        Time of the latest result.
     damaged : list of str
-        What is wrong with files that were left out, naming each.
+        One message for each file that could not be read.
     """
 
-    facts: Facts
-    frames: Frames
-    merged: Merged | None
+    facts: ProjectFacts
+    frames: FrameFindings
+    merged: NearDuplicates | None
     objects: Objects | None
     costs: list[Cost]
     settings: dict[str, dict[str, Any]]
@@ -71,50 +71,50 @@ class Findings:
 
 def gather(
     store: Store,
-    facts: Facts,
+    facts: ProjectFacts,
     settings: Mapping[str, Mapping[str, Any]],
     benchmarks: Path,
 ) -> Findings:
-    """Read a project's results, as far as they are there.
+    """Read the results of a project that exist so far.
 
     Parameters
     ----------
     store : Store
         The store.
-    facts : Facts
-        What the database says.
+    facts : ProjectFacts
+        What the database has on the project.
     settings : mapping
-        By section; ``filter`` stands in where a result does not say what it was made with.
+        By section; ``filter`` is used for results without recorded settings.
     benchmarks : Path
         The folder of Snakemake's benchmark files.
     """
-    project = facts.project
+    project, lookup = facts.project, FrameLookup(store, facts.project)
     ids = [video.video_id for video in facts.videos]
-    lookup = Lookup(store, project)
     fallback = FilterConfig.model_validate(settings.get("filter", {}))
-    frames = read_frames(
-        store, project, ids, fallback, PER_REASON, extract=settings.get("extract", {})
-    )
+    extract = settings.get("extract", {})
+    frames = read_frames(store, project, ids, fallback, PER_REASON, extract=extract)
     damaged = list(frames.damaged)
-
-    def whole(read: Callable[[], _Part | None]) -> _Part | None:
-        try:
-            return read()
-        except DamagedFile as error:
-            damaged.append(error.message)
-            return None
-
     return Findings(
         facts=facts,
         frames=frames,
-        merged=whole(lambda: read_merged(store.dedup(project), lookup, GROUPS, MEMBERS)),
-        objects=whole(lambda: read_objects(store.detect(project), EXAMPLES)),
+        merged=_undamaged(
+            lambda: read_merged(store.dedup(project), lookup, GROUPS, MEMBERS), damaged
+        ),
+        objects=_undamaged(lambda: read_objects(store.detect(project), EXAMPLES), damaged),
         costs=costs(benchmarks, facts),
         settings={section: dict(values) for section, values in settings.items()},
         versions=_versions(),
         changed=_changed(store, project),
         damaged=damaged,
     )
+
+
+def _undamaged(read: Callable[[], _Part | None], damaged: list[str]) -> _Part | None:
+    try:
+        return read()
+    except DamagedFile as error:
+        damaged.append(error.message)
+        return None
 
 
 def _versions() -> dict[str, str]:
@@ -128,7 +128,7 @@ def _versions() -> dict[str, str]:
 
 
 def _changed(store: Store, project: str) -> datetime | None:
-    """The time of the results, not of this page: the same results give the same page."""
+    """Return the time of the results, not of the page: equal results give an equal page."""
     for path in (store.detect(project) / ANNOTATIONS_FILE, store.dedup(project) / FRAMES_FILE):
         if path.is_file():
             return datetime.fromtimestamp(path.stat().st_mtime, UTC)

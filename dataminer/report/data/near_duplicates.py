@@ -1,4 +1,4 @@
-"""Who stands for whom: the groups of near-duplicates of a project."""
+"""The groups of near-duplicates of a project, each represented by one frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dataminer.formats.contact_sheet import spread
 from dataminer.frames.table import CLUSTERS_FILE, CLUSTERS_SCHEMA, read_meta, read_table
-from dataminer.report.data.frames import Lookup, Shot
+from dataminer.report.data.frames import FrameLookup, Shot
 
 _Key = tuple[str, int]
 _COLUMNS = ["video_id", "frame_index", "kept_video_id", "kept_frame_index", "distance"]
@@ -19,20 +19,20 @@ _COLUMNS = ["video_id", "frame_index", "kept_video_id", "kept_frame_index", "dis
 
 @dataclass(frozen=True)
 class Group:
-    """A frame that was kept, and some that it stands for.
+    """A frame that was kept, and some of those that it represents.
 
     Parameters
     ----------
     kept : Shot
-        It.
+        The frame that was kept.
     merged : list of Shot
-        Some of the others, the most alike first; their notes tell the distance.
+        Some of the others, the most similar first; their notes are the distances.
     size : int
-        How many it stands for, itself not counted.
+        How many frames it represents besides itself.
     farthest : str
-        The greatest distance among them, with its unit.
+        The largest of their distances, with its unit.
     videos : int
-        From how many videos they come.
+        Number of videos that they come from.
     """
 
     kept: Shot
@@ -43,23 +43,23 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Merged:
+class NearDuplicates:
     """The near-duplicates of a project.
 
     Parameters
     ----------
     frames, unique : int
-        How many frames came in, and how many were kept.
+        Number of frames before dedup, and after it.
     sizes : ndarray of int64, shape (unique,)
-        For each kept frame, how many it stands for, itself counted.
+        For each kept frame, how many it represents, including itself.
     distances : ndarray of float32, shape (frames - unique,)
-        From each merged frame to the one that stands for it: bits of a hash, or 1 - cosine.
+        From each merged frame to its representative: bits of a hash, or 1 - cosine.
     threshold : float or None
-        The greatest distance that counts as the same picture.
+        Maximum distance of near-duplicates.
     by_hash : bool
-        Whether hashes were compared, and not embeddings.
+        Whether hashes were compared; otherwise embeddings.
     largest, boldest : list of Group
-        Those with the most frames, and those with the greatest distances.
+        Groups with the most frames, and groups with the largest distances.
     """
 
     frames: int
@@ -72,17 +72,19 @@ class Merged:
     boldest: list[Group]
 
 
-def read_merged(dedup_dir: Path, lookup: Lookup, groups: int, members: int) -> Merged | None:
-    """Read the groups of a project; None where dedup has made none.
+def read_merged(
+    dedup_dir: Path, lookup: FrameLookup, groups: int, members: int
+) -> NearDuplicates | None:
+    """Read the groups of a project; None if dedup has not run.
 
     Parameters
     ----------
     dedup_dir : Path
         The folder of ``clusters.parquet``.
-    lookup : Lookup
+    lookup : FrameLookup
         Finds the frames.
     groups, members : int
-        How many groups of each kind to return, with how many merged frames each.
+        Maximum number of groups of each kind, and of merged frames per group.
     """
     path = dedup_dir / CLUSTERS_FILE
     if not path.is_file():
@@ -99,9 +101,8 @@ def read_merged(dedup_dir: Path, lookup: Lookup, groups: int, members: int) -> M
     threshold = settings.get("threshold") if by_hash else 1 - settings.get("similarity", 0)
     by_size = sorted(found, key=lambda key: (-len(found[key]), key))
     shown = [key for key in by_size[:groups] if found[key]]
-    rest = [key for key in by_size[groups:] if found[key]]
-    rest.sort(key=lambda key: (-max(found[key])[0], key))
-    return Merged(
+    rest = sorted(filter(found.get, by_size[groups:]), key=lambda key: (-max(found[key])[0], key))
+    return NearDuplicates(
         frames=table.num_rows,
         unique=len(found),
         sizes=np.array([len(merged) + 1 for merged in found.values()], np.int64),
@@ -116,7 +117,7 @@ def read_merged(dedup_dir: Path, lookup: Lookup, groups: int, members: int) -> M
 def _groups(
     keys: list[_Key],
     found: dict[_Key, list[tuple[float, str, int]]],
-    lookup: Lookup,
+    lookup: FrameLookup,
     members: int,
     by_hash: bool,
 ) -> list[Group]:
@@ -124,16 +125,16 @@ def _groups(
     for key in keys:
         kept, merged = lookup.shot(*key), sorted(found[key])
         shots = [
-            lookup.shot(v, i, _told(distance, by_hash))
+            lookup.shot(v, i, _words(distance, by_hash))
             for distance, v, i in spread(merged, members)
         ]
         if kept:
             videos = {key[0], *(video_id for _, video_id, _ in merged)}
-            there = [shot for shot in shots if shot]
-            farthest = _told(merged[-1][0], by_hash)
-            groups.append(Group(kept, there, len(merged), farthest, len(videos)))
+            farthest = _words(merged[-1][0], by_hash)
+            found_shots = [shot for shot in shots if shot]
+            groups.append(Group(kept, found_shots, len(merged), farthest, len(videos)))
     return groups
 
 
-def _told(distance: float, by_hash: bool) -> str:
+def _words(distance: float, by_hash: bool) -> str:
     return f"{distance:.0f} bits" if by_hash else f"{distance:.3f}"

@@ -17,12 +17,12 @@ from dataminer.store.documents import read_annotations
 from dataminer.store.layout import ANNOTATIONS_FILE
 from dataminer.text import cut
 
-_LONGEST = 64  # characters of a class name or an id: a page of many boxes shall stay small
-_EMPTY_SHARE = 6  # one in so many of the examples shows a frame in which nothing was found
+_LONGEST = 64  # characters of a class name or an id: a page of many boxes must stay small
+_EMPTY_SHARE = 6  # one of this many examples is a frame without objects
 
 
 @dataclass(frozen=True)
-class Drawn:
+class AnnotatedFrame:
     """A frame with its objects.
 
     Parameters
@@ -43,25 +43,25 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Objects:
-    """What a detector found.
+    """The annotations of a project.
 
     Parameters
     ----------
     info : dict
-        COCO's ``info``: the model, its sha256, the least score.
+        COCO's ``info``: the model, its sha256, the minimum score.
     names : dict of int to str
         Class names by category id.
     images : dict of str to int
-        Frames by video.
+        Number of frames per video.
     per_video, per_class : Counter
-        Objects by video, and by category id.
+        Number of objects per video, and per category id.
     per_frame : ndarray of int64, shape (frames,)
-        Objects in each frame.
+        Number of objects in each frame.
     scores : ndarray of float64, shape (objects,)
-        How sure the model was.
+        Score of each object that has one.
     boxes : ndarray of float64, shape (objects, 4)
-        Centre x, centre y, width and height, as shares of the picture.
-    examples : list of Drawn
+        Centre x, centre y, width and height, relative to the picture's size.
+    examples : list of AnnotatedFrame
         Frames, spread evenly over the dataset.
     """
 
@@ -73,18 +73,18 @@ class Objects:
     per_frame: NDArray[np.int64]
     scores: NDArray[np.float64]
     boxes: NDArray[np.float64]
-    examples: list[Drawn]
+    examples: list[AnnotatedFrame]
 
 
 def read_objects(detect_dir: Path, most: int) -> Objects | None:
-    """Read a project's annotations; None where detect has made none.
+    """Read a project's annotations; None if detect has not run.
 
     Parameters
     ----------
     detect_dir : Path
         The folder of ``annotations.json``.
     most : int
-        How many frames to return as examples.
+        Maximum number of examples.
     """
     path = detect_dir / ANNOTATIONS_FILE
     if not path.is_file():
@@ -128,8 +128,8 @@ def _examples(
     images: Mapping[int, Mapping[str, Any]],
     found: Mapping[int, list[dict[str, Any]]],
     most: int,
-) -> list[Drawn]:
-    """Take frames evenly: most of them with objects, a few without."""
+) -> list[AnnotatedFrame]:
+    """Choose frames evenly: most with objects, a few without."""
     having = [number for number in images if number in found]
     without = [number for number in images if number not in found]
     empty = min(len(without), max(most // _EMPTY_SHARE, most - len(having)))
@@ -137,11 +137,11 @@ def _examples(
     return [_drawn(images[number], found.get(number, [])) for number in chosen]
 
 
-def _drawn(image: Mapping[str, Any], boxes: list[dict[str, Any]]) -> Drawn:
+def _drawn(image: Mapping[str, Any], boxes: list[dict[str, Any]]) -> AnnotatedFrame:
     shot = Shot(
         cut(str(image.get("video_id", "")), _LONGEST),
         str(image["file_name"]),
         int(image.get("frame_index", 0)),
         float(image.get("pts_time", 0.0)),
     )
-    return Drawn(shot, int(image["width"]), int(image["height"]), boxes)
+    return AnnotatedFrame(shot, int(image["width"]), int(image["height"]), boxes)

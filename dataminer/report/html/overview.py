@@ -10,7 +10,7 @@ from markupsafe import Markup
 from dataminer import commands
 from dataminer.errors import ErrorClass, advice, kind_of
 from dataminer.report.data.costs import Cost
-from dataminer.report.data.facts import Video
+from dataminer.report.data.facts import VideoFacts
 from dataminer.report.data.gather import Findings
 from dataminer.report.html import charts
 from dataminer.report.html.markup import render
@@ -128,7 +128,7 @@ def videos(found: Findings) -> Markup:
     return render("videos", charts=plots, rows=rows, count=len(longest_first))
 
 
-def _video_row(video: Video, found: Findings) -> tuple[Video, str, str, list[str]]:
+def _video_row(video: VideoFacts, found: Findings) -> tuple[VideoFacts, str, str, list[str]]:
     frames, objects, video_id = found.frames, found.objects, video.video_id
     counts = [frames.extracted.get(video_id), frames.passed.get(video_id), None, None]
     if objects:
@@ -170,7 +170,7 @@ def _next_step(name: str, which: str, project: str) -> str:
     return advice(name, which, [project], failed=True) or "see dataminer why VIDEO"
 
 
-def _reason(video: Video, project: str) -> tuple[str, str]:
+def _reason(video: VideoFacts, project: str) -> tuple[str, str]:
     reason, _, step = (video.error or "").partition(" Next: ")
     step = step or _next_step(video.error_class or "", video.video_id, project)
     return cut(reason, _LONGEST), cut(step, _LONGEST)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from dataminer.files import atomic_write
 from dataminer.provenance.fingerprints import IN_PAGE
-from dataminer.report.data.facts import Facts
+from dataminer.report.data.facts import ProjectFacts
 from dataminer.report.data.gather import Findings, gather
 from dataminer.report.html import overview, pictures
 from dataminer.report.html.markup import render
@@ -33,7 +33,7 @@ _SECTIONS = (
 
 def write_report(
     store: Store,
-    facts: Facts,
+    facts: ProjectFacts,
     out: Path,
     *,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
@@ -41,38 +41,32 @@ def write_report(
     fingerprint: str = "",
     tell: Callable[[str], None] = lambda _: None,
 ) -> int:
-    """Draw a project's report, of as much as there is of it.
+    """Write the report of a project from the results that exist so far; return its size in bytes.
 
-    The page holds all that it shows and asks no other host for anything; it stays below 3 MB,
-    whatever the number of frames. The same files and facts give the same bytes.
+    The page needs no other file or host and stays below 3 MB for any number of frames. The same
+    files and facts give the same bytes.
 
     Parameters
     ----------
     store : Store
-        Where the project's files are.
-    facts : Facts
-        What the database says of the project.
+        Has the project's files.
+    facts : ProjectFacts
+        What the database has on the project.
     out : Path
         The page to write.
     settings : mapping, optional
-        By section of the configuration, what to show of it.
+        Settings to show, by section of the configuration.
     benchmarks : Path
         The folder of Snakemake's benchmark files.
     fingerprint : str
-        What the page is made from, for the next run to compare.
+        Identifies the page's inputs; the next run compares it.
     tell : callable
-        Told of each file that is damaged, and left out.
-
-    Returns
-    -------
-    int
-        Its size in bytes.
+        Called with a message for each damaged file, which is skipped.
     """
     found = gather(store, facts, settings or {}, benchmarks)
     for message in found.damaged:
         tell(message)
-    drawn = page(found, Thumbnails(store, facts.project), fingerprint)
-    data = drawn.encode()
+    data = page(found, Thumbnails(store, facts.project), fingerprint).encode()
     with atomic_write(out) as partial:
         partial.write_bytes(data)
     return len(data)
@@ -80,7 +74,7 @@ def write_report(
 
 def page(found: Findings, thumbs: Thumbnails, fingerprint: str = "") -> Markup:
     """Return the page of a project's findings."""
-    # The most important pictures come first, in case their bytes run out.
+    # the most important pictures first, in case the budget runs out
     drawn = {
         "objects": pictures.objects(found, thumbs),
         "dropped": pictures.left_out(found, thumbs),

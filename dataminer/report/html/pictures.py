@@ -8,11 +8,11 @@ import numpy as np
 from markupsafe import Markup
 
 from dataminer.formats.contact_sheet import COLOURS
-from dataminer.report.data.facts import Facts
+from dataminer.report.data.facts import ProjectFacts
 from dataminer.report.data.frames import Shot
 from dataminer.report.data.gather import Findings
-from dataminer.report.data.near_duplicates import Group, Merged
-from dataminer.report.data.objects import Drawn, Objects
+from dataminer.report.data.near_duplicates import Group, NearDuplicates
+from dataminer.report.data.objects import AnnotatedFrame, Objects
 from dataminer.report.html import charts
 from dataminer.report.html.markup import render
 from dataminer.report.html.overview import empty_section, not_run, plot
@@ -98,7 +98,7 @@ def merged(found: Findings, thumbs: Thumbnails) -> Markup:
     )
 
 
-def _group_plots(groups: Merged) -> list[dict[str, Any]]:
+def _group_plots(groups: NearDuplicates) -> list[dict[str, Any]]:
     limits = {} if groups.threshold is None else {"threshold": float(groups.threshold)}
     sizes = f"sizes of {groups.unique:,} groups of near-duplicates"
     unit = "bits" if groups.by_hash else "1 - cosine"
@@ -116,7 +116,7 @@ def _group_plots(groups: Merged) -> list[dict[str, Any]]:
     ]
 
 
-def _group(group: Group, facts: Facts, thumbs: Thumbnails) -> dict[str, Any]:
+def _group(group: Group, facts: ProjectFacts, thumbs: Thumbnails) -> dict[str, Any]:
     source = "" if group.videos == 1 else f", from {group.videos:,} videos"
     plural = "" if group.size == 1 else "s"
     return {
@@ -197,7 +197,7 @@ def _object_plots(detected: Objects) -> list[dict[str, Any]]:
 
 
 def _example(
-    drawn: Drawn, names: dict[int, str], facts: Facts, thumbs: Thumbnails
+    drawn: AnnotatedFrame, names: dict[int, str], facts: ProjectFacts, thumbs: Thumbnails
 ) -> dict[str, Any]:
     classes = ", ".join(sorted({names.get(box["category_id"], "?") for box in drawn.boxes}))
     count, size = len(drawn.boxes), drawn.height / 17
@@ -232,7 +232,7 @@ def _box(box: dict[str, Any], names: dict[int, str], size: float) -> dict[str, A
 
 
 def _frame(
-    shot: Shot, facts: Facts, thumbs: Thumbnails, width: int = _SMALL, *, named: bool = True
+    shot: Shot, facts: ProjectFacts, thumbs: Thumbnails, width: int = _SMALL, *, named: bool = True
 ) -> dict[str, Any]:
     """Return a frame and its caption, for the template."""
     name = facts.names.get(shot.video_id, shot.video_id) if named else ""

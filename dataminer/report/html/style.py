@@ -1,4 +1,4 @@
-"""How the report looks, the little that it does by itself, and what a browser lets a page do."""
+"""The report's CSS and JavaScript, and the Content-Security-Policy of pages."""
 
 from __future__ import annotations
 

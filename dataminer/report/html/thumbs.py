@@ -1,4 +1,4 @@
-"""Small pictures inside the page, within a limit of bytes."""
+"""Small pictures inside the page, within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from dataminer.files import member, read_file
 from dataminer.frames.images import FrameReader, open_picture, refuse_larger
 from dataminer.provenance import recipes
 from dataminer.report.data.frames import Shot
-from dataminer.report.data.objects import Drawn
+from dataminer.report.data.objects import AnnotatedFrame
 from dataminer.store.layout import Store
 
 BUDGET = 2_200_000
-"""Bytes of all small pictures of a page together, as they stand in it."""
+"""Total size of a page's small pictures, in bytes of base64."""
 _QUALITY = 72
 
 
 class Thumbnails:
-    """Makes small pictures until their bytes are spent.
+    """Makes small pictures until their budget is spent.
 
     Parameters
     ----------
     store : Store
         Where the frames are.
     project : str
-        Whose frames are shown.
+        The project whose frames are shown.
     budget : int
-        Bytes at most, as base64.
+        Maximum number of bytes, as base64.
     """
 
     def __init__(self, store: Store, project: str, budget: int = BUDGET) -> None:
@@ -41,7 +41,7 @@ class Thumbnails:
         self.missing = 0
 
     def of_video(self, shot: Shot, width: int) -> Markup | None:
-        """Return a frame out of its video's folder; see :meth:`of`."""
+        """Return a frame from its video's folder; see :meth:`of`."""
 
         def read() -> bytes:
             folder = recipes.of_project(self._store, self._project, shot.video_id)
@@ -50,8 +50,8 @@ class Thumbnails:
 
         return self.of(read, width)
 
-    def of_dataset(self, project: str, drawn: Drawn, width: int) -> Markup | None:
-        """Return a frame out of a project's dataset; see :meth:`of`."""
+    def of_dataset(self, project: str, drawn: AnnotatedFrame, width: int) -> Markup | None:
+        """Return a frame from a project's dataset; see :meth:`of`."""
         folder = self._store.detect(project) / "images"
 
         def read() -> bytes:
@@ -62,14 +62,14 @@ class Thumbnails:
         return self.of(read, width)
 
     def of(self, read: Callable[[], bytes], width: int) -> Markup | None:
-        """Return a picture as a data URI; None where it is gone, or no bytes are left for it.
+        """Return a picture as a data URI; None if it is missing or exceeds the budget.
 
         Parameters
         ----------
         read : callable
             Returns the picture's bytes.
         width : int
-            Of the small picture, in pixels; its height follows.
+            Width of the small picture in pixels; the aspect ratio is kept.
         """
         try:
             data = _small(read(), width)
@@ -86,7 +86,7 @@ class Thumbnails:
 def _small(data: bytes, width: int) -> bytes:
     with open_picture(data) as source:
         height = max(1, min(2 * width, round(source.height * width / source.width)))
-        source.draft("RGB", (width, height))  # JPEG: decoded at a smaller size at once
+        source.draft("RGB", (width, height))  # a JPEG is decoded at a smaller size right away
         picture = source.convert("RGB").resize((width, height), Resampling.BOX, reducing_gap=2)
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=_QUALITY, optimize=True, progressive=True)

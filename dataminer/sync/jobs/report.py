@@ -13,7 +13,7 @@ from dataminer.config import Config
 from dataminer.db.connection import reading
 from dataminer.errors import DataminerError, runnable
 from dataminer.provenance import fingerprints
-from dataminer.report.data.facts import Facts, Video
+from dataminer.report.data.facts import ProjectFacts, VideoFacts
 from dataminer.store.layout import Store
 from dataminer.sync.jobs import results
 from dataminer.urls import public_row
@@ -38,7 +38,7 @@ def result_settings(config: Config) -> dict[str, dict[str, Any]]:
     return {name: getattr(config, name).result_settings() for name in _SECTIONS}
 
 
-def facts(project: str) -> Facts:
+def facts(project: str) -> ProjectFacts:
     """Ask the database what it knows of a project; one query, nothing is written.
 
     Raises
@@ -60,7 +60,7 @@ def facts(project: str) -> Facts:
     told = [{k: v for k, v in row.items() if k not in ours} for row in rows if row["video_id"]]
     for row in told:
         row["error"] = runnable(row["error"] or "", row["video_id"], [project]) or None
-    return Facts(project, stage, tuple(Video(**row) for row in told), costs)
+    return ProjectFacts(project, stage, tuple(VideoFacts(**row) for row in told), costs)
 
 
 def report(
