@@ -113,8 +113,8 @@ class Site:
     def _report(self, path: str) -> _Answer | None:
         """Return the report of a project on the page; None for any other path."""
         kind, _, name = path.partition("/")
-        known = {project["name"] for project in self._view.seen.projects}
-        if kind != "report" or name not in known:
+        names = {project["name"] for project in self._view.seen.projects}
+        if kind != "report" or name not in names:
             return None
         try:
             data = read_file(self._store.report(name) / REPORT_FILE)
@@ -191,8 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _allowed(self, token: str) -> bool:
         """Compare in constant time; a page of another site would need another host name."""
         host = (self.headers.get("Host") or "").rpartition(":")[0] or self.headers.get("Host")
-        known = hmac.compare_digest(token.encode(), self.server.site.token.encode())
-        return known and host in _HOSTS
+        valid = hmac.compare_digest(token.encode(), self.server.site.token.encode())
+        return valid and host in _HOSTS
 
     def _send(self, status: HTTPStatus, kind: str, data: bytes, csp: str = _POLICY) -> None:
         self.send_response_only(status)
