@@ -58,7 +58,7 @@ class Site:
 
     Parameters
     ----------
-    watch : Monitor
+    monitor : Monitor
         Reads the database, and never writes.
     names : list of str
         The projects to show; all if it is empty.
@@ -73,11 +73,11 @@ class Site:
         If the database cannot be read.
     """
 
-    def __init__(self, watch: Monitor, names: list[str], store: Store, interval: float) -> None:
-        self._watch, self._names, self._store = watch, names, store
+    def __init__(self, monitor: Monitor, names: list[str], store: Store, interval: float) -> None:
+        self._monitor, self._names, self._store = monitor, names, store
         self._interval = interval
         self._lock = threading.Lock()
-        self._view = watch.read()
+        self._view = monitor.read()
         self._next = time.monotonic() + interval
         self.token = secrets.token_urlsafe(24)
 
@@ -99,7 +99,7 @@ class Site:
         """Return the state of everything, as of the latest read of the database."""
         with self._lock:
             if time.monotonic() >= self._next:
-                self._view = next_view(self._watch, self._view)
+                self._view = next_view(self._monitor, self._view)
                 self._next = time.monotonic() + self._interval
             view = self._view
         names = [project["name"] for project in view.seen.projects]

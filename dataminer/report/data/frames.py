@@ -188,7 +188,7 @@ def _read_video(
         return
     meta = read_meta(folder / FRAMES_FILE)
     settings = _settings(meta, fallback)
-    reasons = [THRESHOLDS[place] if place >= 0 else "" for place in first_failed(table, settings)]
+    reasons = [THRESHOLDS[first] if first >= 0 else "" for first in first_failed(table, settings)]
     values = {name: table[name].to_numpy() for name in METRICS}
     if (folder / SCORES_FILE).is_file():
         _add_scores(read_scores(folder / SCORES_FILE), table, reasons, values)
@@ -218,8 +218,8 @@ def _add_scores(
     scores: pa.Table, table: pa.Table, reasons: list[str], values: dict[str, NDArray[Any]]
 ) -> None:
     """Add the scores of models: every column of floating-point numbers is one."""
-    place = {index: row for row, index in enumerate(table["frame_index"].to_pylist())}
-    rows = [place.get(index) for index in scores["frame_index"].to_pylist()]
+    row_of = {index: row for row, index in enumerate(table["frame_index"].to_pylist())}
+    rows = [row_of.get(index) for index in scores["frame_index"].to_pylist()]
     for field_ in scores.schema:
         if not pa.types.is_floating(field_.type):
             continue

@@ -89,9 +89,9 @@ def _ends(
         first, last = float(values.min()), float(np.percentile(values, 99.5))
         return first - 0.5, float(np.ceil(max(last, first + _FEWEST - 1)) + 0.5)
     first, last = (float(edge) for edge in np.percentile(values, [0.5, 99.5]))
-    reach = _STRETCH * (last - first)
+    most_growth = _STRETCH * (last - first)
     for value in limits.values():
-        if first - reach <= value <= last + reach:
+        if first - most_growth <= value <= last + most_growth:
             first, last = min(first, value), max(last, value)
     first, last = (first if low is None else low), (last if high is None else high)
     return (first, last) if last > first else (first, first + 1)
@@ -163,9 +163,9 @@ def funnel(steps: Sequence[tuple[str, int]], label: str) -> Markup:
     column, most = step * 0.42, max((count for _, count in steps), default=0) or 1
     tops = [floor - max(room * count / most, 2.0 if count else 0.0) for _, count in steps]
     drawn = []
-    for place, ((name, count), top) in enumerate(zip(steps, tops, strict=True)):
-        left = place * step + (step - column) / 2
-        before = steps[place - 1][1] if place else 0
+    for index, ((name, count), top) in enumerate(zip(steps, tops, strict=True)):
+        left = index * step + (step - column) / 2
+        before = steps[index - 1][1] if index else 0
         drawn.append(
             {
                 "name": name,
@@ -177,8 +177,8 @@ def funnel(steps: Sequence[tuple[str, int]], label: str) -> Markup:
                 "height": floor - top,
                 "centre": left + column / 2,
                 **{"count_y": top - 12, "name_y": floor + 24, "share_y": floor + 44},
-                "band": _band(left + column, left + step, top, tops[place + 1], floor)
-                if place + 1 < len(steps)
+                "band": _band(left + column, left + step, top, tops[index + 1], floor)
+                if index + 1 < len(steps)
                 else None,
             }
         )
@@ -197,7 +197,7 @@ def _band(left: float, right: float, top: float, following: float, floor: float)
 def heat(
     x: NDArray[np.floating], y: NDArray[np.floating], label: str, *, upward: bool = False
 ) -> Markup:
-    """Draw where pairs of shares (0..1) lie, as a grid that is darker where there are more.
+    """Draw how many pairs of shares (0..1) each cell of a grid has: more are darker.
 
     ``y`` grows downward, as in a picture, or ``upward``, as in a diagram.
     """
