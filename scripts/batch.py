@@ -3,6 +3,7 @@
 import gc
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to give back
 gc.disable()  # in vain while much is loaded; the batch goes on with it
@@ -10,6 +11,9 @@ gc.disable()  # in vain while much is loaded; the batch goes on with it
 from dataminer.config import load_job  # noqa: E402
 from dataminer.sync.batches import batch  # noqa: E402
 from dataminer.sync.jobs import jobs  # noqa: E402
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
 
 log = Path(snakemake.log[0])
 with jobs.logged(str(log), own_logs=log.parents[1]):

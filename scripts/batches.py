@@ -1,9 +1,13 @@
 """Write down which videos each batch of this run holds."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dataminer.db import schema
 from dataminer.sync.batches.planned import BatchList, remove_old
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
 
 schema.upgrade()
 with open(snakemake.log[0], "w") as log:

@@ -1,10 +1,14 @@
 """Annotate the unique frames of a project, and draw a sample of them."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dataminer.config import load
 from dataminer.sync.batches.planned import forced_since
 from dataminer.sync.jobs import jobs
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
 
 with jobs.logged(snakemake.log[0]):
     jobs.detect(

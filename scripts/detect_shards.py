@@ -1,10 +1,14 @@
 """Make one job's part of the boxes of a project's unique frames."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dataminer.config import load
 from dataminer.sync.batches.planned import forced_since
 from dataminer.sync.jobs import jobs, shards
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
 
 with jobs.logged(snakemake.log[0]):
     shards.detect_shards(

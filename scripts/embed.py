@@ -2,11 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dataminer.config import load
 from dataminer.sync.batches import looked
 from dataminer.sync.batches.planned import BatchList
 from dataminer.sync.jobs import chosen, jobs
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are there, or fetched before
 with jobs.logged(snakemake.log[0]):

@@ -3,10 +3,14 @@
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dataminer.config import load
 from dataminer.stages.embed.semantic import write_prompts
 from dataminer.sync.jobs import jobs
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are there, or fetched before
 with jobs.logged(snakemake.log[0]):

@@ -1,11 +1,15 @@
 """Have rows take up what their files say."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dataminer.config import load_job
 from dataminer.db import schema
 from dataminer.sync.jobs import jobs
 from dataminer.sync.repair.take_up import take_up
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
 
 with jobs.logged(snakemake.log[0]):
     schema.upgrade()

@@ -1,8 +1,13 @@
 """Do a stage for one video."""
 
+from typing import TYPE_CHECKING
+
 from dataminer.config import load_job
 from dataminer.sync.batches.batch import Batch, perform
 from dataminer.sync.jobs import jobs
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
 
 with jobs.logged(snakemake.log[0]):
     config, wildcards = load_job(snakemake.config), dict(snakemake.wildcards.items())
