@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dataminer.db import connection
 from dataminer.stages.download import stage
 from dataminer.sync.claims import claims
 from dataminer.sync.claims.heartbeat import Interrupted
@@ -68,9 +69,9 @@ def inject(
 
 def counted(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[[], Counter[str]]:
     """Count the transactions on claims of all processes, by who asks."""
-    real = claims.transaction
+    real = connection.transaction
 
-    def transaction(work: Callable, *rest: object, **more: object) -> object:
+    def transaction(work: Callable[..., object], *rest: object, **more: object) -> object:
         with (folder / "asked").open("a") as file:
             print(work.__qualname__.partition(".")[0], file=file)
         return real(work, *rest, **more)  # type: ignore[arg-type]

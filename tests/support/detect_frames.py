@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ FRAMES = [
 ]
 EMPTY = ("c", 2)
 
-Objects = dict[str, list[tuple[str, tuple[float, ...]]]]
+Objects = dict[str, list[tuple[str, Sequence[float]]]]
 
 
 def row(name: str, frame: tuple[str, int, int, int]) -> dict[str, Any]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:  # tests without it are skipped
+    from playwright.sync_api import Browser, Page
 
 _QUIET = (
     *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
@@ -16,7 +19,7 @@ _QUIET = (
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser() -> Iterator[Browser]:
     """Chromium; tests that ask for it are skipped where it is not installed."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = shutil.which("chromium")
@@ -32,7 +35,7 @@ def browser() -> Iterator[Any]:
 class Opened:
     """A page in the browser, and what it did on its way."""
 
-    page: Any
+    page: Page
     said: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
@@ -42,7 +45,7 @@ class Opened:
 
 
 @pytest.fixture
-def opened(browser: Any) -> Iterator[Opened]:
+def opened(browser: Browser) -> Iterator[Opened]:
     """An empty page; `said` gets what goes to its console, `asked` each address it asks for."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     found = Opened(context.new_page())

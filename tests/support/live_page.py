@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from dataminer.config import MonitorConfig
@@ -46,10 +47,11 @@ class Served:
         finally:
             connection.close()
 
-    def json(self, path: str) -> dict:
+    def json(self, path: str) -> dict[str, Any]:
         status, _, body = self.ask(self.root + path)
         assert status == 200, body
-        return json.loads(body)
+        answer: dict[str, Any] = json.loads(body)
+        return answer
 
 
 @contextmanager

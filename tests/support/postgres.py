@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
@@ -31,7 +32,7 @@ def superuser_of(url: str) -> str:
     return url.replace("//dataminer@", "//postgres@")
 
 
-def execute(url: str, statement: str) -> list[tuple]:
+def execute(url: str, statement: str) -> list[tuple[Any, ...]]:
     """Run one statement on a connection of its own, outside any transaction."""
     connection = psycopg2.connect(url)
     connection.autocommit = True

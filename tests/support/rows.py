@@ -77,7 +77,7 @@ def failed(video_id: str, columns: dict[str, Any] = EMPTY) -> None:
     finished(stage_rows.DOWNLOAD, "FAILED", columns, video_id=video_id)
 
 
-def versions(url: str) -> list[list[tuple]]:
+def versions(url: str) -> list[list[tuple[Any, ...]]]:
     """Return all rows, and which transaction wrote each."""
     return [
         execute(url, f"SELECT t::text, xmin FROM {table} t ORDER BY 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -51,7 +52,7 @@ def train(folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
-def _model():
+def _model() -> Any:
     import torch
     from transformers import SiglipConfig, SiglipModel
 
@@ -66,7 +67,7 @@ def _model():
     return model
 
 
-def tokenizer():
+def tokenizer() -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

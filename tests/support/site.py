@@ -73,9 +73,9 @@ class Site:
         out, err = io.StringIO(), io.StringIO()
         with self.inside() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.setattr(sys, "argv", ["dataminer", *arguments])
+            code: str | int = 0
             try:
                 main()
-                code = 0
             except SystemExit as end:
                 code = end.code or 0
         if isinstance(code, str):
@@ -116,13 +116,16 @@ class Site:
 
     def config(self) -> dict[str, Any]:
         """Read the site's configuration."""
-        return yaml.safe_load((self.folder / "config" / "config.yaml").read_text())
+        values: dict[str, Any] = yaml.safe_load(
+            (self.folder / "config" / "config.yaml").read_text()
+        )
+        return values
 
-    def rows(self, statement: str) -> list[tuple]:
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """Ask the database."""
         return execute(self.database, statement)
 
-    def dump(self) -> dict[str, list[tuple]]:
+    def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table, times included."""
         tables = (
             *("projects", "videos", "project_videos"),
@@ -204,4 +207,5 @@ def counters(site: Site, project: str) -> tuple[int, ...]:
 
 
 def stage(site: Site, project: str) -> str:
-    return site.rows(f"SELECT project_stage FROM projects WHERE name = '{project}'")[0][0]
+    ((stage,),) = site.rows(f"SELECT project_stage FROM projects WHERE name = '{project}'")
+    return str(stage)

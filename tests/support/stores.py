@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -51,7 +52,9 @@ def make_download(store: Store, video_id: str) -> None:
     (folder / "info.json").write_text(json.dumps({**info, "url": url, "title": "t"}))
 
 
-def make_frames(folder: Path, video_id: str, indexes: tuple[int, ...], meta: dict) -> None:
+def make_frames(
+    folder: Path, video_id: str, indexes: tuple[int, ...], meta: dict[str, Any]
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"{video_id}_{index:06d}.jpg" for index in indexes]
     for name in names:
@@ -121,7 +124,8 @@ def sync(store: Store, names: list[str] | None = None, **options: bool) -> Repor
 
 
 def stage(url: str, project: str = "p") -> str:
-    return execute(url, f"SELECT project_stage FROM projects WHERE name = '{project}'")[0][0]
+    ((stage,),) = execute(url, f"SELECT project_stage FROM projects WHERE name = '{project}'")
+    return str(stage)
 
 
 def statuses(url: str) -> dict[str, tuple[str, str]]:
@@ -136,6 +140,6 @@ def listing(store: Store) -> dict[str, int]:
     return {str(path): path.lstat().st_mtime_ns for path in sorted(store.root.rglob("*"))}
 
 
-def dump(url: str) -> list[list[tuple]]:
+def dump(url: str) -> list[list[tuple[Any, ...]]]:
     tables = ("videos", "project_videos", "projects")
     return [execute(url, f"SELECT to_jsonb(t)::text FROM {table} t ORDER BY 1") for table in tables]

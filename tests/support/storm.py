@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 
@@ -39,7 +40,7 @@ WHEN (NEW.status = 'DOWNLOADED') EXECUTE FUNCTION log_accepted();
 """
 _LEFT = "SELECT count(*) FROM videos WHERE status <> 'DOWNLOADED'"
 _HELD = "SELECT count(*) FROM videos WHERE locked_by IS NOT NULL"
-Ask = Callable[[str], list[tuple]]
+Ask = Callable[[str], list[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def _asking(url: str) -> Iterator[Ask]:
     connection = psycopg2.connect(url)
     connection.autocommit = True
 
-    def ask(question: str) -> list[tuple]:
+    def ask(question: str) -> list[tuple[Any, ...]]:
         with connection.cursor() as cursor:
             cursor.execute(question)
             return cursor.fetchall()

@@ -35,7 +35,8 @@ def install() -> None:
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.impl("nms", _nms, "CPU")
     _kept.append(library)
-    importlib.import_module("torchvision.extension")._has_ops = lambda: True
+    extension: Any = importlib.import_module("torchvision.extension")
+    extension._has_ops = lambda: True
 
 
 def _nms(boxes: Any, scores: Any, threshold: float) -> Any:

@@ -128,12 +128,13 @@ def with_sound(path: Path, **options: Any) -> Path:
         make_video(path.with_name("silent.mp4"), **options),
     ]
     with contextlib.ExitStack() as files, av.open(str(path), "w") as output:
-        packets = []
+        packets: list[tuple[Fraction, av.Packet[Any]]] = []
         for part in parts:
             source = files.enter_context(av.open(str(part)))
             stream = output.add_stream_from_template(source.streams[0])
             for packet in source.demux():
                 if packet.size:
+                    assert packet.dts is not None
                     packet.stream = stream
                     packets.append((packet.dts * packet.time_base, packet))
         for _, packet in sorted(packets, key=lambda timed: timed[0]):
@@ -238,7 +239,8 @@ def _restriction(bits: str) -> int:
     """Find where the bitstream restriction begins that ends a parameter set (H.264, E.1.1)."""
     end = bits.rindex("1")
     for start in range(end - 4, end - 80, -1):
-        numbers, at = [], start + 2
+        numbers: list[int] = []
+        at = start + 2
         while at < end and len(numbers) < 6:
             zeros = bits.index("1", at) - at
             numbers.append(int(bits[at + zeros : at + 2 * zeros + 1], 2) - 1)

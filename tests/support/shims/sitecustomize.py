@@ -6,13 +6,19 @@ somebody imports torchvision, and nothing then where torchvision finds its libra
 
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+_kept: list[Any] = []  # a library's operators last as long as it does
 
 
 class _BeforeTorchvision:
     """Looks at the library once, when somebody imports it; finds nothing itself."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: object = None
+    ) -> None:
         if name == "torchvision":
             sys.meta_path.remove(self)
             spec = importlib.util.find_spec("torchvision")
@@ -30,11 +36,11 @@ def _mend(folder: Path) -> None:
             _declare(torch)
 
 
-def _declare(torch) -> None:
+def _declare(torch: Any) -> None:
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _declare.library = library  # its operators last as long as it does
+    _kept.append(library)
 
 
 sys.meta_path.insert(0, _BeforeTorchvision())

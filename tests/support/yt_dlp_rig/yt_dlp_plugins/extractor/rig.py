@@ -3,9 +3,13 @@
 Extractors are told apart by their IE_NAME: with YouTube's own names the real ones would win.
 """
 
+import functools
+import inspect
 import itertools
 import os
 import urllib.parse
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from yt_dlp.extractor.common import InfoExtractor, SearchInfoExtractor
 from yt_dlp.utils import ExtractorError
@@ -15,22 +19,22 @@ from dataminer.net import addresses
 __all__ = ["RigYoutubeIE", "RigYoutubeSearchIE"]
 
 
-def _server():
+def _server() -> str:
     return os.environ["YOUTUBE_RIG"]
 
 
 # The rig is this process's YouTube, so its address is as public as YouTube's; no other one is.
-_scope_of = getattr(addresses.scope_of, "original", addresses.scope_of)
+_scope_of: Callable[[tuple[Any, ...]], addresses.Scope] = inspect.unwrap(addresses.scope_of)
 
 
-def _scope_with_rig(place):
+@functools.wraps(_scope_of)
+def _scope_with_rig(place: tuple[Any, ...]) -> addresses.Scope:
     rig = urllib.parse.urlsplit(_server() if "YOUTUBE_RIG" in os.environ else "")
     if place[:2] == (rig.hostname, rig.port):
         return addresses.Scope.PUBLIC
     return _scope_of(place)
 
 
-_scope_with_rig.original = _scope_of
 addresses.scope_of = _scope_with_rig
 
 
@@ -39,7 +43,7 @@ class RigYoutubeSearchIE(SearchInfoExtractor):
 
     _SEARCH_KEY = "ytsearch"
 
-    def _search_results(self, query):
+    def _search_results(self, query: str) -> Iterator[dict[str, Any]]:
         for page in itertools.count():
             asked = urllib.parse.urlencode({"q": query, "page": page})
             entries = self._download_json(f"{_server()}/search?{asked}", query)
@@ -55,7 +59,7 @@ class RigYoutubeIE(InfoExtractor):
 
     _VALID_URL = r"https?://www\.youtube\.com/watch\?v=(?P<id>[\w-]{11})"
 
-    def _real_extract(self, url):
+    def _real_extract(self, url: str) -> dict[str, Any]:
         video_id = self._match_id(url)
         info = self._download_json(f"{_server()}/watch?v={video_id}", video_id)
         if "error" in info:

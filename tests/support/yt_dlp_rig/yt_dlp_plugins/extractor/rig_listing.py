@@ -3,6 +3,8 @@
 import itertools
 import os
 import urllib.parse
+from collections.abc import Iterator
+from typing import Any
 
 from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.utils import ExtractorError, parse_qs
@@ -13,14 +15,16 @@ _VIDEO = "https://www.youtube.com/watch?v={}"
 
 
 class _RigPagesIE(InfoExtractor):
-    def _page(self, path, name, **query):
+    def _page(self, path: str, name: str, **query: Any) -> Any:
         asked = urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})
         found = self._download_json(f"{os.environ['YOUTUBE_RIG']}{path}?{asked}", name)
         if isinstance(found, dict) and "error" in found:
             raise ExtractorError(found["error"], expected=True, ie="youtube:tab")
         return found
 
-    def _entries(self, path, name, first=None, **query):
+    def _entries(
+        self, path: str, name: str, first: Any = None, **query: Any
+    ) -> Iterator[dict[str, Any]]:
         for page in itertools.count():
             found = first if first and not page else self._page(path, name, page=page, **query)
             if not found:
@@ -35,7 +39,7 @@ class RigYoutubeSearchURLIE(_RigPagesIE):
 
     _VALID_URL = r"https?://www\.youtube\.com/results\?.+"
 
-    def _real_extract(self, url):
+    def _real_extract(self, url: str) -> Any:
         asked = parse_qs(url)
         query, sp = asked["search_query"][0], asked.get("sp", [None])[0]
         return self.playlist_result(self._entries("/search", query, q=query, sp=sp), query)
@@ -46,7 +50,7 @@ class RigYoutubeTabIE(_RigPagesIE):
 
     _VALID_URL = r"https?://www\.youtube\.com/(?P<id>playlist\?list=.+|(?:@|(?:channel|c|user)/).+)"
 
-    def _real_extract(self, url):
+    def _real_extract(self, url: str) -> Any:
         name = self._match_id(url)
         first = self._page("/list", name, of=name, page=0)
         if isinstance(first, dict) and "leads" in first:
