@@ -55,16 +55,16 @@ def drawn(progress: RunProgress, width: int) -> str:
 
 
 @pytest.mark.parametrize(("width", "text"), [(80, AT_80), (120, AT_120)])
-def test_the_block_fits_its_terminal(width, text):
+def test_the_block_fits_its_terminal(width: int, text: str) -> None:
     assert drawn(PROGRESS, width) == text
     assert max(map(len, text.splitlines())) <= width
 
 
-def test_the_line_of_a_file_tells_the_same():
+def test_the_line_of_a_file_tells_the_same() -> None:
     assert plain(PROGRESS) == LINE
 
 
-def test_time_is_left_in_all_once_it_is_known_of_all_stages():
+def test_time_is_left_in_all_once_it_is_known_of_all_stages() -> None:
     known = replace(PROGRESS, left_seconds=4000.0, pauses=[])
     assert drawn(known, 80).startswith("birds  52% done, about 1 h 06 min left, after 12 min\n")
     through = [replace(stage, done=198, failed=2) for stage in PROGRESS.stages]
@@ -74,7 +74,7 @@ def test_time_is_left_in_all_once_it_is_known_of_all_stages():
     assert "/min" not in text, "what is done has no rate"
 
 
-def test_a_database_that_is_away_and_a_run_that_stands_still_are_told():
+def test_a_database_that_is_away_and_a_run_that_stands_still_are_told() -> None:
     lost = replace(PROGRESS, trouble="connection refused", idle_seconds=600.0, pauses=[])
     assert drawn(lost, 80).splitlines()[-2:] == [
         "nobody has worked on anything for 10 min",
@@ -82,14 +82,14 @@ def test_a_database_that_is_away_and_a_run_that_stands_still_are_told():
     ]
 
 
-def test_bytes_of_downloads_under_way_count():
+def test_bytes_of_downloads_under_way_count() -> None:
     first = StageProgress("download", 1, running=1, coming=700_000_000, size_per_second=5e6)
     text = drawn(replace(PROGRESS, stages=[first]), 80)
     assert " 0 of 1  700 MB, 5.0 MB/s\n" in text
     assert "\nrunning: 1 download\n" in text
 
 
-def test_large_numbers_fit_too():
+def test_large_numbers_fit_too() -> None:
     size = 999_900_000_000
     numbers = (100_000, 99_000, 1, 32, size, 1234.0, 999.9e6, 86_000.0)
     names = ("download", "extract", "embed", "filter")
@@ -101,7 +101,7 @@ def test_large_numbers_fit_too():
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_datasets_of_several_projects_are_counted():
+def test_datasets_of_several_projects_are_counted() -> None:
     several = replace(
         PROGRESS,
         projects=["a", "b", "c", "d", "e"],
@@ -112,11 +112,11 @@ def test_datasets_of_several_projects_are_counted():
     assert "\ndedup 1 of 5 (1 running)\n" in text
 
 
-def test_a_pause_that_ends_today_needs_no_day():
+def test_a_pause_that_ends_today_needs_no_day() -> None:
     assert pauses_until(PAUSE, PAUSE["open_until"]) == "pauses until 14:30:00 UTC"
     assert pauses_until({**PAUSE, "seconds_left": 0}) == "pauses until one job has asked it again"
 
 
-def test_what_strangers_wrote_is_no_markup():
+def test_what_strangers_wrote_is_no_markup() -> None:
     strange = replace(PROGRESS, pauses=[{**PAUSE, "reason": "[bold]x[/]"}])
     assert "[bold]x[/]" in drawn(strange, 120)

@@ -6,7 +6,7 @@ from dataminer.errors import ErrorClass, TransientError
 from dataminer.sync.rate_limit import shared
 
 
-def test_refusals_of_extractors_are_told_from_other_errors():
+def test_refusals_of_extractors_are_told_from_other_errors() -> None:
     def of(message: str, kind: ErrorClass) -> bool:
         return shared.is_refusal(TransientError(message, kind))
 

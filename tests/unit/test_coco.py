@@ -70,7 +70,7 @@ class TestDataset:
         assert [(c["id"], c["name"]) for c in made["categories"]] == [(1, "disc"), (2, "box")]
 
     def test_says_where_images_come_from(self) -> None:
-        videos = {
+        videos: dict[str, dict[str, Any]] = {
             "a": {"title": 'A "title" \u2028 \ud800', "license": "CC BY", "uploader": None},
             "b": {"title": "B", "licence": "CC0", "url": "https://x.test/b", "secret": "no"},
         }

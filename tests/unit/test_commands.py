@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,13 @@ from dataminer import commands
 from dataminer.errors import runnable
 from dataminer.monitor.status import unbroken
 
+Typed = Callable[..., None]
+
 
 @pytest.fixture
-def typed(tmp_path, monkeypatch, begun):
+def typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: Callable[[list[str]], None]
+) -> Typed:
     """Have this process be a run that was begun by a command."""
     program = tmp_path / "bin" / "snakemake"
     program.parent.mkdir()
@@ -28,7 +33,7 @@ def typed(tmp_path, monkeypatch, begun):
     return begin
 
 
-def test_outside_of_a_run_a_command_has_what_it_is_given():
+def test_outside_of_a_run_a_command_has_what_it_is_given() -> None:
     assert commands.snakemake() == "snakemake"
     assert commands.snakemake(["a"], dry_run=True) == "snakemake -n --config project=a"
     files = [Path("a b.yaml")]
@@ -38,7 +43,7 @@ def test_outside_of_a_run_a_command_has_what_it_is_given():
     )
 
 
-def test_in_a_run_a_command_has_what_was_typed(typed):
+def test_in_a_run_a_command_has_what_was_typed(typed: Typed) -> None:
     typed("--snakefile 'a b/Snakefile' -d site --configfile x.yaml -c2 only_filter -p")
     line = "--snakefile 'a b/Snakefile' --directory site --configfile x.yaml --cores 2"
     assert commands.snakemake() == f"snakemake only_filter {line} --printshellcmds"
@@ -46,7 +51,7 @@ def test_in_a_run_a_command_has_what_was_typed(typed):
     assert commands.snakemake(["a"]).endswith("--printshellcmds --config project=a")
 
 
-def test_a_project_takes_the_place_of_those_that_were_typed(typed):
+def test_a_project_takes_the_place_of_those_that_were_typed(typed: Typed) -> None:
     typed("-c2 only_filter --config projects=[a,b] store=d")
     assert commands.snakemake(["b"]) == "snakemake only_filter --cores 2 --config project=b store=d"
     typed("--config=project=a -c2 -- only_filter")
@@ -65,14 +70,16 @@ def test_a_project_takes_the_place_of_those_that_were_typed(typed):
         ("--forcer=extract", "--forcerun extract"),
     ],
 )
-def test_what_was_made_anew_is_not_made_anew_once_more_unless_asked(typed, force, long):
+def test_what_was_made_anew_is_not_made_anew_once_more_unless_asked(
+    typed: Typed, force: str, long: str
+) -> None:
     typed(f"only_filter {force} -c2")
     left = " --printshellcmds" if "print" in long else ""
     assert commands.snakemake() == f"snakemake only_filter{left} --cores 2"
     assert commands.snakemake(forced=True) == f"snakemake only_filter {long} --cores 2"
 
 
-def test_a_target_behind_any_option_stays_a_target(typed):
+def test_a_target_behind_any_option_stays_a_target(typed: Typed) -> None:
     typed("--quiet -F only_filter -c2")
     assert commands.snakemake() == "snakemake only_filter --quiet --cores 2"
     typed("-d only_filter only_filter -c2")
@@ -80,7 +87,7 @@ def test_a_target_behind_any_option_stays_a_target(typed):
 
 
 @pytest.mark.parametrize("part", ["--until download", "--omit-from filter", "--batch a=1/2", "-t"])
-def test_the_rest_is_without_what_made_it_a_part(typed, part):
+def test_the_rest_is_without_what_made_it_a_part(typed: Typed, part: str) -> None:
     typed("-c2")
     assert not commands.makes_part()
     typed(f"-c2 {part}")
@@ -88,13 +95,13 @@ def test_the_rest_is_without_what_made_it_a_part(typed, part):
     assert commands.snakemake(rest=True) == "snakemake --cores 2"
 
 
-def test_a_dry_run_is_not_what_comes_next(typed):
+def test_a_dry_run_is_not_what_comes_next(typed: Typed) -> None:
     typed("-n -c2")
     assert commands.snakemake() == "snakemake --cores 2"
     assert commands.snakemake(["a"], dry_run=True) == "snakemake -n --cores 2 --config project=a"
 
 
-def test_another_snakemake_than_that_of_the_path_is_named(typed):
+def test_another_snakemake_than_that_of_the_path_is_named(typed: Typed) -> None:
     typed("-c2", Path(".venv/bin/snakemake"))
     assert commands.snakemake() == ".venv/bin/snakemake --cores 2"
     told = runnable("x broke. Next: free space, then run snakemake again", "v", ["a"])
@@ -105,12 +112,12 @@ def test_another_snakemake_than_that_of_the_path_is_named(typed):
     assert commands.snakemake() == f"{begun} --cores 2 --snakefile x/Snakefile"
 
 
-def test_a_job_names_no_command_of_its_own(typed):
+def test_a_job_names_no_command_of_its_own(typed: Typed) -> None:
     typed("data/x --mode remote --cores 1", Path("/lib/snakemake/__main__.py"))
     assert commands.snakemake(["a"]) == "snakemake --config project=a"
 
 
-def test_no_command_shows_what_lets_one_in(typed):
+def test_no_command_shows_what_lets_one_in(typed: Typed) -> None:
     typed("--config 'input={urls: [\"https://u:pw@host.example/a.mp4?token=abc\"]}'")
     assert "pw" not in commands.snakemake()
     assert "abc" not in commands.snakemake()

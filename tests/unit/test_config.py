@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -65,7 +65,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("values", "parts"), WRONG, ids=lambda value: str(value)[:40])
-def test_wrong_config_is_refused_with_the_key_and_what_was_expected(values, parts):
+def test_wrong_config_is_refused_with_the_key_and_what_was_expected(
+    values: dict[str, Any], parts: list[str]
+) -> None:
     with pytest.raises(ConfigError) as caught:
         load(values)
     message = str(caught.value)
@@ -85,32 +87,34 @@ def numbers(section: type[Section], *above: str) -> Iterator[tuple[str, ...]]:
 
 @pytest.mark.parametrize("path", [*numbers(Config)], ids=".".join)
 @pytest.mark.parametrize("given", [True, False])
-def test_no_number_is_given_as_true_or_false(path, given):
-    values = functools.reduce(lambda value, name: {name: value}, reversed(path), given)
+def test_no_number_is_given_as_true_or_false(path: tuple[str, ...], given: bool) -> None:
+    values: Any = given
+    for name in reversed(path):
+        values = {name: values}
     with pytest.raises(ConfigError, match=rf"^config: {'.'.join(path)}: must be .*, got {given}"):
         load(values)
 
 
-def test_all_errors_are_told_at_once():
+def test_all_errors_are_told_at_once() -> None:
     with pytest.raises(ConfigError, match=r"dedup\.threshold.*detect\.confidence"):
         load({"detect": {"confidence": 2}, "dedup": {"threshold": 99}})
 
 
-def test_values_from_the_command_line_arrive_as_text():
+def test_values_from_the_command_line_arrive_as_text() -> None:
     config = load({"project": 2024, "extract": {"every_seconds": "2.5", "every_frames": "7"}})
     assert config.project == "2024"
     assert config.extract.every_seconds == 2.5
     assert config.extract.every_frames == 7
 
 
-def test_days_arrive_as_yaml_has_them():
+def test_days_arrive_as_yaml_has_them() -> None:
     text = "input: {filters: {after: 2024-01-31, before: 20240202}}"
     filters = load(yaml.safe_load(text)).input.filters
     assert (filters.after, filters.before) == ("2024-01-31", "2024-02-02")
     assert load({"input": {"filters": {"after": "now-3months"}}}).input.filters.after
 
 
-def test_projects_stand_in_for_project_and_repeat_nothing():
+def test_projects_stand_in_for_project_and_repeat_nothing() -> None:
     assert load({"projects": ["b", "a", "b"]}).project_names == ["b", "a"]
     assert load({"project": "x"}).project_names == ["x"]
 
@@ -150,10 +154,10 @@ RIGHT = [
 
 
 @pytest.mark.parametrize("values", RIGHT, ids=lambda value: str(value)[:60])
-def test_what_the_bounds_allow_is_taken_as_it_is_given(values):
-    def within(given, taken) -> bool:
+def test_what_the_bounds_allow_is_taken_as_it_is_given(values: dict[str, Any]) -> None:
+    def within(given: Any, taken: Any) -> bool:
         if not isinstance(given, dict):
-            return given == taken
+            return bool(given == taken)
         return all(within(value, taken[key]) for key, value in given.items())
 
     assert within(values, load(values).model_dump())
@@ -172,7 +176,7 @@ DECIDING = {
 
 
 @pytest.mark.parametrize("section", DECIDING)
-def test_each_setting_that_decides_has_its_stage_run_again(section):
+def test_each_setting_that_decides_has_its_stage_run_again(section: str) -> None:
     assert [*getattr(Config(), section).result_settings()] == DECIDING[section].split()
 
 
@@ -187,15 +191,19 @@ def test_each_setting_that_decides_has_its_stage_run_again(section):
         ("filter", {"semantic": {"prompts": {"junk": ["blur"]}}}, "semantic"),
     ],
 )
-def test_settings_decide_where_they_are_used(section, values, used):
+def test_settings_decide_where_they_are_used(
+    section: str,
+    values: dict[str, Any],
+    used: str,
+) -> None:
     depending = {"every_frames", "every_seconds", "scene_threshold", "similarity"}
     depending |= {"hash", "threshold", "content", "semantic"}
     decided = getattr(load({section: values}), section)
     assert depending & decided.result_settings().keys() == set(used.split())
 
 
-def test_only_settings_in_use_decide_a_result():
-    def result(**settings):
+def test_only_settings_in_use_decide_a_result() -> None:
+    def result(**settings: Any) -> dict[str, Any]:
         return ExtractConfig(**settings).result_settings()
 
     assert result(every_frames=3) == result(every_frames=9)
@@ -207,8 +215,10 @@ def test_only_settings_in_use_decide_a_result():
     assert "device" not in detect.result_settings()
 
 
-def test_each_rule_of_a_policy_makes_it_another():
-    rules = {name: ["a"] for name in ("blocked_hashtags", "blocked_titles", "licences")}
+def test_each_rule_of_a_policy_makes_it_another() -> None:
+    rules: dict[str, Any] = {
+        name: ["a"] for name in ("blocked_hashtags", "blocked_titles", "licences")
+    }
     rules |= dict.fromkeys(("min_duration", "max_duration", "min_size_mb", "max_size_mb"), 1)
     assert rules.keys() == PolicyConfig.model_fields.keys()
     each = [{}, *({name: value} for name, value in rules.items())]
@@ -217,7 +227,9 @@ def test_each_rule_of_a_policy_makes_it_another():
     assert marks == [policy_id(PolicyConfig(**given)) for given in each]
 
 
-def test_results_are_told_apart_by_stage_version_and_settings(monkeypatch):
+def test_results_are_told_apart_by_stage_version_and_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     seen = {recipe_id(stage, {"a": 1}) for stage in VERSIONS}
     assert len(seen) == len(VERSIONS)
     monkeypatch.setitem(VERSIONS, "extract", VERSIONS["extract"] + 1)
@@ -230,19 +242,19 @@ def test_results_are_told_apart_by_stage_version_and_settings(monkeypatch):
     ("text", "part"),
     [("project: [", "not valid YAML at line"), ("- a\n- b\n", "expected keys and values")],
 )
-def test_files_that_are_no_config(tmp_path: Path, text, part):
+def test_files_that_are_no_config(tmp_path: Path, text: str, part: str) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=part):
         load_files([file])
 
 
-def test_a_missing_file_is_named(tmp_path: Path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nothing\.yaml cannot be read.*Next"):
         load_files([tmp_path / "nothing.yaml"])
 
 
-def test_the_default_file_and_the_schema_agree_with_the_models():
+def test_the_default_file_and_the_schema_agree_with_the_models() -> None:
     default = yaml.safe_load(generate.default_yaml())
     assert load(default) == Config()
     jsonschema.validate(default, generate.schema())
@@ -250,10 +262,10 @@ def test_the_default_file_and_the_schema_agree_with_the_models():
         jsonschema.validate({"filter": {"min_sharpness": "abc"}}, generate.schema())
 
 
-def test_the_schema_and_reference_in_the_repository_are_up_to_date():
+def test_the_schema_and_reference_in_the_repository_are_up_to_date() -> None:
     assert json.loads((ROOT / "config/config.schema.json").read_text()) == generate.schema()
     assert (ROOT / "config/README.md").read_text() == generate.reference()
 
 
-def test_every_key_is_described():
+def test_every_key_is_described() -> None:
     assert all("None" not in line.split("|")[4] for line in generate.reference().splitlines()[-30:])

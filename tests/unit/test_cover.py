@@ -32,7 +32,8 @@ def slow_cover(distances: Distances, order: list[int], limit: float, pinned: int
 
 
 def bits_between(*kinds: NDArray[np.uint64]) -> Distances:
-    return np.min([np.bitwise_count(kind[:, None] ^ kind) for kind in kinds], axis=0).astype(float)
+    counts = [np.bitwise_count(kind[:, None] ^ kind) for kind in kinds]
+    return np.asarray(np.min(counts, axis=0), float)
 
 
 def wide(rng: np.random.Generator, count: int, drift: int) -> NDArray[np.uint64]:
@@ -94,7 +95,7 @@ def directions(rng: np.random.Generator, count: int, drift: float) -> NDArray[np
     steps = rng.normal(0, drift, (count, 24))
     steps[::20] = rng.normal(0, 3, steps[::20].shape)
     walk = np.cumsum(steps, axis=0)
-    return (walk / np.linalg.norm(walk, axis=1, keepdims=True)).astype(np.float16)
+    return np.asarray(walk / np.linalg.norm(walk, axis=1, keepdims=True), np.float16)
 
 
 @given(st.integers(0, 120), st.floats(0.5, 0.99), st.integers(0, 2**32), st.booleans())

@@ -15,7 +15,8 @@ from dataminer.store.layout import Store
 
 def _unit(count: int, dimension: int, seed: int = 0) -> np.ndarray:
     vectors = np.random.default_rng(seed).normal(size=(count, dimension))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / lengths, np.float16)
 
 
 def test_what_was_written_is_read_and_equal_input_gives_equal_bytes(tmp_path: Path) -> None:

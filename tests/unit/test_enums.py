@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, SourceType, VideoStatus
 
 
-def test_enums_are_those_of_the_design():
+def test_enums_are_those_of_the_design() -> None:
     assert [*SourceType] == ["SEARCH", "URL", "FILE", "MANUAL"]
     assert [*VideoStatus] == [
         "PENDING", "DOWNLOADING", "DOWNLOADED", "EXTRACTING", "EXTRACTED", "FAILED",

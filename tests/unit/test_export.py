@@ -95,7 +95,8 @@ class TestImages:
     ) -> None:
         monkeypatch.setattr("PIL.Image.open", None)  # ultralytics has it look for packages
         dataset = load_labelled(store, PROJECT)
-        image, sheets = dataset.folder / dataset.images[-1].file_name, []
+        image = dataset.folder / dataset.images[-1].file_name
+        sheets: list[Path] = []
         image.rename(tmp_path / "private.jpg")
         image.symlink_to(tmp_path / "private.jpg")
         width, height = dataset.images[-1].width, dataset.images[-1].height

@@ -16,7 +16,7 @@ from dataminer.store.file_stats import times
 from dataminer.store.layout import Store
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "sub" / "a.json"
     with pytest.raises(RuntimeError), files.atomic_write(target) as partial:
         partial.write_text("half")
@@ -30,7 +30,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
     assert target.read_text() == "whole"
 
 
-def test_a_published_folder_replaces_the_old_one_and_can_be_published_twice(tmp_path: Path):
+def test_a_published_folder_replaces_the_old_one_and_can_be_published_twice(tmp_path: Path) -> None:
     final = tmp_path / "v[1]"
     for content in ("old", "new"):
         with files.staging_dir(final) as staging:
@@ -45,7 +45,9 @@ def test_a_published_folder_replaces_the_old_one_and_can_be_published_twice(tmp_
 
 
 @pytest.mark.parametrize("swaps", [True, False])
-def test_a_folder_takes_the_place_of_another(tmp_path: Path, monkeypatch, swaps: bool):
+def test_a_folder_takes_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swaps: bool
+) -> None:
     final, seen = tmp_path / "v", []
     real = os.replace
 
@@ -68,7 +70,7 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path, monkeypatch, swaps:
     assert list(tmp_path.iterdir()) == [final]
 
 
-def test_a_folder_that_was_not_published_leaves_nothing(tmp_path: Path):
+def test_a_folder_that_was_not_published_leaves_nothing(tmp_path: Path) -> None:
     final = tmp_path / "v"
     with pytest.raises(KeyboardInterrupt), files.staging_dir(final) as staging:
         (staging / "f").touch()
@@ -76,7 +78,9 @@ def test_a_folder_that_was_not_published_leaves_nothing(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_links_cost_nothing_and_a_copy_stands_in_for_them(tmp_path: Path, monkeypatch):
+def test_links_cost_nothing_and_a_copy_stands_in_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = tmp_path / "s"
     source.write_text("x")
     assert files.link_or_copy(source, tmp_path / "a") == "hardlink"
@@ -105,7 +109,7 @@ def no_file(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder"])
-def test_what_is_no_file_of_its_own_is_not_read(no_file: dict[str, Path], kind: str):
+def test_what_is_no_file_of_its_own_is_not_read(no_file: dict[str, Path], kind: str) -> None:
     with pytest.raises(DamagedFile, match=r"is a link|no file"):
         files.read_file(no_file[kind])
 
@@ -114,8 +118,8 @@ def test_what_is_no_file_of_its_own_is_not_read(no_file: dict[str, Path], kind: 
 @pytest.mark.parametrize("reflink", [False, True])
 @pytest.mark.parametrize("far", [False, True])
 def test_what_is_no_file_of_its_own_is_not_linked(
-    no_file: dict[str, Path], kind: str, reflink: bool, far: bool, monkeypatch
-):
+    no_file: dict[str, Path], kind: str, reflink: bool, far: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*args: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
@@ -128,7 +132,7 @@ def test_what_is_no_file_of_its_own_is_not_linked(
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/b", "", ".", "..", "a\0b", ".a"])
-def test_a_name_that_leads_out_of_its_folder(tmp_path: Path, name: str):
+def test_a_name_that_leads_out_of_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(DamagedFile, match="leads out"):
         files.member(tmp_path, name)
     assert files.member(tmp_path, "-a..b.jpg") == tmp_path / "-a..b.jpg"
@@ -157,7 +161,7 @@ class TestFoldersOfAStore:
         assert (tmp_path / "outside" / "a").read_text() == "only its owner may change this"
         assert [path.name for path in (tmp_path / "outside").iterdir()] == ["a"]
 
-    def test_what_is_behind_a_link_is_not_there(self, linked: Path, tmp_path: Path):
+    def test_what_is_behind_a_link_is_not_there(self, linked: Path, tmp_path: Path) -> None:
         for path in (linked / "a", linked.absolute() / "a", linked / "b" / ".." / "a"):
             with pytest.raises(DamagedFile, match="dedup is damaged: it is a link"):
                 files.read_file(path)
@@ -176,7 +180,7 @@ class TestFoldersOfAStore:
         paths = (own / "a", linked / "a", linked.parent / "none" / "a", own / "a" / "b")
         assert [time is not None for time in times(paths)] == [True, False, False, False]
 
-    def test_what_is_behind_a_link_is_not_removed(self, linked: Path):
+    def test_what_is_behind_a_link_is_not_removed(self, linked: Path) -> None:
         files.remove_file(linked / "a")
         files.remove(linked / "a")
         files.remove_staging(linked, "a")
@@ -186,7 +190,9 @@ class TestFoldersOfAStore:
 
     @pytest.mark.parametrize("kind", ["link", "dangling", "loop", "file", "pipe"])
     @pytest.mark.parametrize("way", ["write", "stage", "publish"])
-    def test_what_is_made_takes_its_place(self, store: Store, tmp_path: Path, kind: str, way: str):
+    def test_what_is_made_takes_its_place(
+        self, store: Store, tmp_path: Path, kind: str, way: str
+    ) -> None:
         folder = store.dedup("p")
         if kind == "pipe":
             os.mkfifo(folder)
@@ -208,17 +214,22 @@ class TestFoldersOfAStore:
         assert not folder.is_symlink()
         assert [path.name for path in (tmp_path / "outside").iterdir()] == ["a"]
 
-    def test_a_project_that_is_a_link_is_named(self, store: Store, tmp_path: Path):
+    def test_a_project_that_is_a_link_is_named(self, store: Store, tmp_path: Path) -> None:
         project = store.project("q")
         project.symlink_to(tmp_path / "outside")
-        asked: list[Callable[[Path], object]] = [files.read_file, files.look, files.remove_file]
-        for ask in (*asked, lambda path: files.make_folder(path.parent)):
+        asked: list[Callable[[Path], object]] = [
+            files.read_file,
+            files.look,
+            files.remove_file,
+            lambda path: files.make_folder(path.parent),
+        ]
+        for ask in asked:
             with pytest.raises(DataminerError, match=r"project q, .* is a link") as caught:
                 ask(project / "a")
             assert not isinstance(caught.value, DamagedFile)
         assert project.is_symlink()
 
-    def test_root_and_top_folders_may_be_links(self, store: Store, tmp_path: Path):
+    def test_root_and_top_folders_may_be_links(self, store: Store, tmp_path: Path) -> None:
         (store.root / "projects").rename(tmp_path / "elsewhere")
         (store.root / "projects").symlink_to(tmp_path / "elsewhere")
         (tmp_path / "root").symlink_to(store.root.absolute())
@@ -229,7 +240,9 @@ class TestFoldersOfAStore:
             files.remove_file(found.dedup("p") / "b")
         assert list((tmp_path / "elsewhere" / "p" / "dedup").iterdir()) == []
 
-    def test_what_models_saw_is_not_looked_for_behind_links(self, store: Store, tmp_path: Path):
+    def test_what_models_saw_is_not_looked_for_behind_links(
+        self, store: Store, tmp_path: Path
+    ) -> None:
         own = store.embeddings("own", "v", "r").parent
         own.mkdir(parents=True)
         (own.parents[1] / "linked").symlink_to(tmp_path / "outside")
@@ -238,7 +251,7 @@ class TestFoldersOfAStore:
         assert store.seen("v") == [own]
 
 
-def test_fingerprints_change_with_every_part():
+def test_fingerprints_change_with_every_part() -> None:
     marks = {
         files.fingerprint("a", {"x": 1}),
         files.fingerprint("a", {"x": 2}),
@@ -250,7 +263,7 @@ def test_fingerprints_change_with_every_part():
     assert files.fingerprint({"a": 1, "b": 2}) == files.fingerprint({"b": 2, "a": 1})
 
 
-def test_tables_keep_what_is_known_about_them(tmp_path: Path):
+def test_tables_keep_what_is_known_about_them(tmp_path: Path) -> None:
     rows = pa.Table.from_pylist(
         [
             {

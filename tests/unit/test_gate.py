@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -41,11 +43,11 @@ from tests.support.http_server import most_in_a_window
         ("http://[", "unknown", RequestKind.REQUEST),
     ],
 )
-def test_places(url, source, lane):
+def test_places(url: str, source: str, lane: RequestKind) -> None:
     assert quota_of(url) == Quota(source, lane)
 
 
-def test_a_download_from_youtube_counts_by_itself():
+def test_a_download_from_youtube_counts_by_itself() -> None:
     assert quota_of("https://youtu.be/x", RequestKind.DOWNLOAD) == Quota(
         "youtube", RequestKind.DOWNLOAD
     )
@@ -56,26 +58,31 @@ def test_a_download_from_youtube_counts_by_itself():
     delays=st.lists(st.floats(0, PERMIT_GRACE_SECONDS + TRANSIT_SECONDS), min_size=2, max_size=400),
 )
 @example(per_minute=30, delays=[PERMIT_GRACE_SECONDS + TRANSIT_SECONDS] + [0.0] * 59)
-def test_no_window_of_a_minute_sees_more_whatever_the_delays(per_minute, delays):
+def test_no_window_of_a_minute_sees_more_whatever_the_delays(
+    per_minute: int, delays: list[float]
+) -> None:
     settings = BudgetConfig(others=HostRates(requests_per_minute=per_minute))
     apart, _ = spacing(settings, Quota("host.example", RequestKind.REQUEST))
     arrivals = sorted(index * apart + delay for index, delay in enumerate(delays))
     assert most_in_a_window(arrivals, 60.0 - 1e-6) <= per_minute
 
 
-def test_media_and_downloads_of_youtube_have_limits_of_their_own():
+def test_media_and_downloads_of_youtube_have_limits_of_their_own() -> None:
     settings = BudgetConfig()
     assert spacing(settings, Quota("youtube", RequestKind.REQUEST))[0] == pytest.approx(62 / 30)
     assert spacing(settings, Quota("youtube", RequestKind.MEDIA))[0] == pytest.approx(62 / 120)
     least, most = spacing(settings, Quota("youtube", RequestKind.DOWNLOAD))
-    assert (least, most) == (pytest.approx(3602 / 240), 20.0)
+    assert least == pytest.approx(3602 / 240)
+    assert most == 20.0
     assert spacing(settings, Quota("host.example", RequestKind.REQUEST))[0] == pytest.approx(
         62 / 600
     )
 
 
-def test_the_gate_of_one_process_spaces_requests_and_never_asks_again(monkeypatch):
-    slept = []
+def test_the_gate_of_one_process_spaces_requests_and_never_asks_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: 50 + sum(slept), sleep=slept.append)
     monkeypatch.setattr(gate_module, "time", clock)
     gate = LocalRateLimiter(BudgetConfig(others=HostRates(requests_per_minute=620)))
@@ -111,7 +118,13 @@ class Clock:
     ],
     ids=["downloads", "pages", "media", "another host"],
 )
-def test_the_defaults_keep_their_rates_over_hours(monkeypatch, ask, count, seconds, most):
+def test_the_defaults_keep_their_rates_over_hours(
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[LocalRateLimiter], object],
+    count: int,
+    seconds: int,
+    most: int,
+) -> None:
     clock, begun = Clock(), []
     monkeypatch.setattr(gate_module, "time", clock)
     gate = LocalRateLimiter(BudgetConfig())
@@ -139,7 +152,9 @@ def test_the_defaults_keep_their_rates_over_hours(monkeypatch, ask, count, secon
         {"request_per_minute": 30},
     ],
 )
-def test_a_wrong_limit_is_an_error_and_no_limit_less(rates):
+def test_a_wrong_limit_is_an_error_and_no_limit_less(
+    rates: dict[str, int] | dict[str, None] | dict[str, Any],
+) -> None:
     for kind in (HostRates, YouTubeRates):
         with pytest.raises(ValidationError):
             kind(**{"max_sleep_interval": 30.0, **rates})

@@ -98,7 +98,9 @@ def test_the_message_is_spelled_as_yt_dlp_spells_its_own() -> None:
         ({"live_status": "was_live"}, {}, True),
     ],
 )
-def test_what_a_list_tells_decides(entry: dict, settings: dict[str, Any], passes: bool) -> None:
+def test_what_a_list_tells_decides(
+    entry: dict[str, Any], settings: dict[str, Any], passes: bool
+) -> None:
     assert admits(entry, ListFilters(**settings), NOW) is passes
 
 

@@ -50,7 +50,7 @@ def streams(draw: st.DrawFn) -> Stream:
             base, PacketFacts(RandomAccessPoint.OPEN if is_open else RandomAccessPoint.CLEAN), set()
         )
         before, referable = referable, [entry]
-        lead_references = []
+        lead_references: list[int] = []
         for number in range(draw(st.integers(0, 4)) if is_open else 0):
             droppable = draw(st.booleans())
             on = {*before[-2:], entry, *lead_references}

@@ -37,7 +37,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def tags_of(text: str) -> tuple[set[str], set[str]]:
-    tags, attributes = set(), set()
+    tags: set[str] = set()
+    attributes: set[str] = set()
 
     class Parser(HTMLParser):
         def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -105,7 +106,7 @@ class TestScores:
             for index in reversed(range(39))  # in another order, and one frame is not there
         ]
         table = pa.Table.from_pylist(rows, schema=self.SCORES)
-        path = store.filtered(PROJECT, "b") / measures.SCORES_FILE
+        path = store.filtered(PROJECT, "b") / SCORES_FILE
         write_table(path, table, self.SCORES, {})
         preview = gather(store, PROJECT, NOW, NOW)
         (scored,) = (each for each in preview.measured if "semantic" in each.threshold.name)

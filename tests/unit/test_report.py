@@ -23,13 +23,13 @@ import dataminer
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.report.data.costs import costs
 from dataminer.report.data.facts import ProjectFacts, VideoFacts
-from dataminer.report.data.frames import SCORES_FILE
 from dataminer.report.data.gather import PER_REASON, gather
 from dataminer.report.html import charts
 from dataminer.report.html.markup import environment, text
 from dataminer.report.html.overview import duration
 from dataminer.report.html.page import page, write_report
 from dataminer.report.html.thumbs import Thumbnails
+from dataminer.stages.filter.scores import SCORES_FILE
 from dataminer.store.layout import Store
 from dataminer.urls import SourceUrl
 from tests.support.report_project import draw_pictures, make_project
@@ -52,8 +52,8 @@ class Tags(HTMLParser):
         self.found: list[tuple[str, dict[str, str | None]]] = []
         self.feed(page)
 
-    def handle_starttag(self, name, attributes):
-        self.found.append((name, dict(attributes)))
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ class TestCharts:
         assert "←" not in near
 
     @pytest.mark.parametrize("values", [[], [0.5], [0.5, 0.5], [np.float32(3)] * 3])
-    def test_few_or_equal_values_can_be_drawn(self, values) -> None:
+    def test_few_or_equal_values_can_be_drawn(self, values: list[float]) -> None:
         assert "nan" not in charts.histogram(np.array(values, float), label="x")
         assert "nan" not in charts.histogram(np.array(values, int), label="x", whole=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,11 @@ def test_a_name_that_yaml_reads_as_something_else_is_refused(
     path = written(text)
     name = yaml.load(text, yaml.BaseLoader).popitem()[1]
     name = name[-1] if isinstance(name, list) else name
-    for load in (lambda p: load_files([p]), lambda p: load_run(yaml.safe_load(text), [p], None)):
+    loads: list[Callable[[Path], object]] = [
+        lambda p: load_files([p]),
+        lambda p: load_run(yaml.safe_load(text), [p], None),
+    ]
+    for load in loads:
         with pytest.raises(ConfigError) as caught:
             load(path)
         assert f"YAML reads {name} as {read}" in str(caught.value)

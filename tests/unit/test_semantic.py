@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dataminer.config import load
@@ -28,7 +30,7 @@ def test_without_the_libraries_the_sentence_says_what_to_install(
         ({"prompts": {"junk": [" "]}}, "at least 1 character"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(settings: dict, said: str) -> None:
+def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         SemanticConfig.model_validate(settings)
 

@@ -142,6 +142,7 @@ def test_jobs_that_slurm_lost_fail(restored: None, monkeypatch: pytest.MonkeyPat
     snakemake_compat.tell_lost_jobs()
 
     def states() -> dict[str, str] | None:
+        found: dict[str, str] | None
         found, seconds = asyncio.run(slurm.query_job_status("sacct", None))
         assert seconds == 0.5
         return found
@@ -173,10 +174,10 @@ def test_pauses_grow_with_the_time_that_jobs_take(
     def pause(until: int) -> float:
         """Pause once, where the plugin would do so for some seconds."""
         executor.next_seconds_between_status_checks = until
-        before = clock.now
+        before = float(clock.now)
         with suppress(StopIteration):
             executor.sleep().send(None)
-        return clock.now - before
+        return float(clock.now) - before
 
     assert pause(1) == 1
     for _ in range(60):

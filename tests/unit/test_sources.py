@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from unittest import mock
 from urllib.parse import urlsplit
@@ -424,7 +424,7 @@ def test_hostile_texts_give_a_clean_id_or_a_clean_refusal(text: str) -> None:
         assert parse(source.url.reveal()) == source
 
 
-def iter_nothing() -> Iterator[None]:
+def iter_nothing() -> Generator[None, None, None]:
     yield from ()
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ ids = st.text("abcXYZ019_-", min_size=1, max_size=11)
 
 
 @given(st.sets(ids, min_size=1, max_size=40), st.randoms(), st.integers(0, 9))
-def test_the_order_of_videos_does_not_matter(videos: set[str], random, seed: int) -> None:
+def test_the_order_of_videos_does_not_matter(videos: set[str], random: Random, seed: int) -> None:
     shuffled = sorted(videos)
     random.shuffle(shuffled)
     shares = Shares(0.2, 0.1, seed)

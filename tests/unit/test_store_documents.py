@@ -300,7 +300,7 @@ class TestOddTables:
         ],
     )
     def test_numbers_that_no_stage_writes(self, name: str, value: float, path: Path) -> None:
-        rows = [frame_row(frame_index=index, **{name: value}) for index in range(2)]
+        rows = [frame_row(frame_index=index) | {name: value} for index in range(2)]
         table = pa.Table.from_pylist(rows, FRAMES_SCHEMA)
         write_table(path, table, FRAMES_SCHEMA, {})
         with pytest.raises(DamagedFile, match=f"its column {name} has odd numbers"):

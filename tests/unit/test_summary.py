@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -75,7 +76,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return store
 
 
-def test_a_finished_project_says_what_failed_and_where_everything_is(store):
+def test_a_finished_project_says_what_failed_and_where_everything_is(store: Store) -> None:
     failures = [row("clip017", "empty"), row("clip101", "corrupt"), row("clip102", "corrupt")]
     outcome = Outcome(PROGRESS, done=True)
     lines = summary(seen(failures=failures, pauses=[PAUSE]), store, outcome)
@@ -100,7 +101,7 @@ birds: COMPLETE, 198 of 200 videos extracted, 2 failed
     )
 
 
-def test_a_project_that_waits_says_until_when_and_how_it_goes_on(store):
+def test_a_project_that_waits_says_until_when_and_how_it_goes_on(store: Store) -> None:
     waiting = [row("a", "network", not_before=LATER), row("b", "network")]
     unfinished = project(
         stage="FILTERING", videos_extracted=0, videos_failed=0, extracted_frames=0,
@@ -121,13 +122,13 @@ def test_a_project_that_waits_says_until_when_and_how_it_goes_on(store):
     assert "took" not in text
 
 
-def test_unlabelled_frames_are_exported_as_such(store):
+def test_unlabelled_frames_are_exported_as_such(store: Store) -> None:
     text = "\n".join(summary(seen(projects=[project(detect_dir=None)]), store, DONE))
     assert "export birds --format imagefolder --frames-only --to exports/birds" in text
     assert "annotations.json" not in text
 
 
-def test_each_project_has_a_section_of_its_own(store):
+def test_each_project_has_a_section_of_its_own(store: Store) -> None:
     cats = row("clip7", "empty", project="cats")
     both = seen(projects=[project(), project("cats")], failures=[cats])
     text = "\n".join(summary(both, store, DONE))
@@ -140,21 +141,23 @@ def unfinished(name: str = "birds") -> dict[str, Any]:
     return project(name, stage="DEDUP_READY", dedup_dir=None, detect_dir=None)
 
 
-def test_one_failure_has_its_own_next_step(store):
+def test_one_failure_has_its_own_next_step(store: Store) -> None:
     own = row("clip017", "empty") | {"error": "v is empty. Next: open the link in a browser"}
     text = "\n".join(summary(seen(failures=[own]), store, DONE))
     assert "  failed    1 empty: clip017: v is empty. Next: open the link in a browser\n" in text
 
 
 @pytest.mark.parametrize(("outcome", "told"), [(LEFT, True), (DONE, False)])
-def test_pauses_are_told_if_something_waits_for_them(store, outcome, told):
+def test_pauses_are_told_if_something_waits_for_them(
+    store: Store, outcome: Outcome, told: bool
+) -> None:
     text = "\n".join(summary(seen(pauses=[PAUSE]), store, outcome))
     assert ("  pauses    youtube until" in text) is told
     over = PAUSE | {"seconds_left": 0.0}
     assert "pauses" not in "\n".join(summary(seen(pauses=[over]), store, outcome))
 
 
-def test_what_several_projects_share_is_told_once(store):
+def test_what_several_projects_share_is_told_once(store: Store) -> None:
     both = seen(projects=[project(), unfinished("cats")], pauses=[PAUSE])
     lines = summary(both, store, LEFT)
     assert lines[-6:] == [
@@ -168,7 +171,9 @@ def test_what_several_projects_share_is_told_once(store):
     assert "\n".join(lines).count("youtube") == 1
 
 
-def test_a_target_that_was_reached_is_done_and_the_rest_is_an_option(store, begun):
+def test_a_target_that_was_reached_is_done_and_the_rest_is_an_option(
+    store: Store, begun: Callable[[list[str]], None]
+) -> None:
     begun(["/a/snakemake", "-c2", "only_filter", "-s", "x/Snakefile"])
     outcome = Outcome(done=True, targets=("only_filter",))
     assert summary(seen(projects=[unfinished()]), store, outcome)[-3:] == [
@@ -183,7 +188,9 @@ def test_a_target_that_was_reached_is_done_and_the_rest_is_an_option(store, begu
     ]
 
 
-def test_after_files_by_name_the_rest_is_an_option(store, begun):
+def test_after_files_by_name_the_rest_is_an_option(
+    store: Store, begun: Callable[[list[str]], None]
+) -> None:
     begun(["/a/snakemake", "data/frames/v/frames.parquet", "-c2"])
     outcome = Outcome(targets=("data/frames/v/frames.parquet",))
     assert summary(seen(projects=[unfinished()]), store, outcome)[-2] == (
@@ -196,8 +203,8 @@ def test_after_files_by_name_the_rest_is_an_option(store, begun):
     ("left_seconds", "force"), [(60.0, " --forceall"), (None, " --forceall"), (0.0, "")]
 )
 def test_what_a_run_was_making_anew_is_made_anew_again_only_if_it_was_cut_short(
-    store, begun, left_seconds, force
-):
+    store: Store, begun: Callable[[list[str]], None], left_seconds: float | None, force: str
+) -> None:
     begun(["/a/snakemake", "-F"])
     stage = StageProgress("filter", 200, 198, left_seconds=left_seconds)
     outcome = Outcome(replace(PROGRESS, stages=[stage]), done=False)
@@ -207,7 +214,7 @@ def test_what_a_run_was_making_anew_is_made_anew_again_only_if_it_was_cut_short(
     assert ("  go on     /a/snakemake --forceall" in text) is bool(force)
 
 
-def test_what_a_run_made_in_another_folder_is_found_from_where_it_was_begun(store):
+def test_what_a_run_made_in_another_folder_is_found_from_where_it_was_begun(store: Store) -> None:
     outcome = Outcome(done=True, folder=Path("../site"))
     text = "\n".join(summary(seen(), store, outcome))
     assert "  report    ../site/data/projects/birds/report/index.html\n" in text

@@ -42,7 +42,7 @@ def record(text: str | None = None, level: int = logging.INFO, **fields: Any) ->
     return logging.makeLogRecord({"msg": text, "levelno": level, **fields})
 
 
-def test_where_jobs_were_at_ctrl_c_is_left_out_and_nothing_else():
+def test_where_jobs_were_at_ctrl_c_is_left_out_and_nothing_else() -> None:
     head = "Traceback (most recent call last):"
     trace = [head, '  File "a", line 1', "    ^^^", "KeyboardInterrupt"]
     error = [head, '  File "b", line 2', "ValueError: broken"]
@@ -62,7 +62,7 @@ def shown(*records: logging.LogRecord) -> list[bool]:
     return [found.filter(one) for one in records]
 
 
-def test_lines_of_jobs_are_hidden_and_those_that_matter_are_not():
+def test_lines_of_jobs_are_hidden_and_those_that_matter_are_not() -> None:
     assert (
         shown(
             record("Select jobs to execute..."),
@@ -87,7 +87,7 @@ def test_lines_of_jobs_are_hidden_and_those_that_matter_are_not():
     )
 
 
-def test_jobs_that_end_because_the_run_does_are_no_errors():
+def test_jobs_that_end_because_the_run_does_are_no_errors() -> None:
     assert shown(
         record("Terminating processes on user request, this might take some time."),
         record("x", logging.ERROR, event="job_error"),
@@ -106,7 +106,7 @@ def logger_with(name: str) -> logging.Logger:
 @pytest.mark.parametrize(
     ("name", "quiet"), [("of another", ()), (DEFAULT, ("all",)), (DEFAULT, ("progress",))]
 )
-def test_another_logger_and_silence_are_left_alone(name, quiet):
+def test_another_logger_and_silence_are_left_alone(name: str, quiet: tuple[str, ...]) -> None:
     logger = logger_with(name)
     display = RunDisplay(lambda: None, quiet=quiet)
     display.start(logger)
@@ -114,7 +114,9 @@ def test_another_logger_and_silence_are_left_alone(name, quiet):
     assert display.stop() is None
 
 
-def test_no_error_leaves_it(monkeypatch, capsys):
+def test_no_error_leaves_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def explode() -> None:
         raise ValueError("x")
 
@@ -129,7 +131,7 @@ def test_no_error_leaves_it(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_what_others_write_appears_above_the_block_in_whole_lines():
+def test_what_others_write_appears_above_the_block_in_whole_lines() -> None:
     command = [sys.executable, "-c", WRITES]
     environment = {"PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
     with Terminal(command, ROOT, environment) as window:

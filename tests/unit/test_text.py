@@ -25,7 +25,7 @@ UNSEEN = {0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F,
 UNSEEN |= {*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), 0x2800}
 
 
-def test_each_character_that_steers_is_spelled_out_and_no_other_is_touched():
+def test_each_character_that_steers_is_spelled_out_and_no_other_is_touched() -> None:
     for code in range(sys.maxunicode + 1):
         c = chr(code)
         seen = unicodedata.category(c) not in STEERING and code not in UNSEEN
@@ -43,14 +43,14 @@ def test_each_character_that_steers_is_spelled_out_and_no_other_is_touched():
         "שְׁלֹמֹ֔ה Việt ก็้",
     ],
 )
-def test_scripts_keep_what_they_need(text: str):
+def test_scripts_keep_what_they_need(text: str) -> None:
     assert inert(text) == text
     assert clean(text, 99) == text
     assert is_inert(text)
 
 
 @pytest.mark.parametrize("hidden", ["\ufe0f", "\u200d", "\U000e0101", "\u0310", "\u0489"])
-def test_no_letter_carries_a_heap_of_marks_or_a_hidden_text(hidden: str):
+def test_no_letter_carries_a_heap_of_marks_or_a_hidden_text(hidden: str) -> None:
     text = f"x{200 * hidden}y {hidden}"
     spelled = inert(text)
     assert spelled.count(hidden) <= 9
@@ -59,21 +59,23 @@ def test_no_letter_carries_a_heap_of_marks_or_a_hidden_text(hidden: str):
 
 
 @pytest.mark.parametrize(("most", "expected"), [(3, "abc"), (2, "a…"), (9, "abc")])
-def test_a_text_is_cut(most: int, expected: str):
+def test_a_text_is_cut(most: int, expected: str) -> None:
     assert cut("abc", most) == expected
 
 
-def test_what_is_kept_is_one_short_line():
+def test_what_is_kept_is_one_short_line() -> None:
     assert clean(f" a{ESCAPE}\nb\u202e ", 9) == "a[2Jb"
     assert clean(100_000 * "ab", 3) == "aba"
 
 
-def test_what_is_shown_is_inert_and_not_endless():
+def test_what_is_shown_is_inert_and_not_endless() -> None:
     assert shown("\0" * 10, 12) == r"\x00\x00\x0…"
 
 
 @pytest.mark.parametrize("text", [ESCAPE, TITLE, "\x9b1A", "\u202e", "\ud800"])
-def test_errors_logs_and_lines_steer_no_terminal(text: str, capsys: pytest.CaptureFixture[str]):
+def test_errors_logs_and_lines_steer_no_terminal(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     error = DataminerError(f"{text} is not there", f"look at {text}")
     record = logging.LogRecord("x", logging.ERROR, "x", 1, "said %s", (text,), None)
     tell(text)
@@ -82,7 +84,7 @@ def test_errors_logs_and_lines_steer_no_terminal(text: str, capsys: pytest.Captu
     assert inert(text) in _Formatter().format(record)
 
 
-def test_a_console_obeys_us_and_nobody_else():
+def test_a_console_obeys_us_and_nobody_else() -> None:
     file = io.StringIO()
     console = console_of(file, width=30, force_terminal=True, color_system="standard")
     table = Table(title=f"[red]t[/red]{ESCAPE}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from unittest import mock
 
@@ -20,6 +20,8 @@ from dataminer.urls import SourceUrl
 
 ONE, TWO, THREE = "aqz-KE-bpKQ", "bbbbbbbbbbb", "ccccccccccc"
 
+Looked = Generator[Source | None, None, None]
+
 
 def read(folder: Path, content: bytes | str, **more: object) -> Collected:
     data = content if isinstance(content, bytes) else content.encode()
@@ -28,7 +30,7 @@ def read(folder: Path, content: bytes | str, **more: object) -> Collected:
     return collect(settings, base=folder, look_up=offline, **more)  # type: ignore[arg-type]
 
 
-def offline(asked: Asked, *_: object) -> Iterator[Source | None]:
+def offline(asked: Asked, *_: object) -> Looked:
     """Find one video for each word of a search; other lists are away."""
     if "query" not in asked.info:
         raise TransientError(f"{asked.name}: no network", ErrorClass.NETWORK)
@@ -303,7 +305,7 @@ def test_order_and_doubles(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4")
     (tmp_path / "links.txt").write_text(f"youtu.be/{TWO}\nyoutu.be/{THREE}\na.mp4\n")
 
-    def look_up(asked: Asked, *_: object) -> Iterator[Source | None]:
+    def look_up(asked: Asked, *_: object) -> Looked:
         for rank in range(1, 8):
             yield Source(ONE, SourceUrl("u"), "SEARCH", {**asked.info, "rank": rank})
         raise AssertionError("more was asked for than is wanted")
@@ -329,7 +331,7 @@ def test_order_and_doubles(tmp_path: Path) -> None:
 
 
 def test_a_search_that_fails_or_finds_nothing(tmp_path: Path) -> None:
-    def look_up(asked: Asked, *_: object) -> Iterator[Source | None]:
+    def look_up(asked: Asked, *_: object) -> Looked:
         if asked.info["query"] == "half":
             yield Source(ONE, SourceUrl("u"), "SEARCH", asked.info)
         if asked.info["query"] in {"down", "half"}:
@@ -369,7 +371,7 @@ def test_a_file_of_searches(tmp_path: Path) -> None:
 
 
 def test_a_list_says_how_far_it_is_and_what_ended_it(tmp_path: Path) -> None:
-    def look_up(asked: Asked, *_: object) -> Iterator[Source | None]:
+    def look_up(asked: Asked, *_: object) -> Looked:
         for rank in range(1, 1000):
             yield Source(f"{rank:011}", SourceUrl("u"), "URL", {}) if rank % 2 else None
 
@@ -387,7 +389,7 @@ def test_a_list_says_how_far_it_is_and_what_ended_it(tmp_path: Path) -> None:
 def test_a_search_that_filters_leave_little_of_ends(tmp_path: Path) -> None:
     looked = 0
 
-    def look_up(asked: Asked, *_: object) -> Iterator[Source | None]:
+    def look_up(asked: Asked, *_: object) -> Looked:
         nonlocal looked
         while True:
             looked += 1
@@ -400,7 +402,7 @@ def test_a_search_that_filters_leave_little_of_ends(tmp_path: Path) -> None:
 def test_an_interrupt_keeps_what_was_found(tmp_path: Path) -> None:
     closed = False
 
-    def look_up(asked: Asked, *_: object) -> Iterator[Source | None]:
+    def look_up(asked: Asked, *_: object) -> Looked:
         nonlocal closed
         try:
             yield Source(ONE, SourceUrl("u"), "URL", {})

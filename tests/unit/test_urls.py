@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -75,7 +76,7 @@ def test_a_line_that_is_no_good_url_is_masked(line: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize("write", [json.dumps, "".join, lambda url: "see " + url])
-def test_a_source_is_no_text(write) -> None:
+def test_a_source_is_no_text(write: Callable[[SourceUrl], object]) -> None:
     with pytest.raises(TypeError) as caught:
         write(SourceUrl(f"http://ann:{SECRET}@h/"))
     assert SECRET not in str(caught.value)
