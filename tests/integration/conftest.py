@@ -24,7 +24,7 @@ from tests.support.stores import (
 
 
 @pytest.fixture
-def files(tmp_path) -> Store:
+def files(tmp_path: Path) -> Store:
     """A finished store: a good video, one of which no frame passed, one that is gone."""
     store = Store(tmp_path / "data")
     make_video(store, "v1")
@@ -35,7 +35,7 @@ def files(tmp_path) -> Store:
 
 
 @pytest.fixture
-def whole(database, files: Store) -> tuple[str, Store]:
+def whole(database: str, files: Store) -> tuple[str, Store]:
     """The finished store, and a database that knows all of it."""
     projects.add_videos("p", [Given(name) for name in VIDEOS])
     sync(files)
@@ -48,11 +48,13 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Objects]:
     """A dedup folder of drawn frames, and what is on them."""
     folder = tmp_path_factory.mktemp("dedup")
     rng, pictures = np.random.default_rng(5), photographs()
-    rows, truth = [], {}
+    rows = []
+    truth: Objects = {}
     for number, frame in enumerate(FRAMES):
         video_id, index, width, height = frame
         source = pictures[number % len(pictures)]
-        image = cv2.resize(source, (width, height), interpolation=cv2.INTER_AREA)
+        resized = cv2.resize(source, (width, height), interpolation=cv2.INTER_AREA)
+        image = resized.astype(np.uint8, copy=False)
         name = f"{video_id}_{index:06d}.jpg"
         truth[name] = []
         for lane, kind in enumerate(() if (video_id, index) == EMPTY else CLASSES):

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ RATES = BudgetConfig(
 NO_WAIT = RATES.model_copy(update={"max_wait_minutes": 0.0})
 
 
-def breaker(database: str) -> tuple:
+def breaker(database: str) -> tuple[Any, ...]:
     """Return strikes, and the seconds that the pause has left."""
     left = "extract(epoch FROM open_until - clock_timestamp())::float"
     return execute(database, f"SELECT strikes, {left} FROM breakers")[0]
@@ -44,7 +45,7 @@ def breaker(database: str) -> tuple:
 def pauses(database: str, strikes: int, seconds: float) -> bool:
     """Tell whether the source pauses for so long; a slow machine may have used up a part."""
     counted, left = breaker(database)
-    return counted == strikes and seconds - 5 < left <= seconds
+    return bool(counted == strikes) and seconds - 5 < left <= seconds
 
 
 def pause_is_over(database: str) -> None:
@@ -58,7 +59,7 @@ def pause_is_over(database: str) -> None:
 # ---- permits -----------------------------------------------------------------------------------
 
 
-def test_many_at_once_get_one_moment_each(database):
+def test_many_at_once_get_one_moment_each(database: str) -> None:
     permits: list[float] = []
 
     def ask() -> None:
@@ -76,7 +77,7 @@ def test_many_at_once_get_one_moment_each(database):
     assert (latest - began).total_seconds() >= 79 * 0.01
 
 
-def test_moments_of_killed_jobs_pass_and_a_clock_that_went_back_is_no_wall(database):
+def test_moments_of_killed_jobs_pass_and_a_clock_that_went_back_is_no_wall(database: str) -> None:
     gate = SharedRateLimiter(RATES)
     gate.request(URL)
     execute(database, "UPDATE budgets SET latest_at = clock_timestamp() + interval '1 day'")
@@ -87,7 +88,7 @@ def test_moments_of_killed_jobs_pass_and_a_clock_that_went_back_is_no_wall(datab
     assert gate.waited < 0.1
 
 
-def test_sources_and_lanes_do_not_wait_for_each_other(database):
+def test_sources_and_lanes_do_not_wait_for_each_other(database: str) -> None:
     slow = BudgetConfig(others=HostRates(requests_per_minute=1))
     gate = SharedRateLimiter(slow)
     gate.request(URL)
@@ -99,7 +100,9 @@ def test_sources_and_lanes_do_not_wait_for_each_other(database):
     assert execute(database, "SELECT count(*), sum(permits) FROM budgets") == [(5, 5)]
 
 
-def test_without_the_database_nothing_is_let_through(database, monkeypatch):
+def test_without_the_database_nothing_is_let_through(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     execute(database, "DROP TABLE budgets")
     with pytest.raises(TransientError, match=r"nothing is: .*budgets") as caught:
         SharedRateLimiter(RATES).request(URL)
@@ -133,7 +136,9 @@ def lots(database: str, gate: SharedRateLimiter, monkeypatch: pytest.MonkeyPatch
     return noted
 
 
-def test_permits_are_asked_for_in_lots_as_large_as_what_is_used(database, monkeypatch):
+def test_permits_are_asked_for_in_lots_as_large_as_what_is_used(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = SharedRateLimiter(RATES, stock=shared.Stock())
     noted = lots(database, gate, monkeypatch)
     moments = [gate.request(URL) for _ in range(100)]
@@ -145,7 +150,9 @@ def test_permits_are_asked_for_in_lots_as_large_as_what_is_used(database, monkey
     assert permits == sum(noted)
 
 
-def test_at_low_rates_permits_come_one_at_a_time(database, clock, monkeypatch):
+def test_at_low_rates_permits_come_one_at_a_time(
+    database: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow = BudgetConfig(others=HostRates(requests_per_minute=30))
     gate = SharedRateLimiter(slow, stock=shared.Stock())
     noted = lots(database, gate, monkeypatch)
@@ -154,7 +161,9 @@ def test_at_low_rates_permits_come_one_at_a_time(database, clock, monkeypatch):
     assert noted == [1] * 6
 
 
-def test_permits_that_nobody_uses_in_time_lapse(database, monkeypatch):
+def test_permits_that_nobody_uses_in_time_lapse(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stock = shared.Stock()
     gate = SharedRateLimiter(RATES, stock=stock)
     shelf = stock.at(quota_of(URL))
@@ -171,8 +180,9 @@ def test_permits_that_nobody_uses_in_time_lapse(database, monkeypatch):
     assert gate.request(URL) > now + PERMIT_GRACE_SECONDS, "a new one"
 
 
-def test_threads_share_a_stock_and_no_permit_is_used_twice(database):
-    stock, moments = shared.Stock(), []
+def test_threads_share_a_stock_and_no_permit_is_used_twice(database: str) -> None:
+    stock = shared.Stock()
+    moments: list[float] = []
 
     def ask() -> None:
         gate = SharedRateLimiter(RATES, stock=stock)
@@ -189,7 +199,7 @@ def test_threads_share_a_stock_and_no_permit_is_used_twice(database):
     assert (latest - began).total_seconds() >= (permits - 1) * 0.01
 
 
-def test_what_is_left_of_a_stock_is_dropped_when_its_source_refuses(database):
+def test_what_is_left_of_a_stock_is_dropped_when_its_source_refuses(database: str) -> None:
     stock = shared.Stock()
     gate, other = (SharedRateLimiter(NO_WAIT, stock=stock) for _ in range(2))
     elsewhere = "http://other.example/"
@@ -207,7 +217,7 @@ def test_what_is_left_of_a_stock_is_dropped_when_its_source_refuses(database):
 # ---- the breaker -------------------------------------------------------------------------------
 
 
-def test_pauses_grow_until_a_success(database):
+def test_pauses_grow_until_a_success(database: str) -> None:
     gate = SharedRateLimiter(NO_WAIT)
     gate.request(URL)
     for strikes, seconds in enumerate([60, 120, 200, 200], start=1):
@@ -229,7 +239,7 @@ def test_pauses_grow_until_a_success(database):
     assert pauses(database, 1, 60)
 
 
-def test_a_source_that_says_how_long_is_believed(database):
+def test_a_source_that_says_how_long_is_believed(database: str) -> None:
     gate = SharedRateLimiter(NO_WAIT)
     gate.refused(URL, "HTTP 429", 7.0)
     assert pauses(database, 1, 7)
@@ -253,7 +263,9 @@ def test_a_source_that_says_how_long_is_believed(database):
 @pytest.mark.parametrize(
     ("retry_after", "seconds"), [(4.0, [4, 8, 16, 32, 64, 128, 200, 200]), (0.0, [0, 2, 4, 8])]
 )
-def test_pauses_grow_from_what_the_source_asked_for(database, retry_after, seconds):
+def test_pauses_grow_from_what_the_source_asked_for(
+    database: str, retry_after: float, seconds: list[int]
+) -> None:
     gate = SharedRateLimiter(NO_WAIT)
     gate.request(URL)
     for expected in seconds:
@@ -264,7 +276,7 @@ def test_pauses_grow_from_what_the_source_asked_for(database, retry_after, secon
         gate.request(URL)
 
 
-def test_a_pause_that_was_lengthened_is_doubled_as_it_was(database):
+def test_a_pause_that_was_lengthened_is_doubled_as_it_was(database: str) -> None:
     gate = SharedRateLimiter(NO_WAIT)
     gate.request(URL)
     gate.refused(URL, "HTTP 429", 4.0)
@@ -277,7 +289,7 @@ def test_a_pause_that_was_lengthened_is_doubled_as_it_was(database):
     assert pauses(database, 2, 67)
 
 
-def test_one_job_goes_first(database):
+def test_one_job_goes_first(database: str) -> None:
     first, second = SharedRateLimiter(NO_WAIT), SharedRateLimiter(NO_WAIT)
     first.refused(URL, "HTTP 429", None)
     pause_is_over(database)
@@ -302,7 +314,9 @@ def test_one_job_goes_first(database):
     second.request(URL)
 
 
-def test_who_waits_goes_on_when_the_pause_ends(database, monkeypatch):
+def test_who_waits_goes_on_when_the_pause_ends(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
 
     def say(line: str) -> None:
@@ -317,7 +331,7 @@ def test_who_waits_goes_on_when_the_pause_ends(database, monkeypatch):
     assert [line.partition(" until")[0] for line in said] == ["host.example pauses"]
 
 
-def test_a_job_that_waits_for_its_moment_sees_a_refusal_meanwhile(database):
+def test_a_job_that_waits_for_its_moment_sees_a_refusal_meanwhile(database: str) -> None:
     class Late(SharedRateLimiter):
         def _sleep(self, seconds: float) -> None:
             super()._sleep(seconds)
@@ -362,13 +376,15 @@ class Clock:
 
 
 @pytest.fixture
-def clock(database, monkeypatch) -> Clock:
+def clock(database: str, monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock(database)
     monkeypatch.setattr(shared, "time", made)
     return made
 
 
-def test_downloads_of_several_jobs_are_as_far_apart_as_the_defaults_say(database, clock):
+def test_downloads_of_several_jobs_are_as_far_apart_as_the_defaults_say(
+    database: str, clock: Clock
+) -> None:
     gates, moments = [SharedRateLimiter(BudgetConfig()) for _ in range(3)], []
     latest = "SELECT extract(epoch FROM latest_at)::float FROM budgets"
     for turn in range(9):
@@ -381,7 +397,9 @@ def test_downloads_of_several_jobs_are_as_far_apart_as_the_defaults_say(database
 
 
 @pytest.mark.parametrize(("pause", "waits"), [(59, True), (1790, True), (1830, False)])
-def test_a_job_waits_for_half_an_hour_and_no_longer(clock, monkeypatch, pause, waits):
+def test_a_job_waits_for_half_an_hour_and_no_longer(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, pause: int, waits: bool
+) -> None:
     monkeypatch.setattr(shared, "POLL", 300.0)
     began = clock.monotonic()
     SharedRateLimiter(BudgetConfig()).refused(URL, "HTTP 429", float(pause))
@@ -396,7 +414,7 @@ def test_a_job_waits_for_half_an_hour_and_no_longer(clock, monkeypatch, pause, w
         assert gate.waited == 0, "it gives up at once"
 
 
-def test_who_waits_for_long_says_so_again_and_is_not_taken_to_hang(clock):
+def test_who_waits_for_long_says_so_again_and_is_not_taken_to_hang(clock: Clock) -> None:
     said: list[float] = []
     gate = SharedRateLimiter(BudgetConfig(), say=lambda line: said.append(clock.monotonic()))
     while clock.jumped < 300:
@@ -405,7 +423,7 @@ def test_who_waits_for_long_says_so_again_and_is_not_taken_to_hang(clock):
     assert max(b - a for a, b in pairwise(said)) < 75
 
 
-def test_several_waits_are_one_long_one(clock, monkeypatch):
+def test_several_waits_are_one_long_one(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared, "POLL", 300.0)
     gate = SharedRateLimiter(BudgetConfig())
     for minutes in (14, 14):
@@ -417,7 +435,7 @@ def test_several_waits_are_one_long_one(clock, monkeypatch):
         gate.request(URL)
 
 
-def test_pauses_of_the_defaults_grow_from_a_minute_to_an_hour(database, clock):
+def test_pauses_of_the_defaults_grow_from_a_minute_to_an_hour(database: str, clock: Clock) -> None:
     gate = SharedRateLimiter(BudgetConfig(max_wait_minutes=0))
     for strikes, minutes in enumerate([1, 2, 4, 8, 16, 32, 60, 60], start=1):
         gate.refused(URL, "HTTP 429", None)
@@ -429,7 +447,7 @@ def test_pauses_of_the_defaults_grow_from_a_minute_to_an_hour(database, clock):
         gate.request(URL)
 
 
-def test_a_job_that_goes_first_has_two_minutes_for_each_word(clock):
+def test_a_job_that_goes_first_has_two_minutes_for_each_word(clock: Clock) -> None:
     first, second = (SharedRateLimiter(BudgetConfig(max_wait_minutes=0)) for _ in range(2))
     first.refused(URL, "HTTP 429", None)
     clock.sleep(60)
@@ -445,7 +463,9 @@ def test_a_job_that_goes_first_has_two_minutes_for_each_word(clock):
         first.request(URL)
 
 
-def test_the_strictest_of_the_runs_counts_until_it_was_silent_for_five_minutes(database, clock):
+def test_the_strictest_of_the_runs_counts_until_it_was_silent_for_five_minutes(
+    database: str, clock: Clock
+) -> None:
     strict = BudgetConfig(others=HostRates(requests_per_minute=6))
     for silence, per_minute in ((30, 6), (270, 6), (330, 600)):
         SharedRateLimiter(strict).request(URL)
@@ -455,7 +475,7 @@ def test_the_strictest_of_the_runs_counts_until_it_was_silent_for_five_minutes(d
         assert apart == pytest.approx(62 / per_minute), silence
 
 
-def test_a_laxer_run_keeps_to_the_pace_of_a_stricter_one(database, clock):
+def test_a_laxer_run_keeps_to_the_pace_of_a_stricter_one(database: str, clock: Clock) -> None:
     SharedRateLimiter(BudgetConfig(others=HostRates(requests_per_minute=6))).request(URL)
     lax = SharedRateLimiter(RATES)
     lax.request(URL)
@@ -471,7 +491,7 @@ def invoke(*arguments: str) -> str:
     return done.stdout
 
 
-def test_pauses_are_shown_and_reset(database, tmp_path):
+def test_pauses_are_shown_and_reset(database: str, tmp_path: Path) -> None:
     rows.add("p", "clip", url=URL)
     assert invoke("show") == "nothing was asked yet\n"
     gate = SharedRateLimiter(NO_WAIT)
@@ -497,9 +517,9 @@ def test_pauses_are_shown_and_reset(database, tmp_path):
     assert "pause" not in invoke("show")
 
 
-def test_a_classified_refusal_pauses_its_source_and_is_tried_again(database):
+def test_a_classified_refusal_pauses_its_source_and_is_tried_again(database: str) -> None:
     settings = RATES.model_copy(update={"first_pause_seconds": 0.2})
-    attempts = []
+    attempts: list[Any] = []
 
     def fetch(*, gate: SharedRateLimiter) -> None:
         gate.request(URL)
@@ -521,7 +541,9 @@ def test_a_classified_refusal_pauses_its_source_and_is_tried_again(database):
 
 
 @pytest.mark.parametrize("kind", [ErrorClass.RATE_LIMIT, ErrorClass.BOT_CHECK])
-def test_a_job_that_may_wait_no_longer_gives_its_video_back_uncounted(database, tmp_path, kind):
+def test_a_job_that_may_wait_no_longer_gives_its_video_back_uncounted(
+    database: str, tmp_path: Path, kind: ErrorClass
+) -> None:
     rows.add("p", "clip", url=URL)
     SharedRateLimiter(NO_WAIT).refused(URL, "HTTP 429", None, kind)
     settings = {"store": str(tmp_path), "download": {"budget": {"max_wait_minutes": 0}}}
@@ -535,7 +557,7 @@ def test_a_job_that_may_wait_no_longer_gives_its_video_back_uncounted(database, 
     assert "Next: run snakemake again later; `dataminer budget show`" in error
 
 
-def test_populate_asks_within_the_budget(database, tmp_path):
+def test_populate_asks_within_the_budget(database: str, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("input: {searches: [cats], max_results_per_query: 3}\n")
     with serve() as server, youtube_server.installed(server):
@@ -546,7 +568,7 @@ def test_populate_asks_within_the_budget(database, tmp_path):
     assert permits == [(host, "request", server.requests["/search"])]
 
 
-def test_a_list_that_asks_for_a_human_pauses_youtube_for_all(database, tmp_path):
+def test_a_list_that_asks_for_a_human_pauses_youtube_for_all(database: str, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("input: {urls: [youtube.com/@someone]}\n")
     with serve() as server, youtube_server.installed(server):

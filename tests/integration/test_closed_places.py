@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -175,7 +176,7 @@ def test_other_faults_of_a_machine_have_a_next_step(
 ) -> None:
     for path in (tmp_path / "x", None):
         with pytest.raises(TransientError) as told:
-            refused(lambda path=path: fail(OSError(number, os.strerror(number), path)))
+            refused(partial(fail, OSError(number, os.strerror(number), path)))
         assert told.value.error_class == known
         assert told.value.hint == NEXT_STEP[ErrorClass(known)]
 

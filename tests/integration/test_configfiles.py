@@ -20,7 +20,7 @@ SECRET = "http://ann:s3cret@proxy:3128"
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a default configuration, and others beside it."""
     monkeypatch.chdir(tmp_path)
-    files = {
+    files: dict[str | Path, str] = {
         DEFAULT_FILE: "project: birds\nextract: {every_seconds: 2, quality: 80}",
         "cats.yaml": "project: cats\nextract: {every_seconds: 0.5}\n"
         f"download: {{proxy: {SECRET}}}",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 from dataminer.config.models import FilterConfig
@@ -34,13 +36,16 @@ SMALL = Shape("box", 460, 180, 65, colour=0)
 FRAMES = {0: [DISC], 10: [DISC, BOX], 20: [BOX], 30: [], 40: [DISC, SMALL]}
 
 
-def frames(store: Store, video_id: str, shapes: dict[int, list[Shape]], size=(640, 360)) -> None:
+def frames(
+    store: Store, video_id: str, shapes: dict[int, list[Shape]], size: tuple[int, int] = (640, 360)
+) -> None:
     """Write a video's frames with shapes on a photograph."""
     folder = store.recipe(video_id, video_id)
     folder.mkdir(parents=True)
     rows = []
     for place, planted in shapes.items():
-        image = cv2.resize(photographs()[0], (640, 360), interpolation=cv2.INTER_AREA)
+        resized = cv2.resize(photographs()[0], (640, 360), interpolation=cv2.INTER_AREA)
+        image = resized.astype(np.uint8, copy=False)
         for shape in planted:
             draw(image, shape)
         rows.append(frame_row(video_id, place, width=size[0], height=size[1]))
@@ -62,7 +67,8 @@ def kept(what: FrameModels, video_id: str, out: Path) -> list[int]:
     folder = what.store.recipe(video_id, video_id)
     looks = what.frame_scores(video_id, read_meta(folder / FRAMES_FILE))
     filter_frames(folder, out, what.settings, scores=looks)
-    return read_table(out / FRAMES_FILE)["frame_index"].to_pylist()
+    places: list[int] = read_table(out / FRAMES_FILE)["frame_index"].to_pylist()
+    return places
 
 
 def test_frames_pass_by_what_is_in_them_and_other_classes_need_no_model(
@@ -80,7 +86,7 @@ def test_frames_pass_by_what_is_in_them_and_other_classes_need_no_model(
     what.run_models({v: [what.store.recipe(v, v)] for v in ("v", "upright")}, 2, said.append)
     assert said[-1] == "model loads: 0 for 2 videos (0 by content)"
 
-    asked = [
+    asked: list[tuple[dict[str, Any], list[int]]] = [
         ({"require": ["disc"]}, [0, 10, 40]),
         ({"require": ["Disc", "box"]}, [10, 40]),
         ({"require": ["disc|box"]}, [0, 10, 20, 40]),

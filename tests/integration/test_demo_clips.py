@@ -15,7 +15,7 @@ from dataminer.files import sha256_file
 from dataminer.frames.table import CLUSTERS_FILE, CLUSTERS_SCHEMA, write_table
 from demo import clips as demo_clips
 from demo.clips import CLIPS, FPS, HEIGHT, WIDTH, Clip, Scene, make_clips
-from demo.score import Score, iou, match, score
+from demo.score import Objects, Score, iou, match, score
 from demo.shapes import CLASSES, COLOURS, Shape, draw, photographs
 
 SMALL = (
@@ -39,7 +39,8 @@ def decoded(path: Path) -> list[tuple[float, np.ndarray]]:
 
 
 def truth_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "truth.json").read_text())
+    truth: dict[str, Any] = json.loads((folder / "truth.json").read_text())
+    return truth
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -107,8 +108,12 @@ def test_the_real_clips_hold_what_the_demo_promises() -> None:
 
 class TestScore:
     def test_each_object_counts_once_and_needs_its_class(self) -> None:
-        planted = [("disc", (0, 0, 10, 10)), ("box", (20, 0, 30, 10))]
-        found = [("disc", (0, 0, 10, 10)), ("disc", (0, 0, 10, 9)), ("disc", (20, 0, 30, 10))]
+        planted: Objects = [("disc", (0, 0, 10, 10)), ("box", (20, 0, 30, 10))]
+        found: Objects = [
+            ("disc", (0, 0, 10, 10)),
+            ("disc", (0, 0, 10, 9)),
+            ("disc", (20, 0, 30, 10)),
+        ]
         assert match(planted, found) == 1
         assert match([], found) == 0
         assert match(planted, []) == 0

@@ -26,7 +26,7 @@ from dataminer.stages.download import stage, transfer
 from dataminer.stages.download.stage import download
 from tests.support import youtube_server
 from tests.support.downloads import ID, PAGE, QUICK, fails, fetch, names
-from tests.support.http_server import Reply, Server, refused_url, serve
+from tests.support.http_server import Behaviour, Reply, Server, refused_url, serve
 from tests.support.videos import audio_only, jpeg, make_video
 
 # yt-dlp leaves files and sockets to the garbage collector when it fails
@@ -241,8 +241,13 @@ WHEN = ["plain", "plain, later", "look", "after the look"]
 
 def then(server: Server, clip: Path, when: str, reply: Reply) -> str:
     """Return a link that is answered so at once or later, and always from then on."""
-    before = {"plain, later": [broken(clip)], "after the look": [clip]}.get(when, [])
-    return server.add(PLAIN if when.startswith("plain") else LOOKED_AT, [*before, reply])
+    earlier: dict[str, list[Behaviour]] = {
+        "plain, later": [broken(clip)],
+        "after the look": [clip],
+    }
+    return server.add(
+        PLAIN if when.startswith("plain") else LOOKED_AT, [*earlier.get(when, []), reply]
+    )
 
 
 @pytest.mark.parametrize(

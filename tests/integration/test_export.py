@@ -125,8 +125,8 @@ def test_trains_one_epoch_as_it_is(
         sys.executable,
         "-m",
         "tests.support.train_one_epoch",
-        folder / "yolo/data.yaml",
-        tmp_path,
+        str(folder / "yolo/data.yaml"),
+        str(tmp_path),
     ]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr

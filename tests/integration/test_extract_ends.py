@@ -31,7 +31,7 @@ from dataminer.stages.extract.stage import extract
 from dataminer.video import converted, probe
 from tests.support import videos
 
-EVERY = {"strategy": "interval", "every_frames": 1}
+EVERY: dict[str, Any] = {"strategy": "interval", "every_frames": 1}
 
 
 def extracted(video: Path, threads: int = 1, **settings: Any) -> tuple[list[int], dict[str, Any]]:
@@ -86,7 +86,7 @@ def test_pictures_that_grow_on_the_way_stay_out(decoding: str, tmp_path: Path) -
     large = videos.make_video(tmp_path / "2.ts", frames=50)
     video = tmp_path / "a.ts"
     video.write_bytes(small.read_bytes() + large.read_bytes())
-    strategy = {"every_seconds": 10} if decoding == "planned" else EVERY
+    strategy: dict[str, Any] = {"every_seconds": 10} if decoding == "planned" else EVERY
     indices, meta = extracted(video, max_megapixels=0.01, **strategy)
     assert max(indices) < 50
     assert decoding == "planned" or meta["decode_errors"] > 0
@@ -95,7 +95,7 @@ def test_pictures_that_grow_on_the_way_stay_out(decoding: str, tmp_path: Path) -
 @pytest.mark.parametrize("strategy", ["interval", "scene"])  # by plan; by decoding everything
 @pytest.mark.parametrize("threads", [1, 3])
 def test_caps_stop_a_video_and_say_so(strategy: str, threads: int, video: Path) -> None:
-    wanted = {"strategy": strategy, "every_frames": 1, "every_seconds": 0.001}
+    wanted: dict[str, Any] = {"strategy": strategy, "every_frames": 1, "every_seconds": 0.001}
     indices, meta = extracted(video, threads, max_minutes=1 / 60, **wanted)
     assert (indices, meta["warning"]) == (list(range(25)), "stopped at max_minutes = 0.0166667")
     indices, meta = extracted(video, threads, max_frames=6, **wanted)
@@ -111,7 +111,7 @@ def test_caps_stop_a_video_and_say_so(strategy: str, threads: int, video: Path) 
 @pytest.mark.parametrize("strategy", ["interval", "scene"])
 def test_the_cap_on_minutes_counts_from_the_first_frame(strategy: str, tmp_path: Path) -> None:
     video = videos.make_video(tmp_path / "late.mkv", pts=range(20, 95))
-    wanted = {"strategy": strategy, "every_frames": 1, "every_seconds": 0.001}
+    wanted: dict[str, Any] = {"strategy": strategy, "every_frames": 1, "every_seconds": 0.001}
     indices, meta = extracted(video, max_minutes=1 / 60, **wanted)
     assert (indices, meta["warning"]) == (list(range(25)), "stopped at max_minutes = 0.0166667")
 
@@ -293,7 +293,7 @@ def test_steady_change_is_no_cut(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg")
 def test_cuts_are_those_of_ffmpegs_scene_score(shots: Path) -> None:
-    command = ["ffmpeg", "-v", "error", "-i", shots, "-vf", "select='gt(scene,0.1)',showinfo"]
+    command = ["ffmpeg", "-v", "error", "-i", str(shots), "-vf", "select='gt(scene,0.1)',showinfo"]
     done = subprocess.run(
         [*command, "-loglevel", "info", "-fps_mode", "passthrough", "-f", "null", "-"],
         capture_output=True,

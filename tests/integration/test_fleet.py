@@ -46,7 +46,11 @@ def download_all(
     runs = []
     for number in range(2):
         file = folder / f"run{number}.json"
-        given = {"store": str(folder / "data"), "download": download, "videos": videos[number::2]}
+        given: dict[str, Any] = {
+            "store": str(folder / "data"),
+            "download": download,
+            "videos": videos[number::2],
+        }
         given["side_by_side"] = side_by_side
         file.write_text(json.dumps(given))
         command = [
@@ -63,7 +67,7 @@ def download_all(
         assert run.returncode == 0, said
 
 
-def states(database: str) -> list[tuple]:
+def states(database: str) -> list[tuple[Any, ...]]:
     statement = "SELECT status, max(attempts), count(*) FROM videos GROUP BY status"
     return execute(database, statement)
 

@@ -85,7 +85,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def made(server: str, template: str, tmp_path_factory) -> Iterator[Place]:
+def made(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("hostile")
     store = Store(folder / "data")
     with fresh_database(server, template, "hostile") as url, pytest.MonkeyPatch.context() as patch:
@@ -137,7 +137,7 @@ def look(opened: Opened, title: str, elements: set[str], code: int) -> None:
 
 
 @pytest.mark.browser
-def test_the_report(place: Place, opened: Opened):
+def test_the_report(place: Place, opened: Opened) -> None:
     opened.page.goto(place.report.as_uri())
     look(opened, "birds: dataminer report", REPORT, code=2)
     assert opened.away(place.report.as_uri()) == []
@@ -146,7 +146,7 @@ def test_the_report(place: Place, opened: Opened):
 
 
 @pytest.mark.browser
-def test_the_preview(place: Place, opened: Opened):
+def test_the_preview(place: Place, opened: Opened) -> None:
     opened.page.goto(place.preview.as_uri())
     look(opened, "Thresholds of birds", DRAWN, code=1)
     assert opened.away(place.preview.as_uri()) == []
@@ -156,7 +156,7 @@ def test_the_preview(place: Place, opened: Opened):
 
 
 @pytest.mark.browser
-def test_the_live_page_and_what_it_opens(place: Place, opened: Opened):
+def test_the_live_page_and_what_it_opens(place: Place, opened: Opened) -> None:
     page = opened.page
     with serving(place.store) as served:
         page.goto(served.url)
@@ -174,7 +174,7 @@ def test_the_live_page_and_what_it_opens(place: Place, opened: Opened):
 # ---- elsewhere ---------------------------------------------------------------------------------
 
 
-def test_the_contact_sheet(place: Place):
+def test_the_contact_sheet(place: Place) -> None:
     sheet = place.folder / "sheet.jpg"
     assert contact_sheet(place.store.detect(hostile.PROJECT), sheet) > 1
     with Image.open(sheet) as picture:
@@ -193,7 +193,7 @@ def told(place: Place) -> dict[str, Any]:
     return {name: file.getvalue() for name, file in printed.items()}
 
 
-def test_what_commands_print_steers_no_terminal(place: Place):
+def test_what_commands_print_steers_no_terminal(place: Place) -> None:
     for name, text in told(place).items():
         assert steering(text) == set(), name
         assert "onfocus" in text, name

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from psycopg2.extensions import connection as Connection
+from typer.testing import CliRunner, Result
 
 from dataminer.cli.main import app
 from dataminer.config import MonitorConfig
+from dataminer.db.connection import transaction
 from dataminer.errors import DataminerError
 from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE
 from dataminer.store import trash
@@ -39,7 +43,7 @@ rename = os.rename
 
 
 @pytest.fixture
-def shared(whole):
+def shared(whole: tuple[str, Store]) -> tuple[str, Store]:
     """A second project that uses one of the finished project's videos."""
     database, store = whole
     projects.add_videos("q", [Given("v1")])
@@ -69,7 +73,7 @@ def partials(store: Store) -> list[Path]:
 # ---- delete-project
 
 
-def test_a_project_without_its_files_can_be_brought_back(whole):
+def test_a_project_without_its_files_can_be_brought_back(whole: tuple[str, Store]) -> None:
     database, store = whole
     before = listing(store)
     carry_out(plan_project(store, "p", files=False, videos=False), CALM)
@@ -80,7 +84,7 @@ def test_a_project_without_its_files_can_be_brought_back(whole):
     assert stage(database) == "COMPLETE"
 
 
-def test_a_project_with_its_files_leaves_the_videos(shared):
+def test_a_project_with_its_files_leaves_the_videos(shared: tuple[str, Store]) -> None:
     database, store = shared
     central = [path for path in listing(store) if "/projects/p" not in path]
     plan = plan_project(store, "p", files=True, videos=False)
@@ -91,7 +95,7 @@ def test_a_project_with_its_files_leaves_the_videos(shared):
     assert sync(store).mends == []
 
 
-def test_videos_that_another_project_uses_stay(shared):
+def test_videos_that_another_project_uses_stay(shared: tuple[str, Store]) -> None:
     database, store = shared
     carry_out(plan_project(store, "p", files=True, videos=True), CALM)
     assert names(database, "videos") == ["v1"]
@@ -101,7 +105,7 @@ def test_videos_that_another_project_uses_stay(shared):
     assert stage(database, "q") == "DEDUP_READY"
 
 
-def test_an_unknown_project_and_a_path_are_refused(whole):
+def test_an_unknown_project_and_a_path_are_refused(whole: tuple[str, Store]) -> None:
     _, store = whole
     for name in ("void", "../videos", "p/filtered", ".", ""):
         with pytest.raises(DataminerError):
@@ -111,7 +115,7 @@ def test_an_unknown_project_and_a_path_are_refused(whole):
 # ---- delete-videos
 
 
-def test_a_video_leaves_its_project_which_goes_back(whole):
+def test_a_video_leaves_its_project_which_goes_back(whole: tuple[str, Store]) -> None:
     database, store = whole
     carry_out(plan_videos(store, ["none"], files=False, all_projects=False), CALM)
     assert names(database, "videos") == names(database, "project_videos") == ["bad", "v1"]
@@ -124,7 +128,7 @@ def test_a_video_leaves_its_project_which_goes_back(whole):
     assert stage(database) == "DEDUP_READY"
 
 
-def test_a_video_with_its_files(whole):
+def test_a_video_with_its_files(whole: tuple[str, Store]) -> None:
     database, store = whole
     carry_out(plan_videos(store, ["v1", "v1"], files=True, all_projects=False), CALM)
     assert names(database, "videos") == ["bad", "none"]
@@ -132,7 +136,9 @@ def test_a_video_with_its_files(whole):
     assert partials(store) == []
 
 
-def test_shared_videos_are_deleted_only_when_all_projects_are_meant(shared):
+def test_shared_videos_are_deleted_only_when_all_projects_are_meant(
+    shared: tuple[str, Store],
+) -> None:
     database, store = shared
     with pytest.raises(DataminerError, match=r"v1 \(p, q\).*--all-projects"):
         plan_videos(store, ["v1"], files=True, all_projects=False)
@@ -141,7 +147,7 @@ def test_shared_videos_are_deleted_only_when_all_projects_are_meant(shared):
     assert stage(database, "q") == "POPULATING"
 
 
-def test_unknown_videos_and_paths_are_refused(whole):
+def test_unknown_videos_and_paths_are_refused(whole: tuple[str, Store]) -> None:
     database, store = whole
     before = (dump(database), listing(store))
     for name in ("void", "../frames", "a b", "v1/", ""):
@@ -155,14 +161,14 @@ def test_unknown_videos_and_paths_are_refused(whole):
 # ---- delete-videos: out of some projects only
 
 
-def exact(store: Store, *folders: Path) -> dict[Path, tuple]:
+def exact(store: Store, *folders: Path) -> dict[Path, tuple[Any, ...]]:
     """Return inode, time and content of all files in folders."""
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
     stats = {path: path.stat() for path in files}
     return {p: (s.st_ino, s.st_mtime_ns, s.st_nlink, p.read_bytes()) for p, s in stats.items()}
 
 
-def rows_of(url: str, project: str) -> list[list[tuple]]:
+def rows_of(url: str, project: str) -> list[list[tuple[Any, ...]]]:
     """Return the rows of a project, and those of the videos that it has."""
     of = f"(SELECT project_id FROM projects WHERE name = '{project}')"
     videos = f"(SELECT video_id FROM project_videos WHERE project_id = {of})"
@@ -174,7 +180,9 @@ def rows_of(url: str, project: str) -> list[list[tuple]]:
 
 
 @pytest.mark.parametrize("options", [(), ("--files",)])
-def test_a_video_leaves_one_project_and_the_other_does_not_notice(shared, options):
+def test_a_video_leaves_one_project_and_the_other_does_not_notice(
+    shared: tuple[str, Store], options: tuple[str, ...]
+) -> None:
     database, store = shared
     others = (store.project("q"), store.video("v1"), store.frames("v1"))
     before = (rows_of(database, "q"), exact(store, *others))
@@ -189,7 +197,9 @@ def test_a_video_leaves_one_project_and_the_other_does_not_notice(shared, option
     assert partials(store) == []
 
 
-def test_a_video_that_was_taken_out_comes_back_only_when_it_is_added(shared):
+def test_a_video_that_was_taken_out_comes_back_only_when_it_is_added(
+    shared: tuple[str, Store],
+) -> None:
     database, store = shared
     carry_out(plan_videos(store, ["v1"], out_of=["p"], files=False), CALM)
     for deep in (False, True):
@@ -201,7 +211,7 @@ def test_a_video_that_was_taken_out_comes_back_only_when_it_is_added(shared):
     assert members(database, "p") == ["bad", "none", "v1"]
 
 
-def test_with_files_what_no_other_project_uses_goes_altogether(shared):
+def test_with_files_what_no_other_project_uses_goes_altogether(shared: tuple[str, Store]) -> None:
     database, store = shared
     plan = plan_videos(store, ["v1", "none"], out_of=["p"], files=True)
     assert (plan.videos, plan.kept) == (("none",), ("v1",))
@@ -211,7 +221,7 @@ def test_with_files_what_no_other_project_uses_goes_altogether(shared):
     assert all(f("v1").exists() for f in (store.video, store.frames))
 
 
-def test_without_files_a_video_stays_though_no_project_has_it(whole):
+def test_without_files_a_video_stays_though_no_project_has_it(whole: tuple[str, Store]) -> None:
     database, store = whole
     before = exact(store, store.video("none"), store.frames("none"))
     carry_out(plan_videos(store, ["none"], out_of=["p"], files=False), CALM)
@@ -221,7 +231,7 @@ def test_without_files_a_video_stays_though_no_project_has_it(whole):
     assert orphans.find(store).videos == ("none",)
 
 
-def test_out_of_several_projects_at_once(shared):
+def test_out_of_several_projects_at_once(shared: tuple[str, Store]) -> None:
     database, store = shared
     carry_out(plan_videos(store, ["v1"], out_of=["p", "q"], files=True), CALM)
     assert names(database, "videos") == ["bad", "none"]
@@ -229,7 +239,7 @@ def test_out_of_several_projects_at_once(shared):
     assert stage(database, "q") == "POPULATING"
 
 
-def test_out_of_a_project_that_does_not_have_it_or_is_not_there(shared):
+def test_out_of_a_project_that_does_not_have_it_or_is_not_there(shared: tuple[str, Store]) -> None:
     database, store = shared
     pairing.settle(store)
     before = (dump(database), listing(store))
@@ -244,14 +254,15 @@ def test_out_of_a_project_that_does_not_have_it_or_is_not_there(shared):
 
 
 @pytest.mark.parametrize("what", ["video", "member", "project"])
-def test_what_is_worked_on_does_not_leave_a_project(shared, what):
+def test_what_is_worked_on_does_not_leave_a_project(shared: tuple[str, Store], what: str) -> None:
     database, store = shared
     project_id = projects.id_of("p")
-    stage_of, key = {
+    worked_on: dict[str, tuple[stage_rows.StageRows, dict[str, Any]]] = {
         "video": (stage_rows.EXTRACT, {"video_id": "v1"}),
         "member": (stage_rows.FILTER, {"project_id": project_id, "video_id": "v1"}),
         "project": (stage_rows.DEDUP, {"project_id": project_id}),
-    }[what]
+    }
+    stage_of, key = worked_on[what]
     assert claims.claim(stage_of, key, stale_seconds=60)
     before = (dump(database), listing(store))
     with pytest.raises(DataminerError, match="is being worked on by"):
@@ -259,7 +270,9 @@ def test_what_is_worked_on_does_not_leave_a_project(shared, what):
     assert (dump(database), listing(store)) == before
 
 
-def test_a_dataset_goes_with_the_last_video_that_it_can_be_made_of(shared):
+def test_a_dataset_goes_with_the_last_video_that_it_can_be_made_of(
+    shared: tuple[str, Store],
+) -> None:
     """Its frames are links: what is deleted must not stay in it, and no run makes it anew."""
     database, store = shared
     assert (store.dedup("p") / FRAMES_FILE).exists()
@@ -271,7 +284,7 @@ def test_a_dataset_goes_with_the_last_video_that_it_can_be_made_of(shared):
     assert store.frames("v1").exists() and store.filtered("q", "v1").exists()
 
 
-def test_work_of_one_project_does_not_hold_up_the_other(shared):
+def test_work_of_one_project_does_not_hold_up_the_other(shared: tuple[str, Store]) -> None:
     database, store = shared
     key = {"project_id": projects.id_of("q"), "video_id": "v1"}
     assert claims.claim(stage_rows.FILTER, key, stale_seconds=60)
@@ -280,14 +293,16 @@ def test_work_of_one_project_does_not_hold_up_the_other(shared):
 
 
 @pytest.mark.parametrize(("at", "there"), [("commit", True), ("remove", False)])
-def test_killed_between_rows_and_files(shared, monkeypatch, at, there):
+def test_killed_between_rows_and_files(
+    shared: tuple[str, Store], monkeypatch: pytest.MonkeyPatch, at: str, there: bool
+) -> None:
     """What lies aside is of no row: sync makes nothing of it, and the other project is whole."""
     database, store = shared
     before = (rows_of(database, "q"), exact(store, store.video("v1"), store.frames("v1")))
     plan = plan_videos(store, ["v1"], out_of=["p"], files=True)
     if os.fork() == 0:
         if at == "commit":  # the folder is aside, the rows are as before
-            monkeypatch.setattr(trash.os, "rename", lambda *paths: (rename(*paths), os._exit(9)))
+            monkeypatch.setattr(os, "rename", lambda *paths: (rename(*paths), os._exit(9)))
         else:
             monkeypatch.setattr(trash, "remove", lambda path: os._exit(9))
         try:
@@ -311,13 +326,13 @@ def test_killed_between_rows_and_files(shared, monkeypatch, at, there):
 # ---- delete-videos: which
 
 
-def test_the_only_beginning_of_an_id_will_do(whole):
+def test_the_only_beginning_of_an_id_will_do(whole: tuple[str, Store]) -> None:
     database, store = whole
     assert dataminer(store, "delete-videos", "b", "no", "--yes").exit_code == 0
     assert names(database, "videos") == ["v1"]
 
 
-def test_a_beginning_of_several_ids_is_refused_with_all_of_them(whole):
+def test_a_beginning_of_several_ids_is_refused_with_all_of_them(whole: tuple[str, Store]) -> None:
     database, store = whole
     projects.add_videos("p", [Given("v12"), Given("v13")])
     before = (dump(database), listing(store))
@@ -334,7 +349,7 @@ def chosen(projects: list[str], **others: list[str]) -> list[str]:
     return deletion.chosen(Choice(tuple(projects), **asked))
 
 
-def test_videos_by_status_and_class(whole):
+def test_videos_by_status_and_class(whole: tuple[str, Store]) -> None:
     projects.add_videos("p", [Given("new")])
     for videos, states, classes, found in (
         ([], ["FAILED"], [], ["bad"]),
@@ -354,7 +369,7 @@ def test_videos_by_status_and_class(whole):
             assert chosen(named, videos=videos, statuses=states, classes=classes) == found
 
 
-def test_what_was_chosen_and_is_no_longer_so_stays(whole):
+def test_what_was_chosen_and_is_no_longer_so_stays(whole: tuple[str, Store]) -> None:
     """A video that waited when the user was asked may have been mined when the answer came."""
     database, store = whole
     projects.add_videos("p", [Given("new"), Given("late")])
@@ -378,7 +393,9 @@ def test_what_was_chosen_and_is_no_longer_so_stays(whole):
         (["none", "--class", "removed"], set()),
     ],
 )
-def test_those_that_were_chosen_are_deleted_and_no_others(whole, options, gone):
+def test_those_that_were_chosen_are_deleted_and_no_others(
+    whole: tuple[str, Store], options: list[str], gone: set[str] | None
+) -> None:
     database, store = whole
     projects.add_videos("p", [Given("new")])
     done = dataminer(store, "delete-videos", *options, "--yes")
@@ -387,7 +404,7 @@ def test_those_that_were_chosen_are_deleted_and_no_others(whole, options, gone):
     assert gone != set() or done.output == "no such videos: nothing to delete\n"
 
 
-def test_places_in_other_projects_do_not_count(shared):
+def test_places_in_other_projects_do_not_count(shared: tuple[str, Store]) -> None:
     database, store = shared
     projects.add_videos("q", [Given("none")])  # PENDING there, FILTERED_EMPTY in p
     options = ("--status", "FILTERED_EMPTY", "--yes")
@@ -402,7 +419,9 @@ def test_places_in_other_projects_do_not_count(shared):
 
 
 @pytest.mark.parametrize("state", ["FAILED", "PENDING", "EXTRACTED"])
-def test_a_video_of_which_a_project_has_frames_has_not_failed_there(whole, state):
+def test_a_video_of_which_a_project_has_frames_has_not_failed_there(
+    whole: tuple[str, Store], state: str
+) -> None:
     """Its source is gone, or fails now: what the project made of it is good."""
     database, _ = whole
     projects.add_videos("q", [Given("v1")])
@@ -420,7 +439,9 @@ def test_a_video_of_which_a_project_has_frames_has_not_failed_there(whole, state
 @pytest.mark.parametrize(
     "arguments", [(), ("--project", "p"), ("--files", "--all-projects"), ("--yes",)]
 )
-def test_nothing_said_is_no_way_to_delete_all(whole, arguments):
+def test_nothing_said_is_no_way_to_delete_all(
+    whole: tuple[str, Store], arguments: tuple[str, ...]
+) -> None:
     database, store = whole
     before = (dump(database), listing(store))
     refused = dataminer(store, "delete-videos", *arguments)
@@ -429,13 +450,13 @@ def test_nothing_said_is_no_way_to_delete_all(whole, arguments):
     assert (dump(database), listing(store)) == before
 
 
-def test_options_that_make_no_sense_are_usage_errors(whole):
+def test_options_that_make_no_sense_are_usage_errors(whole: tuple[str, Store]) -> None:
     _, store = whole
     for options in (("v1", "--project", "p", "--all-projects"), ("--status", "BROKEN")):
         assert dataminer(store, "delete-videos", *options).exit_code == 2
 
 
-def test_a_dry_run_shows_all_and_writes_nothing(shared):
+def test_a_dry_run_shows_all_and_writes_nothing(shared: tuple[str, Store]) -> None:
     database, store = shared
     before = (versions(database), listing(store))
     for options in (["none", "--files"], ["--status", "FAILED"], ["v1", "-p", "p", "--files"]):
@@ -448,7 +469,9 @@ def test_a_dry_run_shows_all_and_writes_nothing(shared):
 
 
 @pytest.mark.parametrize("names_given", [["v1", "none", "bad"], ["v1", "none"]])
-def test_a_project_without_frames_counts_no_unique_ones(whole, names_given):
+def test_a_project_without_frames_counts_no_unique_ones(
+    whole: tuple[str, Store], names_given: list[str]
+) -> None:
     database, store = whole
     counted = "SELECT unique_frames, annotations FROM projects"
     assert execute(database, counted) == [(1, 1)]
@@ -465,14 +488,15 @@ def test_a_project_without_frames_counts_no_unique_ones(whole, names_given):
 
 
 @pytest.mark.parametrize("what", ["video", "member", "project"])
-def test_nothing_is_deleted_under_a_live_claim(whole, what):
+def test_nothing_is_deleted_under_a_live_claim(whole: tuple[str, Store], what: str) -> None:
     database, store = whole
     project_id = projects.id_of("p")
-    stage_of, key = {
+    worked_on: dict[str, tuple[stage_rows.StageRows, dict[str, Any]]] = {
         "video": (stage_rows.EXTRACT, {"video_id": "v1"}),
         "member": (stage_rows.FILTER, {"project_id": project_id, "video_id": "v1"}),
         "project": (stage_rows.DEDUP, {"project_id": project_id}),
-    }[what]
+    }
+    stage_of, key = worked_on[what]
     assert claims.claim(stage_of, key, stale_seconds=60)
     before = (dump(database), listing(store))
     for plan in (
@@ -484,7 +508,9 @@ def test_nothing_is_deleted_under_a_live_claim(whole, what):
     assert (dump(database), listing(store)) == before
 
 
-def test_a_claim_that_is_dead_is_not_in_the_way_and_writes_nothing_later(whole):
+def test_a_claim_that_is_dead_is_not_in_the_way_and_writes_nothing_later(
+    whole: tuple[str, Store],
+) -> None:
     database, store = whole
     held = claims.claim(stage_rows.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
     execute(
@@ -497,7 +523,9 @@ def test_a_claim_that_is_dead_is_not_in_the_way_and_writes_nothing_later(whole):
         claims.finish(held, "EXTRACTED", {}, lambda: None)
 
 
-def test_a_claim_is_in_the_way_until_it_was_silent_for_two_minutes(whole):
+def test_a_claim_is_in_the_way_until_it_was_silent_for_two_minutes(
+    whole: tuple[str, Store],
+) -> None:
     database, store = whole
     assert claims.claim(stage_rows.EXTRACT, {"video_id": "v1"}, stale_seconds=120)
     plan = plan_videos(store, ["v1"], files=True, all_projects=False)
@@ -514,7 +542,7 @@ def test_a_claim_is_in_the_way_until_it_was_silent_for_two_minutes(whole):
     assert "v1" not in names(database, "videos")
 
 
-def test_rows_that_came_in_meanwhile_stop_a_deletion(whole):
+def test_rows_that_came_in_meanwhile_stop_a_deletion(whole: tuple[str, Store]) -> None:
     database, store = whole
     plan = plan_videos(store, ["v1"], files=True, all_projects=False)
     projects.add_videos("q", [Given("v1")])
@@ -524,18 +552,19 @@ def test_rows_that_came_in_meanwhile_stop_a_deletion(whole):
     assert (dump(database), listing(store)) == before
 
 
-def test_files_return_when_the_rows_could_not_be_deleted(whole, monkeypatch):
+def test_files_return_when_the_rows_could_not_be_deleted(
+    whole: tuple[str, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
     database, store = whole
     plan = plan_project(store, "p", files=True, videos=True)
     before = (dump(database), list(listing(store)))
-    real = deletion.transaction
 
-    def failing(work, **options):
-        def then_fail(connection):
+    def failing(work: Callable[[Any], Any], **options: Any) -> Any:
+        def then_fail(connection: Connection) -> Any:
             cut = type("Cut", (), {"commit": lambda self: 1 / 0, "cursor": connection.cursor})
             return work(cut())
 
-        return real(then_fail, **options)
+        return transaction(then_fail, **options)
 
     monkeypatch.setattr(deletion, "transaction", failing)
     with pytest.raises(ZeroDivisionError):
@@ -543,7 +572,7 @@ def test_files_return_when_the_rows_could_not_be_deleted(whole, monkeypatch):
     assert (dump(database), list(listing(store))) == before
 
 
-def test_a_link_out_of_the_store_is_not_followed(whole, tmp_path):
+def test_a_link_out_of_the_store_is_not_followed(whole: tuple[str, Store], tmp_path: Path) -> None:
     database, store = whole
     outside = tmp_path / "outside"
     store.frames("v1").rename(outside)
@@ -562,7 +591,9 @@ def test_a_link_out_of_the_store_is_not_followed(whole, tmp_path):
     assert sorted(outside.rglob("*")) == before
 
 
-def test_a_project_goes_from_where_the_folder_of_all_leads_to(whole, tmp_path):
+def test_a_project_goes_from_where_the_folder_of_all_leads_to(
+    whole: tuple[str, Store], tmp_path: Path
+) -> None:
     _, store = whole
     (store.root / "projects").rename(tmp_path / "projects")
     (store.root / "projects").symlink_to(tmp_path / "projects")
@@ -579,7 +610,7 @@ def age(path: Path, hours: float) -> None:
         os.utime(each, (then, then))
 
 
-def test_what_no_row_knows_is_found_and_deleted(whole):
+def test_what_no_row_knows_is_found_and_deleted(whole: tuple[str, Store]) -> None:
     database, store = whole
     make_video(store, "lost")
     make_filtered(store, "gone", "v1", (0,))
@@ -611,7 +642,7 @@ def test_what_no_row_knows_is_found_and_deleted(whole):
     assert sync(store, deep=True).mends == []
 
 
-def test_old_transfers_that_broke_off_are_deleted(whole):
+def test_old_transfers_that_broke_off_are_deleted(whole: tuple[str, Store]) -> None:
     _, store = whole
     old, unknown, young = (
         store.video(name).with_name(f".{name}.{'0' * 12}.resume") for name in ("v1", "lost", "v2")
@@ -629,7 +660,7 @@ def test_old_transfers_that_broke_off_are_deleted(whole):
 
 
 @pytest.mark.parametrize("suffix", ["partial", "resume"])
-def test_staging_of_a_held_row_stays_however_old(whole, suffix):
+def test_staging_of_a_held_row_stays_however_old(whole: tuple[str, Store], suffix: str) -> None:
     _, store = whole
     left = store.video("v1").with_name(f".v1.0123456789ab.{suffix}")
     left.mkdir()
@@ -638,7 +669,7 @@ def test_staging_of_a_held_row_stays_however_old(whole, suffix):
     assert orphans.find(store).partials == ()
 
 
-def test_staging_inside_folders_that_stay_is_found(whole):
+def test_staging_inside_folders_that_stay_is_found(whole: tuple[str, Store]) -> None:
     """A job that was killed left it beside what it was about to become."""
     _, store = whole
     project = store.project("p")
@@ -666,7 +697,7 @@ def test_staging_inside_folders_that_stay_is_found(whole):
     assert orphans.find(store).partials == ()
 
 
-def test_an_orphan_that_got_a_row_meanwhile_stays(whole):
+def test_an_orphan_that_got_a_row_meanwhile_stays(whole: tuple[str, Store]) -> None:
     _, store = whole
     make_download(store, "lost")
     found = orphans.find(store)
@@ -675,7 +706,7 @@ def test_an_orphan_that_got_a_row_meanwhile_stays(whole):
     assert store.video("lost").is_dir()
 
 
-def test_videos_of_no_project(whole):
+def test_videos_of_no_project(whole: tuple[str, Store]) -> None:
     database, store = whole
     carry_out(plan_project(store, "p", files=True, videos=False), CALM)
     projects.add_videos("q", [Given("v1")])
@@ -691,7 +722,7 @@ def test_videos_of_no_project(whole):
     assert store.frames("v1").is_dir()
 
 
-def test_an_empty_database_makes_no_orphans_of_everything(database, files):
+def test_an_empty_database_makes_no_orphans_of_everything(database: str, files: Store) -> None:
     with pytest.raises(DataminerError, match=r"knows nothing.*dataminer sync"):
         orphans.find(files)
 
@@ -699,7 +730,7 @@ def test_an_empty_database_makes_no_orphans_of_everything(database, files):
 # ---- force-dedup, force-detect
 
 
-def test_force_removes_what_snakemake_takes_for_whole(whole):
+def test_force_removes_what_snakemake_takes_for_whole(whole: tuple[str, Store]) -> None:
     database, store = whole
     deletion.force(store, "p", "detect")
     assert stage(database) == "DETECT_READY"
@@ -715,7 +746,7 @@ def test_force_removes_what_snakemake_takes_for_whole(whole):
     assert sync(store).mends == []
 
 
-def test_force_waits_for_no_live_job(whole):
+def test_force_waits_for_no_live_job(whole: tuple[str, Store]) -> None:
     _, store = whole
     claims.claim(stage_rows.DETECT, {"project_id": projects.id_of("p")}, stale_seconds=60)
     before = listing(store)
@@ -729,7 +760,7 @@ def test_force_waits_for_no_live_job(whole):
 # ---- the commands
 
 
-def dataminer(store: Store, *arguments: str):
+def dataminer(store: Store, *arguments: str) -> Result:
     config = store.root.parent / "config.yaml"
     config.write_text(f"project: p\nstore: {store.root}\n")
     return CliRunner().invoke(app, [*arguments, "--config", str(config)])
@@ -744,7 +775,9 @@ def dataminer(store: Store, *arguments: str):
         ("force-detect", "p"),
     ],
 )
-def test_without_a_terminal_nothing_is_deleted_unless_yes_is_said(whole, command):
+def test_without_a_terminal_nothing_is_deleted_unless_yes_is_said(
+    whole: tuple[str, Store], command: tuple[str, str, str] | tuple[str, str]
+) -> None:
     database, store = whole
     pairing.settle(store)
     before = (dump(database), listing(store))
@@ -757,7 +790,7 @@ def test_without_a_terminal_nothing_is_deleted_unless_yes_is_said(whole, command
     assert dump(database) != before[0]
 
 
-def test_orphans_are_only_listed_unless_an_option_says_more(whole):
+def test_orphans_are_only_listed_unless_an_option_says_more(whole: tuple[str, Store]) -> None:
     _, store = whole
     assert "no orphans" in dataminer(store, "cleanup-orphans").output
     make_download(store, "lost")
@@ -770,7 +803,7 @@ def test_orphans_are_only_listed_unless_an_option_says_more(whole):
     assert not store.video("lost").exists()
 
 
-def test_sync_says_what_it_mended_and_when_there_was_nothing(whole):
+def test_sync_says_what_it_mended_and_when_there_was_nothing(whole: tuple[str, Store]) -> None:
     database, store = whole
     assert dataminer(store, "sync").output == "nothing to repair\n"
     make_download(store, "late")

@@ -94,7 +94,9 @@ def test_the_claim_of_a_dead_process_is_given_back_and_condemns_nobody(
         ("detect", "projects", "project_stage", "DETECTING", "DETECT_READY"),
     ],
 )
-def test_every_stage(rows: str, dead: str, rule, table, status, running, released) -> None:
+def test_every_stage(
+    rows: str, dead: str, rule: str, table: str, status: str, running: str, released: str
+) -> None:
     execute(rows, f"ALTER TABLE {table} DISABLE TRIGGER USER")  # the way to this status
     execute(
         rows,
@@ -205,7 +207,8 @@ def test_a_group_tells_it_of_what_was_begun(
     release(rows, "waits")
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     error, error_class = dead_jobs.stopped()
-    assert (error_class, "Slurm job 12" in error) == ("cancelled", True)
+    assert error_class == "cancelled"
+    assert "Slurm job 12" in str(error)
     release(rows, "stopped", error)
     monkeypatch.delenv("SLURM_JOB_ID")
     assert dead_jobs.stopped() == (None, None)

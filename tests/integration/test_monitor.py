@@ -59,7 +59,7 @@ def took(database: str, seconds: float) -> None:
 
 
 @pytest.fixture
-def busy(database) -> str:
+def busy(database: str) -> str:
     """A project in which everything happens at once."""
     project = add("birds", *(f"v{n}" for n in range(8)))
     for n in range(4):
@@ -84,7 +84,9 @@ def busy(database) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 140])
-def test_the_view_tells_all_at_any_width(busy, monkeypatch, width):
+def test_the_view_tells_all_at_any_width(
+    busy: str, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "8123456")
     held(stage_rows.DOWNLOAD, video_id="v7")
     text = drawn(look(), width)
@@ -113,14 +115,14 @@ def test_the_view_tells_all_at_any_width(busy, monkeypatch, width):
     assert "→ wait a little" in text
 
 
-def test_bars_are_as_long_as_their_counts(busy):
+def test_bars_are_as_long_as_their_counts(busy: str) -> None:
     text = drawn(look(), 140)
     full = next(line for line in text.splitlines() if line.startswith("downloaded")).count("━")
     part = next(line for line in text.splitlines() if line.startswith("filtered")).count("━")
     assert full / part == pytest.approx(5 / 3, rel=0.1)
 
 
-def test_many_projects_get_a_line_each(busy):
+def test_many_projects_get_a_line_each(busy: str) -> None:
     for n in range(5):
         add(f"more{n}", "v0", "v1")
     text = drawn(look())
@@ -130,7 +132,7 @@ def test_many_projects_get_a_line_each(busy):
     assert "more4" not in drawn(look("birds"))
 
 
-def test_a_finished_project_is_annotated_to_the_end(database):
+def test_a_finished_project_is_annotated_to_the_end(database: str) -> None:
     project = add("p", "v")
     extracted("v")
     filtered("v", project)
@@ -149,7 +151,7 @@ def test_a_finished_project_is_annotated_to_the_end(database):
     assert "9 objects" in text
 
 
-def test_a_look_gives_stale_claims_back_and_moves_stages_on(busy):
+def test_a_look_gives_stale_claims_back_and_moves_stages_on(busy: str) -> None:
     silence(busy)
     view = look()
     assert [claim.key for claim in view.recovered] == ["v4"]
@@ -161,7 +163,7 @@ def test_a_look_gives_stale_claims_back_and_moves_stages_on(busy):
     assert execute(busy, "SELECT project_stage FROM projects") == [("FILTERING",)]
 
 
-def test_read_only_changes_nothing(busy):
+def test_read_only_changes_nothing(busy: str) -> None:
     silence(busy)
     before = versions(busy)
     view = look(read_only=True)
@@ -172,7 +174,9 @@ def test_read_only_changes_nothing(busy):
     assert re.search(r"EXTRACTING +v4 .* 1 h 00 min, stale", text)
 
 
-def test_heartbeats_are_told_in_their_unit_and_called_stale_after_the_stale_minutes(database):
+def test_heartbeats_are_told_in_their_unit_and_called_stale_after_the_stale_minutes(
+    database: str,
+) -> None:
     # a slow machine may take seconds to look
     silent = {0: r"\d+ s", 30: r"[345]\d s", 65: "1 min", 80: "1 min"}
     stale = {125: "2 min", 3500: "58 min", 5400: "1 h 30 min", 90_000: "25 h 00 min"}
@@ -193,7 +197,7 @@ def test_heartbeats_are_told_in_their_unit_and_called_stale_after_the_stale_minu
     assert text.count(", stale") == 2
 
 
-def test_json_has_the_status_and_the_rates(busy):
+def test_json_has_the_status_and_the_rates(busy: str) -> None:
     told = json.loads(json.dumps(look().as_json()))
     assert {
         "projects",
@@ -213,7 +217,7 @@ def test_json_has_the_status_and_the_rates(busy):
     assert rate["eta_seconds"] == pytest.approx(5 / rate["per_minute"] * 60)
 
 
-def test_rates_are_taken_from_what_rows_say(database):
+def test_rates_are_taken_from_what_rows_say(database: str) -> None:
     project = add("p", "a", "b", "c")
     assert paces({"p": 3})["p"].per_minute == 0
     for name in ("a", "b"):
@@ -226,7 +230,7 @@ def test_rates_are_taken_from_what_rows_say(database):
     assert rate.eta_seconds == pytest.approx(30, rel=0.05)
 
 
-def test_a_project_that_nobody_works_on_has_no_rate_and_is_promised_nothing(database):
+def test_a_project_that_nobody_works_on_has_no_rate_and_is_promised_nothing(database: str) -> None:
     project = add("p", "a", "b")
     extracted("a")
     filtered("a", project)
@@ -240,7 +244,9 @@ def test_a_project_that_nobody_works_on_has_no_rate_and_is_promised_nothing(data
     assert paces({"p": 2})["p"].per_minute > 0, "somebody works on it again"
 
 
-def test_a_database_that_is_away_is_said_and_asked_again(busy, monkeypatch):
+def test_a_database_that_is_away_is_said_and_asked_again(
+    busy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watch = live.Monitor([], CALM)
     view = watch.read()
     with monkeypatch.context() as away:
@@ -256,20 +262,22 @@ def test_a_database_that_is_away_is_said_and_asked_again(busy, monkeypatch):
     assert back.at > view.at
 
 
-def test_a_project_that_is_not_there_ends_it(database):
+def test_a_project_that_is_not_there_ends_it(database: str) -> None:
     with pytest.raises(DataminerError, match="there is no project void"):
         look("void")
     assert "No projects yet" in drawn(look())
 
 
-def test_a_database_without_tables_is_no_traceback(server, monkeypatch):
+def test_a_database_without_tables_is_no_traceback(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with fresh_database(server, prefix="bare") as url:
         monkeypatch.setenv("DATABASE_URL", url)
         with pytest.raises(DatabaseError, match="no tables yet"):
             look()
 
 
-def test_without_a_terminal_it_looks_once(busy):
+def test_without_a_terminal_it_looks_once(busy: str) -> None:
     done = subprocess.run(COMMAND, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "birds" in done.stdout
@@ -280,7 +288,7 @@ def test_without_a_terminal_it_looks_once(busy):
     assert json.loads(told.stdout)["rates"]["birds"]["through"] == 3
 
 
-def test_in_a_terminal_it_goes_on_until_ctrl_c(busy):
+def test_in_a_terminal_it_goes_on_until_ctrl_c(busy: str) -> None:
     """A claim that turns stale while it watches is given back; Ctrl-C is a good end."""
     master, slave = pty.openpty()
     watching = subprocess.Popen(

@@ -62,7 +62,8 @@ def test_what_a_file_names_is_not_opened(
     named: Path, tmp_path: Path, kind: str, spelling: str
 ) -> None:
     target = named.with_suffix(".sub") if "DVD" in kind else named
-    target.exists() or target.hardlink_to(named)
+    if not target.exists():
+        target.hardlink_to(named)
     text = TEXTS[kind](spelling.format(target))
     for suffix in (".m3u8", ".mpd", ".ffconcat", ".sdp", ".mp4", ".idx"):
         source = named.with_name(f"a{suffix}")

@@ -95,7 +95,11 @@ class Recorder:
         return time.monotonic() + 1.0
 
     def refused(
-        self, url: str, reason: str, retry_after: float | None, error_class: ErrorClass
+        self,
+        url: str,
+        reason: str,
+        retry_after: float | None,
+        error_class: ErrorClass = ErrorClass.RATE_LIMIT,
     ) -> bool:
         self.classes.append(error_class)
         self.refusals.append((urlsplit(url).path, reason, retry_after))

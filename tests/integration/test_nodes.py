@@ -95,7 +95,12 @@ def test_it_listens_with_a_password_of_which_the_url_tells_nothing(home: Path) -
         for line in passfile.read_text().split():
             assert line.rsplit(":", 1)[1] not in found.nodes_url + found.url
     assert "postgres" not in copy.read_text()
-    for wrong in ({"passfile": "/none", "password": "x"}, {"user": "postgres"}, {"dbname": "x"}):
+    wrongs: list[dict[str, Any]] = [
+        {"passfile": "/none", "password": "x"},
+        {"user": "postgres"},
+        {"dbname": "x"},
+    ]
+    for wrong in wrongs:
         with pytest.raises(psycopg2.OperationalError, match=r"password|pg_hba\.conf"):
             psycopg2.connect(found.nodes_url, **wrong)
     superuser = found.url.replace("//dataminer@", "//postgres@")
@@ -179,7 +184,8 @@ def test_it_encrypts_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         url = control.listen(place)
         facts = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
         assert "sslmode=verify-ca" in url and execute(url, facts) == [(True,)]
-        for wrong in ({"sslmode": "disable"}, {"sslrootcert": "/etc/hostname"}):
+        wrongs: list[dict[str, Any]] = [{"sslmode": "disable"}, {"sslrootcert": "/etc/hostname"}]
+        for wrong in wrongs:
             with pytest.raises(psycopg2.OperationalError, match=r"no encryption|certificate"):
                 psycopg2.connect(url, **wrong)
         key = place.resolve() / "server.key"
@@ -261,9 +267,14 @@ def test_what_is_refused_for_good_is_asked_once(
     host = parts.netloc.rpartition("@")[2]
     changed = {name: value.format(host=host) for name, value in wrong.items()}
     monkeypatch.setenv("DATABASE_URL", urlunsplit(parts._replace(**changed)))
-    asked = []
+    asked: list[dict[str, Any]] = []
     real = connection.connect
-    monkeypatch.setattr(connection, "connect", lambda **how: asked.append(how) or real(**how))
+
+    def connect(**how: Any) -> Any:
+        asked.append(how)
+        return real(**how)
+
+    monkeypatch.setattr(connection, "connect", connect)
     with pytest.raises(DatabaseError, match="cannot be reached"):
         transaction(lambda c: None, patience=60)
     assert len(asked) == 1
@@ -272,8 +283,14 @@ def test_what_is_refused_for_good_is_asked_once(
 def test_a_guard_starts_what_crashed_and_not_what_was_stopped(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks, crashed = [], control.crashed
-    monkeypatch.setattr(control, "crashed", lambda home: looks.append(home) or crashed(home))
+    looks: list[Path] = []
+    crashed = control.crashed
+
+    def look(home: Path) -> bool:
+        looks.append(home)
+        return crashed(home)
+
+    monkeypatch.setattr(control, "crashed", look)
     monkeypatch.setattr(guard_module, "LOOK_SECONDS", 0.1)
     guard = ServerSupervisor()
     guard.begin()

@@ -316,7 +316,7 @@ class TestUltralytics:
 
         torchvision_shim.install()
         small = np.random.default_rng(7).integers(0, 255, (8, 8, 3), dtype=np.uint8)
-        picture = cv2.resize(small, (160, 120))
+        picture = cv2.resize(small, (160, 120)).astype(np.uint8, copy=False)
         with quiet_ultralytics():
             model = load_model(shapes_weights)
             write(model.model)
@@ -389,7 +389,7 @@ def _with_code(folder: Path, model_type: str) -> Path:
     """Have a model's folder bring code for all that is loaded from it."""
     (folder / "custom.py").write_text(CODE.format(marker=str(folder / "ran")))
     autos = ["AutoConfig", "AutoModel", "AutoProcessor", "AutoModelForZeroShotObjectDetection"]
-    custom = dict.fromkeys(autos, "custom.Custom")
+    custom: dict[str, Any] = dict.fromkeys(autos, "custom.Custom")
     custom |= {"AutoImageProcessor": "custom.Custom", "AutoTokenizer": ["custom.Custom", None]}
     for file in folder.glob("*config.json"):
         found = json.loads(file.read_text())

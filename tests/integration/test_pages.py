@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -34,11 +35,14 @@ from tests.support.postgres import execute, fresh_database
 from tests.support.report_project import draw_pictures, make_project
 from tests.support.rows import add, downloaded, extracted, failed, filtered, held, silence, versions
 
+if TYPE_CHECKING:  # tests without it are skipped
+    from playwright.sync_api import Page
+
 TITLE = "<script>document.title = 'taken over'</script><img src=//evil.example/x>\"'"
 
 
 @pytest.fixture
-def birds(database) -> str:
+def birds(database: str) -> str:
     """A project in which everything happens at once, with a stranger's title."""
     return fill(database)
 
@@ -58,14 +62,16 @@ def fill(database: str) -> str:
 
 
 @pytest.fixture
-def live(birds, tmp_path: Path) -> Iterator[Served]:
+def live(birds: str, tmp_path: Path) -> Iterator[Served]:
     """A live page whose database and files a test may change."""
     with serving(Store(tmp_path / "data")) as served:
         yield served
 
 
 @pytest.fixture(scope="module")
-def kept(server: str, template: str, tmp_path_factory) -> Iterator[tuple[str, Served]]:
+def kept(
+    server: str, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Served]]:
     with fresh_database(server, template, "pages") as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", url)
         fill(url)
@@ -88,7 +94,7 @@ def still(kept: tuple[str, Served], monkeypatch: pytest.MonkeyPatch) -> Served:
     "path",
     ["/", "/wrong/", "//", "/{most}/", "/{token}x/now.json", "/now.json", "/%C3%A9/", "/%00/"],
 )
-def test_without_the_token_there_is_nothing(still: Served, path):
+def test_without_the_token_there_is_nothing(still: Served, path: str) -> None:
     token = still.root.strip("/")
     path = path.format(token=token, most=token[:-1])
     status, _, body = still.ask(path)
@@ -96,17 +102,17 @@ def test_without_the_token_there_is_nothing(still: Served, path):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
-def test_another_name_for_this_machine_is_refused(still: Served, host):
+def test_another_name_for_this_machine_is_refused(still: Served, host: str) -> None:
     """A page of another site that rebinds its name to 127.0.0.1 still sends its own name."""
     assert still.ask(still.root, host=host)[0] == 403
 
 
 @pytest.mark.parametrize("host", ["localhost:9999", "127.0.0.1:1234", "localhost"])
-def test_a_tunnel_may_end_at_another_port(still: Served, host):
+def test_a_tunnel_may_end_at_another_port(still: Served, host: str) -> None:
     assert still.ask(still.root, host=host)[0] == 200
 
 
-def test_only_this_machine_is_listened_to(still: Served):
+def test_only_this_machine_is_listened_to(still: Served) -> None:
     other = socket.gethostbyname_ex(socket.gethostname())[2]
     for address in {*other, "127.0.0.2"} - {"127.0.0.1"}:
         with pytest.raises(OSError), socket.create_connection((address, still.port), timeout=5):
@@ -114,11 +120,11 @@ def test_only_this_machine_is_listened_to(still: Served):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_nothing_but_reading_is_understood(still: Served, method):
+def test_nothing_but_reading_is_understood(still: Served, method: str) -> None:
     assert still.ask(still.root, method=method)[0] == 501
 
 
-def test_each_answer_forbids_what_the_page_does_not_need(still: Served):
+def test_each_answer_forbids_what_the_page_does_not_need(still: Served) -> None:
     for path in ("", "now.json", "nosuch"):
         _, headers, _ = still.ask(still.root + path)
         assert "default-src 'none'" in headers["Content-Security-Policy"]
@@ -128,7 +134,7 @@ def test_each_answer_forbids_what_the_page_does_not_need(still: Served):
         assert "Server" not in headers
 
 
-def test_a_port_that_is_taken_ends_with_a_sentence(still: Served):
+def test_a_port_that_is_taken_ends_with_a_sentence(still: Served) -> None:
     watch = Monitor(["birds"], MonitorConfig(), read_only=True)
     with pytest.raises(DataminerError, match=f"port {still.port} cannot be used"):
         web.serve(web.Site(watch, [], still.store, 1.0), still.port)
@@ -137,7 +143,7 @@ def test_a_port_that_is_taken_ends_with_a_sentence(still: Served):
 # ---- what is told ------------------------------------------------------------------------------
 
 
-def test_looking_changes_nothing_though_claims_are_stale(live: Served, birds):
+def test_looking_changes_nothing_though_claims_are_stale(live: Served, birds: str) -> None:
     silence(birds)
     before = versions(birds)
     now = live.json("now.json")
@@ -148,7 +154,7 @@ def test_looking_changes_nothing_though_claims_are_stale(live: Served, birds):
     assert versions(birds) == before
 
 
-def test_the_numbers_are_those_of_the_monitor(still: Served):
+def test_the_numbers_are_those_of_the_monitor(still: Served) -> None:
     now = still.json("now.json")
     (project,) = now["projects"]
     assert (project["name"], project["total_videos"], project["videos_failed"]) == ("birds", 5, 1)
@@ -159,7 +165,7 @@ def test_the_numbers_are_those_of_the_monitor(still: Served):
     assert now["reports"] == []
 
 
-def test_what_takes_a_failed_video_out_is_filled_in(birds, tmp_path: Path):
+def test_what_takes_a_failed_video_out_is_filled_in(birds: str, tmp_path: Path) -> None:
     error = PermanentError("/x/y.mp4 is not there", ErrorClass.MISSING_SOURCE)
     failed("v3", {"error": str(error), "error_class": error.error_class})
     now = web.page_data(Monitor(["birds"], MonitorConfig(), read_only=True).read())
@@ -173,7 +179,7 @@ def test_what_takes_a_failed_video_out_is_filled_in(birds, tmp_path: Path):
     assert "dataminer delete-videos --class missing_source --project birds" in report
 
 
-def test_a_story_is_the_one_that_why_tells(still: Served):
+def test_a_story_is_the_one_that_why_tells(still: Served) -> None:
     told = still.json("why.json?video=v2")
     assert told["video"]["title"] == TITLE
     assert told["next_step"] == advice("empty", "v", ["birds"])
@@ -197,13 +203,13 @@ def test_a_story_is_the_one_that_why_tells(still: Served):
         ("page=99999999999999999999", {"v0", "v1", "v2", "v3", "v4"}),
     ],
 )
-def test_videos_can_be_chosen(still: Served, query, expected):
+def test_videos_can_be_chosen(still: Served, query: str, expected: set[str]) -> None:
     found = still.json(f"videos.json?{query}")
     assert {row["video_id"] for row in found["rows"]} == expected
     assert found["total"] == len(expected)
 
 
-def test_many_videos_come_by_the_page(database):
+def test_many_videos_come_by_the_page(database: str) -> None:
     add("many", *(f"v{n:03d}" for n in range(2 * PAGE + 1)))
     pages = [videos(VideoQuery(project="many", page=number), []) for number in range(3)]
     assert [len(page["rows"]) for page in pages] == [PAGE, PAGE, 1]
@@ -211,7 +217,7 @@ def test_many_videos_come_by_the_page(database):
     assert pages[0]["pages"] == 3
 
 
-def test_projects_that_were_not_asked_for_are_not_shown(live: Served):
+def test_projects_that_were_not_asked_for_are_not_shown(live: Served) -> None:
     add("secret", "v0", "s1")
     assert live.json("videos.json")["total"] == 5
     assert live.json("videos.json?project=secret")["rows"] == []
@@ -220,7 +226,9 @@ def test_projects_that_were_not_asked_for_are_not_shown(live: Served):
         assert live.ask(live.root + path)[0] == 404
 
 
-def test_a_database_that_is_away_is_told_and_asked_again(live: Served, monkeypatch):
+def test_a_database_that_is_away_is_told_and_asked_again(
+    live: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = live.json("now.json")
     with monkeypatch.context() as away:
         away.setenv("DATABASE_URL", "postgresql://me:secret@127.0.0.1:1/x")
@@ -234,7 +242,7 @@ def test_a_database_that_is_away_is_told_and_asked_again(live: Served, monkeypat
         pass
 
 
-def test_the_command_says_how_to_get_there_and_ends_with_ctrl_c(birds):
+def test_the_command_says_how_to_get_there_and_ends_with_ctrl_c(birds: str) -> None:
     command = [sys.executable, "-m", "dataminer.cli.main", "monitor", "--web", "--project", "birds"]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -252,17 +260,22 @@ def test_the_command_says_how_to_get_there_and_ends_with_ctrl_c(birds):
     assert "ended" in out
 
 
-def test_a_report_is_drawn_at_any_stage_by_hand(birds, tmp_path: Path):
+def test_a_report_is_drawn_at_any_stage_by_hand(birds: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dataminer.cli.main", "report"]
-    folder = {"cwd": tmp_path, "capture_output": True, "text": True}
-    folder["env"] = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, "birds"], **folder)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def report(project: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, project], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+
+    done = report("birds")
     assert done.stdout.startswith("data/projects/birds/report/index.html: 0.0 MB"), done.stderr
     page = (tmp_path / "data/projects/birds/report/index.html").read_text()
     assert "FILTERING" in page
     assert "Dedup and detect have not run yet" in page
     assert "<script>document.title" not in page
-    missing = subprocess.run([*command, "fish"], **folder)
+    missing = report("fish")
     assert missing.returncode == 1
     assert "there is no project fish. Next: " in missing.stderr
 
@@ -271,7 +284,7 @@ def test_a_report_is_drawn_at_any_stage_by_hand(birds, tmp_path: Path):
 
 
 @pytest.mark.browser
-def test_the_live_page_in_a_browser(live: Served, opened: Opened):
+def test_the_live_page_in_a_browser(live: Served, opened: Opened) -> None:
     page = opened.page
     write_report(live.store, facts("birds"), live.store.report("birds") / REPORT_FILE)
     page.goto(live.url)
@@ -297,8 +310,8 @@ def test_the_live_page_in_a_browser(live: Served, opened: Opened):
 
 @pytest.mark.browser
 def test_a_run_at_work_is_shown_as_its_terminal_shows_it(
-    live: Served, opened: Opened, tmp_path: Path, monkeypatch
-):
+    live: Served, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     folder = Path(".snakemake", "dataminer", "20260101-000000-abcdef")
     folder.mkdir(parents=True)
@@ -316,14 +329,14 @@ def test_a_run_at_work_is_shown_as_its_terminal_shows_it(
 
 
 @pytest.mark.browser
-def test_a_wrong_token_shows_nothing_in_a_browser(still: Served, opened: Opened):
+def test_a_wrong_token_shows_nothing_in_a_browser(still: Served, opened: Opened) -> None:
     answer = opened.page.goto(still.url[:-2] + "/")
-    assert answer.status == 403
+    assert answer and answer.status == 403
     assert "birds" not in opened.page.content()
 
 
 @pytest.mark.browser
-def test_the_live_page_opens_a_report(live: Served, opened: Opened):
+def test_the_live_page_opens_a_report(live: Served, opened: Opened) -> None:
     write_report(live.store, facts("birds"), live.store.report("birds") / REPORT_FILE)
     opened.page.goto(f"{live.url}report/birds")
     assert opened.page.inner_text("h1") == "birds"
@@ -334,7 +347,7 @@ def test_the_live_page_opens_a_report(live: Served, opened: Opened):
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory) -> Path:
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a project with everything in it."""
     folder = tmp_path_factory.mktemp("report")
     store, path = Store(folder / "data"), folder / "index.html"
@@ -346,7 +359,9 @@ def out(tmp_path_factory) -> Path:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_report_in_a_browser(opened: Opened, out: Path, scheme):
+def test_the_report_in_a_browser(
+    opened: Opened, out: Path, scheme: Literal["light", "dark"]
+) -> None:
     page = opened.page
     page.emulate_media(color_scheme=scheme)
     page.goto(out.as_uri())
@@ -367,7 +382,7 @@ def test_the_report_in_a_browser(opened: Opened, out: Path, scheme):
     assert opened.away(out.as_uri()) == []
 
 
-def contrast(page) -> float:
+def contrast(page: Page) -> float:
     """Return the least contrast (WCAG 2) of the text colours with what lies behind them."""
     names = ("ink", "faint", "accent", "bad", "good")
     code = "(name) => getComputedStyle(document.documentElement).getPropertyValue('--' + name)"

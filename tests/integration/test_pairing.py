@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -353,7 +353,12 @@ def test_a_store_that_is_not_mounted_is_not_begun_anew(site: Site, tmp_path: Pat
     paired(site)
     (site.folder / "data").rename(tmp_path / "away")
     stray = Store(site.folder / "data").video("stray")
-    for make in (lambda: None, (site.folder / "data").mkdir, lambda: stray.mkdir(parents=True)):
+    steps: list[Callable[[], None]] = [
+        lambda: None,
+        (site.folder / "data").mkdir,
+        lambda: stray.mkdir(parents=True),
+    ]
+    for make in steps:
         make()
         said = refused(site, "sync")
         assert "has 1 video with files in the store" in said

@@ -342,7 +342,7 @@ def in_a_thread(act: Callable[[], Any], seconds: float = 20.0) -> BaseException 
     return raised[0] if raised else None
 
 
-TRICKLING = {
+TRICKLING: dict[str, tuple[str, dict[str, Any]]] = {
     "typed": ("video/mp4", {}),
     "octets": (OCTETS, {}),
     # which ends where its connection does
@@ -437,7 +437,12 @@ def test_a_thread_has_one_and_another_its_own(
     fetch(link, out)
     assert made() is first is not None
     others: list[Any] = []
-    assert in_a_thread(lambda: (fetch(link, out), others.append(made()))) is None
+
+    def fetch_there() -> None:
+        fetch(link, out)
+        others.append(made())
+
+    assert in_a_thread(fetch_there) is None
     assert others[0] not in (None, first)
     assert made() is first
     fetch(link, out, settings=QUICK.model_copy(update={"user_agent": "other/1"}))

@@ -232,7 +232,7 @@ def test_files_that_are_newer_than_their_rows_are_looked_at(project: Project) ->
 
 def test_a_video_that_failed_is_compared_by_no_embeddings(project: Project) -> None:
     """Those of another time may be there."""
-    by_model = {"dedup": {"method": "embedding"}}
+    by_model: dict[str, Any] = {"dedup": {"method": "embedding"}}
     (project.root / "embeddings" / FrameModels.of(project.config(**by_model)).key / "b").mkdir(
         parents=True
     )

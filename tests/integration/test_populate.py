@@ -55,7 +55,7 @@ def run(dry_run: bool = False, project: str = "p", **given_input: Any) -> tuple[
     return out.getvalue(), told.getvalue()
 
 
-def dump(database: str) -> list[list[tuple]]:
+def dump(database: str) -> list[list[tuple[Any, ...]]]:
     return [execute(database, f"SELECT to_jsonb(t) FROM {table} t ORDER BY 1") for table in TABLES]
 
 
@@ -63,7 +63,7 @@ def tree(folder: Path) -> list[str]:
     return sorted(str(path) for path in folder.rglob("*") if path.name != "config.yaml")
 
 
-def test_what_a_list_says_goes_into_the_columns(database: str, youtube: Server, here: Path):
+def test_what_a_list_says_goes_into_the_columns(database: str, youtube: Server, here: Path) -> None:
     entry = {**youtube_lists.entries(1)[0], "license": "Creative Commons Attribution"}
     youtube_lists.add_lists(youtube, {"@someone": [entry, {"id": "unknown0000"}]})
     run(urls=["youtube.com/@someone"])
@@ -83,7 +83,9 @@ def test_what_a_list_says_goes_into_the_columns(database: str, youtube: Server, 
     ]
 
 
-def test_a_dry_run_shows_each_source_and_writes_nothing(database: str, youtube: Server, here: Path):
+def test_a_dry_run_shows_each_source_and_writes_nothing(
+    database: str, youtube: Server, here: Path
+) -> None:
     youtube_server.add_search(youtube, youtube_lists.entries(2, start=11))
     run(urls=["youtu.be/aaaaaaaaaaa"])
     run(project="q", urls=["youtu.be/bbbbbbbbbbb"])
@@ -91,7 +93,7 @@ def test_a_dry_run_shows_each_source_and_writes_nothing(database: str, youtube: 
         "youtu.be/aaaaaaaaaaa\nyoutu.be/bbbbbbbbbbb\n# x\nhttp://u:s3cret@h/a.mp4?token=t0k\nnone\n"
     )
     before, files = dump(database), tree(here)
-    wanted = {"searches": ["cats"], "url_files": ["links.txt"]}
+    wanted: dict[str, Any] = {"searches": ["cats"], "url_files": ["links.txt"]}
     out, told = run(dry_run=True, **wanted)
     plain = [re.sub(" +", " ", line) for line in out.splitlines()]
     found = "https://www.youtube.com/watch?v="
@@ -117,7 +119,9 @@ def test_a_dry_run_shows_each_source_and_writes_nothing(database: str, youtube: 
         ("postgresql://nobody@127.0.0.1:1/none", "which of them are known is not clear: the"),
     ],
 )
-def test_a_dry_run_needs_no_database_and_makes_none(here: Path, monkeypatch, url: str, said: str):
+def test_a_dry_run_needs_no_database_and_makes_none(
+    here: Path, monkeypatch: pytest.MonkeyPatch, url: str, said: str
+) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("DATAMINER_PGDATA", str(here / "postgres"))
     out, told = run(dry_run=True, urls=[f"youtu.be/{letter * 11}" for letter in "abcd"])
@@ -126,7 +130,9 @@ def test_a_dry_run_needs_no_database_and_makes_none(here: Path, monkeypatch, url
     assert (told, tree(here)) == ("", [])
 
 
-def test_a_dry_run_in_a_database_without_tables(server: str, here: Path, monkeypatch):
+def test_a_dry_run_in_a_database_without_tables(
+    server: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DATABASE_URL", server)
     with mock.patch("dataminer.db.schema.upgrade", side_effect=AssertionError):
         out, _ = run(dry_run=True, urls=["youtu.be/aaaaaaaaaaa"])
@@ -135,8 +141,8 @@ def test_a_dry_run_in_a_database_without_tables(server: str, here: Path, monkeyp
 
 
 def test_add_video_takes_lists_with_the_bounds_of_the_config(
-    database: str, youtube: Server, here: Path, capsys
-):
+    database: str, youtube: Server, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     youtube_lists.add_lists(youtube, {"playlist?list=PL1": youtube_lists.entries(40)})
     config = {"input": {"max_videos_per_playlist": 5, "filters": {"min_duration": 3}}}
     Path("config.yaml").write_text(json.dumps(config))
@@ -159,10 +165,11 @@ def test_add_video_takes_lists_with_the_bounds_of_the_config(
 
 
 class _Logged(LoggingConnection, Session):
-    pass
+    def filter(self, msg: bytes, curs: object) -> str:
+        return bytes(msg).decode()[:40].split("(")[0]
 
 
-class _Statements(list):
+class _Statements(list[str]):
     """What `LoggingConnection` writes to: a line a statement."""
 
     def write(self, line: str) -> None:
@@ -175,9 +182,8 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> _Statements:
     connect = psycopg2.connect
 
     def logged(*args: Any, **kwargs: Any) -> _Logged:
-        connection = connect(*args, **{**kwargs, "connection_factory": _Logged})
+        connection: _Logged = connect(*args, **{**kwargs, "connection_factory": _Logged})
         connection.initialize(log)
-        connection.filter = lambda message, cursor: bytes(message).decode()[:40].split("(")[0]
         return connection
 
     monkeypatch.setattr(psycopg2, "connect", logged)
@@ -186,7 +192,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> _Statements:
 
 def test_ten_thousand_links_take_as_many_statements_as_ten(
     database: str, here: Path, statements: _Statements
-):
+) -> None:
     counts = []
     for total in (1, 10, 10_000):  # the first run also asks whose tables these are
         statements.clear()
@@ -261,11 +267,16 @@ def loud(text: str) -> list[str]:
 @example([{"id": "video000000"}], [], ["x\0y"])
 @example([{"id": "video000000"}], [], ["\ud800"])
 def test_hostile_input_is_inert(
-    database: str, youtube: Server, here: Path, found: list, urls: list[str], queries: list[str]
-):
+    database: str,
+    youtube: Server,
+    here: Path,
+    found: list[dict[str, Any]],
+    urls: list[str],
+    queries: list[str],
+) -> None:
     youtube_server.add_search(youtube, found)
     youtube_lists.add_lists(youtube, {})
-    given_input = {"urls": urls, "searches": queries, "files": queries}
+    given_input: dict[str, Any] = {"urls": urls, "searches": queries, "files": queries}
     with mock.patch.object(
         listing, "find_videos", lambda *_: listing.FoundVideos([])
     ):  # `/` is a folder, too
@@ -289,12 +300,14 @@ def test_hostile_input_is_inert(
     "link",
     ["http://192.168.1.5/a.mp4", "http://localhost:8000/a.mp4", "http://[::1]/a.mp4"],
 )
-def test_a_private_address_that_the_user_names_is_taken(database: str, here: Path, link: str):
+def test_a_private_address_that_the_user_names_is_taken(
+    database: str, here: Path, link: str
+) -> None:
     run(urls=[link])
     assert execute(database, "SELECT url FROM videos") == [(link,)]
 
 
-def test_a_folder_of_hostile_names(database: str, here: Path):
+def test_a_folder_of_hostile_names(database: str, here: Path) -> None:
     for name in NASTY:
         if "/" not in name and "\0" not in name and len(name) < 200 and "\ud800" not in name:
             videos.make_video(here / f"{name}.mp4", frames=2)

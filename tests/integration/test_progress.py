@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,11 +42,11 @@ def counts(progress: RunProgress) -> dict[str, tuple[int, int, int, int]]:
 
 
 @pytest.fixture
-def project(database) -> int:
+def project(database: str) -> int:
     return add("p", *VIDEOS)
 
 
-def test_what_was_planned_is_counted_by_stage(database, project, tmp_path):
+def test_what_was_planned_is_counted_by_stage(database: str, project: int, tmp_path: Path) -> None:
     tracker = Tracker(planned(tmp_path), time.time())
     assert counts(tracker.read()) == dict.fromkeys(("download", "extract", "filter"), (0, 0, 0, 6))
     for video in ("v0", "v1"):
@@ -73,14 +74,16 @@ def test_what_was_planned_is_counted_by_stage(database, project, tmp_path):
     assert found.idle_seconds is None
 
 
-def test_a_run_that_goes_on_sees_each_change(database, project, tmp_path):
+def test_a_run_that_goes_on_sees_each_change(database: str, project: int, tmp_path: Path) -> None:
     tracker = Tracker(planned(tmp_path), time.time() - 1)
     for done in range(3):
         assert by_name(tracker.read(force=True))["download"].done == done
         downloaded(f"v{done}")
 
 
-def test_what_is_made_anew_counts_once_it_is_made(database, project, tmp_path):
+def test_what_is_made_anew_counts_once_it_is_made(
+    database: str, project: int, tmp_path: Path
+) -> None:
     for video in VIDEOS:
         extracted(video)
     execute(database, "ALTER TABLE videos DISABLE TRIGGER USER")
@@ -93,16 +96,19 @@ def test_what_is_made_anew_counts_once_it_is_made(database, project, tmp_path):
 
 
 def test_a_video_that_failed_before_and_is_not_tried_again_is_lost_to_filter(
-    database, project, tmp_path
-):
+    database: str, project: int, tmp_path: Path
+) -> None:
     failed("v0")
     listed = planned(tmp_path, *VIDEOS[1:])
-    listed.members["filter/p"]["b"].append("v0")
+    members = {**listed.members, "filter/p": {"b": [*VIDEOS[1:], "v0"]}}
+    listed = replace(listed, members=members)
     found = Tracker(listed, time.time() + 60).read()
     assert counts(found)["filter"] == (0, 1, 0, 5)
 
 
-def test_rates_and_time_left_come_from_the_results(database, project, tmp_path):
+def test_rates_and_time_left_come_from_the_results(
+    database: str, project: int, tmp_path: Path
+) -> None:
     now = time.time()
     for n in range(3):
         claims.finish(
@@ -125,7 +131,9 @@ def test_rates_and_time_left_come_from_the_results(database, project, tmp_path):
     assert [pause["source"] for pause in found.pauses] == ["s"]
 
 
-def test_bytes_move_while_a_file_comes(database, project, tmp_path, monkeypatch):
+def test_bytes_move_while_a_file_comes(
+    database: str, project: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dataminer.monitor.rates._LEAST", 1e-9)  # seconds before a rate is told
     part = tmp_path / "videos" / f".v0.{1:012x}.resume" / "v0.mp4.part"
     part.parent.mkdir(parents=True)
@@ -152,7 +160,8 @@ def test_bytes_move_while_a_file_comes(database, project, tmp_path, monkeypatch)
     assert stage.coming == 10_000
     assert stage.size_per_second > 100
     (unseen,) = blind.read().stages
-    assert (unseen.coming, unseen.size_per_second) == (0, pytest.approx(5, rel=0.5))
+    assert unseen.coming == 0
+    assert unseen.size_per_second == pytest.approx(5, rel=0.5)
     assert unseen.per_minute == pytest.approx(stage.per_minute, rel=0.5), "videos are not bytes"
     assert unseen.left_seconds
     assert stage.left_seconds is None, "nobody knows how large it is, but larger than what ended"
@@ -162,8 +171,8 @@ def test_bytes_move_while_a_file_comes(database, project, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize(("seconds", "is_known"), [(30, True), (60, False)])
 def test_a_download_that_takes_longer_than_all_before_has_no_time_left(
-    database, project, tmp_path, seconds, is_known
-):
+    database: str, project: int, tmp_path: Path, seconds: int, is_known: bool
+) -> None:
     cost = {"seconds": 20, "bytes": 1000, "ended_at": time.time()}
     claims.finish(
         held(stage_rows.DOWNLOAD, video_id="v1"),
@@ -181,7 +190,9 @@ def test_a_download_that_takes_longer_than_all_before_has_no_time_left(
     assert (stage.left_seconds is not None) is is_known
 
 
-def test_what_waits_for_another_attempt_takes_no_time_now(database, project, tmp_path):
+def test_what_waits_for_another_attempt_takes_no_time_now(
+    database: str, project: int, tmp_path: Path
+) -> None:
     claims.release(
         held(stage_rows.DOWNLOAD, video_id="v0"), error="x", error_class="network", counts=False
     )
@@ -194,8 +205,8 @@ def test_what_waits_for_another_attempt_takes_no_time_now(database, project, tmp
 
 
 def test_what_failed_before_is_no_failure_of_the_run_though_its_row_was_touched(
-    database, project, tmp_path
-):
+    database: str, project: int, tmp_path: Path
+) -> None:
     other = add("q", "v0")
     for one in (project, other):
         extracted("v0")
@@ -207,11 +218,11 @@ def test_what_failed_before_is_no_failure_of_the_run_though_its_row_was_touched(
     assert found.failures == {"corrupt": 1}
     listed = BatchList(tmp_path, {"filter/p": {"b": ["v1"]}}, owner_name(), 2, projects=["p", "q"])
     assert Tracker(listed, time.time() - 60).read().failures == {}
-    listed.members["extract"] = {"b": ["v0"]}
+    listed = replace(listed, members={**listed.members, "extract": {"b": ["v0"]}})
     assert Tracker(listed, time.time() - 60).read().failures == {}
 
 
-def test_datasets_follow_their_project(database, project, tmp_path):
+def test_datasets_follow_their_project(database: str, project: int, tmp_path: Path) -> None:
     for video in VIDEOS:
         extracted(video)
         filtered(video, project)
@@ -233,7 +244,9 @@ def test_datasets_follow_their_project(database, project, tmp_path):
     }
 
 
-def test_where_the_database_is_away_the_numbers_stay(database, project, tmp_path, monkeypatch):
+def test_where_the_database_is_away_the_numbers_stay(
+    database: str, project: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     downloaded("v0")
     tracker = Tracker(planned(tmp_path), time.time() - 60)
     before = tracker.read()
@@ -249,7 +262,9 @@ def test_where_the_database_is_away_the_numbers_stay(database, project, tmp_path
     assert tracker.read().trouble is None, "it is asked again at once"
 
 
-def test_the_monitor_shows_the_same_numbers_as_the_run(database, project, tmp_path, monkeypatch):
+def test_the_monitor_shows_the_same_numbers_as_the_run(
+    database: str, project: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     folder = Path(".snakemake", "dataminer", "20260101-000000-abcdef")
     folder.mkdir(parents=True)

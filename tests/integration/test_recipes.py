@@ -15,12 +15,12 @@ from dataminer import planning
 from dataminer.config import Config, load
 from dataminer.errors import DataminerError, ErrorClass, PermanentError
 from dataminer.frames.images import ARCHIVE_FILE, FrameReader
-from dataminer.frames.table import FRAMES_FILE, read_meta, read_table
+from dataminer.frames.table import FRAMES_FILE, read_meta, read_table, write_table
 from dataminer.monitor import status
 from dataminer.planning.verdicts import KEPT
 from dataminer.provenance import recipes
 from dataminer.store.layout import Store
-from dataminer.sync.claims import projects, stage_rows
+from dataminer.sync.claims import claims, projects, stage_rows
 from dataminer.sync.deletion import orphans
 from dataminer.sync.jobs import chosen, jobs
 from dataminer.sync.repair import reconcile, retry
@@ -148,8 +148,7 @@ def test_what_another_project_makes_of_a_video_holds_nobody_up(
         held = rows.held(stage, video_id="v")
         assert due(p) == [], stage.name
         jobs.filter_frames(p, "p", "v", jobs.Manner(forced=True))
-        claim = rows.claims.release
-        claim(held, error="no answer", error_class="network", counts=False, wait=3600)
+        claims.release(held, error="no answer", error_class="network", counts=False, wait=3600)
         assert due(p) == [], stage.name
         jobs.filter_frames(p, "p", "v", jobs.Manner(forced=True))
     assert times(store.filtered("p", "v")) == [0, 1]
@@ -489,7 +488,7 @@ def flatten(store: Store) -> None:
             path = meta["archive"]["path"].replace(f"/{recipe.name}/", "/")
             meta["archive"]["path"] = path
             rows_of = read_table(table)
-            stores.write_table(table, rows_of, rows_of.schema, meta)
+            write_table(table, rows_of, rows_of.schema, meta)
 
 
 OLDER = "UPDATE videos SET sha256 = NULL"

@@ -57,7 +57,9 @@ def make_newer(path: Path) -> None:
 # ---- rows that say less than the files
 
 
-def test_a_database_that_knows_only_names_takes_up_a_finished_store(database, files):
+def test_a_database_that_knows_only_names_takes_up_a_finished_store(
+    database: str, files: Store
+) -> None:
     projects.add_videos("p", [Given(name) for name in VIDEOS])
     before = listing(files)
     report = sync(files)
@@ -83,7 +85,7 @@ def test_a_database_that_knows_only_names_takes_up_a_finished_store(database, fi
     assert dump(database) == rows, "nothing is written where nothing disagrees"
 
 
-def test_a_dry_run_says_the_same_and_writes_nothing(database, files):
+def test_a_dry_run_says_the_same_and_writes_nothing(database: str, files: Store) -> None:
     projects.add_videos("p", [Given(name) for name in VIDEOS])
     shutil.rmtree(files.filtered("p", "none"))
     rows, disk = dump(database), listing(files)
@@ -93,7 +95,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(database, files):
     assert told(dry) == told(sync(files))
 
 
-def test_only_what_is_there_is_taken_up(database, tmp_path):
+def test_only_what_is_there_is_taken_up(database: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "data")
     make_download(store, "v1")
     projects.add_videos("p", [Given("v1"), Given("v2")])
@@ -102,7 +104,9 @@ def test_only_what_is_there_is_taken_up(database, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 2, 4])
-def test_a_video_of_another_size_than_was_recorded_is_not_taken_up(database, tmp_path, size):
+def test_a_video_of_another_size_than_was_recorded_is_not_taken_up(
+    database: str, tmp_path: Path, size: int
+) -> None:
     store = Store(tmp_path / "data")
     make_download(store, "v1")
     (store.video("v1") / "v1.mp4").write_bytes(bytes(size))
@@ -112,7 +116,9 @@ def test_a_video_of_another_size_than_was_recorded_is_not_taken_up(database, tmp
     assert not (store.video("v1") / "info.json").exists()
 
 
-def test_frames_of_another_download_are_not_taken_up_and_stay(database, tmp_path):
+def test_frames_of_another_download_are_not_taken_up_and_stay(
+    database: str, tmp_path: Path
+) -> None:
     store = Store(tmp_path / "data")
     make_video(store, "v1")
     make_newer(store.video("v1") / "info.json")
@@ -127,7 +133,9 @@ def test_frames_of_another_download_are_not_taken_up_and_stay(database, tmp_path
     assert sync(store).mends == []
 
 
-def test_an_output_that_is_older_but_of_this_very_input_is_taken_up(database, files):
+def test_an_output_that_is_older_but_of_this_very_input_is_taken_up(
+    database: str, files: Store
+) -> None:
     for name in VIDEOS:  # as when frames were made again, byte for byte
         make_newer(frames_of(files, name) / FRAMES_FILE)
     make_newer(files.filtered("p", "v1") / FRAMES_FILE)
@@ -141,7 +149,7 @@ def test_an_output_that_is_older_but_of_this_very_input_is_taken_up(database, fi
     assert stage(database) == "COMPLETE"
 
 
-def test_dedup_of_other_videos_is_not_taken_up(database, files):
+def test_dedup_of_other_videos_is_not_taken_up(database: str, files: Store) -> None:
     make_video(files, "v3")
     projects.add_videos("p", [Given(name) for name in [*VIDEOS, "v3"]])
     sync(files)
@@ -150,7 +158,7 @@ def test_dedup_of_other_videos_is_not_taken_up(database, files):
     assert sync(files).mends == []
 
 
-def test_a_row_that_failed_takes_up_what_was_made_since(whole):
+def test_a_row_that_failed_takes_up_what_was_made_since(whole: tuple[str, Store]) -> None:
     database, store = whole
     for folder in (store.video("bad"), store.frames("bad"), store.filtered("p", "bad")):
         shutil.rmtree(folder)
@@ -163,7 +171,7 @@ def test_a_row_that_failed_takes_up_what_was_made_since(whole):
 # ---- rows that say more than the files
 
 
-def test_frames_that_are_gone(whole):
+def test_frames_that_are_gone(whole: tuple[str, Store]) -> None:
     database, store = whole
     shutil.rmtree(store.frames("v1"))
     dry = sync(store, dry_run=True)
@@ -184,7 +192,7 @@ def test_frames_that_are_gone(whole):
     assert sync(store).mends == []
 
 
-def test_what_a_run_does_of_itself_puts_nothing_back(whole):
+def test_what_a_run_does_of_itself_puts_nothing_back(whole: tuple[str, Store]) -> None:
     database, store = whole
     shutil.rmtree(store.frames("v1"))
     before = dump(database), listing(store)
@@ -234,7 +242,12 @@ FORGOTTEN = {
         (None, [*FORGOTTEN], ("EXTRACTED", "FILTERED", "COMPLETE")),
     ],
 )
-def test_what_a_run_takes_up_of_itself_costs_no_file(whole, spoil, forgotten, after_a_run):
+def test_what_a_run_takes_up_of_itself_costs_no_file(
+    whole: tuple[str, Store],
+    spoil: Callable[[Store], object] | None,
+    forgotten: list[str],
+    after_a_run: tuple[str, str, str],
+) -> None:
     database, store = whole
     if spoil:
         spoil(store)
@@ -250,7 +263,7 @@ def test_what_a_run_takes_up_of_itself_costs_no_file(whole, spoil, forgotten, af
     )
 
 
-def test_frames_that_are_gone_while_the_project_is_worked_on(whole):
+def test_frames_that_are_gone_while_the_project_is_worked_on(whole: tuple[str, Store]) -> None:
     database, store = whole
     claims.claim(stage_rows.DETECT, {"project_id": projects.id_of("p")}, stale_seconds=60)
     shutil.rmtree(store.frames("v1"))
@@ -260,7 +273,7 @@ def test_frames_that_are_gone_while_the_project_is_worked_on(whole):
     assert listing(store) == before
 
 
-def test_everything_of_a_video_that_is_gone(whole):
+def test_everything_of_a_video_that_is_gone(whole: tuple[str, Store]) -> None:
     database, store = whole
     for folder in (store.video("v1"), store.frames("v1"), store.filtered("p", "v1")):
         shutil.rmtree(folder)
@@ -295,7 +308,12 @@ def image(folder: Path) -> Path:
         ),
     ],
 )
-def test_one_image_is_missed_by_a_deep_look_only(whole, spoil, table, after):
+def test_one_image_is_missed_by_a_deep_look_only(
+    whole: tuple[str, Store],
+    spoil: Callable[[Store], Path],
+    table: Callable[[Store], Path],
+    after: str,
+) -> None:
     _, store = whole
     spoil(store).unlink()
     assert sync(store).mends == []
@@ -321,7 +339,9 @@ def point(folder: Path, source: Path) -> None:
     replace_images(folder, places, FrameReader(source).pointer(folder))
 
 
-def replace_images(folder: Path, places: dict[str, dict], archive: dict) -> None:
+def replace_images(
+    folder: Path, places: dict[str, dict[str, Any]], archive: dict[str, Any]
+) -> None:
     meta, table = read_meta(folder / FRAMES_FILE), read_table(folder / FRAMES_FILE)
     rows = [row | places[row["file_name"]] for row in table.to_pylist()]
     packed = pa.Table.from_pylist(rows, FRAMES_SCHEMA)
@@ -338,7 +358,9 @@ def replace_images(folder: Path, places: dict[str, dict], archive: dict) -> None
     ],
 )
 @pytest.mark.parametrize("cut", [True, False])
-def test_archives_are_taken_up_and_missed_by_a_deep_look(database, files, spoil, after, cut):
+def test_archives_are_taken_up_and_missed_by_a_deep_look(
+    database: str, files: Store, spoil: Callable[[Store], Path], after: str, cut: bool
+) -> None:
     pack(frames_of(files, "v1"))
     point(files.filtered("p", "v1"), frames_of(files, "v1"))
     pack(files.dedup("p"))
@@ -365,7 +387,9 @@ def test_archives_are_taken_up_and_missed_by_a_deep_look(database, files, spoil,
         (lambda s: s.project("p"), "FILTERING"),
     ],
 )
-def test_a_complete_project_whose_files_are_gone(whole, gone: Callable[[Store], Path], after):
+def test_a_complete_project_whose_files_are_gone(
+    whole: tuple[str, Store], gone: Callable[[Store], Path], after: str
+) -> None:
     database, store = whole
     path = gone(store)
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -374,7 +398,7 @@ def test_a_complete_project_whose_files_are_gone(whole, gone: Callable[[Store], 
     assert sync(store).mends == []
 
 
-def test_a_downloaded_file_that_is_gone(database, tmp_path):
+def test_a_downloaded_file_that_is_gone(database: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "data")
     make_download(store, "v1")
     projects.add_videos("p", [Given("v1")])
@@ -387,7 +411,7 @@ def test_a_downloaded_file_that_is_gone(database, tmp_path):
     assert sync(store).mends == []
 
 
-def test_a_video_file_deleted_to_save_space_costs_no_frames(whole):
+def test_a_video_file_deleted_to_save_space_costs_no_frames(whole: tuple[str, Store]) -> None:
     database, store = whole
     (store.video("v1") / "v1.mp4").unlink()
     assert sync(store).mends == []
@@ -401,7 +425,7 @@ def test_a_video_file_deleted_to_save_space_costs_no_frames(whole):
 
 
 @pytest.mark.parametrize("text", ["", "not json", "[]", '{"video": 3}'])
-def test_an_info_that_is_no_info(database, tmp_path, text):
+def test_an_info_that_is_no_info(database: str, tmp_path: Path, text: str) -> None:
     store = Store(tmp_path / "data")
     make_download(store, "v1")
     (store.video("v1") / "info.json").write_text(text)
@@ -410,14 +434,14 @@ def test_an_info_that_is_no_info(database, tmp_path, text):
     assert not (store.video("v1") / "info.json").exists()
 
 
-def test_a_table_that_is_cut_off(whole):
+def test_a_table_that_is_cut_off(whole: tuple[str, Store]) -> None:
     _, store = whole
     table = frames_of(store, "v1") / FRAMES_FILE
     table.write_bytes(table.read_bytes()[:100])
     assert told(sync(store, deep=True))[0] == ("v1", "EXTRACTED", "DOWNLOADED")
 
 
-def test_attempts_are_kept_so_that_a_poison_video_ends(whole):
+def test_attempts_are_kept_so_that_a_poison_video_ends(whole: tuple[str, Store]) -> None:
     database, store = whole
     execute(database, "UPDATE videos SET attempts = 3 WHERE video_id = 'v1'")
     shutil.rmtree(store.frames("v1"))
@@ -428,7 +452,7 @@ def test_attempts_are_kept_so_that_a_poison_video_ends(whole):
 # ---- rows that are missing
 
 
-def test_rows_that_were_deleted_are_made_again(whole):
+def test_rows_that_were_deleted_are_made_again(whole: tuple[str, Store]) -> None:
     database, store = whole
     execute(database, "DELETE FROM project_videos WHERE video_id = 'v1'")
     execute(database, "DELETE FROM videos WHERE video_id = 'v1'")
@@ -444,7 +468,9 @@ def test_rows_that_were_deleted_are_made_again(whole):
     assert sync(store).mends == []
 
 
-def test_a_run_makes_no_rows_of_videos_that_its_plan_does_not_know(whole):
+def test_a_run_makes_no_rows_of_videos_that_its_plan_does_not_know(
+    whole: tuple[str, Store],
+) -> None:
     database, store = whole
     execute(database, "DELETE FROM project_videos WHERE video_id = 'v1'")
     execute(database, "DELETE FROM videos WHERE video_id = 'v1'")
@@ -452,7 +478,7 @@ def test_a_run_makes_no_rows_of_videos_that_its_plan_does_not_know(whole):
     assert "v1" not in statuses(database)
 
 
-def test_a_place_in_a_project_alone_is_made_again(whole):
+def test_a_place_in_a_project_alone_is_made_again(whole: tuple[str, Store]) -> None:
     database, store = whole
     execute(database, "DELETE FROM project_videos WHERE video_id = 'bad'")
     sync(store)
@@ -460,7 +486,7 @@ def test_a_place_in_a_project_alone_is_made_again(whole):
     assert stage(database) == "COMPLETE"
 
 
-def test_what_came_from_nowhere_is_noted(whole):
+def test_what_came_from_nowhere_is_noted(whole: tuple[str, Store]) -> None:
     database, store = whole
     execute(database, "DELETE FROM project_videos WHERE video_id = 'bad'")
     execute(database, "DELETE FROM videos WHERE video_id = 'bad'")
@@ -470,7 +496,7 @@ def test_what_came_from_nowhere_is_noted(whole):
     assert told(sync(store, deep=True)) == [("p", "COMPLETE", "DEDUP_READY")]
 
 
-def test_an_unknown_project_is_made_when_asked_for_by_name(database, files):
+def test_an_unknown_project_is_made_when_asked_for_by_name(database: str, files: Store) -> None:
     shutil.rmtree(files.filtered("p", "bad"))
     shutil.rmtree(files.dedup("p"))
     assert sync(files).mends == []
@@ -481,7 +507,7 @@ def test_an_unknown_project_is_made_when_asked_for_by_name(database, files):
     assert execute(database, "SELECT count(*) FROM projects") == [(1,)]
 
 
-def test_names_that_are_no_ids_make_no_rows(whole):
+def test_names_that_are_no_ids_make_no_rows(whole: tuple[str, Store]) -> None:
     _, store = whole
     shutil.copytree(store.filtered("p", "v1"), store.filtered("p", "bad name"))
     shutil.copytree(store.filtered("p", "v1"), store.filtered("p", "x" * 65))
@@ -491,7 +517,7 @@ def test_names_that_are_no_ids_make_no_rows(whole):
 # ---- what is in use
 
 
-def test_live_claims_are_left_alone(whole):
+def test_live_claims_are_left_alone(whole: tuple[str, Store]) -> None:
     database, store = whole
     claims.claim(stage_rows.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
     project_id = projects.id_of("p")
@@ -509,12 +535,14 @@ def test_live_claims_are_left_alone(whole):
     assert stage(database) == "DETECTING"
 
 
-def test_a_row_that_moved_on_since_it_was_read_is_left_alone(whole, monkeypatch):
+def test_a_row_that_moved_on_since_it_was_read_is_left_alone(
+    whole: tuple[str, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
     database, store = whole
     shutil.rmtree(store.frames("v1"))
     first = mend.revert_row
 
-    def late(*args, **options):
+    def late(*args: Any, **options: Any) -> Any:
         claims.claim(stage_rows.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
         return first(*args, **options)
 
@@ -523,7 +551,9 @@ def test_a_row_that_moved_on_since_it_was_read_is_left_alone(whole, monkeypatch)
     assert statuses(database)["v1"][0] == "EXTRACTING"
 
 
-def test_files_that_are_back_when_their_row_is_locked_leave_it_as_it_was(whole, monkeypatch):
+def test_files_that_are_back_when_their_row_is_locked_leave_it_as_it_was(
+    whole: tuple[str, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As when a disk was away for a moment, or another job had just replaced a folder."""
     database, store = whole
     before = dump(database), listing(store).keys()
@@ -546,7 +576,7 @@ def test_files_that_are_back_when_their_row_is_locked_leave_it_as_it_was(whole, 
         assert (dump(database), listing(store).keys()) == before
 
 
-def test_a_row_is_judged_again_while_it_is_locked(whole):
+def test_a_row_is_judged_again_while_it_is_locked(whole: tuple[str, Store]) -> None:
     database, store = whole
     key, ask = {"video_id": "v1"}, "FROM videos WHERE video_id = 'v1'"
     ((lease,),) = execute(database, f"SELECT lease {ask}")
@@ -572,7 +602,7 @@ def test_a_row_is_judged_again_while_it_is_locked(whole):
 
 
 @pytest.fixture
-def new(database, tmp_path) -> tuple[str, Store]:
+def new(database: str, tmp_path: Path) -> tuple[str, Store]:
     """A downloaded video that its row does not know of."""
     store = Store(tmp_path / "data")
     make_download(store, "v1")
@@ -583,7 +613,9 @@ def new(database, tmp_path) -> tuple[str, Store]:
 ROW = "SELECT status, lease, attempts, locked_by IS NULL FROM videos"
 
 
-def test_files_that_are_gone_when_their_row_is_claimed_are_not_taken_up(new, monkeypatch):
+def test_files_that_are_gone_when_their_row_is_claimed_are_not_taken_up(
+    new: tuple[str, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
     database, store = new
     real = mend.adopt
 
@@ -604,7 +636,12 @@ def test_files_that_are_gone_when_their_row_is_claimed_are_not_taken_up(new, mon
         ("after", ("DOWNLOADING", 1, 1, False)),
     ],
 )
-def test_a_row_that_somebody_claims_meanwhile_is_not_taken_up(new, monkeypatch, when, row):
+def test_a_row_that_somebody_claims_meanwhile_is_not_taken_up(
+    new: tuple[str, Store],
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+    row: tuple[str, int, int, bool],
+) -> None:
     database, store = new
     real = claims.read_row
 
@@ -629,7 +666,7 @@ def test_a_row_that_somebody_claims_meanwhile_is_not_taken_up(new, monkeypatch, 
     assert execute(database, ROW) == [row]
 
 
-def test_only_the_projects_that_were_named(whole):
+def test_only_the_projects_that_were_named(whole: tuple[str, Store]) -> None:
     _, store = whole
     make_download(store, "other")
     projects.add_videos("q", [Given("other")])
@@ -637,7 +674,7 @@ def test_only_the_projects_that_were_named(whole):
     assert told(sync(store, ["q"]))[0] == ("other", "PENDING", "DOWNLOADED")
 
 
-def test_projects_that_share_a_video_are_all_recounted(whole):
+def test_projects_that_share_a_video_are_all_recounted(whole: tuple[str, Store]) -> None:
     database, store = whole
     projects.add_videos("q", [Given("v1")])
     shutil.rmtree(store.frames("v1"))
@@ -646,7 +683,7 @@ def test_projects_that_share_a_video_are_all_recounted(whole):
     assert counts == [("p", 1), ("q", 0)]
 
 
-def test_wrong_counters_are_mended(whole):
+def test_wrong_counters_are_mended(whole: tuple[str, Store]) -> None:
     database, store = whole
     execute(database, "UPDATE projects SET total_videos = 77")
     assert told(sync(store)) == [("p", "wrong counters", "recounted")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg2
 import pytest
@@ -27,12 +28,12 @@ def silence(url: str, *tables: str) -> None:
         )
 
 
-def locks(url: str, table: str, status: str = "status") -> list[tuple]:
+def locks(url: str, table: str, status: str = "status") -> list[tuple[Any, ...]]:
     columns = f"{status}, locked_by, locked_at, heartbeat_at, lease, attempts"
     return execute(url, f"SELECT {columns} FROM {table} ORDER BY 1")
 
 
-def test_every_stage_falls_back_to_where_it_began(database):
+def test_every_stage_falls_back_to_where_it_began(database: str) -> None:
     project = add("p", "a", "b", "c")
     held(stage_rows.DOWNLOAD, video_id="a")
     downloaded("b")
@@ -70,8 +71,13 @@ def test_every_stage_falls_back_to_where_it_began(database):
     ],
 )
 def test_a_project_whose_job_died_can_be_claimed_again(
-    database, stage, status, columns, was, becomes
-):
+    database: str,
+    stage: stage_rows.StageRows,
+    status: str,
+    columns: dict[str, str],
+    was: str,
+    becomes: str,
+) -> None:
     project = add("p", "a")
     extracted("a")
     filtered("a", project)
@@ -85,7 +91,7 @@ def test_a_project_whose_job_died_can_be_claimed_again(
     finished(stage, status, columns, project_id=project)
 
 
-def test_claims_that_beat_are_left_alone(database):
+def test_claims_that_beat_are_left_alone(database: str) -> None:
     add("p", "a")
     claim = held(stage_rows.DOWNLOAD, video_id="a")
     before = locks(database, "videos")
@@ -101,7 +107,12 @@ def test_claims_that_beat_are_left_alone(database):
     # a slow machine may take seconds between the rows' times and the look at them
     [(2, (0, 31, 61, 90), (121, 150, 3600)), (60, (121, 3000, 3540), (3601, 7200))],
 )
-def test_a_claim_is_dead_when_it_was_silent_for_the_stale_minutes(database, minutes, alive, dead):
+def test_a_claim_is_dead_when_it_was_silent_for_the_stale_minutes(
+    database: str,
+    minutes: int,
+    alive: tuple[int, int, int, int] | tuple[int, int, int],
+    dead: tuple[int, int, int] | tuple[int, int],
+) -> None:
     project = add("p", *(f"v{seconds}" for seconds in (*alive, *dead)))
     for seconds in (*alive, *dead):
         held(stage_rows.DOWNLOAD, video_id=f"v{seconds}")
@@ -116,7 +127,7 @@ def test_a_claim_is_dead_when_it_was_silent_for_the_stale_minutes(database, minu
     assert {claim.key for claim in found} == {f"{of}v{s}" for of in ("", "p/") for s in dead}
 
 
-def test_whoever_was_taken_for_dead_writes_nothing(database):
+def test_whoever_was_taken_for_dead_writes_nothing(database: str) -> None:
     add("p", "a")
     late = held(stage_rows.DOWNLOAD, video_id="a")
     silence(database, "videos")
@@ -132,7 +143,7 @@ def test_whoever_was_taken_for_dead_writes_nothing(database):
     assert locks(database, "videos") == [("PENDING", None, None, None, 1, 0)]
 
 
-def test_recoveries_condemn_nobody_and_leave_a_suspect_alone_after_some(database):
+def test_recoveries_condemn_nobody_and_leave_a_suspect_alone_after_some(database: str) -> None:
     """The first job that dies makes it one: it may have died of another video."""
     add("p", "a")
     look = "SELECT kills, suspect, not_before > now() + interval '23 hours' FROM videos"
@@ -144,7 +155,7 @@ def test_recoveries_condemn_nobody_and_leave_a_suspect_alone_after_some(database
 
 
 @pytest.mark.parametrize("suspect", [False, True])
-def test_whoever_takes_over_makes_a_suspect_of_it(database, suspect):
+def test_whoever_takes_over_makes_a_suspect_of_it(database: str, suspect: bool) -> None:
     add("p", "a")
     execute(database, f"UPDATE videos SET suspect = {suspect}")
     held(stage_rows.DOWNLOAD, video_id="a")
@@ -157,7 +168,7 @@ def test_whoever_takes_over_makes_a_suspect_of_it(database, suspect):
     assert execute(database, "SELECT suspect FROM videos") == [(False,)]
 
 
-def test_counters_follow_what_was_given_back(database):
+def test_counters_follow_what_was_given_back(database: str) -> None:
     add("p", "a")
     add("q", "a")
     downloaded("a")
@@ -169,7 +180,7 @@ def test_counters_follow_what_was_given_back(database):
     assert counted == [("p", 1), ("q", 1)]
 
 
-def test_a_row_that_somebody_has_locked_is_passed_over(database):
+def test_a_row_that_somebody_has_locked_is_passed_over(database: str) -> None:
     add("p", "a", "b")
     held(stage_rows.DOWNLOAD, video_id="a")
     held(stage_rows.DOWNLOAD, video_id="b")
@@ -187,7 +198,7 @@ def test_a_row_that_somebody_has_locked_is_passed_over(database):
     assert [claim.key for claim in stale_claims.recover_stale(CALM)] == ["a"]
 
 
-def test_several_at_once_give_each_claim_back_once(database):
+def test_several_at_once_give_each_claim_back_once(database: str) -> None:
     add("p", *(f"v{n}" for n in range(50)))
     for n in range(50):
         held(stage_rows.DOWNLOAD, video_id=f"v{n}")
@@ -201,7 +212,7 @@ def test_several_at_once_give_each_claim_back_once(database):
     assert sorted(found) == sorted(f"v{n}" for n in range(50))
 
 
-def test_healing_moves_stages_on_without_any_stale_claim(database):
+def test_healing_moves_stages_on_without_any_stale_claim(database: str) -> None:
     project = add("p", "a")
     extracted("a")
     filtered("a", project)

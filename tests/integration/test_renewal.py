@@ -95,7 +95,9 @@ def give(*links: str, dry_run: bool = False, projects: tuple[str, ...] = ("p",))
 
 
 @pytest.mark.parametrize("service", SIGNATURES)
-def test_the_new_link_takes_the_place_of_the_old(database, here, capsys, service) -> None:
+def test_the_new_link_takes_the_place_of_the_old(
+    database: str, here: Path, capsys: pytest.CaptureFixture[str], service: str
+) -> None:
     for number in (1, 2):
         give(signed(LINK, number, service))
     out = capsys.readouterr().out
@@ -109,7 +111,9 @@ def test_the_new_link_takes_the_place_of_the_old(database, here, capsys, service
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_row_of_an_older_version_is_found(database, here, capsys, number) -> None:
+def test_a_row_of_an_older_version_is_found(
+    database: str, here: Path, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
     video_id, other = old("p", signed(LINK, 1)), old("p", signed(f"{LINK}?id=2", 1))
     give(signed(LINK, number))
     assert rows(database) == {
@@ -122,13 +126,15 @@ def test_a_row_of_an_older_version_is_found(database, here, capsys, number) -> N
     assert rows(database)[video_id] == signed(LINK, number), "which has no new signature"
 
 
-def test_a_row_with_user_and_password_is_found(database, here) -> None:
+def test_a_row_with_user_and_password_is_found(database: str, here: Path) -> None:
     video_id = old("p", signed("https://me:p@ss@h.example/a/clip.mp4", 1))
     give(signed(LINK, 2))
     assert rows(database) == {video_id: signed(LINK, 2)}
 
 
-def test_of_two_rows_of_one_object_each_project_keeps_its_own(database, here, capsys) -> None:
+def test_of_two_rows_of_one_object_each_project_keeps_its_own(
+    database: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one, two = old("p", signed(LINK, 1)), old("q", signed(LINK, 2))
     give(signed(LINK, 3), projects=("p", "q", "r"))
     assert rows(database) == dict.fromkeys((one, two), signed(LINK, 3))
@@ -141,7 +147,9 @@ def test_of_two_rows_of_one_object_each_project_keeps_its_own(database, here, ca
     assert "2 links renewed" in capsys.readouterr().out
 
 
-def test_a_link_without_a_signature_changes_nothing(database, here, capsys) -> None:
+def test_a_link_without_a_signature_changes_nothing(
+    database: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     give(LINK, "youtu.be/aaaaaaaaaaa")
     before = rows(database)
     give(LINK.replace("//", "//u:p@"), "youtu.be/aaaaaaaaaaa")
@@ -149,7 +157,9 @@ def test_a_link_without_a_signature_changes_nothing(database, here, capsys) -> N
     assert "renewed" not in capsys.readouterr().out
 
 
-def test_a_dry_run_says_what_would_be_renewed(database, here, store, capsys) -> None:
+def test_a_dry_run_says_what_would_be_renewed(
+    database: str, here: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     video_id = old("p", signed(LINK, 1))
     failed(video_id, GONE)
     before = versions(database)
@@ -168,7 +178,7 @@ def test_a_dry_run_says_what_would_be_renewed(database, here, store, capsys) -> 
     assert "=s" not in out
 
 
-def test_a_video_that_waits_need_not_wait_any_longer(database, here) -> None:
+def test_a_video_that_waits_need_not_wait_any_longer(database: str, here: Path) -> None:
     give(signed(LINK, 1))
     claim = held(stage_rows.DOWNLOAD, video_id=ID)
     claims.release(claim, error="HTTP 403", error_class="blocked", counts=True, wait=999)
@@ -181,7 +191,7 @@ def test_a_video_that_waits_need_not_wait_any_longer(database, here) -> None:
 
 @pytest.mark.parametrize("error_class", ["removed", "blocked", "unsupported", "network", "server"])
 def test_a_download_that_failed_is_tried_again(
-    database, here, store, capsys, error_class: str
+    database: str, here: Path, store: Store, capsys: pytest.CaptureFixture[str], error_class: str
 ) -> None:
     give(signed(LINK, 1), projects=("p", "q"))
     failed(ID, {**GONE, "error_class": error_class})
@@ -200,7 +210,7 @@ def test_a_download_that_failed_is_tried_again(
 
 
 @pytest.mark.parametrize("error_class", ["corrupt", "policy", "no_video", "killed", "disk_full"])
-def test_what_no_signature_mends_stays_failed(database, here, error_class: str) -> None:
+def test_what_no_signature_mends_stays_failed(database: str, here: Path, error_class: str) -> None:
     give(signed(LINK, 1))
     failed(ID, {**GONE, "error_class": error_class})
     before = state(database)
@@ -209,7 +219,7 @@ def test_what_no_signature_mends_stays_failed(database, here, error_class: str) 
     assert rows(database) == {ID: signed(LINK, 2)}
 
 
-def test_what_was_made_stays(database, here) -> None:
+def test_what_was_made_stays(database: str, here: Path) -> None:
     names = ["downloaded", "extracted", "broken"]
     links = [LINK.replace("clip", name) for name in names]
     give(*(signed(link, 1) for link in links))
@@ -226,7 +236,7 @@ def test_what_was_made_stays(database, here) -> None:
     assert set(rows(database).values()) == {signed(link, 2) for link in links}
 
 
-def test_what_somebody_works_on_is_left_alone(database, here) -> None:
+def test_what_somebody_works_on_is_left_alone(database: str, here: Path) -> None:
     give(signed(LINK, 1))
     claim = held(stage_rows.DOWNLOAD, video_id=ID)
     give(signed(LINK, 2))
@@ -236,7 +246,9 @@ def test_what_somebody_works_on_is_left_alone(database, here) -> None:
     assert rows(database) == {ID: signed(LINK, 2)}
 
 
-def test_a_failure_in_a_dataset_that_is_being_made_waits_for_it(database, here, capsys) -> None:
+def test_a_failure_in_a_dataset_that_is_being_made_waits_for_it(
+    database: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     give(signed(LINK, 1), LINK.replace("clip", "good"))
     failed(ID, GONE)
     force(database, "UPDATE projects SET project_stage = 'DEDUP_READY'")
@@ -253,7 +265,9 @@ def test_a_failure_in_a_dataset_that_is_being_made_waits_for_it(database, here, 
     assert (state(database)[0], rows(database)[ID]) == ("PENDING", signed(LINK, 2))
 
 
-def test_more_links_than_one_transaction_takes(database, here, capsys) -> None:
+def test_more_links_than_one_transaction_takes(
+    database: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     links = [f"https://h.example/get?id={n}" for n in range(1200)]
     give(*(signed(link, 1) for link in links))
     give(*(signed(link, 2) for link in links))
@@ -261,7 +275,7 @@ def test_more_links_than_one_transaction_takes(database, here, capsys) -> None:
     assert set(rows(database).values()) == {signed(link, 2) for link in links}
 
 
-def test_a_row_that_was_made_from_files_is_found(database, here, store) -> None:
+def test_a_row_that_was_made_from_files_is_found(database: str, here: Path, store: Store) -> None:
     """Older versions masked the values of a signature in `info.json`, and kept its names."""
     video_id = old("p", signed(LINK, 1))
     make_stored(store, video_id)
@@ -293,7 +307,7 @@ def gated(clip: Path, refusal: Reply, works: int = 2) -> Any:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_the_new_signature_is_the_one_that_is_tried_next(
-    database, here, store, http, clip, status: int
+    database: str, here: Path, store: Store, http: Server, clip: Path, status: int
 ) -> None:
     link = http.add("/clip.mp4", gated(clip, Reply(status)))
     config = load({"project": "p", "store": str(store.root), "download": {"retries": 0}})
@@ -315,7 +329,7 @@ def test_the_new_signature_is_the_one_that_is_tried_next(
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_signature_that_comes_during_an_attempt_that_fails_is_tried_by_it(
-    database, here, store, http, clip, status: int
+    database: str, here: Path, store: Store, http: Server, clip: Path, status: int
 ) -> None:
     def answer(target: str) -> Reply:
         if "X-Amz-Signature=s2" in target:
@@ -332,7 +346,7 @@ def test_a_signature_that_comes_during_an_attempt_that_fails_is_tried_by_it(
 
 
 def test_a_signature_that_comes_during_an_attempt_that_succeeds_costs_nothing(
-    database, here, store, http, clip
+    database: str, here: Path, store: Store, http: Server, clip: Path
 ) -> None:
     def answer(target: str) -> Reply:
         renewal.renew({video_id: SourceUrl(signed(link, 2))}, store)

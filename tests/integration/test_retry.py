@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "data")
 
 
-def statuses(url: str, table: str = "videos") -> dict[str, tuple]:
+def statuses(url: str, table: str = "videos") -> dict[str, tuple[Any, ...]]:
     columns = "video_id, status, attempts, error, error_class"
     return {row[0]: row[1:] for row in execute(url, f"SELECT {columns} FROM {table}")}
 
@@ -63,7 +64,7 @@ def fail_in_project(project_id: int, video_id: str) -> None:
     finished(stage_rows.FILTER, "FAILED", PV_COLUMNS, **key)
 
 
-def test_a_failed_download_goes_back_to_pending_with_its_files(database, store):
+def test_a_failed_download_goes_back_to_pending_with_its_files(database: str, store: Store) -> None:
     project = add("p", "bad", "good")
     failed("bad")
     finished(stage_rows.FILTER, "FAILED", EMPTY, project_id=project, video_id="bad")
@@ -88,7 +89,7 @@ def test_a_failed_download_goes_back_to_pending_with_its_files(database, store):
     assert execute(database, "SELECT videos_failed, videos_pending FROM projects") == [(0, 1)]
 
 
-def test_a_dry_run_tells_the_same_and_changes_nothing(database, store):
+def test_a_dry_run_tells_the_same_and_changes_nothing(database: str, store: Store) -> None:
     project = add("p", "bad")
     failed("bad")
     fail_in_project(project, "bad")
@@ -106,7 +107,7 @@ def fail_in_extract(video_id: str, path: Path) -> None:
     finished(stage_rows.EXTRACT, "FAILED", columns, video_id=video_id)
 
 
-def test_a_video_that_failed_in_extract_keeps_its_media_file(database, store):
+def test_a_video_that_failed_in_extract_keeps_its_media_file(database: str, store: Store) -> None:
     add("p", "v", url="http://h/x.mp4")
     file = media(store, "v")
     fail_in_extract("v", file)
@@ -117,7 +118,7 @@ def test_a_video_that_failed_in_extract_keeps_its_media_file(database, store):
     assert statuses(database)["v"] == ("DOWNLOADED", 0, None, None)
 
 
-def test_without_its_media_file_it_is_downloaded_again(database, store):
+def test_without_its_media_file_it_is_downloaded_again(database: str, store: Store) -> None:
     add("p", "v", url="http://h/x.mp4")
     file = media(store, "v")
     fail_in_extract("v", file)
@@ -128,7 +129,9 @@ def test_without_its_media_file_it_is_downloaded_again(database, store):
 
 
 @pytest.mark.parametrize("change", ["size", "time"])
-def test_a_local_source_that_was_replaced_is_taken_anew(database, store, tmp_path, change):
+def test_a_local_source_that_was_replaced_is_taken_anew(
+    database: str, store: Store, tmp_path: Path, change: str
+) -> None:
     source = tmp_path / "source.mp4"
     source.write_bytes(b"abc")
     add("p", "v", url=str(source))
@@ -146,7 +149,7 @@ def test_a_local_source_that_was_replaced_is_taken_anew(database, store, tmp_pat
     assert (row.becomes, row.removed) == ("PENDING", (info,))
 
 
-def test_a_filter_that_failed_alone_is_tried_alone(database, store):
+def test_a_filter_that_failed_alone_is_tried_alone(database: str, store: Store) -> None:
     project = add("p", "v")
     extracted("v")
     fail_in_project(project, "v")
@@ -157,7 +160,7 @@ def test_a_filter_that_failed_alone_is_tried_alone(database, store):
     assert statuses(database, "project_videos")["v"] == ("PENDING", 0, None, None)
 
 
-def test_errors_in_passing_are_cleared_where_they_stand(database, store):
+def test_errors_in_passing_are_cleared_where_they_stand(database: str, store: Store) -> None:
     add("p", "v", "w")
     claims.release(
         held(stage_rows.DOWNLOAD, video_id="v"), error="boom", error_class="internal", counts=True
@@ -167,7 +170,7 @@ def test_errors_in_passing_are_cleared_where_they_stand(database, store):
     assert statuses(database)["v"] == ("PENDING", 0, None, None)
 
 
-def test_what_is_held_is_left_alone(database, store):
+def test_what_is_held_is_left_alone(database: str, store: Store) -> None:
     project = add("p", "v", "w")
     for video_id in ("v", "w"):
         failed(video_id)
@@ -184,7 +187,7 @@ def test_what_is_held_is_left_alone(database, store):
     assert statuses(database)["w"][0] == "PENDING"
 
 
-def test_a_dataset_in_the_making_keeps_its_videos(database, store):
+def test_a_dataset_in_the_making_keeps_its_videos(database: str, store: Store) -> None:
     project = add("p", "v", "w")
     extracted("w")
     filtered("w", project)
@@ -198,7 +201,7 @@ def test_a_dataset_in_the_making_keeps_its_videos(database, store):
     assert statuses(database)["v"][0] == "FAILED"
 
 
-def test_choices_by_project_video_and_class(database, store):
+def test_choices_by_project_video_and_class(database: str, store: Store) -> None:
     add("p", "a", "b", "c")
     add("q", "c", "d")
     for video_id in ("a", "c", "d"):
@@ -217,7 +220,7 @@ def test_choices_by_project_video_and_class(database, store):
         chosen(projects=["p", "r"])
 
 
-def test_another_projects_rows_and_files_stay(database, store):
+def test_another_projects_rows_and_files_stay(database: str, store: Store) -> None:
     for name in ("p", "q"):
         project = add(name, "v")
     failed("v")
@@ -236,7 +239,9 @@ def test_another_projects_rows_and_files_stay(database, store):
     ]
 
 
-def test_more_than_a_page_is_retried(database, store, monkeypatch):
+def test_more_than_a_page_is_retried(
+    database: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dataminer.sync.repair.retry._PAGE", 3)
     names = [f"v{n}" for n in range(8)]
     add("p", *names)
@@ -247,7 +252,9 @@ def test_more_than_a_page_is_retried(database, store, monkeypatch):
     assert retry(store=store) == []
 
 
-def test_a_video_is_fetched_again_only_if_that_is_asked_for(database, store, tmp_path):
+def test_a_video_is_fetched_again_only_if_that_is_asked_for(
+    database: str, store: Store, tmp_path: Path
+) -> None:
     """Whatever the settings are, and whatever is there; what is there stays until then."""
     clip = make_video(tmp_path / "clip.mp4", frames=10, size=(96, 64))
     config = load({"project": "p", "store": str(store.root)})
@@ -281,7 +288,7 @@ def test_a_video_is_fetched_again_only_if_that_is_asked_for(database, store, tmp
         assert http.requests["/clip.mp4"] == asked
 
 
-def test_what_somebody_works_on_is_not_fetched_again(database, store):
+def test_what_somebody_works_on_is_not_fetched_again(database: str, store: Store) -> None:
     add("p", "v", "w")
     held(stage_rows.DOWNLOAD, video_id="v")
     assert fetch_again(["w", "v"]) == {"v": None, "w": "PENDING"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Iterator
 from contextlib import closing
 
 import psycopg2
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from snakemake.persistence.db import LockORM
 
 from dataminer.db import models, schema
+from dataminer.db.tables import HEAD
 from dataminer.errors import DatabaseError
 from tests.support.postgres import execute, fresh_database
 from tests.support.waiting import wait_until
@@ -31,7 +33,7 @@ ORDER BY 1
 """
 
 
-def test_migrations_make_what_the_models_say(server, database):
+def test_migrations_make_what_the_models_say(server: str, database: str) -> None:
     assert LockORM.metadata is not models.Project.metadata
     with fresh_database(server, prefix="models") as url:
         engine = sa.create_engine(
@@ -67,7 +69,7 @@ IMPOSSIBLE = [
 
 
 @pytest.fixture(scope="module")
-def rows(server, template):
+def rows(server: str, template: str) -> Iterator[str]:
     """A row in each table of one database, for all that is refused there."""
     with fresh_database(server, template, "impossible") as url:
         execute(url, "INSERT INTO videos (video_id, url, source_type) VALUES ('v1', 'u', 'URL')")
@@ -79,12 +81,12 @@ def rows(server, template):
 
 
 @pytest.mark.parametrize("statement", IMPOSSIBLE)
-def test_what_is_impossible_cannot_be_written(rows, statement):
+def test_what_is_impossible_cannot_be_written(rows: str, statement: str) -> None:
     with pytest.raises(psycopg2.IntegrityError):
         execute(rows, statement)
 
 
-def test_times_are_the_servers_own_in_utc(database):
+def test_times_are_the_servers_own_in_utc(database: str) -> None:
     execute(database, "INSERT INTO videos (video_id, url, source_type) VALUES ('v1', 'u', 'URL')")
     execute(database, "UPDATE videos SET title = 'x'")
     ((created, updated, now),) = execute(
@@ -95,14 +97,16 @@ def test_times_are_the_servers_own_in_utc(database):
     assert created.utcoffset().total_seconds() == 0
 
 
-def test_upgrade_is_repeatable_and_refuses_a_newer_database(database):
-    assert schema.upgrade() == schema.HEAD == schema.current()
+def test_upgrade_is_repeatable_and_refuses_a_newer_database(database: str) -> None:
+    assert schema.upgrade() == HEAD == schema.current()
     execute(database, "UPDATE dataminer_version SET version_num = '9999'")
     with pytest.raises(DatabaseError, match="newer dataminer"):
         schema.upgrade()
 
 
-def test_two_first_runs_make_the_tables_one_after_the_other(server, monkeypatch):
+def test_two_first_runs_make_the_tables_one_after_the_other(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waiting = (
         "SELECT count(*) FROM pg_locks JOIN pg_database ON oid = database"
         " WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
@@ -120,4 +124,4 @@ def test_two_first_runs_make_the_tables_one_after_the_other(server, monkeypatch)
         for run in runs:
             run.join()
         assert [run.exitcode for run in runs] == [0, 0]
-        assert [results.get() for _ in runs] == [schema.HEAD] * 2
+        assert [results.get() for _ in runs] == [HEAD] * 2

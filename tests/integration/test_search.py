@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +49,7 @@ def listed(link: str, limit: int = 10_000, filters: ListFilters = ANY) -> list[S
 
 
 def ids(found: list[Source | None]) -> list[str | None]:
-    return [source and source.video_id for source in found]
+    return [source.video_id if source else None for source in found]
 
 
 def gathered(**settings: object) -> tuple[Collected, list[str]]:
@@ -84,7 +86,7 @@ def test_only_as_many_pages_as_needed_and_no_video_page(
 
 
 def test_unfinished_doubled_and_strange_entries_are_left_out(server: Server) -> None:
-    odd = [
+    odd: list[dict[str, Any]] = [
         {"id": "live0000000", "live_status": "is_live"},
         {"id": "soon0000000", "live_status": "is_upcoming"},
         {"id": "UC_a_channel_of_24_chars"},
@@ -168,7 +170,7 @@ def test_a_playlist_is_listed_page_by_page_and_says_whose_it_is(server: Server) 
 
 
 def test_a_channel_without_a_tab_brings_all_its_uploads_each_once(server: Server) -> None:
-    tabs = {
+    tabs: dict[str, Any] = {
         "@someone": {"tabs": ["videos", "streams", "shorts"]},
         "@someone/videos": entries(25),
         "@someone/streams": entries(2, start=24) + entries(1, start=90, live_status="is_live"),
@@ -204,7 +206,9 @@ def test_a_list_that_leads_elsewhere_is_followed_and_a_circle_ends(server: Serve
     assert server.requests.keys() == {"/list"}
 
 
-def test_lists_stand_wherever_links_stand(server: Server, tmp_path, monkeypatch) -> None:
+def test_lists_stand_wherever_links_stand(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     youtube_lists.add_lists(
         server, {"playlist?list=PL1": entries(30), "@someone/videos": entries(50, start=20)}
@@ -258,7 +262,9 @@ def test_filters_hold_for_playlists_and_ages_are_asked_for(server: Server) -> No
     ]
 
 
-def test_yt_dlps_own_extractors_are_as_lazy_and_give_what_filters_need(monkeypatch) -> None:
+def test_yt_dlps_own_extractors_are_as_lazy_and_give_what_filters_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Pages as YouTube's search answers them, through the real extractors of both kinds."""
     from yt_dlp.extractor.youtube._tab import YoutubeTabBaseInfoExtractor as Real
 

@@ -122,7 +122,9 @@ def test_what_a_shard_is_named_after(
     folder = tmp_path / "other"
     shutil.copytree(drawn[0], folder)
     name = planned().shards[1].frames[0].file_name
-    cv2.imwrite(str(folder / name), cv2.imread(str(folder / name)), [cv2.IMWRITE_JPEG_QUALITY, 60])
+    image = cv2.imread(str(folder / name))
+    assert image is not None
+    cv2.imwrite(str(folder / name), image, [cv2.IMWRITE_JPEG_QUALITY, 60])
     reencoded = keys(planned(dedup=folder))
     assert [here == there for here, there in zip(usual, reencoded, strict=True)].count(False) == 1
 

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -27,7 +28,9 @@ def shown(*names: str) -> str:
     return out.getvalue()
 
 
-def test_a_database_without_tables_is_no_traceback(server, monkeypatch):
+def test_a_database_without_tables_is_no_traceback(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with fresh_database(server, prefix="bare") as url:
         monkeypatch.setenv("DATABASE_URL", url)
         with pytest.raises(DataminerError, match="has no videos yet"):
@@ -36,15 +39,16 @@ def test_a_database_without_tables_is_no_traceback(server, monkeypatch):
             status.snapshot()
 
 
-def test_an_empty_database_says_how_to_begin(database):
+def test_an_empty_database_says_how_to_begin(database: str) -> None:
     assert "then `dataminer populate`" in shown()
 
 
-def test_claims_failures_and_retries_are_shown_with_their_reasons(database):
+def test_claims_failures_and_retries_are_shown_with_their_reasons(database: str) -> None:
     projects.add_videos("p", [Given("busy"), Given("dead"), Given("later")])
     claims.claim(stage_rows.DOWNLOAD, {"video_id": "busy"}, stale_seconds=60)
     rows.failed("dead", {"error": "no [bold]video[/] stream", "error_class": "no_video"})
     held = claims.claim(stage_rows.DOWNLOAD, {"video_id": "later"}, stale_seconds=60)
+    assert held
     claims.release(held, error="connection refused", error_class="network", counts=False)
     projects.refresh_named(["p"])
     text = shown("p")
@@ -60,7 +64,9 @@ def test_claims_failures_and_retries_are_shown_with_their_reasons(database):
     assert (project["videos_pending"], project["videos_failed"]) == (2, 1)
 
 
-def test_what_takes_failed_videos_out_can_be_copied_and_run(database, monkeypatch, tmp_path):
+def test_what_takes_failed_videos_out_can_be_copied_and_run(
+    database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("birds", "fish"):
         projects.add_videos(name, [Given("gone-0123456789"), Given("-a"), Given("whole")])
@@ -85,7 +91,7 @@ def test_what_takes_failed_videos_out_can_be_copied_and_run(database, monkeypatc
         assert counts == {"birds": 3 - gone, "fish": 3}
 
 
-def test_many_failures_are_cut_short_for_people_and_whole_for_programs(database):
+def test_many_failures_are_cut_short_for_people_and_whole_for_programs(database: str) -> None:
     projects.add_videos("p", [Given(f"v{n}") for n in range(30)])
     for n in range(30):
         rows.failed(f"v{n}")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -20,6 +21,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from psycopg2.extensions import connection as Connection
 
 from dataminer.config import MonitorConfig
 from dataminer.db import connection
@@ -41,16 +43,18 @@ CALM = MonitorConfig()
 
 
 @pytest.fixture
-def video(database):
+def video(database: str) -> str:
     projects.add_videos("p", [Given("v1")])
     return database
 
 
-def row(url: str, columns: str = "status, lease, attempts, locked_by, error_class") -> tuple:
+def row(
+    url: str, columns: str = "status, lease, attempts, locked_by, error_class"
+) -> tuple[Any, ...]:
     return execute(url, f"SELECT {columns} FROM videos WHERE video_id = 'v1'")[0]
 
 
-def work(tmp_path: Path, make=None, mark: str = "m1") -> StageTask:
+def work(tmp_path: Path, make: Callable[[Path], None] | None = None, mark: str = "m1") -> StageTask:
     """A download that writes one file, unless told otherwise."""
 
     def default(out: Path) -> None:
@@ -73,7 +77,7 @@ def left_over(tmp_path: Path) -> list[str]:
     return [path.name for path in (tmp_path / "videos").glob(".*")]
 
 
-def test_a_result_is_published_and_recorded(video, tmp_path):
+def test_a_result_is_published_and_recorded(video: str, tmp_path: Path) -> None:
     outcome = run_task(work(tmp_path), CALM)
     assert outcome.status == "DOWNLOADED"
     status, path, title, lock = row(video, "status, video_path, title, locked_by")
@@ -82,7 +86,7 @@ def test_a_result_is_published_and_recorded(video, tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_a_whole_result_of_the_same_fingerprint_is_left_alone(video, tmp_path):
+def test_a_whole_result_of_the_same_fingerprint_is_left_alone(video: str, tmp_path: Path) -> None:
     run_task(work(tmp_path), CALM)
     file = tmp_path / "videos" / "v1" / "v1.mp4"
     before = file.stat().st_mtime_ns
@@ -99,7 +103,7 @@ def test_a_whole_result_of_the_same_fingerprint_is_left_alone(video, tmp_path):
     assert file.exists()
 
 
-def test_files_that_the_row_does_not_know_of_are_adopted(video, tmp_path):
+def test_files_that_the_row_does_not_know_of_are_adopted(video: str, tmp_path: Path) -> None:
     run_task(work(tmp_path), CALM)
     execute(video, "UPDATE videos SET status = 'PENDING', video_path = NULL")
     file = tmp_path / "videos" / "v1" / "v1.mp4"
@@ -109,7 +113,7 @@ def test_files_that_the_row_does_not_know_of_are_adopted(video, tmp_path):
     assert file.stat().st_mtime_ns == before
 
 
-def test_a_permanent_failure_is_a_result(video, tmp_path):
+def test_a_permanent_failure_is_a_result(video: str, tmp_path: Path) -> None:
     def fail(out: Path) -> None:
         (out / "half").write_text("x")
         raise PermanentError("no video stream", ErrorClass.NO_VIDEO)
@@ -122,7 +126,7 @@ def test_a_permanent_failure_is_a_result(video, tmp_path):
     assert json.loads((folder / "info.json").read_text())["failure"]["error_class"] == "no_video"
 
 
-def test_a_failed_video_is_tried_again_when_snakemake_asks(video, tmp_path):
+def test_a_failed_video_is_tried_again_when_snakemake_asks(video: str, tmp_path: Path) -> None:
     def fail(out: Path) -> None:
         raise PermanentError("gone", ErrorClass.REMOVED)
 
@@ -131,7 +135,7 @@ def test_a_failed_video_is_tried_again_when_snakemake_asks(video, tmp_path):
     assert row(video, "error, error_class") == (None, None)
 
 
-def test_an_unexpected_error_ends_as_failed_after_max_attempts(video, tmp_path):
+def test_an_unexpected_error_ends_as_failed_after_max_attempts(video: str, tmp_path: Path) -> None:
     def fail(out: Path) -> None:
         raise RuntimeError("boom")
 
@@ -158,7 +162,9 @@ def fail_often(tmp_path: Path, settings: MonitorConfig, error: Exception) -> lis
     return seen
 
 
-def test_what_fails_in_passing_ends_after_attempts_over_some_hours(video, tmp_path):
+def test_what_fails_in_passing_ends_after_attempts_over_some_hours(
+    video: str, tmp_path: Path
+) -> None:
     error = TransientError("no route", ErrorClass.NETWORK)
     assert fail_often(tmp_path, CALM, error) == ["PENDING"] * 5
     assert row(video, "failures, attempts, error, locked_by") == (5, 0, str(error), None)
@@ -170,7 +176,7 @@ def test_what_fails_in_passing_ends_after_attempts_over_some_hours(video, tmp_pa
     assert "`dataminer retry --class network`" in row(video, "error")[0]
 
 
-def test_attempts_alone_count_if_no_hours_are_given(video, tmp_path):
+def test_attempts_alone_count_if_no_hours_are_given(video: str, tmp_path: Path) -> None:
     at_once = CALM.model_copy(update={"give_up_hours": 0})
     error = TransientError("no route", ErrorClass.SERVER)
     assert fail_often(tmp_path, at_once, error) == ["PENDING", "PENDING", "FAILED"]
@@ -192,14 +198,16 @@ def went_on() -> TransientError:
     ],
     ids=lambda error: str(error.error_class),
 )
-def test_what_says_nothing_of_the_source_condemns_no_video(video, tmp_path, error):
+def test_what_says_nothing_of_the_source_condemns_no_video(
+    video: str, tmp_path: Path, error: Exception
+) -> None:
     assert (
         fail_often(tmp_path, CALM.model_copy(update={"give_up_hours": 0}), error) == ["PENDING"] * 5
     )
     assert row(video, "failures, failing_since") == (0, None)
 
 
-def test_a_project_is_complete_without_what_fails_in_passing(video, tmp_path):
+def test_a_project_is_complete_without_what_fails_in_passing(video: str, tmp_path: Path) -> None:
     project_id = add("p", "v2")
     extracted("v2")
     filtered("v2", project_id)
@@ -213,7 +221,7 @@ def test_a_project_is_complete_without_what_fails_in_passing(video, tmp_path):
     assert execute(video, "SELECT project_stage FROM projects") == [("FILTERING",)]
 
 
-def test_jobs_that_are_killed_never_condemn_a_video(video, tmp_path):
+def test_jobs_that_are_killed_never_condemn_a_video(video: str, tmp_path: Path) -> None:
     for _ in range(3 + FAST.max_attempts):
         assert claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=0.05)
         time.sleep(0.1)
@@ -226,7 +234,9 @@ def test_jobs_that_are_killed_never_condemn_a_video(video, tmp_path):
     assert row(video, "attempts, suspect, kills, failures") == (0, False, 0, 0)
 
 
-def test_a_video_whose_runs_were_killed_is_left_alone_after_some(video, tmp_path):
+def test_a_video_whose_runs_were_killed_is_left_alone_after_some(
+    video: str, tmp_path: Path
+) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     force(
@@ -246,12 +256,14 @@ def test_a_video_whose_runs_were_killed_is_left_alone_after_some(video, tmp_path
 
 
 @pytest.mark.parametrize("error", [TimeoutError("no answer"), ConnectionResetError("reset")])
-def test_what_fails_in_passing_below_the_stages_ends_too(video, tmp_path, error):
+def test_what_fails_in_passing_below_the_stages_ends_too(
+    video: str, tmp_path: Path, error: Exception
+) -> None:
     at_once = CALM.model_copy(update={"give_up_hours": 0})
     assert fail_often(tmp_path, at_once, error) == ["PENDING", "PENDING", "FAILED"]
 
 
-def test_what_was_given_up_says_how_the_last_attempt_ended(video, tmp_path):
+def test_what_was_given_up_says_how_the_last_attempt_ended(video: str, tmp_path: Path) -> None:
     for _ in range(FAST.max_attempts):
         held = claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=60)
         assert held
@@ -261,7 +273,9 @@ def test_what_was_given_up_says_how_the_last_attempt_ended(video, tmp_path):
     assert "the last attempt: killed" in row(video, "error")[0]
 
 
-def test_an_interrupted_job_gives_its_claim_back_without_counting(video, tmp_path):
+def test_an_interrupted_job_gives_its_claim_back_without_counting(
+    video: str, tmp_path: Path
+) -> None:
     def asked_to_end(out: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
@@ -271,7 +285,7 @@ def test_an_interrupted_job_gives_its_claim_back_without_counting(video, tmp_pat
     assert row(video)[:1] + row(video)[2:4] == ("PENDING", 0, None)
 
 
-def test_only_one_of_many_gets_the_claim(video):
+def test_only_one_of_many_gets_the_claim(video: str) -> None:
     with ThreadPoolExecutor(16) as pool:
         held = list(
             pool.map(lambda _: claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=60), range(32))
@@ -279,7 +293,9 @@ def test_only_one_of_many_gets_the_claim(video):
     assert sum(claim is not None for claim in held) == 1
 
 
-def test_a_stale_claim_is_taken_over_and_the_late_one_changes_nothing(video, tmp_path):
+def test_a_stale_claim_is_taken_over_and_the_late_one_changes_nothing(
+    video: str, tmp_path: Path
+) -> None:
     started, go_on = threading.Event(), threading.Event()
     late: list[BaseException] = []
 
@@ -314,8 +330,8 @@ class Waits(Exception):
 
 @pytest.mark.parametrize(("seconds", "taken"), [(0, False), (31, False), (61, False), (125, True)])
 def test_only_a_claim_that_was_silent_for_two_minutes_is_taken_over(
-    video, tmp_path, monkeypatch, seconds, taken
-):
+    video: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, taken: bool
+) -> None:
     slept = []
 
     def sleep(wait: float) -> None:
@@ -335,8 +351,12 @@ def test_only_a_claim_that_was_silent_for_two_minutes_is_taken_over(
     assert bool(slept) is not taken
 
 
-def test_who_waits_for_another_looks_again_ever_less_often(video, tmp_path, monkeypatch):
+def test_who_waits_for_another_looks_again_ever_less_often(
+    video: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slept: list[float] = []
+    held = claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=120)
+    assert held
 
     def sleep(wait: float) -> None:
         slept.append(wait)
@@ -344,8 +364,6 @@ def test_who_waits_for_another_looks_again_ever_less_often(video, tmp_path, monk
         if sum(slept) > 100:
             claims.release(held, error=None, error_class=None, counts=False)
 
-    held = claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=120)
-    assert held
     monkeypatch.setattr(jobs_work, "time", SimpleNamespace(sleep=sleep))
     assert run_task(work(tmp_path), CALM).status == "DOWNLOADED"
     assert slept[0] <= 0.2
@@ -353,7 +371,7 @@ def test_who_waits_for_another_looks_again_ever_less_often(video, tmp_path, monk
     assert len(slept) < 20
 
 
-def test_a_claim_whose_process_is_gone_is_not_waited_for(video, tmp_path):
+def test_a_claim_whose_process_is_gone_is_not_waited_for(video: str, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     child = context.Process(
         target=claims.claim, args=(stage_rows.DOWNLOAD, KEY), kwargs={"stale_seconds": 60}
@@ -366,7 +384,7 @@ def test_a_claim_whose_process_is_gone_is_not_waited_for(video, tmp_path):
     assert time.monotonic() - started < 10
 
 
-def test_a_job_that_lost_its_lease_is_stopped_by_its_heartbeat(video, tmp_path):
+def test_a_job_that_lost_its_lease_is_stopped_by_its_heartbeat(video: str, tmp_path: Path) -> None:
     def slow(out: Path) -> None:
         execute(video, "UPDATE videos SET lease = lease + 1")
         time.sleep(20)
@@ -377,7 +395,9 @@ def test_a_job_that_lost_its_lease_is_stopped_by_its_heartbeat(video, tmp_path):
     assert time.monotonic() - started < 10
 
 
-def test_a_beat_just_after_the_result_was_recorded_ends_no_job(video, tmp_path, monkeypatch):
+def test_a_beat_just_after_the_result_was_recorded_ends_no_job(
+    video: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The job still clears up by then; nobody took anything over."""
     finish, beat, late = claims.finish, claims.beat, []
 
@@ -396,7 +416,7 @@ def test_a_beat_just_after_the_result_was_recorded_ends_no_job(video, tmp_path, 
     assert row(video)[:4] == ("DOWNLOADED", 1, 0, None)
 
 
-def test_the_second_of_two_waits_and_takes_the_result(video, tmp_path):
+def test_the_second_of_two_waits_and_takes_the_result(video: str, tmp_path: Path) -> None:
     made = []
 
     def make(out: Path) -> None:
@@ -410,14 +430,17 @@ def test_the_second_of_two_waits_and_takes_the_result(video, tmp_path):
     assert len(made) == 1
 
 
-def test_a_result_that_came_while_it_was_looked_for_is_not_claimed(video, tmp_path, monkeypatch):
+def test_a_result_that_came_while_it_was_looked_for_is_not_claimed(
+    video: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_task(work(tmp_path), CALM)
     before = row(video)
-    real, seen = claims.read_row, []
+    real = claims.read_row
+    seen: list[Any] = []
 
     def late(*args: Any) -> Any:
         # the first look is at the moment before the other one was done
-        found = real(*args)
+        found: Any = real(*args)
         seen.append(found)
         return found if len(seen) > 1 else replace(found, status="DOWNLOADING", locked_by="x:1")
 
@@ -427,7 +450,7 @@ def test_a_result_that_came_while_it_was_looked_for_is_not_claimed(video, tmp_pa
     assert len(seen) == 2
 
 
-def test_work_that_can_never_begin_says_so(video, tmp_path):
+def test_work_that_can_never_begin_says_so(video: str, tmp_path: Path) -> None:
     extract = StageTask(
         stage_rows.EXTRACT, KEY, tmp_path / "f", "m", lambda out: None, results.read_extract
     )
@@ -435,7 +458,7 @@ def test_work_that_can_never_begin_says_so(video, tmp_path):
         run_task(extract, CALM)
 
 
-def test_adding_twice_adds_nothing(database):
+def test_adding_twice_adds_nothing(database: str) -> None:
     sources = [Given(f"v{n}") for n in range(2500)]
     first = projects.add_videos("p", sources + sources)
     assert (first.given, first.new_to_project, first.new_to_store) == (2500, 2500, 2500)
@@ -463,7 +486,9 @@ STAGED = [
 
 
 @pytest.mark.parametrize(("rows", "stage"), STAGED)
-def test_stage_and_counters_follow_the_rows(database, rows, stage):
+def test_stage_and_counters_follow_the_rows(
+    database: str, rows: list[tuple[str, str]], stage: str
+) -> None:
     projects.add_videos("p", [Given(f"v{n}") for n in range(len(rows))])
     for n, (video_status, in_project) in enumerate(rows):
         force(
@@ -479,7 +504,7 @@ def test_stage_and_counters_follow_the_rows(database, rows, stage):
         )
     projects.refresh_named(["p"])
     statuses = [video_status for video_status, _ in rows]
-    in_project = [status for _, status in rows]
+    in_projects = [status for _, status in rows]
     expected = (
         stage,
         len(rows),
@@ -488,7 +513,7 @@ def test_stage_and_counters_follow_the_rows(database, rows, stage):
         statuses.count("EXTRACTED"),
         statuses.count("FAILED"),
         7 * statuses.count("EXTRACTED"),
-        4 * in_project.count("FILTERED"),
+        4 * in_projects.count("FILTERED"),
     )
     assert execute(
         database,
@@ -497,14 +522,14 @@ def test_stage_and_counters_follow_the_rows(database, rows, stage):
     ) == [expected]
 
 
-def test_a_refresh_that_changes_nothing_writes_nothing(database):
+def test_a_refresh_that_changes_nothing_writes_nothing(database: str) -> None:
     projects.add_videos("p", [Given("v1")])
     before = execute(database, "SELECT xmin, updated_at FROM projects")
     projects.refresh_named(["p"])
     assert execute(database, "SELECT xmin, updated_at FROM projects") == before
 
 
-def test_a_finished_project_goes_back_when_its_filter_ran_again(database):
+def test_a_finished_project_goes_back_when_its_filter_ran_again(database: str) -> None:
     projects.add_videos("p", [Given("v1")])
     force(
         database,
@@ -520,10 +545,11 @@ def test_a_finished_project_goes_back_when_its_filter_ran_again(database):
     assert execute(database, "SELECT project_stage FROM projects") == [("DEDUP_READY",)]
 
 
-def session(connection) -> tuple[int, str]:
+def session(connection: Connection) -> tuple[int, str]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid(), current_setting('application_name')")
-        return cursor.fetchone()
+        ((pid, name),) = cursor
+        return pid, name
 
 
 def sessions(url: str, expected: int) -> bool:
@@ -536,12 +562,14 @@ def sessions(url: str, expected: int) -> bool:
 
 
 @pytest.fixture
-def long_spare(monkeypatch):
+def long_spare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep connections for longer than a busy machine takes from one transaction to the next."""
     monkeypatch.setattr(connection, "_SPARE_SECONDS", 600)
 
 
-def test_a_connection_serves_the_next_transaction_under_its_own_name(database, long_spare):
+def test_a_connection_serves_the_next_transaction_under_its_own_name(
+    database: str, long_spare: None
+) -> None:
     first = transaction(session, name="one")
     second = transaction(session, name="two", keep=False)
     assert (first[1], second[1]) == ("one", "two")
@@ -550,7 +578,7 @@ def test_a_connection_serves_the_next_transaction_under_its_own_name(database, l
     assert sessions(database, 0)
 
 
-def test_an_idle_connection_is_given_up(database, monkeypatch):
+def test_an_idle_connection_is_given_up(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_SPARE_SECONDS", 2)
     first = transaction(session)
     assert sessions(database, 1)
@@ -558,16 +586,16 @@ def test_an_idle_connection_is_given_up(database, monkeypatch):
     assert transaction(session)[0] != first[0]
 
 
-def test_a_connection_that_died_meanwhile_is_replaced(database):
+def test_a_connection_that_died_meanwhile_is_replaced(database: str) -> None:
     first = transaction(session)
     execute(database, f"SELECT pg_terminate_backend({first[0]}, 5000)")
     assert transaction(session)[0] != first[0]
 
 
-def test_threads_and_children_never_share_a_connection(database, long_spare):
+def test_threads_and_children_never_share_a_connection(database: str, long_spare: None) -> None:
     barrier = threading.Barrier(4)
 
-    def together(connection):
+    def together(connection: Connection) -> int:
         barrier.wait(60)
         return session(connection)[0]
 
@@ -584,8 +612,8 @@ def test_threads_and_children_never_share_a_connection(database, long_spare):
     assert transaction(session)[0] == parent
 
 
-def test_a_failed_transaction_keeps_no_connection(database):
-    def fail(connection):
+def test_a_failed_transaction_keeps_no_connection(database: str) -> None:
+    def fail(connection: Connection) -> None:
         session(connection)
         raise ValueError
 
@@ -599,10 +627,10 @@ LASTING = ["22012", "42501", "55000"]
 
 
 @pytest.mark.parametrize("state", PASSING + LASTING)
-def test_what_passes_is_tried_again_and_what_lasts_is_not(database, state):
+def test_what_passes_is_tried_again_and_what_lasts_is_not(database: str, state: str) -> None:
     tries = []
 
-    def work(connection):
+    def work(connection: Connection) -> Any:
         tries.append(state)
         with connection.cursor() as cursor:
             if len(tries) == 1:

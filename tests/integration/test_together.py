@@ -32,7 +32,8 @@ def held(database: str) -> dict[str, Claim]:
 
 def at_once(act: Callable[[str], object]) -> dict[str, BaseException | None]:
     """Do something for all videos, each on a thread; return what it raised."""
-    ready, raised = threading.Barrier(len(NAMES)), {}
+    ready = threading.Barrier(len(NAMES))
+    raised: dict[str, BaseException | None] = {}
 
     def run(name: str) -> None:
         ready.wait()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from contextlib import closing
 
 import psycopg2
 import pytest
+from psycopg2.extensions import connection as Connection
 
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.sync.claims import claims, projects
@@ -65,14 +67,14 @@ def of_stages(table: str) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("table", STATUSES)
-def test_the_table_is_what_stages_do_and_what_may_be_sent_back(table):
+def test_the_table_is_what_stages_do_and_what_may_be_sent_back(table: str) -> None:
     assert [*MAY_FOLLOW[table]] == STATUSES[table]
     assert pairs(table) == of_stages(table) | BY_HAND[table]
     assert not of_stages(table) & BY_HAND[table]
 
 
 @pytest.fixture(scope="module")
-def rows(server, template):
+def rows(server: str, template: str) -> Iterator[Connection]:
     """A session with one row in each table, for all pairs of states."""
     with fresh_database(server, template, "moves") as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", url)
@@ -92,7 +94,7 @@ def write(table: str, status: str, lease: int) -> str:
     return f"UPDATE {table} SET (locked_by, locked_at, heartbeat_at) = ({lock}), {values}"
 
 
-def goes(session, table: str, before: tuple[str, int], after: tuple[str, int]) -> bool:
+def goes(session: Connection, table: str, before: tuple[str, int], after: tuple[str, int]) -> bool:
     with session.cursor() as cursor:
         cursor.execute(forced(write(table, *before)))
         try:
@@ -105,7 +107,7 @@ def goes(session, table: str, before: tuple[str, int], after: tuple[str, int]) -
 
 
 @pytest.mark.parametrize("table", STATUSES)
-def test_the_database_allows_these_moves_and_no_other(rows, table):
+def test_the_database_allows_these_moves_and_no_other(rows: Connection, table: str) -> None:
     running = running_statuses(table)
     for before, after in itertools.product(STATUSES[table], repeat=2):
         lease = 6 if after in running else 5
@@ -116,7 +118,7 @@ def test_the_database_allows_these_moves_and_no_other(rows, table):
 
 
 @pytest.mark.parametrize("table", STATUSES)
-def test_every_change_of_hands_moves_the_lease_as_it_must(rows, table):
+def test_every_change_of_hands_moves_the_lease_as_it_must(rows: Connection, table: str) -> None:
     running = running_statuses(table)
     for before, after in sorted(pairs(table)):
         assert not goes(rows, table, (before, 5), (after, 4)), (before, after)
@@ -128,7 +130,7 @@ def test_every_change_of_hands_moves_the_lease_as_it_must(rows, table):
         assert not goes(rows, table, (status, 5), (status, 4))
 
 
-def test_a_refusal_says_what_and_why(database):
+def test_a_refusal_says_what_and_why(database: str) -> None:
     projects.add_videos("p", [Given("v1")])
     with pytest.raises(psycopg2.errors.CheckViolation) as caught:
         execute(database, "UPDATE videos SET status = 'EXTRACTED'")
@@ -137,7 +139,7 @@ def test_a_refusal_says_what_and_why(database):
     assert caught.value.pgcode == "23514"
 
 
-def test_where_a_row_may_be_sent_back_from():
+def test_where_a_row_may_be_sent_back_from() -> None:
     assert idle_before("videos", "PENDING") == ("DOWNLOADED", "EXTRACTED", "FAILED")
     assert idle_before("projects", "DETECT_READY") == ("COMPLETE",)
     assert not allowed("videos", "PENDING", "GONE")
@@ -148,7 +150,7 @@ def names(held: list[claims.Claim]) -> list[str]:
     return [claim.key["video_id"] for claim in held]
 
 
-def test_a_batch_is_the_oldest_that_are_ready(database):
+def test_a_batch_is_the_oldest_that_are_ready(database: str) -> None:
     for name in ("c", "a", "b"):
         projects.add_videos("p", [Given(name)])
     projects.add_videos("q", [Given("d")])
@@ -163,7 +165,7 @@ def test_a_batch_is_the_oldest_that_are_ready(database):
     assert names(claims.claim_batch(EXTRACT, 9)) == ["d"]
 
 
-def test_a_batch_to_filter_has_its_frames(database):
+def test_a_batch_to_filter_has_its_frames(database: str) -> None:
     projects.add_videos("p", [Given("v1"), Given("v2")])
     assert claims.claim_batch(FILTER, 9) == []
     force(database, f"UPDATE videos SET status = 'EXTRACTED', {FILLED['videos']}")
@@ -172,7 +174,7 @@ def test_a_batch_to_filter_has_its_frames(database):
     assert claims.beat(held)
 
 
-def test_a_batch_passes_over_what_is_locked_and_waits_for_no_project(database):
+def test_a_batch_passes_over_what_is_locked_and_waits_for_no_project(database: str) -> None:
     projects.add_videos("p", [Given("v1"), Given("v2")])
     with psycopg2.connect(database) as busy, busy.cursor() as cursor:
         cursor.execute("SELECT FROM videos WHERE video_id = 'v1' FOR UPDATE")
@@ -181,6 +183,6 @@ def test_a_batch_passes_over_what_is_locked_and_waits_for_no_project(database):
     busy.close()
 
 
-def test_projects_are_claimed_by_name(database):
+def test_projects_are_claimed_by_name(database: str) -> None:
     with pytest.raises(ValueError, match="by name"):
         claims.claim_batch(STAGES["dedup"], 1)

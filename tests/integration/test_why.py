@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -22,7 +23,7 @@ from tests.support.stores import media
 
 
 @pytest.fixture
-def store(tmp_path) -> Store:
+def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "data")
 
 
@@ -36,7 +37,7 @@ def words(told: story.VideoStory) -> str:
     return " ".join(text(told).split())
 
 
-def table(store_folder, *video_ids: str) -> None:
+def table(store_folder: Path, *video_ids: str) -> None:
     rows = [frame_row(name, number) for number, name in enumerate(video_ids)]
     store_folder.mkdir(parents=True)
     write_table(
@@ -44,7 +45,7 @@ def table(store_folder, *video_ids: str) -> None:
     )
 
 
-def test_a_failed_video_says_why_and_what_next(database, store, tmp_path):
+def test_a_failed_video_says_why_and_what_next(database: str, store: Store, tmp_path: Path) -> None:
     add("birds", "vid", source_info={"list": "links.txt", "line": 7}, url="/x/[bold]y[/].mp4")
     failed("vid")
     logs = tmp_path / "logs"
@@ -70,7 +71,7 @@ def test_a_failed_video_says_why_and_what_next(database, store, tmp_path):
     assert f"✓ {logs}/extract/vid.log" in text(told)
 
 
-def test_what_is_damaged_is_named(database, store, tmp_path):
+def test_what_is_damaged_is_named(database: str, store: Store, tmp_path: Path) -> None:
     add("birds", "vid")
     extracted("vid")
     info = store.video("vid") / "info.json"
@@ -85,7 +86,7 @@ def test_what_is_damaged_is_named(database, store, tmp_path):
     assert "damaged" in words(told)
 
 
-def test_the_latest_failing_log_is_shown(database, store, tmp_path):
+def test_the_latest_failing_log_is_shown(database: str, store: Store, tmp_path: Path) -> None:
     add("birds", "vid")
     for rule, when in (("download", 100), ("extract", 50)):
         folder = tmp_path / "logs" / rule
@@ -97,7 +98,7 @@ def test_the_latest_failing_log_is_shown(database, store, tmp_path):
     assert "Traceback of extract" not in seen
 
 
-def test_the_files_that_are_there_are_counted(database, store):
+def test_the_files_that_are_there_are_counted(database: str, store: Store) -> None:
     for name in ("p", "q"):
         project = add(name, "vid", "other")
     extracted("vid", frames=3)
@@ -120,7 +121,7 @@ def test_the_files_that_are_there_are_counted(database, store):
     assert told.next_step is None
 
 
-def test_who_holds_it_is_told(database, store):
+def test_who_holds_it_is_told(database: str, store: Store) -> None:
     add("p", "vid")
     downloaded("vid")
     held(stage_rows.EXTRACT, video_id="vid")
@@ -129,7 +130,7 @@ def test_who_holds_it_is_told(database, store):
     assert "last heartbeat 0 s ago" in seen
 
 
-def test_programs_get_everything(database, store):
+def test_programs_get_everything(database: str, store: Store) -> None:
     add("p", "vid")
     failed("vid", {**EMPTY, "error": "bare"})
     results_folder = store.recipe("vid", "m")
@@ -146,7 +147,7 @@ def test_programs_get_everything(database, store):
     assert f"next {advice('empty', 'vid', ['p'])}" in words(story.story("vid", store))
 
 
-def test_the_command_that_takes_it_out_names_the_projects(database, store):
+def test_the_command_that_takes_it_out_names_the_projects(database: str, store: Store) -> None:
     error = PermanentError("/x/y.mp4 is not there", ErrorClass.MISSING_SOURCE)
     columns = {"error": str(error), "error_class": error.error_class}
     for name in ("birds", "fish"):
@@ -164,14 +165,14 @@ def test_the_command_that_takes_it_out_names_the_projects(database, store):
     assert fish["error"].endswith(f"{command} fish`")
 
 
-def test_looking_changes_nothing(database, store):
+def test_looking_changes_nothing(database: str, store: Store) -> None:
     add("p", "vid")
     before = execute(database, "SELECT v::text, xmin FROM videos v")
     story.story("vid", store)
     assert execute(database, "SELECT v::text, xmin FROM videos v") == before
 
 
-def test_an_id_or_its_only_beginning_finds_it(database):
+def test_an_id_or_its_only_beginning_finds_it(database: str) -> None:
     add("p", "cars-1a2b", "cars-1a", "bottles-99", "a_b", "axb")
     assert story.find("cars-1a2b") == "cars-1a2b"
     assert story.find("cars-1a") == "cars-1a", "a whole id wins over a beginning"
@@ -191,7 +192,7 @@ def test_an_id_or_its_only_beginning_finds_it(database):
         ("", "`dataminer status`"),
     ],
 )
-def test_an_unknown_id_gets_near_ones(database, given, hint):
+def test_an_unknown_id_gets_near_ones(database: str, given: str, hint: str) -> None:
     add("p", "cars-1a2b", "bottles-99")
     with pytest.raises(DataminerError) as caught:
         story.find(given)
