@@ -42,6 +42,7 @@ def frames(site: Site, store: str = "big") -> dict[str, int]:
 
 
 def remembered(site: Site, project: str) -> list[str]:
+    files: list[str]
     ((files,),) = site.rows(f"SELECT configfiles FROM projects WHERE name = '{project}'")
     return files
 

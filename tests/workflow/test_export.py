@@ -30,7 +30,8 @@ def drawn_video(path: Path) -> list[Objects]:
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for number in range(PICTURES):
             source = sources[number % len(sources)]
-            image = cv2.resize(source, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+            resized = cv2.resize(source, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+            image = resized.astype(np.uint8, copy=False)
             objects: Objects = []
             for lane, kind in enumerate(CLASSES):
                 x, y = WIDTH * (lane + 0.5) / 3 + rng.uniform(-8, 8), rng.uniform(80, 280)

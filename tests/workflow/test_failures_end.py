@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ FOR_EVER = {"dead": "network", "refused": "network", "closed": "blocked"}
 
 
 @pytest.fixture
-def http():
+def http() -> Iterator[Server]:
     with serve() as server:
         yield server
 
@@ -49,7 +51,7 @@ def twenty(site: Site, http: Server, shapes_weights: Path) -> Site:
     return site
 
 
-def by_name(site: Site, columns: str) -> dict[str, tuple]:
+def by_name(site: Site, columns: str) -> dict[str, list[Any]]:
     rows = site.rows(f"SELECT split_part(video_id, '-', 1), {columns} FROM videos")
     return {name: columns for name, *columns in rows}
 

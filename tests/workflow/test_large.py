@@ -47,7 +47,7 @@ def planned(site: Site, *options: str) -> dict[str, int]:
     return jobs(done)
 
 
-def test_a_finished_project_has_nothing_left(large: Site):
+def test_a_finished_project_has_nothing_left(large: Site) -> None:
     assert planned(large) == {}
 
 
@@ -89,7 +89,9 @@ def test_a_profile_says_how_large_the_jobs_of_a_cluster_are(
     assert jobs(done)["filter"] == jobs_of_filter
 
 
-def test_a_new_video_and_a_filtered_table_that_is_gone_are_all_that_is_planned(joined: Site):
+def test_a_new_video_and_a_filtered_table_that_is_gone_are_all_that_is_planned(
+    joined: Site,
+) -> None:
     table = finished_videos.results(joined.folder / "data", "p", VIDEOS[7])[2]
     table.unlink()
     try:
@@ -99,7 +101,7 @@ def test_a_new_video_and_a_filtered_table_that_is_gone_are_all_that_is_planned(j
         finished_videos.make(table, finished_videos.BEGAN)
 
 
-def test_a_video_that_left_is_taken_out_of_the_dataset(large: Site):
+def test_a_video_that_left_is_taken_out_of_the_dataset(large: Site) -> None:
     member = f"project_videos WHERE video_id = '{VIDEOS[3]}'"
     execute(large.database, f"CREATE TABLE left_it AS SELECT * FROM {member}; DELETE FROM {member}")
     try:

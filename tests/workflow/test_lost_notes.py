@@ -48,7 +48,7 @@ def add(site: Site, name: str) -> str:
     done = site.dataminer("add-video", str(clip), "--project", "p")  # keeps no connection
     assert done.returncode == 0, done.stderr
     ((video_id,),) = site.rows(f"SELECT video_id FROM videos WHERE video_id LIKE '{name}-%'")
-    return video_id
+    return str(video_id)
 
 
 def goes_on(site: Site, expected: dict[str, int]) -> None:
@@ -64,8 +64,8 @@ def goes_on(site: Site, expected: dict[str, int]) -> None:
     again = site.snakemake("-n", "only_dedup")
     assert "Nothing to be done" in again.stdout + again.stderr, again.stderr
     notes = (site.folder / ".snakemake" / "metadata").rglob("*")
-    kept = [base64.urlsafe_b64decode(note.name) for note in notes if note.is_file()]
-    assert not [path for path in kept if path.startswith(b".snakemake")], "never asked for again"
+    asked = [base64.urlsafe_b64decode(note.name) for note in notes if note.is_file()]
+    assert not [path for path in asked if path.startswith(b".snakemake")], "never asked for again"
 
 
 def test_snakemakes_notes_are_lost_and_links_are_in_the_way(small: Site) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -20,7 +21,9 @@ PER_VIDEO = {"download": 4, "extract": 4, "filter": 4}
 PROJECT = {"dedup": 1, "detect": 1, "report": 1, "all": 1}
 
 
-def test_one_run_completes_a_project_with_an_unusable_video(first_run):
+def test_one_run_completes_a_project_with_an_unusable_video(
+    first_run: tuple[Site, CompletedProcess[str]],
+) -> None:
     site, done = first_run
     assert jobs(done) == {**PER_VIDEO, **PROJECT}
     assert stage(site, "birds") == "COMPLETE"
@@ -38,7 +41,9 @@ def test_one_run_completes_a_project_with_an_unusable_video(first_run):
     assert site.rows("SELECT count(*) FROM project_videos WHERE status = 'FAILED'") == [(1,)]
 
 
-def test_a_cut_off_video_yields_the_frames_before_the_cut_with_a_warning(first_run):
+def test_a_cut_off_video_yields_the_frames_before_the_cut_with_a_warning(
+    first_run: tuple[Site, CompletedProcess[str]],
+) -> None:
     site, _ = first_run
     ((cut, warning, status),) = site.rows(
         "SELECT frame_count, warning, status FROM videos WHERE video_id LIKE 'cut-%'"
@@ -49,7 +54,9 @@ def test_a_cut_off_video_yields_the_frames_before_the_cut_with_a_warning(first_r
     assert "truncated" in warning
 
 
-def test_every_rule_leaves_a_log_and_a_dataset_its_benchmarks(first_run):
+def test_every_rule_leaves_a_log_and_a_dataset_its_benchmarks(
+    first_run: tuple[Site, CompletedProcess[str]],
+) -> None:
     site, _ = first_run
     for rule, count in PER_VIDEO.items():
         assert len(list((site.folder / "logs" / rule).rglob("*-*/*.log"))) == count
@@ -62,7 +69,9 @@ def test_every_rule_leaves_a_log_and_a_dataset_its_benchmarks(first_run):
     assert "no video stream" in own.read_text()
 
 
-def test_status_tells_people_and_programs_and_changes_nothing(first_run):
+def test_status_tells_people_and_programs_and_changes_nothing(
+    first_run: tuple[Site, CompletedProcess[str]],
+) -> None:
     site, _ = first_run
     before = site.dump(), site.listing()
     table = site.dataminer("status").stdout
@@ -81,15 +90,18 @@ def test_status_tells_people_and_programs_and_changes_nothing(first_run):
     assert (site.dump(), site.listing()) == before
 
 
-def test_the_contact_sheet_is_a_picture(first_run):
+def test_the_contact_sheet_is_a_picture(first_run: tuple[Site, CompletedProcess[str]]) -> None:
     import cv2
 
     site, _ = first_run
     sheet = cv2.imread(str(site.folder / "data/projects/birds/report/contact_sheet.jpg"))
+    assert sheet is not None
     assert min(sheet.shape[:2]) > 200
 
 
-def test_the_report_tells_what_became_of_everything(first_run):
+def test_the_report_tells_what_became_of_everything(
+    first_run: tuple[Site, CompletedProcess[str]],
+) -> None:
     site, _ = first_run
     page = (site.folder / "data/projects/birds/report/index.html").read_text()
     total, *_, extracted, passed, unique, objects = counters(site, "birds")
@@ -102,7 +114,7 @@ def test_the_report_tells_what_became_of_everything(first_run):
     assert "could not be read" not in page
 
 
-def test_another_project_of_the_same_run_downloads_and_extracts_nothing_again(mined: Site):
+def test_another_project_of_the_same_run_downloads_and_extracts_nothing_again(mined: Site) -> None:
     config = mined.config()
     cars = config["input"]["files"][0]
     mined.configure(**{**config, "project": "fish", "input": {"files": [cars]}})
@@ -144,7 +156,12 @@ def test_another_project_of_the_same_run_downloads_and_extracts_nothing_again(mi
     ],
     ids=["dedup", "detect", "extract", "none"],
 )
-def test_a_changed_setting_reruns_what_it_touches(mined: Site, changes, expected, said):
+def test_a_changed_setting_reruns_what_it_touches(
+    mined: Site,
+    changes: dict[str, dict[str, float]],
+    expected: dict[str, int],
+    said: str,
+) -> None:
     config = mined.config()
     for section, values in changes.items():
         config[section] = {**config.get(section, {}), **values}
@@ -172,7 +189,7 @@ DAMAGED: list[tuple[str, Callable[[Path], object]]] = [
 ]
 
 
-def test_a_damaged_dataset_is_due(mined: Site, tmp_path: Path):
+def test_a_damaged_dataset_is_due(mined: Site, tmp_path: Path) -> None:
     project = mined.folder / "data" / "projects" / "birds"
     with mined.inside():
         config = load(mined.config())
@@ -193,7 +210,7 @@ def test_a_damaged_dataset_is_due(mined: Site, tmp_path: Path):
     assert jobs(mined.snakemake("-n")) == PROJECT
 
 
-def test_a_stricter_filter_passes_fewer_frames_and_leaves_the_videos_alone(mined: Site):
+def test_a_stricter_filter_passes_fewer_frames_and_leaves_the_videos_alone(mined: Site) -> None:
     config = mined.config()
     config["filter"] = {"min_sharpness": 10}
     mined.configure(**config)
@@ -208,7 +225,7 @@ def test_a_stricter_filter_passes_fewer_frames_and_leaves_the_videos_alone(mined
     assert counters(mined, "birds") == recount(mined, "birds")
 
 
-def test_a_project_of_failed_videos_only_ends_with_a_sentence(mined: Site, footage: Path):
+def test_a_project_of_failed_videos_only_ends_with_a_sentence(mined: Site, footage: Path) -> None:
     failing = {"files": [str(footage / "audio.m4a")]}
     mined.configure(**{**mined.config(), "project": "none", "input": failing})
     mined.populate()
@@ -221,7 +238,7 @@ def test_a_project_of_failed_videos_only_ends_with_a_sentence(mined: Site, foota
     assert counters(mined, "none")[:5] == (1, 0, 0, 0, 1)
 
 
-def test_a_target_stops_after_its_stage(site: Site, tmp_path: Path):
+def test_a_target_stops_after_its_stage(site: Site, tmp_path: Path) -> None:
     """The other targets are made by the tests of the tube, of models and of `sync`."""
     clip = videos.make_video(tmp_path / "clip.mp4", frames=5)
     site.configure(project="part", input={"files": [str(clip)]})

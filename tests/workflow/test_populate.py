@@ -51,7 +51,7 @@ def known(site: Site) -> dict[str, str]:
     return dict(site.rows("SELECT video_id, source_type FROM videos"))
 
 
-def test_every_usable_source_is_added_once_and_the_others_are_told(filled: Site):
+def test_every_usable_source_is_added_once_and_the_others_are_told(filled: Site) -> None:
     done = filled.dataminer("populate")
     assert done.returncode == 0
     assert "4 videos added, 0 known already (4 new to the store), 4 not used" in done.stdout
@@ -66,7 +66,7 @@ def test_every_usable_source_is_added_once_and_the_others_are_told(filled: Site)
     assert filled.rows("SELECT total_videos, project_stage FROM projects") == [(4, "POPULATING")]
 
 
-def test_adding_the_same_again_changes_nothing(filled: Site):
+def test_adding_the_same_again_changes_nothing(filled: Site) -> None:
     filled.dataminer_here("populate")
     before = filled.dump()
     again = filled.dataminer_here("populate")
@@ -74,7 +74,7 @@ def test_adding_the_same_again_changes_nothing(filled: Site):
     assert filled.dump() == before
 
 
-def test_a_video_by_hand(filled: Site):
+def test_a_video_by_hand(filled: Site) -> None:
     done = filled.dataminer_here("add-video", "clips/two.mp4", "--project", "fish")
     assert "project fish: 1 video added" in done.stdout
     assert "snakemake -n --config project=fish" in done.stdout
@@ -92,7 +92,9 @@ def test_a_video_by_hand(filled: Site):
         (["populate", "--config", "no.yaml"], "no.yaml cannot be read"),
     ],
 )
-def test_what_cannot_be_added_ends_with_one_sentence(filled: Site, arguments, sentence):
+def test_what_cannot_be_added_ends_with_one_sentence(
+    filled: Site, arguments: list[str], sentence: str
+) -> None:
     done = filled.dataminer_here(*arguments)
     assert done.returncode == 1
     assert sentence in done.stderr
@@ -100,7 +102,7 @@ def test_what_cannot_be_added_ends_with_one_sentence(filled: Site, arguments, se
     assert known(filled) == {}
 
 
-def test_a_config_that_names_no_video_says_where_to_write_them(site: Site):
+def test_a_config_that_names_no_video_says_where_to_write_them(site: Site) -> None:
     site.configure(project="void")
     done = site.dataminer_here("populate")
     assert done.returncode == 1
@@ -108,7 +110,7 @@ def test_a_config_that_names_no_video_says_where_to_write_them(site: Site):
     assert "Next: fill input.files" in done.stderr
 
 
-def test_the_first_command_of_all_makes_the_database(site: Site, tmp_path: Path):
+def test_the_first_command_of_all_makes_the_database(site: Site, tmp_path: Path) -> None:
     videos.make_video(site.folder / "one.mp4", frames=5)
     home = tmp_path / "pg"
     alone = {"DATABASE_URL": "", "DATAMINER_PGDATA": str(home)}
@@ -122,7 +124,7 @@ def test_the_first_command_of_all_makes_the_database(site: Site, tmp_path: Path)
         site.dataminer("db", "stop", **alone)
 
 
-def test_ctrl_c_ends_a_long_list_and_adds_what_was_found(site: Site):
+def test_ctrl_c_ends_a_long_list_and_adds_what_was_found(site: Site) -> None:
     site.configure(project="birds", input={"urls": ["youtube.com/@someone", "clips"]})
     started: list[subprocess.Popen[str]] = []
 
@@ -140,8 +142,16 @@ def test_ctrl_c_ends_a_long_list_and_adds_what_was_found(site: Site):
             "DATABASE_URL": site.database,
         }
         command = [str(BIN / "dataminer"), "populate"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, cwd=site.folder, env=environment, **pipes))
+        started.append(
+            subprocess.Popen(
+                command,
+                cwd=site.folder,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
         out, told = started[0].communicate(timeout=120)
     assert started[0].returncode == 130, told
     assert "channel https://www.youtube.com/@someone: 100 videos of 100 so far" in told

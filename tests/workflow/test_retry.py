@@ -13,10 +13,12 @@ PROJECT = {"dedup": 1, "detect": 1, "report": 1, "all": 1}
 
 def id_of(site: Site, name: str) -> str:
     ((video_id,),) = site.rows(f"SELECT video_id FROM videos WHERE video_id LIKE '{name}-%'")
-    return video_id
+    return str(video_id)
 
 
-def test_failures_that_are_tried_again_and_a_video_that_came_later(mined: Site, tmp_path: Path):
+def test_failures_that_are_tried_again_and_a_video_that_came_later(
+    mined: Site, tmp_path: Path
+) -> None:
     """One file is replaced and the other one still broken; the project completes again."""
     audio, kept = id_of(mined, "audio"), set(mined.listing("data/projects/birds/dedup"))
     told = mined.dataminer_here("retry", "--class", "no_video", "--dry-run")
@@ -64,7 +66,7 @@ def test_failures_that_are_tried_again_and_a_video_that_came_later(mined: Site, 
     assert jobs(mined.snakemake("-n")) == {}
 
 
-def test_nothing_to_try_again_is_said(mined: Site):
+def test_nothing_to_try_again_is_said(mined: Site) -> None:
     done = mined.dataminer_here("retry", "--class", "network")
     assert (done.returncode, done.stdout) == (0, "Nothing to retry.\n")
     unknown = mined.dataminer_here("retry", "--video", "carrs")

@@ -74,7 +74,7 @@ def passed(site: Site) -> list[int]:
     return sorted(meta["passed"] for meta in metas if "failure" not in meta)
 
 
-def statuses(site: Site) -> list[tuple]:
+def statuses(site: Site) -> list[tuple[Any, ...]]:
     return site.rows("SELECT status, count(*) FROM project_videos GROUP BY 1 ORDER BY 1")
 
 

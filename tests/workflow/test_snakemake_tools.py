@@ -30,7 +30,7 @@ def assert_one_sentence(done: subprocess.CompletedProcess[str], sentence: str) -
     assert "Traceback" not in done.stderr
 
 
-def test_looking_leaves_database_and_store_unchanged(mined: Site):
+def test_looking_leaves_database_and_store_unchanged(mined: Site) -> None:
     before = mined.dump(), mined.listing()
     graphs = [mined.snakemake("--dag"), mined.snakemake("--rulegraph")]
     for done in (*graphs, mined.snakemake("--summary")):
@@ -46,7 +46,7 @@ def test_looking_leaves_database_and_store_unchanged(mined: Site):
             assert "detect" in drawn.stdout
 
 
-def test_a_plan_for_slurm_leaves_database_and_store_unchanged(mined: Site):
+def test_a_plan_for_slurm_leaves_database_and_store_unchanged(mined: Site) -> None:
     """The profile is found by its name at the root."""
     before = mined.dump(), mined.listing()
     options = ("--profile", "slurm", "--directory", str(mined.folder), "-n", "--forceall")
@@ -64,7 +64,7 @@ def test_a_plan_for_slurm_leaves_database_and_store_unchanged(mined: Site):
     assert (mined.dump(), mined.listing()) == before
 
 
-def test_the_report_writes_its_page(mined: Site):
+def test_the_report_writes_its_page(mined: Site) -> None:
     done = mined.snakemake("--report", "report.html")
     assert done.returncode == 0, done.stderr
     page = (mined.folder / "report.html").read_text()
@@ -74,7 +74,7 @@ def test_the_report_writes_its_page(mined: Site):
     assert "de-duplicated" in page
 
 
-def test_the_second_run_has_nothing_to_do(mined: Site):
+def test_the_second_run_has_nothing_to_do(mined: Site) -> None:
     before = mined.dump(), mined.listing()
     done = mined.mine()
     assert jobs(done) == {}
@@ -82,25 +82,25 @@ def test_the_second_run_has_nothing_to_do(mined: Site):
     assert (mined.dump(), mined.listing()) == before
 
 
-def test_a_bad_config_ends_with_one_sentence(site: Site):
+def test_a_bad_config_ends_with_one_sentence(site: Site) -> None:
     site.configure(project="birds", fliter={})
     for done in (site.snakemake("-n"), site.dataminer("populate")):
         assert_one_sentence(done, "fliter: unknown key; did you mean `filter`?")
 
 
-def test_an_error_of_the_plan_ends_with_one_sentence(mined: Site):
+def test_an_error_of_the_plan_ends_with_one_sentence(mined: Site) -> None:
     mined.configure(**{**mined.config(), "detect": {"model": "no/such/file.pt"}})
     assert_one_sentence(mined.snakemake("-n"), "there is no file no/such/file.pt")
 
 
-def test_a_projects_name_is_taken_as_it_is_typed(mined: Site):
+def test_a_projects_name_is_taken_as_it_is_typed(mined: Site) -> None:
     mined.rows("UPDATE projects SET name = '2024_05' WHERE name = 'birds'")
     done = mined.snakemake("-n", "--config", "project=2024_05")
     assert done.returncode == 0, done.stderr
     assert "project=2024_05" in done.stdout
 
 
-def test_a_checkout_whose_path_has_a_brace_is_refused_in_one_sentence(site: Site):
+def test_a_checkout_whose_path_has_a_brace_is_refused_in_one_sentence(site: Site) -> None:
     site.configure(project="birds")
     (site.folder / "a{b}").symlink_to(ROOT)
     done = site.run("snakemake", "--snakefile", "a{b}/Snakefile", "-n")
@@ -109,7 +109,7 @@ def test_a_checkout_whose_path_has_a_brace_is_refused_in_one_sentence(site: Site
     assert "Traceback" not in done.stderr
 
 
-def test_an_unreachable_database_ends_with_one_sentence(mined: Site):
+def test_an_unreachable_database_ends_with_one_sentence(mined: Site) -> None:
     url = "postgresql://me:secret@127.0.0.1:1/mining"
     for done in (
         mined.snakemake("-c2", DATABASE_URL=url),
@@ -120,7 +120,7 @@ def test_an_unreachable_database_ends_with_one_sentence(mined: Site):
         assert "secret" not in done.stderr + done.stdout
 
 
-def test_a_dry_run_without_any_database_makes_none(site: Site, shapes_weights):
+def test_a_dry_run_without_any_database_makes_none(site: Site, shapes_weights: Path) -> None:
     site.configure(project="void", detect={"model": str(shapes_weights)})
     home = site.folder / ".dataminer" / "postgres"
     done = site.snakemake("-n", DATABASE_URL="", DATAMINER_PGDATA=str(home))
@@ -154,7 +154,7 @@ def test_a_rule_asks_for_a_gpu_where_the_settings_name_one(tmp_path: Path, devic
     assert json.loads(line.removeprefix("told: ")) == expected
 
 
-def test_jobs_on_a_node_plan_without_the_database(mined: Site):
+def test_jobs_on_a_node_plan_without_the_database(mined: Site) -> None:
     """As Snakemake starts them there: each reads the Snakefile again, 10,000 of them at once."""
     video = next(mined.folder.glob("data/videos/cars-*")).name
     name = "20261129-120000-0123ab"

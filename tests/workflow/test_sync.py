@@ -54,14 +54,14 @@ def assert_whole(site: Site, before: dict[str, object], project: str = "birds") 
     assert synced(site, "--deep") == "nothing to repair\n"
 
 
-def test_a_finished_project_has_nothing_to_mend(mined: Site):
+def test_a_finished_project_has_nothing_to_mend(mined: Site) -> None:
     before = (mined.dump(), mined.listing())
     assert synced(mined) == "nothing to repair\n"
     assert synced(mined, "--deep", "--project", "birds") == "nothing to repair\n"
     assert (mined.dump(), mined.listing()) == before
 
 
-def test_deleted_images_and_a_deleted_folder(mined: Site):
+def test_deleted_images_and_a_deleted_folder(mined: Site) -> None:
     before = seen(mined)
     project = mined.folder / "data" / "projects" / "birds"
     made = {"dedup": 1, "detect": 1, "report": 1, "all": 1}
@@ -84,7 +84,7 @@ def test_deleted_images_and_a_deleted_folder(mined: Site):
     assert_whole(mined, before)
 
 
-def test_deleted_rows(mined: Site):
+def test_deleted_rows(mined: Site) -> None:
     before, files = seen(mined), mined.listing()
     mined.rows("DELETE FROM project_videos WHERE video_id LIKE 'cars-%'")
     mined.rows("DELETE FROM project_videos WHERE video_id LIKE 'bottles-%'")
@@ -100,7 +100,7 @@ def test_deleted_rows(mined: Site):
     assert types == [("bottles", "URL"), ("cars", "FILE")]
 
 
-def test_a_new_database_takes_up_a_finished_store(mined: Site, server, template):
+def test_a_new_database_takes_up_a_finished_store(mined: Site, server: str, template: str) -> None:
     before = seen(mined)
     with fresh_database(server, template, "site") as url:
         fresh = Site(mined.folder, url)
@@ -117,7 +117,7 @@ def test_a_new_database_takes_up_a_finished_store(mined: Site, server, template)
         assert_whole(fresh, before)
 
 
-def test_a_deleted_project_leaves_the_other_whole(mined: Site):
+def test_a_deleted_project_leaves_the_other_whole(mined: Site) -> None:
     config = mined.config()
     before, files = seen(mined), mined.listing()
     mined.configure(
@@ -140,7 +140,7 @@ def test_a_deleted_project_leaves_the_other_whole(mined: Site):
     assert_whole(mined, before)
 
 
-def test_a_forced_stage_is_due_again(mined: Site):
+def test_a_forced_stage_is_due_again(mined: Site) -> None:
     clusters = mined.folder / "data/projects/birds/dedup/clusters.parquet"
     command(mined, "force-detect", "birds", "--yes")
     assert jobs(mined.snakemake("-n")) == {"detect": 1, "report": 1, "all": 1}
@@ -153,7 +153,7 @@ def test_a_forced_stage_is_due_again(mined: Site):
     assert planned == {"dedup": 1, "detect": 1, "report": 1, "all": 1}
 
 
-def test_a_video_leaves_one_of_two_projects_for_good(mined: Site):
+def test_a_video_leaves_one_of_two_projects_for_good(mined: Site) -> None:
     """The other has all as before; runs and sync do not bring it back, populate does."""
     config = mined.config()
     (cars,) = mined.rows("SELECT video_id FROM videos WHERE video_id LIKE 'cars-%'")[0]
@@ -185,7 +185,7 @@ def test_a_video_leaves_one_of_two_projects_for_good(mined: Site):
     assert jobs(mined.mine()) == {}
 
 
-def test_a_deleted_video_leaves_its_project_which_is_made_again(mined: Site):
+def test_a_deleted_video_leaves_its_project_which_is_made_again(mined: Site) -> None:
     (cars,) = mined.rows("SELECT video_id FROM videos WHERE video_id LIKE 'cars-%'")[0]
     command(mined, "delete-videos", cars, "--files", "--yes")
     assert stage(mined, "birds") == "DEDUP_READY"

@@ -18,7 +18,7 @@ from tests.support.site import Site
 from tests.support.terminal import Terminal
 
 ALL = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
-COMMAND = [BIN / ALL[0], *ALL[1:], "only_dedup"]
+COMMAND: list[str | Path] = [BIN / ALL[0], *ALL[1:], "only_dedup"]
 UP, HIDE = b"\x1b[1A", b"\x1b[?25l"  # a line up; hide the cursor
 
 
@@ -46,7 +46,9 @@ def last_of(text: str) -> str:
     return text.rpartition("This run took")[2]
 
 
-def test_a_block_moves_in_a_terminal_and_gives_way_to_what_came_of_the_run(site, gate):
+def test_a_block_moves_in_a_terminal_and_gives_way_to_what_came_of_the_run(
+    site: Site, gate: Gate
+) -> None:
     with terminal(site) as window:
         window.until("download  ")
         window.until("1 of 3")
@@ -72,7 +74,9 @@ def test_a_block_moves_in_a_terminal_and_gives_way_to_what_came_of_the_run(site,
     assert "━" not in end
 
 
-def test_ctrl_c_leaves_the_terminal_as_it_was_and_a_command_that_goes_on(site, gate):
+def test_ctrl_c_leaves_the_terminal_as_it_was_and_a_command_that_goes_on(
+    site: Site, gate: Gate
+) -> None:
     begun_in, there = site.folder.parent, ["--directory", site.folder.name]
     with Terminal([*COMMAND, *there], begun_in, site.environment()) as window:
         window.until("1 of 3")
@@ -96,7 +100,7 @@ def test_ctrl_c_leaves_the_terminal_as_it_was_and_a_command_that_goes_on(site, g
     assert "  done      only_dedup, as asked." in pasted.stderr
 
 
-def test_in_a_file_there_are_plain_lines(site, gate):
+def test_in_a_file_there_are_plain_lines(site: Site, gate: Gate) -> None:
     run = Run(site, "only_dedup")
     until(lambda: "\ndataminer: download 1 of 3 (" in run.said, run, "a line of progress")
     gate.open()
@@ -112,7 +116,9 @@ def test_in_a_file_there_are_plain_lines(site, gate):
 @pytest.mark.parametrize(
     ("option", "lines", "ends"), [("--verbose", True, True), ("--quiet=all", False, False)]
 )
-def test_snakemakes_own_lines_and_silence_are_there_for_the_asking(site, gate, option, lines, ends):
+def test_snakemakes_own_lines_and_silence_are_there_for_the_asking(
+    site: Site, gate: Gate, option: str, lines: bool, ends: bool
+) -> None:
     gate.open()
     with terminal(site, option) as window:
         assert window.end() == 0, window.text
@@ -121,7 +127,7 @@ def test_snakemakes_own_lines_and_silence_are_there_for_the_asking(site, gate, o
     assert ("birds: DETECT_READY" in window.text) is ends
 
 
-def test_looking_shows_no_block(site: Site, tmp_path: Path):
+def test_looking_shows_no_block(site: Site, tmp_path: Path) -> None:
     clip = videos.make_video(tmp_path / "clip.mp4")
     populate(site, {"files": [str(clip)]})
     for option in ("-n", "--dag"):
