@@ -526,11 +526,11 @@ def test_a_job_that_has_done_its_batch_helps_one_that_is_late(
     assert execute(database, "SELECT DISTINCT lease, attempts FROM videos") == [(2, 0)]
 
     # another project's rows do not count
-    fast, slow = (LateBatches(listed, "filter/p", name) for name in ("fast", "slow"))
+    quick, late = (LateBatches(listed, "filter/p", name) for name in ("fast", "slow"))
     project_id = projects.id_of("p")
-    with fast.begun(), slow.begun():
-        assert fast.videos(FILTER, project_id) == []  # it has just begun
+    with quick.begun(), late.begun():
+        assert quick.videos(FILTER, project_id) == []  # it has just begun
         os.utime(listed.folder / "filter" / "p" / "slow.begun", (0, 0))
-        assert fast.videos(FILTER, project_id) == ids()[4::-1]
-        assert fast.videos(FILTER, project_id + 1) == []
-    assert fast.videos(FILTER, project_id) == []
+        assert quick.videos(FILTER, project_id) == ids()[4::-1]
+        assert quick.videos(FILTER, project_id + 1) == []
+    assert quick.videos(FILTER, project_id) == []

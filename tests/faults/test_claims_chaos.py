@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.support.storm import Storm, rage
 
 
-def test_nothing_is_lost_or_done_twice_while_processes_are_killed(database, tmp_path):
+def test_nothing_is_lost_or_done_twice_while_processes_are_killed(
+    database: str, tmp_path: Path
+) -> None:
     storm = Storm(rows=200, workers=4, least_kills=10, kill_every=0.1)
     after = rage(database, tmp_path / "store", storm)
     assert after.kills >= 10

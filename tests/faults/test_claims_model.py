@@ -52,7 +52,7 @@ INSERT INTO videos (video_id, url, source_type, video_path, frames_dir, frame_co
 INSERT INTO project_videos (project_id, video_id, filtered_dir)
     SELECT 1, video_id, 'x' FROM videos ORDER BY video_id;
 """
-COLUMNS = {
+COLUMNS: dict[str, dict[str, Any]] = {
     "FAILED": {"error": "e", "error_class": "c"},
     "FILTERED": {"passed_frames": 1},
     "FILTERED_EMPTY": {"passed_frames": 0},
@@ -267,7 +267,7 @@ class Owners(RuleBasedStateMachine):
         raise AssertionError("published without the lease")
 
     def _look(self) -> dict[Place, Seen]:
-        seen = {}
+        seen: dict[Place, Seen] = {}
         columns = {stage.table: stage.status_column for stage in STAGES.values()}
         for table, names in KEYS.items():
             rows = self._ask(
@@ -285,16 +285,21 @@ class Owners(RuleBasedStateMachine):
             return cursor.fetchall() if cursor.description else []
 
 
-def test_no_interleaving_breaks_a_claim(database, monkeypatch):
+def test_no_interleaving_breaks_a_claim(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "owner_name", claims.owner_name)  # put back at the end
     connection = psycopg2.connect(database)
     connection.autocommit = True
     counts: dict[str, int] = {}
+
+    class Connected(Owners):
+        def __init__(self) -> None:
+            super().__init__(connection, counts)
+
     stories = os.environ.get("DATAMINER_TEST_STORIES")
     wanted = {"taken over", "late results refused", "recovered"}
     for turn in range(5):
         run_state_machine_as_test(
-            lambda: Owners(connection, counts),
+            Connected,
             settings=settings(
                 max_examples=int(stories or 40),
                 derandomize=not (stories or turn),

@@ -26,7 +26,7 @@ from dataminer.sync.claims import claims, projects, stage_rows
 from dataminer.sync.jobs import jobs
 from tests.support import videos
 from tests.support.crowd import Crowd, counted, ended, forked, inject
-from tests.support.http_server import File, Reply, Server, serve
+from tests.support.http_server import Behaviour, File, Reply, Server, serve
 from tests.support.postgres import execute, name_of
 from tests.support.rows import Given, force
 from tests.support.waiting import wait_until
@@ -99,7 +99,7 @@ def statuses(database: str) -> dict[str, str]:
     return dict(execute(database, "SELECT video_id, status FROM videos"))
 
 
-def charged(database: str) -> list[tuple]:
+def charged(database: str) -> list[tuple[Any, ...]]:
     """Return the rows that any attempt was counted of, or that are not as new."""
     return execute(
         database,
@@ -270,7 +270,7 @@ def begun_job(
     that have a part of their file.
     """
     half = clip.stat().st_size // 2
-    files = [
+    files: list[Behaviour] = [
         File(clip, etag='"1"', stop_after=half),  # and says nothing more
         File(clip, etag='"1"', trickle=0.05),
         Reply(delay=60.0),

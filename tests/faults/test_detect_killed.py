@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,15 @@ import pytest
 from dataminer.config.models import DetectConfig
 from dataminer.stages.detect import shards
 from tests.support import videos
-from tests.support.runs import contents, detector, leftovers, populate, until, without_snakemake
+from tests.support.runs import (
+    Run,
+    contents,
+    detector,
+    leftovers,
+    populate,
+    until,
+    without_snakemake,
+)
 from tests.support.site import Site, jobs
 
 pytestmark = pytest.mark.slow
@@ -44,8 +53,12 @@ def dataset(site: Site) -> dict[str, str]:
 
 
 def test_a_killed_detect_goes_on_where_it_was(
-    new_site, start, shapes_weights, tmp_path, monkeypatch
-):
+    new_site: Callable[..., Site],
+    start: Callable[..., Run],
+    shapes_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Begun by one job and ended by two: the dataset is the one that one job makes at one go."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     site, undisturbed = new_site("site"), new_site("undisturbed")

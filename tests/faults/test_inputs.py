@@ -15,7 +15,7 @@ from dataminer.config import Config, load
 from dataminer.errors import InputChanged
 from dataminer.files import publish_dir, staging_dir
 from dataminer.frames import images
-from dataminer.frames.table import FRAMES_FILE, read_meta, read_table
+from dataminer.frames.table import FRAMES_FILE, read_meta, read_table, write_table
 from dataminer.provenance import fingerprints
 from dataminer.stages.dedup import stage as dedup_stage
 from dataminer.stages.detect import shards
@@ -109,12 +109,12 @@ def own(config: Config, store: Store) -> Path:
     return store.recipe("v", fingerprints.of_extract(config.extract.result_settings(), sha256))
 
 
-def states(url: str, table: str) -> list[tuple]:
+def states(url: str, table: str) -> list[tuple[Any, ...]]:
     status = "project_stage" if table == "projects" else "status"
     return execute(url, f"SELECT {status}, attempts, error FROM {table}")
 
 
-def row_of(url: str, table: str, *columns: str) -> tuple:
+def row_of(url: str, table: str, *columns: str) -> tuple[Any, ...]:
     return execute(url, f"SELECT {', '.join(columns)} FROM {table}")[0]
 
 
@@ -171,11 +171,9 @@ def test_frames_that_vanish_under_the_filter_are_waited_for(
 def test_frames_that_never_stand_still_are_left_to_the_next_run(
     config: Config, store: Store, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = filter_stage.write_table
-
     def never_still(*arguments: Any) -> None:
         replace(own(config, store), frames("v", NEW, "blue"))
-        original(*arguments)
+        write_table(*arguments)
 
     monkeypatch.setattr(filter_stage, "write_table", never_still)
     with pytest.raises(InputChanged):
@@ -299,7 +297,8 @@ def source(config: Config, store: Store) -> Path:
 
 
 def width(config: Config, store: Store) -> list[int]:
-    return read_table(own(config, store) / FRAMES_FILE)["width"].unique().to_pylist()
+    widths: list[int] = read_table(own(config, store) / FRAMES_FILE)["width"].unique().to_pylist()
+    return widths
 
 
 def linked(store: Store) -> dict[str, Any]:

@@ -17,7 +17,15 @@ import psycopg2
 import pytest
 
 from dataminer.db.server import control
-from dataminer.sync.claims.stage_rows import DEDUP, DETECT, DOWNLOAD, EXTRACT, FILTER, STAGES
+from dataminer.sync.claims.stage_rows import (
+    DEDUP,
+    DETECT,
+    DOWNLOAD,
+    EXTRACT,
+    FILTER,
+    STAGES,
+    StageRows,
+)
 from tests.support import videos
 from tests.support.http_server import File, Reply, Server, serve
 from tests.support.postgres import fresh_database
@@ -25,6 +33,7 @@ from tests.support.runs import (
     PATIENCE,
     Gate,
     Pauses,
+    Run,
     contents,
     detector,
     end_sessions,
@@ -64,8 +73,12 @@ def http() -> Iterator[Server]:
 
 
 def test_a_job_killed_at_any_moment_is_done_again_by_the_same_run(
-    new_site, start, http, clips, shapes_weights
-):
+    new_site: Callable[..., Site],
+    start: Callable[..., Run],
+    http: Server,
+    clips: Path,
+    shapes_weights: Path,
+) -> None:
     site, gate = new_site("site"), Gate(clips / "long.mp4")
     url = http.add("/clip.mp4", gate)
     populate(site, {"urls": [url]}, detect=detector(shapes_weights))
@@ -77,7 +90,7 @@ def test_a_job_killed_at_any_moment_is_done_again_by_the_same_run(
         EXTRACT: lambda: half_written(site, video_id),
     }
 
-    def kill_the_job_that_speaks(stage, at):
+    def kill_the_job_that_speaks(stage: StageRows, at: str) -> None:
         until(lambda: pauses.reached(stage), run, f"{stage.name} {at}")
         pauses.lift(stage, at)
         os.kill(job_of(run, stage.name), signal.SIGKILL)
@@ -104,7 +117,9 @@ def test_a_job_killed_at_any_moment_is_done_again_by_the_same_run(
     assert frames == 300 == len(list((site.folder / folder).glob("*.jpg")))
 
 
-def test_what_a_run_could_not_do_is_still_due(new_site, start, http, clips):
+def test_what_a_run_could_not_do_is_still_due(
+    new_site: Callable[..., Site], start: Callable[..., Run], http: Server, clips: Path
+) -> None:
     """Killed in the middle of a download: the next run asks for the rest, and for no more.
 
     A repetition that failed leaves what was there before, and is due again.
@@ -173,8 +188,13 @@ def both(http: Server, clips: Path, last: Path | Gate) -> dict[str, list[str]]:
 
 
 def test_a_killed_run_is_finished_by_the_next(
-    new_site, start, http, clips, undisturbed, shapes_weights
-):
+    new_site: Callable[..., Site],
+    start: Callable[..., Run],
+    http: Server,
+    clips: Path,
+    undisturbed: tuple[dict[str, str], dict[str, list[dict[str, Any]]]],
+    shapes_weights: Path,
+) -> None:
     """Five runs, each of them killed in another stage, and one that ends."""
     site, gate = new_site("site"), Gate(clips / "long.mp4")
     populate(site, both(http, clips, gate), detect=detector(shapes_weights))
@@ -226,8 +246,13 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_killed_database_does_not_stop_the_run(
-    home, start, http, clips, tmp_path, shapes_weights
-):
+    home: Path,
+    start: Callable[..., Run],
+    http: Server,
+    clips: Path,
+    tmp_path: Path,
+    shapes_weights: Path,
+) -> None:
     """It is killed once in each stage of one run."""
     place = {"DATAMINER_PGDATA": str(home)}
     site, gate = Site(tmp_path, ""), Gate(clips / "long.mp4")
@@ -273,7 +298,13 @@ def answers(site: Site) -> bool:
         return False
 
 
-def test_jobs_that_wake_up_too_late_change_nothing(new_site, start, http, clips, tmp_path):
+def test_jobs_that_wake_up_too_late_change_nothing(
+    new_site: Callable[..., Site],
+    start: Callable[..., Run],
+    http: Server,
+    clips: Path,
+    tmp_path: Path,
+) -> None:
     """Two of them: one makes a video anew that is there already, the other one that is not."""
     settings: dict[str, Any] = {
         "store": str(tmp_path / "store"),
@@ -318,7 +349,13 @@ def test_jobs_that_wake_up_too_late_change_nothing(new_site, start, http, clips,
     assert one.dump()["videos"] == rows["videos"]
 
 
-def test_two_runs_share_their_videos(new_site, start, http, clips, tmp_path):
+def test_two_runs_share_their_videos(
+    new_site: Callable[..., Site],
+    start: Callable[..., Run],
+    http: Server,
+    clips: Path,
+    tmp_path: Path,
+) -> None:
     """Both want both at the same time: each is fetched by one, and the other waits for it."""
     short = clips / "short.mp4"
     gates = {f"/shared{number}.mp4": Gate(short) for number in range(2)}
@@ -347,7 +384,9 @@ def test_two_runs_share_their_videos(new_site, start, http, clips, tmp_path):
     assert one.rows("SELECT DISTINCT status, lease, attempts FROM videos") == [("EXTRACTED", 2, 0)]
 
 
-def test_ctrl_c_gives_everything_back(new_site, start, http, clips):
+def test_ctrl_c_gives_everything_back(
+    new_site: Callable[..., Site], start: Callable[..., Run], http: Server, clips: Path
+) -> None:
     site, gate = new_site("site"), Gate(clips / "short.mp4")
     patient = {"socket_timeout": 2 * PATIENCE}
     link = http.add("/clip.mp4", gate)
