@@ -158,8 +158,13 @@ def states() -> tuple[set[str], set[str], str]:
 
 
 def test_a_whole_project_and_an_outage_of_the_database(
-    cluster, start, shapes_weights, tiny_siglip, shims, monkeypatch
-):
+    cluster: Site,
+    start: Callable[..., Run],
+    shapes_weights: Path,
+    tiny_siglip: Path,
+    shims: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PYTHONPATH", shims)
     clips = cluster.folder / "clips"
     clips.mkdir()
@@ -277,7 +282,9 @@ ENDS = {
 }
 
 
-def test_what_slurm_ends_is_done_again(cluster, start, monkeypatch):
+def test_what_slurm_ends_is_done_again(
+    cluster: Site, start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
     clip, longer = cluster.folder / "clip.mp4", cluster.folder / "longer.mp4"
     videos.make_video(clip, frames=60, size=(160, 120))
     videos.make_video(longer, frames=600, size=(160, 120))
@@ -344,7 +351,7 @@ def test_what_slurm_ends_is_done_again(cluster, start, monkeypatch):
         run.until(lambda: all(has_said(name) for name in ENDS if name != "forgotten"))
         # each is tried again, by another job or, where Slurm has requeued it, by the same
         run.until(lambda: all(holder(name) for name in ENDS))
-        again = {name: holder(name) for name in ENDS}
+        again = {name: str(holder(name)) for name in ENDS}
         assert {name for name in ENDS if again[name] == first[name]} == {"requeued", "forgotten"}
 
         # nobody hears of the last one: its run is gone by then
@@ -438,7 +445,7 @@ def stopped_at_work(run: Run, video_id: str) -> str:
     ((owner,),) = rows(holder)
     os.kill(int(owner.split(":")[1]), signal.SIGSTOP)
     assert rows(holder) == [(owner,)]
-    return owner
+    return str(owner)
 
 
 def processes_of(job: str) -> list[psutil.Process]:
