@@ -18,13 +18,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psycopg2
 
 from dataminer.config import MonitorConfig
-from dataminer.db import connection as database
 from dataminer.db import schema
 from dataminer.db.server import control
+from dataminer.db.server.network import ListenSettings
 from dataminer.sync.claims import claims, projects
 from dataminer.sync.claims.heartbeat import kept_alive
 from dataminer.sync.claims.stage_rows import DOWNLOAD
@@ -53,7 +54,7 @@ def server(count: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "postgres"
         try:
-            url = control.listen(home, control.ListenSettings(addresses="127.0.0.1"))
+            url = control.listen(home, ListenSettings(addresses="127.0.0.1"))
             os.environ["DATABASE_URL"] = url
             schema.upgrade()
             with closing(psycopg2.connect(url)) as session, session:
@@ -81,7 +82,7 @@ def job(video_id: str, work: float, begin: Any, told: Any) -> None:
         with kept_alive(held, MonitorConfig(heartbeat_seconds=2)):
             time.sleep(work)
         timed(claims.finish, held, "DOWNLOADED", {"video_path": "x"}, lambda: None)
-        timed(projects.refresh_of_video, video_id)
+        timed(projects.refresh_of_videos, [video_id])
         told.put((None, max(waits), refused[0]))
     except BaseException as error:
         told.put((repr(error), 0.0, refused[0]))
@@ -89,7 +90,7 @@ def job(video_id: str, work: float, begin: Any, told: Any) -> None:
 
 def count_refusals() -> list[int]:
     """Count the connections that the server refuses to this process."""
-    count, real = [0], database.psycopg2.connect
+    count, real = [0], psycopg2.connect
 
     def connect(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -98,7 +99,7 @@ def count_refusals() -> list[int]:
             count[0] += 1
             raise
 
-    database.psycopg2.connect = connect
+    mock.patch.object(psycopg2, "connect", connect).start()
     return count
 
 
@@ -109,7 +110,7 @@ def sample(url: str, seen: list[int], ended: threading.Event) -> None:
         cursor = session.cursor()
         while not ended.wait(0.05):
             cursor.execute(OPEN)
-            seen.append(cursor.fetchone()[0])
+            seen += [count for (count,) in cursor]
 
 
 def measure(count: int, work: float) -> dict[str, float]:
@@ -136,15 +137,15 @@ def measure(count: int, work: float) -> dict[str, float]:
         sampler.join()
         with closing(psycopg2.connect(url)) as session, session.cursor() as cursor:
             cursor.execute("SHOW max_connections")
-            limit = int(cursor.fetchone()[0])
+            ((limit,),) = cursor
             cursor.execute("SELECT count(*) FROM videos WHERE status = 'DOWNLOADED'")
-            done = int(cursor.fetchone()[0])
+            ((done,),) = cursor
     for failure in {error for error, _, _ in results if error}:
         print(failure)
     busy = [number for number in seen if number] or [0]
     return {
         "jobs": count,
-        "max_connections": limit,
+        "max_connections": int(limit),
         "failed": count - done,
         "refused": sum(refused for _, _, refused in results),
         "open_median": statistics.median(busy),

@@ -22,7 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,13 @@ def make_frames(folder: Path, count: int) -> Path:
     rng, sources = np.random.default_rng(3), photographs()
     pictures = []
     for number in range(min(DRAWN, count)):
-        image = cv2.resize(sources[number % len(sources)], (WIDTH, HEIGHT))
+        source = sources[number % len(sources)]
+        image = cv2.resize(source, (WIDTH, HEIGHT)).astype(np.uint8, copy=False)
         for lane, kind in enumerate(CLASSES):
             x, y = WIDTH * (lane + 0.5) / 3, rng.uniform(90, HEIGHT - 90)
             draw(image, Shape(kind, x, y, rng.uniform(50, 78), rng.uniform(-30, 30), number))
         pictures.append(cv2.imencode(".jpg", image)[1].tobytes())
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number in range(count):
         row = frame_row(f"v{number // 100:05d}", number % 100, width=WIDTH, height=HEIGHT)
         row["file_name"] = f"{row['video_id']}_{row['frame_index']:06d}.jpg"
@@ -172,7 +173,7 @@ def measure(options: argparse.Namespace, folder: Path, weights: Path) -> dict[st
     }
 
 
-def _median(values: Any) -> float:
+def _median(values: Iterable[float]) -> float:
     return statistics.median(values)
 
 

@@ -153,7 +153,7 @@ class Peer:
         if not (ENVIRONMENT / "installed").exists():
             print(f"installing {PEER[0]} in {ENVIRONMENT}", file=sys.stderr, flush=True)
             venv.create(ENVIRONMENT, with_pip=True, clear=True)
-            command = [python, "-m", "pip", "install", "--quiet", *PEER]
+            command = [str(python), "-m", "pip", "install", "--quiet", *PEER]
             subprocess.run(command, check=True, stdout=sys.stderr)
             (ENVIRONMENT / "installed").touch()
         return cls(python)

@@ -54,7 +54,7 @@ CODECS: dict[str, tuple[str, str, dict[str, str]]] = {
     "vp9": ("libvpx-vp9", "webm", {"cpu-used": "5", "crf": "33", "b": "0", "row-mt": "1"}),
     "av1": ("libsvtav1", "mp4", {"preset": "9", "crf": "35"}),
 }
-STRATEGIES = {
+STRATEGIES: dict[str, dict[str, Any]] = {
     "time_1s": {"every_seconds": 1.0},
     "time_10s": {"every_seconds": 10.0},
     "keyframe": {"strategy": "keyframe"},
@@ -154,7 +154,12 @@ def _photographs() -> list[Any]:
         pass
     names = ("bus.jpg", "retina.jpg", "rocket.jpg", "zidane.jpg", "coffee.png", "chelsea.png")
     found = [folder / name for name in names for folder in folders if (folder / name).exists()]
-    return [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in found]
+    photographs = []
+    for path in found:
+        picture = cv2.imread(str(path))
+        assert picture is not None
+        photographs.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+    return photographs
 
 
 # ------------------------------------------------------------------------------ the contestants
@@ -507,9 +512,10 @@ def _images_of_ours(video: Path, out: Path) -> None:
 
     from dataminer.config.models import ExtractConfig
     from dataminer.stages.extract import encode
+    from dataminer.stages.extract.quality.metrics import measure
     from dataminer.stages.extract.stage import extract
 
-    always = encode.measure(np.zeros((8, 8, 3), np.uint8))
+    always = measure(np.zeros((8, 8, 3), np.uint8))
     with mock.patch.object(encode, "measure", lambda image: always):
         extract(video, out, video.stem, ExtractConfig())
 
@@ -530,7 +536,9 @@ def _usual_filter_and_dedup(base: Path, videos: dict[str, Path]) -> None:
     kept = []
     for name in videos:
         for path in sorted((base / name).glob("*.jpg")):
-            grey = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2GRAY)
+            image = cv2.imread(str(path))
+            assert image is not None
+            grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
             sharp, mean = cv2.Laplacian(grey, cv2.CV_64F).var(), grey.mean()
             if sharp > 10 and 12 < mean < 247 and grey.std() > 5:
                 os.link(path, base / f"{name}-passed" / path.name)

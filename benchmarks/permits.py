@@ -29,7 +29,9 @@ examples:
 CASES = [(1, 1), (16, 1), (16, 16), (90, 1)]  # processes, sources
 
 
-def ask(url: str, begin: float, seconds: float, count: Synchronized, worst: Synchronized) -> None:
+def ask(
+    url: str, begin: float, seconds: float, count: Synchronized[int], worst: Synchronized[float]
+) -> None:
     """Take permits for so long, and add up how many, and the longest wait for one."""
     rate_limit.MINUTE, rate_limit.TRANSIT_SECONDS, rate_limit.PERMIT_GRACE_SECONDS = (
         0.001,

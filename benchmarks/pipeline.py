@@ -364,7 +364,7 @@ def seconds(told: str) -> float:
     """Read a time as sacct writes it: [[days-]hours:]minutes:seconds."""
     days, _, rest = told.rpartition("-")
     parts = [float(part) for part in reversed(rest.split(":"))]
-    return sum(part * 60**place for place, part in enumerate(parts)) + 86400 * float(days or 0)
+    return sum(part * 60.0**place for place, part in enumerate(parts)) + 86400 * float(days or 0)
 
 
 # ------------------------------------------------------------------------------ the functions

@@ -44,7 +44,8 @@ def photograph(name: str) -> Picture:
 
 def lit(image: Picture, gain: float, offset: float = 0) -> Picture:
     """Change the light."""
-    return np.clip(image * float(gain) + offset, 0, 255).astype(np.uint8)
+    changed: Picture = np.clip(image * float(gain) + offset, 0, 255).astype(np.uint8)
+    return changed
 
 
 def noisy(image: Picture, deviation: float) -> Picture:
