@@ -28,7 +28,7 @@ class Environment(NamedTuple):
     """A virtual environment that has all packages of this one, and an index with a few releases."""
 
     folder: Path
-    index: Path
+    releases: Path
 
     def update(self, path: str) -> subprocess.CompletedProcess[str]:
         """Run the script with the programs of ``path`` and no index but ours."""
@@ -39,10 +39,10 @@ class Environment(NamedTuple):
             "PATH": path,
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(self.index),
+            "PIP_FIND_LINKS": str(self.releases),
             "UV_OFFLINE": "1",
-            "UV_FIND_LINKS": str(self.index),
-            "UV_CACHE_DIR": str(self.index / "cache"),
+            "UV_FIND_LINKS": str(self.releases),
+            "UV_CACHE_DIR": str(self.releases / "cache"),
         }
         command = [ROOT / "tools" / "update_yt_dlp.sh", self.folder]
         return subprocess.run(
@@ -58,11 +58,11 @@ class Environment(NamedTuple):
 @pytest.fixture
 def environment(tmp_path: Path) -> Environment:
     made = Environment(tmp_path / "venv", tmp_path / "index")
-    made.index.mkdir()
+    made.releases.mkdir()
     venv.create(made.folder, symlinks=True)
     (site,) = made.folder.glob("lib/python*/site-packages")
     (site / "all.pth").write_text(f"{distribution('yt-dlp').locate_file('')}\n")
-    wheel(made.index, "yt-dlp-ejs", SOLVER)
+    wheel(made.releases, "yt-dlp-ejs", SOLVER)
     return made
 
 
@@ -94,7 +94,7 @@ def wheel(index: Path, name: str, version: str, renamed: tuple[str, str] = ("", 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [f"{BIN}:/usr/bin:/bin", "/usr/bin:/bin"], ids=["uv", "pip"])
 def test_a_release_that_works_is_taken(environment: Environment, path: str) -> None:
-    wheel(environment.index, "yt-dlp", AFTER)
+    wheel(environment.releases, "yt-dlp", AFTER)
     done = environment.update(path)
     assert done.returncode == 0, done.stderr
     assert f"yt-dlp: {BEFORE} -> {AFTER}, yt-dlp-ejs {SOLVER}" in done.stdout
@@ -110,7 +110,7 @@ def test_a_release_that_works_is_taken(environment: Environment, path: str) -> N
 @pytest.mark.slow
 def test_a_release_that_does_not_work_is_left(environment: Environment) -> None:
     before = environment.versions()
-    wheel(environment.index, "yt-dlp", AFTER, LOST)
+    wheel(environment.releases, "yt-dlp", AFTER, LOST)
     done = environment.update(f"{BIN}:/usr/bin:/bin")
     assert done.returncode == 1
     assert "HTTPHandler has no deflate any more" in done.stderr
@@ -119,7 +119,7 @@ def test_a_release_that_does_not_work_is_left(environment: Environment) -> None:
 
 
 def test_an_older_release_is_no_news(environment: Environment) -> None:
-    wheel(environment.index, "yt-dlp", "2000.1.1")
+    wheel(environment.releases, "yt-dlp", "2000.1.1")
     done = environment.update(f"{BIN}:/usr/bin:/bin")
     assert (done.returncode, done.stdout) == (
         0,
