@@ -30,7 +30,7 @@ import psycopg2
 from dataminer.db import connection as database
 from dataminer.db import schema
 from dataminer.db.server import control
-from dataminer.sync.claims import claims, projects
+from dataminer.sync.claims import claim_end, claims, projects
 from dataminer.sync.claims.stage_rows import DOWNLOAD
 
 EXAMPLES = """
@@ -190,11 +190,11 @@ def poll_cycle(kept: Connection) -> Callable[[], int]:
 
 
 def batch_claims(size: int) -> Callable[[], int]:
-    """Ours, so many at once."""
+    """Ours, so many new videos at once."""
+    numbers = itertools.count(1)
 
     def step() -> int:
-        held = claims.claim_batch(DOWNLOAD, size)
-        assert len(held) == size
+        assert len(claim_batch(numbers, size)) == size
         return size
 
     return step
@@ -213,13 +213,20 @@ def named_claims() -> Callable[[], int]:
 
 def batch_cycle(size: int) -> Callable[[], int]:
     """Ours: claim a batch, finish each."""
+    numbers = itertools.count(1)
 
     def step() -> int:
-        for held in claims.claim_batch(DOWNLOAD, size):
+        for held in claim_batch(numbers, size):
             finish(held)
         return size
 
     return step
+
+
+def claim_batch(numbers: Iterator[int], size: int) -> list[claims.Claim]:
+    """Claim the next videos in one statement, as a worker that fetches several does."""
+    new = claims.claim_new(f"v{number}" for number in itertools.islice(numbers, size))
+    return [held for held, _ in new.values()]
 
 
 def named_cycle() -> Callable[[], int]:
@@ -244,7 +251,7 @@ def named(number: int) -> claims.Claim | None:
 
 def finish(held: claims.Claim) -> None:
     """Finish a claim, with nothing to publish."""
-    claims.finish(held, "DOWNLOADED", {"video_path": "x"}, lambda: None)
+    claim_end.finish(held, "DOWNLOADED", {"video_path": "x"}, lambda: None)
 
 
 def forget_spare() -> None:

@@ -26,7 +26,7 @@ from dataminer.config import MonitorConfig
 from dataminer.db import schema
 from dataminer.db.server import control
 from dataminer.db.server.network import ListenSettings
-from dataminer.sync.claims import claims, projects
+from dataminer.sync.claims import claim_end, claims, projects
 from dataminer.sync.claims.heartbeat import kept_alive
 from dataminer.sync.claims.stage_rows import DOWNLOAD
 
@@ -81,7 +81,7 @@ def job(video_id: str, work: float, begin: Any, told: Any) -> None:
         held = timed(claims.claim, DOWNLOAD, key, stale_seconds=600)
         with kept_alive(held, MonitorConfig(heartbeat_seconds=2)):
             time.sleep(work)
-        timed(claims.finish, held, "DOWNLOADED", {"video_path": "x"}, lambda: None)
+        timed(claim_end.finish, held, "DOWNLOADED", {"video_path": "x"}, lambda: None)
         timed(projects.refresh_of_videos, [video_id])
         told.put((None, max(waits), refused[0]))
     except BaseException as error:

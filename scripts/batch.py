@@ -10,13 +10,13 @@ gc.disable()  # in vain while much is loaded; the batch goes on with it
 
 from dataminer.config import load_job  # noqa: E402
 from dataminer.sync.batches import batch  # noqa: E402
-from dataminer.sync.jobs import jobs  # noqa: E402
+from dataminer.sync.jobs.rule_log import log_job  # noqa: E402
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 log = Path(snakemake.log[0])
-with jobs.logged(str(log), own_logs=log.parents[1]):
+with log_job(str(log), video_logs=log.parents[1]):
     batch.of_job(
         snakemake.params.stage,
         load_job(snakemake.config),

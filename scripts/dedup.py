@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING
 
 from dataminer.config import load
 from dataminer.sync.batches.planned import forced_since
-from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.dedup import dedup_project
+from dataminer.sync.jobs.rule_log import log_job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.logged(snakemake.log[0]):
+with log_job(snakemake.log[0]):
     since = forced_since(snakemake.input.get("due"), "dedup")
-    jobs.dedup(load(snakemake.config), snakemake.wildcards.project, forced=since is not None)
+    dedup_project(load(snakemake.config), snakemake.wildcards.project, forced=since is not None)

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 from dataminer.config import load
 from dataminer.sync.batches.planned import forced_since
-from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.detect import detect_project
+from dataminer.sync.jobs.rule_log import log_job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.logged(snakemake.log[0]):
-    jobs.detect(
+with log_job(snakemake.log[0]):
+    detect_project(
         load(snakemake.config),
         snakemake.wildcards.project,
         Path(snakemake.input.weights),

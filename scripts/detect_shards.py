@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 from dataminer.config import load
 from dataminer.sync.batches.planned import forced_since
-from dataminer.sync.jobs import jobs, shards
+from dataminer.sync.jobs.detect import detect_shards
+from dataminer.sync.jobs.rule_log import log_job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.logged(snakemake.log[0]):
-    shards.detect_shards(
+with log_job(snakemake.log[0]):
+    detect_shards(
         load(snakemake.config),
         snakemake.wildcards.project,
         Path(snakemake.input.weights),

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 from dataminer.config import load
 from dataminer.sync.batches import looked
 from dataminer.sync.batches.planned import BatchList
-from dataminer.sync.jobs import chosen, jobs
+from dataminer.sync.jobs import candidate_frames
+from dataminer.sync.jobs.rule_log import log_job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are there, or fetched before
-with jobs.logged(snakemake.log[0]):
+with log_job(snakemake.log[0]):
     videos = BatchList.read(Path(snakemake.input.batches)).videos(
         "embed", snakemake.wildcards.batch
     )
     config = load(snakemake.config)
-    looked.run_models(config, chosen.folders_of(config, videos), threads=snakemake.threads)
+    looked.run_models(
+        config, candidate_frames.folders_of(config, videos), threads=snakemake.threads
+    )
     Path(snakemake.output.done).touch()

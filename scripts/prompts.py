@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from dataminer.config import load
 from dataminer.stages.embed.semantic import write_prompts
-from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.rule_log import log_job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are there, or fetched before
-with jobs.logged(snakemake.log[0]):
+with log_job(snakemake.log[0]):
     write_prompts(
         Path(snakemake.output.prompts),
         load(snakemake.config).filter.semantic.prompts,

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 from dataminer.config import load_job
 from dataminer.db import schema
-from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.rule_log import log_job
 from dataminer.sync.repair.take_up import take_up
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.logged(snakemake.log[0]):
+with log_job(snakemake.log[0]):
     schema.upgrade()
     take_up(load_job(snakemake.config))
     Path(snakemake.output.done).touch()

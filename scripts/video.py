@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING
 
 from dataminer.config import load_job
 from dataminer.sync.batches.batch import Batch, perform
-from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.extract import link_frames
+from dataminer.sync.jobs.rule_log import log_job
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.logged(snakemake.log[0]):
+with log_job(snakemake.log[0]):
     config, wildcards = load_job(snakemake.config), dict(snakemake.wildcards.items())
     perform(
         Batch(snakemake.params.stage, [wildcards["video_id"]], wildcards.get("project")),
@@ -18,4 +19,4 @@ with jobs.logged(snakemake.log[0]):
         memory_mb=snakemake.resources.mem_mb,
     )
     if snakemake.params.stage == "extract":
-        jobs.lead_to_frames(config, wildcards["video_id"])
+        link_frames(config, wildcards["video_id"])

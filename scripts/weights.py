@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.rule_log import log_job
 from dataminer.vision.weights import fetch_file
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-with jobs.logged(snakemake.log[0]):
+with log_job(snakemake.log[0]):
     fetch_file(Path(snakemake.output.weights))

@@ -27,9 +27,9 @@ def show(
     Example: dataminer budget show
     """
     from dataminer.monitor.status import told_until
-    from dataminer.sync.rate_limit import shared
+    from dataminer.sync.rate_limit import breakers
 
-    seen = shared.show()
+    seen = breakers.show()
     if as_json:
         print(json.dumps(seen, indent=2, default=datetime.isoformat))
         return
@@ -56,7 +56,7 @@ def reset(
 
     Example: dataminer budget reset youtube
     """
-    from dataminer.sync.rate_limit import shared
+    from dataminer.sync.rate_limit import breakers
 
-    gone = shared.reset(source)
+    gone = breakers.reset(source)
     print(f"no pause any more: {', '.join(gone)}" if gone else "nothing paused")

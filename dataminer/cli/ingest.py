@@ -185,7 +185,7 @@ def _asking(config: Config, *, dry_run: bool) -> LookUp:
             yield from look_up(asked, filters, settings)
             return
         schema.upgrade()
-        with SharedRateLimiter(config.download.budget, name="populate", say=_report) as limiter:
+        with SharedRateLimiter(config.download.budget, name="populate", report=_report) as limiter:
             try:
                 yield from look_up(asked, filters, settings, gate=limiter)
             except Paused:
@@ -270,7 +270,7 @@ def _ask(names: list[str], sources: list[Source]) -> _Known:
     try:
         links = renewal.look_up(sources)
         ids = {name: [s.video_id for s in _named(sources, links, name)] for name in names}
-        return _Known(links, {name: projects.known(name, ids[name]) for name in names})
+        return _Known(links, {name: projects.known_videos(name, ids[name]) for name in names})
     except DatabaseError as error:
         remark = f"; which of them are known is not clear: {inert(error.message)}"
         return _Known(remark=remark, is_reported=False)

@@ -76,7 +76,7 @@ def sync(
 
     Example: dataminer sync --project birds --deep
     """
-    from dataminer.sync.claims.dead_jobs import settle_ended
+    from dataminer.sync.recovery.dead_jobs import settle_ended
     from dataminer.sync.repair.reconcile import reconcile
 
     settings = settings_of(config, project)

@@ -43,14 +43,14 @@ def report(
 
     Example: dataminer report birds --output birds.html
     """
-    from dataminer.sync.jobs.report import report as draw
+    from dataminer.sync.jobs.report import report_project
     from dataminer.sync.pairing import meeting
 
     settings = settings_of(config, [project])
     store = Store(settings.store_path)
     meeting.refuse_strangers(store)
     out = output or store.report(project) / REPORT_FILE
-    size = draw(settings, project, out, leave_out)
+    size = report_project(settings, project, out, leave_out)
     print(f"{out}: {size / 1e6:.1f} MB. Next: open it in a browser")
 
 

@@ -24,7 +24,7 @@ from dataminer.monitor.transfers import Transfers
 from dataminer.report import REPORT_FILE
 from dataminer.store.layout import Store
 from dataminer.sync.batches.planned import LISTED_FILE, BatchList, estimate
-from dataminer.sync.claims.claims import is_dead
+from dataminer.sync.claims.owners import is_dead
 from dataminer.sync.claims.stage_rows import STAGES
 from dataminer.sync.pairing.meeting import workdirs
 from dataminer.sync.rate_limit.statements import PAUSES

@@ -30,7 +30,6 @@ from dataminer.provenance import fingerprints
 from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import SHEET_FILE, Store
 from dataminer.sync.jobs import results
-from dataminer.sync.jobs.report import result_settings
 from dataminer.vision.hub import MODELS_FOLDER
 from dataminer.vision.weights import is_there, weights_path, weights_sha256
 
@@ -199,7 +198,7 @@ class Datasets:
         if not is_file(page):
             yield Verdict(VerdictState.DUE, NEW)
         annotated = self._annotated[project]
-        expected = fingerprints.of_report(result_settings(self._config), annotated)
+        expected = fingerprints.of_report(fingerprints.result_settings(self._config), annotated)
         if fingerprints.of_page(page) != expected:
             yield Verdict(VerdictState.DUE, _CHANGED)
 

@@ -10,7 +10,7 @@ from dataminer.config import Config
 from dataminer.planning.rows import VideoRecord
 from dataminer.planning.verdicts import INPUT, SETTINGS
 from dataminer.provenance import fingerprints
-from dataminer.provenance.fingerprints import VERSIONS, policy_id, recipe_id
+from dataminer.provenance.fingerprints import VERSIONS, policy_id, recipe_id, refused_id
 from dataminer.sync.jobs import results
 
 
@@ -18,15 +18,14 @@ class Marks:
     """What results carry that were made by this version with these settings."""
 
     def __init__(self, config: Config) -> None:
-        sections = ("download", "extract", "filter", "dedup", "detect")
-        self.settings = {name: getattr(config, name).result_settings() for name in sections}
+        self.settings = fingerprints.result_settings(config)
         downloaded = recipe_id("download", self.settings["download"])
         self._fit = {
             # a local file is taken as it is, whatever the settings; a refusal is by one policy
             "download": {
                 recipe_id("download", None),
                 downloaded,
-                f"{downloaded} {policy_id(config.download.policy)}",
+                refused_id(downloaded, policy_id(config.download.policy)),
             },
             "extract": {recipe_id("extract", self.settings["extract"])},
             "filter": {recipe_id("filter", self.settings["filter"])},

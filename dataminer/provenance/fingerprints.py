@@ -1,4 +1,4 @@
-"""What each result was made from: the one place that says what a fingerprint is made of.
+"""What each result was made from: the only place that defines the contents of fingerprints.
 
 A result whose fingerprint is that of the present settings, version and input is up to date.
 """
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataminer.config.models import PolicyConfig
+from dataminer.config.models import Config, PolicyConfig
 from dataminer.files import ABSENT, fingerprint, open_file
 
-# A stage's results are made anew when its number rises: when the same input and the same settings
-# would give something else than before.
+# A higher number makes a stage's results again: raise it if the same input and the same settings
+# give another result than before.
 VERSIONS = {
     "download": 1,
     "extract": 3,
@@ -24,7 +24,7 @@ VERSIONS = {
     "filter": 2,
     "dedup": 3,
     "detect": 3,
-    "annotations": 2,  # how shards are put together; no model looks again
+    "annotations": 2,  # how shards are merged; no model runs again
     "report": 3,
 }
 
@@ -32,30 +32,49 @@ Settings = Mapping[str, Any] | None
 IN_PAGE = "dataminer-fingerprint"
 """The name under which a page carries its fingerprint, as a ``<meta>`` of its head."""
 _HEAD_BYTES, _END_BYTES = 4096, 64
+_SECTIONS = ("extract", "filter", "dedup", "detect", "download")
 
 
 def recipe_id(stage: str, settings: Mapping[str, Any] | None) -> str:
-    """Return what tells results of one version and one set of settings from those of another.
+    """Return the fingerprint of a stage's version and settings, without its input.
 
     Parameters
     ----------
     stage : str
         A key of ``VERSIONS``.
     settings : Mapping or None
-        The settings that decide what comes out; None where none does (a local file is taken as
-        it is).
+        The settings that affect the result; None if none does (a local file is taken as it is).
 
     Returns
     -------
     str
-        16 hexadecimal digits; rows and results carry them as ``..._with`` and ``recipe_id``.
+        16 hexadecimal digits; rows carry them as ``..._with``, and files as ``made_with``.
     """
     return fingerprint(stage, VERSIONS[stage], settings)
 
 
+def result_settings(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the settings that affect results, by section.
+
+    Proxies, cookies and the like are not among them.
+    """
+    return {name: getattr(config, name).result_settings() for name in _SECTIONS}
+
+
 def policy_id(policy: PolicyConfig) -> str:
-    """Return what tells refusals by one policy from those by another: 16 hexadecimal digits."""
+    """Return the fingerprint of a policy: 16 hexadecimal digits."""
     return fingerprint("policy", policy.model_dump())
+
+
+def refused_id(made_with: str | None, policy: str | None) -> str:
+    """Return the ``downloaded_with`` of a video that was refused by a policy.
+
+    Parameters
+    ----------
+    made_with, policy : str or None
+        The :func:`recipe_id` of the download and the :func:`policy_id`.
+    """
+    return f"{made_with} {policy}"
 
 
 def of_download(url: str, source: Sequence[Any] | None, settings: Settings) -> str:
@@ -66,7 +85,7 @@ def of_download(url: str, source: Sequence[Any] | None, settings: Settings) -> s
     url : str
         The link or path.
     source : sequence or None
-        What tells one state of a local file from another.
+        What distinguishes one state of a local file from another; None for a remote source.
     settings : Mapping or None
         None for a local file.
     """
@@ -76,7 +95,7 @@ def of_download(url: str, source: Sequence[Any] | None, settings: Settings) -> s
 def of_extract(settings: Settings, sha256: str | None, version: Any = None) -> str:
     """Return the fingerprint of the frames of a video file.
 
-    Not of its title and the like: they are copied into the table, and decode to the same frames.
+    Its title and the like do not count: they do not affect the frames.
     """
     return fingerprint("extract", version or VERSIONS["extract"], settings, sha256)
 
@@ -84,18 +103,18 @@ def of_extract(settings: Settings, sha256: str | None, version: Any = None) -> s
 def recipe(
     settings: Settings, newest: str | None, fits: bool, sha256: Callable[[], str | None]
 ) -> str:
-    """Return which frames of a video are those that these settings make.
+    """Return the fingerprint of the frames of a video that the settings make.
 
     Parameters
     ----------
     settings : Mapping
-        Of extract.
+        The settings of extract.
     newest : str or None
-        The fingerprint of the newest frames, as the video's row says.
+        The fingerprint of the newest frames, from the video's row.
     fits : bool
-        Whether these were made with the settings.
+        Whether the newest frames were made with these settings.
     sha256 : callable
-        Returns that of the video file; not called if it is not needed.
+        Returns the hash of the video file; not called if it is not needed.
     """
     return newest if newest and fits else of_extract(settings, sha256())
 
@@ -108,13 +127,13 @@ def of_filter(
     Parameters
     ----------
     settings : Mapping
-        Of the filter.
+        The settings of the filter.
     frames : str or None
         The fingerprint of the frames.
     seen : sequence of str
-        Those of what models saw in them.
+        The fingerprints of what models found in them.
     version : int, optional
-        Of the stage; the present one by default.
+        The version of the stage; by default, the present one.
     """
     source = [frames, *seen] if seen else frames
     return fingerprint("filter", version or VERSIONS["filter"], settings, source)
@@ -131,13 +150,13 @@ def of_dedup(
     Parameters
     ----------
     settings : Mapping
-        Of dedup.
+        The settings of dedup.
     filtered : iterable of tuple
         Each video and the fingerprint of its filtered frames, sorted.
     model : str, optional
-        Whose embeddings were compared.
+        The model of the embeddings that were compared.
     version : int, optional
-        Of the stage; the present one by default.
+        The version of the stage; by default, the present one.
     """
     by_model = [] if model is None else [model]
     inputs = [list(pair) for pair in filtered]
@@ -150,9 +169,9 @@ def of_detect(settings: Settings, weights_sha256: str, unique: str | None) -> st
     Parameters
     ----------
     settings : Mapping
-        Of detect.
+        The settings of detect.
     weights_sha256 : str
-        The detector's.
+        The hash of the detector's weights.
     unique : str or None
         The fingerprint of the unique frames.
     """
@@ -161,12 +180,12 @@ def of_detect(settings: Settings, weights_sha256: str, unique: str | None) -> st
 
 
 def of_report(settings: Settings, annotations: str | None) -> str:
-    """Return the fingerprint of a project's report: of what it shows, and of the dataset."""
+    """Return the fingerprint of a project's report, by its settings and the annotations."""
     return fingerprint("report", VERSIONS["report"], settings, annotations)
 
 
 def of_page(page: Path) -> str | None:
-    """Return the fingerprint that a report carries; None if it is damaged, or not there."""
+    """Return the fingerprint that a report carries; None if the report is damaged or absent."""
     try:
         with open_file(page) as file:
             head = file.read(_HEAD_BYTES).decode("utf-8", "replace")

@@ -1,7 +1,7 @@
-"""A video's frames by recipe: a folder each, named by what they were made from.
+"""A video's frames by recipe: one folder per recipe.
 
-The recipe is the fingerprint of the settings, the version and the video file, so that the frames in
-such a folder never change, and projects that want the same share them.
+A recipe is the fingerprint of the settings, the version and the video file. The frames in such a
+folder never change, and projects with the same recipe share them.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def of_video(store: Store, video_id: str) -> list[str]:
-    """Return the recipes of which a video has a frame table, the newest first."""
+    """Return the recipes for which a video has a frame table, the newest first."""
     return [name for _, name in sorted(_dated(store.frames(video_id)), reverse=True)]
 
 
 def of_project(store: Store, project: str, video_id: str) -> Path:
-    """Return the folder of the frames that a project has chosen from, there or not.
+    """Return the folder of the frames that a project has chosen from, even if it is gone.
 
-    Of the newest, if its filtered frames do not tell.
+    That is the folder of the newest frames, if the filtered frames do not name theirs.
     """
     made = _meta(store.filtered(project, video_id)).get("filtered_from")
     older = [table.parent for table in older_tables(store, video_id) if is_file(table)]
@@ -66,55 +66,54 @@ def _dated(folder: Path) -> Iterator[tuple[int, str]]:
 
 
 def remove_partials(store: Store, video_id: str) -> None:
-    """Delete what attempts at frames of a video left, and what they replaced."""
+    """Delete what attempts at a video's frames left behind, and what they replaced."""
     remove_staging(store.frames(video_id), ".")
-    with suppress(OSError):  # of frames of other recipes, or not there
+    with suppress(OSError):  # it has frames of other recipes, or is absent
         store.frames(video_id).rmdir()
 
 
-def lead(store: Store, video_id: str, recipe: str, *, asked: bool = False) -> None:
-    """Have ``frames/VIDEO/frames.parquet`` lead to the frames that were made last.
+def link_newest(store: Store, video_id: str, recipe: str, *, always: bool = False) -> None:
+    """Link ``frames/VIDEO/frames.parquet`` to the frames of the newest recipe.
 
-    Only where there is more than one recipe, or if ``asked``: who has one sees where it is, and a
-    link counts as a file.
+    With a single recipe and without ``always``, no link is made: it would be one more file.
     """
     link = store.frames(video_id) / FRAMES_FILE
     if is_older(store, video_id) or not (
-        asked or link.is_symlink() or len(of_video(store, video_id)) > 1
+        always or link.is_symlink() or len(of_video(store, video_id)) > 1
     ):
         return
     lead_to(f"{recipe}/{FRAMES_FILE}", link)
 
 
 def is_older(store: Store, video_id: str) -> bool:
-    """Tell whether a video's frames lie where they did before there were recipes."""
+    """Tell whether a video's frames lie where they did before recipes were introduced."""
     return any(is_file(path) for path in older_tables(store, video_id))
 
 
 def older_videos(store: Store) -> list[str]:
-    """Return the videos whose frames lie where they did before there were recipes."""
+    """Return the videos whose frames lie where they did before recipes were introduced."""
     names = names_in(store.frames("x").parent)
     videos = {re.sub(r"^\.(.*)\.moving$", r"\1", name) for name in names}
     return sorted(v for v in videos if NAME.fullmatch(v) and is_older(store, v))
 
 
 def older_tables(store: Store, video_id: str) -> tuple[Path, Path]:
-    """Return where a frame table was before recipes, and where it is while it moves."""
+    """Return the paths of a frame table before recipes, and while it is moved."""
     folder = store.frames(video_id)
     return folder / FRAMES_FILE, _moving(folder) / FRAMES_FILE
 
 
 def folders(store: Store, video_id: str) -> list[Path]:
-    """Return where frames of a video may lie, those included that a killed takeover left."""
+    """Return the folders that frames of a video may lie in, also after a killed take-over."""
     return [store.frames(video_id), _moving(store.frames(video_id))]
 
 
 def take_over(store: Store, video_id: str) -> None:
-    """Move frames that lie as they did before there were recipes; no file is copied.
+    """Move frames from their place before recipes into the folder of their recipe.
 
-    Goes on with what a killed call left. The caller holds the lock of the video's row. An archive
-    stays where the tables of filtered frames look for it, as a link. Frames whose table cannot be
-    read are put aside, as staging that was left.
+    No file is copied, and a call that was killed is continued. The caller holds the lock of the
+    video's row. Tables of filtered frames find an archive in its old place, through a link. Frames
+    whose table cannot be read are moved aside, as leftover staging.
     """
     folder = store.frames(video_id)
     moving = _moving(folder)
@@ -140,8 +139,8 @@ def take_over(store: Store, video_id: str) -> None:
         os.rename(moving, recipe)
 
 
-def mend_links(store: Store, video_id: str) -> None:
-    """Remove links in the folder of a video's frames that lead to frames that are gone."""
+def remove_dead_links(store: Store, video_id: str) -> None:
+    """Remove links in the folder of a video's frames whose targets are gone."""
     for name in (FRAMES_FILE, ARCHIVE_FILE):
         link = store.frames(video_id) / name
         if link.is_symlink() and not link.exists():

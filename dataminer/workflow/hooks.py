@@ -56,7 +56,7 @@ class Hooks:
         or_exit(session.snakemake.end_with_last_job)
         connect_only()  # what is stopped from now on stays so
         self._supervisor.begin()
-        self._dead_jobs.attach(session.logger)
+        self._dead_jobs.listen_to(session.logger)
         if session.has_planned:
             self._display.start(session.logger)
 

@@ -20,7 +20,7 @@ from dataminer.store.trash import VIDEO_ID
 from dataminer.sync import config_files
 from dataminer.sync.batches import planned
 from dataminer.sync.batches.planned import BatchList
-from dataminer.sync.claims.claims import owner_name
+from dataminer.sync.claims.owners import owner_name
 from dataminer.sync.pairing.meeting import PairingStep, require
 
 RUNS = Path(".snakemake", "dataminer")

@@ -27,10 +27,11 @@ from dataminer.sync.batches import batch
 from dataminer.sync.batches.batch import Batch
 from dataminer.sync.batches.late_batches import LateBatches
 from dataminer.sync.batches.planned import BatchList
-from dataminer.sync.claims import claims, dead_jobs, projects
+from dataminer.sync.claims import owners, projects
 from dataminer.sync.claims.stage_rows import FILTER
-from dataminer.sync.jobs import jobs
-from dataminer.sync.rate_limit import shared
+from dataminer.sync.jobs.rule_log import log_job
+from dataminer.sync.rate_limit import breakers
+from dataminer.sync.recovery import dead_jobs
 from tests.support import videos
 from tests.support.http_server import serve
 from tests.support.postgres import execute
@@ -381,7 +382,7 @@ def test_what_a_source_holds_back_waits_until_then(
         )
         assert planned.due("extract") == sorted(ids())
 
-        shared.reset(host)
+        breakers.reset(host)
         assert planning.plan(config, ["p"], upto="download").due("download") == ["w"]
         batch.perform(Batch("download", ["w"]), config, workers=1, memory_mb=4000)
     assert statuses(database)["w"] == "DOWNLOADED"
@@ -497,13 +498,13 @@ def test_a_job_that_has_done_its_batch_helps_one_that_is_late(
 
     def job(pace: str) -> None:
         os.environ["PACE"] = pace
-        with jobs.logged(str(folder / f"{pace}.log"), own_logs=folder):
+        with log_job(str(folder / f"{pace}.log"), video_logs=folder):
             batch.of_job("extract", config, listed.path, {"batch": pace}, workers=1, memory_mb=4000)
 
     monkeypatch.setattr(stage, "extract", extract)
     parts = {"slow": ids()[:5], "fast": ids()[5:]}
     members = {"extract": parts, "filter/p": parts}
-    listed = BatchList(folder / "run", members, claims.owner_name(), 1)
+    listed = BatchList(folder / "run", members, owners.owner_name(), 1)
     listed.folder.mkdir()
     listed.write()
     begun = time.monotonic()

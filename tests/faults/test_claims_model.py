@@ -27,11 +27,11 @@ from hypothesis.stateful import (
 )
 
 from dataminer.config import MonitorConfig
-from dataminer.sync.claims import claims, projects
+from dataminer.sync.claims import claim_end, claims, projects
 from dataminer.sync.claims.claims import Claim, LeaseLost
 from dataminer.sync.claims.stage_rows import KEYS, STAGES, StageRows, running_statuses
-from dataminer.sync.claims.stale_claims import recover_stale
 from dataminer.sync.claims.transitions import allowed, idle_before
+from dataminer.sync.recovery.stale_claims import recover_stale
 
 STALE = 60.0  # seconds; a test that takes so long between two steps fails by its time limit
 MONITOR = MonitorConfig(stale_threshold_minutes=STALE / 60)
@@ -133,19 +133,13 @@ class Owners(RuleBasedStateMachine):
         self._count("taken over" if over else "claimed")
         return got
 
-    @rule(
-        target=held,
-        owner=OWNERS,
-        name=st.sampled_from(["download", "extract", "filter"]),
-        count=st.integers(1, 3),
-    )
-    def claim_batch(self, owner: str, name: str, count: int) -> Any:
-        stage = STAGES[name]
-        ready = [where for where, row in self._before.items() if self._is_ready(stage, where, row)]
+    @rule(target=held, owner=OWNERS, videos=st.sets(st.sampled_from(["v1", "v2"]), min_size=1))
+    def claim_new(self, owner: str, videos: set[str]) -> Any:
+        places = [("videos", (video_id,)) for video_id in videos]
+        ready = {where for where in places if self._before[where].status == "PENDING"}
         self._be(owner)
-        got = claims.claim_batch(stage, count)
-        assert {place(one) for one in got} <= set(ready)
-        assert len(got) == min(count, len(ready))
+        got = [held for held, _ in claims.claim_new(videos).values()]
+        assert {place(one) for one in got} == ready
         for one in got:
             self._take(one, owner)
             self._count("claimed in batches")
@@ -162,22 +156,22 @@ class Owners(RuleBasedStateMachine):
         columns = COLUMNS.get(status, {})
         row = self._before[place(one)]
         if self._holds(one):
-            claims.finish(one, status, columns, lambda: self._published.append(one))
+            claim_end.finish(one, status, columns, lambda: self._published.append(one))
             assert self._look()[place(one)].status == status
             del self._holder[place(one)]
             self._count("finished")
         elif (row.lease, row.status) == (one.lease, status):
-            claims.finish(one, status, columns, self._never)  # the same answer once more
+            claim_end.finish(one, status, columns, self._never)  # the same answer once more
         else:
             with pytest.raises(LeaseLost):
-                claims.finish(one, status, columns, self._never)
+                claim_end.finish(one, status, columns, self._never)
             assert self._look() == self._before
             self._count("late results refused")
 
     @rule(one=held, counts=st.booleans(), error=st.sampled_from([None, "oops"]))
     def release(self, one: Claim, counts: bool, error: str | None) -> None:
         held = self._holds(one)
-        assert claims.release(one, error=error, error_class=error, counts=counts) == held
+        assert claim_end.release(one, error=error, error_class=error, counts=counts) == held
         row = self._look()[place(one)]
         if held:
             assert row.status == one.stage.released
@@ -242,11 +236,6 @@ class Owners(RuleBasedStateMachine):
         assert len(published) == len(set(published))
 
     # --- helpers
-
-    def _is_ready(self, stage: StageRows, where: Place, row: Seen) -> bool:
-        if where[0] != stage.table or row.status != stage.released:
-            return False
-        return stage.name != "filter" or self._before["videos", where[1][1:]].status == "EXTRACTED"
 
     def _holds(self, one: Claim) -> bool:
         return self._holder.get(place(one)) is one

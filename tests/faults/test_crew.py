@@ -22,8 +22,8 @@ from dataminer.errors import DataminerError
 from dataminer.net.rate_limit import quota_of
 from dataminer.sync.batches import batch
 from dataminer.sync.batches.batch import Batch
-from dataminer.sync.claims import claims, projects, stage_rows
-from dataminer.sync.jobs import jobs
+from dataminer.sync.claims import claim_end, claims, projects, stage_rows
+from dataminer.sync.jobs.rule_log import log_job
 from tests.support import videos
 from tests.support.crowd import Crowd, counted, ended, forked, inject
 from tests.support.http_server import Behaviour, File, Reply, Server, serve
@@ -117,7 +117,7 @@ def test_downloads_overlap_and_are_right(
     for name in gone:
         http.add(f"/{name}.mp4", Reply(404, delay=0.5))
     asked = counted(monkeypatch, folder)
-    with jobs.logged(str(folder / "log"), own_logs=folder):
+    with log_job(str(folder / "log"), video_logs=folder):
         fetch(names, settings(heartbeat=30.0))  # whose beats would count
     assert crowd.most == 8
     assert http.requests == {f"/{name}.mp4": 1 for name in names}
@@ -143,7 +143,7 @@ def test_downloads_overlap_and_are_right(
     assert all(line.split(" ")[3].strip(":") in line.split("data/videos/")[1] for line in lines)
     statements = asked()
     assert statements["claim_new"] <= 4
-    assert statements["_execute"] <= 2  # each on its own
+    assert statements["execute"] <= 2  # each on its own
     assert statements["finish_all"] <= 12
     assert statements["finish"] == 0
     assert sum(statements.values()) < 2 * len(names)
@@ -433,7 +433,7 @@ def test_a_lost_lease_ends_one_download_alone(
     assert not Path("data/videos/v2").exists()
     assert execute(database, f"SELECT video_id FROM videos WHERE locked_by = '{me}'") == [("v2",)]
     # whoever took it over gives it back: then it is this batch's again
-    assert claims.release(held, error=None, error_class=None, counts=False)
+    assert claim_end.release(held, error=None, error_class=None, counts=False)
     assert ended(pid) == 0
     assert statuses(database)["v2"] == "DOWNLOADED"
     assert execute(database, "SELECT lease FROM videos WHERE video_id = 'v2'") == [(8,)]
@@ -503,7 +503,7 @@ def test_a_batch_of_all_kinds(
             return all(found[name] == "DOWNLOADED" for name in done)
 
         wait_until(others_are_done, 20)
-        claims.release(busy, error=None, error_class=None, counts=False)
+        claim_end.release(busy, error=None, error_class=None, counts=False)
 
     thread = threading.Thread(target=finish)
     thread.start()

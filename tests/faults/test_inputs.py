@@ -24,8 +24,13 @@ from dataminer.stages.extract import stage as extract_stage
 from dataminer.stages.filter import stage as filter_stage
 from dataminer.store.layout import ANNOTATIONS_FILE, INFO_FILE, Store
 from dataminer.sync.claims import projects, stage_rows
-from dataminer.sync.jobs import jobs, results
-from dataminer.sync.jobs import shards as shards_job
+from dataminer.sync.jobs import results
+from dataminer.sync.jobs.dedup import dedup_project
+from dataminer.sync.jobs.detect import detect_project, detect_shards, plan_shards
+from dataminer.sync.jobs.download import download_video
+from dataminer.sync.jobs.extract import extract_video
+from dataminer.sync.jobs.failures import NotReady
+from dataminer.sync.jobs.filter import filter_video
 from tests.support import rows, stores, videos
 from tests.support.postgres import execute
 
@@ -143,7 +148,7 @@ def test_filter(
 ) -> None:
     new = frames("v", NEW, "blue")
     once(monkeypatch, moment, lambda: replace(own(config, store), new))
-    jobs.filter_frames(config, "p", "v")
+    filter_video(config, "p", "v")
     folder = store.filtered("p", "v")
     of_new(folder, read_table(folder / FRAMES_FILE)["file_name"].to_pylist())
     assert read_table(folder / FRAMES_FILE)["frame_index"].to_pylist() == list(NEW)
@@ -159,11 +164,11 @@ def test_frames_that_vanish_under_the_filter_are_waited_for(
 ) -> None:
     moment = (images.FrameReader, "link")
     once(monkeypatch, moment, lambda: shutil.rmtree(own(config, store)))
-    with pytest.raises(jobs.NotReady):
-        jobs.filter_frames(config, "p", "v")
+    with pytest.raises(NotReady):
+        filter_video(config, "p", "v")
     assert states(database, "project_videos") == [("PENDING", 0, None)]
     replace(own(config, store), frames("v", NEW, "blue"))
-    jobs.filter_frames(config, "p", "v")
+    filter_video(config, "p", "v")
     assert states(database, "project_videos") == [("FILTERED", 0, None)]
 
 
@@ -177,7 +182,7 @@ def test_frames_that_never_stand_still_are_left_to_the_next_run(
 
     monkeypatch.setattr(filter_stage, "write_table", never_still)
     with pytest.raises(InputChanged):
-        jobs.filter_frames(config, "p", "v")
+        filter_video(config, "p", "v")
     assert states(database, "project_videos") == [("PENDING", 0, None)]
 
 
@@ -207,14 +212,14 @@ def test_dedup(
             replace(store.filtered("p", video_id), frames(video_id, NEW, "blue"))
 
     calls = once(monkeypatch, moment, act)
-    jobs.dedup(config, "p")
+    dedup_project(config, "p")
     assert len(calls) > 1
     folder = store.dedup("p")
     of_new(folder, read_table(folder / FRAMES_FILE)["file_name"].to_pylist())
     assert states(database, "projects") == [("DETECT_READY", 0, None)]
     made = read_meta(folder / FRAMES_FILE)["fingerprint"]
     assert row_of(database, "projects", "dedup_fingerprint") == (made,)
-    jobs.dedup(config, "p")
+    dedup_project(config, "p")
     assert read_meta(folder / FRAMES_FILE)["fingerprint"] == made, "it is named by its input"
 
 
@@ -227,7 +232,7 @@ def test_a_video_that_is_deleted_meanwhile_is_not_in_the_dataset(
         shutil.rmtree(store.filtered("p", "w"))
 
     once(monkeypatch, (dedup_stage, "write_table"), act)
-    jobs.dedup(config, "p")
+    dedup_project(config, "p")
     assert set(read_table(store.dedup("p") / FRAMES_FILE)["video_id"].to_pylist()) == {"v"}
     assert states(database, "projects") == [("DETECT_READY", 0, None)]
 
@@ -262,7 +267,7 @@ def test_detect(
     moment: Moment,
 ) -> None:
     once(monkeypatch, moment, lambda: replace(store.dedup("p"), frames("v", NEW, "blue")))
-    jobs.detect(config, "p", shapes_weights, Path("sheet.jpg"))
+    detect_project(config, "p", shapes_weights, Path("sheet.jpg"))
     coco = json.loads((store.detect("p") / ANNOTATIONS_FILE).read_text())
     names = [image["file_name"] for image in coco["images"]]
     assert names == [f"v_{index:06d}.jpg" for index in NEW]
@@ -277,8 +282,8 @@ def test_no_shard_has_boxes_of_other_pictures(
 ) -> None:
     new = frames("v", NEW, "blue")
     once(monkeypatch, (shards, "_write_all"), lambda: replace(store.dedup("p"), new))
-    shards_job.detect_shards(config, "p", shapes_weights, 0)
-    plan = shards_job.plan(config, "p", shapes_weights)
+    detect_shards(config, "p", shapes_weights, 0)
+    plan = plan_shards(config, "p", shapes_weights)
     assert [frame.file_name for frame in plan.frames] == [f"v_{index:06d}.jpg" for index in NEW]
     kept = sorted(path.name for path in store.detect_shards("p").iterdir())
     assert kept == sorted(f"{shard.key}.json" for shard in plan.shards)
@@ -292,7 +297,7 @@ def source(config: Config, store: Store) -> Path:
     clip = videos.make_video(Path("clip.mp4").absolute(), frames=30, size=(96, 64))
     videos.make_video(Path("other.mp4"), frames=50, size=(64, 96))
     rows.add("p", "v", url=str(clip))
-    jobs.download(config, "v")
+    download_video(config, "v")
     return clip
 
 
@@ -328,7 +333,7 @@ def test_a_video_that_is_replaced_while_its_frames_are_taken_out(
 
     act = lambda: replace(store.video("v"), make)  # noqa: E731
     calls = once(monkeypatch, (extract_stage, "extract"), act, after=True)
-    jobs.extract(config, "v")
+    extract_video(config, "v")
     assert len(calls) == 2
     assert width(config, store) == [64]
     assert states(database, "videos") == [("EXTRACTED", 0, None)]
@@ -339,7 +344,7 @@ def test_a_source_that_is_written_to_is_taken_again(
 ) -> None:
     before = linked(store)
     write_into(source)
-    jobs.extract(config, "v")
+    extract_video(config, "v")
     after = json.loads((store.video("v") / INFO_FILE).read_text())
     assert after["sha256"] != before["sha256"]
     assert width(config, store) == [64]
@@ -351,7 +356,7 @@ def test_a_source_that_is_written_to_while_its_frames_are_taken_out(
 ) -> None:
     linked(store)
     once(monkeypatch, (extract_stage, "extract"), lambda: write_into(source), after=True)
-    jobs.extract(config, "v")
+    extract_video(config, "v")
     assert width(config, store) == [64]
     assert states(database, "videos") == [("EXTRACTED", 0, None)]
 
@@ -361,6 +366,6 @@ def test_a_source_that_is_deleted_once_it_was_read_gives_its_frames(
 ) -> None:
     (video,) = store.video("v").glob("*.mp4")
     calls = once(monkeypatch, (extract_stage, "extract"), video.unlink, after=True)
-    jobs.extract(config, "v")
+    extract_video(config, "v")
     assert len(calls) == 1
     assert states(database, "videos") == [("EXTRACTED", 0, None)]

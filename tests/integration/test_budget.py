@@ -22,8 +22,9 @@ from dataminer.monitor import status, story
 from dataminer.monitor.terminal import live
 from dataminer.net.rate_limit import PERMIT_GRACE_SECONDS, Paused, quota_of
 from dataminer.store.layout import Store
-from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.download import download_video
 from dataminer.sync.rate_limit import shared
+from dataminer.sync.rate_limit.permits import PermitStock
 from dataminer.sync.rate_limit.shared import SharedRateLimiter
 from tests.support import rows, youtube_server
 from tests.support.http_server import Reply, serve
@@ -104,7 +105,7 @@ def test_without_the_database_nothing_is_let_through(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     execute(database, "DROP TABLE budgets")
-    with pytest.raises(TransientError, match=r"nothing is: .*budgets") as caught:
+    with pytest.raises(TransientError, match=r"no request is made: .*budgets") as caught:
         SharedRateLimiter(RATES).request(URL)
     assert caught.value.error_class is ErrorClass.INTERNAL
     monkeypatch.setattr(shared, "PATIENCE", 0.0)
@@ -139,7 +140,7 @@ def lots(database: str, gate: SharedRateLimiter, monkeypatch: pytest.MonkeyPatch
 def test_permits_are_asked_for_in_lots_as_large_as_what_is_used(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = SharedRateLimiter(RATES, stock=shared.Stock())
+    gate = SharedRateLimiter(RATES, stock=PermitStock())
     noted = lots(database, gate, monkeypatch)
     moments = [gate.request(URL) for _ in range(100)]
     assert noted[0] <= 2
@@ -154,7 +155,7 @@ def test_at_low_rates_permits_come_one_at_a_time(
     database: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = BudgetConfig(others=HostRates(requests_per_minute=30))
-    gate = SharedRateLimiter(slow, stock=shared.Stock())
+    gate = SharedRateLimiter(slow, stock=PermitStock())
     noted = lots(database, gate, monkeypatch)
     for _ in range(6):
         gate.request(URL)
@@ -164,7 +165,7 @@ def test_at_low_rates_permits_come_one_at_a_time(
 def test_permits_that_nobody_uses_in_time_lapse(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stock = shared.Stock()
+    stock = PermitStock()
     gate = SharedRateLimiter(RATES, stock=stock)
     shelf = stock.at(quota_of(URL))
     now = time.monotonic()
@@ -181,7 +182,7 @@ def test_permits_that_nobody_uses_in_time_lapse(
 
 
 def test_threads_share_a_stock_and_no_permit_is_used_twice(database: str) -> None:
-    stock = shared.Stock()
+    stock = PermitStock()
     moments: list[float] = []
 
     def ask() -> None:
@@ -200,7 +201,7 @@ def test_threads_share_a_stock_and_no_permit_is_used_twice(database: str) -> Non
 
 
 def test_what_is_left_of_a_stock_is_dropped_when_its_source_refuses(database: str) -> None:
-    stock = shared.Stock()
+    stock = PermitStock()
     gate, other = (SharedRateLimiter(NO_WAIT, stock=stock) for _ in range(2))
     elsewhere = "http://other.example/"
     for url in (URL, elsewhere):
@@ -325,7 +326,7 @@ def test_who_waits_goes_on_when_the_pause_ends(
 
     monkeypatch.setattr(shared, "POLL", 0.1)
     SharedRateLimiter(RATES).refused(URL, "HTTP 429", None)
-    gate = SharedRateLimiter(RATES, say=say)
+    gate = SharedRateLimiter(RATES, report=say)
     gate.request(URL)
     assert 0 < gate.waited < 1
     assert [line.partition(" until")[0] for line in said] == ["host.example pauses"]
@@ -416,7 +417,7 @@ def test_a_job_waits_for_half_an_hour_and_no_longer(
 
 def test_who_waits_for_long_says_so_again_and_is_not_taken_to_hang(clock: Clock) -> None:
     said: list[float] = []
-    gate = SharedRateLimiter(BudgetConfig(), say=lambda line: said.append(clock.monotonic()))
+    gate = SharedRateLimiter(BudgetConfig(), report=lambda line: said.append(clock.monotonic()))
     while clock.jumped < 300:
         gate._hold("host.example pauses until then", 300.0)
     assert 4 <= len(said) <= 6
@@ -527,17 +528,17 @@ def test_a_classified_refusal_pauses_its_source_and_is_tried_again(database: str
         if len(attempts) < 3:
             raise TransientError("Sign in to confirm you're not a bot", ErrorClass.BOT_CHECK)
 
-    shared.within(settings, URL, "download x", fetch)
+    shared.fetch_within_limits(settings, URL, "download x", fetch)
     assert attempts == [None, 1, 2]
     assert breaker(database) == (0, None)
     attempts.clear()
     with pytest.raises(Paused) as caught:
-        shared.within(NO_WAIT, URL, "download x", fetch)
+        shared.fetch_within_limits(NO_WAIT, URL, "download x", fetch)
     assert caught.value.error_class is ErrorClass.BOT_CHECK
     assert "docs/youtube.md" in caught.value.hint
     execute(database, "DELETE FROM breakers")
     with pytest.raises(TransientError, match="refused"):
-        shared.within(settings, URL, "download x", _refused_connection)
+        shared.fetch_within_limits(settings, URL, "download x", _refused_connection)
 
 
 @pytest.mark.parametrize("kind", [ErrorClass.RATE_LIMIT, ErrorClass.BOT_CHECK])
@@ -549,7 +550,7 @@ def test_a_job_that_may_wait_no_longer_gives_its_video_back_uncounted(
     settings = {"store": str(tmp_path), "download": {"budget": {"max_wait_minutes": 0}}}
     for _ in range(4):  # more often than max_attempts
         with pytest.raises(Paused, match="waits no longer"):
-            jobs.download(load(settings), "clip")
+            download_video(load(settings), "clip")
     ((status_, attempts, error_class, error),) = execute(
         database, "SELECT status, attempts, error_class, error FROM videos"
     )

@@ -14,7 +14,8 @@ from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta, read_t
 from dataminer.store.layout import Store
 from dataminer.sync.claims import projects
 from dataminer.sync.deletion import deletion
-from dataminer.sync.jobs import jobs, task
+from dataminer.sync.jobs.dedup import dedup_project
+from dataminer.sync.tasks import run
 from tests.support.postgres import execute
 from tests.support.rows import Given, force
 from tests.support.stores import make_video, stage, sync
@@ -35,7 +36,7 @@ class Project:
         sync(self.store)
 
     def dedup(self) -> tuple[int, ...]:
-        jobs.dedup(self.config, "p")
+        dedup_project(self.config, "p")
         assert stage(self.url) == "DETECT_READY"
         meta = read_meta(self.store.dedup("p") / FRAMES_FILE)
         return tuple(meta[key] for key in COUNTED)
@@ -76,7 +77,7 @@ def test_a_job_that_broke_off_has_the_result_of_one_that_did_not(
 
     project.add("v1", 0, 1, 2)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(task, "publish_dir", breaks)
+        patch.setattr(run, "publish_dir", breaks)
         project.dedup()
     assert project.dedup() == (5, 1, 1, 1, 3)
 

@@ -19,8 +19,13 @@ from dataminer.provenance import fingerprints
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import Store
-from dataminer.sync.jobs import jobs
-from dataminer.sync.jobs.task import StageTask
+from dataminer.sync.jobs import dedup, detect, filter
+from dataminer.sync.jobs.dedup import dedup_project
+from dataminer.sync.jobs.detect import detect_project
+from dataminer.sync.jobs.download import download_task
+from dataminer.sync.jobs.extract import extract_task
+from dataminer.sync.jobs.filter import filter_video
+from dataminer.sync.tasks.task import StageTask
 from tests.support import rows
 
 STAGES = ("download", "extract", "filter", "dedup", "detect")
@@ -81,13 +86,13 @@ class World:
     def fingerprint(self, stage: str) -> str:
         config = load({"project": "p", "store": str(self.store.root), **self.config})
         if stage == "download":
-            return jobs.download_work(config, self.downloaded).fingerprint
+            return download_task(config, self.downloaded).fingerprint
         if stage == "extract":
-            return jobs.extract_work(config, "v", self.info, 1).fingerprint
+            return extract_task(config, "v", self.info, 1).fingerprint
         call: dict[str, Callable[[], None]] = {
-            "filter": lambda: jobs.filter_frames(config, "p", "v"),
-            "dedup": lambda: jobs.dedup(config, "p"),
-            "detect": lambda: jobs.detect(config, "p", self.weights, self.folder / "sheet.jpg"),
+            "filter": lambda: filter_video(config, "p", "v"),
+            "dedup": lambda: dedup_project(config, "p"),
+            "detect": lambda: detect_project(config, "p", self.weights, self.folder / "sheet.jpg"),
         }
         with pytest.raises(Described) as caught:
             call[stage]()
@@ -99,7 +104,8 @@ def world(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
     def described(describe: Callable[[], StageTask], _: Any, **how: Any) -> None:
         raise Described(describe())
 
-    monkeypatch.setattr(jobs, "perform_described", described)
+    for job in (filter, dedup, detect):
+        monkeypatch.setattr(job, "describe_and_run", described)
     (tmp_path / "v.mp4").write_bytes(b"abc")
     project = rows.add("p", "v", url=str(tmp_path / "v.mp4"))
     rows.extracted("v")

@@ -24,7 +24,7 @@ from dataminer.db import connection, schema, tables
 from dataminer.db.connection import transaction
 from dataminer.errors import DatabaseError
 from dataminer.store.layout import Store
-from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.claims import claim_end, claims, projects, stage_rows
 from dataminer.sync.repair import run_hooks
 from tests.support.postgres import dump, execute, fresh_database, superuser_of
 from tests.support.rows import Given, held
@@ -180,7 +180,7 @@ def test_a_schema_of_its_own_beside_another_programs_tables(
         monkeypatch.setenv("DATABASE_URL", url)
         monkeypatch.setenv("PGOPTIONS", "-c search_path=dataminer")
         assert schema.upgrade() == tables.HEAD
-        assert projects.known("birds", ["v1"]) == {"v1": True}
+        assert projects.known_videos("birds", ["v1"]) == {"v1": True}
 
 
 @pytest.mark.parametrize(
@@ -226,11 +226,11 @@ def test_tables_of_the_version_before_move_over_by_themselves(database: str) -> 
     projects.add_videos("p", [Given("v1")])
     execute(database, "ALTER TABLE dataminer_version RENAME TO alembic_version")
     connection._checked.clear()
-    assert projects.known("p", ["v1"]) == {"v1": True}
+    assert projects.known_videos("p", ["v1"]) == {"v1": True}
     assert schema.current() == tables.HEAD
     assert schema.upgrade() == tables.HEAD
     assert execute(database, "SELECT to_regclass('alembic_version')::text") == [(None,)]
-    assert projects.known("p", ["v1"]) == {"v1": True}
+    assert projects.known_videos("p", ["v1"]) == {"v1": True}
 
 
 def test_a_shared_version_table_keeps_the_other_programs_row(database: str) -> None:
@@ -322,7 +322,7 @@ def test_tables_of_another_version_are_named_so(database: str, revision: str, wo
     execute(database, f"UPDATE dataminer_version SET version_num = '{revision}'")
     connection._checked.clear()
     with pytest.raises(DatabaseError, match=words):
-        projects.known("p", ["v1"])
+        projects.known_videos("p", ["v1"])
     with pytest.raises(DatabaseError, match=words):
         projects.add_videos("p", [Given("v1")])
 
@@ -466,7 +466,7 @@ def test_titles_that_tables_made_before_cannot_hold(
         projects.add_videos("p", [Given("v1", source_info={"title": "Größe"})])
         with pytest.raises(DatabaseError, match=r"encoding cannot hold.*ENCODING 'UTF8'"):
             projects.add_videos("p", [Given("v2", source_info={"title": "鳥"})])
-        assert projects.known("p", ["v1", "v2"]) == {"v1": True}
+        assert projects.known_videos("p", ["v1", "v2"]) == {"v1": True}
 
 
 def test_a_percent_sign_in_the_checkouts_path(
@@ -559,7 +559,7 @@ def test_a_pooler_in_transaction_mode(pooled: Pooled) -> None:
     projects.add_videos("p", [Given("v1"), Given("v2")])
     claim = held(stage_rows.DOWNLOAD, video_id="v1")
     claims.beat(claim)
-    claims.finish(claim, "DOWNLOADED", {"video_path": "x"}, lambda: None)
+    claim_end.finish(claim, "DOWNLOADED", {"video_path": "x"}, lambda: None)
     assert CliRunner().invoke(app, ["status", "--json"]).exit_code == 0
 
     def limits(session: psycopg2.extensions.connection) -> list[str]:

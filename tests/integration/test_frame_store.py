@@ -19,7 +19,8 @@ from dataminer.frames.table import FRAMES_FILE, PROVENANCE, read_table
 from dataminer.stages.dedup.stage import dedup
 from dataminer.stages.extract.stage import extract
 from dataminer.stages.filter.stage import filter_frames
-from dataminer.sync.jobs import jobs, results
+from dataminer.sync.jobs import results
+from dataminer.sync.jobs.extract import extract_task
 from tests.support.videos import make_video
 
 SOURCES: dict[str, dict[str, Any]] = {
@@ -191,7 +192,7 @@ def test_borders_are_cut_off_where_that_is_wanted(tmp_path: Path, crop: bool) ->
 def test_what_re_runs_extract() -> None:
     def mark(info: dict[str, Any] | None = None, **settings: Any) -> str:
         config = Config.model_validate({"extract": settings})
-        return jobs.extract_work(config, "vid", {"sha256": "a", **(info or {})}, 1).fingerprint
+        return extract_task(config, "vid", {"sha256": "a", **(info or {})}, 1).fingerprint
 
     assert mark(info={"title": "another"}) == mark()
     changed = [mark(frame_store="tar"), mark(crop_borders=True), mark(info={"sha256": "b"}), mark()]

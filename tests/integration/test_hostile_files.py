@@ -34,7 +34,7 @@ import json, os, re, resource, sys, tempfile, traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import cv2
-import dataminer.sync.jobs.jobs, dataminer.net.ytdlp_client
+import dataminer.sync.jobs.download, dataminer.net.ytdlp_client
 from dataminer.config.models import DownloadConfig, ExtractConfig
 from dataminer.errors import StageError
 from dataminer.stages.download.stage import download

@@ -22,7 +22,7 @@ MEASURE = r"""
 import json, re, sys, tempfile
 from pathlib import Path
 import cv2
-import dataminer.sync.jobs.jobs, yt_dlp.extractor.extractors
+import dataminer.sync.jobs.download, yt_dlp.extractor.extractors
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import StageError
 from dataminer.net import ytdlp_client

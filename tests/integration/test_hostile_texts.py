@@ -22,7 +22,7 @@ from dataminer.preview.page import write_page
 from dataminer.report import REPORT_FILE
 from dataminer.report.html.page import write_report
 from dataminer.store.layout import Store
-from dataminer.sync.jobs.report import facts
+from dataminer.sync.jobs.report import read_facts
 from tests.support import hostile_texts as hostile
 from tests.support.fixtures_browser import Opened
 from tests.support.live_page import serving
@@ -92,7 +92,7 @@ def made(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -
         patch.setenv("DATABASE_URL", url)
         settings = hostile.make(store, url, folder)
         report = store.report(hostile.PROJECT) / REPORT_FILE
-        write_report(store, facts(hostile.PROJECT), report, settings=settings)
+        write_report(store, read_facts(hostile.PROJECT), report, settings=settings)
         preview = folder / "preview.html"
         tried = FilterConfig(min_sharpness=0.2)
         write_page(preview, gather(store, hostile.PROJECT, FilterConfig(), tried))

@@ -19,7 +19,7 @@ from dataminer.errors import DataminerError
 from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE
 from dataminer.store import trash
 from dataminer.store.layout import Store
-from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.claims import claim_end, claims, projects, stage_rows
 from dataminer.sync.deletion import deletion, orphans
 from dataminer.sync.deletion.deletion import carry_out, plan_project, plan_videos
 from dataminer.sync.pairing import pairing
@@ -520,7 +520,7 @@ def test_a_claim_that_is_dead_is_not_in_the_way_and_writes_nothing_later(
     carry_out(plan_videos(store, ["v1"], files=True, all_projects=False), CALM)
     assert held
     with pytest.raises(claims.LeaseLost):
-        claims.finish(held, "EXTRACTED", {}, lambda: None)
+        claim_end.finish(held, "EXTRACTED", {}, lambda: None)
 
 
 def test_a_claim_is_in_the_way_until_it_was_silent_for_two_minutes(

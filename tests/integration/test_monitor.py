@@ -19,7 +19,7 @@ from dataminer.errors import DatabaseError, DataminerError
 from dataminer.monitor.rates import paces
 from dataminer.monitor.terminal import live
 from dataminer.monitor.terminal.panels import owner_parts
-from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.claims import claim_end, owners, projects, stage_rows
 from tests.support.paths import ROOT
 from tests.support.postgres import execute, fresh_database
 from tests.support.rows import (
@@ -77,7 +77,7 @@ def busy(database: str) -> str:
     )
     held(stage_rows.EXTRACT, video_id="v4")
     claim = held(stage_rows.DOWNLOAD, video_id="v6")
-    claims.release(
+    claim_end.release(
         claim, error="HTTP 503. Next: wait a little", error_class="network", counts=False
     )
     return database
@@ -107,7 +107,7 @@ def test_the_view_tells_all_at_any_width(
             line for line in lines if line[:1] == [step] and line[-1:] == [words.split()[-1]]
         ]
         assert " ".join(line).endswith(words), line
-    host, pid, _ = owner_parts(claims.owner_name())
+    host, pid, _ = owner_parts(owners.owner_name())
     assert re.search(rf"EXTRACTING +v4 +{host} +{pid} +\d s", text)
     assert re.search(rf"DOWNLOADING +v7 +{host} +{pid} +8123456 +\d s", text)
     assert "/data/[bold]x[/].mp4 has no bytes." in text, "a stranger's text is not markup"

@@ -27,9 +27,13 @@ from dataminer.db.server.network import ListenSettings
 from dataminer.db.server.supervisor import ServerSupervisor
 from dataminer.errors import DatabaseAway, DatabaseError
 from dataminer.process import connecting_only
-from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.claims import claim_end, projects, stage_rows
 from dataminer.sync.claims.heartbeat import kept_alive
-from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.dedup import dedup_project
+from dataminer.sync.jobs.download import download_video
+from dataminer.sync.jobs.extract import extract_video
+from dataminer.sync.jobs.filter import filter_video
+from dataminer.sync.jobs.rule_log import log_job
 from tests.support import videos
 from tests.support.embedded import clean_up, kill_server, own_server, pid_of
 from tests.support.postgres import execute
@@ -352,20 +356,20 @@ def test_no_job_fails_for_an_outage(
 
     def run(job: Callable[..., None], *arguments: Any) -> None:
         before = outages.count
-        with jobs.logged(str(tmp_path / "log")):
+        with log_job(str(tmp_path / "log")):
             job(config, *arguments)
         # questions (where from; whether there are frames, which project; which videos), claim,
         # finish; dedup refreshes the project before and after
-        expected = {jobs.download: 3, jobs.extract: 3, jobs.filter_frames: 4, jobs.dedup: 6}
+        expected = {download_video: 3, extract_video: 3, filter_video: 4, dedup_project: 6}
         assert outages.count - before == expected[job]
         projects.refresh_named(["birds"])
         connection._spares.clear()  # the next job is another process
 
-    run(jobs.download, video)
+    run(download_video, video)
     if not named:
-        run(jobs.extract, video)
-        run(jobs.filter_frames, "birds", video)
-        run(jobs.dedup, "birds")
+        run(extract_video, video)
+        run(filter_video, "birds", video)
+        run(dedup_project, "birds")
     assert outages.refused >= outages.count
     wait_until(lambda: control.status(home).state == "running")
     last = "FILTERING" if named else "DETECT_READY"
@@ -388,7 +392,7 @@ def test_a_claim_outlives_an_outage(home: Path, caplog: pytest.LogCaptureFixture
         time.sleep(0.8)  # its heartbeat is now stale
         ((last,),) = execute(control.start(home), beats)
         wait_until(lambda: execute(control.url(home), beats) != [(last,)])
-    claims.finish(claim, "DOWNLOADED", {"video_path": "x"}, lambda: None)
+    claim_end.finish(claim, "DOWNLOADED", {"video_path": "x"}, lambda: None)
 
 
 def test_a_crowd_waits_for_its_turn(home: Path) -> None:

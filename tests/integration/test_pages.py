@@ -26,8 +26,8 @@ from dataminer.report.html.page import write_report
 from dataminer.store.layout import Store
 from dataminer.sync.batches.planned import BatchList
 from dataminer.sync.claims import projects, stage_rows
-from dataminer.sync.claims.claims import owner_name
-from dataminer.sync.jobs.report import facts
+from dataminer.sync.claims.owners import owner_name
+from dataminer.sync.jobs.report import read_facts
 from tests.support.fixtures_browser import Opened
 from tests.support.live_page import Served, serving
 from tests.support.paths import ROOT
@@ -173,7 +173,7 @@ def test_what_takes_a_failed_video_out_is_filled_in(birds: str, tmp_path: Path) 
     assert step.endswith("`dataminer delete-videos --class missing_source --project birds`")
     shown = [failure["error"] for failure in now["failures"]]
     assert any("`dataminer delete-videos v3 --project birds`" in text for text in shown)
-    write_report(Store(tmp_path), facts("birds"), tmp_path / "report.html")
+    write_report(Store(tmp_path), read_facts("birds"), tmp_path / "report.html")
     report = (tmp_path / "report.html").read_text()
     assert "dataminer delete-videos v3 --project birds" in report
     assert "dataminer delete-videos --class missing_source --project birds" in report
@@ -221,7 +221,7 @@ def test_projects_that_were_not_asked_for_are_not_shown(live: Served) -> None:
     add("secret", "v0", "s1")
     assert live.json("videos.json")["total"] == 5
     assert live.json("videos.json?project=secret")["rows"] == []
-    write_report(live.store, facts("secret"), live.store.report("secret") / REPORT_FILE)
+    write_report(live.store, read_facts("secret"), live.store.report("secret") / REPORT_FILE)
     for path in ("report/secret", "report/birds", "report/../secret", "report/"):
         assert live.ask(live.root + path)[0] == 404
 
@@ -286,7 +286,7 @@ def test_a_report_is_drawn_at_any_stage_by_hand(birds: str, tmp_path: Path) -> N
 @pytest.mark.browser
 def test_the_live_page_in_a_browser(live: Served, opened: Opened) -> None:
     page = opened.page
-    write_report(live.store, facts("birds"), live.store.report("birds") / REPORT_FILE)
+    write_report(live.store, read_facts("birds"), live.store.report("birds") / REPORT_FILE)
     page.goto(live.url)
     page.wait_for_selector("#list [data-video=v2]")
     assert "5 videos, page 1 of 1" in page.inner_text("#where")
@@ -337,7 +337,7 @@ def test_a_wrong_token_shows_nothing_in_a_browser(still: Served, opened: Opened)
 
 @pytest.mark.browser
 def test_the_live_page_opens_a_report(live: Served, opened: Opened) -> None:
-    write_report(live.store, facts("birds"), live.store.report("birds") / REPORT_FILE)
+    write_report(live.store, read_facts("birds"), live.store.report("birds") / REPORT_FILE)
     opened.page.goto(f"{live.url}report/birds")
     assert opened.page.inner_text("h1") == "birds"
     assert TITLE in opened.page.inner_text("#failures")

@@ -14,8 +14,8 @@ from dataminer.monitor.terminal import live
 from dataminer.monitor.terminal.block import plain
 from dataminer.store.layout import Store
 from dataminer.sync.batches.planned import BatchList
-from dataminer.sync.claims import claims, projects, stage_rows
-from dataminer.sync.claims.claims import owner_name
+from dataminer.sync.claims import claim_end, projects, stage_rows
+from dataminer.sync.claims.owners import owner_name
 from tests.support.postgres import execute
 from tests.support.rows import add, downloaded, extracted, failed, filtered, finished, held
 
@@ -57,7 +57,7 @@ def test_what_was_planned_is_counted_by_stage(database: str, project: int, tmp_p
     failed("v3")
     downloaded("v4")
     finished(stage_rows.EXTRACT, "FAILED", CORRUPT, video_id="v4")
-    claims.release(
+    claim_end.release(
         held(stage_rows.DOWNLOAD, video_id="v5"), error="x", error_class="network", counts=False
     )
     found = Tracker(planned(tmp_path), time.time() - 60).read()
@@ -111,7 +111,7 @@ def test_rates_and_time_left_come_from_the_results(
 ) -> None:
     now = time.time()
     for n in range(3):
-        claims.finish(
+        claim_end.finish(
             held(stage_rows.DOWNLOAD, video_id=f"v{n}"), "DOWNLOADED", {"video_path": "x"},
             lambda: None, {"seconds": 20, "bytes": 1000, "ended_at": now - 40 + 20 * n},
         )  # fmt: skip
@@ -140,7 +140,7 @@ def test_bytes_move_while_a_file_comes(
     part.write_bytes(bytes(4000))  # an earlier attempt's
     held(stage_rows.DOWNLOAD, video_id="v0")
     cost = {"seconds": 20, "bytes": 100, "ended_at": time.time()}
-    claims.finish(
+    claim_end.finish(
         held(stage_rows.DOWNLOAD, video_id="v1"),
         "DOWNLOADED",
         {"video_path": "x"},
@@ -174,7 +174,7 @@ def test_a_download_that_takes_longer_than_all_before_has_no_time_left(
     database: str, project: int, tmp_path: Path, seconds: int, is_known: bool
 ) -> None:
     cost = {"seconds": 20, "bytes": 1000, "ended_at": time.time()}
-    claims.finish(
+    claim_end.finish(
         held(stage_rows.DOWNLOAD, video_id="v1"),
         "DOWNLOADED",
         {"video_path": "x"},
@@ -193,7 +193,7 @@ def test_a_download_that_takes_longer_than_all_before_has_no_time_left(
 def test_what_waits_for_another_attempt_takes_no_time_now(
     database: str, project: int, tmp_path: Path
 ) -> None:
-    claims.release(
+    claim_end.release(
         held(stage_rows.DOWNLOAD, video_id="v0"), error="x", error_class="network", counts=False
     )
     listed = planned(tmp_path, "v0")
@@ -211,7 +211,7 @@ def test_what_failed_before_is_no_failure_of_the_run_though_its_row_was_touched(
     for one in (project, other):
         extracted("v0")
         claim = held(stage_rows.FILTER, video_id="v0", project_id=one)
-        claims.finish(claim, "FAILED", CORRUPT, lambda: None, {})
+        claim_end.finish(claim, "FAILED", CORRUPT, lambda: None, {})
     listed = BatchList(tmp_path, {"filter/p": {"b": ["v0"]}}, owner_name(), 2, projects=["p", "q"])
     found = Tracker(listed, time.time() - 60).read()
     assert counts(found) == {"filter": (0, 1, 0, 0)}
@@ -232,7 +232,7 @@ def test_datasets_follow_their_project(database: str, project: int, tmp_path: Pa
     assert tracker.read().datasets["dedup"]["running"] == 1
     cost = {"seconds": 1, "ended_at": time.time()}
     columns = {"dedup_dir": "d", "unique_frames": 3}
-    claims.finish(claim, "DETECT_READY", columns, lambda: None, cost)
+    claim_end.finish(claim, "DETECT_READY", columns, lambda: None, cost)
     report = Store(tmp_path).report("p") / "index.html"
     report.parent.mkdir(parents=True)
     report.touch()

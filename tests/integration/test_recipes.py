@@ -22,9 +22,14 @@ from dataminer.provenance import recipes
 from dataminer.store.layout import Store
 from dataminer.sync.claims import claims, projects, stage_rows
 from dataminer.sync.deletion import orphans
-from dataminer.sync.jobs import chosen, jobs
+from dataminer.sync.jobs import candidate_frames
+from dataminer.sync.jobs.download import download_video
+from dataminer.sync.jobs.extract import extract_video, link_frames
+from dataminer.sync.jobs.failures import FramesLost
+from dataminer.sync.jobs.filter import filter_video
 from dataminer.sync.repair import reconcile, retry
 from dataminer.sync.repair.take_up import take_up
+from dataminer.sync.tasks.task import TaskOptions
 from tests.support import rows, stores, videos
 from tests.support.postgres import execute
 from tests.support.rows import force
@@ -57,11 +62,11 @@ def mine(project: str, extract: dict[str, Any], **more: Any) -> Config:
     used = config(project, extract, **more)
     take_up(used)
     found = plan(used)
-    for stage, job in (("download", jobs.download), ("extract", jobs.extract)):
+    for stage, job in (("download", download_video), ("extract", extract_video)):
         if found.due(stage):
             job(used, "v")
     if found.due("filter", project):
-        jobs.filter_frames(used, project, "v")
+        filter_video(used, project, "v")
     projects.refresh_named(["p", "q"])
     return used
 
@@ -129,7 +134,7 @@ def test_who_wants_the_same_shares_it(database: str, store: Store, clip: Path) -
     lease = row(database, "lease")
     q = config("q", RARE)
     assert due(q) == ["filter"]
-    jobs.extract(q, "v")
+    extract_video(q, "v")
     mine("q", RARE)
     assert row(database, "lease") == lease
     assert len(recipes.of_video(store, "v")) == 1
@@ -147,10 +152,10 @@ def test_what_another_project_makes_of_a_video_holds_nobody_up(
     for stage in (stage_rows.EXTRACT, stage_rows.DOWNLOAD):
         held = rows.held(stage, video_id="v")
         assert due(p) == [], stage.name
-        jobs.filter_frames(p, "p", "v", jobs.Manner(forced=True))
-        claims.release(held, error="no answer", error_class="network", counts=False, wait=3600)
+        filter_video(p, "p", "v", TaskOptions(forced=True))
+        claim = rows.claim_end.release(held, error="no answer", error_class="network", counts=False, wait=3600)
         assert due(p) == [], stage.name
-        jobs.filter_frames(p, "p", "v", jobs.Manner(forced=True))
+        filter_video(p, "p", "v", TaskOptions(forced=True))
     assert times(store.filtered("p", "v")) == [0, 1]
     projects.refresh_named(["p"])
     assert execute(database, "SELECT videos_extracted, videos_pending FROM projects"
@@ -164,7 +169,7 @@ def test_a_failure_with_some_settings_is_none_with_others(
     q = mine("q", {**RARE, "max_megapixels": 0.001})
     assert row(database, "status") == ("FAILED",)
     assert (due(p), due(q)) == ([], [])
-    jobs.filter_frames(p, "p", "v", jobs.Manner(forced=True))
+    filter_video(p, "p", "v", TaskOptions(forced=True))
     found = "SELECT name, videos_failed, videos_extracted FROM projects ORDER BY 1"
     projects.refresh_named(["p", "q"])
     assert execute(database, found) == [("p", 0, 1), ("q", 1, 0)]
@@ -294,7 +299,7 @@ def test_a_refusal_of_another_project_is_none_of_this_one(
         mine("q", OFTEN)
     assert row(database, "status", "error_class") == ("FAILED", "policy")
     assert due(p) == []
-    jobs.filter_frames(p, "p", "v", jobs.Manner(forced=True))
+    filter_video(p, "p", "v", TaskOptions(forced=True))
     assert times(store.filtered("p", "v")) == [0, 1]
 
 
@@ -302,15 +307,13 @@ def test_what_is_kept_stays_if_it_is_forced(database: str, store: Store, clip: P
     mine("p", RARE)
     source_is_gone(store, clip)
     for used in (config("p", RARE), p := config("p", OFTEN)):
-        for job in (jobs.download, jobs.extract):
-            job(used, "v", jobs.Manner(forced=True))
+        for job in (download_video, extract_video):
+            job(used, "v", TaskOptions(forced=True))
         assert times(recipes.of_project(store, "p", "v")) == [0, 1]
     assert row(database, "status", "frame_count") == ("EXTRACTED", 2)
     (warning,) = status.snapshot(["p"], [p]).warnings
     assert warning["warning"].startswith("keeps its frames of other settings: ")
-    assert (
-        "clip.mp4 is not there. Next: once that is mended, `dataminer retry" in warning["warning"]
-    )
+    assert "clip.mp4 is not there. Next: once that is fixed, `dataminer retry" in warning["warning"]
     assert status.snapshot(["p"], [config("p", RARE)]).warnings == []
     assert status.snapshot(["p"], [p]).other_settings == []
     assert status.snapshot(["p"], [p]).to_retry == []
@@ -319,7 +322,7 @@ def test_what_is_kept_stays_if_it_is_forced(database: str, store: Store, clip: P
 def test_a_file_that_cannot_be_fetched_again_stays(database: str, store: Store, clip: Path) -> None:
     mine("p", RARE)
     clip.unlink()
-    jobs.download(config("p", RARE), "v", jobs.Manner(forced=True))
+    download_video(config("p", RARE), "v", TaskOptions(forced=True))
     assert row(database, "status", "error") == ("DOWNLOADED", None)
     p = mine("p", OFTEN)
     assert times(store.filtered("p", "v")) == [0, 0.52, 1, 1.52]
@@ -346,7 +349,7 @@ def test_a_source_that_is_gone_and_has_no_frames_is_failed(
     database: str, store: Store, clip: Path
 ) -> None:
     clip.unlink()
-    jobs.download(config("p", RARE), "v")
+    download_video(config("p", RARE), "v")
     assert row(database, "status", "error_class") == ("FAILED", "missing_source")
 
 
@@ -358,7 +361,7 @@ def test_a_refusal_is_no_reason_to_keep_frames(
 
     mine("p", RARE)
     monkeypatch.setattr("dataminer.stages.download.stage.download", refuse)
-    jobs.download(config("p", RARE), "v", jobs.Manner(forced=True))
+    download_video(config("p", RARE), "v", TaskOptions(forced=True))
     assert row(database, "status", "error_class") == ("FAILED", "policy")
 
 
@@ -369,8 +372,8 @@ def test_frames_that_are_lost_are_made_again_of_their_own_settings(
     lost = recipes.of_project(store, "p", "v")
     next(lost.glob("*.jpg")).unlink()
     shutil.rmtree(store.filtered("p", "v"))
-    with pytest.raises(jobs.FramesLost):
-        jobs.filter_frames(p, "p", "v", jobs.Manner(forced=True))
+    with pytest.raises(FramesLost):
+        filter_video(p, "p", "v", TaskOptions(forced=True))
     assert due(p) == ["extract", "filter"]
     assert due(q) == []
     mine("p", RARE)
@@ -391,11 +394,11 @@ def test_frames_that_are_lost_and_not_the_newest_are_made_again(
     rows.add("p2", "v", url=str(clip))
     next(recipes.of_project(store, "p", "v").glob("*.jpg")).unlink()
     both = load({**config("p", RARE).model_dump(), "projects": ["p", "p2"], "project": None})
-    with pytest.raises(jobs.FramesLost):
-        jobs.filter_frames(both, "p2", "v")
+    with pytest.raises(FramesLost):
+        filter_video(both, "p2", "v")
     assert plan(both).due("extract") == ["v"]
-    jobs.extract(both, "v")
-    jobs.filter_frames(both, "p2", "v")
+    extract_video(both, "v")
+    filter_video(both, "p2", "v")
     assert due(both) == []
     assert times(store.filtered("p2", "v")) == [0, 1]
 
@@ -553,7 +556,7 @@ def test_older_frames_of_other_settings_are_moved_as_well(
     flatten(store)
     execute(database, OLDER)
     assert plan(config("p", OFTEN)).second.videos == 1
-    jobs.extract(config("p", OFTEN), "v")
+    extract_video(config("p", OFTEN), "v")
     assert len(recipes.of_video(store, "v")) == 2
     mine("p", RARE)
     assert times(store.filtered("p", "v")) == [0, 1]
@@ -596,9 +599,9 @@ def test_older_videos_that_failed_as_downloads_stay_so(
 ) -> None:
     aside = clip.rename(clip.with_suffix(".aside"))
     p = config("p", RARE)
-    jobs.download(p, "v")
-    jobs.extract(p, "v")  # passes the failure on
-    jobs.filter_frames(p, "p", "v")
+    download_video(p, "v")
+    extract_video(p, "v")  # passes the failure on
+    filter_video(p, "p", "v")
     before = plan(p).videos
     flatten(store)
     execute(database, OLDER)
@@ -641,15 +644,15 @@ def test_who_asks_by_name_is_led_to_the_frames_of_the_settings(
 ) -> None:
     p = mine("p", RARE)
     link = store.frames("v") / FRAMES_FILE
-    jobs.lead_to_frames(p, "v")
+    link_frames(p, "v")
     assert read_table(link).num_rows == 2
     mine("q", OFTEN)
     assert read_table(link).num_rows == 4
-    jobs.lead_to_frames(p, "v")
+    link_frames(p, "v")
     assert read_table(link).num_rows == 2
     shutil.rmtree(store.frames("v"))
-    row_now = chosen.read_candidates("v", session="test")
+    row_now = candidate_frames.read_candidates("v", session="test")
     assert row_now
-    assert chosen.frames_of(p, "v", row_now)[1] is None
+    assert candidate_frames.frames_of(p, "v", row_now)[1] is None
     with pytest.raises(DataminerError):
-        jobs.filter_frames(p, "p", "v", jobs.Manner(forced=True))
+        filter_video(p, "p", "v", TaskOptions(forced=True))

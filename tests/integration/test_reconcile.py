@@ -23,7 +23,7 @@ from dataminer.frames.table import (
     write_table,
 )
 from dataminer.store.layout import Store
-from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.claims import claim_end, claims, projects, stage_rows
 from dataminer.sync.repair import reconcile
 from dataminer.sync.repair import row as mend
 from dataminer.sync.repair.evidence import Evidence
@@ -649,7 +649,7 @@ def test_a_row_that_somebody_claims_meanwhile_is_not_taken_up(
         held = claims.claim(stage_rows.DOWNLOAD, {"video_id": "v1"}, stale_seconds=120)
         assert held
         if "given back" in when:
-            claims.release(held, error=None, error_class=None, counts=False)
+            claim_end.release(held, error=None, error_class=None, counts=False)
         else:
             execute(database, "UPDATE videos SET heartbeat_at = now() - interval '31 s'")
 

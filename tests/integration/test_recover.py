@@ -1,4 +1,4 @@
-"""Claims of jobs that died without a word are given back, on a real PostgreSQL."""
+"""Claims of jobs that died unnoticed are given back, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import psycopg2
 import pytest
 
 from dataminer.config import MonitorConfig
-from dataminer.sync.claims import claims, projects, stage_rows, stale_claims
+from dataminer.sync.claims import claim_end, claims, owners, projects, stage_rows
 from dataminer.sync.claims.claims import LeaseLost
+from dataminer.sync.recovery import stale_claims
 from tests.support.postgres import execute
 from tests.support.rows import add, downloaded, extracted, filtered, finished, held
 
@@ -48,7 +49,7 @@ def test_every_stage_falls_back_to_where_it_began(database: str) -> None:
         "p/c": ("FILTERING", "PENDING"),
     }
     assert found["p/c"].table == "project_videos"
-    assert found["a"].owner == claims.owner_name()
+    assert found["a"].owner == owners.owner_name()
     assert 590 < found["a"].age < 700
     assert locks(database, "videos") == [
         ("DOWNLOADED", None, None, None, 2, 0),
@@ -58,8 +59,8 @@ def test_every_stage_falls_back_to_where_it_began(database: str) -> None:
     ((error, error_class),) = execute(
         database, "SELECT error, error_class FROM videos WHERE video_id = 'a'"
     )
-    assert error.startswith("job died without a word (last heartbeat 60")
-    assert f" s ago on {claims.owner_name().split(':')[0]})" in error
+    assert error.startswith("job died unnoticed (last heartbeat 60")
+    assert f" s ago on {owners.owner_name().split(':')[0]})" in error
     assert error_class == "killed"
 
 
@@ -138,8 +139,8 @@ def test_whoever_was_taken_for_dead_writes_nothing(database: str) -> None:
 
     assert not claims.beat(late)
     with pytest.raises(LeaseLost):
-        claims.finish(late, "DOWNLOADED", {"video_path": "x"}, never)
-    assert not claims.release(late, error="e", error_class="c", counts=True)
+        claim_end.finish(late, "DOWNLOADED", {"video_path": "x"}, never)
+    assert not claim_end.release(late, error="e", error_class="c", counts=True)
     assert locks(database, "videos") == [("PENDING", None, None, None, 1, 0)]
 
 
@@ -164,7 +165,7 @@ def test_whoever_takes_over_makes_a_suspect_of_it(database: str, suspect: bool) 
     assert taken.attempts == 1
     assert execute(database, "SELECT kills FROM videos") == [(int(suspect),)]
     assert execute(database, "SELECT suspect FROM videos") == [(True,)]
-    claims.finish(taken, "DOWNLOADED", {"video_path": "x"}, lambda: None)
+    claim_end.finish(taken, "DOWNLOADED", {"video_path": "x"}, lambda: None)
     assert execute(database, "SELECT suspect FROM videos") == [(False,)]
 
 

@@ -16,8 +16,9 @@ from dataminer.config import load
 from dataminer.errors import DataminerError, ErrorClass, TransientError
 from dataminer.ingest.parse import _make_id, parse
 from dataminer.store.layout import INFO_FILE, Store
-from dataminer.sync.claims import claims, stage_rows
-from dataminer.sync.jobs import jobs, results
+from dataminer.sync.claims import claim_end, claims, owners, stage_rows
+from dataminer.sync.jobs import failures
+from dataminer.sync.jobs.download import download_video
 from dataminer.sync.repair import renewal
 from dataminer.sync.repair.reconcile import reconcile
 from dataminer.urls import SourceUrl
@@ -181,7 +182,7 @@ def test_a_dry_run_says_what_would_be_renewed(
 def test_a_video_that_waits_need_not_wait_any_longer(database: str, here: Path) -> None:
     give(signed(LINK, 1))
     claim = held(stage_rows.DOWNLOAD, video_id=ID)
-    claims.release(claim, error="HTTP 403", error_class="blocked", counts=True, wait=999)
+    claim_end.release(claim, error="HTTP 403", error_class="blocked", counts=True, wait=999)
     assert state(database)[3] is not None
     give(signed(LINK, 1))
     assert state(database)[3] is not None
@@ -197,7 +198,7 @@ def test_a_download_that_failed_is_tried_again(
     failed(ID, {**GONE, "error_class": error_class})
     store.video(ID).mkdir(parents=True)
     error = DataminerError("gone")
-    results.failed_info({"fingerprint": "m"})(store.video(ID), error, ErrorClass(error_class))
+    failures.failed_info({"fingerprint": "m"})(store.video(ID), error, ErrorClass(error_class))
     columns = {"error": "gone", "error_class": error_class}
     (project_id,) = execute(database, "SELECT project_id FROM projects WHERE name = 'q'")[0]
     finished(stage_rows.FILTER, "FAILED", columns, video_id=ID, project_id=project_id)
@@ -242,7 +243,7 @@ def test_what_somebody_works_on_is_left_alone(database: str, here: Path) -> None
     give(signed(LINK, 2))
     assert rows(database) == {ID: signed(LINK, 2)}
     assert claims.beat(claim)
-    claims.finish(claim, "DOWNLOADED", {"video_path": "x"}, lambda: None)
+    claim_end.finish(claim, "DOWNLOADED", {"video_path": "x"}, lambda: None)
     assert rows(database) == {ID: signed(LINK, 2)}
 
 
@@ -256,10 +257,10 @@ def test_a_failure_in_a_dataset_that_is_being_made_waits_for_it(
     claim = held(stage_rows.DEDUP, project_id=project_id)
     give(signed(LINK, 2))
     captured = capsys.readouterr()
-    assert f"not renewed: {ID}: {claims.owner_name()} works on a dataset" in captured.err
+    assert f"not renewed: {ID}: {owners.owner_name()} works on a dataset" in captured.err
     assert "renewed" not in captured.out
     assert (state(database)[0], rows(database)[ID]) == ("FAILED", signed(LINK, 1))
-    claims.release(claim, error=None, error_class=None, counts=False)
+    claim_end.release(claim, error=None, error_class=None, counts=False)
     give(signed(LINK, 2))
     assert "1 link renewed; 1 video that had failed" in capsys.readouterr().out
     assert (state(database)[0], rows(database)[ID]) == ("PENDING", signed(LINK, 2))
@@ -314,16 +315,16 @@ def test_the_new_signature_is_the_one_that_is_tried_next(
     give(signed(link, 1))
     (video_id,) = rows(database)
     with suppress(TransientError):
-        jobs.download(config, video_id)
+        download_video(config, video_id)
     assert state(database, video_id)[0] in ("PENDING", "FAILED")
     give(signed(link, 2))
-    jobs.download(config, video_id)
+    download_video(config, video_id)
     assert state(database, video_id) == ("DOWNLOADED", 0, None, None)
     info = json.loads((store.video(video_id) / INFO_FILE).read_text())
     assert info["url"] == info["webpage_url"] == link
     asked = http.requests["/clip.mp4"]
     give(signed(link, 3))
-    jobs.download(config, video_id)
+    download_video(config, video_id)
     assert http.requests["/clip.mp4"] == asked, "it is there"
 
 
@@ -341,7 +342,7 @@ def test_a_signature_that_comes_during_an_attempt_that_fails_is_tried_by_it(
     video_id = parse(link).video_id
     give(signed(link, 1))
     config = load({"project": "p", "store": str(store.root), "download": {"retries": 0}})
-    jobs.download(config, video_id)
+    download_video(config, video_id)
     assert state(database, video_id) == ("DOWNLOADED", 0, None, None)
 
 
@@ -356,7 +357,7 @@ def test_a_signature_that_comes_during_an_attempt_that_succeeds_costs_nothing(
     video_id = parse(link).video_id
     give(signed(link, 1))
     config = load({"project": "p", "store": str(store.root), "download": {"retries": 0}})
-    jobs.download(config, video_id)
+    download_video(config, video_id)
     assert state(database, video_id)[0] == "DOWNLOADED"
     assert rows(database) == {video_id: signed(link, 2)}
     assert http.requests["/clip.mp4"] == 1

@@ -13,8 +13,9 @@ from dataminer.errors import DataminerError, ErrorClass, TransientError
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.monitor import status
 from dataminer.store.layout import INFO_FILE, Store
-from dataminer.sync.claims import claims, projects, stage_rows
-from dataminer.sync.jobs import jobs, results
+from dataminer.sync.claims import claim_end, owners, projects, stage_rows
+from dataminer.sync.jobs import failures
+from dataminer.sync.jobs.download import download_video
 from dataminer.sync.repair.reconcile import reconcile
 from dataminer.sync.repair.retry import fetch_again, retry
 from tests.support.http_server import Reply, serve
@@ -52,9 +53,9 @@ def failure_files(store: Store, video_id: str, *names: str, info: bool = True) -
     for folder in (store.video(video_id), *folders):
         folder.mkdir(parents=True, exist_ok=True)
     if info:
-        results.failed_info({"fingerprint": "m"})(store.video(video_id), ERROR, ErrorClass.EMPTY)
+        failures.failed_info({"fingerprint": "m"})(store.video(video_id), ERROR, ErrorClass.EMPTY)
     for folder in folders:
-        results.failed_frames({"fingerprint": "m"})(folder, ERROR, ErrorClass.EMPTY)
+        failures.failed_frames({"fingerprint": "m"})(folder, ERROR, ErrorClass.EMPTY)
     tables = [folder / FRAMES_FILE for folder in folders]
     return [store.video(video_id) / INFO_FILE, *tables] if info else tables
 
@@ -162,7 +163,7 @@ def test_a_filter_that_failed_alone_is_tried_alone(database: str, store: Store) 
 
 def test_errors_in_passing_are_cleared_where_they_stand(database: str, store: Store) -> None:
     add("p", "v", "w")
-    claims.release(
+    claim_end.release(
         held(stage_rows.DOWNLOAD, video_id="v"), error="boom", error_class="internal", counts=True
     )
     (row,) = retry(store=store)
@@ -180,7 +181,7 @@ def test_what_is_held_is_left_alone(database: str, store: Store) -> None:
     before = statuses(database)["v"]
     rows = retry(store=store)
     assert {row.video_id for row in rows if row.held_by} == {"v"}
-    assert all(row.held_by == claims.owner_name() for row in rows if row.video_id == "v")
+    assert all(row.held_by == owners.owner_name() for row in rows if row.video_id == "v")
     assert statuses(database)["v"] == before
     assert statuses(database, "project_videos")["v"][0] == "FAILED"
     assert all(path.exists() for path in files)
@@ -261,9 +262,9 @@ def test_a_video_is_fetched_again_only_if_that_is_asked_for(
     other = load({"project": "p", "store": str(store.root), "download": {"max_height": 720}})
     with serve() as http:
         add("p", "v", url=http.add("/clip.mp4", clip))
-        jobs.download(config, "v")
+        download_video(config, "v")
         asked, before = http.requests["/clip.mp4"], store.video("v").stat().st_ino
-        jobs.download(other, "v")
+        download_video(other, "v")
         assert http.requests["/clip.mp4"] == asked
         (kept,) = status.snapshot(configs=[other]).other_settings
         assert kept == {"project": "p", "stage": "download", "videos": 1}
@@ -276,15 +277,15 @@ def test_a_video_is_fetched_again_only_if_that_is_asked_for(
         assert statuses(database)["v"] == ("PENDING", 0, None, None)
         http.add("/clip.mp4", Reply(503))
         with pytest.raises(TransientError):
-            jobs.download(other, "v")
+            download_video(other, "v")
         assert store.video("v").stat().st_ino == before, "what there is stays until then"
         http.add("/clip.mp4", clip)
-        jobs.download(other, "v")
+        download_video(other, "v")
         assert store.video("v").stat().st_ino != before
         assert statuses(database)["v"] == ("DOWNLOADED", 0, None, None)
         assert status.snapshot(configs=[other]).other_settings == []
         asked = http.requests["/clip.mp4"]
-        jobs.download(config, "v")
+        download_video(config, "v")
         assert http.requests["/clip.mp4"] == asked
 
 

@@ -16,7 +16,7 @@ from dataminer.cli.main import app
 from dataminer.config import load
 from dataminer.errors import DatabaseError, DataminerError, ErrorClass, PermanentError
 from dataminer.monitor import status
-from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.claims import claim_end, claims, projects, stage_rows
 from tests.support import rows
 from tests.support.postgres import fresh_database
 from tests.support.rows import Given
@@ -48,8 +48,7 @@ def test_claims_failures_and_retries_are_shown_with_their_reasons(database: str)
     claims.claim(stage_rows.DOWNLOAD, {"video_id": "busy"}, stale_seconds=60)
     rows.failed("dead", {"error": "no [bold]video[/] stream", "error_class": "no_video"})
     held = claims.claim(stage_rows.DOWNLOAD, {"video_id": "later"}, stale_seconds=60)
-    assert held
-    claims.release(held, error="connection refused", error_class="network", counts=False)
+    claim_end.release(held, error="connection refused", error_class="network", counts=False)
     projects.refresh_named(["p"])
     text = shown("p")
     assert "DOWNLOADING" in text

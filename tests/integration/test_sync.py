@@ -27,12 +27,13 @@ from dataminer.config import MonitorConfig
 from dataminer.db import connection
 from dataminer.db.connection import transaction
 from dataminer.errors import DatabaseError, ErrorClass, PermanentError, TransientError
-from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.claims import claim_end, claims, projects, stage_rows
 from dataminer.sync.claims.claims import LeaseLost
 from dataminer.sync.claims.heartbeat import Interrupted
-from dataminer.sync.jobs import results
-from dataminer.sync.jobs import task as jobs_work
-from dataminer.sync.jobs.task import StageTask, run_task
+from dataminer.sync.jobs import failures, results
+from dataminer.sync.tasks import run as task_runner
+from dataminer.sync.tasks.run import run_task
+from dataminer.sync.tasks.task import SingleClaimKeeper, StageTask
 from tests.support.postgres import execute
 from tests.support.rows import Given, add, extracted, filtered, force
 from tests.support.waiting import wait_for, wait_until
@@ -69,7 +70,7 @@ def work(tmp_path: Path, make: Callable[[Path], None] | None = None, mark: str =
         fingerprint=mark,
         make=make or default,
         read=results.read_download,
-        write_failure=results.failed_info({"fingerprint": mark}),
+        write_failure=failures.failed_info({"fingerprint": mark}),
     )
 
 
@@ -267,7 +268,7 @@ def test_what_was_given_up_says_how_the_last_attempt_ended(video: str, tmp_path:
     for _ in range(FAST.max_attempts):
         held = claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=60)
         assert held
-        claims.release(held, error="killed", error_class="out_of_memory", counts=True)
+        claim_end.release(held, error="killed", error_class="out_of_memory", counts=True)
     assert run_task(work(tmp_path, lambda out: None), FAST).status == "FAILED"
     assert row(video, "error_class") == ("out_of_memory",)
     assert "the last attempt: killed" in row(video, "error")[0]
@@ -340,7 +341,7 @@ def test_only_a_claim_that_was_silent_for_two_minutes_is_taken_over(
 
     assert claims.claim(stage_rows.DOWNLOAD, KEY, stale_seconds=120)
     execute(video, f"UPDATE videos SET heartbeat_at = now() - interval '{seconds} s'")
-    monkeypatch.setattr(jobs_work, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(task_runner, "time", SimpleNamespace(sleep=sleep))
     if taken:
         assert run_task(work(tmp_path), CALM).status == "DOWNLOADED"
         assert row(video, "status, lease") == ("DOWNLOADED", 2)
@@ -362,9 +363,9 @@ def test_who_waits_for_another_looks_again_ever_less_often(
         slept.append(wait)
         execute(video, "UPDATE videos SET heartbeat_at = now()")
         if sum(slept) > 100:
-            claims.release(held, error=None, error_class=None, counts=False)
+            claim_end.release(held, error=None, error_class=None, counts=False)
 
-    monkeypatch.setattr(jobs_work, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(task_runner, "time", SimpleNamespace(sleep=sleep))
     assert run_task(work(tmp_path), CALM).status == "DOWNLOADED"
     assert slept[0] <= 0.2
     assert 7.5 <= slept[-1] <= max(slept) <= 15
@@ -399,7 +400,7 @@ def test_a_beat_just_after_the_result_was_recorded_ends_no_job(
     video: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job still clears up by then; nobody took anything over."""
-    finish, beat, late = claims.finish, claims.beat, []
+    finish, beat, late = claim_end.finish, claims.beat, []
 
     def watched(held: claims.Claim) -> bool:
         alive = beat(held)
@@ -411,7 +412,7 @@ def test_a_beat_just_after_the_result_was_recorded_ends_no_job(
         wait_until(lambda: len(late) >= 2)  # a claim taken for lost would have ended the job
 
     monkeypatch.setattr(claims, "beat", watched)
-    monkeypatch.setattr(claims, "finish", finish_and_clear_up)
+    monkeypatch.setattr(SingleClaimKeeper, "finish", staticmethod(finish_and_clear_up))
     assert run_task(work(tmp_path), FAST).status == "DOWNLOADED"
     assert row(video)[:4] == ("DOWNLOADED", 1, 0, None)
 

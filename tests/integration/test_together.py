@@ -13,7 +13,7 @@ from dataminer.errors import InputChanged
 from dataminer.net import deadline
 from dataminer.sync.batches import together
 from dataminer.sync.batches.together import Gathered, Together
-from dataminer.sync.claims import claims, stage_rows
+from dataminer.sync.claims import claim_end, claims, stage_rows
 from dataminer.sync.claims.claims import Claim, LeaseLost
 from dataminer.sync.claims.heartbeat import Interrupted
 from tests.support import rows
@@ -73,13 +73,13 @@ def test_results_are_recorded_together(
     database: str, held: dict[str, Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    real = claims.finish_all
+    real = claim_end.finish_all
 
-    def finish(results: list[claims.Result]) -> list[claims.Result]:
+    def finish(results: list[claim_end.Result]) -> list[claim_end.Result]:
         sizes.append(len(results))
         return real(results)
 
-    monkeypatch.setattr(claims, "finish_all", finish)
+    monkeypatch.setattr(claim_end, "finish_all", finish)
     published: list[str] = []
     assert finish_all(held, published.append) == dict.fromkeys(NAMES)
     assert sorted(published) == NAMES
@@ -126,13 +126,13 @@ def test_of_an_answer_that_was_lost_the_result_counts(
     database: str, held: dict[str, Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was recorded, and then asked for again."""
-    real = claims.finish_all
+    real = claim_end.finish_all
 
-    def finish(results: list[claims.Result]) -> list[claims.Result]:
+    def finish(results: list[claim_end.Result]) -> list[claim_end.Result]:
         real(results)
         raise OSError("connection reset")
 
-    monkeypatch.setattr(claims, "finish_all", finish)
+    monkeypatch.setattr(claim_end, "finish_all", finish)
     placed: list[str] = []
     assert finish_all(held, placed.append) == dict.fromkeys(NAMES)
     assert sorted(placed) == NAMES, "each of them once"
@@ -226,5 +226,5 @@ def test_claims_of_new_videos_pass_over_all_others(database: str) -> None:
     own = claims.own_claims(NAMES)
     assert sorted(one.key["video_id"] for one in own) == ["v0", "v1", "v3", "v4", "v5"]
     for one in own:
-        assert claims.release(one, error=None, error_class=None, counts=False)
+        assert claim_end.release(one, error=None, error_class=None, counts=False)
     assert execute(database, "SELECT sum(attempts) FROM videos") == [(0,)]

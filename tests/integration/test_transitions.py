@@ -11,11 +11,11 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
-from dataminer.sync.claims import claims, projects
-from dataminer.sync.claims.stage_rows import DOWNLOAD, EXTRACT, FILTER, STAGES, running_statuses
+from dataminer.sync.claims import projects
+from dataminer.sync.claims.stage_rows import STAGES, running_statuses
 from dataminer.sync.claims.transitions import MAY_FOLLOW, allowed, idle_before
 from tests.support.postgres import execute, fresh_database
-from tests.support.rows import Given, force, forced
+from tests.support.rows import Given, forced
 
 STATUSES = {
     "videos": [*VideoStatus],
@@ -144,45 +144,3 @@ def test_where_a_row_may_be_sent_back_from() -> None:
     assert idle_before("projects", "DETECT_READY") == ("COMPLETE",)
     assert not allowed("videos", "PENDING", "GONE")
     assert not allowed("videos", "GONE", "GONE")
-
-
-def names(held: list[claims.Claim]) -> list[str]:
-    return [claim.key["video_id"] for claim in held]
-
-
-def test_a_batch_is_the_oldest_that_are_ready(database: str) -> None:
-    for name in ("c", "a", "b"):
-        projects.add_videos("p", [Given(name)])
-    projects.add_videos("q", [Given("d")])
-    assert names(claims.claim_batch(DOWNLOAD, 2)) == ["c", "a"]
-    of_q = claims.claim_batch(DOWNLOAD, 9, project_id=projects.id_of("q"))
-    assert names(of_q) == ["d"]
-    assert (of_q[0].lease, of_q[0].attempts) == (1, 1)
-    assert names(claims.claim_batch(DOWNLOAD, 9)) == ["b"]
-    assert claims.claim_batch(DOWNLOAD, 9) == claims.claim_batch(EXTRACT, 9) == []
-    for held in of_q:
-        claims.finish(held, "DOWNLOADED", {"video_path": "x"}, lambda: None)
-    assert names(claims.claim_batch(EXTRACT, 9)) == ["d"]
-
-
-def test_a_batch_to_filter_has_its_frames(database: str) -> None:
-    projects.add_videos("p", [Given("v1"), Given("v2")])
-    assert claims.claim_batch(FILTER, 9) == []
-    force(database, f"UPDATE videos SET status = 'EXTRACTED', {FILLED['videos']}")
-    (held,) = claims.claim_batch(FILTER, 1)
-    assert held.key == {"project_id": projects.id_of("p"), "video_id": "v1"}
-    assert claims.beat(held)
-
-
-def test_a_batch_passes_over_what_is_locked_and_waits_for_no_project(database: str) -> None:
-    projects.add_videos("p", [Given("v1"), Given("v2")])
-    with psycopg2.connect(database) as busy, busy.cursor() as cursor:
-        cursor.execute("SELECT FROM videos WHERE video_id = 'v1' FOR UPDATE")
-        cursor.execute("SELECT FROM projects FOR UPDATE")
-        assert names(claims.claim_batch(DOWNLOAD, 9)) == ["v2"]
-    busy.close()
-
-
-def test_projects_are_claimed_by_name(database: str) -> None:
-    with pytest.raises(ValueError, match="by name"):
-        claims.claim_batch(STAGES["dedup"], 1)

@@ -14,8 +14,8 @@ from dataminer.errors import DataminerError, ErrorClass, PermanentError, advice
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.monitor import story
 from dataminer.store.layout import Store
-from dataminer.sync.claims import claims, stage_rows
-from dataminer.sync.jobs import results
+from dataminer.sync.claims import owners, stage_rows
+from dataminer.sync.jobs import failures
 from tests.support.frame_rows import frame_row
 from tests.support.postgres import execute
 from tests.support.rows import EMPTY, add, downloaded, extracted, failed, filtered, finished, held
@@ -126,7 +126,7 @@ def test_who_holds_it_is_told(database: str, store: Store) -> None:
     downloaded("vid")
     held(stage_rows.EXTRACT, video_id="vid")
     seen = words(story.story("vid", store))
-    assert f"held by {claims.owner_name()} since 20" in seen
+    assert f"held by {owners.owner_name()} since 20" in seen
     assert "last heartbeat 0 s ago" in seen
 
 
@@ -135,7 +135,7 @@ def test_programs_get_everything(database: str, store: Store) -> None:
     failed("vid", {**EMPTY, "error": "bare"})
     results_folder = store.recipe("vid", "m")
     results_folder.mkdir(parents=True)
-    results.failed_frames({"fingerprint": "m"})(
+    failures.failed_frames({"fingerprint": "m"})(
         results_folder, DataminerError("e"), ErrorClass.EMPTY
     )
     told = json.loads(json.dumps(story.story("vid", store).as_json()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ import pytest
 
 from dataminer.db import connection
 from dataminer.stages.download import stage
-from dataminer.sync.claims import claims
+from dataminer.sync.claims import claim_end, execution
 from dataminer.sync.claims.heartbeat import Interrupted
 from tests.support.http_server import Reply
 
@@ -69,14 +70,18 @@ def inject(
 
 def counted(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[[], Counter[str]]:
     """Count the transactions on claims of all processes, by who asks."""
-    real = connection.transaction
+    real = execution.transaction
 
     def transaction(work: Callable[..., object], *rest: object, **more: object) -> object:
+        frame = sys._getframe(1)
+        if frame.f_code.co_name == "fetch_all" and frame.f_back:
+            frame = frame.f_back
         with (folder / "asked").open("a") as file:
-            print(work.__qualname__.partition(".")[0], file=file)
+            print(frame.f_code.co_name, file=file)
         return real(work, *rest, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(claims, "transaction", transaction)
+    for module in (execution, claim_end):
+        monkeypatch.setattr(module, "transaction", transaction)
     return lambda: Counter((folder / "asked").read_text().split())
 
 

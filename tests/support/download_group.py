@@ -21,7 +21,7 @@ import yt_dlp.extractor.generic  # noqa: F401
 from dataminer.config.load import load
 from dataminer.net import rate_limit
 from dataminer.sync.batches import batch
-from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.download import download_video
 
 
 def main(count: int, minute: float, file: Path) -> int:
@@ -42,7 +42,7 @@ def main(count: int, minute: float, file: Path) -> int:
             failed = 0
             for video_id in videos[number::count]:
                 try:
-                    jobs.download(config, video_id)
+                    download_video(config, video_id)
                 except BaseException:
                     logging.exception("failed")
                     failed = 1

@@ -18,7 +18,6 @@ from dataminer.frames.table import (
 from dataminer.provenance import fingerprints
 from dataminer.provenance.fingerprints import recipe_id
 from dataminer.store.layout import SHEET_FILE, Store
-from dataminer.sync.jobs.report import result_settings
 from dataminer.vision.weights import weights_sha256
 from tests.support.postgres import execute
 from tests.support.rows import force
@@ -94,7 +93,7 @@ def finish_project(url: str, root: Path, config: Config, project: str) -> None:
         (store.detect(project) / folder).mkdir()
     dataset = coco_dataset([], ["bird"], info={"fingerprint": annotated})
     write_coco(store.detect(project) / "annotations.json", dataset)
-    page = fingerprints.of_report(result_settings(config), annotated)
+    page = fingerprints.of_report(fingerprints.result_settings(config), annotated)
     mark = f'<meta name="{fingerprints.IN_PAGE}" content="{page}"></html>'
     (store.report(project) / "index.html").write_text(mark)
 

@@ -18,7 +18,9 @@ from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta, read_t
 from dataminer.provenance import fingerprints
 from dataminer.stages.dedup import stage as dedup_stage
 from dataminer.store.layout import Store
-from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.download import download_video
+from dataminer.sync.jobs.extract import extract_video
+from dataminer.sync.jobs.filter import filter_video
 from tests.support import videos
 from tests.support.postgres import execute
 from tests.support.site import Site
@@ -143,9 +145,9 @@ class Fresh:
         ((video_id,),) = site.rows("SELECT video_id FROM videos")
         config = load(site.config())
         with site.inside():
-            jobs.download(config, video_id)
-            jobs.extract(config, video_id)
-            jobs.filter_frames(config, "p", video_id)
+            download_video(config, video_id)
+            extract_video(config, video_id)
+            filter_video(config, "p", video_id)
         store = Store(site.folder / "data")
         failure = read_meta(frames_of(store, video_id) / FRAMES_FILE).get("failure", {})
         filtered = store.filtered("p", video_id)

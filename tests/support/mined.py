@@ -19,8 +19,13 @@ from dataminer.stages.detect import shards
 from dataminer.stages.embed import content
 from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import Store
-from dataminer.sync.jobs import chosen, jobs
-from dataminer.sync.jobs.report import report
+from dataminer.sync.jobs import candidate_frames
+from dataminer.sync.jobs.dedup import dedup_project
+from dataminer.sync.jobs.detect import detect_project
+from dataminer.sync.jobs.download import download_video
+from dataminer.sync.jobs.extract import extract_video
+from dataminer.sync.jobs.filter import filter_video
+from dataminer.sync.jobs.report import report_project
 from dataminer.sync.repair import take_up
 from dataminer.sync.repair.run_hooks import bring_up_to_date
 from tests.support.site import Site
@@ -83,21 +88,21 @@ def mine(site: Site) -> planning.Plan:
         found = planning.plan(config, [PROJECT])
         bring_up_to_date([PROJECT], config.monitor, store)
         for video_id in found.due("download"):
-            jobs.download(config, video_id)
+            download_video(config, video_id)
         for video_id in found.due("extract"):
-            jobs.extract(config, video_id)
+            extract_video(config, video_id)
         looking = FrameModels.of(config)
         if looking.on:
-            frames = chosen.folders_of(config, found.due("filter", PROJECT))
+            frames = candidate_frames.folders_of(config, found.due("filter", PROJECT))
             looking.run_models(frames, 1, lambda _: None)
         for video_id in found.due("filter", PROJECT):
-            jobs.filter_frames(config, PROJECT, video_id)
+            filter_video(config, PROJECT, video_id)
         if found.is_due(PROJECT, "dedup"):
-            jobs.dedup(config, PROJECT)
+            dedup_project(config, PROJECT)
         if found.is_due(PROJECT, "detect"):
             sheet = store.report(PROJECT) / "contact_sheet.jpg"
             sheet.parent.mkdir(exist_ok=True)
-            jobs.detect(config, PROJECT, Path(config.detect.model), sheet)
+            detect_project(config, PROJECT, Path(config.detect.model), sheet)
         if found.is_due(PROJECT, "report"):
-            report(config, PROJECT, store.report(PROJECT) / "index.html")
+            report_project(config, PROJECT, store.report(PROJECT) / "index.html")
         return found

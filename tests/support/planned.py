@@ -13,7 +13,7 @@ from dataminer.config import Config, load
 from dataminer.store.layout import Store
 from dataminer.sync.batches import batch
 from dataminer.sync.batches.batch import Batch
-from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.dedup import dedup_project
 from dataminer.sync.repair.run_hooks import bring_up_to_date
 from dataminer.sync.repair.take_up import take_up
 from dataminer.workflow.run import Run
@@ -81,7 +81,7 @@ def run(config: Config) -> None:
             batch.perform(part, config, workers=len(videos), memory_mb=_MEMORY_MB)
     for project in config.project_names:
         if plan.is_due(project, "dedup"):
-            jobs.dedup(config, project)
+            dedup_project(config, project)
     bring_up_to_date(config.project_names, config.monitor, store)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.claims import claim_end, claims, projects, stage_rows
 from dataminer.sync.claims.claims import Claim
 from dataminer.urls import SourceUrl
 from tests.support.postgres import execute
@@ -54,7 +54,7 @@ def held(stage: stage_rows.StageRows, **key: Any) -> Claim:
 
 def finished(stage: stage_rows.StageRows, status: str, columns: dict[str, Any], **key: Any) -> None:
     """Do a stage's work on a row."""
-    claims.finish(held(stage, **key), status, columns, lambda: None)
+    claim_end.finish(held(stage, **key), status, columns, lambda: None)
 
 
 def downloaded(video_id: str, path: str = "x") -> None:

@@ -23,7 +23,7 @@ from dataminer.frames.table import (
     write_table,
 )
 from dataminer.store.layout import INFO_FILE, Store
-from dataminer.sync.jobs import results
+from dataminer.sync.jobs import failures, results
 from dataminer.sync.repair.reconcile import Report, reconcile
 from tests.support.frame_rows import frame_row
 from tests.support.postgres import execute
@@ -92,9 +92,9 @@ def make_failed(store: Store, video_id: str) -> None:
     frames = store.recipe(video_id, "e")
     for folder in (store.video(video_id), frames, store.filtered("p", video_id)):
         folder.mkdir(parents=True)
-    results.failed_info({"fingerprint": "d"})(store.video(video_id), error, error.error_class)
-    results.failed_frames({"fingerprint": "e"})(frames, error, error.error_class)
-    results.failed_frames({"fingerprint": "f"})(
+    failures.failed_info({"fingerprint": "d"})(store.video(video_id), error, error.error_class)
+    failures.failed_frames({"fingerprint": "e"})(frames, error, error.error_class)
+    failures.failed_frames({"fingerprint": "f"})(
         store.filtered("p", video_id), error, error.error_class
     )
 

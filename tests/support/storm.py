@@ -17,10 +17,9 @@ import psycopg2
 
 from dataminer.config import MonitorConfig
 from dataminer.files import publish_dir, staging_dir
-from dataminer.sync.claims import claims, projects
+from dataminer.sync.claims import claim_end, claims, projects
 from dataminer.sync.claims.claims import Claim, LeaseLost
-from dataminer.sync.claims.stage_rows import DOWNLOAD
-from dataminer.sync.claims.stale_claims import recover_stale
+from dataminer.sync.recovery.stale_claims import recover_stale
 from tests.support.postgres import execute
 from tests.support.rows import Given
 
@@ -39,6 +38,7 @@ CREATE TRIGGER log_accepted AFTER UPDATE OF status ON videos FOR EACH ROW
 WHEN (NEW.status = 'DOWNLOADED') EXECUTE FUNCTION log_accepted();
 """
 _LEFT = "SELECT count(*) FROM videos WHERE status <> 'DOWNLOADED'"
+_READY = "SELECT video_id FROM videos WHERE status = 'PENDING' ORDER BY random() LIMIT {}"
 _HELD = "SELECT count(*) FROM videos WHERE locked_by IS NOT NULL"
 Ask = Callable[[str], list[tuple[Any, ...]]]
 
@@ -181,7 +181,7 @@ def _work(url: str, store: Path, seed: int, stalls: float) -> None:
     """Work until the storm is over; when nothing is ready, see whether somebody has died."""
     chance = random.Random(seed)
     while not (store / "over").exists():
-        held = claims.claim_batch(DOWNLOAD, chance.randint(1, 4))
+        held = _claim(url, chance.randint(1, 4))
         for one in held:
             time.sleep(STALE * 1.5 if chance.random() < stalls else chance.uniform(0.005, 0.03))
             _do(one, store)
@@ -189,9 +189,14 @@ def _work(url: str, store: Path, seed: int, stalls: float) -> None:
             time.sleep(0.1)
 
 
+def _claim(url: str, count: int) -> list[Claim]:
+    ready = [video_id for (video_id,) in execute(url, _READY.format(count))]
+    return [held for held, _ in claims.claim_new(ready).values()]
+
+
 def _come_late(url: str, store: Path) -> None:
     """Claim a row, and come back with a result once somebody else has the row."""
-    (held,) = claims.claim_batch(DOWNLOAD, 1)
+    (held,) = _claim(url, 1)
     lease = f"SELECT lease FROM videos WHERE video_id = '{held.key['video_id']}'"
     with _asking(url) as ask:
         while ask(lease) == [(held.lease,)]:
@@ -223,6 +228,6 @@ def _do(held: Claim, store: Path) -> None:
         (staging / "lease").write_text(str(held.lease))
         columns = {"video_path": str(final)}
         try:
-            claims.finish(held, "DOWNLOADED", columns, lambda: publish_dir(staging, final))
+            claim_end.finish(held, "DOWNLOADED", columns, lambda: publish_dir(staging, final))
         except LeaseLost:
             (store / "late" / staging.name).touch()

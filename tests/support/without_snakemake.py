@@ -12,7 +12,11 @@ from dataminer import planning
 from dataminer.config import load_files
 from dataminer.store.layout import Store
 from dataminer.sync.claims.stage_rows import STAGES
-from dataminer.sync.jobs import jobs
+from dataminer.sync.jobs.dedup import dedup_project
+from dataminer.sync.jobs.detect import detect_project
+from dataminer.sync.jobs.download import download_video
+from dataminer.sync.jobs.extract import extract_video
+from dataminer.sync.jobs.filter import filter_video
 
 
 def main(last: str) -> None:
@@ -22,17 +26,17 @@ def main(last: str) -> None:
     for project in config.project_names:
         for video_id in sorted(planning.plan(config, [project]).members[project]):
             if "download" in stages:
-                jobs.download(config, video_id)
+                download_video(config, video_id)
             if "extract" in stages:
-                jobs.extract(config, video_id)
+                extract_video(config, video_id)
             if "filter" in stages:
-                jobs.filter_frames(config, project, video_id)
+                filter_video(config, project, video_id)
         if "dedup" in stages:
-            jobs.dedup(config, project)
+            dedup_project(config, project)
         if "detect" in stages:
             sheet = Store(config.store_path).report(project) / "contact_sheet.jpg"
             sheet.parent.mkdir(parents=True)
-            jobs.detect(config, project, Path(config.detect.model), sheet)
+            detect_project(config, project, Path(config.detect.model), sheet)
 
 
 if __name__ == "__main__":

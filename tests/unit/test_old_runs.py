@@ -11,7 +11,7 @@ import pytest
 
 from dataminer.monitor.story import _logs_of
 from dataminer.sync.batches.planned import BatchList, remove_old
-from dataminer.sync.claims.claims import owner_name
+from dataminer.sync.claims.owners import owner_name
 
 FIRST, SECOND, THIRD, NOW = (f"2026010{day}-120000-abcdef" for day in range(1, 5))
 _MOMENTS = itertools.count(1)  # when files were written, one after the other

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dataminer.errors import DataminerError
 from dataminer.monitor.console import console_of
-from dataminer.sync.jobs.jobs import _Formatter
+from dataminer.sync.jobs.rule_log import LogFormatter
 from dataminer.text import clean, cut, inert, inert_lines, is_inert, shown, tell
 
 ESCAPE, TITLE = "\x1b[2J", "\x1b]0;taken over\x07"
@@ -81,7 +81,7 @@ def test_errors_logs_and_lines_steer_no_terminal(
     tell(text)
     for written in (str(error), error.message, *error.args, capsys.readouterr().out):
         assert inert_lines(written) == written
-    assert inert(text) in _Formatter().format(record)
+    assert inert(text) in LogFormatter().format(record)
 
 
 def test_a_console_obeys_us_and_nobody_else() -> None:

@@ -20,8 +20,8 @@ from dataminer.monitor.console import console_of
 from dataminer.monitor.progress import RunProgress, Tracker, runs_at_work
 from dataminer.monitor.rates import Rate, paces
 from dataminer.store.layout import Store
-from dataminer.sync.claims import stale_claims
-from dataminer.sync.claims.stale_claims import Recovered
+from dataminer.sync.recovery import stale_claims
+from dataminer.sync.recovery.stale_claims import Recovered
 
 _KEPT = 5  # claims given back that the view remembers
 _SHARE = 0.1  # of the time at most that a monitor spends on recounting

@@ -35,7 +35,7 @@ class VideoFacts:
     warning : str or None
         Why it yielded fewer frames than it has.
     costs : dict
-        Cost of each stage's result, see :func:`dataminer.sync.jobs.costs.measured`.
+        Cost of each stage's result, see :func:`dataminer.sync.tasks.costs.measured`.
     """
 
     video_id: str

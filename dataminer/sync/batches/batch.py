@@ -42,13 +42,19 @@ from dataminer.sync.batches import pool
 from dataminer.sync.batches.late_batches import LateBatches
 from dataminer.sync.batches.planned import BatchList
 from dataminer.sync.batches.together import Gathered, Together
-from dataminer.sync.claims import claims, dead_jobs, projects, slurm
+from dataminer.sync.claims import claim_end, claims, projects, slurm
 from dataminer.sync.claims.claims import LeaseLost
+from dataminer.sync.claims.execution import PATIENCE
 from dataminer.sync.claims.heartbeat import Interrupted
 from dataminer.sync.claims.stage_rows import STAGES, StageRows
-from dataminer.sync.jobs import jobs
-from dataminer.sync.jobs.task import Busy, Deleted
-from dataminer.sync.rate_limit import shared
+from dataminer.sync.jobs.download import ClaimedDownload, claim_downloads, download_video
+from dataminer.sync.jobs.extract import extract_video
+from dataminer.sync.jobs.failures import FramesLost, ModelOutputsLost, NotReady, SourceChanged
+from dataminer.sync.jobs.filter import filter_video
+from dataminer.sync.jobs.rule_log import log_video
+from dataminer.sync.rate_limit.permits import PermitStock
+from dataminer.sync.recovery import dead_jobs
+from dataminer.sync.tasks.task import Busy, Deleted, TaskOptions
 from dataminer.text import tell
 
 log = logging.getLogger(__name__)
@@ -271,7 +277,7 @@ class _BatchRun:
         gc.enable()
         left: dict[str, Attempt] = {}
         try:
-            dead_jobs.begin_again(self._stage, self.batch.project_id, self.config.monitor)
+            dead_jobs.resume_requeued_job(self._stage, self.batch.project_id, self.config.monitor)
             alone = self._left_alone()
             left = alone | self._round([v for v in self.batch.videos if v not in alone])
             for again in (self._alone, self._busy, self._passing, self._counted, self._memory):
@@ -280,7 +286,7 @@ class _BatchRun:
                 self._help()
         except Interrupted:
             with suppress(DatabaseError, psycopg2.Error):
-                dead_jobs.tell_own_end(self.config.monitor)
+                dead_jobs.record_own_end(self.config.monitor)
             raise
         finally:
             with suppress(DatabaseError, psycopg2.Error):  # the end of the run counts, too
@@ -442,7 +448,7 @@ class _BatchRun:
 def _recount(
     batch: Batch,
     videos: Sequence[str],
-    patience: float = claims.PATIENCE,
+    patience: float = PATIENCE,
     *,
     refiltered: bool = True,
 ) -> None:
@@ -482,7 +488,7 @@ class _Worker:
 
     def perform(self, video_id: str, job: Callable[[], None]) -> Attempt:
         """Do the job of one video, and tell what became of it."""
-        with jobs.about(video_id):
+        with log_video(video_id):
             try:
                 job()
             except Interrupted as asked:
@@ -495,22 +501,22 @@ class _Worker:
 
     def settle(self, video_id: str, lost: pool.Lost) -> None:
         """Give back the claim of a worker that was lost: an attempt, if it had no other video."""
-        with jobs.about(video_id):
+        with log_video(video_id):
             self._remove_partials(video_id)  # before anybody else can work on it
             death = dead_jobs.Death(lost.how, error_class=lost.error_class, of_job=lost.shared)
             dead_jobs.give_back(self.batch.stage, self._wildcards(video_id), death)
 
     @property
-    def manner(self) -> jobs.Manner:
+    def manner(self) -> TaskOptions:
         """How it is done."""
-        return jobs.Manner(self.patient, self.batch.forced, self.threads)
+        return TaskOptions(self.patient, self.batch.forced, self.threads)
 
     def _job(self, video_id: str) -> Callable[[], None]:
         manner = self.manner
         if project := self.batch.project:
             asked = (self.config, project, video_id, manner)
-            return partial(jobs.filter_frames, *asked, project_id=self.batch.project_id)
-        job = {"download": jobs.download, "extract": jobs.extract}[self.batch.stage]
+            return partial(filter_video, *asked, project_id=self.batch.project_id)
+        job = {"download": download_video, "extract": extract_video}[self.batch.stage]
         return partial(job, self.config, video_id, manner)
 
     def _remove_partials(self, video_id: str) -> None:
@@ -543,9 +549,9 @@ class _Crew:
         self._worker = worker
         self._config = worker.config
         self._together = Together(worker.config.monitor)
-        self._stock = shared.Stock()
+        self._stock = PermitStock()
         self._claim = Gathered(self._claim_all)
-        self._claimed: dict[str, jobs.Claimed] = {}
+        self._claimed: dict[str, ClaimedDownload] = {}
         self._doing: set[str] = set()
 
     def do(self, video_id: str) -> Attempt:
@@ -555,7 +561,7 @@ class _Crew:
         self._doing.add(video_id)
         try:
             job = partial(
-                jobs.download,
+                download_video,
                 self._config,
                 video_id,
                 self._worker.manner,
@@ -574,15 +580,15 @@ class _Crew:
         while self._doing and time.monotonic() < until:
             time.sleep(_LOOK_SECONDS)
         store = Store(self._config.store_path)
-        said, error_class = dead_jobs.stopped()
+        said, error_class = dead_jobs.interruption()
         for one in claims.own_claims(list(self._doing)):  # whose threads hang
-            claims.release(one, error=said, error_class=error_class, counts=False)
+            claim_end.release(one, error=said, error_class=error_class, counts=False)
             remove_partials(store.video(one.key["video_id"]))
 
     def _claim_all(self, videos: list[str]) -> list[str]:
         """Claim videos whose threads begin at the same time."""
         try:
-            claimed = jobs.claim_downloads(self._config, videos)
+            claimed = claim_downloads(self._config, videos)
         except (DatabaseError, psycopg2.Error, OSError) as error:
             log.warning("not claimed together: %s", error)  # each says what is wrong
             return []
@@ -606,11 +612,11 @@ def _ending(error: Exception) -> Ending:
     match error:
         case Busy() | LeaseLost():  # whoever took over makes the result
             ending = Ending.BUSY
-        case jobs.FramesLost() | jobs.SeenLost() | jobs.SourceChanged():
+        case FramesLost() | ModelOutputsLost() | SourceChanged():
             ending = Ending.PAUSED
         case Deleted():
             ending = Ending.GONE
-        case jobs.NotReady():
+        case NotReady():
             ending = Ending.NOT_READY
         case StageError(error_class=ErrorClass.OUT_OF_MEMORY):
             ending = Ending.MEMORY

@@ -16,7 +16,8 @@ from functools import cached_property
 from pathlib import Path
 
 from dataminer.sync.batches.planned import BatchList, mark_of
-from dataminer.sync.claims import claims, slurm
+from dataminer.sync.claims import slurm
+from dataminer.sync.claims.execution import fetch_all
 from dataminer.sync.claims.stage_rows import StageRows
 
 log = logging.getLogger(__name__)
@@ -133,4 +134,4 @@ def _undone(stage: StageRows, videos: object, project_id: int | None) -> dict[st
         "released": stage.released,
         "running": stage.running,
     }
-    return dict(claims.fetched(stage, _UNDONE, values))
+    return dict(fetch_all(_UNDONE, stage, values))

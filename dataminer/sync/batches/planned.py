@@ -16,7 +16,7 @@ from typing import Any
 
 from dataminer.errors import DataminerError
 from dataminer.files import atomic_write, fingerprint
-from dataminer.sync.claims.claims import is_dead
+from dataminer.sync.claims.owners import is_dead
 
 LISTED_FILE = "batches.json"
 SHOWN_BY_ITSELF = 12
@@ -195,7 +195,7 @@ class BatchList:
     members : mapping
         The videos of each batch, by rule and batch.
     owner : str
-        Whose run it is, see :func:`dataminer.sync.claims.claims.owner_name`.
+        Whose run it is, see :func:`dataminer.sync.claims.owners.owner_name`.
     slots : int
         How many videos a job works on at once, if it has so many.
     downloads : int

@@ -16,8 +16,10 @@ from dataminer.config import MonitorConfig
 from dataminer.errors import DatabaseError
 from dataminer.files import fsync_tree, fsync_trees
 from dataminer.net.deadline import Stop, stoppable
-from dataminer.sync.claims import claims
-from dataminer.sync.claims.claims import Claim, LeaseLost, Result
+from dataminer.sync.claims import claim_end, claims
+from dataminer.sync.claims.claim_end import Result
+from dataminer.sync.claims.claims import Claim, LeaseLost
+from dataminer.sync.claims.execution import PATIENCE
 from dataminer.sync.claims.heartbeat import SAFE_SHARE
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ class Gathered(Generic[T]):
 class Together:
     """Keeps the claims of many threads alive, and records their results together.
 
-    One :class:`dataminer.sync.jobs.task.Keeper` for all of them.
+    One :class:`dataminer.sync.tasks.task.Keeper` for all of them.
 
     Parameters
     ----------
@@ -78,7 +80,7 @@ class Together:
     def __init__(self, settings: MonitorConfig) -> None:
         self._interval = settings.heartbeat_seconds
         stale = settings.stale_threshold_minutes * 60
-        self._safe = max(stale * SAFE_SHARE, claims.PATIENCE)
+        self._safe = max(stale * SAFE_SHARE, PATIENCE)
         self._lock = threading.Lock()
         self._held: dict[int, tuple[Claim, Stop]] = {}
         self._beating = False
@@ -121,10 +123,10 @@ class Together:
         Raises
         ------
         LeaseLost
-            As :func:`dataminer.sync.claims.claims.finish`.
+            As :func:`dataminer.sync.claims.claim_end.finish`.
         """
         if not self._finish(Result(held, status, columns, publish, cost)):
-            claims.finish(held, status, columns, publish, cost)
+            claim_end.finish(held, status, columns, publish, cost)
 
     def stop(self, reason: BaseException) -> None:
         """End what all threads download, and what they would begin from now on."""
@@ -165,7 +167,7 @@ def _lives(held: Claim) -> bool:
 
 def _finished(results: list[Result]) -> list[Result]:
     try:
-        return claims.finish_all(results)
+        return claim_end.finish_all(results)
     except Exception as error:  # of one of them, which then ends in it alone
         log.info("results are recorded one by one: %s", error)
         return []

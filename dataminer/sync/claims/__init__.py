@@ -1,1 +1,1 @@
-"""Who works on what: claims, heartbeats, and what becomes of the dead."""
+"""Who works on which row: claims, heartbeats, results, and the counters of projects."""

@@ -1,4 +1,4 @@
-"""Keep a claim alive while its work runs, and stop the work when the claim is lost."""
+"""Keep a claim alive while its task runs, and stop the task when the claim is lost."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from dataminer.config import MonitorConfig
 from dataminer.errors import DatabaseError
 from dataminer.sync.claims import claims
 from dataminer.sync.claims.claims import Claim, LeaseLost
+from dataminer.sync.claims.execution import PATIENCE
 
 log = logging.getLogger(__name__)
 
-# A holder that could not beat for this share of the stale time stops before others may take over;
-# not before a database that is away had the time to come back that all jobs give it, for then
-# nobody else could take over either. What two holders did would be work done twice, no more.
+# A holder that could not beat for this share of the stale time stops before others may take over.
+# It waits at least as long as all jobs wait for a database that is away: until then, no other job
+# can take over either. Two holders would only do the same work twice.
 SAFE_SHARE = 0.8
 
 
 class Interrupted(BaseException):
-    """The process was asked to end (SIGTERM, Ctrl-C): give the claim back and go."""
+    """The process was asked to end (SIGTERM, Ctrl-C): give the claim back and exit."""
 
 
 class Heartbeat(threading.Thread):
@@ -38,7 +39,7 @@ class Heartbeat(threading.Thread):
         self._held = held
         self._interval = settings.heartbeat_seconds
         safe = settings.stale_threshold_minutes * 60 * SAFE_SHARE
-        self._safe = max(safe, claims.PATIENCE)
+        self._safe = max(safe, PATIENCE)
         self._ended = threading.Event()
         self.lost = False
 
@@ -68,14 +69,14 @@ class Heartbeat(threading.Thread):
 
 @contextmanager
 def kept_alive(held: Claim, settings: MonitorConfig) -> Iterator[None]:
-    """Hold ``held`` alive for the length of the block.
+    """Keep a claim alive for the block.
 
     Raises
     ------
     LeaseLost
-        When the claim was lost while the block ran.
+        If the claim was lost while the block ran.
     Interrupted
-        When the process was asked to end.
+        If the process was asked to end.
     """
     heartbeat = Heartbeat(held, settings)
     with interruptible():
@@ -94,18 +95,18 @@ def kept_alive(held: Claim, settings: MonitorConfig) -> Iterator[None]:
 def interruptible() -> Iterator[None]:
     """Turn SIGTERM and SIGINT into :class:`Interrupted` in the main thread, for the block.
 
-    Once: a second signal must not interrupt what the first one began. A block within another
-    leaves the signals to the outer one, which lasts until claims are given back.
+    Only the first signal does: a second one must not interrupt what the first one began. An inner
+    block leaves the signals to the outer one, which lasts until claims are given back.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = (signal.SIGTERM, signal.SIGINT)
-    if all(isinstance(signal.getsignal(number), _InterruptOnce) for number in asked):
+    signals = (signal.SIGTERM, signal.SIGINT)
+    if all(isinstance(signal.getsignal(number), _InterruptOnce) for number in signals):
         yield
         return
     interrupt = _InterruptOnce()
-    before = {number: signal.signal(number, interrupt) for number in asked}
+    before = {number: signal.signal(number, interrupt) for number in signals}
     try:
         yield
     finally:

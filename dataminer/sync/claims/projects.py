@@ -1,4 +1,4 @@
-"""Projects and their videos as rows: adding them, and keeping counters and stages in step."""
+"""Projects and their videos as rows: add them, and keep counters and stages up to date."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dataminer.db.connection import transaction
 from dataminer.db.tables import NoTables
 from dataminer.errors import DataminerError
 from dataminer.sync.claims import statements
-from dataminer.sync.claims.claims import PATIENCE
+from dataminer.sync.claims.execution import PATIENCE, query
 from dataminer.urls import SourceUrl
 
-_PAGE = 10_000  # rows a statement
+_PAGE = 10_000  # rows per statement
 _COLUMNS = ("title", "uploader", "licence", "duration")  # of source_info; the rest stays there
 
 
@@ -30,7 +30,7 @@ class SourceRow(Protocol):
 
     @property
     def url(self) -> SourceUrl:
-        """Where it is: a URL, or the absolute path of a local file."""
+        """Its URL, or the absolute path of a local file."""
 
     @property
     def source_type(self) -> str:
@@ -38,10 +38,10 @@ class SourceRow(Protocol):
 
     @property
     def source_info(self) -> dict[str, Any]:
-        """Where it was named: a list and its line, a search and the rank in it.
+        """Its origin: a list and its line, or a search and the rank in it.
 
-        What a list of videos says of it (title, uploader, licence, duration in seconds) goes into
-        the columns of these names.
+        Title, uploader, licence and duration (in seconds) from a list of videos go into the columns
+        of these names.
         """
 
 
@@ -52,11 +52,11 @@ class Added:
     Parameters
     ----------
     given : int
-        Sources, each counted once.
+        The number of sources, each counted once.
     new_to_project : int
-        How many of them the project did not have.
+        Those that the project did not have.
     new_to_store : int
-        How many of them no project had.
+        Those that no project had.
     """
 
     given: int
@@ -65,14 +65,15 @@ class Added:
 
 
 def add_videos(project: str, sources: Iterable[SourceRow]) -> Added:
-    """Add sources to a project, making the project where it is new; known ones change nothing.
+    """Add sources to a project, which is made if it is new; known ones change nothing.
 
     Parameters
     ----------
     project : str
         The project's name.
     sources : iterable of SourceRow
-        What to add; sorted here, so that two who add the same ones do not lock each other out.
+        The sources. They are sorted here, so that two processes that add the same ones do not
+        deadlock.
     """
     unique = sorted({source.video_id: source for source in sources}.values(), key=_video_id)
 
@@ -90,13 +91,13 @@ def add_videos(project: str, sources: Iterable[SourceRow]) -> Added:
     return transaction(work, name=f"populate {project}")
 
 
-def known(project: str, video_ids: Iterable[str]) -> dict[str, bool]:
-    """Tell which videos the database has; writes nothing.
+def known_videos(project: str, video_ids: Iterable[str]) -> dict[str, bool]:
+    """Return which videos the database has; write nothing.
 
     Returns
     -------
     dict
-        The known ones by id, with whether the project has them; empty where there are no tables.
+        The known ones by id, with whether the project has them; empty if there are no tables.
     """
     values = {"project": project, "video_ids": list(video_ids)}
 
@@ -120,24 +121,14 @@ def id_of(project: str, *, session: str = "dataminer") -> int:
     project : str
         By name.
     session : str
-        The name of the session that asks, see :func:`dataminer.db.connection.connect`.
+        The name of the session, see :func:`dataminer.db.connection.connect`.
 
     Raises
     ------
     DataminerError
-        When the database has no such project.
+        If the database has no such project.
     """
-
-    def work(connection: Connection) -> dict[str, int]:
-        with connection.cursor() as cursor:
-            return _ids(cursor, [project])
-
-    found = transaction(work, patience=PATIENCE, name=session, single=True)
-    if project not in found:
-        raise DataminerError(
-            f"there is no project {project}", "`dataminer status` lists all projects"
-        )
-    return found[project]
+    return _find_ids([project], session, PATIENCE)[project]
 
 
 def ids_of(projects: Iterable[str]) -> dict[str, int]:
@@ -146,15 +137,14 @@ def ids_of(projects: Iterable[str]) -> dict[str, int]:
     Raises
     ------
     DataminerError
-        When the database does not have all of them.
+        If the database does not have all of them.
     """
-    names = list(projects)
+    return _find_ids(list(projects), "projects", 0.0)
 
-    def work(connection: Connection) -> dict[str, int]:
-        with connection.cursor() as cursor:
-            return _ids(cursor, names)
 
-    found = transaction(work, name="projects")
+def _find_ids(names: list[str], session: str, patience: float) -> dict[str, int]:
+    rows = query(statements.PROJECT_IDS, {"names": names}, name=session, patience=patience)
+    found = {name: project_id for project_id, name in rows}
     missing = sorted(set(names) - found.keys())
     if missing:
         raise DataminerError(
@@ -164,14 +154,14 @@ def ids_of(projects: Iterable[str]) -> dict[str, int]:
 
 
 def refresh(project_ids: Iterable[int], *, refiltered: bool = False) -> None:
-    """Recount projects and move their stages on.
+    """Recount projects and update their stages.
 
     Parameters
     ----------
     project_ids : iterable of int
-        Which projects.
+        The projects.
     refiltered : bool
-        A video's filter has just run: whatever dedup made before is out of date.
+        Whether a video was just filtered: earlier results of dedup are then out of date.
     """
 
     def work(connection: Connection) -> None:
@@ -195,7 +185,7 @@ def refresh_of_videos(video_ids: Iterable[str], *, patience: float = PATIENCE) -
 def refresh_named(
     names: Iterable[str], *, refiltered: bool = False, patience: float = PATIENCE
 ) -> None:
-    """Recount projects by name, as :func:`refresh`; names that are not known are passed over."""
+    """Recount projects by name, as :func:`refresh`; unknown names are skipped."""
 
     def work(connection: Connection) -> None:
         with connection.cursor() as cursor:

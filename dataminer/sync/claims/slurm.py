@@ -1,4 +1,4 @@
-"""What a process knows of Slurm: its own job, and what became of others."""
+"""What a process knows about Slurm: its own job, and the states of others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import subprocess
 from datetime import datetime
 
-_ASK_SECONDS = 30
+_QUERY_SECONDS = 30
 _ENDS = frozenset(
     {
         "BOOT_FAIL",
@@ -43,7 +43,7 @@ def own_cores() -> int | None:
 
 def run_time(job: str) -> tuple[float, float] | None:
     """Return when a job began and when Slurm ends it, in seconds since 1970; None if unknown."""
-    times = _ask("squeue", "--noheader", "--format=%S %e", "--job", job).split()
+    times = _query("squeue", "--noheader", "--format=%S %e", "--job", job).split()
     try:
         began, ends = (datetime.fromisoformat(time).timestamp() for time in times)
     except ValueError:
@@ -52,29 +52,31 @@ def run_time(job: str) -> tuple[float, float] | None:
 
 
 def state(job: str) -> str | None:
-    """Return how a job ended last, in Slurm's word; None if it has not, or is not known.
+    """Return how a job ended last, in Slurm's word; None if it has not ended, or is unknown.
 
-    The accounting is asked, or else the controller. A job that was requeued has an end of its own
-    in the accounting for each of its lives.
+    The accounting answers, or else the controller. In the accounting, a job that was requeued has
+    an end of its own for each time it was started.
     """
-    told = _ask("sacct", "-X", "-D", "-n", "-P", "-o", "State", "-j", job)
-    if not told:
-        told = " ".join(re.findall(r"JobState=(\w+)", _ask("scontrol", "-o", "show", "job", job)))
-    ends = [word for word in told.split() if word in _ENDS]
+    states = _query("sacct", "-X", "-D", "-n", "-P", "-o", "State", "-j", job)
+    if not states:
+        states = " ".join(
+            re.findall(r"JobState=(\w+)", _query("scontrol", "-o", "show", "job", job))
+        )
+    ends = [word for word in states.split() if word in _ENDS]
     return ends[-1] if ends else None
 
 
 def queued() -> set[str] | None:
     """Return the numbers of all jobs in Slurm's queue; None if it does not answer."""
-    # the heading tells an empty queue from no answer
-    heading, *jobs = _ask("squeue", "--format=%A").split() or [""]
+    # the heading distinguishes an empty queue from no answer
+    heading, *jobs = _query("squeue", "--format=%A").split() or [""]
     return set(jobs) if heading else None
 
 
-def _ask(*command: str) -> str:
+def _query(*command: str) -> str:
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=_ASK_SECONDS, check=True
+            command, capture_output=True, text=True, timeout=_QUERY_SECONDS, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return ""

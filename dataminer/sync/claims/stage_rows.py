@@ -1,4 +1,4 @@
-"""What each stage does to a row. Which status may follow which is in :mod:`.transitions`."""
+"""What each stage does to a row; :mod:`.transitions` lists which status may follow which."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class StageRows:
     Parameters
     ----------
     name : str
-        The stage, as its Snakemake rule is called.
+        The stage, named as its Snakemake rule.
     table, status_column : str
-        Where its rows are, and which column says how far each is.
+        The table of its rows, and the column with their progress.
     idle : tuple of str
-        From these statuses a row may be claimed. Finished ones are among them: Snakemake decides
-        what must be made again.
+        The statuses from which a row may be claimed. Finished ones are among them: Snakemake
+        decides what must be made again.
     running : str
         The status of a claimed row.
     released : str
@@ -29,10 +29,10 @@ class StageRows:
     past : tuple of str
         The statuses of rows that have this stage's result, or more.
     made : str or None
-        The column that says what this stage's result was made from or with, if there is one.
+        The column with what this stage's result was made from or with, if there is one.
     shared : bool
-        Whether a row may have several results, each with a place of its own: then one that is there
-        counts, whichever the row names.
+        Whether a row may have several results, each in a folder of its own: then any of them
+        counts, even if the row names another.
     """
 
     name: str
@@ -48,7 +48,7 @@ class StageRows:
 
 
 FETCH_AGAIN = "again"
-"""What ``downloaded_with`` says of a video that is to be fetched again, whatever is there."""
+"""The value of ``downloaded_with`` for a video that is to be fetched again in any case."""
 
 _V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
 
@@ -59,7 +59,11 @@ DOWNLOAD = StageRows(
     idle=(_V.PENDING, _V.DOWNLOADED, _V.EXTRACTED, _V.FAILED),
     running=_V.DOWNLOADING,
     released=_V.PENDING,
-    done=(_V.DOWNLOADED, _V.EXTRACTED, _V.FAILED),  # its source is gone, and its frames stay
+    done=(
+        _V.DOWNLOADED,
+        _V.EXTRACTED,
+        _V.FAILED,
+    ),  # EXTRACTED: its source is gone, and its frames stay
     past=(_V.DOWNLOADED, _V.EXTRACTING, _V.EXTRACTED),
     made="downloaded_with",
 )
@@ -101,8 +105,8 @@ DETECT = StageRows(
     name="detect",
     table="projects",
     status_column="project_stage",
-    # a video that was added meanwhile takes the project back to FILTERING; what was deduplicated
-    # before can be annotated all the same
+    # a video that was added meanwhile takes the project back to FILTERING; the earlier unique
+    # frames can be annotated all the same
     idle=(_P.FILTERING, _P.DEDUP_READY, _P.DETECT_READY, _P.COMPLETE),
     running=_P.DETECTING,
     released=_P.DETECT_READY,
@@ -110,7 +114,7 @@ DETECT = StageRows(
     past=(_P.COMPLETE,),
     made="detect_fingerprint",
 )
-# what names a row of each table
+# the columns that identify a row of each table
 KEYS = {
     "videos": ("video_id",),
     "project_videos": ("project_id", "video_id"),

@@ -1,12 +1,15 @@
-"""Every statement that moves a status or a counter, named and in one place.
+"""The statements of claims, and of the rows and counters of projects.
+
+What repairs rows (:mod:`dataminer.sync.repair`, :mod:`dataminer.sync.recovery`) and what deletes
+them (:mod:`dataminer.sync.deletion`) has its statements beside it.
 
 ``{table}`` and ``{status}`` are identifiers of :mod:`dataminer.sync.claims.stage_rows`, ``{key}``
 and ``{columns}`` are made of identifiers too; values are always bound.
 """
 
-# A claim: exactly one row, skipped when somebody else has it locked at this moment. The lease
-# rises with each claim and fences every later write; a FAILED row that is tried anew counts anew.
-# An attempt that ended with its whole job is not counted: a job dies of more than one video.
+# A claim of exactly one row, skipped if somebody else has it locked at this moment. The lease rises
+# with each claim and fences every later write. A FAILED row that is tried again counts from 1. An
+# attempt that ended with its whole job is not counted: any of the job's videos may be the cause.
 CLAIM = """
 UPDATE {table} AS t SET
     {status} = %(running)s, locked_by = %(owner)s, lease = lease + 1,
@@ -28,23 +31,9 @@ RETURNING lease, attempts, attempts > 1 OR suspect, failures,
     coalesce(extract(epoch FROM clock_timestamp() - failing_since)::float, 0)
 """
 
-# Claims of the oldest rows that are ready, passing over those that somebody has locked at this
-# moment. MATERIALIZED: joined into the UPDATE, LIMIT and SKIP LOCKED could be run more than once.
-CLAIM_BATCH = """
-WITH chosen AS MATERIALIZED (
-    SELECT {keys} FROM {table} AS r
-    WHERE r.{status} = %(ready)s AND {wanted}
-    ORDER BY r.created_at LIMIT %(count)s
-    FOR UPDATE OF r SKIP LOCKED
-)
-UPDATE {table} AS t SET
-    {status} = %(running)s, locked_by = %(owner)s, lease = lease + 1,
-    locked_at = clock_timestamp(), heartbeat_at = clock_timestamp(), attempts = attempts + 1
-FROM chosen WHERE {matches}
-RETURNING t.created_at, t.lease, t.attempts, {returned}
-"""
-
-# Claims of new videos by name, with what a download needs to know of them.
+# Claims of new videos by name, with what a download needs to know about them. Those that somebody
+# has locked at this moment are skipped. MATERIALIZED: joined into the UPDATE, SKIP LOCKED could be
+# run more than once.
 CLAIM_NEW = """
 WITH chosen AS MATERIALIZED (
     SELECT video_id FROM videos
@@ -60,27 +49,18 @@ RETURNING t.video_id, url, downloaded_with, source_info ->> 'origin',
     coalesce(extract(epoch FROM clock_timestamp() - failing_since)::float, 0)
 """
 
-# what a process that ends has claimed
+# the claims of a process that is ending
 OWN_CLAIMS = """
 SELECT video_id, lease FROM videos
 WHERE video_id = ANY(%(videos)s) AND status = %(running)s AND locked_by = %(owner)s
 """
 
-# ``wanted`` of CLAIM_BATCH: in the project, where one is named, and with its input there
-WANTED = {
-    "videos": """(%(project_id)s IS NULL OR EXISTS (
-        SELECT FROM project_videos pv
-        WHERE pv.video_id = r.video_id AND pv.project_id = %(project_id)s))""",
-    "project_videos": """(%(project_id)s IS NULL OR r.project_id = %(project_id)s) AND EXISTS (
-        SELECT FROM videos v WHERE v.video_id = r.video_id AND v.status = 'EXTRACTED')""",
-}
-
-LOOK = """
+READ_ROW = """
 SELECT {status}, lease, locked_by, error, error_class, suspect, kills, {made}
 FROM {table} WHERE {key}
 """
 
-# killed with their jobs too often: the next run that may try them is a later one
+# killed with their jobs too often: only a later run may try them
 LEFT_ALONE = """
 SELECT video_id, coalesce(error, '') FROM {table}
 WHERE video_id = ANY(%(videos)s) AND suspect AND not_before > clock_timestamp()
@@ -97,7 +77,7 @@ UPDATE {table} SET heartbeat_at = clock_timestamp()
 WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
 """
 
-# of many; a row that is being finished at this moment is left out
+# for many rows; a row that is being finished at this moment is left out
 BEAT_ALL = """
 WITH held AS MATERIALIZED (
     SELECT t.video_id FROM videos t
@@ -109,7 +89,7 @@ UPDATE videos t SET heartbeat_at = clock_timestamp()
 FROM held WHERE t.video_id = held.video_id RETURNING t.video_id
 """
 
-# before a result is put in place: until the COMMIT nobody can take the row over
+# before a result is published: until the COMMIT, nobody can take the row over
 FINISH = """
 UPDATE {table} SET
     {status} = %(done)s, locked_by = NULL, locked_at = NULL, heartbeat_at = NULL,
@@ -149,13 +129,13 @@ UPDATE {table} SET
 WHERE {key} AND lease = %(lease)s AND {status} = %(running)s
 """
 
-# on a row that waits, at the lease that was looked at
+# on a row that waits, at the lease that was read
 NOTE = """
 UPDATE {table} SET error = %(error)s, error_class = %(error_class)s
 WHERE {key} AND lease = %(lease)s AND {status} = %(released)s
 """
 
-HOLD_FAILED_VIDEO = "SELECT status FROM videos WHERE video_id = %(video_id)s FOR UPDATE"
+LOCK_FAILED_VIDEO = "SELECT status FROM videos WHERE video_id = %(video_id)s FOR UPDATE"
 
 LOCK_PROJECTS = """
 SELECT project_id FROM projects
@@ -166,9 +146,9 @@ PROJECTS_OF_VIDEOS = """
 SELECT DISTINCT project_id FROM project_videos WHERE video_id = ANY(%(video_ids)s)
 """
 
-# Counters and stage of projects from their videos' rows; writes only what changed. What dedup and
-# detect counted stays until they run again, unless nothing is left for them to run on. Run after
-# LOCK_PROJECTS in the same transaction: a count taken before the lock could overwrite a newer one.
+# Counters and stage of projects, from their videos' rows; only what changed is written. The counts
+# of dedup and detect stay until they run again, unless nothing is left for them to run on. Run it
+# after LOCK_PROJECTS in the same transaction: an earlier count could overwrite a newer one.
 REFRESH_PROJECTS = """
 WITH counted AS (
     SELECT p.project_id,
@@ -190,7 +170,7 @@ WITH counted AS (
     FROM projects p
     LEFT JOIN project_videos pv USING (project_id)
     LEFT JOIN videos v USING (video_id)
-    LEFT JOIN LATERAL (  -- as the project has it: others may make other frames of it meanwhile
+    LEFT JOIN LATERAL (  -- as the project sees it: others may make other frames of it
         SELECT coalesce(pv.source_frames, v.frame_count) AS frames, CASE
             WHEN pv.status IN ('FILTERED', 'FILTERED_EMPTY') AND pv.source_frames > 0
             THEN 'EXTRACTED'
@@ -228,7 +208,7 @@ PROJECT_IDS = "SELECT project_id, name FROM projects WHERE name = ANY(%(names)s)
 ADD_PROJECT = "INSERT INTO projects (name) VALUES (%(name)s) ON CONFLICT (name) DO NOTHING"
 
 FROM_FILES = "files"
-"""The ``origin`` of a row that was made from a store's files alone: others may have written it."""
+"""The ``origin`` of a row that was made from files of a store, which others may have written."""
 
 ADD_VIDEOS = """
 INSERT INTO videos (
@@ -236,7 +216,7 @@ INSERT INTO videos (
 ON CONFLICT (video_id) DO NOTHING RETURNING video_id
 """
 
-# of rows that were made from files, where the user names the video as well
+# for rows that were made from files, if the user names the video as well
 NAME_VIDEOS = f"""
 UPDATE videos v SET url = g.url, source_type = g.source_type, source_info = g.info::jsonb
 FROM (VALUES %s) AS g (video_id, url, source_type, info, title, uploader, licence, duration)
@@ -271,11 +251,11 @@ SELECT status, error, error_class, extracted_with, extract_fingerprint, sha256, 
 FROM videos v WHERE video_id = %(video_id)s
 """
 
-HOLD_MEMBER = """
+LOCK_MEMBER = """
 SELECT FROM project_videos WHERE project_id = %(project_id)s AND video_id = %(video_id)s FOR UPDATE
 """
 
-HOLD_VIDEO = "SELECT FROM videos WHERE video_id = %(video_id)s FOR UPDATE"
+LOCK_VIDEO = "SELECT FROM videos WHERE video_id = %(video_id)s FOR UPDATE"
 
 SOURCE_OF_VIDEO = """
 SELECT url, downloaded_with, source_info ->> 'origin' FROM videos WHERE video_id = %(video_id)s

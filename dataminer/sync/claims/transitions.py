@@ -1,7 +1,8 @@
-"""Which status may follow which: the one table. The database's triggers hold the same one.
+"""Which status may follow which, as the triggers of the database enforce it.
 
-:mod:`dataminer.sync.claims.stage_rows` says what a stage does to a row, this says what may happen
-to a row at all. Tests hold the two, and the triggers of the migrations, against each other.
+:mod:`dataminer.sync.claims.stage_rows` defines what a stage does to a row, this table what may
+happen to a row at all. No code reads it at run time: tests compare it with the stages and with the
+triggers, so that a migration that changes one of them has to change all.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataminer.sync.claims.stage_rows import running_statuses
 
 _V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
 
-# From each status the others that may follow. Staying as it is is always allowed; a running row
-# that stays in its status with a raised lease was taken over by another job of the same stage.
+# For each status, the others that may follow. A row may always keep its status; a running row that
+# keeps it with a raised lease was taken over by another job of the same stage.
 MAY_FOLLOW: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "videos": {
         _V.PENDING: (_V.DOWNLOADING,),
@@ -36,7 +37,7 @@ MAY_FOLLOW: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         _PV.FILTERED_EMPTY: (_PV.FILTERING, _PV.PENDING),
         _PV.FAILED: (_PV.FILTERING, _PV.PENDING),
     },
-    # a project follows its videos' rows, forwards to DEDUP_READY and back; further on by a job only
+    # a project follows its videos' rows up to DEDUP_READY and back; only jobs move it further
     "projects": {
         _P.POPULATING: (_P.FILTERING, _P.DEDUP_READY),
         _P.FILTERING: (_P.POPULATING, _P.DEDUP_READY, _P.DEDUPING, _P.DETECTING),
@@ -75,14 +76,14 @@ def allowed(table: str, before: str, after: str) -> bool:
 
 
 def idle_before(table: str, after: str) -> tuple[str, ...]:
-    """Return the statuses that nobody works in from which a row may go to ``after``.
+    """Return the statuses without a holder from which a row may go to ``after``.
 
     Parameters
     ----------
     table : str
         ``videos``, ``project_videos`` or ``projects``.
     after : str
-        Where a row shall go: for instance back to ``PENDING``.
+        The next status, for instance ``PENDING``.
     """
     running = running_statuses(table)
     return tuple(

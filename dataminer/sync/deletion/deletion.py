@@ -25,7 +25,7 @@ from dataminer.store.trash import (
     measure,
     set_aside,
 )
-from dataminer.sync.claims import claims, projects, stage_rows, statements
+from dataminer.sync.claims import owners, projects, stage_rows, statements
 from dataminer.sync.repair import row as mend
 from dataminer.sync.repair import snapshot
 from dataminer.sync.repair.evidence import Evidence, StoreInspector, existing
@@ -427,7 +427,7 @@ def _named(videos: Sequence[str]) -> str:
 
 def _refuse_live(locked: list[tuple[str, str | None, bool | None]]) -> None:
     for name, owner, fresh in locked:
-        if owner and fresh and not claims.is_dead(owner):
+        if owner and fresh and not owners.is_dead(owner):
             raise DataminerError(
                 f"{name} is being worked on by {owner}, and nothing was deleted",
                 "wait for it, or stop that run first",

@@ -126,7 +126,7 @@ def delete_files(orphans: Orphans) -> list[Path]:
             pass
     for path in again.unused:
         if path in gone and path.parent.parent == orphans.store.frames("x").parent:
-            recipes.mend_links(orphans.store, path.parent.name)
+            recipes.remove_dead_links(orphans.store, path.parent.name)
             _name_newest(orphans.store, path.parent.name, path.name)
     return gone
 

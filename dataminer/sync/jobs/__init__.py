@@ -1,1 +1,1 @@
-"""What a job does for one video or project: claim, work, result."""
+"""The jobs of the stages: each from the settings to a recorded result."""

@@ -1,11 +1,10 @@
-"""A project's report: what the database says of it, and the page."""
+"""A project's report, from its rows and files to the page."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from psycopg2.extras import RealDictCursor
 
@@ -27,24 +26,15 @@ SELECT p.project_stage, v.video_id, v.url, v.title, v.status, pv.status AS membe
 FROM projects p LEFT JOIN project_videos pv USING (project_id) LEFT JOIN videos v USING (video_id)
 WHERE p.name = %(project)s ORDER BY v.video_id COLLATE "C"
 """
-_SECTIONS = ("extract", "filter", "dedup", "detect", "download")
 
 
-def result_settings(config: Config) -> dict[str, dict[str, Any]]:
-    """Return, by section, the settings that decide what comes out: those that a report shows.
-
-    Proxies, cookies and the like are not among them.
-    """
-    return {name: getattr(config, name).result_settings() for name in _SECTIONS}
-
-
-def facts(project: str) -> ProjectFacts:
-    """Ask the database what it knows of a project; one query, nothing is written.
+def read_facts(project: str) -> ProjectFacts:
+    """Read what the database says about a project, in one query; write nothing.
 
     Raises
     ------
     DataminerError
-        When there is no such project.
+        If there is no such project.
     """
     name = f"report {project}"
     with reading(name) as session, session.cursor(cursor_factory=RealDictCursor) as cursor:
@@ -56,42 +46,42 @@ def facts(project: str) -> ProjectFacts:
         )
     stage = str(rows[0]["project_stage"])
     costs = rows[0]["project_costs"]
-    ours = ("project_stage", "project_costs")
-    told = [{k: v for k, v in row.items() if k not in ours} for row in rows if row["video_id"]]
-    for row in told:
-        row["error"] = runnable(row["error"] or "", row["video_id"], [project]) or None
-    return ProjectFacts(project, stage, tuple(VideoFacts(**row) for row in told), costs)
+    of_project = ("project_stage", "project_costs")
+    videos = [
+        {name: value for name, value in row.items() if name not in of_project}
+        for row in rows
+        if row["video_id"]
+    ]
+    for video in videos:
+        video["error"] = runnable(video["error"] or "", video["video_id"], [project]) or None
+    return ProjectFacts(project, stage, tuple(VideoFacts(**video) for video in videos), costs)
 
 
-def report(
-    config: Config, project: str, out: Path, tell: Callable[[str], None] = log.warning
+def report_project(
+    config: Config, project: str, out: Path, warn: Callable[[str], None] = log.warning
 ) -> int:
-    """Draw a project's report, of as much as there is of it.
+    """Write a project's report with all that exists so far; return its size in bytes.
 
     Parameters
     ----------
     config : Config
-        The settings; those that decide what comes out are shown, and no other.
+        The settings; only those that affect results are shown.
     project : str
         The project.
     out : Path
         The page to write.
-    tell : callable
-        Told of each file that is damaged, and left out.
-
-    Returns
-    -------
-    int
-        Its size in bytes.
+    warn : callable
+        Called with a message for each damaged file, which is left out.
 
     Raises
     ------
     DataminerError
-        When there is no such project, or the database cannot be asked.
+        If there is no such project, or the database does not answer.
     """
-    from dataminer.report.html.page import write_report  # the Snakefile needs only the settings
+    from dataminer.report.html.page import write_report
 
-    settings, store = result_settings(config), Store(config.store_path)
+    settings, store = fingerprints.result_settings(config), Store(config.store_path)
     annotated = results.read_detect(store.detect(project))
     made = fingerprints.of_report(settings, annotated.fingerprint if annotated else None)
-    return write_report(store, facts(project), out, settings=settings, fingerprint=made, tell=tell)
+    facts = read_facts(project)
+    return write_report(store, facts, out, settings=settings, fingerprint=made, tell=warn)

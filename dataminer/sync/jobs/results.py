@@ -1,4 +1,4 @@
-"""What finished files of each stage say, and how a failure is written as a result."""
+"""Read the finished files of each stage, in the terms of its row."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
-from dataminer.errors import DamagedFile, DataminerError, ErrorClass, FailedBefore
+from dataminer.errors import DamagedFile, DataminerError, ErrorClass
 from dataminer.files import (
     ABSENT,
     SMALL,
     StrPath,
-    atomic_write,
     look,
     open_file,
     own_names,
@@ -28,21 +25,18 @@ from dataminer.frames.images import FrameReader
 from dataminer.frames.table import (
     CLUSTERS_FILE,
     FRAMES_FILE,
-    FRAMES_SCHEMA,
     read_meta,
-    write_table,
 )
 from dataminer.provenance import recipes
-from dataminer.provenance.fingerprints import recipe_id
+from dataminer.provenance.fingerprints import recipe_id, refused_id
 from dataminer.store import documents
 from dataminer.store.layout import ANNOTATIONS_FILE, DATA_FILE, INFO_FILE, Store
-from dataminer.sync.jobs.task import TaskOutcome
-
-Meta = dict[str, Any]
+from dataminer.sync.jobs.failures import REFUSALS, Meta, is_refused
+from dataminer.sync.tasks.task import TaskOutcome
 
 _JPEG_END = b"\xff\xd9"
-_HEAD = 2**20  # bytes within which annotations say what they are
-_END = 64  # bytes of a file's end that are looked at
+_HEAD = 2**20  # bytes within which the info of annotations ends
+_END = 64  # bytes that are read at the end of a file
 
 
 def read_info(folder: StrPath) -> Meta | None:
@@ -54,12 +48,12 @@ def read_info(folder: StrPath) -> Meta | None:
 
 
 def video_file(folder: Path, info: Meta) -> Path:
-    """Return the file that ``info.json`` names, beside it: :func:`read_info` looked at its name."""
+    """Return the file that ``info.json`` names, beside it: :func:`read_info` checked the name."""
     return folder / str(info.get("video"))
 
 
 def read_frames_meta(folder: StrPath) -> Meta | None:
-    """Return what is known about a folder's frame table; None if it is absent or damaged."""
+    """Return the metadata of a folder's frame table; None if it is absent or damaged."""
     try:
         return read_meta(os.path.join(folder, FRAMES_FILE))
     except ABSENT:
@@ -67,13 +61,13 @@ def read_frames_meta(folder: StrPath) -> Meta | None:
 
 
 def read_download(folder: Path) -> TaskOutcome | None:
-    """Tell what a video's folder says."""
+    """Read what a video's folder says."""
     info = read_info(folder)
     return None if info is None else of_info(folder, info)
 
 
 def of_info(folder: Path, info: Meta) -> TaskOutcome | None:
-    """Tell what a video's folder says, by what its ``info.json`` holds."""
+    """Return what a video's folder says, given its ``info.json``."""
     if "failure" in info:
         return _failed(VideoStatus.FAILED, info, _downloaded_with(info))
     video = video_file(folder, info)
@@ -94,7 +88,7 @@ def of_info(folder: Path, info: Meta) -> TaskOutcome | None:
 
 
 def read_extract(folder: Path) -> TaskOutcome | None:
-    """Tell what a folder of extracted frames says."""
+    """Read what a folder of extracted frames says."""
     reader = _reader(folder)
     if reader is None:
         return None
@@ -113,14 +107,14 @@ def read_extract(folder: Path) -> TaskOutcome | None:
     return TaskOutcome(VideoStatus.EXTRACTED, columns, str(meta.get("fingerprint")))
 
 
-def kept(
+def remaining_video(
     store: Store, video_id: str, error: DataminerError, error_class: ErrorClass
 ) -> TaskOutcome | None:
-    """Tell what is left of a video whose source is gone for good: its file, or else its frames.
+    """Return what is left of a video whose source is gone for good: its file, or else its frames.
 
-    None if nothing is, or if it was refused.
+    None if nothing is left, or if the video was refused.
     """
-    if error_class in _REFUSALS:
+    if error_class in REFUSALS:
         return None
     fetched = read_download(store.video(video_id))
     if fetched and fetched.status == VideoStatus.DOWNLOADED:
@@ -133,33 +127,37 @@ def kept(
     if found is None:
         return None
     info = read_info(store.video(video_id)) or {}
-    about = {
+    video_columns = {
         "video_path": str(video_file(store.video(video_id), info)),
         "downloaded_with": info.get("made_with", recipe_id("download", None)),
     }
-    return _as_they_are(found, video_id, error, error_class, about)
+    return _kept_frames(found, video_id, error, error_class, video_columns)
 
 
-def kept_frames(
+def remaining_frames(
     folder: Path, video_id: str, error: DataminerError, error_class: ErrorClass
 ) -> TaskOutcome | None:
-    """Tell what is left of frames that were to be made anew, which failed: those that there are."""
+    """Return the existing frames of a video if extracting them again failed; None if none exist."""
     found = read_extract(folder)
     if found is None or _is_failure(found):
         return None
-    return _as_they_are(found, video_id, error, error_class, {})
+    return _kept_frames(found, video_id, error, error_class, {})
 
 
-def _as_they_are(
-    found: TaskOutcome, video_id: str, error: DataminerError, error_class: ErrorClass, about: Meta
+def _kept_frames(
+    found: TaskOutcome,
+    video_id: str,
+    error: DataminerError,
+    error_class: ErrorClass,
+    video_columns: Meta,
 ) -> TaskOutcome:
-    hint = f"once that is mended, `dataminer retry --video {video_id}`, then snakemake"
+    hint = f"once that is fixed, `dataminer retry --video {video_id}`, then snakemake"
     columns = {
         **found.columns,
         "frames_dir": str(found.columns["frames_dir"]),
         "error": str(DataminerError(error.message, hint)),
         "error_class": str(error_class),
-        **about,
+        **video_columns,
     }
     return TaskOutcome(found.status, columns, found.fingerprint)
 
@@ -169,7 +167,7 @@ def _is_failure(outcome: TaskOutcome) -> bool:
 
 
 def read_filter(folder: Path) -> TaskOutcome | None:
-    """Tell what a folder of filtered frames says."""
+    """Read what a folder of filtered frames says."""
     reader = _reader(folder)
     if reader is None:
         return None
@@ -189,7 +187,7 @@ def read_filter(folder: Path) -> TaskOutcome | None:
 
 
 def read_dedup(folder: Path) -> TaskOutcome | None:
-    """Tell what a project's folder of unique frames says."""
+    """Read what a project's folder of unique frames says."""
     reader = _reader(folder)
     if reader is None or reader.lost() or not has_clusters(folder, reader.meta):
         return None
@@ -204,14 +202,14 @@ def read_dedup(folder: Path) -> TaskOutcome | None:
 
 
 def has_clusters(folder: Path, unique: Meta) -> bool:
-    """Tell whether a project's table of what stands for what is there, and of its unique frames.
+    """Tell whether a project's table of clusters is there, and belongs to its unique frames.
 
     Parameters
     ----------
     folder : Path
         The folder of both.
     unique : dict
-        What is known about the table of the unique frames.
+        The metadata of the table of unique frames.
     """
     try:
         clusters = read_meta(folder / CLUSTERS_FILE)
@@ -221,7 +219,7 @@ def has_clusters(folder: Path, unique: Meta) -> bool:
 
 
 def annotations_seem_whole(folder: Path, images: int) -> bool:
-    """Tell by their end and their number whether the annotations of so many images are there."""
+    """Tell whether the annotations of a number of images are there, by their end and number."""
     try:
         with open_file(folder / ANNOTATIONS_FILE) as file:
             file.seek(-_END, os.SEEK_END)
@@ -238,7 +236,7 @@ def _has_classes(folder: Path) -> bool:
 
 
 def sheet_is_whole(path: Path) -> bool:
-    """Tell by its end whether a contact sheet is there."""
+    """Tell whether a contact sheet is whole, by its end."""
     try:
         with open_file(path) as file:
             file.seek(-len(_JPEG_END), os.SEEK_END)
@@ -248,7 +246,7 @@ def sheet_is_whole(path: Path) -> bool:
 
 
 def read_annotations_info(folder: Path) -> Meta:
-    """Return what a project's annotations say of themselves, in the second line; none if unread."""
+    """Return the info of a project's annotations, from their second line; empty if unreadable."""
     try:
         with open_file(folder / ANNOTATIONS_FILE) as file:
             line = str(file.read(_HEAD).split(b"\n", 2)[1], "utf-8")
@@ -259,7 +257,7 @@ def read_annotations_info(folder: Path) -> Meta:
 
 
 def read_detect(folder: Path) -> TaskOutcome | None:
-    """Tell what a project's folder of annotations says."""
+    """Read what a project's folder of annotations says."""
     try:
         coco = documents.read_annotations(folder / ANNOTATIONS_FILE)
         classes = read_file(folder / DATA_FILE, SMALL).decode("utf-8", "replace")
@@ -282,84 +280,43 @@ def read_detect(folder: Path) -> TaskOutcome | None:
     return TaskOutcome(ProjectStatus.COMPLETE, columns, made)
 
 
-def raise_failure(meta: Meta | None) -> None:
-    """Pass on, as an error, the failure that files of the stage before tell of.
-
-    Raises
-    ------
-    FailedBefore
-        When ``meta`` tells of one.
-    """
-    failure = (meta or {}).get("failure")
-    if failure:
-        raise FailedBefore(failure["message"], ErrorClass(failure["error_class"]), failure["hint"])
-
-
 def judged_by(folder: Path, policy: str) -> str:
-    """Return which policy, as a fingerprint, has the last word on a video.
+    """Return the fingerprint of the policy that decides about a video.
 
-    A video that is there, or that failed for another reason, was judged for good by the policy of
-    its day: a new one changes nothing. One that was refused, or is not there yet, is judged by
-    ``policy``, the present one: what an older policy refused is looked at again, and nothing else.
+    A video that exists, or that failed for another reason, was accepted by the policy of its time:
+    a new policy changes nothing. A video that was refused, or does not exist yet, is judged by
+    ``policy``, the present one.
     """
     try:
         info = read_info(folder)
-    except OSError:  # for the job to tell of
+    except OSError:  # which the job reports
         return policy
-    if info is None or _is_refused(info):
+    if info is None or is_refused(info):
         return policy
     return str(info.get("policy", policy))
 
 
 def read_judged(folder: Path, policy: str) -> TaskOutcome | None:
-    """Tell what a video's folder says; what another policy refused was made with other settings."""
+    """Read what a video's folder says; a refusal by another policy has another fingerprint."""
     outcome, info = read_download(folder), read_info(folder) or {}
-    if outcome and _is_refused(info) and info.get("policy") != policy:
+    if outcome and is_refused(info) and info.get("policy") != policy:
         return TaskOutcome(outcome.status, outcome.columns, f"policy {info.get('policy')}")
     return outcome
-
-
-def failed_info(marks: Meta) -> Callable[[Path, DataminerError, ErrorClass], None]:
-    """Return a writer of ``info.json`` for a video that could not be downloaded."""
-
-    def write(folder: Path, error: DataminerError, error_class: ErrorClass) -> None:
-        meta = _failure_meta(marks, error, error_class)
-        with atomic_write(folder / INFO_FILE) as partial:
-            partial.write_text(json.dumps(meta, indent=1, sort_keys=True), encoding="utf-8")
-
-    return write
-
-
-def failed_frames(marks: Meta) -> Callable[[Path, DataminerError, ErrorClass], None]:
-    """Return a writer of an empty ``frames.parquet`` for a video that gives no frames."""
-
-    def write(folder: Path, error: DataminerError, error_class: ErrorClass) -> None:
-        meta = _failure_meta(marks, error, error_class)
-        write_table(folder / FRAMES_FILE, FRAMES_SCHEMA.empty_table(), FRAMES_SCHEMA, meta)
-
-    return write
-
-
-_REFUSALS = {ErrorClass.POLICY, ErrorClass.UNCHECKED}
-
-
-def _is_refused(info: Meta) -> bool:
-    return info.get("failure", {}).get("error_class") in _REFUSALS
 
 
 _NO_ERROR: Meta = {"error": None, "error_class": None}
 
 
 def _downloaded_with(info: Meta) -> Meta:
-    """Say what a file was made with; the frames of an older one are none of its own."""
-    recipe_id = info.get("made_with")
-    if _is_refused(info):  # another policy may let it in
-        recipe_id = f"{recipe_id} {info.get('policy')}"
-    return {"downloaded_with": recipe_id, "extracted_with": None, "extract_fingerprint": None}
+    """Return the columns of what a file was made with; frames of an older file do not count."""
+    made_with = info.get("made_with")
+    if is_refused(info):  # another policy may accept it
+        made_with = refused_id(made_with, info.get("policy"))
+    return {"downloaded_with": made_with, "extracted_with": None, "extract_fingerprint": None}
 
 
 def _extracted_with(meta: Meta) -> Meta:
-    """Say which frames there are: what is made of them can tell whether it was made of these."""
+    """Return the columns that identify the frames, for results that are made from them."""
     return {
         "extracted_with": meta.get("made_with"),
         "extract_fingerprint": meta.get("fingerprint"),
@@ -367,7 +324,7 @@ def _extracted_with(meta: Meta) -> Meta:
 
 
 def _filtered_with(meta: Meta) -> Meta:
-    """Say what frames were filtered with, and from which; older tables do not tell the latter."""
+    """Return the columns of the settings and the input of a filter; older tables lack the input."""
     return {
         "filtered_with": meta.get("made_with"),
         "filtered_from": meta.get("filtered_from"),
@@ -376,23 +333,18 @@ def _filtered_with(meta: Meta) -> Meta:
     }
 
 
-def _failed(status: str, meta: Meta, recipe_id: Meta) -> TaskOutcome:
+def _failed(status: str, meta: Meta, origin_columns: Meta) -> TaskOutcome:
     failure = meta["failure"]
     columns = {
         "error": str(DataminerError(failure["message"], failure["hint"])),
         "error_class": failure["error_class"],
-        **recipe_id,
+        **origin_columns,
     }
     return TaskOutcome(status, columns, str(meta.get("fingerprint")))
 
 
-def _failure_meta(marks: Meta, error: DataminerError, error_class: ErrorClass) -> Meta:
-    failure = {"message": error.message, "error_class": str(error_class), "hint": error.hint}
-    return {"failure": failure, **marks}
-
-
 def _reader(folder: Path) -> FrameReader | None:
-    """Return the reader of a folder's images, or None where there is no frame table."""
+    """Return the reader of a folder's images, or None if there is no frame table."""
     reader = FrameReader(folder)
     try:
         _ = reader.meta, reader.names
@@ -402,7 +354,7 @@ def _reader(folder: Path) -> FrameReader | None:
 
 
 def _label_sizes(coco: Meta) -> dict[str, int]:
-    """Return how large the label file of each image is, by its name."""
+    """Return the size of the label file of each image, by its name."""
     found = Counter[int]()
     for entry in coco["annotations"]:
         found[entry["image_id"]] += label_size(entry["category_id"] - 1)

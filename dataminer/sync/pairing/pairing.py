@@ -19,7 +19,7 @@ from dataminer.files import atomic_write, names_in
 from dataminer.permissions import explain
 from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME
-from dataminer.sync.claims.claims import is_dead
+from dataminer.sync.claims.owners import is_dead
 from dataminer.sync.pairing.meeting import (
     STORE_FILE,
     KnownStore,

@@ -1,1 +1,1 @@
-"""The rate limit that all nodes share."""
+"""The rate limits that all nodes share."""

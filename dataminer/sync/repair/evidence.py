@@ -18,7 +18,7 @@ from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta
 from dataminer.provenance import fingerprints, recipes
 from dataminer.store.layout import ANNOTATIONS_FILE, DATA_FILE, INFO_FILE, Store
 from dataminer.sync.jobs import results
-from dataminer.sync.jobs.task import TaskOutcome
+from dataminer.sync.tasks.task import TaskOutcome
 
 _Read = TypeVar("_Read")
 _V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus

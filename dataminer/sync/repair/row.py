@@ -12,10 +12,11 @@ from psycopg2.extensions import connection as Connection
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.files import remove_file
-from dataminer.sync.claims import claims
+from dataminer.sync.claims import claim_end, claims
+from dataminer.sync.claims.execution import compose
 from dataminer.sync.claims.stage_rows import StageRows
-from dataminer.sync.jobs.task import TaskOutcome
 from dataminer.sync.repair.evidence import Evidence, read
+from dataminer.sync.tasks.task import TaskOutcome
 
 # ---- statements: identifiers in braces, values bound -------------------------------------------
 
@@ -83,14 +84,14 @@ def _adopt_one(step: FoundResult, key: Mapping[str, Any], settings: MonitorConfi
     try:
         outcome = read(step.read, step.final)  # again: now nobody else writes there
         if outcome is None:
-            claims.release(held, error=None, error_class=None, counts=False)
+            claim_end.release(held, error=None, error_class=None, counts=False)
             return False
         columns = {name: _plain(value) for name, value in outcome.columns.items()}
-        claims.finish(held, outcome.status, columns, lambda: None)
+        claim_end.finish(held, outcome.status, columns, lambda: None)
     except claims.LeaseLost:
         return False
     except BaseException:
-        claims.release(held, error=None, error_class=None, counts=False)
+        claim_end.release(held, error=None, error_class=None, counts=False)
         raise
     return outcome.status in step.stage.past or outcome.status == "FAILED"
 
@@ -127,12 +128,12 @@ def revert_row(
 
     def work(connection: Connection) -> bool:
         with connection.cursor() as cursor:
-            cursor.execute(claims.compose(cursor, _HOLD, stage, key), key)
+            cursor.execute(compose(cursor, _HOLD, stage, key), key)
             if cursor.fetchone() != before or judge() != verdict:
                 return False
             if verdict.status != before[0] or verdict.renamed:
                 text = _RENAME if verdict.renamed else _PUT_BACK
-                query = claims.compose(cursor, text, stage, key, columns)
+                query = compose(cursor, text, stage, key, columns)
                 cursor.execute(query, {**key, **bound, "status": verdict.status})
             for path in verdict.remove:
                 remove_file(path)

@@ -15,8 +15,8 @@ from dataminer.db.connection import transaction
 from dataminer.planning import Plan
 from dataminer.provenance import recipes
 from dataminer.store.layout import Store
-from dataminer.sync.claims.claims import PATIENCE
-from dataminer.sync.jobs import chosen, results
+from dataminer.sync.claims.execution import PATIENCE
+from dataminer.sync.jobs import candidate_frames, results
 from dataminer.sync.repair.reconcile import reconcile
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def take_up(config: Config) -> None:
     projects, store = config.project_names, Store(config.store_path)
     older = recipes.older_videos(store)
     for video_id in older:
-        chosen.take_over(store, video_id)
+        candidate_frames.take_over(store, video_id)
     report = reconcile(store, projects, config.monitor, adopt_only=True)
     for line in [*map(str, report.mends), *report.notes]:
         log.info("%s", line)

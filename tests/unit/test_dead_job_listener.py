@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataminer.sync.claims import dead_job_listener
-from dataminer.sync.claims.dead_jobs import Death
+from dataminer.sync.recovery import dead_job_listener
+from dataminer.sync.recovery.dead_jobs import Death
 
 
 def test_an_exit_status_is_named() -> None:
     assert dead_job_listener._death("…' returned non-zero exit status 137.") == Death(
         "exit status 137"
     )
-    assert dead_job_listener._death("") == Death("its log tells no more")
+    assert dead_job_listener._death("") == Death("its log has no details")

@@ -1,10 +1,9 @@
-"""What became of jobs that died, and what the rows of their videos say of it.
+"""Give back what dead jobs held, and record in the rows of their videos how they died.
 
-A job that Slurm ends is asked to end first: its workers give their claims back, with what
-:func:`stopped` says, and the job asks Slurm why (:func:`tell_own_end`). If a job was killed at
-once, its run hears of it (:mod:`dataminer.sync.claims.dead_job_listener`), or the job
-itself when Slurm starts it again (:func:`begin_again`), or the next run asks Slurm
-(:func:`settle_ended`).
+Before Slurm kills a job, it asks it to end: the workers give their claims back with the reason of
+:func:`interruption`, and the job asks Slurm why (:func:`record_own_end`). If a job is killed at
+once, its run notices (:mod:`dataminer.sync.recovery.dead_job_listener`), or the job itself if Slurm
+starts it again (:func:`resume_requeued_job`), or the next run asks Slurm (:func:`settle_ended`).
 """
 
 from __future__ import annotations
@@ -17,15 +16,16 @@ from typing import Any
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass
-from dataminer.sync.claims import claims, projects, slurm
+from dataminer.sync.claims import claim_end, claims, owners, projects, slurm
 from dataminer.sync.claims.claims import Claim
+from dataminer.sync.claims.execution import fetch_all
 from dataminer.sync.claims.stage_rows import KEYS, STAGES, StageRows
 
 # as the profile's slurm-logdir places them; the number is the job's, %j
 _SLURM_LOG = re.compile(r"/(?:rule|group)_[^/]+/(?:[^/]*/)*(\d+(?:_\d+)?)\.log$")
 _DEFAULTS = MonitorConfig()
-# Slurm's words for how a job ended (`man sacct`, JOB STATE CODES). What is nobody's fault, or that
-# of the batch as a whole, is no attempt of the video that was being worked on.
+# Slurm's words for how a job ended (`man sacct`, JOB STATE CODES). An end that no video caused, or
+# the batch as a whole, is no attempt of the video that was being worked on.
 _STATES = {
     "OUT_OF_MEMORY": ErrorClass.OUT_OF_MEMORY,
     "TIMEOUT": ErrorClass.TIME_LIMIT,
@@ -38,7 +38,7 @@ _STATES = {
     "REQUEUED": ErrorClass.NODE_FAIL,
 }
 _BLAMED = {ErrorClass.KILLED, ErrorClass.OUT_OF_MEMORY}
-# slurmstepd's own lines in a job's log, without cgroups and with them
+# the lines of slurmstepd in a job's log, without cgroups and with them
 _OUT_OF_MEMORY = re.compile(
     r"slurmstepd.*(exceeded (job )?memory limit|oom.?kill|out of memory)", re.IGNORECASE
 )
@@ -47,7 +47,7 @@ _SESSION = "dead jobs"
 
 # ---- statements: identifiers in braces, values bound -------------------------------------------
 
-# what a Slurm job holds, and what it gave back when it was asked to end
+# what a Slurm job holds, and what it gave back on being asked to end
 _OF_SLURM_JOB = """
 SELECT {keys} FROM {table}
 WHERE ({status} = %(running)s AND split_part(locked_by, ':slurm-', 2) = %(job)s)
@@ -68,13 +68,13 @@ class Death:
     Parameters
     ----------
     how : str
-        For people: a signal, an exit status, a Slurm job and its state.
+        In words: a signal, an exit status, or a Slurm job and its state.
     slurm_job : str or None
-        The job's number, where Slurm ran it.
+        The job's number, if Slurm ran it.
     error_class : ErrorClass
-        What kind of end that is.
+        The kind of end.
     of_job : bool
-        Whether the whole job ended: then nobody knows which of its videos was the cause.
+        Whether the whole job ended: then it is unknown which of its videos was the cause.
     """
 
     how: str
@@ -89,32 +89,25 @@ def give_back(
     death: Death,
     settings: MonitorConfig = _DEFAULTS,
 ) -> bool:
-    """Give back the claim that a job left when it died, and note in its row how that was.
+    """Give back the claim that a job left when it died, and record how; return whether it left one.
 
-    The attempt counts if the video's own worker was lost; of a whole job, see
-    :func:`dataminer.sync.claims.claims.release_killed`. Of a claim that a Slurm job gave back when
-    it was asked to end, only the reason is noted.
+    The attempt counts if only the video's worker was lost; if the whole job died, see
+    :func:`dataminer.sync.claims.claim_end.release_killed`. If a Slurm job gave the claim back on
+    being asked to end, only the reason is recorded.
 
-    Only a claim whose holder is known to be dead: a process of this host that is no more, or that
-    very Slurm job. Any other may be a retry, another run, or a process that outlived its job, and
-    is left to the recovery of stale claims; so is one whose process id was given away again. The
-    lease that was read fences the write, so a retry that claims in between is not disturbed.
+    The holder must be known to be dead: a process of this host that no longer exists, or that very
+    Slurm job. Any other holder may be a retry, another run, or a process that outlived its job: the
+    recovery of stale claims decides. The lease that was read fences the write, so that a retry that
+    claims in between is not disturbed.
 
     Parameters
     ----------
-    rule : str
-        The rule; those without rows are passed over.
-    wildcards : Mapping
-        The job's wildcards.
+    rule, wildcards : str, Mapping
+        The job's rule and wildcards; rules without rows are skipped.
     death : Death
         How it ended.
     settings : MonitorConfig
         How often a suspect is tried.
-
-    Returns
-    -------
-    bool
-        Whether there was such a claim.
     """
     stage = STAGES.get(rule)
     return stage is not None and _settle(stage, key_of(stage, wildcards), death, settings)
@@ -138,29 +131,31 @@ def _settle(
         return False
     if row.status == stage.released and _was_stopped(row.error, death.slurm_job):
         error = str(DataminerError(f"the job died: {death.how}", NEXT_STEP[death.error_class]))
-        claims.note(stage, key, row.lease, error=error, error_class=death.error_class)
+        claim_end.note(stage, key, row.lease, error=error, error_class=death.error_class)
     if row.status != stage.running or not _is_of(row.locked_by, death):
         return False
     held = Claim(stage, key, row.lease, attempts=0)
     if death.of_job and death.error_class in _BLAMED:
-        return claims.release_killed(held, row, settings, death.how, death.error_class)
+        return claim_end.release_killed(held, row, settings, death.how, death.error_class)
     error = str(DataminerError(f"the job died: {death.how}", NEXT_STEP[death.error_class]))
-    return claims.release(held, error=error, error_class=death.error_class, counts=not death.of_job)
+    return claim_end.release(
+        held, error=error, error_class=death.error_class, counts=not death.of_job
+    )
 
 
 def _is_of(owner: str | None, death: Death) -> bool:
     if death.slurm_job:
-        return claims.slurm_job_of(owner) == death.slurm_job
-    return claims.is_dead(owner)
+        return owners.slurm_job_of(owner) == death.slurm_job
+    return owners.is_dead(owner)
 
 
 # ---- jobs of Slurm
 
 
-def stopped() -> tuple[str | None, ErrorClass | None]:
-    """Return what a claim says that is given back because its process was asked to end.
+def interruption() -> tuple[str | None, ErrorClass | None]:
+    """Return the error and its class for claims given back because their process is asked to end.
 
-    Nothing, unless the process belongs to a Slurm job: its end has a reason, which is asked for.
+    Both are None outside of Slurm. A Slurm job ends for a reason, which Slurm is asked for later.
     """
     job = slurm.own_job()
     if not job:
@@ -177,7 +172,7 @@ def _was_stopped(error: str | None, job: str | None) -> bool:
 
 
 def settle_slurm_job(death: Death, settings: MonitorConfig = _DEFAULTS) -> list[str]:
-    """Give back all claims of a Slurm job that has ended, and say why in the rows that it held.
+    """Give back all claims of a Slurm job that has ended, and record why in the rows it held.
 
     Parameters
     ----------
@@ -189,34 +184,32 @@ def settle_slurm_job(death: Death, settings: MonitorConfig = _DEFAULTS) -> list[
     Returns
     -------
     list of str
-        What was given back: the stage, and the video or project.
+        The stage and the video or project of each claim that was given back.
     """
-    given = []
+    given_back = []
     for stage in STAGES.values():
         for key in _held(stage, str(death.slurm_job)):
             if _settle(stage, key, death, settings):
-                given.append(f"{stage.name} of {key.get('video_id', 'a project')}")
-    return given
+                given_back.append(f"{stage.name} of {key.get('video_id', 'a project')}")
+    return given_back
 
 
-def tell_own_end(settings: MonitorConfig) -> None:
-    """Have the rows that this Slurm job gave back, as it was asked to end, say why it ends."""
+def record_own_end(settings: MonitorConfig) -> None:
+    """Record why this Slurm job is ending, in the rows that it gave back on being asked to end."""
     job = slurm.own_job()
     if job and (state := slurm.state(job)):
         settle_slurm_job(_died(job, state), settings)
 
 
-def begin_again(stage: StageRows, project_id: int | None, settings: MonitorConfig) -> None:
-    """Take over what this Slurm job held before Slurm put it back into its queue.
+def resume_requeued_job(stage: StageRows, project_id: int | None, settings: MonitorConfig) -> None:
+    """Give back what this Slurm job held before Slurm requeued it.
 
-    Other processes of the job may be at work on other batches: what a live one holds stays.
+    What a live process of the job holds stays: it may be working on another batch.
 
     Parameters
     ----------
-    stage : StageRows
-        What it does now.
-    project_id : int or None
-        For which project.
+    stage, project_id : StageRows, int or None
+        The stage that the job runs now, and for which project.
     settings : MonitorConfig
         How often a suspect is tried.
     """
@@ -230,23 +223,23 @@ def begin_again(stage: StageRows, project_id: int | None, settings: MonitorConfi
 
 
 def _is_left(row: claims.RowState | None) -> bool:
-    return row is not None and (row.locked_by is None or claims.is_dead(row.locked_by))
+    return row is not None and (row.locked_by is None or owners.is_dead(row.locked_by))
 
 
 def settle_ended(settings: MonitorConfig) -> list[str]:
-    """Ask Slurm which jobs hold rows and have ended; give back what they held.
+    """Give back what Slurm jobs hold that have ended; jobs that Slurm does not know are skipped.
 
     Returns
     -------
     list of str
-        What was given back, and how its job ended; nothing of jobs that Slurm does not know.
+        What was given back, and how its job ended.
     """
     jobs = {job for stage in STAGES.values() for job in _holders(stage)}
     queued = slurm.queued() if jobs else None
     if queued is None:
         return []
     states = {job: slurm.state(job) for job in sorted(jobs - queued)}
-    # one that Slurm does not know may be another user's, or another cluster's
+    # an unknown job may be another user's, or another cluster's
     deaths = [_died(job, state) for job, state in states.items() if state]
     return [
         f"{what}: given back, as {death.how}"
@@ -256,13 +249,13 @@ def settle_ended(settings: MonitorConfig) -> list[str]:
 
 
 def death_in_slurm(logs: Iterable[str]) -> Death | None:
-    """Tell how the Slurm job ended whose log is among these; None if there is none."""
+    """Return how the Slurm job ended whose log is among these; None if there is none."""
     found = [(match[1], path) for path in logs if (match := _SLURM_LOG.search(str(path)))]
     if not found:
         return None
     number, path = found[-1]
     if _OUT_OF_MEMORY.search(_end_of(Path(path))):
-        # without cgroups, Slurm's accounting knows no more than that it killed the job
+        # without cgroups, Slurm's accounting only knows that the job was killed
         return _died(number, "OUT_OF_MEMORY")
     return _died(number, slurm.state(number) or "FAILED")
 
@@ -289,10 +282,10 @@ def _held(stage: StageRows, job: str) -> Iterator[dict[str, Any]]:
         "job": job,
         "stopped": _stopped_with(job),
     }
-    for row in claims.fetched(stage, _OF_SLURM_JOB, values, name=_SESSION):
+    for row in fetch_all(_OF_SLURM_JOB, stage, values, name=_SESSION):
         yield dict(zip(names, row, strict=True))
 
 
 def _holders(stage: StageRows) -> list[str]:
-    rows = claims.fetched(stage, _HOLDERS, {"running": stage.running}, name=_SESSION)
+    rows = fetch_all(_HOLDERS, stage, {"running": stage.running}, name=_SESSION)
     return [job for (job,) in rows]

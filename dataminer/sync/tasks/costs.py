@@ -1,4 +1,4 @@
-"""What work on one video or project costs, measured by the process that does it."""
+"""The costs of work on one video or project, measured by the process that does it."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def measured(folder: Path) -> Iterator[dict[str, Any]]:
     Parameters
     ----------
     folder : Path
-        Its files are counted at the end.
+        Its files are measured at the end.
 
     Yields
     ------
     dict
-        Filled at the end: ``seconds`` (wall), ``cpu_seconds`` (of this process and of those that
-        it started and that have ended; of this thread, if it is one of several that work),
-        ``peak_mb`` (resident, of the process), ``bytes``, and ``ended_at``, in seconds since 1970.
+        Filled at the end: ``seconds`` (wall time), ``cpu_seconds`` (of this process and its child
+        processes that have ended; in a thread beside the main one, of the thread), ``peak_mb``
+        (resident memory of the process), ``bytes``, and ``ended_at`` in seconds since 1970.
     """
     cost: dict[str, Any] = {}
-    if _is_alone():
-        _forget_peak()
+    if _in_main_thread():
+        _reset_peak()
     began, cpu = time.monotonic(), _cpu_seconds()
     yield cost
     cost["seconds"] = round(time.monotonic() - began, 3)
@@ -45,19 +45,19 @@ def measured(folder: Path) -> Iterator[dict[str, Any]]:
     cost["ended_at"] = round(time.time(), 3)
 
 
-def _is_alone() -> bool:
+def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
 def _cpu_seconds() -> float:
-    if not _is_alone():
+    if not _in_main_thread():
         return time.thread_time()
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _forget_peak() -> None:
-    """Have the system measure the peak of the memory from here on: proc(5), clear_refs."""
+def _reset_peak() -> None:
+    """Reset the peak of the resident memory that the system records: proc(5), clear_refs."""
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
@@ -66,7 +66,7 @@ def _forget_peak() -> None:
 
 
 def _peak_bytes() -> float:
-    """Return the peak since :func:`_forget_peak`, or of the whole process if nobody knows."""
+    """Return the peak since :func:`_reset_peak`, or since the start if the system lacks that."""
     try:
         with open("/proc/self/status") as file:
             peak = next(line for line in file if line.startswith("VmHWM"))

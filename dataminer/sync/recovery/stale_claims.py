@@ -1,4 +1,4 @@
-"""Give back the claims of jobs that died without a word, so that the next run takes them up."""
+"""Give back claims without a heartbeat, whose jobs died unnoticed, for the next run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.errors import ErrorClass
 from dataminer.sync.claims import projects
-from dataminer.sync.claims.claims import pause_of_killed
+from dataminer.sync.claims.claim_end import pause_of_killed
 from dataminer.sync.claims.stage_rows import STAGES
 
 # ---- statements: identifiers in braces, values bound -------------------------------------------
 
-# The lease stays: whoever held it finds the row no longer running, and writes nothing. The attempt
-# does not count; a suspect that was killed too often is left alone for a while. A row that somebody
-# else has locked at this moment is alive, or is being taken over.
+# The lease stays: its holder, if alive, finds the row no longer running and writes nothing. The
+# attempt does not count; a suspect that was killed too often is postponed. A row that is locked at
+# this moment is alive, or is being taken over.
 _RECOVER = """
 WITH stale AS (
     SELECT {id} AS id, {status} AS was, locked_by,
@@ -37,7 +37,7 @@ UPDATE {table} t SET
     kills = kills + suspect::int,
     not_before = CASE WHEN suspect AND kills + 1 >= %(max_attempts)s AND %(waits)s
         THEN clock_timestamp() + make_interval(secs => %(pause)s) END,
-    error = 'job died without a word (last heartbeat ' || round(s.age) || ' s ago on '
+    error = 'job died unnoticed (last heartbeat ' || round(s.age) || ' s ago on '
         || split_part(s.locked_by, ':', 1) || '). Next: run snakemake again'
 FROM stale s WHERE t.{id} = s.id
 RETURNING {key}, s.was, t.{status}, s.locked_by, s.age, t.attempts
@@ -50,7 +50,7 @@ UNION SELECT project_id FROM projects WHERE name = ANY(%(names)s)
 
 _ALL_PROJECTS = "SELECT project_id FROM projects"
 
-# by table: its key, and how a row is called
+# by table: its key, and how a row is named
 _TABLES = {
     "videos": ("video_id", "t.video_id"),
     "project_videos": (
@@ -68,17 +68,17 @@ class Recovered:
     Parameters
     ----------
     table : str
-        Where the row is.
+        The table of the row.
     key : str
         The video, ``project/video``, or the project.
     was, becomes : str
         Its status before and now.
     owner : str
-        Who held it: host, process and Slurm job.
+        The former holder: host, process and Slurm job.
     age : float
         Seconds since the last heartbeat, by the database's clock.
     attempts : int
-        How many attempts have begun since the last result.
+        The number of attempts since the last result.
     """
 
     table: str
@@ -99,8 +99,8 @@ class Recovered:
 def recover_stale(settings: MonitorConfig, *, patience: float = 0.0) -> list[Recovered]:
     """Give back all claims without a heartbeat for longer than the stale threshold.
 
-    Safe at any time and from several processes at once. Called by the monitor and at the start of
-    each run.
+    Safe at any time and from several processes at once. The monitor calls it, and so does the start
+    of each run.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def recover_stale(settings: MonitorConfig, *, patience: float = 0.0) -> list[Rec
     Returns
     -------
     list of Recovered
-        What was given back; the projects that it belongs to have been recounted.
+        What was given back; its projects have been recounted.
     """
     found = [
         claim
@@ -130,7 +130,7 @@ def recover_stale(settings: MonitorConfig, *, patience: float = 0.0) -> list[Rec
 
 
 def heal(settings: MonitorConfig) -> list[Recovered]:
-    """Give back stale claims, then recount all projects and move their stages on.
+    """Give back stale claims, then recount all projects and update their stages.
 
     Returns
     -------
@@ -160,20 +160,20 @@ def _recover(connection: Connection, table: str, settings: MonitorConfig) -> lis
         "pause": pause_of_killed(settings),
         "waits": table != "projects",
     }
-    return [Recovered(table, *row) for row in _ask(connection, query, values)]
+    return [Recovered(table, *row) for row in _fetch_all(connection, query, values)]
 
 
 def _affected(connection: Connection, found: Iterable[Recovered]) -> list[int]:
     videos = [claim.key for claim in found if claim.table == "videos"]
     names = [claim.key.partition("/")[0] for claim in found if claim.table != "videos"]
-    return [row[0] for row in _ask(connection, _AFFECTED, {"videos": videos, "names": names})]
+    return [row[0] for row in _fetch_all(connection, _AFFECTED, {"videos": videos, "names": names})]
 
 
 def _all_projects(connection: Connection) -> list[int]:
-    return [row[0] for row in _ask(connection, _ALL_PROJECTS, {})]
+    return [row[0] for row in _fetch_all(connection, _ALL_PROJECTS, {})]
 
 
-def _ask(connection: Connection, query: Any, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+def _fetch_all(connection: Connection, query: Any, values: dict[str, Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(query, values)
         return cursor.fetchall()

@@ -16,9 +16,10 @@ import pytest
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import ErrorClass
-from dataminer.sync.claims import claims, dead_job_listener, dead_jobs, stage_rows
-from dataminer.sync.claims.dead_job_listener import DeadJobListener
-from dataminer.sync.claims.dead_jobs import Death, give_back
+from dataminer.sync.claims import claims, owners, stage_rows
+from dataminer.sync.recovery import dead_job_listener, dead_jobs
+from dataminer.sync.recovery.dead_job_listener import DeadJobListener
+from dataminer.sync.recovery.dead_jobs import Death, give_back
 from tests.support.postgres import execute
 
 GONE = Death("SIGKILL")
@@ -167,7 +168,7 @@ def test_what_slurm_ended_shows_as_what_it_was(
 ) -> None:
     ended(state)
     watching = DeadJobListener()
-    watching.attach(logger)
+    watching.listen_to(logger)
     tell(logger, "job_info", jobid=3, rule_name="download", wildcards=VIDEO)
     hold(rows, "node1:99:slurm-12")
     tell(logger, "job_error", jobid=3, log=["logs/download/v.log", slurm_log(1)], rule_msg=None)
@@ -184,7 +185,7 @@ def test_of_a_batch_what_it_claimed_itself_is_told_of(
 ) -> None:
     """What an earlier run left may have had another cause."""
     watching = DeadJobListener(lambda rule, batch: ["v"])
-    watching.attach(logger)
+    watching.listen_to(logger)
     tell(logger, "job_info", jobid=3, rule_name="download", wildcards={"batch": "v"})
     hold(rows, dead)
     execute(rows, f"UPDATE videos SET locked_at = now() - interval '{hours} h'")
@@ -206,15 +207,15 @@ def test_a_group_tells_it_of_what_was_begun(
     hold(rows, "node1:99:slurm-12")
     release(rows, "waits")
     monkeypatch.setenv("SLURM_JOB_ID", "12")
-    error, error_class = dead_jobs.stopped()
+    error, error_class = dead_jobs.interruption()
     assert error_class == "cancelled"
     assert "Slurm job 12" in str(error)
     release(rows, "stopped", error)
     monkeypatch.delenv("SLURM_JOB_ID")
-    assert dead_jobs.stopped() == (None, None)
+    assert dead_jobs.interruption() == (None, None)
     execute(rows, "UPDATE videos SET locked_by = 'node2:1:slurm-13' WHERE video_id = 'goes-on'")
     watching = DeadJobListener()
-    watching.attach(logger)
+    watching.listen_to(logger)
     names = ["held", "stopped", "waits", "goes-on"]
     for number, name in enumerate(names):
         tell(logger, "job_info", jobid=number, rule_name="download", wildcards={"video_id": name})
@@ -249,22 +250,22 @@ def test_a_requeued_job_goes_on_at_once(
     ended("PREEMPTED' && echo 'RUNNING")
     hold(rows, "node1:99:slurm-12")
     settings = MonitorConfig()
-    dead_jobs.begin_again(stage_rows.DOWNLOAD, None, settings)  # not in a Slurm job
+    dead_jobs.resume_requeued_job(stage_rows.DOWNLOAD, None, settings)  # not in a Slurm job
     monkeypatch.setenv("SLURM_JOB_ID", "13")
-    dead_jobs.begin_again(stage_rows.DOWNLOAD, None, settings)
-    assert not claims.is_dead("node1:99:slurm-12")
+    dead_jobs.resume_requeued_job(stage_rows.DOWNLOAD, None, settings)
+    assert not owners.is_dead("node1:99:slurm-12")
     assert video(rows)[0] == "DOWNLOADING"
     monkeypatch.setenv("SLURM_JOB_ID", "12")
-    assert not claims.is_dead("node1:99:slurm-12")  # a job may have several nodes
+    assert not owners.is_dead("node1:99:slurm-12")  # a job may have several nodes
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    dead_jobs.begin_again(stage_rows.EXTRACT, None, settings)
+    dead_jobs.resume_requeued_job(stage_rows.EXTRACT, None, settings)
     assert video(rows)[0] == "DOWNLOADING"
-    assert claims.is_dead("node1:99:slurm-12")
-    execute(rows, f"UPDATE videos SET locked_by = '{claims.owner_name()}'")  # it lives
-    dead_jobs.begin_again(stage_rows.DOWNLOAD, None, settings)
+    assert owners.is_dead("node1:99:slurm-12")
+    execute(rows, f"UPDATE videos SET locked_by = '{owners.owner_name()}'")  # it lives
+    dead_jobs.resume_requeued_job(stage_rows.DOWNLOAD, None, settings)
     assert video(rows)[0] == "DOWNLOADING"
     execute(rows, "UPDATE videos SET locked_by = 'node1:99:slurm-12'")
-    dead_jobs.begin_again(stage_rows.DOWNLOAD, None, settings)
+    dead_jobs.resume_requeued_job(stage_rows.DOWNLOAD, None, settings)
     assert video(rows) == ("PENDING", None, 0, "node_fail")
     told = execute(rows, "SELECT suspect, error FROM videos")[0]
     assert (told[0], "Slurm job 12 ended as PREEMPTED" in told[1]) == (False, True)
@@ -313,7 +314,7 @@ def test_a_run_goes_on_without_the_database(
 
     monkeypatch.setattr(dead_job_listener, "give_back", away)
     watching = DeadJobListener()
-    watching.attach(logger)
+    watching.listen_to(logger)
     for jobid in range(3):
         tell(logger, "job_info", jobid=jobid, rule_name="download", wildcards=VIDEO)
         tell(logger, "job_error", jobid=jobid, rule_name="download", rule_msg=None)
@@ -329,7 +330,7 @@ def test_a_database_that_hangs_holds_nothing_up(
     monkeypatch.setattr(dead_job_listener, "give_back", lambda *_: time.sleep(2))
     monkeypatch.setattr(dead_job_listener, "PATIENCE", 0.1)
     watching = DeadJobListener()
-    watching.attach(logger)
+    watching.listen_to(logger)
     began = time.monotonic()
     tell(logger, "job_info", jobid=1, rule_name="download", wildcards=VIDEO)
     tell(logger, "job_error", jobid=1, rule_name="download", rule_msg=None)

@@ -1,11 +1,11 @@
-"""What a job could not say itself: when it was killed, the run that started it says so.
+"""Notice killed jobs through Snakemake's log records, and give back what they held.
 
-A job that ends by itself gives its claim back, whatever went wrong. One that is killed (out of
+A job that ends by itself gives its claim back, whatever went wrong. A job that is killed (out of
 memory, out of time, cancelled) leaves its row in a running status until the claim is stale. The
-main process of its run hears of the end at once, through Snakemake's log records, so a
-:class:`DeadJobListener` listens to them there: ``onstart`` attaches it, which dry runs and the
-processes of jobs skip. It knows the records by their fields and imports nothing of Snakemake;
-:mod:`dataminer.sync.claims.dead_jobs` acts on them.
+main process of the run learns of the end at once, so ``onstart`` attaches a
+:class:`DeadJobListener` there; dry runs and the processes of jobs skip ``onstart``. The listener
+knows the records by their fields and imports nothing of Snakemake;
+:mod:`dataminer.sync.recovery.dead_jobs` acts on them.
 """
 
 from __future__ import annotations
@@ -19,19 +19,24 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from dataminer.config import MonitorConfig
-from dataminer.sync.claims import claims
-from dataminer.sync.claims.dead_jobs import Death, death_in_slurm, give_back, settle_slurm_job
+from dataminer.sync.claims.execution import fetch_all
 from dataminer.sync.claims.stage_rows import STAGES, StageRows
+from dataminer.sync.recovery.dead_jobs import (
+    Death,
+    death_in_slurm,
+    give_back,
+    settle_slurm_job,
+)
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 10.0  # seconds that the end of a run waits for what is still to be told
+PATIENCE = 10.0  # seconds that the end of a run waits for records that are still to be handled
 
 _DEFAULTS = MonitorConfig()
-_LINGER_SECONDS = 4.0  # in which workers end whose job was killed
-_ANSWER_SECONDS = 5.0  # that the database may take until it looks at its clock
-# of any project: whose claim it is, is looked at for each; what an earlier run left is none of it
-_IN_STATUS = """
+_LINGER_SECONDS = 4.0  # within which the workers of a killed job end
+_ANSWER_SECONDS = 5.0  # within which the database reads its clock
+# in any project, as the owner of each claim is checked later; claims of earlier runs are excluded
+_CLAIMED_SINCE = """
 SELECT video_id FROM {table} WHERE video_id = ANY(%(videos)s) AND {status} = %(running)s
     AND locked_at > clock_timestamp() - make_interval(secs => %(seconds)s)
 """
@@ -40,17 +45,17 @@ _STATUS = re.compile(r"died with <Signals\.(\w+): \d+>|returned non-zero (exit s
 
 
 class DeadJobListener(logging.Handler):
-    """Hears of the jobs of one run, and gives back what dead ones held, on a thread of its own.
+    """Follows the jobs of one run, and gives back what dead ones held, on a thread of its own.
 
-    Nothing here waits for the database, except :meth:`stop` for a few seconds, and no error leaves
-    it: the first one is logged, as the run can do without.
+    Nothing here waits for the database, except :meth:`stop` for a few seconds. No error leaves it,
+    as the run can do without: the first one is logged.
 
     Parameters
     ----------
     members : callable
-        The videos of a batch, by rule and batch.
+        Returns the videos of a batch, by rule and batch.
     settings : MonitorConfig
-        As for :func:`dataminer.sync.claims.dead_jobs.give_back`.
+        As for :func:`dataminer.sync.recovery.dead_jobs.give_back`.
     """
 
     def __init__(
@@ -61,39 +66,39 @@ class DeadJobListener(logging.Handler):
         super().__init__()
         self._settings = settings
         self._members = members
-        self._heard: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._listen, name="mirror", daemon=True)
+        self._records: queue.SimpleQueue[logging.LogRecord | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._handle_records, name="dead jobs", daemon=True)
         self._jobs: dict[int, tuple[str, dict[str, str], float]] = {}
         self._errors: dict[int | None, str] = {}
-        self._complained = False
+        self._warned = False
 
-    def attach(self, logger: logging.Logger) -> None:
-        """Listen to the logger of a run from now on."""
+    def listen_to(self, logger: logging.Logger) -> None:
+        """Attach to the logger of a run."""
         if self._thread.ident is None:
             self._thread.start()
             logger.addHandler(self)
 
     def stop(self) -> None:
-        """Tell what is still to be told, and end."""
+        """Handle the remaining records, and end."""
         if self._thread.is_alive():
-            self._heard.put(None)
+            self._records.put(None)
             self._thread.join(timeout=PATIENCE)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record for the thread; called by the logger."""
-        if getattr(record, "event", None) in _HEARD:
-            self._heard.put(record)
+        """Queue a record for the thread; called by the logger."""
+        if getattr(record, "event", None) in _HANDLERS:
+            self._records.put(record)
 
-    def _listen(self) -> None:
-        while record := self._heard.get():
+    def _handle_records(self) -> None:
+        while record := self._records.get():
             try:
-                _HEARD[getattr(record, "event", "")](self, record)
+                _HANDLERS[getattr(record, "event", "")](self, record)
             except Exception as error:
-                self._complain(error)
+                self._warn(error)
 
-    def _complain(self, error: Exception) -> None:
-        if not self._complained:
-            self._complained = True
+    def _warn(self, error: Exception) -> None:
+        if not self._warned:
+            self._warned = True
             log.warning("dataminer: the end of a killed job could not be recorded: %s", error)
 
     def _on_info(self, record: Any) -> None:
@@ -104,20 +109,20 @@ class DeadJobListener(logging.Handler):
         self._jobs.pop(record.job_id, None)
 
     def _on_error(self, record: Any) -> None:
-        # says how a local job ended; the job's own record follows from the same thread
+        # how a local job ended; the job's own record follows from the same thread
         self._errors[record.thread] = str(record.msg)
 
     def _on_job_error(self, record: Any) -> None:
-        said = self._errors.pop(record.thread, "")
+        message = self._errors.pop(record.thread, "")
         if record.jobid not in self._jobs:
             return
         if death := death_in_slurm(getattr(record, "log", ())):
             settle_slurm_job(death, self._settings)
         else:
-            self._give_back(record.jobid, _death(record.rule_msg or said))
+            self._give_back(record.jobid, _death(record.rule_msg or message))
 
     def _on_group_error(self, record: Any) -> None:
-        # its jobs' own records follow, and say less
+        # the records of its jobs follow, with less detail
         if death := death_in_slurm(record.aux_logs):
             settle_slurm_job(death, self._settings)
 
@@ -142,7 +147,7 @@ class DeadJobListener(logging.Handler):
 
 
 # by the `event` of Snakemake's log records
-_HEARD = {
+_HANDLERS = {
     "job_info": DeadJobListener._on_info,
     "job_finished": DeadJobListener._on_finished,
     "error": DeadJobListener._on_error,
@@ -152,16 +157,16 @@ _HEARD = {
 
 
 def _in_work(stage: StageRows, videos: Iterable[str], seconds: float) -> list[str]:
-    """Return the videos of a batch that were claimed in the seconds that it ran, and are held."""
+    """Return the videos of a batch that were claimed while it ran, and are still held."""
     values = {
         "videos": list(videos),
         "running": stage.running,
         "seconds": seconds + _ANSWER_SECONDS,
     }
-    rows = claims.fetched(stage, _IN_STATUS, values, name="mirror")
+    rows = fetch_all(_CLAIMED_SINCE, stage, values, name="dead jobs")
     return [video_id for (video_id,) in rows]
 
 
-def _death(said: str) -> Death:
-    status = _STATUS.search(said)
-    return Death(status[1] or status[2] if status else "its log tells no more")
+def _death(message: str) -> Death:
+    status = _STATUS.search(message)
+    return Death(status[1] or status[2] if status else "its log has no details")

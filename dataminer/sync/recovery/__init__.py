@@ -1,0 +1,1 @@
+"""What becomes of claims whose jobs have died."""
