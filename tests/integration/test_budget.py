@@ -23,7 +23,7 @@ from dataminer.monitor.terminal import live
 from dataminer.net.rate_limit import PERMIT_GRACE_SECONDS, Paused, quota_of
 from dataminer.store.layout import Store
 from dataminer.sync.jobs.download import download_video
-from dataminer.sync.rate_limit import shared
+from dataminer.sync.rate_limit import permits, shared
 from dataminer.sync.rate_limit.permits import PermitStock
 from dataminer.sync.rate_limit.shared import SharedRateLimiter
 from tests.support import rows, youtube_server
@@ -64,8 +64,8 @@ def test_many_at_once_get_one_moment_each(database: str) -> None:
     permits: list[float] = []
 
     def ask() -> None:
-        gate = SharedRateLimiter(RATES)
-        permits.extend(gate.request(URL) for _ in range(10))
+        limiter = SharedRateLimiter(RATES)
+        permits.extend(limiter.request(URL) for _ in range(10))
 
     ((began,),) = execute(database, "SELECT clock_timestamp()")
     threads = [threading.Thread(target=ask) for _ in range(8)]
@@ -79,25 +79,25 @@ def test_many_at_once_get_one_moment_each(database: str) -> None:
 
 
 def test_moments_of_killed_jobs_pass_and_a_clock_that_went_back_is_no_wall(database: str) -> None:
-    gate = SharedRateLimiter(RATES)
-    gate.request(URL)
+    limiter = SharedRateLimiter(RATES)
+    limiter.request(URL)
     execute(database, "UPDATE budgets SET latest_at = clock_timestamp() + interval '1 day'")
     with pytest.raises(Paused, match="used up for now"):
         SharedRateLimiter(NO_WAIT).request(URL)
     execute(database, "UPDATE budgets SET latest_at = clock_timestamp() - interval '1 day'")
-    gate.request(URL)
-    assert gate.waited < 0.1
+    limiter.request(URL)
+    assert limiter.waited < 0.1
 
 
 def test_sources_and_lanes_do_not_wait_for_each_other(database: str) -> None:
     slow = BudgetConfig(others=HostRates(requests_per_minute=1))
-    gate = SharedRateLimiter(slow)
-    gate.request(URL)
-    gate.download(URL)
-    gate.request("http://other.example/")
-    gate.request("https://youtu.be/aqz-KE-bpKQ")
-    gate.request("https://r1.googlevideo.com/videoplayback")
-    assert gate.waited == 0
+    limiter = SharedRateLimiter(slow)
+    limiter.request(URL)
+    limiter.download(URL)
+    limiter.request("http://other.example/")
+    limiter.request("https://youtu.be/aqz-KE-bpKQ")
+    limiter.request("https://r1.googlevideo.com/videoplayback")
+    assert limiter.waited == 0
     assert execute(database, "SELECT count(*), sum(permits) FROM budgets") == [(5, 5)]
 
 
@@ -117,10 +117,11 @@ def test_without_the_database_nothing_is_let_through(
 # ---- permits that several share ------------------------------------------------------------------
 
 
-def lots(database: str, gate: SharedRateLimiter, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Note how many permits a gate gets at once; each lot must keep its distance."""
+def lots(database: str, limiter: SharedRateLimiter, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note how many permits a limiter gets at once; each lot must keep its distance."""
     noted: list[int] = []
-    real, latest = gate._lot, "SELECT extract(epoch FROM latest_at)::float, spacing FROM budgets"
+    latest = "SELECT extract(epoch FROM latest_at)::float, spacing FROM budgets"
+    real = limiter._fetch_lot
 
     def lot(values: Any, count: int) -> list[float]:
         before = execute(database, latest)
@@ -133,16 +134,16 @@ def lots(database: str, gate: SharedRateLimiter, monkeypatch: pytest.MonkeyPatch
             assert all(b - a >= step - 0.001 for a, b in pairwise(moments))
         return moments
 
-    monkeypatch.setattr(gate, "_lot", lot)
+    monkeypatch.setattr(limiter, "_fetch_lot", lot)
     return noted
 
 
 def test_permits_are_asked_for_in_lots_as_large_as_what_is_used(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = SharedRateLimiter(RATES, stock=PermitStock())
-    noted = lots(database, gate, monkeypatch)
-    moments = [gate.request(URL) for _ in range(100)]
+    limiter = SharedRateLimiter(RATES, stock=PermitStock())
+    noted = lots(database, limiter, monkeypatch)
+    moments = [limiter.request(URL) for _ in range(100)]
     assert noted[0] <= 2
     assert len(noted) < 30
     assert max(noted) <= 60, "about as many as were used in half a second"
@@ -155,10 +156,10 @@ def test_at_low_rates_permits_come_one_at_a_time(
     database: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = BudgetConfig(others=HostRates(requests_per_minute=30))
-    gate = SharedRateLimiter(slow, stock=PermitStock())
-    noted = lots(database, gate, monkeypatch)
+    limiter = SharedRateLimiter(slow, stock=PermitStock())
+    noted = lots(database, limiter, monkeypatch)
     for _ in range(6):
-        gate.request(URL)
+        limiter.request(URL)
     assert noted == [1] * 6
 
 
@@ -166,19 +167,19 @@ def test_permits_that_nobody_uses_in_time_lapse(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stock = PermitStock()
-    gate = SharedRateLimiter(RATES, stock=stock)
-    shelf = stock.at(quota_of(URL))
+    limiter = SharedRateLimiter(RATES, stock=stock)
+    permits = stock.of(quota_of(URL))
     now = time.monotonic()
-    shelf.moments.extend(
+    permits.moments.extend(
         [
             now - PERMIT_GRACE_SECONDS,
             now - PERMIT_GRACE_SECONDS / 2 - 0.01,
             now - PERMIT_GRACE_SECONDS / 4,
         ]
     )
-    assert gate.request(URL) == now - PERMIT_GRACE_SECONDS / 4 + PERMIT_GRACE_SECONDS
-    assert not shelf.moments
-    assert gate.request(URL) > now + PERMIT_GRACE_SECONDS, "a new one"
+    assert limiter.request(URL) == now - PERMIT_GRACE_SECONDS / 4 + PERMIT_GRACE_SECONDS
+    assert not permits.moments
+    assert limiter.request(URL) > now + PERMIT_GRACE_SECONDS, "a new one"
 
 
 def test_threads_share_a_stock_and_no_permit_is_used_twice(database: str) -> None:
@@ -186,8 +187,8 @@ def test_threads_share_a_stock_and_no_permit_is_used_twice(database: str) -> Non
     moments: list[float] = []
 
     def ask() -> None:
-        gate = SharedRateLimiter(RATES, stock=stock)
-        moments.extend(gate.request(URL) for _ in range(15))
+        limiter = SharedRateLimiter(RATES, stock=stock)
+        moments.extend(limiter.request(URL) for _ in range(15))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     ((began,),) = execute(database, "SELECT clock_timestamp()")
@@ -202,11 +203,11 @@ def test_threads_share_a_stock_and_no_permit_is_used_twice(database: str) -> Non
 
 def test_what_is_left_of_a_stock_is_dropped_when_its_source_refuses(database: str) -> None:
     stock = PermitStock()
-    gate, other = (SharedRateLimiter(NO_WAIT, stock=stock) for _ in range(2))
+    limiter, other = (SharedRateLimiter(NO_WAIT, stock=stock) for _ in range(2))
     elsewhere = "http://other.example/"
     for url in (URL, elsewhere):
-        stock.at(quota_of(url)).moments.append(time.monotonic() + 0.2)
-    gate.refused(URL, "HTTP 429", None)
+        stock.of(quota_of(url)).moments.append(time.monotonic() + 0.2)
+    limiter.refused(URL, "HTTP 429", None)
     with pytest.raises(Paused, match="pauses until"):
         other.request(URL)
     assert other.request(elsewhere) < time.monotonic() + PERMIT_GRACE_SECONDS + 0.2
@@ -219,45 +220,45 @@ def test_what_is_left_of_a_stock_is_dropped_when_its_source_refuses(database: st
 
 
 def test_pauses_grow_until_a_success(database: str) -> None:
-    gate = SharedRateLimiter(NO_WAIT)
-    gate.request(URL)
+    limiter = SharedRateLimiter(NO_WAIT)
+    limiter.request(URL)
     for strikes, seconds in enumerate([60, 120, 200, 200], start=1):
-        assert gate.refused(URL, "HTTP 429", None)
+        assert limiter.refused(URL, "HTTP 429", None)
         assert pauses(database, strikes, seconds)
         SharedRateLimiter(NO_WAIT).refused(URL, "HTTP 429", None)  # it was on its way
         assert pauses(database, strikes, seconds)
         with pytest.raises(Paused, match=r"host.example pauses until .* UTC: HTTP 429"):
-            gate.request(URL)
+            limiter.request(URL)
         with pytest.raises(Paused):
-            gate.download(URL)
+            limiter.download(URL)
         SharedRateLimiter(NO_WAIT).request("http://other.example/")
         pause_is_over(database)
-        gate.request(URL)
-    gate.report_success()
+        limiter.request(URL)
+    limiter.report_success()
     assert breaker(database) == (0, None)
     SharedRateLimiter(NO_WAIT).request(URL)
-    gate.refused(URL, "HTTP 429", None)
+    limiter.refused(URL, "HTTP 429", None)
     assert pauses(database, 1, 60)
 
 
 def test_a_source_that_says_how_long_is_believed(database: str) -> None:
-    gate = SharedRateLimiter(NO_WAIT)
-    gate.refused(URL, "HTTP 429", 7.0)
+    limiter = SharedRateLimiter(NO_WAIT)
+    limiter.refused(URL, "HTTP 429", 7.0)
     assert pauses(database, 1, 7)
     SharedRateLimiter(NO_WAIT).refused(URL, "HTTP 429", 30.0)
     SharedRateLimiter(NO_WAIT).refused(URL, "HTTP 429", 9.0)
     assert pauses(database, 1, 30)
     pause_is_over(database)
-    gate.request(URL)
-    gate.refused(URL, "HTTP 429", 7.0)
+    limiter.request(URL)
+    limiter.refused(URL, "HTTP 429", 7.0)
     assert pauses(database, 2, 61), "twice what it was: 30 s and a moment"
     pause_is_over(database)
-    gate.request(URL)
-    gate.refused(URL, "HTTP 429", 900.0)
+    limiter.request(URL)
+    limiter.refused(URL, "HTTP 429", 900.0)
     assert pauses(database, 3, 900)
     pause_is_over(database)
-    gate.request(URL)
-    gate.refused(URL, "HTTP 429", None)
+    limiter.request(URL)
+    limiter.refused(URL, "HTTP 429", None)
     assert pauses(database, 4, 200), "no pause grows beyond the longest by itself"
 
 
@@ -267,26 +268,26 @@ def test_a_source_that_says_how_long_is_believed(database: str) -> None:
 def test_pauses_grow_from_what_the_source_asked_for(
     database: str, retry_after: float, seconds: list[int]
 ) -> None:
-    gate = SharedRateLimiter(NO_WAIT)
-    gate.request(URL)
+    limiter = SharedRateLimiter(NO_WAIT)
+    limiter.request(URL)
     for expected in seconds:
-        gate.refused(URL, "HTTP 429", retry_after)
+        limiter.refused(URL, "HTTP 429", retry_after)
         length = "SELECT extract(epoch FROM open_until - opened_at)::float FROM breakers"
         assert execute(database, length) == [(pytest.approx(expected, abs=0.1),)]
         pause_is_over(database)
-        gate.request(URL)
+        limiter.request(URL)
 
 
 def test_a_pause_that_was_lengthened_is_doubled_as_it_was(database: str) -> None:
-    gate = SharedRateLimiter(NO_WAIT)
-    gate.request(URL)
-    gate.refused(URL, "HTTP 429", 4.0)
+    limiter = SharedRateLimiter(NO_WAIT)
+    limiter.request(URL)
+    limiter.refused(URL, "HTTP 429", 4.0)
     execute(database, "UPDATE breakers SET opened_at = opened_at - interval '3 s',"
             " open_until = open_until - interval '3 s'")  # fmt: skip
     SharedRateLimiter(NO_WAIT).refused(URL, "HTTP 429", 30.0)
     pause_is_over(database)
-    gate.request(URL)
-    gate.refused(URL, "HTTP 429", 4.0)
+    limiter.request(URL)
+    limiter.refused(URL, "HTTP 429", 4.0)
     assert pauses(database, 2, 67)
 
 
@@ -295,7 +296,7 @@ def test_one_job_goes_first(database: str) -> None:
     first.refused(URL, "HTTP 429", None)
     pause_is_over(database)
     first.request(URL)
-    with pytest.raises(Paused, match="asked by one job"):
+    with pytest.raises(Paused, match="one job checks"):
         second.request(URL)
     first.request(URL)
     second.report_success()  # of something that was on its way
@@ -326,9 +327,9 @@ def test_who_waits_goes_on_when_the_pause_ends(
 
     monkeypatch.setattr(shared, "POLL", 0.1)
     SharedRateLimiter(RATES).refused(URL, "HTTP 429", None)
-    gate = SharedRateLimiter(RATES, report=say)
-    gate.request(URL)
-    assert 0 < gate.waited < 1
+    limiter = SharedRateLimiter(RATES, report=say)
+    limiter.request(URL)
+    assert 0 < limiter.waited < 1
     assert [line.partition(" until")[0] for line in said] == ["host.example pauses"]
 
 
@@ -339,10 +340,10 @@ def test_a_job_that_waits_for_its_moment_sees_a_refusal_meanwhile(database: str)
             if seconds > 0.5:
                 SharedRateLimiter(RATES).refused(URL, "HTTP 429", None)
 
-    gate = Late(NO_WAIT.model_copy(update={"others": HostRates(requests_per_minute=60)}))
-    gate.request(URL)
+    limiter = Late(NO_WAIT.model_copy(update={"others": HostRates(requests_per_minute=60)}))
+    limiter.request(URL)
     with pytest.raises(Paused, match="pauses until"):
-        gate.request(URL)
+        limiter.request(URL)
 
 
 # ---- the defaults' scale, by a clock that the test turns ---------------------------------------
@@ -379,17 +380,18 @@ class Clock:
 @pytest.fixture
 def clock(database: str, monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock(database)
-    monkeypatch.setattr(shared, "time", made)
+    for module in (shared, permits):
+        monkeypatch.setattr(module, "time", made)
     return made
 
 
 def test_downloads_of_several_jobs_are_as_far_apart_as_the_defaults_say(
     database: str, clock: Clock
 ) -> None:
-    gates, moments = [SharedRateLimiter(BudgetConfig()) for _ in range(3)], []
+    limiters, moments = [SharedRateLimiter(BudgetConfig()) for _ in range(3)], []
     latest = "SELECT extract(epoch FROM latest_at)::float FROM budgets"
     for turn in range(9):
-        gates[turn % 3].download(YOUTUBE)
+        limiters[turn % 3].download(YOUTUBE)
         moments.append(execute(database, latest)[0][0] + clock.jumped)
     pauses = sorted(later - sooner for sooner, later in pairwise(moments))
     assert pauses[0] >= 3602 / 240 - 0.001
@@ -404,48 +406,48 @@ def test_a_job_waits_for_half_an_hour_and_no_longer(
     monkeypatch.setattr(shared, "POLL", 300.0)
     began = clock.monotonic()
     SharedRateLimiter(BudgetConfig()).refused(URL, "HTTP 429", float(pause))
-    gate = SharedRateLimiter(BudgetConfig())
+    limiter = SharedRateLimiter(BudgetConfig())
     if waits:
-        gate.request(URL)
+        limiter.request(URL)
         assert clock.monotonic() - began >= pause
         assert clock.jumped <= pause + shared.POLL
     else:
         with pytest.raises(Paused, match="pauses until"):
-            gate.request(URL)
-        assert gate.waited == 0, "it gives up at once"
+            limiter.request(URL)
+        assert limiter.waited == 0, "it gives up at once"
 
 
 def test_who_waits_for_long_says_so_again_and_is_not_taken_to_hang(clock: Clock) -> None:
     said: list[float] = []
-    gate = SharedRateLimiter(BudgetConfig(), report=lambda line: said.append(clock.monotonic()))
+    limiter = SharedRateLimiter(BudgetConfig(), report=lambda line: said.append(clock.monotonic()))
     while clock.jumped < 300:
-        gate._hold("host.example pauses until then", 300.0)
+        limiter._hold_back("host.example pauses until then", 300.0)
     assert 4 <= len(said) <= 6
     assert max(b - a for a, b in pairwise(said)) < 75
 
 
 def test_several_waits_are_one_long_one(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared, "POLL", 300.0)
-    gate = SharedRateLimiter(BudgetConfig())
+    limiter = SharedRateLimiter(BudgetConfig())
     for minutes in (14, 14):
         SharedRateLimiter(BudgetConfig()).refused(URL, "HTTP 429", 60.0 * minutes)
-        gate.request(URL)
-        gate.report_success()
+        limiter.request(URL)
+        limiter.report_success()
     SharedRateLimiter(BudgetConfig()).refused(URL, "HTTP 429", 60.0 * 14)
     with pytest.raises(Paused):
-        gate.request(URL)
+        limiter.request(URL)
 
 
 def test_pauses_of_the_defaults_grow_from_a_minute_to_an_hour(database: str, clock: Clock) -> None:
-    gate = SharedRateLimiter(BudgetConfig(max_wait_minutes=0))
+    limiter = SharedRateLimiter(BudgetConfig(max_wait_minutes=0))
     for strikes, minutes in enumerate([1, 2, 4, 8, 16, 32, 60, 60], start=1):
-        gate.refused(URL, "HTTP 429", None)
+        limiter.refused(URL, "HTTP 429", None)
         assert pauses(database, strikes, 60 * minutes)
         clock.sleep(60 * minutes - 20)
         with pytest.raises(Paused, match="pauses until"):
-            gate.request(URL)
+            limiter.request(URL)
         clock.sleep(20)
-        gate.request(URL)
+        limiter.request(URL)
 
 
 def test_a_job_that_goes_first_has_two_minutes_for_each_word(clock: Clock) -> None:
@@ -455,12 +457,12 @@ def test_a_job_that_goes_first_has_two_minutes_for_each_word(clock: Clock) -> No
     first.request(URL)
     for _ in range(2):
         clock.sleep(90)
-        with pytest.raises(Paused, match="asked by one job"):
+        with pytest.raises(Paused, match="one job checks"):
             second.request(URL)
         first.request(URL)
     clock.sleep(121)
     second.request(URL)
-    with pytest.raises(Paused, match="asked by one job"):
+    with pytest.raises(Paused, match="one job checks"):
         first.request(URL)
 
 
@@ -495,9 +497,9 @@ def invoke(*arguments: str) -> str:
 def test_pauses_are_shown_and_reset(database: str, tmp_path: Path) -> None:
     rows.add("p", "clip", url=URL)
     assert invoke("show") == "nothing was asked yet\n"
-    gate = SharedRateLimiter(NO_WAIT)
-    gate.request(URL)
-    gate.refused(URL, "HTTP 429 [bold]slow[/] down\x1b[0m", None)
+    limiter = SharedRateLimiter(NO_WAIT)
+    limiter.request(URL)
+    limiter.refused(URL, "HTTP 429 [bold]slow[/] down\x1b[0m", None)
     out = io.StringIO()
     status.show([], out)
     assert "[bold]slow[/] down[0m" in out.getvalue()
