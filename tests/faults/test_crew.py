@@ -142,7 +142,7 @@ def test_downloads_overlap_and_are_right(
     assert lines
     assert all(line.split(" ")[3].strip(":") in line.split("data/videos/")[1] for line in lines)
     statements = asked()
-    assert statements["claim_new"] <= 4
+    assert 0 < statements["claim_new"] < len(names)  # several at once
     assert statements["execute"] <= 2  # each on its own
     assert statements["finish_all"] <= 12
     assert statements["finish"] == 0
