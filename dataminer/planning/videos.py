@@ -398,7 +398,7 @@ class Videos:
     def _downloaded_file(self, video_id: str) -> Verdict | None:
         folder = self._store.video(video_id)
         info = results.read_info(folder) or {}
-        outcome = results.of_info(folder, info)
+        outcome = results.outcome_of_info(folder, info)
         if outcome is None:
             return None
         failed = outcome.status == _V.FAILED

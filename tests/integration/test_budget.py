@@ -524,8 +524,8 @@ def test_a_classified_refusal_pauses_its_source_and_is_tried_again(database: str
     settings = RATES.model_copy(update={"first_pause_seconds": 0.2})
     attempts: list[Any] = []
 
-    def fetch(*, gate: SharedRateLimiter) -> None:
-        gate.request(URL)
+    def fetch(limiter: SharedRateLimiter) -> None:
+        limiter.request(URL)
         attempts.append(breaker(database)[0] if attempts else None)
         if len(attempts) < 3:
             raise TransientError("Sign in to confirm you're not a bot", ErrorClass.BOT_CHECK)
@@ -582,5 +582,5 @@ def test_a_list_that_asks_for_a_human_pauses_youtube_for_all(database: str, tmp_
     assert paused == [("youtube", 1, "bot_check")]
 
 
-def _refused_connection(**_: object) -> None:
+def _refused_connection(_: SharedRateLimiter) -> None:
     raise TransientError("connection refused", ErrorClass.NETWORK)

@@ -83,7 +83,7 @@ def test_the_claim_of_a_dead_process_is_given_back_and_condemns_nobody(
     assert execute(rows, waits) == [(True, 3, True)]
     ((error,),) = execute(rows, "SELECT error FROM videos")
     assert error.endswith("(mem_mb in the profile), then `dataminer retry --video v`")
-    assert claims.left_alone(stage_rows.DOWNLOAD, ["v"], None) == {"v": error}
+    assert claims.postponed(stage_rows.DOWNLOAD, ["v"], None) == {"v": error}
 
 
 @pytest.mark.parametrize(

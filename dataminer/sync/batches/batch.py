@@ -296,7 +296,7 @@ class _BatchRun:
 
     def _left_alone(self) -> dict[str, Attempt]:
         """Return the videos that are for a later run: they have killed their jobs too often."""
-        found = claims.left_alone(self._stage, self.batch.videos, self.batch.project_id)
+        found = claims.postponed(self._stage, self.batch.videos, self.batch.project_id)
         return {video_id: Attempt(Ending.PAUSED, error) for video_id, error in found.items()}
 
     # ---- rounds: each takes what is left, and returns what is left after it

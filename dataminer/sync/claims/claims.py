@@ -146,10 +146,10 @@ def suspects(stage: StageRows, videos: Iterable[str]) -> set[str]:
     return {video_id for (video_id,) in rows}
 
 
-def left_alone(stage: StageRows, videos: Iterable[str], project_id: int | None) -> dict[str, str]:
-    """Return those of some videos that killed their jobs too often to be tried now, and why."""
+def postponed(stage: StageRows, videos: Iterable[str], project_id: int | None) -> dict[str, str]:
+    """Return which of some videos killed their jobs too often to be tried now, and their errors."""
     values = {"videos": list(videos), "project_id": project_id}
-    return dict(fetch_all(statements.LEFT_ALONE, stage, values, patience=PATIENCE))
+    return dict(fetch_all(statements.POSTPONED, stage, values, patience=PATIENCE))
 
 
 def read_row(stage: StageRows, key: Mapping[str, Any]) -> RowState | None:

@@ -61,7 +61,7 @@ FROM {table} WHERE {key}
 """
 
 # killed with their jobs too often: only a later run may try them
-LEFT_ALONE = """
+POSTPONED = """
 SELECT video_id, coalesce(error, '') FROM {table}
 WHERE video_id = ANY(%(videos)s) AND suspect AND not_before > clock_timestamp()
     AND (%(project_id)s IS NULL OR to_jsonb({table}) ->> 'project_id' = %(project_id)s::text)

@@ -19,8 +19,8 @@ from dataminer.sync.claims import claims, stage_rows, statements
 from dataminer.sync.claims.execution import query
 from dataminer.sync.claims.owners import session_name
 from dataminer.sync.jobs import candidate_frames, failures, results
-from dataminer.sync.rate_limit import shared
 from dataminer.sync.rate_limit.permits import PermitStock
+from dataminer.sync.rate_limit.shared import SharedRateLimiter, fetch_within_limits
 from dataminer.sync.tasks.run import describe_and_run
 from dataminer.sync.tasks.task import (
     SINGLE_CLAIM,
@@ -147,9 +147,9 @@ def download_task(
 
 
 def _fetched_fingerprint(folder: Path) -> str | None:
-    """Return that of a video that was fetched: it stays, even if the settings have changed."""
+    """Return the fingerprint of a fetched video, which stays even if the settings have changed."""
     existing = results.read_download(folder)
-    fetched = existing and existing.status == VideoStatus.DOWNLOADED
+    fetched = existing is not None and existing.status == VideoStatus.DOWNLOADED
     return existing.fingerprint if existing and fetched else None
 
 
@@ -193,10 +193,15 @@ def _fetcher(
     )
     if url.is_path:
         return fetch
-    name = session_name(stage_rows.DOWNLOAD)
-    return lambda out: shared.fetch_within_limits(
-        settings.budget, url.reveal(), name, partial(fetch, out), stock
-    )
+    session = session_name(stage_rows.DOWNLOAD)
+
+    def fetch_remote(out: Path) -> None:
+        def attempt(limiter: SharedRateLimiter) -> None:
+            fetch(out, gate=limiter)
+
+        fetch_within_limits(settings.budget, url.reveal(), session, attempt, stock)
+
+    return fetch_remote
 
 
 def _fall_back(

@@ -63,13 +63,13 @@ def read_frames_meta(folder: StrPath) -> Meta | None:
 def read_download(folder: Path) -> TaskOutcome | None:
     """Read what a video's folder says."""
     info = read_info(folder)
-    return None if info is None else of_info(folder, info)
+    return None if info is None else outcome_of_info(folder, info)
 
 
-def of_info(folder: Path, info: Meta) -> TaskOutcome | None:
+def outcome_of_info(folder: Path, info: Meta) -> TaskOutcome | None:
     """Return what a video's folder says, given its ``info.json``."""
     if "failure" in info:
-        return _failed(VideoStatus.FAILED, info, _downloaded_with(info))
+        return _failed(VideoStatus.FAILED, info, _download_columns(info))
     video = video_file(folder, info)
     found = look(video)
     if not found or not stat.S_ISREG(found.st_mode) or found.st_size != info.get("size_bytes"):
@@ -81,7 +81,7 @@ def of_info(folder: Path, info: Meta) -> TaskOutcome | None:
         "licence": info.get("licence"),
         "duration": info.get("duration"),
         "sha256": info.get("sha256"),
-        **_downloaded_with(info),
+        **_download_columns(info),
         **_NO_ERROR,
     }
     return TaskOutcome(VideoStatus.DOWNLOADED, columns, str(info.get("fingerprint")))
@@ -94,14 +94,14 @@ def read_extract(folder: Path) -> TaskOutcome | None:
         return None
     meta = reader.meta
     if "failure" in meta:
-        return _failed(VideoStatus.FAILED, meta, _extracted_with(meta))
+        return _failed(VideoStatus.FAILED, meta, _extract_columns(meta))
     if reader.lost() or not reader.names:
         return None
     columns = {
         "frames_dir": folder,
         "frame_count": len(reader.names),
         "warning": meta.get("warning"),
-        **_extracted_with(meta),
+        **_extract_columns(meta),
         **_NO_ERROR,
     }
     return TaskOutcome(VideoStatus.EXTRACTED, columns, str(meta.get("fingerprint")))
@@ -173,14 +173,14 @@ def read_filter(folder: Path) -> TaskOutcome | None:
         return None
     meta = reader.meta
     if "failure" in meta:
-        return _failed(ProjectVideoStatus.FAILED, meta, _filtered_with(meta))
+        return _failed(ProjectVideoStatus.FAILED, meta, _filter_columns(meta))
     if reader.lost():
         return None
     status = ProjectVideoStatus.FILTERED if reader.names else ProjectVideoStatus.FILTERED_EMPTY
     columns = {
         "filtered_dir": folder,
         "passed_frames": len(reader.names),
-        **_filtered_with(meta),
+        **_filter_columns(meta),
         **_NO_ERROR,
     }
     return TaskOutcome(status, columns, str(meta.get("fingerprint")))
@@ -307,7 +307,7 @@ def read_judged(folder: Path, policy: str) -> TaskOutcome | None:
 _NO_ERROR: Meta = {"error": None, "error_class": None}
 
 
-def _downloaded_with(info: Meta) -> Meta:
+def _download_columns(info: Meta) -> Meta:
     """Return the columns of what a file was made with; frames of an older file do not count."""
     made_with = info.get("made_with")
     if is_refused(info):  # another policy may accept it
@@ -315,7 +315,7 @@ def _downloaded_with(info: Meta) -> Meta:
     return {"downloaded_with": made_with, "extracted_with": None, "extract_fingerprint": None}
 
 
-def _extracted_with(meta: Meta) -> Meta:
+def _extract_columns(meta: Meta) -> Meta:
     """Return the columns that identify the frames, for results that are made from them."""
     return {
         "extracted_with": meta.get("made_with"),
@@ -323,7 +323,7 @@ def _extracted_with(meta: Meta) -> Meta:
     }
 
 
-def _filtered_with(meta: Meta) -> Meta:
+def _filter_columns(meta: Meta) -> Meta:
     """Return the columns of the settings and the input of a filter; older tables lack the input."""
     return {
         "filtered_with": meta.get("made_with"),

@@ -313,7 +313,7 @@ def fetch_within_limits(
     settings: BudgetConfig,
     url: str,
     name: str,
-    fetch: Callable[..., object],
+    fetch: Callable[[SharedRateLimiter], object],
     stock: PermitStock | None = None,
 ) -> None:
     """Fetch a video within the rate limits, again after each pause that its source asks for.
@@ -325,7 +325,7 @@ def fetch_within_limits(
     url, name : str
         The link, and the name of this job's sessions in the database.
     fetch : callable
-        Fetches the video, given the rate limiter as ``gate``.
+        Fetches the video, given the rate limiter.
     stock : PermitStock, optional
         The permits that the downloads of this process share.
 
@@ -338,7 +338,7 @@ def fetch_within_limits(
         while True:
             limiter.download(url)
             try:
-                fetch(gate=limiter)
+                fetch(limiter)
             except Paused:
                 raise
             except TransientError as error:

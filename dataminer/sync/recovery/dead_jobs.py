@@ -110,10 +110,10 @@ def give_back(
         How often a suspect is tried.
     """
     stage = STAGES.get(rule)
-    return stage is not None and _settle(stage, key_of(stage, wildcards), death, settings)
+    return stage is not None and _settle(stage, _key_of(stage, wildcards), death, settings)
 
 
-def key_of(stage: StageRows, wildcards: Mapping[str, str]) -> dict[str, Any]:
+def _key_of(stage: StageRows, wildcards: Mapping[str, str]) -> dict[str, Any]:
     """Return the row that a job's wildcards name."""
     key: dict[str, Any] = {}
     if stage.table != "videos":
@@ -129,15 +129,14 @@ def _settle(
     row = claims.read_row(stage, key)
     if row is None:
         return False
+    error = str(DataminerError(f"the job died: {death.how}", NEXT_STEP[death.error_class]))
     if row.status == stage.released and _was_stopped(row.error, death.slurm_job):
-        error = str(DataminerError(f"the job died: {death.how}", NEXT_STEP[death.error_class]))
         claim_end.note(stage, key, row.lease, error=error, error_class=death.error_class)
     if row.status != stage.running or not _is_of(row.locked_by, death):
         return False
     held = Claim(stage, key, row.lease, attempts=0)
     if death.of_job and death.error_class in _BLAMED:
         return claim_end.release_killed(held, row, settings, death.how, death.error_class)
-    error = str(DataminerError(f"the job died: {death.how}", NEXT_STEP[death.error_class]))
     return claim_end.release(
         held, error=error, error_class=death.error_class, counts=not death.of_job
     )
