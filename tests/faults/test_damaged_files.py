@@ -320,7 +320,7 @@ def test_torn_filtered_frames_are_made_again_by_the_run_after(finished: Finished
     table = finished.files[KINDS[4]]
     tear(table)
     finished.files[KINDS[6]].unlink()
-    with pytest.raises(DataminerError, match=r"frames.parquet is damaged or gone.*made anew"):
+    with pytest.raises(DataminerError, match=r"frames.parquet is damaged or gone.*made again"):
         mine(finished.site)
     finished.is_whole_after_the_next_run()
 
@@ -332,7 +332,7 @@ def test_what_a_model_saw_is_seen_again_by_the_run_after(finished: Finished) -> 
         file.seek(4)
         file.write(bytes(50))
     finished._first(FILTERED).unlink()
-    with pytest.raises(DataminerError, match=r"parquet is damaged: .*made anew"):
+    with pytest.raises(DataminerError, match=r"parquet is damaged: .*made again"):
         mine(finished.site)
     assert not table.exists()
     finished.is_whole_after_the_next_run()
