@@ -11,8 +11,8 @@ from dataminer.monitor.progress import RunProgress, Tracker
 from dataminer.monitor.terminal import summary
 from dataminer.monitor.terminal.run_display import RunDisplay
 from dataminer.process import connect_only
-from dataminer.sync.claims.dead_job_listener import DeadJobListener
 from dataminer.sync.config_files import remember
+from dataminer.sync.recovery.dead_job_listener import DeadJobListener
 from dataminer.sync.repair.run_hooks import bring_up_to_date
 from dataminer.workflow.session import WorkflowSession, or_exit
 

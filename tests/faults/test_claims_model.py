@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 from dataminer.config import MonitorConfig
 from dataminer.sync.claims import claim_end, claims, projects
 from dataminer.sync.claims.claims import Claim, LeaseLost
+from dataminer.sync.claims.owners import owner_name
 from dataminer.sync.claims.stage_rows import KEYS, STAGES, StageRows, running_statuses
 from dataminer.sync.claims.transitions import allowed, idle_before
 from dataminer.sync.recovery.stale_claims import recover_stale
@@ -246,7 +247,7 @@ class Owners(RuleBasedStateMachine):
         self._owner[place(got), got.lease] = owner
 
     def _be(self, owner: str) -> None:
-        claims.owner_name = lambda: owner  # type: ignore[assignment]
+        vars(claims)["owner_name"] = lambda: owner
 
     def _count(self, what: str) -> None:
         self._counts[what] = self._counts.get(what, 0) + 1
@@ -275,7 +276,7 @@ class Owners(RuleBasedStateMachine):
 
 
 def test_no_interleaving_breaks_a_claim(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "owner_name", claims.owner_name)  # put back at the end
+    monkeypatch.setattr(claims, "owner_name", owner_name)  # put back at the end
     connection = psycopg2.connect(database)
     connection.autocommit = True
     counts: dict[str, int] = {}

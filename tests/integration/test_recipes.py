@@ -20,7 +20,7 @@ from dataminer.monitor import status
 from dataminer.planning.verdicts import KEPT
 from dataminer.provenance import recipes
 from dataminer.store.layout import Store
-from dataminer.sync.claims import claims, projects, stage_rows
+from dataminer.sync.claims import claim_end, projects, stage_rows
 from dataminer.sync.deletion import orphans
 from dataminer.sync.jobs import candidate_frames
 from dataminer.sync.jobs.download import download_video
@@ -153,7 +153,7 @@ def test_what_another_project_makes_of_a_video_holds_nobody_up(
         held = rows.held(stage, video_id="v")
         assert due(p) == [], stage.name
         filter_video(p, "p", "v", TaskOptions(forced=True))
-        claim = rows.claim_end.release(held, error="no answer", error_class="network", counts=False, wait=3600)
+        claim_end.release(held, error="no answer", error_class="network", counts=False, wait=3600)
         assert due(p) == [], stage.name
         filter_video(p, "p", "v", TaskOptions(forced=True))
     assert times(store.filtered("p", "v")) == [0, 1]

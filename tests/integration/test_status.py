@@ -48,6 +48,7 @@ def test_claims_failures_and_retries_are_shown_with_their_reasons(database: str)
     claims.claim(stage_rows.DOWNLOAD, {"video_id": "busy"}, stale_seconds=60)
     rows.failed("dead", {"error": "no [bold]video[/] stream", "error_class": "no_video"})
     held = claims.claim(stage_rows.DOWNLOAD, {"video_id": "later"}, stale_seconds=60)
+    assert held
     claim_end.release(held, error="connection refused", error_class="network", counts=False)
     projects.refresh_named(["p"])
     text = shown("p")

@@ -70,7 +70,7 @@ def inject(
 
 def counted(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[[], Counter[str]]:
     """Count the transactions on claims of all processes, by who asks."""
-    real = execution.transaction
+    real = connection.transaction
 
     def transaction(work: Callable[..., object], *rest: object, **more: object) -> object:
         frame = sys._getframe(1)
