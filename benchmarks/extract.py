@@ -92,7 +92,7 @@ def make_tiny(path: Path) -> None:
 
 def footage(folder: Path | None, only: str) -> dict[str, Path]:
     """Return the videos of a folder by codec and name."""
-    from dataminer.video import probe
+    from dataminer.video.info import probe
 
     paths = sorted(folder.glob("*.mp4")) if folder else []
     named = {f"{probe(path).codec}-{path.stem}": path for path in paths}
@@ -181,7 +181,8 @@ def floor(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Cal
     from dataminer.stages.extract.encode import give_back_large_buffers
     from dataminer.stages.extract.selection.scan import scan
     from dataminer.stages.extract.stage import _plan
-    from dataminer.video import describe, open_video
+    from dataminer.video.info import describe
+    from dataminer.video.opening import open_video
 
     config = ExtractConfig.model_validate(settings)
 

@@ -423,7 +423,7 @@ def call(clip: Path, out: str) -> None:
     from dataminer.config.models import ExtractConfig, FilterConfig
     from dataminer.stages.extract.stage import extract
     from dataminer.stages.filter.stage import filter_frames
-    from dataminer.video import probe
+    from dataminer.video.info import probe
 
     frames, passed = Path(out, clip.stem), Path(out, f"{clip.stem}-passed")
     frames.mkdir()

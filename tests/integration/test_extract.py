@@ -24,7 +24,8 @@ from dataminer.stages.extract import stage as extract_module
 from dataminer.stages.extract.decode import DecodeStats, decode
 from dataminer.stages.extract.quality.metrics import hash_grey, measure, working_grey
 from dataminer.stages.extract.stage import VERSION, ExtractResult, extract
-from dataminer.video import describe, open_video, probe
+from dataminer.video.info import describe, probe
+from dataminer.video.opening import open_video
 from tests.support import videos
 
 EVERY = ExtractConfig(strategy="interval", every_frames=1)

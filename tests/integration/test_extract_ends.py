@@ -28,7 +28,8 @@ from dataminer.frames.table import FRAMES_FILE, read_meta, read_table
 from dataminer.stages.extract import stage as extract_module
 from dataminer.stages.extract.selection import scan as scan_module
 from dataminer.stages.extract.stage import extract
-from dataminer.video import converted, probe
+from dataminer.video.decoder import convert_frame
+from dataminer.video.info import probe
 from tests.support import videos
 
 EVERY: dict[str, Any] = {"strategy": "interval", "every_frames": 1}
@@ -195,7 +196,7 @@ def test_a_plan_that_fails_on_the_way_leaves_nothing_behind(tmp_path: Path) -> N
 def test_frames_that_cannot_be_converted_say_so() -> None:
     frame = av.VideoFrame(16, 16, "yuv420p")
     with pytest.raises(PermanentError, match="format yuv420p cannot be converted") as caught:
-        converted(VideoReformatter(), frame, format="bayer_bggr8")
+        convert_frame(VideoReformatter(), frame, format="bayer_bggr8")
     assert caught.value.error_class is ErrorClass.UNSUPPORTED
 
 
@@ -416,7 +417,6 @@ import re, sys
 from pathlib import Path
 from dataminer.config.models import ExtractConfig
 from dataminer.stages.extract.stage import extract
-from dataminer.video import converted, probe
 extract(Path(sys.argv[1]), Path(sys.argv[2]), "v", ExtractConfig(every_seconds=0.1), threads=2)
 assert "pandas" not in sys.modules  # 60 MB and 0.3 s that Arrow spends to look at lists
 # not getrusage, which counts what the parent had when it started this process

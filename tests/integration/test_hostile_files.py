@@ -18,7 +18,8 @@ from dataminer.errors import ErrorClass, PermanentError
 from dataminer.net import ytdlp_client as net
 from dataminer.stages.extract.stage import extract
 from dataminer.sync.batches.planned import estimate, estimate_download
-from dataminer.video import FileLimits, probe
+from dataminer.video.info import probe
+from dataminer.video.limits import FileLimits
 from tests.support import hostile_files as hostile
 from tests.support import videos
 from tests.support.downloads import fails, fetch
@@ -39,7 +40,8 @@ from dataminer.config.models import DownloadConfig, ExtractConfig
 from dataminer.errors import StageError
 from dataminer.stages.download.stage import download
 from dataminer.stages.extract.stage import extract
-from dataminer.video import FileLimits, probe
+from dataminer.video.info import probe
+from dataminer.video.limits import FileLimits
 
 def peak():
     # not getrusage, which counts what the parent had when it started this process

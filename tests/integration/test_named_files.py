@@ -11,7 +11,7 @@ import pytest
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.stages.download.stage import download
-from dataminer.video import probe
+from dataminer.video.info import probe
 from tests.support.http_server import serve
 from tests.support.opened import openings
 from tests.support.videos import make_video

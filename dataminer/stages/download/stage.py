@@ -35,7 +35,8 @@ from dataminer.stages.download.transfer import Transfer
 from dataminer.store.layout import INFO_FILE
 from dataminer.text import clean
 from dataminer.urls import SourceUrl, without_parameters
-from dataminer.video import FileLimits, VideoInfo, plausible_duration, probe
+from dataminer.video.info import VideoInfo, plausible_duration, probe
+from dataminer.video.limits import FileLimits
 
 VERSION = VERSIONS["download"]
 
@@ -129,7 +130,7 @@ def download(
     ------
     PermanentError
         POLICY, LIVE, what a site says (REMOVED, PRIVATE, GEO, …), UNSUPPORTED, MISSING_SOURCE, and
-        what :func:`dataminer.video.probe` finds: EMPTY, NO_VIDEO, CORRUPT.
+        what :func:`dataminer.video.info.probe` finds: EMPTY, NO_VIDEO, CORRUPT.
     TransientError
         NETWORK, SERVER, RATE_LIMIT, BOT_CHECK, BLOCKED, TIMEOUT, UNCHECKED, and what is this
         machine's: DISK_FULL, DISK, PERMISSION, MISSING_TOOL, COOKIES, INTERNAL.

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from dataminer.stages.extract.selection.bitstream import RandomAccessPoint
 from dataminer.stages.extract.selection.plan import DecodePlan, SelectedFrame
 from dataminer.stages.extract.selection.scan import NotPlannableError, Scan, VideoPacket
-from dataminer.video import refuse_damage, reorders
+from dataminer.video.decoder import reject_damaged_packets, set_reorder_depth
 
 _GIVE_UP_AFTER = 16  # reads in a row that fail: a cut-off MP4 fails once for each lost frame
 
@@ -173,7 +173,7 @@ def decode(
     Parameters
     ----------
     container, stream
-        From :func:`dataminer.video.open_video`, at their beginning.
+        From :func:`dataminer.video.opening.open_video`, at their beginning.
     tally : DecodeStats
         Takes up what was met on the way.
     check : callable
@@ -222,10 +222,10 @@ def _packets(
 
 def prepare(stream: VideoStream, found: Scan) -> None:
     """Tell the decoder what the packets' headers told, before its first frame."""
-    reorders(stream, found.reorder_depth)
+    set_reorder_depth(stream, found.reorder_depth)
     # at an open entry H.264 takes the leading pictures that are left out for damage
     if all(facts.entry is not RandomAccessPoint.OPEN for facts in found.facts):
-        refuse_damage(stream)
+        reject_damaged_packets(stream)
 
 
 def decode_planned(

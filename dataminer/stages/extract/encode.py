@@ -32,7 +32,8 @@ from dataminer.frames.table import (
 )
 from dataminer.stages.extract.decode import DecodedFrame
 from dataminer.stages.extract.quality.metrics import FrameMetrics, GreyImage, measure, table_columns
-from dataminer.video import Orientation, converted, orientation_of
+from dataminer.video.decoder import convert_frame
+from dataminer.video.orientation import Orientation, orientation_of
 
 _WAITING_BYTES = 80 << 20  # decoded pictures that may wait to be encoded; one always may
 _TOGETHER = 8  # pictures that one thread measures in a row, and the bytes that they may take:
@@ -219,7 +220,7 @@ class FrameEncoder:
         """Return a frame as it is stored: (height, width, 3), blue, green, red."""
         if not hasattr(self._local, "reformatter"):
             self._local.reformatter = VideoReformatter()
-        return converted(self._local.reformatter, frame, format="bgr24")
+        return convert_frame(self._local.reformatter, frame, format="bgr24")
 
     def _orientation(self, frame: VideoFrame) -> Orientation:
         # Only where it changed: reading it binds a frame in a reference cycle, and frames that

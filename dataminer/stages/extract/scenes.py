@@ -7,7 +7,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from dataminer.video import converted
+from dataminer.video.decoder import convert_frame
 
 _LONGER_SIDE = 160  # pixels: enough to tell pictures apart, and noise averages out
 
@@ -47,7 +47,7 @@ class CutFinder:
 
     def _small_luma(self, frame: VideoFrame) -> NDArray[np.int16]:
         scale = min(1.0, _LONGER_SIDE / max(frame.width, frame.height))
-        grey = converted(
+        grey = convert_frame(
             self._reformatter,
             frame,
             width=max(1, round(frame.width * scale)),

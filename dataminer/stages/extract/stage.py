@@ -33,14 +33,10 @@ from dataminer.stages.extract.scenes import CutFinder
 from dataminer.stages.extract.selection.plan import DecodePlan, choose, make_plan
 from dataminer.stages.extract.selection.sampling import make_sampler
 from dataminer.stages.extract.selection.scan import NotPlannableError, Scan, scan, sound_packets
-from dataminer.video import (
-    FileLimits,
-    Orientation,
-    VideoInfo,
-    describe,
-    displayed,
-    open_video,
-)
+from dataminer.video.info import VideoInfo, as_displayed, describe
+from dataminer.video.limits import FileLimits
+from dataminer.video.opening import open_video
+from dataminer.video.orientation import Orientation
 
 VERSION = VERSIONS["extract"]
 
@@ -176,7 +172,7 @@ class _Work:
     def open(
         self, *, fast_open: bool = False
     ) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
-        """Open the video within the limits; see :func:`dataminer.video.open_video`."""
+        """Open the video within the limits; see :func:`dataminer.video.opening.open_video`."""
         return open_video(self.video, self.threads, fast_open=fast_open, limits=self.limits)
 
     def opened(self, container: InputContainer, stream: VideoStream) -> VideoInfo:
@@ -184,7 +180,7 @@ class _Work:
         info = describe(container, stream, self.video.stat().st_size)
         if info.size_bytes > self.settings.max_video_gb * 1e9:
             what = f"{self.video.name} has {info.size_bytes / 1e9:.3g} GB, more"
-            raise self.limits.refused(what, "max_video_gb", self.settings.max_video_gb)
+            raise self.limits.exceeded(what, "max_video_gb", self.settings.max_video_gb)
         pixels = info.width * info.height
         if pixels > _LARGE:
             stream.thread_count = min(self.threads, _THREADS_IF_LARGE)
@@ -336,7 +332,7 @@ def _known(ending: _Ending, settings: ExtractConfig, turn: Orientation) -> dict[
         "stage": "extract",
         "version": VERSION,
         "settings": settings.model_dump(),
-        "video": asdict(displayed(ending.info, turn)),
+        "video": asdict(as_displayed(ending.info, turn)),
         "decoding": ending.decoding,
         "source_frames": ending.account.frames,
         "decode_errors": ending.account.decode_errors,

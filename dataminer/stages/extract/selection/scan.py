@@ -104,7 +104,7 @@ def scan(container: InputContainer, stream: VideoStream, check: Callable[[], Non
     Parameters
     ----------
     container, stream
-        From :func:`dataminer.video.open_video`, at their beginning.
+        From :func:`dataminer.video.opening.open_video`, at their beginning.
     check : callable
         Called every few packets; what it raises ends the work.
 

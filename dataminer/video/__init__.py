@@ -1,0 +1,1 @@
+"""Video files: opening them within limits, and what their headers say."""

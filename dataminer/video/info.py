@@ -1,0 +1,116 @@
+"""What a video file says about itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from dataminer.video.limits import DEFAULT_LIMITS, FileLimits
+from dataminer.video.opening import open_video
+from dataminer.video.orientation import Orientation, first_orientation
+
+_MAX_DURATION = 366 * 86400.0  # seconds; a longer declared duration is not believed
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says about itself, before all of it is decoded."""
+
+    codec: str
+    width: int
+    """Pixels as displayed, after rotation."""
+    height: int
+    """Pixels as displayed, after rotation."""
+    rotation: int
+    """Degrees clockwise by which stored frames are turned for display: 0, 90, 180 or 270."""
+    average_rate: float | None
+    """Frames per second."""
+    duration: float | None
+    """Seconds, as declared; None if the file does not say (live Matroska)."""
+    declared_frames: int | None
+    """Frames as declared; None if the file does not say."""
+    size_bytes: int
+    container: str
+    """libav's name of the format, such as ``mov,mp4,m4a,3gp,3g2,mj2``."""
+
+
+def probe(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> VideoInfo:
+    """Find out what a video file is; decodes its first frame at most.
+
+    Parameters
+    ----------
+    path : Path
+        A file on a local disk.
+    limits : FileLimits
+        What the file may cost. A first frame that needs more memory is not decoded.
+
+    Raises
+    ------
+    PermanentError
+        As :func:`dataminer.video.opening.open_video`.
+    TransientError
+        As :func:`dataminer.video.opening.open_video`.
+    """
+    return limits.within_memory(path, _probe, path, limits)
+
+
+def _probe(path: Path, limits: FileLimits) -> VideoInfo:
+    info = _probe_opened(path, limits, fast_open=True)
+    return info if info.average_rate else _probe_opened(path, limits, fast_open=False)
+
+
+def _probe_opened(path: Path, limits: FileLimits, *, fast_open: bool) -> VideoInfo:
+    with open_video(path, fast_open=fast_open, limits=limits) as (container, stream):
+        info = describe(container, stream, path.stat().st_size)
+        if fast_open and not info.average_rate:
+            return info
+        return as_displayed(info, first_orientation(container, stream, path.name, limits))
+
+
+def describe(container: InputContainer, stream: VideoStream, size_bytes: int) -> VideoInfo:
+    """Collect what the headers say; sizes are as stored, see :func:`as_displayed`."""
+    return VideoInfo(
+        codec=stream.codec.name,
+        width=stream.codec_context.width,
+        height=stream.codec_context.height,
+        rotation=0,
+        average_rate=float(stream.average_rate) if stream.average_rate else None,
+        duration=_declared_duration(container, stream),
+        declared_frames=stream.frames or None,
+        size_bytes=size_bytes,
+        container=container.format.name,
+    )
+
+
+def as_displayed(info: VideoInfo, orientation: Orientation) -> VideoInfo:
+    """Replace stored sizes by displayed ones."""
+    width, height = info.width, info.height
+    if orientation.transpose:
+        width, height = height, width
+    return replace(info, width=width, height=height, rotation=orientation.degrees)
+
+
+def _declared_duration(container: InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration is not None and stream.time_base is not None:
+        return plausible_duration(float(stream.duration * stream.time_base))
+    # Matroska: the track's own length, as audio may go on for longer
+    clock = _CLOCK.match(stream.metadata.get("DURATION", ""))
+    if clock:
+        hours, minutes, seconds = clock.groups()
+        return plausible_duration(int(hours) * 3600 + int(minutes) * 60 + float(seconds))
+    if container.duration is not None:
+        return plausible_duration(container.duration / av.time_base)
+    return None
+
+
+def plausible_duration(seconds: object) -> float | None:
+    """Return a declared duration if it is a number between 0 and one year, otherwise None."""
+    if not isinstance(seconds, int | float) or not 0 <= seconds <= _MAX_DURATION:
+        return None
+    return seconds
