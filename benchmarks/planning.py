@@ -43,7 +43,8 @@ import yaml
 from claims import fresh_database
 
 from dataminer.config import Config, load
-from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, make_table, write_table
+from dataminer.frames.columns import make_table
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.provenance import fingerprints
 from dataminer.provenance.fingerprints import recipe_id
 from dataminer.store.layout import INFO_FILE, Store

@@ -11,7 +11,9 @@ from dataminer.export.dataset import Dataset
 from dataminer.export.splits import Division
 from dataminer.files import link_or_copy, read_file
 from dataminer.frames.boxes import LabelledImage
-from dataminer.frames.images import FrameReader, is_whole_image, stored
+from dataminer.frames.image_decoding import is_complete_image
+from dataminer.frames.images import FrameReader
+from dataminer.frames.result_files import result_file
 from dataminer.frames.table import FRAMES_FILE
 
 ExportProgress = Callable[[int, int], None]
@@ -63,8 +65,8 @@ class Pictures:
         link_or_copy(self._path(name), target, reflink=True)
 
     def _path(self, name: str) -> Path:
-        with stored(self._folder, name, self._folder.parent) as path:
-            whole = is_whole_image(path)
+        with result_file(self._folder, name, self._folder.parent) as path:
+            whole = is_complete_image(path)
         if not whole:
             step = "`dataminer sync --deep`, then run snakemake: it is made anew"
             raise DamagedFile(path, "it is no whole image", step)

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dataminer.errors import DamagedFile
 from dataminer.files import atomic_write, read_file
-from dataminer.frames.images import open_picture, refuse_larger, stored
+from dataminer.frames.image_decoding import check_declared_pixels, open_image
+from dataminer.frames.result_files import result_file
 from dataminer.store.documents import read_annotations
 from dataminer.text import cut, inert
 
@@ -112,10 +113,10 @@ def _cell(folder: Path, image: Mapping[str, Any], page: _Page) -> Image.Image:
     """One frame, fitted into a cell whatever its shape, with its boxes; empty if it is damaged."""
     cell = Image.new("RGB", _CELL, _MAT)
     try:
-        with stored(folder, image["file_name"], folder.parent) as path:
+        with result_file(folder, image["file_name"], folder.parent) as path:
             data = read_file(path)
-        refuse_larger(data, image["width"] * image["height"])
-        with open_picture(data) as source:
+        check_declared_pixels(data, image["width"] * image["height"])
+        with open_image(data) as source:
             picture = source.convert("RGB")
     except (ValueError, DamagedFile):
         return cell

@@ -1,4 +1,4 @@
-"""Boxes that were found on frames."""
+"""Boxes of objects detected on frames."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Box:
-    """One found object: x, y, width and height in pixels from the left upper corner.
+    """One detected object: x, y, width and height in pixels from the upper left corner.
 
-    ``category`` is 0-based, as the model counts; ``score`` lies in 0..1.
+    ``category`` is the model's 0-based class; ``score`` lies in 0..1.
     """
 
     category: int
@@ -24,23 +24,23 @@ class Box:
     def from_corners(
         cls, corners: Sequence[float], score: float, category: int, image_size: tuple[int, int]
     ) -> Box | None:
-        """Make a box that lies within the picture, rounded to a hundredth of a pixel.
+        """Make a box clipped to the image and rounded to a hundredth of a pixel.
 
         Parameters
         ----------
         corners : sequence of float
             x1, y1, x2, y2 in pixels.
         score : float
-            How sure the model is.
+            Confidence of the model.
         category : int
             0-based class.
         image_size : tuple of int
-            Width and height of the picture.
+            Width and height of the image.
 
         Returns
         -------
         Box or None
-            None where nothing of it lies within the picture.
+            None if it lies outside of the image.
         """
         width, height = image_size
         x1, x2 = (round(min(max(v, 0.0), width), 2) for v in (corners[0], corners[2]))
@@ -50,7 +50,7 @@ class Box:
         return cls(category, x1, y1, round(x2 - x1, 2), round(y2 - y1, 2), round(score, 4))
 
     def iou(self, other: Box) -> float:
-        """Area that two boxes share, over the area that they cover together."""
+        """Return the intersection over union of two boxes."""
         width = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
         height = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
         if width <= 0 or height <= 0:
@@ -61,7 +61,7 @@ class Box:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """A picture of the dataset and what was found in it; sizes in pixels, times in seconds."""
+    """An image of the dataset and its boxes; sizes in pixels, times in seconds."""
 
     file_name: str
     width: int
@@ -73,5 +73,5 @@ class LabelledImage:
 
 
 def sort(boxes: Iterable[Box]) -> list[Box]:
-    """Order boxes by score, the surest first; equals by place and class."""
+    """Sort boxes by descending score; ties by position and class."""
     return sorted(boxes, key=lambda b: (-b.score, b.x, b.y, b.width, b.height, b.category))

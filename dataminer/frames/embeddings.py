@@ -1,9 +1,8 @@
-"""Embeddings of frames: one file a video and model, read one by one or as one matrix of many."""
+"""Embeddings of frames: one file per video and model."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dataminer.errors import DamagedFile, ErrorClass, PermanentError
+from dataminer.errors import DamagedFile
 from dataminer.files import fingerprint
 from dataminer.frames.table import read_seen_meta, read_table, write_table
 
@@ -28,9 +27,9 @@ class Embeddings:
     video_ids : tuple of str, length n
         The video of each frame.
     frame_index : ndarray of int32, shape (n,)
-        Its place in the video.
+        Its position in the video.
     vectors : ndarray of float16, shape (n, d)
-        Of length 1 each, but for the rounding to half precision: products are cosines.
+        Unit vectors up to rounding to half precision, so that products are cosines.
     """
 
     video_ids: tuple[str, ...]
@@ -42,14 +41,14 @@ class Embeddings:
 
 
 def model_key(model: str, *settings: Any) -> str:
-    """Name the folder of what one model gives: readable, and different for each model.
+    """Return the folder name of one model's outputs: readable, and different for each model.
 
     Parameters
     ----------
     model : str
-        As the configuration names it: a hub's name, a folder or a file.
+        As in the configuration: a name on the hub, a folder or a file.
     *settings
-        What else changes what the model gives.
+        Whatever else changes the outputs.
     """
     last = re.sub(r"[^A-Za-z0-9_.-]+", "-", model.rstrip("/").rpartition("/")[2]).strip(".-")
     return f"{last[:60] or 'model'}-{fingerprint(model, *settings)[:8]}"
@@ -58,7 +57,7 @@ def model_key(model: str, *settings: Any) -> str:
 def write_embeddings(
     path: Path, video_id: str, frame_index: NDArray[np.int32], vectors: Vectors, meta: Any
 ) -> None:
-    """Write the embeddings of one video's frames, atomically; the same input gives the same bytes.
+    """Write the embeddings of one video's frames atomically; equal input gives equal bytes.
 
     Parameters
     ----------
@@ -69,9 +68,9 @@ def write_embeddings(
     frame_index : ndarray of int32, shape (n,)
         Which frames, ascending.
     vectors : ndarray of float16, shape (n, d)
-        Of length 1 each; n may be 0.
+        Unit vectors; n may be 0.
     meta : dict
-        Anything JSON can hold, the model's mark among it; the dimension is added.
+        JSON values, including the model's fingerprint; the dimension is added.
     """
     count, dimension = vectors.shape
     schema = _schema(dimension)
@@ -105,7 +104,7 @@ def read_embeddings(path: Path) -> Embeddings:
     Raises
     ------
     FileNotFoundError
-        There are none.
+        There is no such file.
     DamagedFile
         The file is not one that :func:`write_embeddings` wrote.
     """
@@ -118,34 +117,3 @@ def read_embeddings(path: Path) -> Embeddings:
     except (KeyError, ValueError) as error:
         raise DamagedFile(path, "it cannot be read as embeddings") from error
     return Embeddings(video_ids, table["frame_index"].to_numpy(), vectors)
-
-
-def read_many(paths: Iterable[Path]) -> Embeddings:
-    """Read the embeddings of many videos as one matrix, in the order of the paths.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        Files of one model; files without rows add none.
-
-    Raises
-    ------
-    FileNotFoundError
-        One of them is not there.
-    PermanentError
-        ``CORRUPT``: one of them is damaged, or they are of models of unlike dimensions.
-    """
-    parts = [part for path in paths if len(part := read_embeddings(path))]
-    if not parts:
-        return Embeddings((), np.zeros(0, np.int32), np.zeros((0, 0), np.float16))
-    if len({part.vectors.shape[1] for part in parts}) > 1:
-        raise PermanentError(
-            "embeddings of unlike dimensions: they are not of one model",
-            ErrorClass.CORRUPT,
-            "remove those of the older model, then run snakemake again",
-        )
-    return Embeddings(
-        tuple(video_id for part in parts for video_id in part.video_ids),
-        np.concatenate([part.frame_index for part in parts]),
-        np.concatenate([part.vectors for part in parts]),
-    )

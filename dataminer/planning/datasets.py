@@ -9,7 +9,7 @@ from typing import Any
 from dataminer.config import Config
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus
 from dataminer.files import is_file
-from dataminer.frames.images import seem_whole
+from dataminer.frames.images import seem_complete
 from dataminer.planning.marks import Marks, changes
 from dataminer.planning.rows import ProjectRecord, Rows
 from dataminer.planning.verdicts import (
@@ -99,7 +99,7 @@ class Datasets:
             yield Verdict(VerdictState.DUE, self._marks.change_since("dedup", meta))
         if meta is None and row.dedup_fingerprint != expected:
             yield Verdict(VerdictState.DUE, NEW)
-        if meta is None or not (seem_whole(folder, meta) and results.has_clusters(folder, meta)):
+        if meta is None or not (seem_complete(folder, meta) and results.has_clusters(folder, meta)):
             yield Verdict(VerdictState.DUE, LOST)
         if row.stage == _P.DEDUP_READY:
             yield Verdict(VerdictState.DUE, UNRECORDED)

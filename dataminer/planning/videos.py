@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from dataminer.config import Config
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
 from dataminer.errors import ErrorClass, Kind, kind_of
-from dataminer.frames.images import ARCHIVE_FILE, seem_whole
+from dataminer.frames.images import ARCHIVE_FILE, seem_complete
 from dataminer.frames.table import FRAMES_FILE
 from dataminer.planning.marks import Marks
 from dataminer.planning.rows import MemberRecord, Rows, VideoRecord
@@ -442,7 +442,7 @@ class Videos:
         """Return what is known about a table of frames, if they seem to be all there."""
         folder = os.path.dirname(table)
         meta = results.read_frames_meta(folder)
-        if meta is None or not ("failure" in meta or seem_whole(folder, meta)):
+        if meta is None or not ("failure" in meta or seem_complete(folder, meta)):
             return None
         return meta
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL.Image import Resampling
 
 from dataminer.errors import PermanentError
-from dataminer.frames.images import FrameReader, open_picture
+from dataminer.frames.image_decoding import open_image
+from dataminer.frames.images import FrameReader
 from dataminer.frames.table import PROVENANCE
 from dataminer.preview.measures import Flags, Measured, Preview
 
@@ -112,7 +113,7 @@ class Cutter:
 def _picture(reader: FrameReader, name: str) -> Markup:
     """Return a small picture as a data URI; empty if the image is missing or damaged."""
     try:
-        with open_picture(reader.picture(name)) as image:
+        with open_image(reader.read_checked(name)) as image:
             image.draft("RGB", _SIZE)  # a JPEG is decoded at a fraction of its size
             small = image.convert("RGB")
     except (PermanentError, OSError, ValueError):

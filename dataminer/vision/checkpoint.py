@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientError
-from dataminer.frames.images import decode_image
+from dataminer.frames.image_decoding import decode_image
 from dataminer.process import how_to_install
 from dataminer.vision import device as devices
 from dataminer.vision import hub

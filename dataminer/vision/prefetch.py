@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.frames.images import TOGETHER_PIXELS, FrameReader, decode_image
+from dataminer.frames.image_decoding import MAX_PIXELS_AT_ONCE, decode_image
+from dataminer.frames.images import FrameReader
 
 RgbImage = NDArray[np.uint8]
 
@@ -48,7 +49,7 @@ def batches(
                 reader.read(batch[0])  # opens an archive, which threads would do each for itself
             waiting.append([pool.submit(_decode, reader, name) for name in batch])
             more = sum(map(len, waiting)) - len(waiting[0])
-            large = more * reader.pixels.get(batch[0], 0) > TOGETHER_PIXELS // 2
+            large = more * reader.pixels.get(batch[0], 0) > MAX_PIXELS_AT_ONCE // 2
             if more >= 2 * threads or large:
                 yield [future.result() for future in waiting.popleft()]
         while waiting:
@@ -59,7 +60,7 @@ def batches(
 
 def _decode(reader: FrameReader, name: str) -> RgbImage:
     try:
-        return decode_image(reader.picture(name))
+        return decode_image(reader.read_checked(name))
     except ValueError as error:
         raise PermanentError(
             f"the frame {name} cannot be read as a picture",

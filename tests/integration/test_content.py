@@ -12,14 +12,8 @@ import pytest
 
 from dataminer.config.models import FilterConfig
 from dataminer.errors import TransientError
-from dataminer.frames.table import (
-    FRAMES_FILE,
-    FRAMES_SCHEMA,
-    make_table,
-    read_meta,
-    read_table,
-    write_table,
-)
+from dataminer.frames.columns import make_table
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table, write_table
 from dataminer.stages.embed import content
 from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.stages.filter.stage import filter_frames

@@ -139,7 +139,7 @@ def test_frames_in_an_archive_give_the_same_dataset(
     archived = tmp_path / "archived"
     archived.mkdir()
     with FrameReader(folder) as reader, FrameWriter(archived, "tar") as writer:
-        places = {name: writer.take(reader, name)._asdict() for name in reader.names}
+        places = {name: writer.copy_from(reader, name)._asdict() for name in reader.names}
     table = read_table(folder / FRAMES_FILE).to_pylist()
     write_rows(archived, [each | places[each["file_name"]] for each in table], writer.meta)
     _, from_files = run(folder, "files")

@@ -84,7 +84,7 @@ def due(used: Config) -> list[str]:
 
 def times(folder: Path) -> list[float]:
     """Return when a folder's frames are shown; each image is there."""
-    assert not FrameReader(folder).lost()
+    assert not FrameReader(folder).missing_images()
     shown: list[float] = read_table(folder / FRAMES_FILE)["pts_time"].to_pylist()
     return shown
 

@@ -336,7 +336,7 @@ def point(folder: Path, source: Path) -> None:
     """Turn a folder of images into one that names the archive of another."""
     rows = read_table(source / FRAMES_FILE, ["file_name", "byte_offset", "byte_size"]).to_pylist()
     places = {row["file_name"]: row for row in rows}
-    replace_images(folder, places, FrameReader(source).pointer(folder))
+    replace_images(folder, places, FrameReader(source).archive_pointer(folder))
 
 
 def replace_images(

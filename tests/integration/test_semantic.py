@@ -10,15 +10,9 @@ import pytest
 
 from dataminer.config.models import FilterConfig
 from dataminer.errors import ConfigError, PermanentError, TransientError
+from dataminer.frames.columns import make_table
 from dataminer.frames.embeddings import read_embeddings
-from dataminer.frames.table import (
-    FRAMES_FILE,
-    FRAMES_SCHEMA,
-    make_table,
-    read_meta,
-    read_table,
-    write_table,
-)
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table, write_table
 from dataminer.stages.embed import semantic
 from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.stages.filter.stage import filter_frames
@@ -228,7 +222,7 @@ def test_a_frame_that_cannot_be_read_is_rejected_and_harms_no_other(
 
 
 def test_frames_in_an_archive_and_videos_that_failed(tiny_siglip: Path, tmp_path: Path) -> None:
-    from dataminer.frames.images import FrameWriter, place_columns
+    from dataminer.frames.images import FrameWriter, location_columns
 
     what = looking(tmp_path, tiny_siglip)
     plain = frames(what.store, "v", [*COLOURS] * 4)
@@ -240,7 +234,7 @@ def test_frames_in_an_archive_and_videos_that_failed(tiny_siglip: Path, tmp_path
         for name in rows["file_name"].to_pylist():
             places.append(writer.add(name, (plain / name).read_bytes()))
             (plain / name).unlink()
-    for name, column in place_columns(places).items():
+    for name, column in location_columns(places).items():
         rows = rows.set_column(rows.schema.get_field_index(name), name, column)
     write_table(plain / FRAMES_FILE, rows, FRAMES_SCHEMA, {"fingerprint": "tar", **writer.meta})
     failed = what.store.recipe("bad", "m")

@@ -12,13 +12,13 @@ import numpy as np
 from PIL import Image
 
 from dataminer.config.models import FilterConfig
+from dataminer.frames.columns import make_table
 from dataminer.frames.table import (
     CLUSTERS_FILE,
     CLUSTERS_SCHEMA,
     FRAMES_FILE,
     FRAMES_SCHEMA,
     frame_name,
-    make_table,
     write_table,
 )
 from dataminer.report.data.facts import ProjectFacts, VideoFacts

@@ -11,7 +11,7 @@ from dataminer.stages.embed.prefetch import Decoded, DecodedImage, batches, deco
 
 
 class Reader:
-    def picture(self, name: str) -> bytes:
+    def read_checked(self, name: str) -> bytes:
         return name.encode()
 
 

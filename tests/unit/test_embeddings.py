@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dataminer.errors import PermanentError
-from dataminer.frames.embeddings import model_key, read_embeddings, read_many, write_embeddings
+from dataminer.frames.embeddings import model_key, read_embeddings, write_embeddings
 from dataminer.frames.table import read_meta
 from dataminer.store.layout import Store
 
@@ -33,23 +33,7 @@ def test_what_was_written_is_read_and_equal_input_gives_equal_bytes(tmp_path: Pa
     assert read_meta(path) == {"model": "x", "dimension": 8}
 
 
-def test_many_videos_become_one_matrix_in_the_order_of_the_paths(tmp_path: Path) -> None:
-    sizes = {"b": 3, "a": 2, "none": 0}
-    for seed, (name, count) in enumerate(sizes.items()):
-        write_embeddings(
-            tmp_path / name, name, np.arange(count, dtype=np.int32), _unit(count, 4, seed), {}
-        )
-    together = read_many([tmp_path / name for name in sizes])
-    assert together.video_ids == ("b", "b", "b", "a", "a")
-    assert (together.vectors[3:] == _unit(2, 4, 1)).all()
-    assert len(read_many([tmp_path / "none"])) == len(read_many([])) == 0
-
-
-def test_unlike_dimensions_and_damaged_files_are_told(tmp_path: Path) -> None:
-    for name, dimension in (("a", 4), ("b", 6)):
-        write_embeddings(tmp_path / name, name, np.zeros(1, np.int32), _unit(1, dimension), {})
-    with pytest.raises(PermanentError, match="unlike dimensions"):
-        read_many([tmp_path / "a", tmp_path / "b"])
+def test_damaged_files_raise_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"PAR1 no")
     with pytest.raises(PermanentError, match="damaged"):
         read_embeddings(tmp_path / "a")

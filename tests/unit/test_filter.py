@@ -13,13 +13,7 @@ import pytest
 
 from dataminer.config.models import FilterConfig
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.frames.table import (
-    FRAMES_FILE,
-    FRAMES_SCHEMA,
-    read_meta,
-    read_table,
-    write_table,
-)
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table, write_table
 from dataminer.stages.filter.stage import METRICS, THRESHOLDS, VERSION, FilterResult, filter_frames
 from tests.support.frame_rows import frame_row
 

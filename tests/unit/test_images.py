@@ -17,16 +17,16 @@ from PIL import Image
 
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.frames import images
+from dataminer.frames.columns import make_table
+from dataminer.frames.image_decoding import MAX_PIXELS, open_image
 from dataminer.frames.images import (
     ARCHIVE_FILE,
-    MOST_PIXELS,
     FrameReader,
     FrameWriter,
-    open_picture,
-    place_columns,
-    seem_whole,
+    location_columns,
+    seem_complete,
 )
-from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, make_table, read_table, write_table
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table, write_table
 from dataminer.store.layout import Store
 from tests.support import hostile_files as hostile
 from tests.support.frame_rows import frame_row
@@ -39,7 +39,9 @@ def make(folder: Path, kind: Kind) -> Path:
     folder.mkdir(parents=True)
     with FrameWriter(folder, kind) as writer:
         places = [writer.add(name, data) for name, data in IMAGES.items()]
-    write(folder, {name: c.to_pylist() for name, c in place_columns(places).items()}, writer.meta)
+    write(
+        folder, {name: c.to_pylist() for name, c in location_columns(places).items()}, writer.meta
+    )
     return folder
 
 
@@ -64,7 +66,7 @@ def test_what_was_written_is_read(tmp_path: Path, kind: Kind) -> None:
         assert reader.kind == kind
         assert reader.names == list(IMAGES)
         assert {name: reader.read(name) for name in reversed(reader.names)} == IMAGES
-        assert reader.lost() == set()
+        assert reader.missing_images() == set()
         for name, data in IMAGES.items():
             assert reader.link(name, tmp_path / name) == len(data)
             assert (tmp_path / name).read_bytes() == data
@@ -84,8 +86,8 @@ def test_a_link_in_the_place_of_an_image_is_not_followed(tmp_path: Path, kind: K
             with pytest.raises(PermanentError, match=r"damaged.*link") as caught:
                 attempt(name)
             assert caught.value.error_class is ErrorClass.CORRUPT
-        assert name in reader.lost()
-        assert not seem_whole(folder, {**reader.meta, "frames": len(IMAGES)})
+        assert name in reader.missing_images()
+        assert not seem_complete(folder, {**reader.meta, "frames": len(IMAGES)})
     assert not (tmp_path / "target").exists()
 
 
@@ -100,8 +102,8 @@ def test_the_only_link_that_is_followed_is_our_own(tmp_path: Path, target: str) 
     (folder / ARCHIVE_FILE).symlink_to(target.format(tmp_path))
     with FrameReader(folder) as reader:
         ours = target.startswith("r/")
-        assert bool(reader.lost()) is not ours
-        assert seem_whole(folder, reader.meta) is ours
+        assert bool(reader.missing_images()) is not ours
+        assert seem_complete(folder, reader.meta) is ours
         name, data = next(iter(IMAGES.items()))
         if ours:
             assert reader.read(name) == data
@@ -164,14 +166,14 @@ def test_another_folder_points_to_the_archive(tar: Path, tmp_path: Path) -> None
     folder = tmp_path / "projects" / "p" / "filtered" / "vid"
     staging = folder.with_name(".vid.partial")
     staging.mkdir(parents=True)
-    pointer = FrameReader(tar).pointer(staging)
-    places = FrameReader(tar)._places.values()
+    pointer = FrameReader(tar).archive_pointer(staging)
+    places = FrameReader(tar)._locations.values()
     columns = {name: [getattr(p, name) for p in places] for name in ("byte_offset", "byte_size")}
     write(staging, columns, pointer)
     staging.rename(folder)
     with FrameReader(folder) as reader:
         assert {name: reader.read(name) for name in reader.names} == IMAGES
-        assert reader.lost() == set()
+        assert reader.missing_images() == set()
     store = tmp_path / "elsewhere"  # a store whose parts are linked to several disks
     store.mkdir()
     for name in ("frames", "projects"):
@@ -180,13 +182,13 @@ def test_another_folder_points_to_the_archive(tar: Path, tmp_path: Path) -> None
         assert reader.archive == store / "frames" / "vid" / ARCHIVE_FILE
         assert reader.read("vid_000003.jpg") == IMAGES["vid_000003.jpg"]
     (tar / ARCHIVE_FILE).unlink()
-    assert FrameReader(folder).lost() == set(IMAGES)
+    assert FrameReader(folder).missing_images() == set(IMAGES)
     with pytest.raises(PermanentError, match="missing") as caught:
         FrameReader(folder).read("vid_000003.jpg")
     assert caught.value.error_class is ErrorClass.MISSING_SOURCE
     assert str(tar) in caught.value.hint
     with pytest.raises(PermanentError, match="missing"):
-        FrameReader(tar).pointer(staging)
+        FrameReader(tar).archive_pointer(staging)
 
 
 def cut_off(archive: Path) -> None:
@@ -227,16 +229,16 @@ def test_an_archive_that_was_changed_is_refused(
     assert caught.value.error_class is ErrorClass.CORRUPT
     assert "run snakemake again" in caught.value.hint
     if seen:
-        assert FrameReader(tar).lost() == set(IMAGES)
+        assert FrameReader(tar).missing_images() == set(IMAGES)
         with pytest.raises(PermanentError, match="size"):
-            FrameReader(tar).pointer(tmp_path)
+            FrameReader(tar).archive_pointer(tmp_path)
 
 
 def test_a_lost_file_is_named(tmp_path: Path) -> None:
     folder = make(tmp_path / "vid", "files")
     (folder / "vid_000002.jpg").unlink()
     reader = FrameReader(folder)
-    assert reader.lost() == {"vid_000002.jpg"}
+    assert reader.missing_images() == {"vid_000002.jpg"}
     for call in (reader.read, lambda name: reader.link(name, tmp_path / name)):
         with pytest.raises(PermanentError, match=r"vid_000002\.jpg is missing") as caught:
             call("vid_000002.jpg")
@@ -250,8 +252,8 @@ def test_a_writer_takes_from_either_kind(tmp_path: Path) -> None:
             out = tmp_path / f"{source}-{kind}"
             out.mkdir()
             with FrameReader(folder) as reader, FrameWriter(out, kind) as writer:  # type: ignore[arg-type]
-                places = [writer.take(reader, name) for name in reader.names]
-            write(out, {n: c.to_pylist() for n, c in place_columns(places).items()}, writer.meta)
+                places = [writer.copy_from(reader, name) for name in reader.names]
+            write(out, {n: c.to_pylist() for n, c in location_columns(places).items()}, writer.meta)
             with FrameReader(out) as reader:
                 assert {name: reader.read(name) for name in reader.names} == IMAGES
             assert [place.byte_size for place in places] == [len(data) for data in IMAGES.values()]
@@ -300,7 +302,7 @@ def test_a_whole_picture_is_the_one_that_pillow_opens(
         source.draft("RGB", (16, 12))
         expected = source.convert("RGB")
     request.getfixturevalue("replaced")
-    with open_picture(data) as source:
+    with open_image(data) as source:
         source.draft("RGB", (16, 12))
         found = source.convert("RGB")
     assert (found.size, found.tobytes()) == (expected.size, expected.tobytes())
@@ -309,7 +311,7 @@ def test_a_whole_picture_is_the_one_that_pillow_opens(
 @pytest.mark.usefixtures("replaced")
 @pytest.mark.parametrize("data", [b"", b"damaged", b"GIF89a", b"[]"])
 def test_what_is_no_picture_is_told_so(data: bytes) -> None:
-    with pytest.raises(ValueError, match="not an image"), open_picture(data):
+    with pytest.raises(ValueError, match="not an image"), open_image(data):
         pass
 
 
@@ -320,7 +322,7 @@ def test_a_cut_picture_is_damaged(kind: str, share: float) -> None:
     whole = drawn(kind)
     with (
         pytest.raises(ValueError),
-        open_picture(whole[: max(4, int(share * len(whole)))]) as source,
+        open_image(whole[: max(4, int(share * len(whole)))]) as source,
     ):
         source.convert("RGB")
 
@@ -328,13 +330,13 @@ def test_a_cut_picture_is_damaged(kind: str, share: float) -> None:
 @pytest.mark.usefixtures("replaced")
 @pytest.mark.parametrize("data", [hostile.jpeg(), hostile.webp(), hostile.png()])
 def test_a_picture_of_more_pixels_than_any_video_has_is_not_opened(data: bytes) -> None:
-    assert hostile.SIDE**2 > MOST_PIXELS
-    with pytest.raises(ValueError, match="pixels"), open_picture(data):
+    assert hostile.SIDE**2 > MAX_PIXELS
+    with pytest.raises(ValueError, match="pixels"), open_image(data):
         pass
 
 
 def test_large_pictures_warn_of_nothing() -> None:
-    with warnings.catch_warnings(action="error"), open_picture(hostile.jpeg(13_000)) as source:
+    with warnings.catch_warnings(action="error"), open_image(hostile.jpeg(13_000)) as source:
         assert source.size == (13_000, 13_000)
 
 
@@ -346,7 +348,7 @@ def test_a_picture_that_declares_more_than_its_table_is_not_decoded(
     (folder / "vid_000000.jpg").write_bytes(drawn("JPEG", size))
     with FrameReader(folder) as reader:
         if fits:
-            assert reader.picture("vid_000000.jpg") == drawn("JPEG", size)
+            assert reader.read_checked("vid_000000.jpg") == drawn("JPEG", size)
             return
         with pytest.raises(ValueError, match="64 x 49 pixels"):
-            reader.picture("vid_000000.jpg")
+            reader.read_checked("vid_000000.jpg")

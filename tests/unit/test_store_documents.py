@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from dataminer.errors import DamagedFile
 from dataminer.files import is_plain_name, lead_to, open_file, read_file
-from dataminer.frames import table as frames
+from dataminer.frames import table_checks
 from dataminer.frames.images import FrameReader
 from dataminer.frames.table import (
     FRAMES_FILE,
@@ -257,12 +257,12 @@ class TestOddTables:
         write_table(tmp_path / FRAMES_FILE, table, FRAMES_SCHEMA, {})
         return tmp_path / FRAMES_FILE
 
-    @pytest.mark.parametrize("limit", ["MOST_ROWS", "MOST_VALUES", "MOST_TEXT"])
+    @pytest.mark.parametrize("limit", ["MAX_ROWS", "MAX_VALUES", "MAX_TEXT_BYTES"])
     def test_each_limit_holds(
         self, limit: str, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert read_table(path, schema=FRAMES_SCHEMA).num_rows == 5
-        monkeypatch.setattr(frames, limit, 4)
+        monkeypatch.setattr(table_checks, limit, 4)
         with pytest.raises(DamagedFile, match=r"more than any|longer texts|nothing of its kind"):
             read_table(path, schema=FRAMES_SCHEMA)
 
@@ -273,7 +273,7 @@ class TestOddTables:
         text = pa.DictionaryArray.from_arrays(pa.array([0] * 300, pa.int32()), ["a" * 2**12])
         pq.write_table(pa.table({"a": text.cast(stored)}), path, row_group_size=100)
         assert read_table(path).num_rows == 300
-        monkeypatch.setattr(frames, "MOST_TEXT", 2**20)
+        monkeypatch.setattr(table_checks, "MAX_TEXT_BYTES", 2**20)
         with pytest.raises(DamagedFile, match="longer texts"):
             read_table(path)
 

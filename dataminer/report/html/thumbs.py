@@ -11,7 +11,8 @@ from PIL.Image import Resampling
 
 from dataminer.errors import DataminerError
 from dataminer.files import member, read_file
-from dataminer.frames.images import FrameReader, open_picture, refuse_larger
+from dataminer.frames.image_decoding import check_declared_pixels, open_image
+from dataminer.frames.images import FrameReader
 from dataminer.provenance import recipes
 from dataminer.report.data.frames import Shot
 from dataminer.report.data.objects import AnnotatedFrame
@@ -46,7 +47,7 @@ class Thumbnails:
         def read() -> bytes:
             folder = recipes.of_project(self._store, self._project, shot.video_id)
             with FrameReader(folder) as reader:
-                return reader.picture(shot.file_name)
+                return reader.read_checked(shot.file_name)
 
         return self.of(read, width)
 
@@ -56,7 +57,7 @@ class Thumbnails:
 
         def read() -> bytes:
             data = read_file(member(folder, drawn.shot.file_name))
-            refuse_larger(data, drawn.width * drawn.height)
+            check_declared_pixels(data, drawn.width * drawn.height)
             return data
 
         return self.of(read, width)
@@ -84,7 +85,7 @@ class Thumbnails:
 
 
 def _small(data: bytes, width: int) -> bytes:
-    with open_picture(data) as source:
+    with open_image(data) as source:
         height = max(1, min(2 * width, round(source.height * width / source.width)))
         source.draft("RGB", (width, height))  # a JPEG is decoded at a smaller size right away
         picture = source.convert("RGB").resize((width, height), Resampling.BOX, reducing_gap=2)

@@ -17,7 +17,7 @@ from dataminer.config.models import DedupConfig
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.files import is_file
 from dataminer.frames.embeddings import read_embeddings
-from dataminer.frames.images import FrameReader, FrameWriter, place_columns
+from dataminer.frames.images import FrameReader, FrameWriter, location_columns
 from dataminer.frames.table import (
     CLUSTERS_FILE,
     CLUSTERS_SCHEMA,
@@ -190,8 +190,8 @@ def _put_images(
     with FrameWriter(out, "tar" if archived else "files") as writer:
         for folder, group in itertools.groupby(rows, key=lambda row: row[0]):
             with FrameReader(filtered[folder]) as reader:
-                places += [writer.take(reader, name) for _, name in group]
-    for name, column in place_columns(places).items():
+                places += [writer.copy_from(reader, name) for _, name in group]
+    for name, column in location_columns(places).items():
         unique = unique.set_column(unique.schema.get_field_index(name), name, column)
     return unique, writer.meta
 

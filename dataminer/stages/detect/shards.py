@@ -29,7 +29,9 @@ from dataminer.files import (
     remove_file,
 )
 from dataminer.frames.boxes import Box, LabelledImage
-from dataminer.frames.images import TOGETHER_PIXELS, FrameReader, missing
+from dataminer.frames.image_decoding import MAX_PIXELS_AT_ONCE
+from dataminer.frames.images import FrameReader
+from dataminer.frames.result_files import missing_error
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.store.documents import read_shard
@@ -261,7 +263,7 @@ def _size(dedup_dir: Path, name: str) -> int:
     try:
         return (dedup_dir / name).stat().st_size
     except FileNotFoundError as error:
-        raise missing(dedup_dir / name, dedup_dir) from error
+        raise missing_error(dedup_dir / name, dedup_dir) from error
 
 
 def _runs(
@@ -297,6 +299,6 @@ def _batches(shard: Shard, size: int) -> Iterator[tuple[LabelledImage, ...]]:
     for (width, height), group in itertools.groupby(
         sorted(shard.frames, key=picture_size), key=picture_size
     ):
-        most = max(1, min(size, TOGETHER_PIXELS // (width * height)))
+        most = max(1, min(size, MAX_PIXELS_AT_ONCE // (width * height)))
         while batch := tuple(itertools.islice(group, most)):
             yield batch

@@ -17,7 +17,7 @@ from dataminer.config.semantic import LEAST_CONFIDENCE
 from dataminer.errors import DamagedFile, ErrorClass, TransientError
 from dataminer.files import fingerprint
 from dataminer.frames.boxes import Box
-from dataminer.frames.images import TOGETHER_PIXELS, decode_image
+from dataminer.frames.image_decoding import MAX_PIXELS_AT_ONCE, decode_image
 from dataminer.frames.table import read_seen_meta, read_table, write_table
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed.pending import PendingVideo
@@ -112,7 +112,7 @@ def _boxes(
 
     def fed() -> Iterator[list[NDArray[np.uint8]]]:
         # of one size each: a batch of unlike ones is padded, and boxes would depend on neighbours
-        for group in batches(decoded, batch, lambda image: image.shape, TOGETHER_PIXELS):
+        for group in batches(decoded, batch, lambda image: image.shape, MAX_PIXELS_AT_ONCE):
             order.extend(
                 (item.picture, None if item.value is None else item.value.shape) for item in group
             )

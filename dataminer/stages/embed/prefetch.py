@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from dataminer.errors import PermanentError
-from dataminer.frames.images import TOGETHER_PIXELS, FrameReader
+from dataminer.frames.image_decoding import MAX_PIXELS_AT_ONCE
+from dataminer.frames.images import FrameReader
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.stages.embed.pending import PendingVideo
 
@@ -95,7 +96,7 @@ def decode_ahead(
 
     def work(picture: DecodedImage) -> T | None:
         try:
-            return decode(picture.reader.picture(picture.name))
+            return decode(picture.reader.read_checked(picture.name))
         except (PermanentError, ValueError):
             return None
 
@@ -112,7 +113,7 @@ def decode_ahead(
         try:
             for picture in wanted:
                 while waiting and (
-                    len(waiting) >= window or pixels + picture.pixels > TOGETHER_PIXELS
+                    len(waiting) >= window or pixels + picture.pixels > MAX_PIXELS_AT_ONCE
                 ):
                     yield first()
                 pixels += picture.pixels

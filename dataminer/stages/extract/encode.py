@@ -21,15 +21,10 @@ from numpy.typing import NDArray
 
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError, os_error_class
-from dataminer.frames.images import FrameWriter, ImageLocation, lack_of_memory
-from dataminer.frames.table import (
-    FRAMES_FILE,
-    FRAMES_SCHEMA,
-    PROVENANCE,
-    frame_name,
-    make_table,
-    write_table,
-)
+from dataminer.frames.columns import make_table
+from dataminer.frames.image_decoding import opencv_memory_errors
+from dataminer.frames.images import FrameWriter, ImageLocation
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, PROVENANCE, frame_name, write_table
 from dataminer.stages.extract.decode import DecodedFrame
 from dataminer.stages.extract.quality.metrics import FrameMetrics, GreyImage, measure, table_columns
 from dataminer.video.decoder import convert_frame
@@ -200,7 +195,7 @@ class FrameEncoder:
         return frame_name(self._video_id, index, self._format)
 
     def _encode(self, shown: DecodedFrame, turn: Orientation) -> _Encoded:
-        with lack_of_memory():
+        with opencv_memory_errors():
             image = turn.apply(self._picture(shown.frame))
             metrics = measure(image)
             if self._crop:

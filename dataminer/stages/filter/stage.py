@@ -15,16 +15,10 @@ from numpy.typing import NDArray
 
 from dataminer.config.models import FilterConfig
 from dataminer.errors import DamagedFile
-from dataminer.frames.images import FrameReader, missing
-from dataminer.frames.table import (
-    FRAMES_FILE,
-    FRAMES_SCHEMA,
-    STILL,
-    make_array,
-    numbers,
-    read_table,
-    write_table,
-)
+from dataminer.frames.columns import make_array, numbers
+from dataminer.frames.images import FrameReader
+from dataminer.frames.result_files import missing_error
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, STILL, read_table, write_table
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.filter.scores import SCORES_FILE, FrameScores, scores_schema
 
@@ -107,7 +101,7 @@ def filter_frames(
         for name in kept["file_name"].to_pylist():
             reader.link(name, out / name)
     about = {
-        **reader.pointer(out),
+        **reader.archive_pointer(out),
         "stage": "filter",
         "version": VERSION,
         "settings": settings.result_settings(),
@@ -239,7 +233,7 @@ def load_frames(folder: Path) -> pa.Table:
     try:
         table = read_table(path, schema=FRAMES_SCHEMA)
     except FileNotFoundError as error:
-        raise missing(path, folder) from error
+        raise missing_error(path, folder) from error
     names = table["file_name"]
     if pc.count_distinct(names).as_py() != len(names):
         raise DamagedFile(path, "it names a file twice")

@@ -22,10 +22,7 @@ from dataminer.files import (
 )
 from dataminer.formats.yolo import data_yaml, label_size
 from dataminer.frames.images import FrameReader
-from dataminer.frames.table import (
-    CLUSTERS_FILE,
-    FRAMES_FILE,
-    read_meta,
+from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta,
 )
 from dataminer.provenance import recipes
 from dataminer.provenance.fingerprints import recipe_id, refused_id
@@ -95,7 +92,7 @@ def read_extract(folder: Path) -> TaskOutcome | None:
     meta = reader.meta
     if "failure" in meta:
         return _failed(VideoStatus.FAILED, meta, _extract_columns(meta))
-    if reader.lost() or not reader.names:
+    if reader.missing_images() or not reader.names:
         return None
     columns = {
         "frames_dir": folder,
@@ -174,7 +171,7 @@ def read_filter(folder: Path) -> TaskOutcome | None:
     meta = reader.meta
     if "failure" in meta:
         return _failed(ProjectVideoStatus.FAILED, meta, _filter_columns(meta))
-    if reader.lost():
+    if reader.missing_images():
         return None
     status = ProjectVideoStatus.FILTERED if reader.names else ProjectVideoStatus.FILTERED_EMPTY
     columns = {
@@ -189,7 +186,7 @@ def read_filter(folder: Path) -> TaskOutcome | None:
 def read_dedup(folder: Path) -> TaskOutcome | None:
     """Read what a project's folder of unique frames says."""
     reader = _reader(folder)
-    if reader is None or reader.lost() or not has_clusters(folder, reader.meta):
+    if reader is None or reader.missing_images() or not has_clusters(folder, reader.meta):
         return None
     made = str(reader.meta.get("fingerprint"))
     columns = {
