@@ -177,26 +177,26 @@ def ours(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Call
 def floor(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Callable[[], None]:
     """Decode what the plan asks for, and throw it away: what ours cannot be faster than."""
     from dataminer.config.models import ExtractConfig
-    from dataminer.stages.extract.decode import decode_planned, prepare
-    from dataminer.stages.extract.encode import give_back_large_buffers
-    from dataminer.stages.extract.selection.scan import scan
-    from dataminer.stages.extract.stage import _plan
+    from dataminer.stages.extract.encode import return_large_buffers
+    from dataminer.stages.extract.passes import plan_frames
+    from dataminer.stages.extract.planned_decode import configure_decoder, decode_planned
+    from dataminer.stages.extract.selection.scan import scan_packets
     from dataminer.video.info import describe
     from dataminer.video.opening import open_video
 
     config = ExtractConfig.model_validate(settings)
 
     def run() -> None:
-        give_back_large_buffers()
+        return_large_buffers()
         with open_video(video, threads, fast_open=True) as (container, stream):
             info = describe(container, stream, video.stat().st_size)
-            found = scan(container, stream, lambda: None)
-            plan, _ = _plan(found, stream, info, config)
-            prepare(stream, found)
-            if found.cached_packets is None:
+            scan = scan_packets(container, stream, lambda: None)
+            plan, _ = plan_frames(scan, stream, info, config)
+            configure_decoder(stream, scan)
+            if scan.cached_packets is None:
                 raise SystemExit("the floor is measured on clips of up to 32 MB")
-            held = ((place, found.cached_packets[place]) for place in plan.steps)
-            for _ in decode_planned(held, stream, found, plan, lambda: None):
+            cached = ((index, scan.cached_packets[index]) for index in plan.packets)
+            for _ in decode_planned(cached, stream, scan, plan, lambda: None):
                 pass
 
     return run

@@ -164,9 +164,8 @@ def read_table(
         _check_nulls(path, table, schema)
     names = table[_FILE_NAME].to_pylist() if _FILE_NAME in table.column_names else []
     if not all(map(is_plain_name, names)):
-        raise DamagedFile(
-            path, "it has file names that lead out of its folder, or are no plain ones"
-        )
+        reason = "it has file names that lead out of its folder, or are no plain ones"
+        raise DamagedFile(path, reason)
     return table
 
 

@@ -46,40 +46,40 @@ def open_video(
 
     Parameters
     ----------
-    path : Path
-        A file on a local disk; playlists that lead to other files are refused.
-    threads : int
-        Decoder threads.
+    path, threads
+        A file on a local disk, and the number of decoder threads.
     fast_open : bool
-        Do not decode the beginning of an MP4 to learn what H.264 headers may leave out: the pixel
-        format and the reorder depth. For callers that read all packets first, see
-        :func:`dataminer.video.decoder.set_reorder_depth`.
+        Skip decoding the beginning of an MP4, from which libav learns the pixel format and the
+        reorder depth; see :func:`dataminer.video.decoder.set_reorder_depth`.
     limits : FileLimits
         What the file may cost.
 
     Yields
     ------
     tuple of InputContainer and VideoStream
-        Ready to be demuxed and decoded; only this stream's packets are read. Closed at the end.
 
     Raises
     ------
     PermanentError
-        MISSING_SOURCE (not there), EMPTY (no bytes), CORRUPT (cannot be opened), NO_VIDEO
-        (audio, cover art or an image), UNSUPPORTED (no decoder for its codec, or beyond a limit).
+        MISSING_SOURCE, EMPTY, CORRUPT (cannot be opened), NO_VIDEO (audio, cover art or an image),
+        UNSUPPORTED (no decoder for its codec, or beyond a limit).
     TransientError
-        PERMISSION (not readable for this user), DISK (the disk refused).
+        PERMISSION, DISK.
     """
     _check_readable(path)
     with _open(path, limits, fast_open) as container:
         stream = _choose_within_limits(container, path, limits)
-        for other in container.streams:
-            if other.index != stream.index:
-                other.discard = Discard.all  # audio is not even read
+        _discard_others(container, stream)
         stream.thread_count = threads
         if threads > 1:
             stream.thread_type = "AUTO"  # by frames if the codec allows it, otherwise by slices
         yield container, stream
+
+
+def _discard_others(container: InputContainer, stream: VideoStream) -> None:
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all  # audio is not even read
 
 
 def _check_readable(path: Path) -> None:

@@ -20,13 +20,15 @@ from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table
 from dataminer.stages.extract import encode as encode_module
-from dataminer.stages.extract import stage as extract_module
-from dataminer.stages.extract.decode import DecodeStats, decode
-from dataminer.stages.extract.quality.metrics import hash_grey, measure, working_grey
+from dataminer.stages.extract import extraction as extraction_module
+from dataminer.stages.extract.decode import decode
+from dataminer.stages.extract.decode_stats import DecodeStats
+from dataminer.stages.extract.quality.metrics import hash_grey, measure
 from dataminer.stages.extract.stage import VERSION, ExtractResult, extract
 from dataminer.video.info import describe, probe
 from dataminer.video.opening import open_video
 from tests.support import videos
+from tests.support.working_grey import working_grey
 
 EVERY = ExtractConfig(strategy="interval", every_frames=1)
 FAST_VP9 = {"deadline": "realtime", "cpu-used": "8"}
@@ -328,7 +330,7 @@ def test_max_frames_stops_and_says_so(tmp_path: Path) -> None:
 def test_progress_is_told_and_may_end_the_work(
     strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract_module, "_REPORT_EVERY", 0.0)
+    monkeypatch.setattr(extraction_module, "_REPORT_EVERY", 0.0)
     video = videos.make_video(tmp_path / "a.mp4", frames=75)
     settings = ExtractConfig.model_validate({"strategy": strategy})
     lines: list[str] = []
@@ -579,9 +581,9 @@ def test_a_stream_that_appears_on_the_way_does_not_trip_it(tmp_path: Path) -> No
 
     with open_video(videos.make_video(tmp_path / "a.ts")) as (container, stream):
         assert stream.time_base is not None
-        tally = DecodeStats(stream.time_base, stream.guessed_rate)
+        stats = DecodeStats(stream.time_base, stream.guessed_rate)
         tripping: Any = Tripping(container)
-        assert len(list(decode(tripping, stream, tally, lambda: None))) == 50
+        assert len(list(decode(tripping, stream, stats, lambda: None))) == 50
 
 
 def test_odd_file_names_are_taken_literally(tmp_path: Path) -> None:

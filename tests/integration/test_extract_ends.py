@@ -25,7 +25,7 @@ from av.video.reformatter import VideoReformatter
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
 from dataminer.frames.table import FRAMES_FILE, read_meta, read_table
-from dataminer.stages.extract import stage as extract_module
+from dataminer.stages.extract import extraction as extraction_module
 from dataminer.stages.extract.selection import scan as scan_module
 from dataminer.stages.extract.stage import extract
 from dataminer.video.decoder import convert_frame
@@ -136,7 +136,7 @@ def test_a_video_has_two_hours(
 ) -> None:
     times = chain([1000.0], repeat(1000.0 + 60 * minutes))  # the work takes so long at once
     clock = SimpleNamespace(monotonic=lambda: next(times))
-    monkeypatch.setattr(extract_module, "time", clock)
+    monkeypatch.setattr(extraction_module, "time", clock)
     if done:
         assert extracted(video, strategy=strategy)[0]
     else:
@@ -231,7 +231,7 @@ def test_packets_that_are_too_many_to_hold_are_read_again(
     video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = extracted(video, every_seconds=0.3)
-    monkeypatch.setattr(scan_module, "HELD_BYTES", 1000)
+    monkeypatch.setattr(scan_module, "MAX_CACHED_BYTES", 1000)
     assert extracted(video, every_seconds=0.3) == held
     assert held[1]["decoding"] == "planned"
 

@@ -16,18 +16,18 @@ from dataminer.stages.extract.quality.hashes import HashPixels, dhashes, phashes
 from dataminer.stages.extract.quality.metrics import (
     FrameMetrics,
     GreyImage,
+    brightness_and_contrast,
     hash_grey,
-    light,
     measure,
-    reduced,
     table_columns,
-    working_grey,
+    to_working_size,
 )
 from dataminer.stages.extract.quality.sharpness import sharpness
 from dataminer.stages.filter.stage import METRICS, judge
 from demo.shapes import photographs
 from tests.support.frame_rows import frame_row
 from tests.support.videos import REAL_FOOTAGE, picture
+from tests.support.working_grey import working_grey
 
 
 def scene(width: int = 640, height: int = 360, seed: int = 0) -> GreyImage:
@@ -119,7 +119,7 @@ def test_shorter_side_becomes_360_and_is_never_enlarged(
 @pytest.mark.parametrize("lines", [1080, 1442, 2160, 2880, 719, 480])
 def test_steps_on_the_way_to_360_lines_change_no_more_than_rounding(lines: int) -> None:
     grey = np.asarray(cv2.cvtColor(scene(lines * 4 // 3, lines), cv2.COLOR_BGR2GRAY), np.uint8)
-    small = reduced(grey)
+    small = to_working_size(grey)
     height, width = small.shape
     direct = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
     assert min(small.shape) == 360
@@ -128,10 +128,10 @@ def test_steps_on_the_way_to_360_lines_change_no_more_than_rounding(lines: int) 
 
 def test_light_is_mean_and_deviation_between_black_and_white() -> None:
     grey = working_grey(scene())
-    assert light(grey) == pytest.approx((grey.mean() / 255, grey.std() / 255))
+    assert brightness_and_contrast(grey) == pytest.approx((grey.mean() / 255, grey.std() / 255))
     half = np.zeros((100, 100), np.uint8)
     half[:50] = 255
-    assert light(half) == (0.5, 0.5)
+    assert brightness_and_contrast(half) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize("level", [0, 1, 128, 255])

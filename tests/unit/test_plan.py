@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from dataminer.config.models import ExtractConfig
 from dataminer.stages.extract.selection.av1 import Av1Picture
-from dataminer.stages.extract.selection.av1_references import needs
+from dataminer.stages.extract.selection.av1_references import find_required
 from dataminer.stages.extract.selection.bitstream import (
-    MalformedError,
+    MalformedPacketError,
     PacketFacts,
     RandomAccessPoint,
     inspector,
 )
-from dataminer.stages.extract.selection.plan import SelectedFrame, make_plan
+from dataminer.stages.extract.selection.plan import SelectedFrame, plan_decoding
 from dataminer.stages.extract.selection.scan import Scan
 
 
@@ -32,7 +32,7 @@ class Stream:
 @st.composite
 def streams(draw: st.DrawFn) -> Stream:
     """Draw groups of pictures: an entry, leading pictures, and others, in decoding order."""
-    leads_nothing = draw(st.booleans())
+    leading_unreferenced = draw(st.booleans())
     stamps: list[int] = []
     facts: list[PacketFacts] = []
     needs: list[set[int]] = []
@@ -57,31 +57,31 @@ def streams(draw: st.DrawFn) -> Stream:
             if not droppable:
                 lead_references.append(len(stamps))
             add(base - 10 + number, PacketFacts(droppable=droppable), on)
-        counted = [] if leads_nothing else lead_references
+        counted = [] if leading_unreferenced else lead_references
         highest = draw(st.integers(0, 1))
         for number in range(draw(st.integers(0, 6))):
             layer, droppable = draw(st.integers(0, highest)), draw(st.booleans())
             on = {draw(st.sampled_from(referable)), entry, *counted}
             place = len(stamps)
             # as H.265 has it: unused in its own layer, but not by those above it
-            add(base + 1 + number, PacketFacts(droppable=droppable, layer=layer), on)
+            add(base + 1 + number, PacketFacts(droppable=droppable, temporal_layer=layer), on)
             if not droppable or layer == 0 == highest - 1:
                 referable.append(place)
-    top = max(fact.layer for fact in facts)
+    top = max(fact.temporal_layer for fact in facts)
     if top == 0:  # then what is droppable is so indeed
         for on in needs:
             on -= {place for place, fact in enumerate(facts) if fact.droppable}
-    return Stream(Scan(array("q", stamps), facts, leads_nothing=leads_nothing), needs)
+    return Stream(Scan(array("q", stamps), facts, leading_unreferenced=leading_unreferenced), needs)
 
 
 @given(streams(), st.data())
 def test_all_that_a_wanted_frame_is_built_on_is_decoded(
     stream: Stream, data: st.DataObject
 ) -> None:
-    order = stream.scan.presentation()
+    order = stream.scan.presentation_order()
     picked = data.draw(st.sets(st.sampled_from(range(len(order))), min_size=1))
     wanted = [SelectedFrame(i, order[i], stream.scan.pts[order[i]], False) for i in sorted(picked)]
-    plan = make_plan(stream.scan, wanted)
+    plan = plan_decoding(stream.scan, wanted)
     decoded = {place for place, used in enumerate(plan.decoded) if used}
     assert {w.packet_index for w in wanted} <= decoded
     since = 0
@@ -103,7 +103,7 @@ def test_nothing_is_decoded_that_no_wanted_frame_needs() -> None:
         PacketFacts(droppable=True),
     ]
     scan = Scan(array("q", [0, 2, 1, 4, 3, 5, 7, 6, 9, 8, 10, 12, 11, 14, 13]), gop * 3)
-    plan = make_plan(scan, [SelectedFrame(1, 2, 1, False), SelectedFrame(10, 10, 10, True)])
+    plan = plan_decoding(scan, [SelectedFrame(1, 2, 1, False), SelectedFrame(10, 10, 10, True)])
     assert list(plan.decoded) == [1, 1, 1, 0, 0, *[0] * 5, 1, 0, 0, 0, 0]
     assert plan.flush_points == {2, 10}
 
@@ -117,9 +117,9 @@ def test_leading_pictures_are_decoded_from_the_group_before() -> None:
         PacketFacts(),
     ]
     scan = Scan(array("q", [0, 1, 5, 4, 6]), facts)
-    assert list(make_plan(scan, [SelectedFrame(2, 3, 4, False)]).decoded) == [1, 1, 1, 1, 0]
-    assert list(make_plan(scan, [SelectedFrame(4, 4, 6, False)]).decoded) == [0, 0, 1, 0, 1]
-    assert list(make_plan(scan, [SelectedFrame(3, 2, 5, True)]).decoded) == [0, 0, 1, 0, 0]
+    assert list(plan_decoding(scan, [SelectedFrame(2, 3, 4, False)]).decoded) == [1, 1, 1, 1, 0]
+    assert list(plan_decoding(scan, [SelectedFrame(4, 4, 6, False)]).decoded) == [0, 0, 1, 0, 1]
+    assert list(plan_decoding(scan, [SelectedFrame(3, 2, 5, True)]).decoded) == [0, 0, 1, 0, 0]
 
 
 class _Codec:
@@ -205,7 +205,7 @@ def test_what_a_packet_says(codec: str, data: bytes, facts: tuple[int, bool, boo
     inspect = inspector(stream)  # type: ignore[arg-type]
     assert inspect is not None
     found = inspect(memoryview(data))
-    assert (found.entry, found.droppable, found.hidden, found.parameters) == facts
+    assert (found.random_access, found.droppable, found.hidden, found.has_parameters) == facts
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_packets_without_a_picture(codec: str, extradata: bytes, data: bytes) ->
     stream: object = _Stream(codec, extradata)
     inspect = inspector(stream)  # type: ignore[arg-type]
     assert inspect is not None
-    with pytest.raises(MalformedError):
+    with pytest.raises(MalformedPacketError):
         inspect(memoryview(data))
 
 
@@ -235,7 +235,7 @@ def test_any_bytes_can_be_inspected(data: bytes, codec: str) -> None:
         stream: object = _Stream(codec, extradata)
         inspect = inspector(stream)  # type: ignore[arg-type]
         assert inspect is not None
-        with suppress(MalformedError):
+        with suppress(MalformedPacketError):
             inspect(memoryview(data))
 
 
@@ -260,10 +260,12 @@ def test_what_av1_headers_say_of_each_picture() -> None:
         assert inspect(memoryview(apart)).pictures is None
 
 
-def picture(begin: int, built_on: int, kept_in: int, **more: bool) -> Av1Picture:
+def picture(begin: int, references: int, refreshed_slots: int, **more: bool) -> Av1Picture:
     """Describe a picture of ten bytes, a shown one unless told otherwise."""
-    kinds = {"is_key": False, "is_shown": True, "again": False, **more}
-    return Av1Picture(begin, begin + 10, built_on=built_on, kept_in=kept_in, **kinds)
+    kinds = {"is_key": False, "is_shown": True, "shows_existing": False, **more}
+    return Av1Picture(
+        begin, begin + 10, references=references, refreshed_slots=refreshed_slots, **kinds
+    )
 
 
 def test_av1_pictures_that_the_wanted_ones_are_not_built_on_are_cut_out() -> None:
@@ -274,21 +276,22 @@ def test_av1_pictures_that_the_wanted_ones_are_not_built_on_are_cut_out() -> Non
         picture(10, 0b11, 0b100, is_shown=False),
         picture(20, 0b101, 0),
     )
-    again = (picture(0, 0b100, 0xFF, again=True),)  # keeps nothing: it is no key frame
+    # keeps nothing: it is no key frame
+    again = (picture(0, 0b100, 0xFF, shows_existing=True),)
     units = [key, pyramid, again, (picture(0, 0b10, 0),)]
     runs = [(0, 3)]
-    found = needs(units, runs, {3}, ())
+    found = find_required(units, runs, {3}, ())
     assert (found.packets, found.packets_without_output) == ({0, 1, 3}, {1})
     assert found.cuts == {1: [(10, 20), (20, 30)]}
-    found = needs(units, runs, {2}, ())
+    found = find_required(units, runs, {2}, ())
     assert (found.packets, found.cuts) == ({0, 1, 2}, {1: [(20, 30)]})
-    assert needs(units, runs, {1}, ()).cuts == {}
-    whole = needs(units, runs, {3}, {1})
+    assert find_required(units, runs, {1}, ()).cuts == {}
+    whole = find_required(units, runs, {3}, {1})
     assert (whole.packets, whole.cuts, whole.packets_without_output) == ({0, 1, 3}, {}, set())
     # a key frame for later is kept everywhere once it is shown
     late = (picture(0, 0, 0b10, is_key=True, is_shown=False), picture(10, 0b1, 0))
-    shown = (picture(0, 0b10, 0xFF, again=True),)
-    found = needs([key, late, shown, (picture(0, 0b10000, 0),)], runs, {3}, ())
+    shown = (picture(0, 0b10, 0xFF, shows_existing=True),)
+    found = find_required([key, late, shown, (picture(0, 0b10000, 0),)], runs, {3}, ())
     assert (found.packets, found.cuts) == ({1, 2, 3}, {1: [(10, 20)]})
 
 

@@ -1,4 +1,4 @@
-"""From decoded frames to image files and the rows of their table, beside the decoder."""
+"""From decoded frames to image files and the rows of their table, in parallel to decoding."""
 
 from __future__ import annotations
 
@@ -25,23 +25,25 @@ from dataminer.frames.columns import make_table
 from dataminer.frames.image_decoding import opencv_memory_errors
 from dataminer.frames.images import FrameWriter, ImageLocation
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, PROVENANCE, frame_name, write_table
-from dataminer.stages.extract.decode import DecodedFrame
-from dataminer.stages.extract.quality.metrics import FrameMetrics, GreyImage, measure, table_columns
+from dataminer.stages.extract.decode_stats import DecodedFrame
+from dataminer.stages.extract.quality.arrays import BgrImage
+from dataminer.stages.extract.quality.metrics import FrameMetrics, measure, table_columns
 from dataminer.video.decoder import convert_frame
 from dataminer.video.orientation import Orientation, orientation_of
 
-_WAITING_BYTES = 80 << 20  # decoded pictures that may wait to be encoded; one always may
-_TOGETHER = 8  # pictures that one thread measures in a row, and the bytes that they may take:
-_TOGETHER_BYTES = 16 << 20  # in between, decoding empties the processor's caches
-_BYTES_A_PIXEL = 8  # of a picture on its way: as decoded, as blue-green-red, as grey
-_LARGE_BUFFER = 8 << 20
-_KEPT_MEMORY = 24 << 20  # what one 1080p frame takes on its way to an image
-_NOTHING = np.empty(0, np.uint8)
+_MAX_WAITING_BYTES = 80 << 20  # of decoded frames that wait to be encoded; one always may
+# a single thread encodes frames in groups, because decoding evicts the processor's caches
+_GROUP_FRAMES = 8
+_GROUP_BYTES = 16 << 20
+_BYTES_PER_PIXEL = 8  # of a frame in work: as decoded, as blue-green-red, as grey
+_LARGE_BUFFER_BYTES = 8 << 20
+_KEPT_BYTES = 24 << 20  # what one 1080p frame needs until it is an image
+_NO_DATA = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
-class _Encoded:
-    """A frame as an image file's bytes, and what was measured on it."""
+class _EncodedFrame:
+    """The encoded image of a frame, and its metrics."""
 
     index: int
     seconds: float
@@ -51,21 +53,20 @@ class _Encoded:
 
 
 class FrameEncoder:
-    """Turns, measures and encodes frames; a context that ends when all of them are written.
+    """Turns, measures and encodes frames; its context ends when all of them are written.
 
-    Images are written, and rows added, in the order in which frames were added, by the caller's
-    thread.
+    The caller's thread writes images and adds rows, in the order in which frames were added.
 
     Parameters
     ----------
     out : Path
         The folder for images and table.
     video_id : str
-        Goes into file names and the table.
+        Part of file names and of the table.
     settings : ExtractConfig
         The image format, and how much may be written.
     threads : int
-        With more than one, so many frames are worked on beside the caller; else in its thread.
+        Threads that encode; if it is 1, the caller's thread does.
     """
 
     def __init__(self, out: Path, video_id: str, settings: ExtractConfig, threads: int) -> None:
@@ -73,17 +74,17 @@ class FrameEncoder:
         self._video_id = video_id
         self._format = settings.image_format
         self._options = _encoder_options(settings)
-        self._most_bytes = settings.max_output_gb * 1e9
+        self._max_bytes = settings.max_output_gb * 1e9
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._together: list[tuple[DecodedFrame, Orientation]] = []
-        self._waiting: deque[tuple[Future[_Encoded], int]] = deque()
+        self._group: list[tuple[DecodedFrame, Orientation]] = []
+        self._waiting: deque[tuple[Future[_EncodedFrame], int]] = deque()
         self._local = threading.local()
-        self._turn: tuple[int, Orientation] | None = None
+        self._last_orientation: tuple[int, Orientation] | None = None
         self._bytes = 0
         self._crop = settings.crop_borders
         with _disk_errors(out):
             self._writer = FrameWriter(out, settings.frame_store)
-        self._taken: list[tuple[_Encoded, ImageLocation]] = []
+        self._written: list[tuple[_EncodedFrame, ImageLocation]] = []
         self.orientation = Orientation()
         self.full = False
 
@@ -108,31 +109,31 @@ class FrameEncoder:
 
     @property
     def count(self) -> int:
-        """Frames written so far, or about to be measured."""
-        return len(self._taken) + len(self._together)
+        """Frames written so far, or in the current group."""
+        return len(self._written) + len(self._group)
 
-    def add(self, shown: DecodedFrame) -> None:
-        """Take up the next frame; ``full`` says afterwards whether more are welcome.
+    def add(self, decoded: DecodedFrame) -> None:
+        """Encode the next frame; afterwards ``full`` tells whether the size limit is reached.
 
         Raises
         ------
         PermanentError
-            UNSUPPORTED when a picture is too large for the image format.
+            UNSUPPORTED if a frame is too large for the image format.
         TransientError
-            DISK_FULL or PERMISSION when the folder takes no more.
+            DISK_FULL or PERMISSION if the folder cannot be written.
         """
-        turn = self._orientation(shown.frame)
-        pixels = shown.frame.width * shown.frame.height
+        orientation = self._orientation_of(decoded.frame)
+        pixels = decoded.frame.width * decoded.frame.height
         if self._pool is None:
-            self._together.append((shown, turn))
-            count = len(self._together)
-            if count >= _TOGETHER or (count + 1) * pixels * 3 // 2 > _TOGETHER_BYTES:
-                self._encode_together()
+            self._group.append((decoded, orientation))
+            count = len(self._group)
+            if count >= _GROUP_FRAMES or (count + 1) * pixels * 3 // 2 > _GROUP_BYTES:
+                self._encode_group()
             return
-        size = pixels * _BYTES_A_PIXEL
-        while self._waiting and sum(s for _, s in self._waiting) + size > _WAITING_BYTES:
-            self._settle()
-        self._waiting.append((self._pool.submit(self._encode, shown, turn), size))
+        size = pixels * _BYTES_PER_PIXEL
+        while self._waiting and sum(s for _, s in self._waiting) + size > _MAX_WAITING_BYTES:
+            self._write_next()
+        self._waiting.append((self._pool.submit(self._encode, decoded, orientation), size))
 
     def write_table(self, meta: dict[str, Any], source: Mapping[str, Any]) -> None:
         """Write the table of all images, once the context has ended.
@@ -140,11 +141,12 @@ class FrameEncoder:
         Parameters
         ----------
         meta : dict
-            What is known of the table as a whole.
+            The table's metadata.
         source : mapping
-            What is known of where the video comes from.
+            What is known about the video's origin.
         """
-        frames, places = [frame for frame, _ in self._taken], [place for _, place in self._taken]
+        frames = [frame for frame, _ in self._written]
+        locations = [location for _, location in self._written]
         columns: dict[str, Any] = {
             "video_id": [self._video_id] * self.count,
             "frame_index": [frame.index for frame in frames],
@@ -154,95 +156,96 @@ class FrameEncoder:
             "height": [frame.size[1] for frame in frames],
             **table_columns([frame.metrics for frame in frames]),
             **{
-                field: [getattr(place, field) for place in places]
+                field: [getattr(location, field) for location in locations]
                 for field in ImageLocation._fields
             },
-            **{name: [_text(source.get(name))] * self.count for name in PROVENANCE},
+            **{name: [_encodable(source.get(name))] * self.count for name in PROVENANCE},
         }
         table = make_table(columns, FRAMES_SCHEMA)
         with _disk_errors(self._out):
-            known = {**meta, **self._writer.meta, "frames": self.count}
-            write_table(self._out / FRAMES_FILE, table, FRAMES_SCHEMA, known, ready=True)
+            meta = {**meta, **self._writer.meta, "frames": self.count}
+            write_table(self._out / FRAMES_FILE, table, FRAMES_SCHEMA, meta, ready=True)
 
-    def _encode_together(self) -> None:
-        for shown, turn in self._together:
-            self._keep(self._encode(shown, turn))
-        self._together.clear()
+    def _encode_group(self) -> None:
+        for decoded, orientation in self._group:
+            self._write(self._encode(decoded, orientation))
+        self._group.clear()
 
     def _finish(self) -> None:
-        self._encode_together()
+        self._encode_group()
         while self._waiting:
-            self._settle()
+            self._write_next()
         with _disk_errors(self._out):
             self._writer.close()
 
-    def _settle(self) -> None:
+    def _write_next(self) -> None:
         future, _ = self._waiting.popleft()
-        self._keep(future.result())
+        self._write(future.result())
 
-    def _keep(self, encoded: _Encoded) -> None:
-        """Write an image and note its row, unless the folder holds all that it may."""
-        self.full = self.full or self._bytes + encoded.data.nbytes > self._most_bytes
+    def _write(self, encoded: _EncodedFrame) -> None:
+        """Write an image and record its row, unless that would exceed the size limit."""
+        self.full = self.full or self._bytes + encoded.data.nbytes > self._max_bytes
         if self.full:
             return
         self._bytes += encoded.data.nbytes
-        # not cv2.imwrite, which only says False when the disk is full
+        # not cv2.imwrite, which only returns False if the disk is full
         with _disk_errors(self._out):
-            place = self._writer.add(self._name(encoded.index), encoded.data.data)
-        self._taken.append((replace(encoded, data=_NOTHING), place))
+            location = self._writer.add(self._name(encoded.index), encoded.data.data)
+        self._written.append((replace(encoded, data=_NO_DATA), location))
 
     def _name(self, index: int) -> str:
         return frame_name(self._video_id, index, self._format)
 
-    def _encode(self, shown: DecodedFrame, turn: Orientation) -> _Encoded:
+    def _encode(self, decoded: DecodedFrame, orientation: Orientation) -> _EncodedFrame:
         with opencv_memory_errors():
-            image = turn.apply(self._picture(shown.frame))
+            image = orientation.apply(self._pixels(decoded.frame))
             metrics = measure(image)
             if self._crop:
                 image = metrics.borders.crop(image)
             height, width = image.shape[:2]
-            done, data = cv2.imencode(f".{self._format}", image, self._options)
-        if not done:
+            encoded, data = cv2.imencode(f".{self._format}", image, self._options)
+        if not encoded:
             raise PermanentError(
                 f"a frame of {width}x{height} pixels cannot be encoded as {self._format}",
                 ErrorClass.UNSUPPORTED,
                 "choose another extract.image_format",
             )
         size = width, height
-        return _Encoded(shown.index, shown.seconds, size, metrics, np.asarray(data, np.uint8))
+        data = np.asarray(data, np.uint8)
+        return _EncodedFrame(decoded.index, decoded.seconds, size, metrics, data)
 
-    def _picture(self, frame: VideoFrame) -> GreyImage:
-        """Return a frame as it is stored: (height, width, 3), blue, green, red."""
+    def _pixels(self, frame: VideoFrame) -> BgrImage:
+        """Return a frame as it is stored."""
         if not hasattr(self._local, "reformatter"):
             self._local.reformatter = VideoReformatter()
         return convert_frame(self._local.reformatter, frame, format="bgr24")
 
-    def _orientation(self, frame: VideoFrame) -> Orientation:
-        # Only where it changed: reading it binds a frame in a reference cycle, and frames that
-        # wait for the garbage collector took 400 MB of a 1080p video
-        if self._turn is None or frame.rotation != self._turn[0]:
-            turn = orientation_of(frame)
-            if self._turn is None:
-                self.orientation = turn
-            self._turn = frame.rotation, turn
-        return self._turn[1]
+    def _orientation_of(self, frame: VideoFrame) -> Orientation:
+        # Read only if it changed: reading puts a frame into a reference cycle, and frames that
+        # waited for the garbage collector took 400 MB of a 1080p video
+        if self._last_orientation is None or frame.rotation != self._last_orientation[0]:
+            orientation = orientation_of(frame)
+            if self._last_orientation is None:
+                self.orientation = orientation
+            self._last_orientation = frame.rotation, orientation
+        return self._last_orientation[1]
 
 
-def give_back_large_buffers() -> None:
-    """Have the C library return large pictures' memory at once (glibc; mallopt(3)).
+def return_large_buffers() -> None:
+    """Make the C library return the memory of large frames at once (glibc; mallopt(3)).
 
-    By itself it learns to keep them, each thread its own: 100 MB for 4K. Told so (M_MMAP_THRESHOLD,
-    -3) it would return that of small ones too, and fetch it page by page for the next frame, which
-    took a tenth of all time: so it may keep some (M_TRIM_THRESHOLD, -1).
+    By default it learns to keep them, per thread: 100 MB for 4K. A lower M_MMAP_THRESHOLD (-3)
+    alone would also return memory that the next frame needs, and fetching that page by page took a
+    tenth of all time. M_TRIM_THRESHOLD (-1) lets it keep as much.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        libc.mallopt(-3, _LARGE_BUFFER)
-        libc.mallopt(-1, _KEPT_MEMORY)
+        libc.mallopt(-3, _LARGE_BUFFER_BYTES)
+        libc.mallopt(-1, _KEPT_BYTES)
 
 
-def _text(value: Any) -> str | None:
-    """Make text that a table can hold: half a surrogate pair, as some titles have, becomes a ?."""
+def _encodable(value: Any) -> str | None:
+    """Return text that a table can hold: a lone surrogate, as some titles have, becomes a ``?``."""
     return None if value is None else str(value).encode(errors="replace").decode()
 
 
@@ -256,7 +259,7 @@ def _encoder_options(settings: ExtractConfig) -> list[int]:
 
 @contextmanager
 def _disk_errors(out: Path) -> Iterator[None]:
-    """Say of a failed write whether the disk is full or closed: neither is the video's fault."""
+    """Raise an error that says if the disk is full or read-only: not the video's fault."""
     try:
         yield
     except OSError as error:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dataminer.video.decoder import convert_frame
 
-_LONGER_SIDE = 160  # pixels: enough to tell pictures apart, and noise averages out
+_LONGER_SIDE = 160  # pixels: enough to distinguish frames, and noise averages out
 
 
 class CutFinder:
@@ -17,9 +17,9 @@ class CutFinder:
 
     The measure is that of ffmpeg's filters ``scdet`` and ``select`` (get_scene_score in
     libavfilter/f_select.c): with m the mean absolute difference of luma to the frame before, as a
-    share of full scale, the score is the lesser of m and of how far m is from that of the frame
-    before. The latter keeps steady motion and the way back from a flash from counting as cuts.
-    Unlike there, pictures are reduced to 160 pixels first, so that a threshold means the same at
+    share of full scale, the score is the smaller of m and the difference between m and that of the
+    frame before. The difference keeps steady motion and the end of a flash from counting as cuts.
+    Unlike in ffmpeg, frames are reduced to 160 pixels first, so that a threshold means the same at
     any size.
 
     Parameters
@@ -34,8 +34,8 @@ class CutFinder:
         self._luma: NDArray[np.int16] | None = None
         self._change = 0.0
 
-    def begins_shot(self, frame: VideoFrame) -> bool:
-        """Say whether the next frame, in presentation order, is the first of a shot."""
+    def starts_shot(self, frame: VideoFrame) -> bool:
+        """Return whether the next frame, in presentation order, is the first of a shot."""
         before, self._luma = self._luma, self._small_luma(frame)
         if before is None or before.shape != self._luma.shape:
             self._change = 0.0

@@ -1,1 +1,1 @@
-"""What is measured on a frame."""
+"""Metrics and hashes of a frame."""

@@ -1,4 +1,4 @@
-"""Perceptual hashes of many pictures at once, equal to imagehash's bits on the same pixels."""
+"""Perceptual hashes of many images at once, equal to imagehash's on the same pixels."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dct
 
-GreyImage = NDArray[np.uint8]
+from dataminer.stages.extract.quality.arrays import GreyImage
 
-_SIDE = 32  # of what the cosine transform sees
-_LOW = 8  # its lowest frequencies on each axis make the bits
-_BATCH = 512  # pictures transformed at once: 4 MB of doubles
+_SIDE = 32  # pixels of the cosine transform's input
+_LOW = 8  # the lowest frequencies on each axis give the bits
+_BATCH = 512  # images transformed at once: 4 MB of doubles
 
 
 @dataclass(frozen=True)
 class HashPixels:
-    """All that the hashes of a picture need of it: a kilobyte.
+    """All that the hashes of an image need: a kilobyte.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class HashPixels:
 
     @classmethod
     def of(cls, grey: GreyImage) -> HashPixels:
-        """Reduce a grey picture as imagehash does: Lanczos, by Pillow, to 32x32 and to 9x8.
+        """Reduce a grey image as imagehash does: Lanczos, by Pillow, to 32x32 and to 9x8.
 
         Parameters
         ----------
@@ -43,9 +43,9 @@ class HashPixels:
 
 
 def phashes(pixels: Sequence[HashPixels]) -> NDArray[np.uint64]:
-    """Return the 64-bit perceptual hash of each picture.
+    """Return the 64-bit perceptual hash of each image.
 
-    A bit is set where one of the lowest 8x8 coefficients of the discrete cosine transform is above
+    A bit is set if one of the lowest 8x8 coefficients of the discrete cosine transform is above
     their median: ``imagehash.phash``, after N. Krawetz, "Looks Like It", hackerfactor.com, 2011.
 
     Returns
@@ -61,9 +61,9 @@ def phashes(pixels: Sequence[HashPixels]) -> NDArray[np.uint64]:
 
 
 def dhashes(pixels: Sequence[HashPixels]) -> NDArray[np.uint64]:
-    """Return the 64-bit difference hash of each picture.
+    """Return the 64-bit difference hash of each image.
 
-    A bit is set where a pixel of the 9x8 picture is brighter than its left neighbour:
+    A bit is set if a pixel of the 9x8 image is brighter than its left neighbour:
     ``imagehash.dhash``, after N. Krawetz, "Kind of Like That", hackerfactor.com, 2013.
 
     Returns
@@ -82,8 +82,8 @@ def _resized(image: Image.Image, width: int, height: int) -> GreyImage:
 
 def _low_frequencies(pixels: Sequence[HashPixels]) -> NDArray[np.float64]:
     squares = np.stack([each.square for each in pixels]).astype(np.float64)
-    # the same calls as imagehash's, and not a product with 8 cosines, which rounds otherwise:
-    # where a picture is symmetric, coefficients are nothing but rounding
+    # the same calls as imagehash's; a product with 8 cosines would round differently, and the
+    # coefficients of symmetric images are rounding errors only
     return np.asarray(dct(dct(squares, axis=1), axis=2)[:, :_LOW, :_LOW], np.float64)
 
 

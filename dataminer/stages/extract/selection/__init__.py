@@ -1,1 +1,1 @@
-"""Which frames are wanted, and which packets must be decoded to get them."""
+"""Which frames are selected, and which packets must be decoded to get them."""

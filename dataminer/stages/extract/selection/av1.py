@@ -1,4 +1,4 @@
-"""What an AV1 temporal unit says of its pictures.
+"""What the headers of an AV1 temporal unit say about its pictures.
 
 Section numbers are those of the AV1 Bitstream & Decoding Process Specification.
 """
@@ -9,48 +9,48 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6  # OBU types
-_IN_PIECES = {4, 7, 8}  # tile groups, repeated headers, tile lists: a frame of several OBUs
+_SPLIT_FRAMES = {4, 7, 8}  # tile groups, repeated headers, tile lists: a frame of several OBUs
 _KEY, _INTRA_ONLY, _SWITCH = 0, 2, 3  # frame types; 1 is inter
-_SELECT = 2  # a tool is chosen frame by frame
+_SELECT = 2  # each frame states whether it uses a tool
 _HEADER_BYTES = 64  # more than what is read of any header
-_SLOTS = 8  # pictures that a decoder keeps
-_ALL = (1 << _SLOTS) - 1
+_SLOTS = 8  # reference pictures that a decoder stores
+_ALL_SLOTS = (1 << _SLOTS) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Av1Picture:
-    """A frame in a temporal unit, or the order to show one again."""
+    """A frame in a temporal unit, or the instruction to show a stored one."""
 
     begin: int
     end: int
-    """Of its OBU, in bytes from the beginning of the unit."""
+    """First byte and end of its OBU, counted from the beginning of the unit."""
     is_key: bool
     is_shown: bool
-    again: bool
-    """Nothing is decoded: what is kept in the only slot of ``built_on`` is shown."""
-    built_on: int
-    """Slots, as bits, of what it takes pixels or anything else from."""
-    kept_in: int
-    """Slots, as bits, that hold it from then on."""
+    shows_existing: bool
+    """Nothing is decoded: the picture in the only slot of ``references`` is shown."""
+    references: int
+    """Slots, as bits, that it inherits pixels or anything else from."""
+    refreshed_slots: int
+    """Slots, as bits, that store it from then on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class TemporalUnit:
     """A temporal unit: what is shown at one time."""
 
     frames: int
-    """Frames in it, those that are only shown again included."""
+    """Frames in it, including stored ones that are shown."""
     is_key: bool
     """Its first frame is a key frame that is shown at once."""
-    refreshes: bool
-    """A frame in it may be kept for others to be built on."""
+    may_be_referenced: bool
+    """A slot stores a frame of it, which others may refer to."""
     has_sequence: bool
     pictures: tuple[Av1Picture, ...] | None
-    """None where they cannot be told apart, or are of several layers."""
+    """None if they cannot be separated, or belong to several layers."""
 
 
-class Reader:
-    """Reads temporal units one after the other: how to read one stands in those before."""
+class Av1Reader:
+    """Reads temporal units in order; sequence headers describe the units after them."""
 
     def __init__(self, extradata: bytes) -> None:
         self._sequence: _Sequence | None = None
@@ -58,45 +58,45 @@ class Reader:
         if len(extradata) > 4 and extradata[0] == 0x81:
             self.read(memoryview(extradata)[4:])
 
-    def read(self, data: memoryview) -> Unit:
-        """Read a temporal unit, or what a container keeps of the sequence header."""
-        has_sequence, apart = False, True
+    def read(self, data: memoryview) -> TemporalUnit:
+        """Read a temporal unit, or the sequence header that a container stores."""
+        has_sequence, separable = False, True
         pictures: list[Av1Picture] = []
         for obu in _obus(data):
-            apart &= not obu.layered and obu.kind not in _IN_PIECES
+            separable &= not obu.layered and obu.kind not in _SPLIT_FRAMES
             if obu.kind == _SEQUENCE:
                 has_sequence = True
                 self._sequence = _sequence(_Bits(obu.payload))
             elif obu.kind in (_FRAME_HEADER, _FRAME) and len(obu.payload):
                 picture = self._picture(obu)
-                apart &= picture.again == (obu.kind == _FRAME_HEADER)
+                separable &= picture.shows_existing == (obu.kind == _FRAME_HEADER)
                 pictures.append(picture)
-        apart &= self._sequence is not None and sum(p.is_shown for p in pictures) == 1
-        return Unit(
+        separable &= self._sequence is not None and sum(p.is_shown for p in pictures) == 1
+        return TemporalUnit(
             frames=len(pictures),
             is_key=bool(pictures) and pictures[0].is_key and pictures[0].is_shown,
-            refreshes=any(p.kept_in for p in pictures),
+            may_be_referenced=any(p.refreshed_slots for p in pictures),
             has_sequence=has_sequence,
-            pictures=tuple(pictures) if apart else None,
+            pictures=tuple(pictures) if separable else None,
         )
 
     def _picture(self, obu: _Obu) -> Av1Picture:
         """Read uncompressed_header (5.9.2) up to ref_frame_idx."""
         bits, sequence = _Bits(obu.payload), self._sequence
 
-        def found(key: bool, shown: bool, built_on: int, kept_in: int) -> Av1Picture:
-            return Av1Picture(obu.begin, obu.end, key, shown, False, built_on, kept_in)
+        def decoded(is_key: bool, is_shown: bool, references: int, slots: int) -> Av1Picture:
+            return Av1Picture(obu.begin, obu.end, is_key, is_shown, False, references, slots)
 
         if sequence is None:
-            key = obu.payload[0] >> 4 == 0b0001
-            return found(key, key, _ALL, _ALL)
-        if bits.read(1):  # show_existing_frame; a key frame is kept in all slots by that
-            return Av1Picture(obu.begin, obu.end, False, True, True, 1 << bits.read(3), _ALL)
+            is_key = obu.payload[0] >> 4 == 0b0001
+            return decoded(is_key, is_key, _ALL_SLOTS, _ALL_SLOTS)
+        if bits.read(1):  # show_existing_frame; it stores a key frame in all slots
+            return Av1Picture(obu.begin, obu.end, False, True, True, 1 << bits.read(3), _ALL_SLOTS)
         kind, shown = bits.read(2), bool(bits.read(1))
         if kind == _SWITCH:
-            return found(False, shown, _ALL, _ALL)
+            return decoded(False, shown, _ALL_SLOTS, _ALL_SLOTS)
         if kind == _KEY and shown:
-            return found(True, True, 0, _ALL)
+            return decoded(True, True, 0, _ALL_SLOTS)
         bits.read(0 if shown else 1)  # showable_frame
         resilient = bits.read(1)
         bits.read(1)  # disable_cdf_update
@@ -106,18 +106,18 @@ class Reader:
         bits.read(sequence.frame_id_bits + 1 + sequence.order_hint_bits)  # + frame_size_override
         intra = kind in (_KEY, _INTRA_ONLY)
         bits.read(0 if intra or resilient else 3)  # primary_ref_frame
-        kept_in = bits.read(_SLOTS)
+        slots = bits.read(_SLOTS)
         if intra:
-            return found(kind == _KEY, shown, 0, kept_in)
-        return found(False, shown, self._references(bits, sequence, bool(resilient)), kept_in)
+            return decoded(kind == _KEY, shown, 0, slots)
+        return decoded(False, shown, self._references(bits, sequence, bool(resilient)), slots)
 
     @staticmethod
     def _references(bits: _Bits, sequence: _Sequence, resilient: bool) -> int:
-        """Read the slots that an inter frame names: what it uses is among them."""
+        """Read the slots that an inter frame names; it may use fewer of them."""
         if resilient:
             bits.read(_SLOTS * sequence.order_hint_bits)  # ref_order_hint
         if sequence.order_hint_bits and bits.read(1):  # frame_refs_short_signaling
-            return _ALL
+            return _ALL_SLOTS
         width = 3 + sequence.delta_id_bits
         named, slots = bits.read(7 * width) >> sequence.delta_id_bits, 0
         for number in range(7):
@@ -135,7 +135,7 @@ class _Sequence:
 
 
 class _Bits:
-    """The first bytes of an OBU's payload, bit by bit; zeros beyond."""
+    """The first bytes of an OBU's payload, bit by bit, followed by zeros."""
 
     def __init__(self, data: memoryview) -> None:
         head = data[:_HEADER_BYTES].tobytes().ljust(_HEADER_BYTES, b"\0")
@@ -154,7 +154,7 @@ class _Bits:
 
 
 def _sequence(bits: _Bits) -> _Sequence | None:
-    """Read sequence_header_obu (5.5.1) as far as needed; None where frame headers hold more."""
+    """Read sequence_header_obu (5.5.1) as far as needed; None if frame headers hold more."""
     bits.read(4)  # seq_profile, still_picture
     if bits.read(1):  # reduced_still_picture_header
         return None
@@ -216,4 +216,4 @@ def _leb128(data: memoryview, position: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << 7 * count
         if byte < 0x80:
             return value, position + count + 1
-    return len(data), position  # not a number: nothing more can be read
+    return len(data), position  # malformed: nothing more can be read

@@ -1,4 +1,4 @@
-"""Which packets must be decoded to get the wanted frames, exactly as if all were decoded."""
+"""Which packets must be decoded so that the selected frames equal those of a full decode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import compress, count
 
-from dataminer.stages.extract.selection.av1_references import needs
+from dataminer.stages.extract.selection.av1_references import find_required
 from dataminer.stages.extract.selection.bitstream import RandomAccessPoint
 from dataminer.stages.extract.selection.sampling import Sampler
 from dataminer.stages.extract.selection.scan import Scan
@@ -15,12 +15,12 @@ from dataminer.stages.extract.selection.scan import Scan
 
 @dataclass(frozen=True)
 class SelectedFrame:
-    """A frame that was chosen."""
+    """A frame that the sampler selected."""
 
     index: int
-    """0-based place in presentation order."""
+    """0-based position in presentation order."""
     packet_index: int
-    """0-based place of its packet in decoding order."""
+    """0-based position of its packet in decoding order."""
     pts: int
     is_key: bool
 
@@ -33,147 +33,139 @@ class DecodePlan:
     ----------
     decoded : bytearray
         1 for each packet that is decoded, else 0, in decoding order.
-    ends : frozenset of int
-        Places of packets after which the decoder is emptied: what comes next is built on nothing
-        of what came before.
-    wanted : list of SelectedFrame
+    flush_points : frozenset of int
+        Indices of packets after which the decoder is flushed: later packets refer to nothing
+        before them.
+    selected : list of SelectedFrame
         The frames, in presentation order.
     cuts : dict of int to list of (int, int)
-        Bytes, from and up to, to leave out of a packet.
-    silent : set of int
-        Places of packets that show nothing without these bytes.
+        Byte ranges to remove from a packet.
+    packets_without_output : collection of int
+        Indices of packets that show nothing without these bytes.
     """
 
     decoded: bytearray
     flush_points: frozenset[int]
-    wanted: list[SelectedFrame]
+    selected: list[SelectedFrame]
     cuts: Mapping[int, list[tuple[int, int]]] = field(default_factory=dict)
     packets_without_output: Collection[int] = ()
 
     @property
-    def steps(self) -> list[int]:
-        """Places of the packets at which there is anything to do, in decoding order."""
+    def packets(self) -> list[int]:
+        """Indices of the packets to decode or to flush after, in decoding order."""
         return sorted({*compress(count(), self.decoded), *self.flush_points})
 
 
-def choose(scan: Scan, sampler: Sampler, order: list[int]) -> list[SelectedFrame]:
-    """Ask a sampler about frames in presentation order.
+def select_frames(scan: Scan, sampler: Sampler, order: list[int]) -> list[SelectedFrame]:
+    """Select frames in presentation order.
 
     Parameters
     ----------
     scan : Scan
         The packets.
     sampler : Sampler
-        A fresh one.
+        Used for this video only.
     order : list of int
-        Places of the packets in question, in presentation order from the video's first frame on.
+        Indices of the packets to choose from, in presentation order from the first frame on.
     """
-    wanted = []
+    selected = []
     for index, packet_index in enumerate(order):
-        pts, is_key = (
-            scan.pts[packet_index],
-            scan.facts[packet_index].entry is not RandomAccessPoint.NONE,
-        )
+        pts = scan.pts[packet_index]
+        is_key = scan.facts[packet_index].random_access is not RandomAccessPoint.NONE
         if sampler.wants(index, pts, is_key):
-            wanted.append(SelectedFrame(index, packet_index, pts, is_key))
-    return wanted
+            selected.append(SelectedFrame(index, packet_index, pts, is_key))
+    return selected
 
 
-def make_plan(scan: Scan, wanted: list[SelectedFrame]) -> DecodePlan:
-    """Find the packets that the wanted frames are built on, or may be.
+def plan_decoding(scan: Scan, selected: list[SelectedFrame]) -> DecodePlan:
+    """Find the packets that the selected frames refer to, or may refer to.
 
-    Decoding begins at the last entry before a wanted frame from which it comes out right, and ends
-    with the frame. In between, pictures that no other is built on are left out; of AV1, whose
-    headers name them, all that the wanted ones are not built on.
+    Decoding starts at the last random access point from which a selected frame decodes correctly,
+    and ends with the frame. Pictures in between that no other refers to are left out; AV1 headers
+    name the references, so that only those of the selected frames are decoded.
 
     Parameters
     ----------
     scan : Scan
         The packets.
-    wanted : list of SelectedFrame
-        From :func:`choose`.
+    selected : list of SelectedFrame
+        From :func:`select_frames`.
     """
-    entries = _Entries(scan)
-    decode_ranges = _merged(sorted((entries.start(w.packet_index), w.packet_index) for w in wanted))
-    ends = frozenset(end for _, end in decode_ranges)
+    points = _RandomAccessPoints(scan)
+    chosen = [frame.packet_index for frame in selected]
+    ranges = _merged(sorted((points.start(index), index) for index in chosen))
+    flush_points = frozenset(end for _, end in ranges)
     decoded, droppable = bytearray(len(scan.pts)), _droppable(scan)
     units = [facts.pictures for facts in scan.facts if facts.pictures]
     if len(units) == len(scan.facts):
-        found = needs(
-            units, decode_ranges, {chosen.packet_index for chosen in wanted}, scan.discarded
+        required = find_required(units, ranges, set(chosen), scan.discarded)
+        for index in required.packets:
+            decoded[index] = True
+        return DecodePlan(
+            decoded, flush_points, selected, required.cuts, required.packets_without_output
         )
-        for packet_index in found.packets:
-            decoded[packet_index] = True
-        return DecodePlan(decoded, ends, wanted, found.cuts, found.packets_without_output)
-    for begin, end in decode_ranges:
-        leading = entries.leading(begin)
-        for packet_index in range(begin, end + 1):
-            decoded[packet_index] = not (droppable[packet_index] or packet_index in leading)
-    for chosen in wanted:
-        decoded[chosen.packet_index] = True
-    return DecodePlan(decoded, ends, wanted)
+    for begin, end in ranges:
+        leading = points.leading(begin)
+        for index in range(begin, end + 1):
+            decoded[index] = not (droppable[index] or index in leading)
+    for index in chosen:
+        decoded[index] = True
+    return DecodePlan(decoded, flush_points, selected)
 
 
-class _Entries:
-    """Where decoding may begin, and what comes out right from there."""
+class _RandomAccessPoints:
+    """Where decoding may start, and what decodes correctly from there."""
 
     def __init__(self, scan: Scan) -> None:
         self._scan = scan
-        self._places = [
-            packet_index for packet_index, facts in enumerate(scan.facts) if facts.entry
-        ]
+        self._points = [index for index, facts in enumerate(scan.facts) if facts.random_access]
 
     def start(self, packet_index: int) -> int:
-        """Return the last entry from which a packet's picture comes out right."""
-        rank = bisect_right(self._places, packet_index) - 1
-        entry = self._places[rank]
-        leads = packet_index != entry and self._scan.pts[packet_index] < self._scan.pts[entry]
+        """Return the last point from which a packet's picture decodes correctly."""
+        rank = bisect_right(self._points, packet_index) - 1
+        point = self._points[rank]
+        is_leading = packet_index != point and self._scan.pts[packet_index] < self._scan.pts[point]
         if (
-            entry == packet_index
+            point == packet_index
             or self._is_clean(rank)
-            or (not leads and self._is_independent(rank))
+            or (not is_leading and self._is_independent(rank))
         ):
-            return entry
+            return point
         rank -= 1
         while rank > 0 and not self._is_independent(rank):
             rank -= 1
-        return self._places[max(rank, 0)]
+        return self._points[max(rank, 0)]
 
-    def leading(self, entry: int) -> range:
-        """Return the packets that follow an open entry at once and are shown before it."""
-        end = entry + 1
-        if self._scan.facts[entry].entry is RandomAccessPoint.OPEN:
-            while end < len(self._scan.pts) and self._scan.pts[end] < self._scan.pts[entry]:
+    def leading(self, point: int) -> range:
+        """Return the packets that directly follow an open point and are shown before it."""
+        end = point + 1
+        if self._scan.facts[point].random_access is RandomAccessPoint.OPEN:
+            while end < len(self._scan.pts) and self._scan.pts[end] < self._scan.pts[point]:
                 end += 1
-        return range(entry + 1, end)
+        return range(point + 1, end)
 
     def _is_clean(self, rank: int) -> bool:
-        return self._scan.facts[self._places[rank]].entry is RandomAccessPoint.CLEAN
+        return self._scan.facts[self._points[rank]].random_access is RandomAccessPoint.CLEAN
 
     def _is_independent(self, rank: int) -> bool:
-        """Say whether what is shown after an entry does without its leading pictures.
+        """Return whether what is shown after a point decodes without its leading pictures.
 
-        By H.265's rules it always does. In H.264 a decoder counts reference pictures, and misses
-        those that were left out.
+        H.265 guarantees it. An H.264 decoder counts reference pictures, and misses those that
+        were left out.
         """
         if self._is_clean(rank):
             return True
-        entry, scan = self._places[rank], self._scan
-        leading = self.leading(entry)
-        following = [*self._places[rank + 1 : rank + 2], len(scan.pts)][0]
-        if any(
-            scan.pts[packet_index] < scan.pts[entry]
-            for packet_index in range(leading.stop, following)
-        ):
+        point, scan = self._points[rank], self._scan
+        leading = self.leading(point)
+        following = [*self._points[rank + 1 : rank + 2], len(scan.pts)][0]
+        if any(scan.pts[index] < scan.pts[point] for index in range(leading.stop, following)):
             return False
-        return scan.leads_nothing or all(
-            scan.facts[packet_index].droppable for packet_index in leading
-        )
+        return scan.leading_unreferenced or all(scan.facts[index].droppable for index in leading)
 
 
-def _merged(decode_ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     merged: list[tuple[int, int]] = []
-    for begin, end in decode_ranges:
+    for begin, end in ranges:
         if merged and begin <= merged[-1][1]:
             merged[-1] = merged[-1][0], max(end, merged[-1][1])
         else:
@@ -182,9 +174,9 @@ def _merged(decode_ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _droppable(scan: Scan) -> list[bool]:
-    """Say of each packet whether no other picture is built on it.
+    """Return for each packet whether no other picture refers to it.
 
     What H.265 calls a sub-layer non-reference picture may serve those of higher layers.
     """
-    highest = max(facts.layer for facts in scan.facts)
-    return [facts.droppable and facts.layer == highest for facts in scan.facts]
+    highest = max(facts.temporal_layer for facts in scan.facts)
+    return [facts.droppable and facts.temporal_layer == highest for facts in scan.facts]

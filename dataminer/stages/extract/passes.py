@@ -1,0 +1,130 @@
+"""The two ways through a video: decoding as planned, or decoding everything."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+import av
+from av.video.stream import VideoStream
+
+from dataminer.config.models import ExtractConfig
+from dataminer.stages.extract.decode import decode
+from dataminer.stages.extract.decode_stats import DecodedFrame, DecodeStats, DecodeSummary
+from dataminer.stages.extract.encode import FrameEncoder
+from dataminer.stages.extract.extraction import Extraction
+from dataminer.stages.extract.outcome import Outcome
+from dataminer.stages.extract.planned_decode import configure_decoder, decode_planned
+from dataminer.stages.extract.scenes import CutFinder
+from dataminer.stages.extract.selection.plan import DecodePlan, plan_decoding, select_frames
+from dataminer.stages.extract.selection.sampling import make_sampler
+from dataminer.stages.extract.selection.scan import (
+    NotPlannableError,
+    Scan,
+    scan_packets,
+    undamaged_packets,
+)
+from dataminer.video.info import VideoInfo
+
+
+def extract_planned(extraction: Extraction, encoder: FrameEncoder) -> Outcome:
+    """Extract the selected frames, decoding no more than they require.
+
+    Raises
+    ------
+    NotPlannableError
+        If everything must be decoded instead.
+    """
+    settings = extraction.settings
+    if settings.strategy == "scene":
+        raise NotPlannableError("cuts are found by looking at every frame")
+    with extraction.open(fast_open=True) as (container, stream):
+        info = extraction.describe(container, stream)
+        scan = scan_packets(container, stream, extraction.check)
+        if settings.strategy == "keyframe" and scan.keyframe_flags_differ:
+            raise NotPlannableError("the container calls other frames keyframes than the codec")
+        plan, outcome = plan_frames(scan, stream, info, settings)
+        if scan.cached_packets is not None:
+            configure_decoder(stream, scan)
+            cached = ((index, scan.cached_packets[index]) for index in plan.packets)
+            frames = decode_planned(cached, stream, scan, plan, extraction.check)
+            extraction.encode(frames, info, encoder)
+            return outcome
+    with extraction.open(fast_open=True) as (container, stream):
+        extraction.describe(container, stream)
+        configure_decoder(stream, scan)
+        packets = enumerate(undamaged_packets(container, stream))
+        frames = decode_planned(packets, stream, scan, plan, extraction.check)
+        extraction.encode(frames, info, encoder)
+        return outcome
+
+
+def plan_frames(
+    scan: Scan, stream: VideoStream, info: VideoInfo, settings: ExtractConfig
+) -> tuple[DecodePlan, Outcome]:
+    """Select frames of a scanned video within the limits, and plan how to decode them."""
+    time_base = stream.time_base or Fraction(1, av.time_base)
+    order = scan.presentation_order()
+    stamps = [scan.pts[index] for index in order]
+    stopped = None
+    limit = stamps[0] + settings.max_minutes * 60 / time_base
+    summary = _summarise(scan, stamps, stream, time_base)
+    if stamps[-1] >= limit:
+        order = order[: bisect_left(stamps, limit)]
+        stopped = f"stopped at max_minutes = {settings.max_minutes:g}"
+    selected = select_frames(scan, make_sampler(settings, time_base), order)
+    if len(selected) > settings.max_frames:
+        selected = selected[: settings.max_frames]
+        stopped = f"stopped at max_frames = {settings.max_frames}"
+    return plan_decoding(scan, selected), Outcome(info, summary, stopped)
+
+
+def _summarise(
+    scan: Scan, stamps: list[int], stream: VideoStream, time_base: Fraction
+) -> DecodeSummary:
+    usual = max(1, round(1 / (stream.guessed_rate * time_base))) if stream.guessed_rate else 1
+    end = stamps[-1] + (scan.last_duration or usual)
+    gap = stamps[-1] - stamps[-2] if len(stamps) > 1 else 0
+    seconds, last_gap = float((end - stamps[0]) * time_base), float(gap * time_base)
+    return DecodeSummary(len(stamps), len(scan.pts), seconds, last_gap)
+
+
+def extract_everything(extraction: Extraction, encoder: FrameEncoder) -> Outcome:
+    """Decode every frame, past what is broken, and extract the selected ones."""
+    with extraction.open() as (container, stream):
+        info = extraction.describe(container, stream)
+        stats = DecodeStats(stream.time_base or Fraction(1, av.time_base), stream.guessed_rate)
+        selector = _FrameSelector(extraction.settings, stats.time_base)
+        decoded = decode(container, stream, stats, extraction.check)
+        extraction.encode(selector.select(decoded), info, encoder)
+        return Outcome(info, stats.summary(), selector.stopped)
+
+
+class _FrameSelector:
+    """Selects among decoded frames within the limits."""
+
+    def __init__(self, settings: ExtractConfig, time_base: Fraction) -> None:
+        self._settings = settings
+        self._sampler = make_sampler(settings, time_base)
+        scenes = settings.strategy == "scene"
+        self._cuts = CutFinder(settings.scene_threshold) if scenes else None
+        self._max_units = settings.max_minutes * 60 / time_base
+        self.stopped: str | None = None
+
+    def select(self, frames: Iterable[DecodedFrame]) -> Iterator[DecodedFrame]:
+        """Yield the selected frames; afterwards ``stopped`` names the limit that ended it."""
+        start, count = None, 0
+        for frame in frames:
+            start = frame.pts if start is None else start
+            if frame.pts - start >= self._max_units:
+                self.stopped = f"stopped at max_minutes = {self._settings.max_minutes:g}"
+                return
+            marked = self._cuts.starts_shot(frame.frame) if self._cuts else frame.is_key
+            if not self._sampler.wants(frame.index, frame.pts, marked):
+                continue
+            if count == self._settings.max_frames:
+                self.stopped = f"stopped at max_frames = {count}"
+                return
+            count += 1
+            yield frame
