@@ -1,4 +1,4 @@
-"""A bound on the memory of this process while it reads what may ask for any amount."""
+"""A limit on this process's memory while it reads what may ask for any amount."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from typing import TypeVar
 import psutil
 
 _T = TypeVar("_T")
-_BOUNDING = threading.RLock()
-_RESERVE = 1 << 18  # bytes
+_LIMIT_LOCK = threading.RLock()
+_RESERVE_BYTES = 1 << 18
 
 
 def within_memory(
-    megabytes: float, work: Callable[..., _T], *args: object, **options: object
+    megabytes: float, function: Callable[..., _T], *args: object, **options: object
 ) -> _T:
-    """Call a function that may take so much more memory, and no more.
+    """Call a function that may allocate only so much memory.
 
-    One limit holds for all threads of a process, so it is kept short and large. On systems that do
-    not tell or limit a process's memory, nothing is limited.
+    The limit is the process's and applies to all its threads, so it is kept short and large. On
+    systems that do not report or limit a process's memory, nothing is limited.
 
     Parameters
     ----------
     megabytes : float
-        Counted from what the process has taken now.
-    work : callable
+        In addition to what the process uses now.
+    function : callable
         Called with the other arguments.
 
     Raises
     ------
     MemoryError
-        It took more.
+        It needs more.
     """
-    with _BOUNDING:
+    with _LIMIT_LOCK:
         before = resource.getrlimit(resource.RLIMIT_DATA)
-        taken = getattr(psutil.Process().memory_info(), "data", None)  # as Linux counts it
-        if taken is None:
-            return work(*args, **options)
-        most = [taken + int(megabytes * 1e6), *before]
-        least = min(limit for limit in most if limit != resource.RLIM_INFINITY)
-        # to lift the limit takes memory too; a context manager's end would take a frame besides
-        reserve: bytearray | None = bytearray(_RESERVE)
+        used = getattr(psutil.Process().memory_info(), "data", None)  # as Linux counts it
+        if used is None:
+            return function(*args, **options)
+        limits = [used + int(megabytes * 1e6), *before]
+        lowest = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
+        # lifting the limit takes memory too, and a context manager's exit would need a frame
+        reserve: bytearray | None = bytearray(_RESERVE_BYTES)
         try:
-            resource.setrlimit(resource.RLIMIT_DATA, (least, before[1]))
-            return work(*args, **options)
+            resource.setrlimit(resource.RLIMIT_DATA, (lowest, before[1]))
+            return function(*args, **options)
         finally:
             reserve = None  # noqa: F841
             resource.setrlimit(resource.RLIMIT_DATA, before)

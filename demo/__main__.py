@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dataminer.errors import DataminerError
-from dataminer.files import atomic_write, sha256_file
+from dataminer.files.hashing import sha256_file
+from dataminer.files.publishing import atomic_write
 from dataminer.formats.contact_sheet import contact_sheet
 from demo.clips import TRUTH_FILE, make_clips
 from demo.score import Score, score

@@ -13,7 +13,7 @@ import av
 import cv2
 import numpy as np
 
-from dataminer.files import atomic_write, publish_dir, staging_dir
+from dataminer.files.publishing import atomic_write, publish_dir, staging_dir
 from demo.shapes import CLASSES, COLOURS, BBox, Image, Shape, draw, photographs
 
 TRUTH_FILE = "truth.json"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from dataminer.files import atomic_write
+from dataminer.files.publishing import atomic_write
 from dataminer.vision.weights import quiet_ultralytics
 from demo.shapes import CLASSES, COLOURS, BBox, Image, Shape, draw, photographs
 

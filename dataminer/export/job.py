@@ -9,7 +9,8 @@ from pathlib import Path
 from dataminer.errors import DamagedFile
 from dataminer.export.dataset import Dataset
 from dataminer.export.splits import Division
-from dataminer.files import link_or_copy, read_file
+from dataminer.files.copying import link_or_copy
+from dataminer.files.reading import read_file
 from dataminer.frames.boxes import LabelledImage
 from dataminer.frames.image_decoding import is_complete_image
 from dataminer.frames.images import FrameReader

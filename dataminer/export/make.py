@@ -22,7 +22,8 @@ from dataminer.export.job import ExportProgress, Job, Pictures
 from dataminer.export.records import SOURCES_FILE, write_sources
 from dataminer.export.splits import SPLITS, Division, Shares, divide
 from dataminer.export.webdataset import write_webdataset
-from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
+from dataminer.files.flushing import fsync_tree
+from dataminer.files.publishing import publish_dir, remove_partials, staging_dir
 
 MARK_FILE = "dataminer.json"
 FORMATS: Mapping[str, Callable[[Job], None]] = {

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataminer.files import atomic_write
+from dataminer.files.publishing import atomic_write
 from dataminer.frames.boxes import LabelledImage, sort
 from dataminer.frames.table import public_provenance
 

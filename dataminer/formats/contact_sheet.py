@@ -12,7 +12,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from dataminer.errors import DamagedFile
-from dataminer.files import atomic_write, read_file
+from dataminer.files.publishing import atomic_write
+from dataminer.files.reading import read_file
 from dataminer.frames.image_decoding import check_declared_pixels, open_image
 from dataminer.frames.result_files import result_file
 from dataminer.store.documents import read_annotations

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from dataminer.files import atomic_write
+from dataminer.files.publishing import atomic_write
 from dataminer.frames.boxes import Box, LabelledImage, sort
 
 

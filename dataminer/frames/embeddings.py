@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dataminer.errors import DamagedFile
-from dataminer.files import fingerprint
+from dataminer.files.hashing import fingerprint
 from dataminer.frames.table import read_seen_meta, read_table, write_table
 
 Vectors = NDArray[np.float16]

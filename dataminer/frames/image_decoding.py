@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataminer.files import open_file
+from dataminer.files.reading import open_file
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile

@@ -16,14 +16,12 @@ from typing import Any, BinaryIO, Literal, NamedTuple, Self
 import pyarrow as pa
 
 from dataminer.errors import DamagedFile, PermanentError
-from dataminer.files import (
-    MOST_BYTES,
-    StrPath,
-    led_to,
-    link_or_copy,
-    look,
+from dataminer.files.copying import link_or_copy
+from dataminer.files.links import StrPath, lstat_or_none, read_link
+from dataminer.files.reading import (
+    MAX_FILE_BYTES,
+    names_without_links,
     open_file,
-    own_names,
     read_file,
     sizes_in,
 )
@@ -192,7 +190,7 @@ class FrameReader:
         if offset is None or size is None or offset < tarfile.BLOCKSIZE or size < 0:
             raise self._archive_error(f"no place of {name} is known in it")
         fd, start = self._open_archive().fileno(), offset - tarfile.BLOCKSIZE
-        if size > MOST_BYTES or os.fstat(fd).st_size < offset + size:
+        if size > MAX_FILE_BYTES or os.fstat(fd).st_size < offset + size:
             raise self._archive_error(f"it ends before {name} does")
         data = os.pread(fd, tarfile.BLOCKSIZE + size, start)
         if _parse_header(data[: tarfile.BLOCKSIZE]) != (name, size):
@@ -337,7 +335,7 @@ def seem_complete(folder: StrPath, meta: Mapping[str, Any]) -> bool:
             return not FrameReader(Path(folder)).missing_images()
         except DamagedFile:
             return False
-    names = own_names(folder)
+    names = names_without_links(folder)
     others = [name for name in names if name.endswith(_OTHER_FILES)]
     return bool(len(names) - len(others) >= count)
 
@@ -345,13 +343,13 @@ def seem_complete(folder: StrPath, meta: Mapping[str, Any]) -> bool:
 def _archive(folder: StrPath, entry: Mapping[str, Any]) -> Path:
     """Return the path of an archive that a frame table's metadata names."""
     # normalised here, because the file system would follow a linked folder before ".."
-    return Path(led_to(os.path.normpath(os.path.join(folder, entry["path"]))))
+    return Path(read_link(os.path.normpath(os.path.join(folder, entry["path"]))))
 
 
 def _is_complete(folder: StrPath, entry: Mapping[str, Any]) -> bool:
     """Return whether the archive that a frame table's metadata names has the right size."""
     try:
-        status = look(_archive(folder, entry))
+        status = lstat_or_none(_archive(folder, entry))
     except DamagedFile:
         return False
     return status is not None and status.st_size == entry["bytes"]

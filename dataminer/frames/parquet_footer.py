@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 
 from dataminer.errors import DamagedFile
-from dataminer.files import StrPath, open_file
+from dataminer.files.links import StrPath
+from dataminer.files.reading import open_file
 
 _MAX_BYTES = 2**26  # the footer of a table of boxes names each frame
 _TAIL = 2**14  # footers of our tables are a few thousand bytes

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dataminer.errors import DamagedFile, ErrorClass, PermanentError
-from dataminer.files import StrPath, member
+from dataminer.files.links import StrPath
+from dataminer.files.reading import path_in
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def result_file(folder: Path, name: str, result: Path | None = None) -> Iterator
         the folder.
     """
     try:
-        yield member(folder, name)
+        yield path_in(folder, name)
     except FileNotFoundError as error:
         raise missing_error(folder / name, result or folder) from error
     except DamagedFile as error:

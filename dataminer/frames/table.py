@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataminer.errors import DamagedFile
-from dataminer.files import StrPath, atomic_write, is_plain_name, read_file
+from dataminer.files.links import StrPath
+from dataminer.files.publishing import atomic_write
+from dataminer.files.reading import is_plain_name, read_file
 from dataminer.frames.parquet_footer import metadata_value
 from dataminer.frames.table_checks import check_numbers, check_size, check_texts
 from dataminer.store.documents import seen_meta, table_meta

@@ -20,7 +20,7 @@ from dataminer.errors import (
     kind_of,
     runnable,
 )
-from dataminer.files import ABSENT, is_file, refuse_links
+from dataminer.files.links import ABSENT_ERRORS, is_file, refuse_links
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.monitor.console import console_of
 from dataminer.monitor.status import as_json, told_until, unbroken
@@ -266,7 +266,7 @@ def _count(folder: Path, video_id: str | None = None) -> int | None:
     """Count the frames that a folder's table names, of one video or of all."""
     try:
         table = read_table(folder / FRAMES_FILE, ["video_id"], schema=FRAMES_SCHEMA)
-    except ABSENT:
+    except ABSENT_ERRORS:
         return None
     names = table["video_id"].to_pylist()
     return len(names) if video_id is None else names.count(video_id)

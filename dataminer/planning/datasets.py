@@ -8,7 +8,7 @@ from typing import Any
 
 from dataminer.config import Config
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus
-from dataminer.files import is_file
+from dataminer.files.links import is_file
 from dataminer.frames.images import seem_complete
 from dataminer.planning.marks import Marks, changes
 from dataminer.planning.rows import ProjectRecord, Rows

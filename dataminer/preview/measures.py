@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from dataminer import commands
 from dataminer.config.models import FilterConfig
 from dataminer.errors import DamagedFile, DataminerError, ErrorClass, PermanentError
-from dataminer.files import is_file, names_in
+from dataminer.files.links import is_file
+from dataminer.files.reading import names_in
 from dataminer.formats.contact_sheet import spread
 from dataminer.frames.table import FRAMES_FILE
 from dataminer.provenance import recipes

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from dataminer import commands
 from dataminer.config.models import FilterConfig
 from dataminer.config.section import describe
-from dataminer.files import atomic_write
+from dataminer.files.publishing import atomic_write
 from dataminer.preview.histogram import histogram
 from dataminer.preview.measures import Flags, Measured, Preview
 from dataminer.preview.strips import Cutter, StripFrame

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dataminer.config.models import Config, PolicyConfig
-from dataminer.files import ABSENT, fingerprint, open_file
+from dataminer.files.hashing import fingerprint
+from dataminer.files.links import ABSENT_ERRORS
+from dataminer.files.reading import open_file
 
 # A higher number makes a stage's results again: raise it if the same input and the same settings
 # give another result than before.
@@ -191,7 +193,7 @@ def of_page(page: Path) -> str | None:
             head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
             file.seek(max(file.seek(0, os.SEEK_END) - _END_BYTES, 0))
             whole = file.read().rstrip().endswith(b"</html>")
-    except ABSENT:
+    except ABSENT_ERRORS:
         return None
     found = re.search(rf'<meta name="{IN_PAGE}" content="([0-9a-f]+)"', head)
     return found[1] if found and whole else None

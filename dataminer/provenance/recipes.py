@@ -13,19 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dataminer.files import (
-    ABSENT,
-    is_file,
-    lead_to,
-    look,
-    make_folder,
-    make_way,
-    names_in,
-    remove,
-    remove_file,
-    remove_staging,
-    staging_path,
-)
+from dataminer.files.links import ABSENT_ERRORS, clear_path, is_file, lstat_or_none, make_folder
+from dataminer.files.publishing import remove, remove_file, remove_staging, staging_path, write_link
+from dataminer.files.reading import names_in
 from dataminer.frames.images import ARCHIVE_FILE
 from dataminer.frames.table import FRAMES_FILE, read_meta
 from dataminer.store.layout import Store
@@ -55,13 +45,13 @@ def of_project(store: Store, project: str, video_id: str) -> Path:
 def _meta(folder: Path) -> dict[str, Any]:
     try:
         return read_meta(folder / FRAMES_FILE)
-    except ABSENT:
+    except ABSENT_ERRORS:
         return {}
 
 
 def _dated(folder: Path) -> Iterator[tuple[int, str]]:
     for name in names_in(folder, NAME):
-        if found := look(folder / name / FRAMES_FILE):
+        if found := lstat_or_none(folder / name / FRAMES_FILE):
             yield found.st_mtime_ns, name
 
 
@@ -82,7 +72,7 @@ def link_newest(store: Store, video_id: str, recipe: str, *, always: bool = Fals
         always or link.is_symlink() or len(of_video(store, video_id)) > 1
     ):
         return
-    lead_to(f"{recipe}/{FRAMES_FILE}", link)
+    write_link(f"{recipe}/{FRAMES_FILE}", link)
 
 
 def is_older(store: Store, video_id: str) -> bool:
@@ -117,7 +107,7 @@ def take_over(store: Store, video_id: str) -> None:
     """
     folder = store.frames(video_id)
     moving = _moving(folder)
-    make_way(moving)
+    clear_path(moving)
     if is_file(folder / FRAMES_FILE) and not moving.exists():
         os.rename(folder, moving)
     if not is_file(moving / FRAMES_FILE):
@@ -132,7 +122,7 @@ def take_over(store: Store, video_id: str) -> None:
         return
     recipe = store.recipe(video_id, name)
     if (moving / ARCHIVE_FILE).exists():
-        lead_to(f"{recipe.name}/{ARCHIVE_FILE}", folder / ARCHIVE_FILE)
+        write_link(f"{recipe.name}/{ARCHIVE_FILE}", folder / ARCHIVE_FILE)
     if recipe.exists():  # made again since
         remove(moving)
     else:

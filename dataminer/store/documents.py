@@ -23,7 +23,8 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from dataminer.errors import DamagedFile, ErrorClass
-from dataminer.files import SMALL, StrPath, is_plain_name, read_file
+from dataminer.files.links import StrPath
+from dataminer.files.reading import MAX_DOCUMENT_BYTES, is_plain_name, read_file
 from dataminer.text import cut
 
 _LONGEST = 100  # characters of the names of what is wrong
@@ -187,7 +188,7 @@ def read_info(path: StrPath) -> dict[str, Any]:
     DamagedFile
         It is not one.
     """
-    return _checked(path, _INFO, read_file(path, SMALL))
+    return _checked(path, _INFO, read_file(path, MAX_DOCUMENT_BYTES))
 
 
 def table_meta(path: StrPath, text: bytes) -> dict[str, Any]:
@@ -247,7 +248,7 @@ def read_state(path: Path) -> dict[str, Any]:
     DamagedFile
         The file holds something else.
     """
-    return _checked(path, _STATE, read_file(path, SMALL))
+    return _checked(path, _STATE, read_file(path, MAX_DOCUMENT_BYTES))
 
 
 def _checked(path: StrPath, model: TypeAdapter[Any], text: bytes) -> dict[str, Any]:

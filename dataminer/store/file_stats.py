@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from dataminer.errors import DamagedFile
-from dataminer.files import StrPath, look, open_file
+from dataminer.files.links import StrPath, lstat_or_none
+from dataminer.files.reading import open_file
 
 _LOOKS_AT_ONCE = 32  # a look at a file on a network file system is mostly waiting
 _TRIED, _QUICK_SECONDS = 32, 0.0001  # a local one answers sooner than threads take turns
@@ -65,7 +66,7 @@ def _stat(path: StrPath) -> FileStats:
 
 def _lstat(path: StrPath, known: set[str]) -> FileStats:
     try:
-        return look(path, known)
+        return lstat_or_none(path, known)
     except OSError:
         return None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataminer.files import is_folder, look, names_in, own
+from dataminer.files.links import is_folder, lstat_or_none, register_store
+from dataminer.files.reading import names_in
 
 INFO_FILE = "info.json"
 ANNOTATIONS_FILE = "annotations.json"
@@ -26,7 +27,7 @@ class Store:
     root: Path
 
     def __post_init__(self) -> None:
-        own(self.root, projects=self.project("x").parent.name)
+        register_store(self.root, projects=self.project("x").parent.name)
 
     def video(self, video_id: str) -> Path:
         """Return the folder of the downloaded file and its ``info.json``."""
@@ -61,7 +62,7 @@ class Store:
     def seen(self, video_id: str) -> list[Path]:
         """Return where what models saw in a video's frames is: folders, and files of older runs."""
         found = (folder / name for folder in self.of_models() for name in _seen(video_id))
-        return [path for path in found if look(path)]
+        return [path for path in found if lstat_or_none(path)]
 
     def project(self, project: str) -> Path:
         """Return the folder of a project."""

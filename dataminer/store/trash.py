@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataminer.errors import DataminerError
-from dataminer.files import look, remove, staging_path
+from dataminer.files.links import lstat_or_none
+from dataminer.files.publishing import remove, staging_path
 
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PROJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -72,7 +73,7 @@ def set_aside(paths: Iterable[Path]) -> Iterator[None]:
     moved: list[tuple[Path, Path]] = []
     try:
         for path in paths:
-            if look(path):
+            if lstat_or_none(path):
                 aside = staging_path(path)
                 os.rename(path, aside)
                 moved.append((path, aside))

@@ -14,7 +14,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from dataminer.errors import ErrorClass, PermanentError, TransientError, os_error_class
-from dataminer.files import NOWHERE
+from dataminer.files.links import ABSENT_ERRNOS
 from dataminer.video.libav_messages import captured_messages, failure_reason
 from dataminer.video.limits import DEFAULT_LIMITS, FileLimits
 from dataminer.video.orientation import first_orientation
@@ -89,7 +89,7 @@ def _check_readable(path: Path) -> None:
     except IsADirectoryError:
         raise PermanentError(f"{path} is a folder, not a video", ErrorClass.NO_VIDEO) from None
     except OSError as error:
-        if error.errno in NOWHERE:
+        if error.errno in ABSENT_ERRNOS:
             raise PermanentError(f"{path} is not there", ErrorClass.MISSING_SOURCE) from error
         message = f"{path} cannot be read: {error.strerror}"
         raise TransientError(message, os_error_class(error)) from error

@@ -16,7 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dataminer.errors import ConfigError, DataminerError, ErrorClass, PermanentError, TransientError
-from dataminer.files import fsync_tree, publish_dir, remove_partials, sha256_file, staging_dir
+from dataminer.files.flushing import fsync_tree
+from dataminer.files.hashing import sha256_file
+from dataminer.files.publishing import publish_dir, remove_partials, staging_dir
 from dataminer.process import how_to_install
 
 MODELS_FOLDER = Path("models")

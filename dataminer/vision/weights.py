@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from dataminer.errors import ConfigError, DataminerError, ErrorClass, PermanentError, TransientError
-from dataminer.files import atomic_write, sha256_file
+from dataminer.files.hashing import sha256_file
+from dataminer.files.publishing import atomic_write
 from dataminer.process import how_to_install
 from dataminer.vision import hub, only_data
 from dataminer.vision.hub import MODELS_FOLDER

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dataminer import commands, planning
 from dataminer.config import Config
-from dataminer.files import names_in
+from dataminer.files.reading import names_in
 from dataminer.planning import UPTO, Plan
 from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import Store

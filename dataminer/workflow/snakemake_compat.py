@@ -34,7 +34,7 @@ from snakemake.utils import update_config
 from dataminer import commands
 from dataminer.config import names_in
 from dataminer.errors import DataminerError
-from dataminer.files import NOWHERE
+from dataminer.files.links import ABSENT_ERRNOS
 from dataminer.permissions import user_name
 from dataminer.sync.config_files import files_of
 
@@ -89,7 +89,7 @@ def plan_without_folders() -> None:
         try:
             await listed(file, cache)
         except OSError as error:
-            if error.errno not in NOWHERE:
+            if error.errno not in ABSENT_ERRNOS:
                 raise
 
     _replace(_IOFile, "_local_inventory", inventory, ["self", "cache"])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dataminer.config import Config, load
 from dataminer.errors import InputChanged
-from dataminer.files import publish_dir, staging_dir
+from dataminer.files.publishing import publish_dir, staging_dir
 from dataminer.frames import images
 from dataminer.frames.table import FRAMES_FILE, read_meta, read_table, write_table
 from dataminer.provenance import fingerprints

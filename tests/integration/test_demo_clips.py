@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dataminer.files import sha256_file
+from dataminer.files.hashing import sha256_file
 from dataminer.frames.table import CLUSTERS_FILE, CLUSTERS_SCHEMA, write_table
 from demo import clips as demo_clips
 from demo.clips import CLIPS, FPS, HEIGHT, WIDTH, Clip, Scene, make_clips

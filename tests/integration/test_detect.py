@@ -16,7 +16,7 @@ import pytest
 
 from dataminer.config.models import DetectConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError
-from dataminer.files import sha256_file
+from dataminer.files.hashing import sha256_file
 from dataminer.frames.boxes import Box
 from dataminer.frames.images import FrameReader, FrameWriter
 from dataminer.frames.table import FRAMES_FILE, read_table

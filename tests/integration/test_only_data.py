@@ -20,7 +20,7 @@ import pytest
 
 from dataminer.config.models import DetectConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError
-from dataminer.files import sha256_file
+from dataminer.files.hashing import sha256_file
 from dataminer.frames.boxes import Box
 from dataminer.vision import checkpoint, only_data
 from dataminer.vision.detectors import distinct, opened

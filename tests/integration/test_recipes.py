@@ -587,7 +587,7 @@ def test_a_takeover_that_was_killed_before_it_moved_an_archive_goes_on(
     flatten(store)
     execute(database, OLDER)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(recipes, "lead_to", die)
+        patch.setattr(recipes, "write_link", die)
         take_up(config("p", settings))
     p = mine("p", settings)
     assert times(store.filtered("p", "v")) == [0, 1]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from dataminer.files import fingerprint, sha256_file
+from dataminer.files.hashing import fingerprint, sha256_file
 from tests.support.paths import CACHE, ROOT
 
 KEPT = Path(__file__).with_name("weights")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.files import fingerprint, publish_dir, sha256_file, staging_dir
+from dataminer.files.hashing import fingerprint, sha256_file
+from dataminer.files.publishing import publish_dir, staging_dir
 from tests.support import siglip_model
 from tests.support.paths import CACHE
 from tests.support.torchvision_shim import install

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from dataminer.files import atomic_write
+from dataminer.files.publishing import atomic_write
 
 
 def once(note: Path, make: Callable[[], str]) -> str:

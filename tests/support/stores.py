@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dataminer.config import FilterConfig, MonitorConfig
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.files import fingerprint
+from dataminer.files.hashing import fingerprint
 from dataminer.formats.coco import coco_dataset, write_coco
 from dataminer.formats.yolo import write_data_yaml, write_labels
 from dataminer.frames.boxes import Box, LabelledImage

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg2
 
 from dataminer.config import MonitorConfig
-from dataminer.files import publish_dir, staging_dir
+from dataminer.files.publishing import publish_dir, staging_dir
 from dataminer.sync.claims import claim_end, claims, projects
 from dataminer.sync.claims.claims import Claim, LeaseLost
 from dataminer.sync.recovery.stale_claims import recover_stale

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from dataminer import files
 from dataminer.errors import DamagedFile, DataminerError
+from dataminer.files import copying, flushing, hashing, links, publishing, reading
 from dataminer.frames.table import CLUSTERS_SCHEMA, read_meta, read_table, write_table
 from dataminer.store.file_stats import times
 from dataminer.store.layout import Store
@@ -18,12 +18,12 @@ from dataminer.store.layout import Store
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "sub" / "a.json"
-    with pytest.raises(RuntimeError), files.atomic_write(target) as partial:
+    with pytest.raises(RuntimeError), publishing.atomic_write(target) as partial:
         partial.write_text("half")
         assert partial.suffix == ".json"
         raise RuntimeError
     assert list(target.parent.iterdir()) == []
-    with files.atomic_write(target) as partial:
+    with publishing.atomic_write(target) as partial:
         partial.write_text("whole")
         assert not target.exists()
     assert [path.name for path in target.parent.iterdir()] == ["a.json"]
@@ -33,14 +33,14 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_published_folder_replaces_the_old_one_and_can_be_published_twice(tmp_path: Path) -> None:
     final = tmp_path / "v[1]"
     for content in ("old", "new"):
-        with files.staging_dir(final) as staging:
+        with publishing.staging_dir(final) as staging:
             (staging / "f").write_text(content)
-            files.fsync_tree(staging)
-            files.publish_dir(staging, final)
-            files.publish_dir(staging, final)
+            flushing.fsync_tree(staging)
+            publishing.publish_dir(staging, final)
+            publishing.publish_dir(staging, final)
     assert (final / "f").read_text() == "new"
     assert len(list(tmp_path.iterdir())) == 2, "the replaced one waits to be removed"
-    files.remove_partials(final)
+    publishing.remove_partials(final)
     assert list(tmp_path.iterdir()) == [final]
 
 
@@ -56,23 +56,23 @@ def test_a_folder_takes_the_place_of_another(
         seen.append((final / "f").read_text() if final.exists() else None)
 
     if not swaps:  # a file system that cannot
-        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+        monkeypatch.setattr(publishing, "_exchange", lambda *_: False)
     for content in ("old", "new"):
-        with files.staging_dir(final) as staging:
+        with publishing.staging_dir(final) as staging:
             (staging / "f").write_text(content)
             monkeypatch.setattr(os, "replace", watched)
-            files.publish_dir(staging, final)
+            publishing.publish_dir(staging, final)
             monkeypatch.setattr(os, "replace", real)
     if swaps and None in seen:
         pytest.skip("this file system cannot swap names")
     assert seen == (["old", "new"] if swaps else ["old", None, "new"])
-    files.remove_partials(final)
+    publishing.remove_partials(final)
     assert list(tmp_path.iterdir()) == [final]
 
 
 def test_a_folder_that_was_not_published_leaves_nothing(tmp_path: Path) -> None:
     final = tmp_path / "v"
-    with pytest.raises(KeyboardInterrupt), files.staging_dir(final) as staging:
+    with pytest.raises(KeyboardInterrupt), publishing.staging_dir(final) as staging:
         (staging / "f").touch()
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -83,15 +83,15 @@ def test_links_cost_nothing_and_a_copy_stands_in_for_them(
 ) -> None:
     source = tmp_path / "s"
     source.write_text("x")
-    assert files.link_or_copy(source, tmp_path / "a") == "hardlink"
+    assert copying.link_or_copy(source, tmp_path / "a") == "hardlink"
     assert (tmp_path / "a").stat().st_ino == source.stat().st_ino
-    assert files.link_or_copy(source, tmp_path / "b", reflink=True) in ("reflink", "hardlink")
+    assert copying.link_or_copy(source, tmp_path / "b", reflink=True) in ("reflink", "hardlink")
 
     def refuse(*args: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refuse)
-    assert files.link_or_copy(source, tmp_path / "c") == "copy"
+    assert copying.link_or_copy(source, tmp_path / "c") == "copy"
     assert (tmp_path / "c").read_text() == "x"
 
 
@@ -111,7 +111,7 @@ def no_file(tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder"])
 def test_what_is_no_file_of_its_own_is_not_read(no_file: dict[str, Path], kind: str) -> None:
     with pytest.raises(DamagedFile, match=r"is a link|no file"):
-        files.read_file(no_file[kind])
+        reading.read_file(no_file[kind])
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "pipe"])
@@ -127,15 +127,15 @@ def test_what_is_no_file_of_its_own_is_not_linked(
         monkeypatch.setattr(os, "link", refuse)
     target = no_file[kind].with_name("target")
     with pytest.raises(DamagedFile, match="link or no file"):
-        files.link_or_copy(no_file[kind], target, reflink=reflink)
+        copying.link_or_copy(no_file[kind], target, reflink=reflink)
     assert not os.path.lexists(target)
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/b", "", ".", "..", "a\0b", ".a"])
 def test_a_name_that_leads_out_of_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(DamagedFile, match="leads out"):
-        files.member(tmp_path, name)
-    assert files.member(tmp_path, "-a..b.jpg") == tmp_path / "-a..b.jpg"
+        reading.path_in(tmp_path, name)
+    assert reading.path_in(tmp_path, "-a..b.jpg") == tmp_path / "-a..b.jpg"
 
 
 class TestFoldersOfAStore:
@@ -164,16 +164,16 @@ class TestFoldersOfAStore:
     def test_what_is_behind_a_link_is_not_there(self, linked: Path, tmp_path: Path) -> None:
         for path in (linked / "a", linked.absolute() / "a", linked / "b" / ".." / "a"):
             with pytest.raises(DamagedFile, match="dedup is damaged: it is a link"):
-                files.read_file(path)
+                reading.read_file(path)
             with pytest.raises(DamagedFile, match="is a link"):
-                files.link_or_copy(path, tmp_path / "b")
-            assert files.look(path) is None
-            assert not files.is_file(path)
+                copying.link_or_copy(path, tmp_path / "b")
+            assert links.lstat_or_none(path) is None
+            assert not links.is_file(path)
         with pytest.raises(DamagedFile):
-            files.own_names(linked)
-        assert files.names_in(linked) == frozenset()
-        assert files.sizes_in(linked) == {}
-        assert not files.is_folder(linked)
+            reading.names_without_links(linked)
+        assert reading.names_in(linked) == frozenset()
+        assert reading.sizes_in(linked) == {}
+        assert not links.is_folder(linked)
         own = linked.with_name("own")
         own.mkdir()
         (own / "a").write_text("x")
@@ -181,11 +181,11 @@ class TestFoldersOfAStore:
         assert [time is not None for time in times(paths)] == [True, False, False, False]
 
     def test_what_is_behind_a_link_is_not_removed(self, linked: Path) -> None:
-        files.remove_file(linked / "a")
-        files.remove(linked / "a")
-        files.remove_staging(linked, "a")
+        publishing.remove_file(linked / "a")
+        publishing.remove(linked / "a")
+        publishing.remove_staging(linked, "a")
         assert linked.is_symlink()
-        files.remove(linked)
+        publishing.remove(linked)
         assert not linked.is_symlink()
 
     @pytest.mark.parametrize("kind", ["link", "dangling", "loop", "file", "pipe"])
@@ -202,14 +202,14 @@ class TestFoldersOfAStore:
             targets = {"link": tmp_path / "outside", "dangling": tmp_path / "gone"}
             folder.symlink_to(targets.get(kind, folder.absolute()))
         if way == "write":
-            with files.atomic_write(folder / "images" / "b") as partial:
+            with publishing.atomic_write(folder / "images" / "b") as partial:
                 partial.write_text("new")
         else:
             final = folder if way == "publish" else folder / "images"
-            with files.staging_dir(final) as staging:
+            with publishing.staging_dir(final) as staging:
                 (staging / "b").write_text("new")
-                files.publish_dir(staging, final)
-            files.remove_partials(final)
+                publishing.publish_dir(staging, final)
+            publishing.remove_partials(final)
         assert [p.name for p in folder.parent.rglob("*") if p.is_file()] == ["b"]
         assert not folder.is_symlink()
         assert [path.name for path in (tmp_path / "outside").iterdir()] == ["a"]
@@ -217,11 +217,11 @@ class TestFoldersOfAStore:
     def test_a_project_that_is_a_link_is_named(self, store: Store, tmp_path: Path) -> None:
         project = store.project("q")
         project.symlink_to(tmp_path / "outside")
-        asked: list[Callable[[Path], object]] = [
+        reads: list[Callable[[Path], object]] = [
             files.read_file,
-            files.look,
+            links.look,
             files.remove_file,
-            lambda path: files.make_folder(path.parent),
+            lambda path: links.make_folder(path.parent),
         ]
         for ask in asked:
             with pytest.raises(DataminerError, match=r"project q, .* is a link") as caught:
@@ -234,10 +234,10 @@ class TestFoldersOfAStore:
         (store.root / "projects").symlink_to(tmp_path / "elsewhere")
         (tmp_path / "root").symlink_to(store.root.absolute())
         for found in (store, Store(tmp_path / "root")):
-            with files.atomic_write(found.dedup("p") / "b") as partial:
+            with publishing.atomic_write(found.dedup("p") / "b") as partial:
                 partial.write_text("new")
-            assert files.read_file(found.dedup("p") / "b") == b"new"
-            files.remove_file(found.dedup("p") / "b")
+            assert reading.read_file(found.dedup("p") / "b") == b"new"
+            publishing.remove_file(found.dedup("p") / "b")
         assert list((tmp_path / "elsewhere" / "p" / "dedup").iterdir()) == []
 
     def test_what_models_saw_is_not_looked_for_behind_links(
@@ -253,14 +253,14 @@ class TestFoldersOfAStore:
 
 def test_fingerprints_change_with_every_part() -> None:
     marks = {
-        files.fingerprint("a", {"x": 1}),
-        files.fingerprint("a", {"x": 2}),
-        files.fingerprint("a", {"x": "1"}),
-        files.fingerprint("b", {"x": 1}),
-        files.fingerprint("a", {"x": 1}, None),
+        hashing.fingerprint("a", {"x": 1}),
+        hashing.fingerprint("a", {"x": 2}),
+        hashing.fingerprint("a", {"x": "1"}),
+        hashing.fingerprint("b", {"x": 1}),
+        hashing.fingerprint("a", {"x": 1}, None),
     }
     assert len(marks) == 5
-    assert files.fingerprint({"a": 1, "b": 2}) == files.fingerprint({"b": 2, "a": 1})
+    assert hashing.fingerprint({"a": 1, "b": 2}) == hashing.fingerprint({"b": 2, "a": 1})
 
 
 def test_tables_keep_what_is_known_about_them(tmp_path: Path) -> None:

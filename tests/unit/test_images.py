@@ -127,7 +127,7 @@ def test_names_in_a_table_do_not_lead_out_of_its_folder(tmp_path: Path, tar: Pat
 def test_what_is_larger_than_any_picture_is_not_read(
     tar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "MOST_BYTES", 2)
+    monkeypatch.setattr(images, "MAX_FILE_BYTES", 2)
     with FrameReader(tar) as reader, pytest.raises(PermanentError, match="ends before"):
         reader.read(reader.names[-1])
 

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dataminer import files
 from dataminer.errors import ErrorClass, PermanentError, TransientError
+from dataminer.files import copying
 from dataminer.stages.download import stage
 from dataminer.stages.download.stage import download
 from tests.support.downloads import ID, PAGE, QUICK, fails, fetch, names
@@ -86,7 +86,7 @@ def test_another_file_system_gets_a_copy(
     def refuse(*_: Any) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
-    monkeypatch.setattr(files, "_reflink", lambda *_: False)
+    monkeypatch.setattr(copying, "_reflink", lambda *_: False)
     monkeypatch.setattr(os, "link", refuse)
     result = fetch(clip, out)
     assert result.info["linked"] == "copy"

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataminer.errors import DamagedFile
-from dataminer.files import is_plain_name, lead_to, open_file, read_file
+from dataminer.files.publishing import write_link
+from dataminer.files.reading import is_plain_name, open_file, read_file
 from dataminer.frames import table_checks
 from dataminer.frames.images import FrameReader
 from dataminer.frames.table import (
@@ -317,7 +318,7 @@ class TestOpenFile:
     def test_a_link_to_a_file_further_down_is_followed(self, tmp_path: Path) -> None:
         (tmp_path / "r").mkdir()
         (tmp_path / "r" / "x").write_bytes(b"abc")
-        lead_to("r/x", tmp_path / "x")
+        write_link("r/x", tmp_path / "x")
         assert read_file(tmp_path / "x") == b"abc"
 
     @pytest.mark.parametrize(

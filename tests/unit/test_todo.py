@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dataminer.config.models import ContentConfig, SemanticConfig
-from dataminer.files import sha256_file
+from dataminer.files.hashing import sha256_file
 from dataminer.frames.embeddings import Embeddings
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.stages.embed import content, semantic

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg2
 
 from dataminer.errors import DataminerError, ErrorClass, kind_of
-from dataminer.files import read_file
+from dataminer.files.reading import read_file
 from dataminer.monitor.status import by_class
 from dataminer.monitor.story import find, story
 from dataminer.monitor.terminal.live import Monitor, View, next_view

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from dataminer.config.models import FilterConfig
 from dataminer.errors import DamagedFile
-from dataminer.files import ABSENT
+from dataminer.files.links import ABSENT_ERRORS
 from dataminer.formats.contact_sheet import spread
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table
 from dataminer.provenance import recipes
@@ -281,7 +281,7 @@ class FrameLookup:
         try:
             columns = ["frame_index", "file_name", "pts_time"]
             table = read_table(path, columns, schema=FRAMES_SCHEMA)
-        except ABSENT:
+        except ABSENT_ERRORS:
             return {}
         rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
         return {index: (name, time) for index, name, time in rows}

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dataminer.files import atomic_write
+from dataminer.files.publishing import atomic_write
 from dataminer.provenance.fingerprints import IN_PAGE
 from dataminer.report.data.facts import ProjectFacts
 from dataminer.report.data.gather import Findings, gather

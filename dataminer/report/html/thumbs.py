@@ -10,7 +10,7 @@ from markupsafe import Markup
 from PIL.Image import Resampling
 
 from dataminer.errors import DataminerError
-from dataminer.files import member, read_file
+from dataminer.files.reading import path_in, read_file
 from dataminer.frames.image_decoding import check_declared_pixels, open_image
 from dataminer.frames.images import FrameReader
 from dataminer.provenance import recipes
@@ -56,7 +56,7 @@ class Thumbnails:
         folder = self._store.detect(project) / "images"
 
         def read() -> bytes:
-            data = read_file(member(folder, drawn.shot.file_name))
+            data = read_file(path_in(folder, drawn.shot.file_name))
             check_declared_pixels(data, drawn.width * drawn.height)
             return data
 

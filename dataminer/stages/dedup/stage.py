@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dataminer.config.models import DedupConfig
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.files import is_file
+from dataminer.files.links import is_file
 from dataminer.frames.embeddings import read_embeddings
 from dataminer.frames.images import FrameReader, FrameWriter, location_columns
 from dataminer.frames.table import (

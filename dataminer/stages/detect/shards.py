@@ -19,15 +19,10 @@ from typing import Any
 
 from dataminer.config.models import DetectConfig
 from dataminer.errors import ErrorClass, InputChanged, PermanentError
-from dataminer.files import (
-    ABSENT,
-    STAGING_SUFFIX,
-    atomic_write,
-    fingerprint,
-    look,
-    names_in,
-    remove_file,
-)
+from dataminer.files.hashing import fingerprint
+from dataminer.files.links import ABSENT_ERRORS, lstat_or_none
+from dataminer.files.publishing import STAGING_SUFFIX, atomic_write, remove_file
+from dataminer.files.reading import names_in
 from dataminer.frames.boxes import Box, LabelledImage
 from dataminer.frames.image_decoding import MAX_PIXELS_AT_ONCE
 from dataminer.frames.images import FrameReader
@@ -211,13 +206,13 @@ def read(plan: ShardPlan, shard: Shard) -> BoxesFound | None:
     """Return what a shard's file says; None where it is absent or not whole."""
     path = plan.folder / f"{shard.key}.json"
     try:
-        made = look(path)
+        made = lstat_or_none(path)
         if made is None or made.st_mtime < plan.forced_since:
             return None
         said = read_shard(path)
         boxes = {name: tuple(Box(*row) for row in rows) for name, rows in said["boxes"].items()}
         found = BoxesFound(said["names"], boxes)
-    except ABSENT:
+    except ABSENT_ERRORS:
         return None
     categories = {box.category for of_frame in boxes.values() for box in of_frame}
     if not categories <= {*range(len(found.names))}:

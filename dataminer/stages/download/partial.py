@@ -19,7 +19,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dataminer.files import ABSENT, RESUME_SUFFIX, copy_file
+from dataminer.files.copying import copy_file
+from dataminer.files.links import ABSENT_ERRORS
+from dataminer.files.publishing import RESUME_SUFFIX
 from dataminer.store import documents
 
 PART = ".part"  # what yt-dlp appends to the name of a file that is not whole
@@ -158,7 +160,7 @@ class PartialDownload:
     def _state(self) -> dict[str, str | int | None]:
         try:
             return documents.read_state(self.folder / _STATE)
-        except ABSENT:
+        except ABSENT_ERRORS:
             return {}
 
 

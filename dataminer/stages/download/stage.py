@@ -23,7 +23,9 @@ from dataminer.errors import (
     TransientError,
     os_error_class,
 )
-from dataminer.files import atomic_write, link_or_copy, sha256_file
+from dataminer.files.copying import link_or_copy
+from dataminer.files.hashing import sha256_file
+from dataminer.files.publishing import atomic_write
 from dataminer.net.rate_limit import LocalRateLimiter, RateLimiter
 from dataminer.net.ytdlp_errors import SIGNATURE_HINT
 from dataminer.net.ytdlp_options import downloader, secrets_of, stage_error

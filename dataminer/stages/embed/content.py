@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dataminer.config.models import ContentConfig, DetectConfig
 from dataminer.config.semantic import LEAST_CONFIDENCE
 from dataminer.errors import DamagedFile, ErrorClass, TransientError
-from dataminer.files import fingerprint
+from dataminer.files.hashing import fingerprint
 from dataminer.frames.boxes import Box
 from dataminer.frames.image_decoding import MAX_PIXELS_AT_ONCE, decode_image
 from dataminer.frames.table import read_seen_meta, read_table, write_table

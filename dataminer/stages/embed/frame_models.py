@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataminer.config.models import Config, FilterConfig
 from dataminer.errors import ErrorClass, TransientError
-from dataminer.files import fingerprint
+from dataminer.files.hashing import fingerprint
 from dataminer.frames.embeddings import model_key
 from dataminer.frames.table import read_seen_meta
 from dataminer.stages.embed.pending import PendingVideo, changed, has_seen, pending_video, read_mark

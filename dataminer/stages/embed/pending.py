@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataminer.files import ABSENT, fingerprint, make_folder
+from dataminer.files.hashing import fingerprint
+from dataminer.files.links import ABSENT_ERRORS, make_folder
 from dataminer.frames.table import FRAMES_FILE, read_meta, read_seen_meta
 from dataminer.provenance.fingerprints import VERSIONS
 
@@ -99,5 +100,5 @@ def changed(path: Path) -> float | None:
 def _read(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any] | None:
     try:
         return read(path)
-    except ABSENT:
+    except ABSENT_ERRORS:
         return None

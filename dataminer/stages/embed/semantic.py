@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dataminer.config.models import PromptsConfig, SemanticConfig
 from dataminer.errors import DamagedFile, ErrorClass, PermanentError
-from dataminer.files import fingerprint
+from dataminer.files.hashing import fingerprint
 from dataminer.frames.embeddings import Embeddings, read_embeddings, write_embeddings
 from dataminer.frames.table import read_seen_meta, read_table, write_table
 from dataminer.provenance.fingerprints import VERSIONS

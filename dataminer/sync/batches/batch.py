@@ -35,7 +35,7 @@ from dataminer.errors import (
     kind_of,
     runnable,
 )
-from dataminer.files import remove_partials
+from dataminer.files.publishing import remove_partials
 from dataminer.provenance import recipes
 from dataminer.store.layout import Store
 from dataminer.sync.batches import pool

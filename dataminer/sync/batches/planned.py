@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from dataminer.errors import DataminerError
-from dataminer.files import atomic_write, fingerprint
+from dataminer.files.hashing import fingerprint
+from dataminer.files.publishing import atomic_write
 from dataminer.sync.claims.owners import is_dead
 
 LISTED_FILE = "batches.json"

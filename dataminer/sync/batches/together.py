@@ -14,7 +14,7 @@ import psycopg2
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import DatabaseError
-from dataminer.files import fsync_tree, fsync_trees
+from dataminer.files.flushing import fsync_tree, fsync_trees
 from dataminer.net.deadline import Stop, stoppable
 from dataminer.sync.claims import claim_end, claims
 from dataminer.sync.claims.claim_end import Result

@@ -14,7 +14,8 @@ from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectStatus
 from dataminer.errors import DataminerError
-from dataminer.files import is_folder, names_in
+from dataminer.files.links import is_folder
+from dataminer.files.reading import names_in
 from dataminer.frames.table import CLUSTERS_FILE
 from dataminer.provenance import recipes
 from dataminer.store.layout import Store

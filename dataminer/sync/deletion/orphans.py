@@ -15,7 +15,9 @@ from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectVideoStatus
 from dataminer.errors import DataminerError
-from dataminer.files import RESUME_SUFFIX, STAGING_SUFFIX, look, names_in
+from dataminer.files.links import lstat_or_none
+from dataminer.files.publishing import RESUME_SUFFIX, STAGING_SUFFIX
+from dataminer.files.reading import names_in
 from dataminer.provenance import recipes
 from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME, VIDEO_ID, set_aside
@@ -262,7 +264,7 @@ def _unused_frames(store: Store, tables: RowsOfProjects, video_id: str) -> Itera
     for recipe in sorted(unused):
         yield store.recipe(video_id, recipe)
         seen = (model / video_id / f"{recipe}{_TABLE}" for model in store.of_models())
-        yield from (path for path in seen if look(path))
+        yield from (path for path in seen if lstat_or_none(path))
 
 
 def _name_newest(store: Store, video_id: str, gone: str) -> None:

@@ -10,13 +10,11 @@ from pathlib import Path
 
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import DamagedFile, DataminerError, ErrorClass
-from dataminer.files import (
-    ABSENT,
-    SMALL,
-    StrPath,
-    look,
+from dataminer.files.links import ABSENT_ERRORS, StrPath, lstat_or_none
+from dataminer.files.publishing import atomic_write
+from dataminer.files.reading import  look,
+    names_without_links,
     open_file,
-    own_names,
     read_file,
     sizes_in,
 )
@@ -40,7 +38,7 @@ def read_info(folder: StrPath) -> Meta | None:
     """Return the contents of a video's ``info.json``; None if there is none, or it is damaged."""
     try:
         return documents.read_info(os.path.join(folder, INFO_FILE))
-    except ABSENT:
+    except ABSENT_ERRORS:
         return None
 
 
@@ -53,7 +51,7 @@ def read_frames_meta(folder: StrPath) -> Meta | None:
     """Return the metadata of a folder's frame table; None if it is absent or damaged."""
     try:
         return read_meta(os.path.join(folder, FRAMES_FILE))
-    except ABSENT:
+    except ABSENT_ERRORS:
         return None
 
 
@@ -68,7 +66,7 @@ def outcome_of_info(folder: Path, info: Meta) -> TaskOutcome | None:
     if "failure" in info:
         return _failed(VideoStatus.FAILED, info, _download_columns(info))
     video = video_file(folder, info)
-    found = look(video)
+    found = lstat_or_none(video)
     if not found or not stat.S_ISREG(found.st_mode) or found.st_size != info.get("size_bytes"):
         return None
     columns = {
@@ -210,7 +208,7 @@ def has_clusters(folder: Path, unique: Meta) -> bool:
     """
     try:
         clusters = read_meta(folder / CLUSTERS_FILE)
-    except ABSENT:
+    except ABSENT_ERRORS:
         return False
     return bool(clusters.get("fingerprint") == unique.get("fingerprint"))
 
@@ -221,7 +219,7 @@ def annotations_seem_whole(folder: Path, images: int) -> bool:
         with open_file(folder / ANNOTATIONS_FILE) as file:
             file.seek(-_END, os.SEEK_END)
             ends = file.read().rstrip().endswith(b"}")
-        counts = [len(own_names(folder / name)) for name in ("images", "labels")]
+        counts = [len(names_without_links(folder / name)) for name in ("images", "labels")]
         return ends and min(counts) >= images and _has_classes(folder)
     except (OSError, DamagedFile):
         return False
@@ -248,7 +246,7 @@ def read_annotations_info(folder: Path) -> Meta:
         with open_file(folder / ANNOTATIONS_FILE) as file:
             line = str(file.read(_HEAD).split(b"\n", 2)[1], "utf-8")
         info = json.loads(f"{{{line.rstrip().rstrip(',')}}}")["info"]
-    except (*ABSENT, ValueError, LookupError, RecursionError):
+    except (*ABSENT_ERRORS, ValueError, LookupError, RecursionError):
         return {}
     return info if isinstance(info, dict) else {}
 
@@ -257,8 +255,8 @@ def read_detect(folder: Path) -> TaskOutcome | None:
     """Read what a project's folder of annotations says."""
     try:
         coco = documents.read_annotations(folder / ANNOTATIONS_FILE)
-        classes = read_file(folder / DATA_FILE, SMALL).decode("utf-8", "replace")
-    except ABSENT:
+        classes = read_file(folder / DATA_FILE, MAX_DOCUMENT_BYTES).decode("utf-8", "replace")
+    except ABSENT_ERRORS:
         return None
     names = {image["file_name"] for image in coco["images"]}
     if classes != data_yaml([str(entry["name"]) for entry in coco["categories"]]):
@@ -345,7 +343,7 @@ def _reader(folder: Path) -> FrameReader | None:
     reader = FrameReader(folder)
     try:
         _ = reader.meta, reader.names
-    except ABSENT:
+    except ABSENT_ERRORS:
         return None
     return reader
 

@@ -21,7 +21,7 @@ from dataminer.db import tables
 from dataminer.db.connection import database_url, no_database, reading
 from dataminer.db.server import control
 from dataminer.errors import DamagedFile, DatabaseError, DataminerError
-from dataminer.files import SMALL, names_in, read_file
+from dataminer.files.reading import MAX_DOCUMENT_BYTES, names_in, read_file
 from dataminer.permissions import explain
 from dataminer.store.layout import Store
 from dataminer.store.trash import VIDEO_ID
@@ -456,7 +456,7 @@ def read_mark(path: Path) -> StoreMark | None:
     """
     file = path / STORE_FILE
     try:
-        return _MARK.validate_json(read_file(file, SMALL))
+        return _MARK.validate_json(read_file(file, MAX_DOCUMENT_BYTES))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -15,7 +15,8 @@ from psycopg2.extensions import connection as Connection
 from dataminer.db import schema
 from dataminer.db.connection import transaction
 from dataminer.errors import DataminerError
-from dataminer.files import atomic_write, names_in
+from dataminer.files.publishing import atomic_write
+from dataminer.files.reading import names_in
 from dataminer.permissions import explain
 from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME

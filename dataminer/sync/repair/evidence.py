@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 from dataminer.config.models import ExtractConfig, FilterConfig, Section
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import ErrorClass, TransientError
-from dataminer.files import ABSENT, is_file, look, names_in, read_file, sizes_in
+from dataminer.files.links import ABSENT_ERRORS, is_file, lstat_or_none
+from dataminer.files.reading import names_in, read_file, sizes_in
 from dataminer.frames.images import FrameReader
 from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta
 from dataminer.provenance import fingerprints, recipes
@@ -262,7 +263,7 @@ def read(reader: Callable[[Path], _Read | None], folder: Path) -> _Read | None:
     """
     try:
         return reader(folder)
-    except ABSENT:
+    except ABSENT_ERRORS:
         return None
     except OSError as error:
         raise Unreadable(
@@ -272,7 +273,7 @@ def read(reader: Callable[[Path], _Read | None], folder: Path) -> _Read | None:
 
 def existing(*paths: Path) -> tuple[Path, ...]:
     """Return those of the paths at which there is something."""
-    return tuple(path for path in paths if look(path))
+    return tuple(path for path in paths if lstat_or_none(path))
 
 
 def _video_status(
@@ -292,13 +293,13 @@ def _video_status(
 
 def _there(path: Path) -> bool:
     """Tell whether a file is there; a link is none, and neither is what is empty."""
-    found = read(look, path)
+    found = read(lstat_or_none, path)
     return found is not None and stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
 def _is_newer(output: Path, source: Path) -> bool:
     """Tell whether an output was made after its source; a source that is gone is no obstacle."""
-    made, changed = look(output), look(source)
+    made, changed = lstat_or_none(output), lstat_or_none(source)
     return made is not None and (changed is None or made.st_mtime_ns >= changed.st_mtime_ns)
 
 
@@ -318,7 +319,7 @@ def _has_images(folder: Path, dedup: Path) -> bool:
     try:
         with FrameReader(dedup) as reader:
             return all(size in (None, found.get(name)) for name, size in reader.sizes.items())
-    except ABSENT:
+    except ABSENT_ERRORS:
         return True  # dedup comes first
 
 

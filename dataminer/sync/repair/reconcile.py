@@ -12,7 +12,7 @@ from dataminer import commands
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, SourceType, VideoStatus
-from dataminer.files import names_in
+from dataminer.files.reading import names_in
 from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME, VIDEO_ID
 from dataminer.sync.claims import projects as project_rows

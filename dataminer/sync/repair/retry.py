@@ -12,7 +12,8 @@ from psycopg2.extras import RealDictCursor
 
 from dataminer.db.connection import transaction
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
-from dataminer.files import look, remove_file
+from dataminer.files.links import lstat_or_none
+from dataminer.files.publishing import remove_file
 from dataminer.frames.table import FRAMES_FILE
 from dataminer.provenance import recipes
 from dataminer.store.layout import ANNOTATIONS_FILE, INFO_FILE, Store
@@ -343,7 +344,7 @@ class _Plan:
 
     def _video_files(self) -> Iterator[Path]:
         info = self.store.video(self.video["video_id"]) / INFO_FILE
-        if self.video["status"] == VideoStatus.FAILED and not self.reusable and look(info):
+        if self.video["status"] == VideoStatus.FAILED and not self.reusable and lstat_or_none(info):
             yield info
         video_id = self.video["video_id"]
         for recipe in recipes.of_video(self.store, video_id):
@@ -359,7 +360,7 @@ class _Plan:
                 self.store.dedup(project) / FRAMES_FILE,
                 self.store.detect(project) / ANNOTATIONS_FILE,
             )
-            yield from (path for path in spine if look(path))
+            yield from (path for path in spine if lstat_or_none(path))
 
 
 def _pair_becomes(pair: Row) -> str:

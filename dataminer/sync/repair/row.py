@@ -11,7 +11,7 @@ from psycopg2.extensions import connection as Connection
 
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
-from dataminer.files import remove_file
+from dataminer.files.publishing import remove_file
 from dataminer.sync.claims import claim_end, claims
 from dataminer.sync.claims.execution import compose
 from dataminer.sync.claims.stage_rows import StageRows

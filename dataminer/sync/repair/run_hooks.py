@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from dataminer.config import MonitorConfig
 from dataminer.db import schema
-from dataminer.files import make_way
+from dataminer.files.links import clear_path
 from dataminer.store.layout import Store
 from dataminer.sync.claims import projects as project_rows
 from dataminer.sync.pairing import pairing
@@ -41,5 +41,5 @@ def bring_up_to_date(projects: Collection[str], settings: MonitorConfig, store: 
         if line:
             tell(f"dataminer: {line}", sys.stderr)
     for folder in (folder for project in projects for folder in store.outputs(project)):
-        make_way(folder)  # before Snakemake makes them, and removes old outputs in them
+        clear_path(folder)  # before Snakemake makes them, and removes old outputs in them
     project_rows.refresh_named(projects)
