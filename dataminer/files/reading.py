@@ -17,7 +17,7 @@ MAX_FILE_BYTES = 2**30
 """Limit of a file that is read whole. An image of 178 megapixels, the largest, takes half of it."""
 MAX_DOCUMENT_BYTES = 2**22
 """Limit of a file that takes a few kB; a list of 20,000 class names takes 1 MB."""
-NOT_A_FILE = "it is a link or no file at all"
+NOT_A_FILE = "it is a link, or not a file"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}")  # names have up to 255 bytes
 
 
@@ -35,7 +35,9 @@ def path_in(folder: Path, name: str) -> Path:
         The name leads out of the folder.
     """
     if not is_plain_name(name):
-        raise DamagedFile(folder / name, "its name leads out of its folder, or is no plain one")
+        raise DamagedFile(
+            folder / name, "its name leads out of its folder, or is not a plain file name"
+        )
     return folder / name
 
 
@@ -99,7 +101,7 @@ def read_file(path: StrPath, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
-            reason = f"it has {size:,} bytes, and nothing of its kind has {max_bytes:,}"
+            reason = f"it has {size:,} bytes; a file of its kind has at most {max_bytes:,}"
             raise DamagedFile(path, reason)
         return file.read()
 

@@ -98,8 +98,8 @@ def open_image(data: bytes) -> Iterator[ImageFile]:
         PngImagePlugin.PngImageFile,
         WebPImagePlugin.WebPImageFile,
     )
-    known = zip(_SIGNATURES, openers, strict=True)
-    opener = next((opener for (start, _), opener in known if data.startswith(start)), None)
+    formats = zip(_SIGNATURES, openers, strict=True)
+    opener = next((opener for (start, _), opener in formats if data.startswith(start)), None)
     if opener is None:
         raise ValueError("not an image")
     try:

@@ -188,13 +188,13 @@ class FrameReader:
                 return read_file(path)
         offset, size = self._locations.get(name, (None, None))
         if offset is None or size is None or offset < tarfile.BLOCKSIZE or size < 0:
-            raise self._archive_error(f"no place of {name} is known in it")
+            raise self._archive_error(f"the table gives no position of {name} in it")
         fd, start = self._open_archive().fileno(), offset - tarfile.BLOCKSIZE
         if size > MAX_FILE_BYTES or os.fstat(fd).st_size < offset + size:
             raise self._archive_error(f"it ends before {name} does")
         data = os.pread(fd, tarfile.BLOCKSIZE + size, start)
         if _parse_header(data[: tarfile.BLOCKSIZE]) != (name, size):
-            raise self._archive_error(f"{name} is not at its place in it")
+            raise self._archive_error(f"{name} is not at its position in it")
         return data[tarfile.BLOCKSIZE :]
 
     def read_checked(self, name: str) -> bytes:
@@ -266,7 +266,7 @@ class FrameReader:
         if not self.archive.exists():
             raise missing_error(self.archive, self.archive.parent)
         if self.missing_images():
-            raise self._archive_error("its size is not the one that it was written with")
+            raise self._archive_error("its size has changed since it was written")
         path = os.path.relpath(self.archive, folder)
         return {ARCHIVE_KEY: {**(self._entry or {}), "path": path}}
 

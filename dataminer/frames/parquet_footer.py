@@ -25,7 +25,7 @@ def metadata_value(path: StrPath, key: bytes) -> bytes | None:
     FileNotFoundError
         There is no file.
     DamagedFile
-        It is no Parquet file.
+        It is not a Parquet file.
     """
     # a key and the start of its value in Thrift's compact protocol: two binaries, fields 1 and 2
     entry = b"\x18" + bytes([len(key)]) + key + b"\x18"
@@ -43,7 +43,7 @@ def _read_footer(path: StrPath) -> bytes:
         tail = os.pread(file.fileno(), _TAIL, max(length - _TAIL, 0))
         size, magic = int.from_bytes(tail[-_AFTER_FOOTER:-4], "little"), tail[-4:]
         if magic != b"PAR1" or size > min(length - _AFTER_FOOTER, _MAX_BYTES):
-            raise DamagedFile(path, "it is no Parquet file, or was cut off")
+            raise DamagedFile(path, "it is not a Parquet file, or was cut off")
         size += _AFTER_FOOTER
         if size > len(tail):
             tail = os.pread(file.fileno(), size, length - size)

@@ -160,13 +160,13 @@ def read_table(
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the machine's fault, not the file's
-        raise DamagedFile(path, "it cannot be read as the table that it should be") from None
+        raise DamagedFile(path, "it cannot be read as the table it should be") from None
     check_numbers(path, table)
     if schema is not None:
         _check_nulls(path, table, schema)
     names = table[_FILE_NAME].to_pylist() if _FILE_NAME in table.column_names else []
     if not all(map(is_plain_name, names)):
-        reason = "it has file names that lead out of its folder, or are no plain ones"
+        reason = "it has file names that lead out of its folder, or are not plain file names"
         raise DamagedFile(path, reason)
     return table
 

@@ -73,7 +73,7 @@ def _check_values(path: Path, meta: pq.FileMetaData, columns: Sequence[str] | No
         values += sum(group.column(index).num_values for group in groups)
         is_text = leaf.physical_type == "BYTE_ARRAY"
         if (is_text and inner) or leaf.length > _MAX_FIXED_SIZE:
-            raise DamagedFile(path, f"no table of a stage has values as those of {name}")
+            raise DamagedFile(path, f"no table of a stage has values like those of {name}")
     rows = sum(group.num_rows for group in groups)
     if rows > MAX_ROWS or values > MAX_VALUES:
         raise DamagedFile(path, f"it has {rows:,} rows, more than any table of a stage")
@@ -112,4 +112,6 @@ def check_numbers(path: Path, table: pa.Table) -> None:
             values = np.concatenate(chunks or [np.zeros(0)])
             unknown_time = name == "pts_time" and np.isnan(values).any()
             if unknown_time or (np.abs(values) > _MAX_NUMBER).any():
-                raise DamagedFile(path, f"its column {cut(name, _MAX_NAME_LENGTH)} has odd numbers")
+                raise DamagedFile(
+                    path, f"its column {cut(name, _MAX_NAME_LENGTH)} has implausible numbers"
+                )

@@ -43,8 +43,8 @@ class FileLimits:
             raise self.exceeded(what, "max_megapixels", self.max_megapixels)
 
     def memory_exceeded(self, path: Path) -> PermanentError:
-        """Return the error about a file that takes too much memory."""
-        what = f"{path.name} takes more MB of memory"
+        """Return the error about a file that needs too much memory."""
+        what = f"{path.name} needs more MB of memory"
         return self.exceeded(what, "max_memory_mb", self.max_memory_mb)
 
     def within_memory(self, path: Path, function: Callable[..., _T], *args: Any) -> _T:

@@ -249,7 +249,7 @@ class TestNothingToSee:
         told: list[str] = []
         gather(store, PROJECT, NOW, NOW, leave_out=told.append)
         damaged = isinstance(score, float)
-        assert told == [f"{path} is damaged: its column score has odd numbers"] * damaged
+        assert told == [f"{path} is damaged: its column score has implausible numbers"] * damaged
         path.write_bytes(b"PAR1")
         gather(store, PROJECT, NOW, NOW, leave_out=told.append)
         assert "scores.parquet is damaged" in told[-1]

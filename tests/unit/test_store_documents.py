@@ -174,7 +174,7 @@ def test_names_that_lead_elsewhere(name: str, tmp_path: Path) -> None:
         documents.read_annotations(path)
     table = pa.Table.from_pylist([frame_row(file_name=name)], FRAMES_SCHEMA)
     write_table(tmp_path / FRAMES_FILE, table, FRAMES_SCHEMA, {})
-    with pytest.raises(DamagedFile, match="no plain ones"):
+    with pytest.raises(DamagedFile, match="not plain file names"):
         read_table(tmp_path / FRAMES_FILE)
 
 
@@ -246,7 +246,7 @@ def test_a_document_that_is_too_large_is_not_read(kind: str, tmp_path: Path) -> 
     with path.open("r+b") as file:
         file.seek(-8, os.SEEK_END)
         file.write((2**32 - 100).to_bytes(4, "little") + b"PAR1")
-    with pytest.raises(DamagedFile, match=r"bytes, and nothing|no Parquet file"):
+    with pytest.raises(DamagedFile, match=r"bytes; a file of its kind|not a Parquet file"):
         read(path)
 
 
@@ -264,7 +264,9 @@ class TestOddTables:
     ) -> None:
         assert read_table(path, schema=FRAMES_SCHEMA).num_rows == 5
         monkeypatch.setattr(table_checks, limit, 4)
-        with pytest.raises(DamagedFile, match=r"more than any|longer texts|nothing of its kind"):
+        with pytest.raises(
+            DamagedFile, match=r"more than any|longer texts|a file of its kind has at most"
+        ):
             read_table(path, schema=FRAMES_SCHEMA)
 
     @pytest.mark.parametrize("stored", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
@@ -304,7 +306,7 @@ class TestOddTables:
         rows = [frame_row(frame_index=index) | {name: value} for index in range(2)]
         table = pa.Table.from_pylist(rows, FRAMES_SCHEMA)
         write_table(path, table, FRAMES_SCHEMA, {})
-        with pytest.raises(DamagedFile, match=f"its column {name} has odd numbers"):
+        with pytest.raises(DamagedFile, match=f"its column {name} has implausible numbers"):
             read_table(path, schema=FRAMES_SCHEMA)
 
     def test_text_that_is_none(self, path: Path) -> None:
@@ -343,7 +345,7 @@ class TestOpenFile:
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind("socket")
         for name in ("pipe", "folder", "socket"):
-            with pytest.raises(DamagedFile, match="it is a link or no file"):
+            with pytest.raises(DamagedFile, match="it is a link, or not a file"):
                 open_file(tmp_path / name)
 
     def test_what_is_not_there(self, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ _CHUNK_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known about a video after its last frame."""
+    """What is known about a video once its frames are extracted."""
 
     info: VideoInfo
     summary: DecodeSummary
@@ -84,7 +84,7 @@ class Outcome:
     def _no_frames(self, name: str) -> str:
         summary = self.summary
         if self.stopped:
-            return f"nothing was taken of {name}: {self.stopped}"
+            return f"no frame was extracted from {name}: {self.stopped}"
         if summary.frames:
             return f"none of the {summary.frames} frames of {name} is a keyframe"
         reason = f" ({summary.last_error})" if summary.last_error else ""

@@ -16,7 +16,7 @@ from dataminer.stages.extract.encode import FrameEncoder
 from dataminer.stages.extract.extraction import Extraction
 from dataminer.stages.extract.outcome import Outcome
 from dataminer.stages.extract.planned_decode import configure_decoder, decode_planned
-from dataminer.stages.extract.scenes import CutFinder
+from dataminer.stages.extract.scenes import CutDetector
 from dataminer.stages.extract.selection.plan import DecodePlan, plan_decoding, select_frames
 from dataminer.stages.extract.selection.sampling import make_sampler
 from dataminer.stages.extract.selection.scan import (
@@ -108,7 +108,7 @@ class _FrameSelector:
         self._settings = settings
         self._sampler = make_sampler(settings, time_base)
         scenes = settings.strategy == "scene"
-        self._cuts = CutFinder(settings.scene_threshold) if scenes else None
+        self._cuts = CutDetector(settings.scene_threshold) if scenes else None
         self._max_units = settings.max_minutes * 60 / time_base
         self.stopped: str | None = None
 

@@ -21,7 +21,7 @@ from dataminer.video.decoder import reject_damaged_packets, set_reorder_depth
 def configure_decoder(stream: VideoStream, scan: Scan) -> None:
     """Pass on what the packets' headers say, before the first frame is decoded."""
     set_reorder_depth(stream, scan.reorder_depth)
-    # at an open point, H.264 takes leading pictures that are left out for damage
+    # an H.264 decoder takes omitted leading pictures of an open point for damage
     if all(facts.random_access is not RandomAccessPoint.OPEN for facts in scan.facts):
         reject_damaged_packets(stream)
 

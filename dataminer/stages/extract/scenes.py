@@ -1,4 +1,4 @@
-"""Where one shot ends and the next begins."""
+"""Detection of cuts between shots."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dataminer.video.decoder import convert_frame
 _LONGER_SIDE = 160  # pixels: enough to distinguish frames, and noise averages out
 
 
-class CutFinder:
-    """Finds cuts by how much the luma changes from frame to frame, and how suddenly.
+class CutDetector:
+    """Detects cuts by how much the luma changes from frame to frame, and how suddenly.
 
     The measure is that of ffmpeg's filters ``scdet`` and ``select`` (get_scene_score in
     libavfilter/f_select.c): with m the mean absolute difference of luma to the frame before, as a
