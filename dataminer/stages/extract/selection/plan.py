@@ -93,18 +93,18 @@ def plan_decoding(scan: Scan, selected: list[SelectedFrame]) -> DecodePlan:
     """
     points = _RandomAccessPoints(scan)
     chosen = [frame.packet_index for frame in selected]
-    ranges = _merged(sorted((points.start(index), index) for index in chosen))
-    flush_points = frozenset(end for _, end in ranges)
+    decode_ranges = _merged(sorted((points.start(index), index) for index in chosen))
+    flush_points = frozenset(end for _, end in decode_ranges)
     decoded, droppable = bytearray(len(scan.pts)), _droppable(scan)
     units = [facts.pictures for facts in scan.facts if facts.pictures]
     if len(units) == len(scan.facts):
-        required = find_required(units, ranges, set(chosen), scan.discarded)
+        required = find_required(units, decode_ranges, set(chosen), scan.discarded)
         for index in required.packets:
             decoded[index] = True
         return DecodePlan(
             decoded, flush_points, selected, required.cuts, required.packets_without_output
         )
-    for begin, end in ranges:
+    for begin, end in decode_ranges:
         leading = points.leading(begin)
         for index in range(begin, end + 1):
             decoded[index] = not (droppable[index] or index in leading)
@@ -163,9 +163,9 @@ class _RandomAccessPoints:
         return scan.leading_unreferenced or all(scan.facts[index].droppable for index in leading)
 
 
-def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merged(decode_ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     merged: list[tuple[int, int]] = []
-    for begin, end in ranges:
+    for begin, end in decode_ranges:
         if merged and begin <= merged[-1][1]:
             merged[-1] = merged[-1][0], max(end, merged[-1][1])
         else:
