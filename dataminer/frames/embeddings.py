@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dataminer.errors import DamagedFile
 from dataminer.files.hashing import fingerprint
-from dataminer.frames.table import read_seen_meta, read_table, write_table
+from dataminer.frames.table import read_model_output_meta, read_table, write_table
 
 Vectors = NDArray[np.float16]
 
@@ -109,7 +109,7 @@ def read_embeddings(path: Path) -> Embeddings:
         The file is not one that :func:`write_embeddings` wrote.
     """
     try:
-        dimension = read_seen_meta(path)["dimension"]
+        dimension = read_model_output_meta(path)["dimension"]
         table = read_table(path, schema=_schema(dimension))
         flat = table["embedding"].combine_chunks().flatten()
         vectors = flat.to_numpy(zero_copy_only=False).reshape(table.num_rows, dimension)

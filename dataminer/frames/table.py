@@ -218,7 +218,7 @@ def read_meta(path: StrPath) -> dict[str, Any]:
     return _checked_meta(path, table_meta)
 
 
-def read_seen_meta(path: StrPath) -> dict[str, Any]:
+def read_model_output_meta(path: StrPath) -> dict[str, Any]:
     """Read the metadata of a table of model outputs; see :func:`read_meta`."""
     return _checked_meta(path, seen_meta)
 

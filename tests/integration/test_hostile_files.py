@@ -232,10 +232,10 @@ def test_a_million_frames_a_second(tmp_path: Path) -> None:
 READ = r"""
 import re, sys
 from pathlib import Path
-from dataminer.frames.images import decode_image, refuse_larger
+from dataminer.frames.image_decoding import check_declared_pixels, decode_image
 from dataminer.formats import contact_sheet
 for path in map(Path, sys.argv[1:]):
-    for read in (decode_image, lambda data: refuse_larger(data, 160 * 120)):
+    for read in (decode_image, lambda data: check_declared_pixels(data, 160 * 120)):
         try:
             read(path.read_bytes())
         except ValueError:

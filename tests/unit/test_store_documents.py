@@ -26,7 +26,7 @@ from dataminer.frames.table import (
     FRAMES_FILE,
     FRAMES_SCHEMA,
     read_meta,
-    read_seen_meta,
+    read_model_output_meta,
     read_table,
     write_table,
 )
@@ -239,7 +239,7 @@ def test_a_table_with_any_bytes_changed_can_be_read_or_is_damaged(
 
 @pytest.mark.parametrize("kind", READERS)
 def test_a_document_that_is_too_large_is_not_read(kind: str, tmp_path: Path) -> None:
-    read = {"table": read_meta, "seen": read_seen_meta}.get(kind, READERS[kind][0])
+    read = {"table": read_meta, "seen": read_model_output_meta}.get(kind, READERS[kind][0])
     path = tmp_path / "file"
     path.touch()
     os.truncate(path, 2**33)  # sparse

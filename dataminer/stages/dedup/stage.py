@@ -23,7 +23,7 @@ from dataminer.frames.table import (
     CLUSTERS_SCHEMA,
     FRAMES_FILE,
     FRAMES_SCHEMA,
-    read_seen_meta,
+    read_model_output_meta,
     write_table,
 )
 from dataminer.provenance.fingerprints import VERSIONS
@@ -95,7 +95,7 @@ class Embedded:
     def of(cls, files: Mapping[str, Path]) -> Embedded:
         """Take the model from the first file that is there; the filter saw that all are of it."""
         there = filter(is_file, files.values())
-        models = (str(read_seen_meta(path).get("model")) for path in there)
+        models = (str(read_model_output_meta(path).get("model")) for path in there)
         return cls(files, next(models, ""))
 
 

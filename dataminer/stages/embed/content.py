@@ -18,7 +18,7 @@ from dataminer.errors import DamagedFile, ErrorClass, TransientError
 from dataminer.files.hashing import fingerprint
 from dataminer.frames.boxes import Box
 from dataminer.frames.image_decoding import MAX_PIXELS_AT_ONCE, decode_image
-from dataminer.frames.table import read_seen_meta, read_table, write_table
+from dataminer.frames.table import read_model_output_meta, read_table, write_table
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed.pending import PendingVideo
 from dataminer.stages.embed.prefetch import DecodedImage, batches, by_video, decode_ahead, pictures
@@ -185,7 +185,7 @@ def read_look(path: Path, settings: ContentConfig) -> FrameScores:
     TransientError
         The model knows no class of a name that is asked for.
     """
-    meta, table = read_seen_meta(path), read_table(path, schema=BOXES_SCHEMA)
+    meta, table = read_model_output_meta(path), read_table(path, schema=BOXES_SCHEMA)
     if not meta.get("names") or not {"frames", "mark"} <= meta.keys():
         raise DamagedFile(path, "it does not say what was looked at")
     frames = np.array(meta["frames"], np.int32)

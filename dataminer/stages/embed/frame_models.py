@@ -12,7 +12,7 @@ from dataminer.config.models import Config, FilterConfig
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.files.hashing import fingerprint
 from dataminer.frames.embeddings import model_key
-from dataminer.frames.table import read_seen_meta
+from dataminer.frames.table import read_model_output_meta
 from dataminer.stages.embed.pending import PendingVideo, changed, has_seen, pending_video, read_mark
 from dataminer.store.layout import Store
 from dataminer.vision.hub import CONFIG_FILE, MODELS_FOLDER
@@ -231,7 +231,7 @@ class FrameModels:
             path = self.boxes(video_id, mark)
             _there(path, video_id)
             item = PendingVideo(video_id, self.store.recipe(video_id, mark), path, mark)
-            model = str(read_seen_meta(path).get("model"))
+            model = str(read_model_output_meta(path).get("model"))
             _there(path, video_id, item.mark("content", content.VERSION, model))
             found.append(content.read_look(path, self.settings.content))
         return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from dataminer.files.hashing import fingerprint
 from dataminer.files.links import ABSENT_ERRORS, make_folder
-from dataminer.frames.table import FRAMES_FILE, read_meta, read_seen_meta
+from dataminer.frames.table import FRAMES_FILE, read_meta, read_model_output_meta
 from dataminer.provenance.fingerprints import VERSIONS
 
 
@@ -64,7 +64,7 @@ def pending_video(video_id: str, frames_dir: Path, out: Path) -> PendingVideo | 
 
 def read_mark(path: Path) -> str | None:
     """Return the mark of a file; None where there is none, or it is damaged."""
-    mark = (_read(read_seen_meta, path) or {}).get("mark")
+    mark = (_read(read_model_output_meta, path) or {}).get("mark")
     return None if mark is None else str(mark)
 
 
@@ -82,7 +82,7 @@ def has_seen(stage: str, out: Path, source: str, since: float | None) -> bool:
     since : float or None
         When the model's file was last changed; None if it is not here.
     """
-    made, meta = changed(out), _read(read_seen_meta, out) or {}
+    made, meta = changed(out), _read(read_model_output_meta, out) or {}
     mark = PendingVideo("", Path(), out, source).mark(
         stage, VERSIONS[stage], str(meta.get("model"))
     )

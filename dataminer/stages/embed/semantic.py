@@ -14,7 +14,7 @@ from dataminer.config.models import PromptsConfig, SemanticConfig
 from dataminer.errors import DamagedFile, ErrorClass, PermanentError
 from dataminer.files.hashing import fingerprint
 from dataminer.frames.embeddings import Embeddings, read_embeddings, write_embeddings
-from dataminer.frames.table import read_seen_meta, read_table, write_table
+from dataminer.frames.table import read_model_output_meta, read_table, write_table
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed.pending import PendingVideo
 from dataminer.stages.embed.prefetch import DecodedImage, batches, by_video, decode_ahead, pictures
@@ -100,7 +100,7 @@ def read_prompts(path: Path, prompts: PromptsConfig) -> Prompts:
     DamagedFile
         It is something else.
     """
-    table, meta = read_table(path), read_seen_meta(path)
+    table, meta = read_table(path), read_model_output_meta(path)
     try:
         flat = table["embedding"].combine_chunks().flatten().to_numpy()
         rows = flat.reshape(table.num_rows, -1)
@@ -309,4 +309,4 @@ def read_look(path: Path, prompts: Prompts, settings: SemanticConfig) -> FrameSc
             ErrorClass.CORRUPT,
             "remove the store's folders embeddings and prompts, then run snakemake again",
         )
-    return look(embeddings, prompts, settings, str(read_seen_meta(path).get("mark")))
+    return look(embeddings, prompts, settings, str(read_model_output_meta(path).get("mark")))
