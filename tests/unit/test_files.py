@@ -217,10 +217,10 @@ class TestFoldersOfAStore:
     def test_a_project_that_is_a_link_is_named(self, store: Store, tmp_path: Path) -> None:
         project = store.project("q")
         project.symlink_to(tmp_path / "outside")
-        reads: list[Callable[[Path], object]] = [
-            files.read_file,
-            links.look,
-            files.remove_file,
+        asked: list[Callable[[Path], object]] = [
+            reading.read_file,
+            links.lstat_or_none,
+            publishing.remove_file,
             lambda path: links.make_folder(path.parent),
         ]
         for ask in asked:

@@ -11,11 +11,11 @@ from PIL import Image
 
 from dataminer.config.models import FilterConfig
 from dataminer.frames.table import FRAMES_SCHEMA, STILL
+from dataminer.stages.extract.quality.arrays import GreyImage
 from dataminer.stages.extract.quality.borders import Borders, find_borders
 from dataminer.stages.extract.quality.hashes import HashPixels, dhashes, phashes
 from dataminer.stages.extract.quality.metrics import (
     FrameMetrics,
-    GreyImage,
     brightness_and_contrast,
     hash_grey,
     measure,

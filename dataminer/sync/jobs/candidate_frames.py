@@ -11,8 +11,8 @@ from psycopg2.extensions import connection as Connection
 from dataminer.config import Config
 from dataminer.db.connection import transaction
 from dataminer.db.enums import VideoStatus
-from dataminer.files import remove_file
-from dataminer.frames.images import seem_whole
+from dataminer.files.publishing import remove_file
+from dataminer.frames.images import seem_complete
 from dataminer.frames.table import FRAMES_FILE
 from dataminer.provenance import fingerprints, recipes
 from dataminer.provenance.fingerprints import recipe_id
@@ -77,7 +77,7 @@ def frames_of(config: Config, video_id: str, row: CandidateFrames) -> tuple[Path
     for folder in (own, *folders):
         meta = results.read_frames_meta(folder)
         # the job that set EXTRACTED checked the images; whoever misses one reports it
-        if meta and (row.status == VideoStatus.EXTRACTED or seem_whole(folder, meta)):
+        if meta and (row.status == VideoStatus.EXTRACTED or seem_complete(folder, meta)):
             return folder, meta
     if recipes.is_older(store, video_id):
         take_over(store, video_id)

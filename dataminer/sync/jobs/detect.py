@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataminer.config import Config
 from dataminer.errors import DataminerError
-from dataminer.files import names_in
+from dataminer.files.reading import names_in
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, PROVENANCE, read_table
 from dataminer.provenance import fingerprints
 from dataminer.store.file_stats import states

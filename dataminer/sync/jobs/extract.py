@@ -14,7 +14,8 @@ from dataminer.config import Config
 from dataminer.db.connection import transaction
 from dataminer.db.enums import VideoStatus
 from dataminer.errors import DataminerError, ErrorClass, FailedBefore
-from dataminer.files import fsync_tree, publish_dir, remove_partials, staging_dir
+from dataminer.files.flushing import fsync_tree
+from dataminer.files.publishing import publish_dir, remove_partials, staging_dir
 from dataminer.provenance import fingerprints, recipes
 from dataminer.provenance.fingerprints import recipe_id
 from dataminer.store.file_stats import states

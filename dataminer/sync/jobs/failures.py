@@ -10,7 +10,7 @@ from typing import Any
 
 from dataminer.db.enums import VideoStatus
 from dataminer.errors import DataminerError, ErrorClass, FailedBefore, TransientError, runnable
-from dataminer.files import atomic_write
+from dataminer.files.publishing import atomic_write
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.store.layout import INFO_FILE
 from dataminer.sync.tasks.task import TaskOutcome

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dataminer.config import Config
 from dataminer.db.enums import VideoStatus
 from dataminer.errors import DamagedFile, InputChanged, PermanentError
-from dataminer.files import remove
+from dataminer.files.publishing import remove
 from dataminer.frames.table import FRAMES_FILE
 from dataminer.provenance import fingerprints
 from dataminer.provenance.fingerprints import recipe_id

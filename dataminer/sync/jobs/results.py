@@ -11,8 +11,8 @@ from pathlib import Path
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import DamagedFile, DataminerError, ErrorClass
 from dataminer.files.links import ABSENT_ERRORS, StrPath, lstat_or_none
-from dataminer.files.publishing import atomic_write
-from dataminer.files.reading import  look,
+from dataminer.files.reading import (
+    MAX_DOCUMENT_BYTES,
     names_without_links,
     open_file,
     read_file,
@@ -20,8 +20,7 @@ from dataminer.files.reading import  look,
 )
 from dataminer.formats.yolo import data_yaml, label_size
 from dataminer.frames.images import FrameReader
-from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta,
-)
+from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta
 from dataminer.provenance import recipes
 from dataminer.provenance.fingerprints import recipe_id, refused_id
 from dataminer.store import documents

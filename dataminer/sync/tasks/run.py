@@ -17,7 +17,7 @@ from dataminer.errors import (
     TransientError,
     UncheckedError,
 )
-from dataminer.files import publish_dir, remove, remove_partials, staging_dir
+from dataminer.files.publishing import publish_dir, remove, remove_partials, staging_dir
 from dataminer.permissions import named
 from dataminer.sync.claims import claim_end, claims, owners
 from dataminer.sync.claims.claims import Claim, LeaseLost

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import DataminerError, ErrorClass, InputChanged
-from dataminer.files import fsync_tree
+from dataminer.files.flushing import fsync_tree
 from dataminer.sync.claims import claim_end
 from dataminer.sync.claims.claims import Claim
 from dataminer.sync.claims.heartbeat import kept_alive
