@@ -48,7 +48,7 @@ from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.provenance import fingerprints
 from dataminer.provenance.fingerprints import recipe_id
 from dataminer.store.layout import INFO_FILE, Store
-from dataminer.sync.batches import planned
+from dataminer.sync.batches import partition
 
 EXAMPLES = """
 examples:
@@ -273,7 +273,7 @@ def marks(config: Config) -> dict[str, str]:
 
 def batches_here(videos: range) -> int:
     """Return how many batches these videos are on this machine: a few are a batch each."""
-    if len(videos) <= planned.SHOWN_BY_ITSELF:
+    if len(videos) <= partition.MAX_ONE_VIDEO_BATCHES:
         return len(videos)
     return math.ceil(work(videos) / (BATCH_SECONDS * CORES))
 
@@ -288,7 +288,7 @@ def batches_on_cluster(videos: range) -> int:
 
 def work(videos: range) -> float:
     """Return the seconds that we estimate for these videos."""
-    return sum(planned.estimate(SHORTEST + STEP * (number % LENGTHS)) for number in videos)
+    return sum(partition.estimate(SHORTEST + STEP * (number % LENGTHS)) for number in videos)
 
 
 def ours(site: Site, *options: str) -> list[str]:

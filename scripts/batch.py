@@ -9,7 +9,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to give
 gc.disable()  # in vain while much is loaded; the batch goes on with it
 
 from dataminer.config import load_job  # noqa: E402
-from dataminer.sync.batches import batch  # noqa: E402
+from dataminer.sync.batches import job  # noqa: E402
 from dataminer.sync.jobs.rule_log import log_job  # noqa: E402
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 log = Path(snakemake.log[0])
 with log_job(str(log), video_logs=log.parents[1]):
-    batch.of_job(
+    job.run_job(
         snakemake.params.stage,
         load_job(snakemake.config),
         Path(snakemake.params.batches),
         dict(snakemake.wildcards.items()),
-        workers=batch.workers_here(snakemake.threads, snakemake.resources.cpus_per_task),
+        workers=job.workers_here(snakemake.threads, snakemake.resources.cpus_per_task),
         memory_mb=snakemake.resources.mem_mb,
         downloads=snakemake.resources.get("downloads", 1),
     )

@@ -1,10 +1,11 @@
-"""Write down which videos each batch of this run holds."""
+"""Write the list of this run's batches."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataminer.db import schema
-from dataminer.sync.batches.planned import BatchList, remove_old
+from dataminer.sync.batches.batch_list import BatchList
+from dataminer.sync.batches.old_runs import remove_old
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dataminer.config import load
-from dataminer.sync.batches.planned import forced_since
+from dataminer.sync.batches.batch_list import forced_since
 from dataminer.sync.jobs.dedup import dedup_project
 from dataminer.sync.jobs.rule_log import log_job
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataminer.config import load
-from dataminer.sync.batches.planned import forced_since
+from dataminer.sync.batches.batch_list import forced_since
 from dataminer.sync.jobs.detect import detect_shards
 from dataminer.sync.jobs.rule_log import log_job
 

@@ -1,12 +1,12 @@
-"""Have models look at the frames of a batch of videos."""
+"""Run the frame models on a batch of videos."""
 
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataminer.config import load
-from dataminer.sync.batches import looked
-from dataminer.sync.batches.planned import BatchList
+from dataminer.sync.batches import embed_batch
+from dataminer.sync.batches.batch_list import BatchList
 from dataminer.sync.jobs import candidate_frames
 from dataminer.sync.jobs.rule_log import log_job
 
@@ -19,7 +19,7 @@ with log_job(snakemake.log[0]):
         "embed", snakemake.wildcards.batch
     )
     config = load(snakemake.config)
-    looked.run_models(
+    embed_batch.run_models(
         config, candidate_frames.folders_of(config, videos), threads=snakemake.threads
     )
     Path(snakemake.output.done).touch()

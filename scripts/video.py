@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from dataminer.config import load_job
-from dataminer.sync.batches.batch import Batch, perform
+from dataminer.sync.batches.attempt import Batch
+from dataminer.sync.batches.job import run_batch
 from dataminer.sync.jobs.extract import link_frames
 from dataminer.sync.jobs.rule_log import log_job
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 with log_job(snakemake.log[0]):
     config, wildcards = load_job(snakemake.config), dict(snakemake.wildcards.items())
-    perform(
+    run_batch(
         Batch(snakemake.params.stage, [wildcards["video_id"]], wildcards.get("project")),
         config,
         workers=1,

@@ -23,7 +23,8 @@ from dataminer.monitor.rates import ALIVE, BRIDGED, Ended, flow, overlap, speed
 from dataminer.monitor.transfers import Transfers
 from dataminer.report import REPORT_FILE
 from dataminer.store.layout import Store
-from dataminer.sync.batches.planned import LISTED_FILE, BatchList, estimate
+from dataminer.sync.batches.batch_list import BATCHES_FILE, BatchList
+from dataminer.sync.batches.partition import estimate
 from dataminer.sync.claims.owners import is_dead
 from dataminer.sync.claims.stage_rows import STAGES
 from dataminer.sync.pairing.meeting import workdirs
@@ -574,7 +575,7 @@ def runs_at_work(names: Iterable[str] = ()) -> list[tuple[BatchList, float]]:
         folders = workdirs(cursor)
     found = []
     for folder in folders:
-        for path in Path(folder).glob(f".snakemake/dataminer/*/{LISTED_FILE}"):
+        for path in Path(folder).glob(f".snakemake/dataminer/*/{BATCHES_FILE}"):
             try:
                 listed, began = BatchList.read(path), path.stat().st_mtime
             except (OSError, ValueError, TypeError):  # removed meanwhile, or of another version

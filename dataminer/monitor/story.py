@@ -28,7 +28,7 @@ from dataminer.net.rate_limit import quota_of
 from dataminer.provenance import recipes
 from dataminer.store.documents import read_info
 from dataminer.store.layout import INFO_FILE, Store
-from dataminer.sync.batches.planned import logs_of
+from dataminer.sync.batches.old_runs import logs_of
 from dataminer.sync.jobs import results
 from dataminer.sync.rate_limit.statements import PAUSES
 from dataminer.urls import mask_text, masked_row

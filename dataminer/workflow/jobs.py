@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dataminer.sync.batches.planned import BatchList
+from dataminer.sync.batches.batch_list import BatchList
 from dataminer.vision.checkpoint import require_transformers
 from dataminer.vision.hub import CONFIG_FILE
 from dataminer.vision.weights import file_of, to_fetch, weights_path
@@ -47,7 +47,7 @@ class Jobs:
 
     def done_files(self, rule: str) -> list[str]:
         """Return what the jobs of a batch rule leave; a job on a node asks for none of it."""
-        return self._session.run.listed.marks(rule) if self._is_main else []
+        return self._session.run.listed.done_files(rule) if self._is_main else []
 
     def batch_list(self, wildcards: Any = None) -> str:
         """Return the list of this run's batches: what it is made for is due."""
@@ -59,7 +59,7 @@ class Jobs:
 
     def listed(self, wildcards: Any) -> Any:
         """Return the contents of the list of batches; a job on a node is given the file."""
-        return self._session.run.listed.told() if self._is_main else None
+        return self._session.run.listed.as_json() if self._is_main else None
 
     def reasons(self, wildcards: Any) -> Any:
         """Return why something is left to do."""
@@ -96,13 +96,13 @@ class Jobs:
 
         On a node as well: of two jobs of a group it must know the order.
         """
-        done_file = self.of_batch(BatchList.mark, rule)
-        return lambda wildcards: done_file(wildcards) or self.batch_list_of_run(wildcards)
+        done_files = self.of_batch(BatchList.done_files_of_batch, rule)
+        return lambda wildcards: done_files(wildcards) or self.batch_list_of_run(wildcards)
 
     def downloads(self, wildcards: Any) -> int:
         """Return how many videos a batch downloads at once."""
         most = int(self._session.snakemake.limit("downloads") or 1)
-        return max(1, min(self.of_batch(BatchList.side_by_side, "download")(wildcards), most))
+        return max(1, min(self.of_batch(BatchList.downloads_at_once, "download")(wildcards), most))
 
     # ---- resources -----------------------------------------------------------------------------
 

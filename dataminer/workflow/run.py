@@ -18,8 +18,8 @@ from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import Store
 from dataminer.store.trash import VIDEO_ID
 from dataminer.sync import config_files
-from dataminer.sync.batches import planned
-from dataminer.sync.batches.planned import BatchList
+from dataminer.sync.batches import partition
+from dataminer.sync.batches.batch_list import BatchList, done_file
 from dataminer.sync.claims.owners import owner_name
 from dataminer.sync.pairing.meeting import PairingStep, require
 
@@ -182,7 +182,7 @@ class Run:
 
     def left(self) -> list[str]:
         """Return all that no other run will ask for."""
-        done = [file for rule in self.members for file in self.listed.marks(rule)]
+        done = [file for rule in self.members for file in self.listed.done_files(rule)]
         return [str(self.listed.path), str(self.adopted), *done]
 
     @property
@@ -198,16 +198,16 @@ class Run:
         seconds = {video_id: self._estimate(video_id) for video_id in due}
         alone = self.plan.suspects & due
         count, most = self._count(len(due), sum(seconds.values()))
-        parts = planned.part(due, seconds, count=count, most=most, alone=alone)
-        return {planned.name_of(part): part for part in parts}
+        parts = partition.partition(due, seconds, count=count, most=most, alone=alone)
+        return {partition.batch_name(part): part for part in parts}
 
     def _estimate(self, video_id: str) -> float:
         """Return about how many seconds one of a job's slots works on a video in this run."""
         length = self.plan.lengths.get(video_id)
         if self.upto == "download":  # whose number at once has nothing to do with the slots
-            at_once = planned.share_of_several(self._at_once)
-            return self.slots * planned.estimate_download(length, at_once)
-        return planned.estimate(length)
+            at_once = partition.share_of_several(self._at_once)
+            return self.slots * partition.estimate_download(length, at_once)
+        return partition.estimate(length)
 
     def _count(self, videos: int, seconds: float) -> tuple[int, int | None]:
         """Return how many batches there shall be, and how many videos one may hold."""
@@ -217,7 +217,7 @@ class Run:
         if self.cluster:
             per_job = self.cluster.minutes * 60 * self.slots
             return max(1, math.ceil(seconds / per_job)), self.cluster.most
-        if videos <= planned.SHOWN_BY_ITSELF:
+        if videos <= partition.MAX_ONE_VIDEO_BATCHES:
             return max(1, videos), 1
         return max(1, math.ceil(seconds / (_LOCAL_BATCH_SECONDS * self.slots))), None
 
@@ -230,7 +230,7 @@ class Run:
         models = FrameModels.of(self.config)
         if models.on and self.plan.members:
             parts = models.batches(self._without_outputs(models))
-            found["embed"] = {planned.name_of(part): list(part) for part in parts}
+            found["embed"] = {partition.batch_name(part): list(part) for part in parts}
         return found
 
     def _without_outputs(self, models: FrameModels) -> list[str]:
@@ -266,7 +266,7 @@ class Run:
         ]
 
     def _done_file(self, rule: str, batch: str) -> str:
-        return planned.mark_of(self.folder, rule, batch)
+        return done_file(self.folder, rule, batch)
 
     def minutes(self, rule: str, batch: str, attempt: int) -> int:
         """Return the run time to ask a cluster for."""

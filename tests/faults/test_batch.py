@@ -23,10 +23,10 @@ from dataminer.config import Config, load
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, TransientError
 from dataminer.net.rate_limit import quota_of
 from dataminer.stages.extract import stage
-from dataminer.sync.batches import batch
-from dataminer.sync.batches.batch import Batch
+from dataminer.sync.batches.attempt import Batch
+from dataminer.sync.batches.batch_list import BatchList
+from dataminer.sync.batches.job import run_batch, run_job
 from dataminer.sync.batches.late_batches import LateBatches
-from dataminer.sync.batches.planned import BatchList
 from dataminer.sync.claims import owners, projects
 from dataminer.sync.claims.stage_rows import FILTER
 from dataminer.sync.jobs.rule_log import log_job
@@ -89,7 +89,7 @@ def own_mb() -> int:
 
 def perform(config: Config, name: str, *, workers: int = 2, memory_mb: int = 4000) -> None:
     project = "p" if name == "filter" else None
-    batch.perform(Batch(name, ids(), project), config, workers=workers, memory_mb=memory_mb)
+    run_batch(Batch(name, ids(), project), config, workers=workers, memory_mb=memory_mb)
 
 
 def statuses(database: str, table: str = "videos") -> dict[str, str]:
@@ -157,11 +157,11 @@ def test_a_video_that_was_deleted_meanwhile_is_passed_over(
     execute(database, "DELETE FROM project_videos WHERE video_id = 'v2'")
     execute(database, "DELETE FROM videos WHERE video_id = 'v2'")
     perform(config, "download")
-    assert "passed over: v2: video v2 was deleted" in capfd.readouterr().err
+    assert "skipped: v2: video v2 was deleted" in capfd.readouterr().err
     perform(config, "extract")
     execute(database, "DELETE FROM project_videos WHERE video_id = 'v3'")
     perform(config, "filter")
-    assert "passed over: v3: video v3 was deleted" in capfd.readouterr().err
+    assert "skipped: v3: video v3 was deleted" in capfd.readouterr().err
     left = dict.fromkeys(set(ids()) - {"v2", "v3"}, "FILTERED")
     assert statuses(database, "project_videos") == left
 
@@ -239,12 +239,12 @@ def test_faults_at_random_places_of_fifty_videos(
     for number in range(COUNT, 50):
         shutil.copy(folder / "clip.mp4", folder / f"{number}.mp4")
     projects.add_videos("p", [Given(v, url=str(folder / f"{v[1:]}.mp4")) for v in names[COUNT:]])
-    batch.perform(Batch("download", names), config, workers=2, memory_mb=4000)
+    run_batch(Batch("download", names), config, workers=2, memory_mb=4000)
     faults = dict(zip(drawn.sample(names, 3), (segfault, block, eat), strict=True))
     crashes, hangs, eats = faults
     inject(monkeypatch, {video: soon(drawn.uniform(0, 0.03), faults[video]) for video in faults})
     with pytest.raises(DataminerError, match=f"{eats}: stopped: it used more than"):
-        batch.perform(Batch("extract", names), config, workers=2, memory_mb=1500 + 2 * own_mb())
+        run_batch(Batch("extract", names), config, workers=2, memory_mb=1500 + 2 * own_mb())
     expected = {crashes: "FAILED", hangs: "FAILED", eats: "DOWNLOADED"}
     assert statuses(database) == {**dict.fromkeys(names, "EXTRACTED"), **expected}
     reasons = dict(execute(database, "SELECT video_id, error_class FROM videos WHERE error <> ''"))
@@ -348,7 +348,7 @@ def test_for_what_fails_in_passing_nothing_waits_longer_than_a_short_pause(
         raise TransientError("the server is away", ErrorClass.SERVER)
 
     inject(monkeypatch, {"v1": passing})
-    batch.perform(Batch("extract", ["v1"]), config, workers=2, memory_mb=4000)
+    run_batch(Batch("extract", ["v1"]), config, workers=2, memory_mb=4000)
     row = "SELECT attempts, failures FROM videos WHERE video_id = 'v1'"
     assert execute(database, row) == [(0, 2)]
 
@@ -366,7 +366,7 @@ def test_what_a_source_holds_back_waits_until_then(
             "INSERT INTO breakers (source, reason, error_class, strikes, opened_at, open_until)"
             f" VALUES ('{host}', '429', 'rate_limit', 1, now(), now() + interval '2 hours')",
         )
-        batch.perform(Batch("download", [*ids(), "w"]), config, workers=2, memory_mb=4000)
+        run_batch(Batch("download", [*ids(), "w"]), config, workers=2, memory_mb=4000)
         assert statuses(database) == {**dict.fromkeys(ids(), "DOWNLOADED"), "w": "PENDING"}
         assert "waits for the next run: w: " in capfd.readouterr().err
         ((attempts, waits, error_class),) = execute(
@@ -384,7 +384,7 @@ def test_what_a_source_holds_back_waits_until_then(
 
         breakers.reset(host)
         assert planning.plan(config, ["p"], upto="download").due("download") == ["w"]
-        batch.perform(Batch("download", ["w"]), config, workers=1, memory_mb=4000)
+        run_batch(Batch("download", ["w"]), config, workers=1, memory_mb=4000)
     assert statuses(database)["w"] == "DOWNLOADED"
 
 
@@ -476,7 +476,7 @@ def test_frames_that_are_lost_are_taken_out_again(
 
     assert due() == (["v2"], ["v2"])
     for name, project in (("extract", None), ("filter", "p")):
-        batch.perform(Batch(name, ["v2"], project), config, workers=1, memory_mb=4000)
+        run_batch(Batch(name, ["v2"], project), config, workers=1, memory_mb=4000)
     assert statuses(database, "project_videos") == {**expected, "v3": "FAILED"}
     assert due() == ([], [])
     shutil.rmtree("data/frames/v3")  # as its next step says
@@ -499,7 +499,7 @@ def test_a_job_that_has_done_its_batch_helps_one_that_is_late(
     def job(pace: str) -> None:
         os.environ["PACE"] = pace
         with log_job(str(folder / f"{pace}.log"), video_logs=folder):
-            batch.of_job("extract", config, listed.path, {"batch": pace}, workers=1, memory_mb=4000)
+            run_job("extract", config, listed.path, {"batch": pace}, workers=1, memory_mb=4000)
 
     monkeypatch.setattr(stage, "extract", extract)
     parts = {"slow": ids()[:5], "fast": ids()[5:]}

@@ -16,10 +16,11 @@ import psutil
 import pytest
 
 from dataminer.errors import ErrorClass
-from dataminer.sync.batches import pool
 from dataminer.sync.claims.heartbeat import Interrupted
+from dataminer.sync.workers import pool
+from dataminer.sync.workers.tasks import Concurrent, Limits, Lost, Serial
 
-GENEROUS = pool.Limits(memory_bytes=10**10, blocked_seconds=60, idle_seconds=60)
+GENEROUS = Limits(memory_bytes=10**10, blocked_seconds=60, idle_seconds=60)
 
 
 def work(task: str) -> str:
@@ -48,12 +49,12 @@ def work(task: str) -> str:
     return f"{task} by {os.getpid()}"
 
 
-def settle(task: str, lost: pool.Lost) -> None:
+def settle(task: str, lost: Lost) -> None:
     """Nothing to give back here."""
 
 
-def ended(tasks: list[str], workers: int = 2, limits: pool.Limits = GENEROUS) -> dict[str, object]:
-    return dict(pool.run(tasks, work, workers=workers, limits=limits, settle=settle))
+def ended(tasks: list[str], workers: int = 2, limits: Limits = GENEROUS) -> dict[str, object]:
+    return dict(pool.run(tasks, Serial(work), workers=workers, limits=limits, settle=settle))
 
 
 def test_each_worker_does_many_tasks() -> None:
@@ -80,45 +81,46 @@ def test_a_lost_worker_costs_its_own_task_alone(
     task: str, error_class: ErrorClass, how: str
 ) -> None:
     mine = psutil.Process().memory_info().rss  # a worker begins with it
-    limits = pool.Limits(memory_bytes=mine + 200 * 10**6, blocked_seconds=2, idle_seconds=60)
+    limits = Limits(memory_bytes=mine + 200 * 10**6, blocked_seconds=2, idle_seconds=60)
     tasks = ["a", "b", task, "c", "d", "e"]
     done = ended(tasks, limits=limits)
     lost = done.pop(task)
-    assert isinstance(lost, pool.Lost)
+    assert isinstance(lost, Lost)
     assert lost.error_class is error_class
     assert how.format(limit=limits.memory_bytes / 2**20) in lost.how
     assert {str(result).split(" by ")[0] for result in done.values()} == set("abcde")
 
 
 def test_what_makes_no_progress_is_stopped_and_what_is_slow_is_not() -> None:
-    limits = pool.Limits(memory_bytes=10**10, blocked_seconds=60, idle_seconds=5)
+    limits = Limits(memory_bytes=10**10, blocked_seconds=60, idle_seconds=5)
     done = ended(["hang", "slow"], limits=limits)
-    assert isinstance(done["hang"], pool.Lost)
+    assert isinstance(done["hang"], Lost)
     assert done["hang"].error_class is ErrorClass.HUNG
     assert str(done["slow"]).startswith("slow by")
 
 
 def test_a_task_is_settled_by_another_worker_before_it_is_reported(tmp_path: Path) -> None:
-    def note(task: str, lost: pool.Lost) -> None:
+    def note(task: str, lost: Lost) -> None:
         (tmp_path / task).write_text(lost.how)
 
-    for task, lost in pool.run(["crash"], work, workers=1, limits=GENEROUS, settle=note):
-        assert isinstance(lost, pool.Lost)
+    for task, lost in pool.run(["crash"], Serial(work), workers=1, limits=GENEROUS, settle=note):
+        assert isinstance(lost, Lost)
         assert (tmp_path / task).read_text() == lost.how
 
 
 def test_settling_that_fails_ends(tmp_path: Path) -> None:
-    def fail(task: str, lost: pool.Lost) -> None:
+    def fail(task: str, lost: Lost) -> None:
         ctypes.string_at(0)
 
-    done = dict(pool.run(["crash", "a"], work, workers=1, limits=GENEROUS, settle=fail))
-    assert isinstance(done["crash"], pool.Lost)
+    done = dict(pool.run(["crash", "a"], Serial(work), workers=1, limits=GENEROUS, settle=fail))
+    assert isinstance(done["crash"], Lost)
     assert str(done["a"]).startswith("a by")
 
 
 SCRIPT = r"""
 import os, sys, time
-from dataminer.sync.batches import pool
+from dataminer.sync.workers import pool
+from dataminer.sync.workers.tasks import Limits, Serial
 from dataminer.sync.claims.heartbeat import Interrupted, interruptible
 
 def work(task):
@@ -131,9 +133,9 @@ def work(task):
         os.write(1, b"given back\n")
         raise
 
-limits = pool.Limits(10**10, 60, 60)
+limits = Limits(10**10, 60, 60)
 try:
-    list(pool.run(["a", "b"], work, workers=2, limits=limits, settle=print))
+    list(pool.run(["a", "b"], Serial(work), workers=2, limits=limits, settle=print))
 except Interrupted:
     sys.exit(143)
 """
@@ -174,7 +176,7 @@ def test_workers_end_with_a_job_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_in_this_process_ends_the_workers() -> None:
-    running = pool.run(["hang"], work, workers=1, limits=GENEROUS, settle=settle)
+    running = pool.run(["hang"], Serial(work), workers=1, limits=GENEROUS, settle=settle)
     before = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     signal.setitimer(signal.ITIMER_REAL, 1)
     try:
@@ -187,13 +189,13 @@ def test_an_interrupt_in_this_process_ends_the_workers() -> None:
 # ---- several at once -----------------------------------------------------------------------------
 
 
-class Crew:
+class Runner:
     """Does what the tasks say, four at a time."""
 
     def __init__(self) -> None:
         self.meeting = threading.Barrier(4)
 
-    def do(self, task: str) -> str:
+    def run(self, task: str) -> str:
         """Do one."""
         if task.startswith("meet"):
             self.meeting.wait(20)
@@ -201,11 +203,11 @@ class Crew:
             time.sleep(60)
         return work(task.removeprefix("meet and "))
 
-    def give_up(self, reason: BaseException) -> None:
+    def abort(self, reason: BaseException) -> None:
         """Nothing to give back here."""
 
 
-class Doomed(Crew):
+class Doomed(Runner):
     """Is lost before it begins anything."""
 
     def __init__(self) -> None:
@@ -213,29 +215,27 @@ class Doomed(Crew):
         ctypes.string_at(0)
 
 
-def together(tasks: list[str], crew: type[Crew] = Crew) -> dict[str, object]:
-    return dict(
-        pool.run(tasks, work, workers=1, limits=GENEROUS, settle=settle, crew=crew, at_once=4)
-    )
+def at_once(tasks: list[str], runner: type[Runner] = Runner) -> dict[str, object]:
+    return dict(pool.run(tasks, Concurrent(runner, 4), workers=1, limits=GENEROUS, settle=settle))
 
 
-def test_a_crew_does_as_many_at_once_as_it_may() -> None:
+def test_a_worker_runs_as_many_at_once_as_it_may() -> None:
     tasks = [f"meet {number}" for number in range(20)]
-    done = together(tasks)
+    done = at_once(tasks)
     assert {str(result).split(" by ")[0] for result in done.values()} == set(tasks)
 
 
 def test_of_several_nobody_knows_which_was_the_cause() -> None:
     in_flight = ["meet and stay 1", "meet and stay 2", "meet and stay 3", "meet and crash"]
-    done = together([*in_flight, *"defgh"])
-    lost = {task: result for task, result in done.items() if isinstance(result, pool.Lost)}
+    done = at_once([*in_flight, *"defgh"])
+    lost = {task: result for task, result in done.items() if isinstance(result, Lost)}
     assert lost.keys() == set(in_flight), "those that were not begun are done by another"
     assert {result.error_class for result in lost.values()} == {ErrorClass.CRASHED}
     assert {result.shared for result in lost.values()} == {True}
     assert {str(done[task]).split(" by ")[0] for task in "defgh"} == set("defgh")
 
 
-def test_a_crew_that_is_lost_before_it_begins_is_not_lost_for_ever() -> None:
-    done = together([*"abcdefgh"], Doomed)
+def test_a_worker_that_is_lost_before_it_begins_is_not_lost_for_ever() -> None:
+    done = at_once([*"abcdefgh"], Doomed)
     assert done.keys() == set("abcdefgh")
-    assert all(isinstance(result, pool.Lost) and result.shared for result in done.values())
+    assert all(isinstance(result, Lost) and result.shared for result in done.values())

@@ -17,7 +17,7 @@ from dataminer.config.models import DownloadConfig, ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.net import ytdlp_client as net
 from dataminer.stages.extract.stage import extract
-from dataminer.sync.batches.planned import estimate, estimate_download
+from dataminer.sync.batches.partition import estimate, estimate_download
 from dataminer.video.info import probe
 from dataminer.video.limits import FileLimits
 from tests.support import hostile_files as hostile

@@ -24,7 +24,7 @@ from dataminer.report import REPORT_FILE
 from dataminer.report.data.gather import gather
 from dataminer.report.html.page import write_report
 from dataminer.store.layout import Store
-from dataminer.sync.batches.planned import BatchList
+from dataminer.sync.batches.batch_list import BatchList
 from dataminer.sync.claims import projects, stage_rows
 from dataminer.sync.claims.owners import owner_name
 from dataminer.sync.jobs.report import read_facts

@@ -13,7 +13,7 @@ from dataminer.monitor.progress import RunProgress, StageProgress, Tracker
 from dataminer.monitor.terminal import live
 from dataminer.monitor.terminal.block import plain
 from dataminer.store.layout import Store
-from dataminer.sync.batches.planned import BatchList
+from dataminer.sync.batches.batch_list import BatchList
 from dataminer.sync.claims import claim_end, projects, stage_rows
 from dataminer.sync.claims.owners import owner_name
 from tests.support.postgres import execute

@@ -20,7 +20,8 @@ import yt_dlp.extractor.generic  # noqa: F401
 
 from dataminer.config.load import load
 from dataminer.net import rate_limit
-from dataminer.sync.batches import batch
+from dataminer.sync.batches.attempt import Batch
+from dataminer.sync.batches.job import run_batch
 from dataminer.sync.jobs.download import download_video
 
 
@@ -32,8 +33,8 @@ def main(count: int, minute: float, file: Path) -> int:
     videos, downloads = given.pop("videos"), given.pop("side_by_side", None)
     config = load(given)
     if downloads:
-        whole = batch.Batch("download", videos)
-        batch.perform(whole, config, workers=count, memory_mb=4000 * count, downloads=downloads)
+        whole = Batch("download", videos)
+        run_batch(whole, config, workers=count, memory_mb=4000 * count, downloads=downloads)
         return 0
     children = []
     for number in range(count):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from dataminer.config import Config, load
 from dataminer.store.layout import Store
-from dataminer.sync.batches import batch
-from dataminer.sync.batches.batch import Batch
+from dataminer.sync.batches.attempt import Batch
+from dataminer.sync.batches.job import run_batch
 from dataminer.sync.jobs.dedup import dedup_project
 from dataminer.sync.repair.run_hooks import bring_up_to_date
 from dataminer.sync.repair.take_up import take_up
@@ -78,7 +78,7 @@ def run(config: Config) -> None:
         stage, _, project = rule.partition("/")
         for videos in parts.values():
             part = Batch(stage, videos, project or None)
-            batch.perform(part, config, workers=len(videos), memory_mb=_MEMORY_MB)
+            run_batch(part, config, workers=len(videos), memory_mb=_MEMORY_MB)
     for project in config.project_names:
         if plan.is_due(project, "dedup"):
             dedup_project(config, project)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.sync.batches.planned import BatchList
+from dataminer.sync.batches.batch_list import BatchList
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_the_slowest_download_of_a_batch_does_not_hold_up_the_others(
 ) -> None:
     batches = {name: [f"{name}{n}" for n in range(size)] for name, size in sizes.items()}
     listed = BatchList(Path("runs/r"), {"download": batches}, "me", 2, downloads)
-    assert {name: listed.side_by_side("download", name) for name in sizes} == at_once
+    assert {name: listed.downloads_at_once("download", name) for name in sizes} == at_once
 
 
 @pytest.mark.parametrize(("batches", "workers"), [(1, 2), (2, 1)])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dataminer.sync.batches.batch_list import BatchList
 from dataminer.sync.batches.late_batches import LateBatches, is_late
-from dataminer.sync.batches.planned import BatchList
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dataminer.monitor.story import _logs_of
-from dataminer.sync.batches.planned import BatchList, remove_old
+from dataminer.sync.batches.batch_list import BatchList
+from dataminer.sync.batches.old_runs import remove_old
 from dataminer.sync.claims.owners import owner_name
 
 FIRST, SECOND, THIRD, NOW = (f"2026010{day}-120000-abcdef" for day in range(1, 5))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.sync.batches.batch import workers_here
+from dataminer.sync.batches.job import workers_here
 from dataminer.sync.claims import slurm
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.sync.batches.planned import BatchList
+from dataminer.sync.batches.batch_list import BatchList
 from dataminer.workflow.run import RUNS
 from tests.support.paths import BIN, ROOT
 from tests.support.site import Site, jobs

@@ -1,7 +1,7 @@
-"""Which videos a job takes over from other batches of its run, once its own are done.
+"""Videos that a job takes over from late batches of its run, once its own are done.
 
-Only from batches that have begun and are late, and only those that still wait there. Each video is
-claimed like any other, so its own batch finds it done, or waits for it.
+It takes them only from batches that have begun and are late, and only those that still wait there.
+Each video is claimed like any other, so its own batch finds it done, or waits for it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dataminer.sync.batches.planned import BatchList, mark_of
+from dataminer.sync.batches.batch_list import BatchList, done_file
 from dataminer.sync.claims import slurm
 from dataminer.sync.claims.execution import fetch_all
 from dataminer.sync.claims.stage_rows import StageRows
 
 log = logging.getLogger(__name__)
 
-_LEAST_SECONDS = 2.0  # that a batch is expected to take
-_RESERVE = 1 / 4  # of its run time that a job leaves for what it has begun, and what follows
+_LEAST_SECONDS = 2.0  # that any batch is expected to take
+_RESERVE = 1 / 4  # share of its run time that a job leaves for videos it has begun, and its end
 
-# what is not done of a batch, and whether it only waits: what failed before is its own batch's
+# unfinished videos, and whether each only waits: a video that failed is left to its own batch
 _UNDONE = """
 SELECT video_id, {status} = %(released)s AND NOT suspect AND attempts = 0 AND failures = 0
     AND coalesce(not_before, '-infinity') < clock_timestamp()
@@ -41,19 +41,19 @@ class LateBatches:
 
     Parameters
     ----------
-    listed : BatchList
+    batches : BatchList
         The batches of the run.
     rule, batch : str
         The job's own.
     """
 
-    listed: BatchList
+    batches: BatchList
     rule: str
     batch: str
 
     @contextmanager
     def begun(self) -> Iterator[None]:
-        """Note that the job works on its own batch, for the jobs of other batches."""
+        """Show the jobs of other batches, for the block, that this one has begun."""
         note = self._note(self.batch)
         note.parent.mkdir(parents=True, exist_ok=True)
         note.touch()
@@ -64,9 +64,9 @@ class LateBatches:
 
     @cached_property
     def until(self) -> float:
-        """Until when the job may begin to work on a video, in seconds since 1970.
+        """When the job stops to begin videos, in seconds since 1970.
 
-        As long as Slurm lets it run, less what it has begun may take.
+        That is the end of its time under Slurm, less a reserve for those that it has begun.
         """
         job = slurm.own_job()
         if job is None:
@@ -75,16 +75,16 @@ class LateBatches:
         return ends - (ends - began) * _RESERVE
 
     def videos(self, stage: StageRows, project_id: int | None) -> list[str]:
-        """Return what waits in batches that are late, what its own batch would begin last first."""
+        """Return videos that wait in late batches, the last ones of each batch first."""
         found = []
-        own = self._pace  # before anything else: what is taken over does not count
-        for name, videos in self.listed.members[self.rule].items():
+        pace = self._pace  # before anything else: videos that are taken over do not count
+        for name, videos in self.batches.members[self.rule].items():
             seconds = self._seconds(name)
             if name == self.batch or seconds is None:
                 continue
             undone = _undone(stage, videos, project_id)
             waiting = [video for video in reversed(videos) if undone.get(video)]
-            expected = max(_LEAST_SECONDS, own * len(videos))
+            expected = max(_LEAST_SECONDS, pace * len(videos))
             if waiting and is_late(1 - len(undone) / len(videos), seconds / expected):
                 log.info("batch %s is late: %d of its videos wait", name, len(waiting))
                 found += waiting
@@ -92,31 +92,31 @@ class LateBatches:
 
     @cached_property
     def _pace(self) -> float:
-        """How many seconds a video of its own batch took the job."""
-        own = self.listed.members[self.rule][self.batch]
+        """How many seconds the job took per video of its own batch."""
+        own = self.batches.members[self.rule][self.batch]
         return (self._seconds(self.batch) or 0.0) / len(own)
 
     def _seconds(self, batch: str) -> float | None:
-        """Return for how long a batch has been worked on; None if it is not."""
+        """Return how long a batch has been worked on; None if nobody works on it."""
         try:
             return time.time() - self._note(batch).stat().st_mtime
         except FileNotFoundError:
             return None
 
     def _note(self, batch: str) -> Path:
-        return Path(mark_of(self.listed.folder, self.rule, batch)).with_suffix(".begun")
+        return Path(done_file(self.batches.folder, self.rule, batch)).with_suffix(".begun")
 
 
 def is_late(done: float, elapsed: float) -> bool:
-    """Tell whether a batch is late.
+    """Return whether a batch is late.
 
     Parameters
     ----------
     done : float
         The share of its videos that is done.
     elapsed : float
-        For how long it has been worked on, as a share of the time that the pace of another batch
-        gives it.
+        How long it has been worked on, as a share of its expected time at the pace of another
+        batch.
 
     Returns
     -------

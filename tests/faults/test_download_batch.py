@@ -20,8 +20,9 @@ import pytest
 from dataminer.config import Config, load
 from dataminer.errors import DataminerError
 from dataminer.net.rate_limit import quota_of
-from dataminer.sync.batches import batch
-from dataminer.sync.batches.batch import Batch
+from dataminer.sync.batches import worker
+from dataminer.sync.batches.attempt import Batch
+from dataminer.sync.batches.job import run_batch
 from dataminer.sync.claims import claim_end, claims, projects, stage_rows
 from dataminer.sync.jobs.rule_log import log_job
 from tests.support import videos
@@ -92,7 +93,7 @@ def add(**links: str) -> None:
 def fetch(names: list[str], config: Config | None = None, **more: Any) -> None:
     given = {"workers": 1, "downloads": 8, "memory_mb": 8000, **more}
     forced = given.pop("forced", False)
-    batch.perform(Batch("download", names, forced=forced), config or settings(), **given)
+    run_batch(Batch("download", names, forced=forced), config or settings(), **given)
 
 
 def statuses(database: str) -> dict[str, str]:
@@ -375,7 +376,7 @@ def test_claims_of_which_nobody_heard_are_given_back(
 
     with monkeypatch.context() as patch:
         patch.setattr(claims, "claim_new", claim_new)
-        patch.setattr(batch, "_END_SECONDS", 0.5)
+        patch.setattr(worker, "_END_SECONDS", 0.5)
         pid = start(lambda: fetch(names))
         wait_until((folder / "claimed").exists)
         assert execute(database, HELD) != [(0,)]
@@ -509,7 +510,7 @@ def test_a_batch_of_all_kinds(
     thread.start()
     fetch(names)
     thread.join()
-    assert "passed over: deleted: video deleted was deleted" in capfd.readouterr().err
+    assert "skipped: deleted: video deleted was deleted" in capfd.readouterr().err
     assert statuses(database) == dict.fromkeys({*names} - {"deleted"}, "DOWNLOADED")
     asked = {path[1:-4]: count for path, count in http.requests.items()}
     assert asked == {"new": 1, "there": 1, "failed": 2, "again": 2, "busy": 1}

@@ -1,4 +1,4 @@
-"""Models look at a batch of videos in a worker process that can be lost without the others."""
+"""Run the frame models on a batch of videos, in a worker process whose loss costs one video."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from pathlib import Path
 from dataminer.config import Config
 from dataminer.errors import DataminerError
 from dataminer.stages.embed.frame_models import FrameModels
-from dataminer.sync.batches import pool
+from dataminer.sync.workers import pool
+from dataminer.sync.workers.tasks import Limits, Lost, Serial
 
 log = logging.getLogger("dataminer")
 
-_HOPELESS = 3  # videos that failed in a row, one by one: it is the machine or the model
+_MOST_FAILURES = 3  # in a row, one by one: then the machine or the model is at fault
 
 
 def run_models(config: Config, frames: Mapping[str, Collection[Path]], *, threads: int) -> None:
-    """Have the models in use look at videos that they have not seen, all in one process.
+    """Run the models in use on videos that have no model outputs yet, all in one process.
 
     It loads each model once and fills its batches across videos. If it fails, crashes or hangs, the
-    videos are looked at one by one, and only those at fault fail.
+    videos are processed one by one, and only those at fault fail.
 
     Parameters
     ----------
@@ -37,46 +38,47 @@ def run_models(config: Config, frames: Mapping[str, Collection[Path]], *, thread
     Raises
     ------
     DataminerError
-        When videos are left that the models have not seen.
+        If videos are left without model outputs.
     """
-    eyes = _Eyes(config, frames, threads)
-    failed = eyes.try_each([tuple(frames)])
+    run = _ModelRun(config, frames, threads)
+    failed = run.try_each([tuple(frames)])
     if failed and len(frames) > 1:
-        log.warning("%s; the videos are looked at one by one", failed[0])
-        failed = eyes.try_each((video_id,) for video_id in frames)
+        log.warning("%s; the models now run on the videos one by one", failed[0])
+        failed = run.try_each((video_id,) for video_id in frames)
     if failed:
         more = f" (and {len(failed) - 1} more, see the log)" if len(failed) > 1 else ""
         raise DataminerError(f"{failed[0]}{more}")
 
 
 @dataclass(frozen=True)
-class _Eyes:
+class _ModelRun:
     config: Config
     frames: Mapping[str, Collection[Path]]
     threads: int
 
-    def try_each(self, parts: Iterable[tuple[str, ...]]) -> list[str]:
-        """Look at each part; say what failed, until nothing else can be expected."""
+    def try_each(self, groups: Iterable[tuple[str, ...]]) -> list[str]:
+        """Run the models on groups of videos; return errors, and stop after too many in a row."""
         monitor = self.config.monitor
-        limits = pool.Limits(
+        limits = Limits(
             memory_bytes=sys.maxsize,  # a model takes what it takes
             blocked_seconds=monitor.stale_threshold_minutes * 60 / 2,
             idle_seconds=monitor.no_progress_minutes * 60,
         )
         failed, in_a_row = [], 0
-        done = pool.run(parts, self._look, workers=1, limits=limits, settle=lambda *_: None)
-        with closing(done):  # type: ignore[type-var]
-            for part, result in done:
-                said = result.how if isinstance(result, pool.Lost) else result
-                in_a_row = in_a_row + 1 if said else 0
-                if said:
-                    failed.append(f"{part[0]}: {said}" if len(part) == 1 else said)
-                if in_a_row == _HOPELESS:
+        mode = Serial(self._run_models)
+        outcomes = pool.run(groups, mode, workers=1, limits=limits, settle=lambda *_: None)
+        with closing(outcomes):  # type: ignore[type-var]
+            for videos, outcome in outcomes:
+                error = outcome.how if isinstance(outcome, Lost) else outcome
+                in_a_row = in_a_row + 1 if error else 0
+                if error:
+                    failed.append(f"{videos[0]}: {error}" if len(videos) == 1 else error)
+                if in_a_row == _MOST_FAILURES:
                     break
         return failed
 
-    def _look(self, videos: tuple[str, ...]) -> str | None:
-        """Look at some videos, in the worker; return why that failed."""
+    def _run_models(self, videos: tuple[str, ...]) -> str | None:
+        """Run the models on some videos, in the worker; return the error if that failed."""
         try:
             frames = {video_id: self.frames[video_id] for video_id in videos}
             FrameModels.of(self.config).run_models(frames, self.threads, log.info)

@@ -12,7 +12,7 @@ import pytest
 from dataminer.config import load
 from dataminer.errors import DataminerError, ErrorClass, PermanentError
 from dataminer.stages.embed.frame_models import FrameModels
-from dataminer.sync.batches import looked
+from dataminer.sync.batches import embed_batch
 
 CONFIG = load({"project": "p"})
 VIDEOS = ("a", "b", "c", "d")
@@ -40,7 +40,7 @@ def names(folder: Path) -> set[str]:
 
 
 def test_all_are_seen_in_one_go(seen: Path) -> None:
-    looked.run_models(CONFIG, FRAMES, threads=1)
+    embed_batch.run_models(CONFIG, FRAMES, threads=1)
     assert names(seen) == {*VIDEOS}
 
 
@@ -51,7 +51,7 @@ def test_all_are_seen_in_one_go(seen: Path) -> None:
 def test_a_video_that_brings_it_down_fails_alone(seen: Path, fault: str, said: str) -> None:
     (seen / f"b.{fault}").touch()
     with pytest.raises(DataminerError, match=said):
-        looked.run_models(CONFIG, FRAMES, threads=1)
+        embed_batch.run_models(CONFIG, FRAMES, threads=1)
     assert names(seen) == {"a", "c", "d"}
 
 
@@ -59,4 +59,4 @@ def test_a_machine_that_cannot_look_is_not_asked_for_each_video(seen: Path) -> N
     for video in VIDEOS:
         (seen / f"{video}.error").touch()
     with pytest.raises(DataminerError, match=r"a: a is damaged.*\(and 2 more, see the log\)"):
-        looked.run_models(CONFIG, FRAMES, threads=1)
+        embed_batch.run_models(CONFIG, FRAMES, threads=1)

@@ -11,8 +11,9 @@ import pytest
 from dataminer.config.models import MonitorConfig
 from dataminer.errors import InputChanged
 from dataminer.net import deadline
-from dataminer.sync.batches import together
-from dataminer.sync.batches.together import Gathered, Together
+from dataminer.sync.batches import call_combiner
+from dataminer.sync.batches.call_combiner import CallCombiner
+from dataminer.sync.batches.claim_keeper import SharedKeeper
 from dataminer.sync.claims import claim_end, claims, stage_rows
 from dataminer.sync.claims.claims import Claim, LeaseLost
 from dataminer.sync.claims.heartbeat import Interrupted
@@ -55,7 +56,7 @@ def at_once(act: Callable[[str], object]) -> dict[str, BaseException | None]:
 def finish_all(
     held: dict[str, Claim], publish: Callable[[str], object]
 ) -> dict[str, BaseException | None]:
-    keeper = Together(QUICK)
+    keeper = SharedKeeper(QUICK)
 
     def finish(name: str) -> None:
         columns = {"video_path": f"videos/{name}", "sha256": name}
@@ -141,7 +142,7 @@ def test_of_an_answer_that_was_lost_the_result_counts(
 
 def test_a_folder_that_is_gone_does_not_harm_the_others(tmp_path: Path) -> None:
     """Whoever took a claim over removes what it had begun."""
-    keeper = Together(QUICK)
+    keeper = SharedKeeper(QUICK)
     for name in NAMES:
         (tmp_path / name).mkdir()
     (tmp_path / "v3").rmdir()
@@ -151,18 +152,18 @@ def test_a_folder_that_is_gone_does_not_harm_the_others(tmp_path: Path) -> None:
 
 
 def test_all_that_ask_are_served_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "_GATHER_SECONDS", 0.0)
+    monkeypatch.setattr(call_combiner, "_COMBINE_SECONDS", 0.0)
     served: list[int] = []
 
     def do(numbers: list[int]) -> list[int]:
         served.extend(numbers)
         return [number for number in numbers if number % 3]
 
-    gathered, answers = Gathered(do), {}
+    call, answers = CallCombiner(do), {}
 
     def ask(first: int) -> None:
         for number in range(first, first + 300):
-            answers[number] = gathered(number)
+            answers[number] = call(number)
 
     threads = [threading.Thread(target=ask, args=(300 * number,)) for number in range(8)]
     for thread in threads:
@@ -176,7 +177,7 @@ def test_all_that_ask_are_served_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_heartbeat_keeps_all_and_tells_whose_lease_is_lost(
     database: str, held: dict[str, Claim]
 ) -> None:
-    keeper, ended = Together(QUICK), threading.Event()
+    keeper, ended = SharedKeeper(QUICK), threading.Event()
     lost: dict[str, BaseException | None] = {}
     oldest = "SELECT extract(epoch FROM clock_timestamp() - min(heartbeat_at))::float FROM videos"
 
@@ -191,27 +192,27 @@ def test_one_heartbeat_keeps_all_and_tells_whose_lease_is_lost(
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: len(keeper.held) == len(NAMES))
+    wait_until(lambda: len(keeper.live_claims) == len(NAMES))
     execute(database, "UPDATE videos SET heartbeat_at = now() - interval '1 minute'")
     wait_until(lambda: execute(database, oldest)[0][0] < 1)
     execute(database, "UPDATE videos SET lease = lease + 1 WHERE video_id = 'v2'")
-    wait_until(lambda: len(keeper.held) == len(NAMES) - 1)
+    wait_until(lambda: len(keeper.live_claims) == len(NAMES) - 1)
     ended.set()
     thread.join()
     assert isinstance(lost.pop("v2"), LeaseLost)
     assert set(lost.values()) == {None}
-    assert keeper.held == []
+    assert keeper.live_claims == []
     execute(database, "UPDATE videos SET heartbeat_at = now() - interval '1 minute'")
     threading.Event().wait(0.5)
     assert execute(database, oldest)[0][0] > 50, "what has ended is not kept alive"
 
 
 def test_what_begins_after_the_end_ends_at_once(database: str, held: dict[str, Claim]) -> None:
-    keeper, asked = Together(QUICK), Interrupted("SIGTERM")
+    keeper, asked = SharedKeeper(QUICK), Interrupted("SIGTERM")
     keeper.stop(asked)
     with pytest.raises(Interrupted), keeper.kept_alive(held["v1"], QUICK):
         pytest.fail("it began")
-    assert keeper.held == []
+    assert keeper.live_claims == []
 
 
 def test_claims_of_new_videos_pass_over_all_others(database: str) -> None:
