@@ -200,19 +200,19 @@ def _made_otherwise(
     cursor: Any, names: list[str], config: Config
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Count the videos that were made with other settings; tell which of them stay so, and why."""
-    from dataminer.planning.marks import Marks
+    from dataminer.planning.current_settings import CurrentSettings
 
     configured = [name for name in config.project_names if name in names or not names]
     cursor.execute(_MADE_WITH, {"names": configured})
-    recorded, counts = Marks(config), Counter[tuple[str, str]]()
+    current, counts = CurrentSettings(config), Counter[tuple[str, str]]()
     for row in cursor.fetchall():
-        if not recorded.fits(row["stage"], row["made"]) and row["made"] != FETCH_AGAIN:
+        if not current.match(row["stage"], row["made"]) and row["made"] != FETCH_AGAIN:
             counts[row["project"], row["stage"]] += row["videos"]
     cursor.execute(_CHOSEN, {"names": configured})
     stay = []
     for row in map(masked_row, cursor.fetchall()):
-        own = fingerprints.of_extract(recorded.settings["extract"], row["sha256"])
-        fits = row["newest"] and recorded.fits("extract", row["extracted_with"])
+        own = fingerprints.of_extract(current.of_stage["extract"], row["sha256"])
+        fits = row["newest"] and current.match("extract", row["extracted_with"])
         if fits or row["filtered_from"] == own:
             continue
         if row["error"]:

@@ -1,7 +1,7 @@
-"""What is left to do: decided from rows, and from the marks in files if a row does not know.
+"""Decides what is left to do, from rows and, if a row lags behind, from files.
 
-One function, :func:`plan`, for any number of videos and in any folder. Snakemake is handed what it
-finds: nothing else decides what is up to date.
+:func:`plan` is the only place that decides what is up to date. It takes any number of videos, runs
+in any folder, and Snakemake gets its result.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from dataminer.config import Config
-from dataminer.planning import rows
 from dataminer.planning.datasets import Datasets
+from dataminer.planning.records import read_records
+from dataminer.planning.request import PlanRequest
 from dataminer.planning.verdicts import UPTO, Plan, Verdict, VerdictState
 from dataminer.planning.videos import Videos
 
@@ -24,42 +25,38 @@ def plan(
     upto: str = "report",
     forced: Collection[str] = (),
 ) -> Plan:
-    """Decide what is left of projects.
+    """Decide what is left to do for projects; write nothing.
 
-    A stage of a video is done when its row says so, its result was made by this version with these
-    settings and from the input that there is now, and its files stand. The files of earlier stages
-    may be gone as long as nothing needs them.
+    A stage of a video is done if its row says so, its result was made by this version with these
+    settings from the current input, and its files exist. The files of earlier stages may be gone as
+    long as nothing needs them.
 
     Parameters
     ----------
     config : Config
         The settings.
     projects : iterable of str
-        By name.
+        Their names.
     upto : str
         The last stage that is wanted, one of :data:`UPTO`.
     forced : collection of str
-        Stages whose results are made anew, whatever they are.
-
-    Returns
-    -------
-    Plan
-        The verdicts. Nothing was written.
+        Stages whose results are made again even if they are up to date.
 
     Raises
     ------
     DataminerError
-        When a project has no videos, or the database no tables yet.
+        If a project has no videos, or the database has no tables yet.
     """
-    known, anew = rows.load(list(dict.fromkeys(projects))), frozenset(forced)
-    videos = Videos(config, known, upto, anew)
-    videos.judge()
+    records = read_records(list(dict.fromkeys(projects)))
+    request = PlanRequest(config, records, upto, frozenset(forced))
+    videos = Videos(request)
+    datasets = Datasets(request, videos)
     return Plan(
         videos.stages,
         videos.filters,
-        Datasets(config, known, videos, upto, anew).judge(),
+        datasets.verdicts(),
         videos.lengths(),
-        videos.frames(),
-        known.suspects,
-        videos.second(),
+        videos.recipes(),
+        records.suspects,
+        videos.second_frames(),
     )

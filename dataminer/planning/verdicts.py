@@ -1,4 +1,4 @@
-"""Where videos and projects stand, and why."""
+"""The state of videos and projects in each stage, and why."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from enum import StrEnum
 from typing import NamedTuple
 
 UPTO = ("download", "extract", "filter", "dedup", "report")
-"""The last stage that a run can want."""
+"""The stages at which a run can end."""
 
 
 class VerdictState(StrEnum):
-    """Where a video stands in a stage."""
+    """The state of a video or a project in a stage."""
 
     DONE = "done"
     DUE = "due"
@@ -22,17 +22,17 @@ class VerdictState(StrEnum):
 
 
 class Verdict(NamedTuple):
-    """Where a video or a project stands in a stage, and why.
+    """The state of a video or a project in a stage, and why.
 
     Parameters
     ----------
     state : VerdictState
-        Where it stands.
+        The state.
     reason : str
-        Why it is due or has failed; until when it waits. Videos with the same reason are counted
+        Why it is due or has failed, or until when it waits. Videos with the same reason are counted
         together.
     adopt : bool
-        Its files say so, and its row does not yet.
+        Whether its files show this state and its row does not yet.
     """
 
     state: VerdictState
@@ -49,15 +49,15 @@ UNRECORDED, REPLACED = "not recorded yet", "replaced since its row was written"
 KEPT = "cannot be made anew"
 
 
-class FramesOutlook(NamedTuple):
-    """Videos whose frames stay although frames of other settings are made.
+class SecondFrames(NamedTuple):
+    """Videos that get frames of other settings beside those that they have.
 
     Parameters
     ----------
     videos : int
-        How many.
+        The number of videos.
     bytes : int
-        About how large the frames are that stay.
+        The approximate size of the frames that they have.
     """
 
     videos: int
@@ -66,7 +66,7 @@ class FramesOutlook(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is left of some projects.
+    """What is left to do for some projects.
 
     Parameters
     ----------
@@ -77,12 +77,13 @@ class Plan:
     projects : dict of str to dict
         For each project, the verdict on ``dedup``, ``detect`` and ``report``.
     lengths : dict of str to float
-        Seconds of each video with something due, if its source tells, or by the size of its file.
+        The length in seconds of each video with work due, as its source declares it or as the size
+        of its file suggests.
     frames : dict of str to tuple of str
-        From the frames of which recipes of a video the projects choose, if there are any.
+        For each video with frames, the recipes of those that the projects choose from.
     suspects : set of str
-        Videos that were worked on when a job was killed: they are tried alone.
-    second : FramesOutlook
+        Videos that were being worked on when a job was killed: they are attempted alone.
+    second_frames : SecondFrames
         The videos that will have frames of two recipes.
     """
 
@@ -92,15 +93,15 @@ class Plan:
     lengths: Mapping[str, float]
     frames: Mapping[str, tuple[str, ...]]
     suspects: frozenset[str]
-    second: FramesOutlook
+    second_frames: SecondFrames
 
     def due(self, stage: str, project: str | None = None) -> list[str]:
-        """Return the videos with something to do in a stage, sorted."""
+        """Return the videos with work due in a stage, sorted."""
         judged = self.members.get(project, {}) if project else self.videos.get(stage, {})
         return sorted(in_state(judged, VerdictState.DUE))
 
     def is_due(self, project: str, stage: str) -> bool:
-        """Tell whether ``dedup``, ``detect`` or ``report`` of a project has something to do."""
+        """Return whether ``dedup``, ``detect`` or ``report`` of a project is due."""
         return self.projects[project][stage].state is VerdictState.DUE
 
     @property
@@ -111,53 +112,54 @@ class Plan:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing of what is wanted is left to do, now or later."""
+        """Whether nothing is left to do, now or later."""
         judged = [*self.videos.values(), *self.members.values(), *self.projects.values()]
         states = {verdict.state for verdicts in judged for verdict in verdicts.values()}
         return states.isdisjoint((VerdictState.DUE, VerdictState.WAITING))
 
     @property
     def failed(self) -> set[str]:
-        """The videos that have no frames, and no prospect of any."""
+        """The videos that failed to be downloaded or extracted."""
         judged = self.videos.values()
         return {v for verdicts in judged for v in in_state(verdicts, VerdictState.FAILED)}
 
     def reasons(self) -> list[str]:
-        """Say, a line per stage, what is due and why; then what waits or failed there."""
+        """Return lines on what is due, per stage, and why; then on what waits or failed."""
         judged = dict(self.videos)
         judged |= {f"filter for project {name}": each for name, each in self.members.items()}
         lines = [_line(stage, each, VerdictState.DUE) for stage, each in judged.items()]
         for project, stages in self.projects.items():
             due = ((name, v.reason) for name, v in stages.items() if v.state is VerdictState.DUE)
             lines += [f"{name} of project {project}: due ({reason})" for name, reason in due]
-        told: set[str] = set()  # of the stages after as well
+        reported: set[str] = set()  # they have the same state in later stages
         for stage, each in judged.items():
-            own = {video_id: each[video_id] for video_id in each.keys() - told}
+            own = {video_id: each[video_id] for video_id in each.keys() - reported}
             for state in (VerdictState.WAITING, VerdictState.FAILED):
                 lines.append(_line(stage, own, state))
-                told |= {*in_state(own, state)} if stage in self.videos else set()
+                reported |= {*in_state(own, state)} if stage in self.videos else set()
         kept = sum(v.reason == KEPT for v in self.videos.get("extract", {}).values())
         if kept:
             lines.append(
                 f"extract: {kept} done with the frames that there are: new settings would need the"
                 " source, which is gone (`dataminer status` says why)"
             )
-        if self.second.videos:
-            size = f"about {self.second.bytes / 1e6:,.1f} MB"
+        second = self.second_frames
+        if second.videos:
+            size = f"about {second.bytes / 1e6:,.1f} MB"
             lines.append(
-                f"extract: {self.second.videos} due beside frames of other settings, which stay"
+                f"extract: {second.videos} due beside frames of other settings, which stay"
                 f" ({size}; `dataminer cleanup-orphans` lists those that no project uses)"
             )
         return [line for line in lines if line]
 
 
 def in_state(verdicts: Mapping[str, Verdict], state: VerdictState) -> list[str]:
-    """Return the names of those that stand so."""
+    """Return the names of those in a state."""
     return [name for name, verdict in verdicts.items() if verdict.state is state]
 
 
 def _line(stage: str, verdicts: Mapping[str, Verdict], state: VerdictState) -> str:
-    """Return what is told of the videos in a state; nothing of none."""
+    """Return a line on the videos in a state; an empty text if there are none."""
     counts = Counter(v.reason for v in verdicts.values() if v.state is state)
     why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
     return f"{stage}: {counts.total()} {state} ({why})" if counts else ""

@@ -196,10 +196,10 @@ def test_a_plan_tells_of_a_second_set_of_frames(database: str, store: Store, cli
     mine("p", RARE)
     size = sum(path.stat().st_size for path in recipes.of_project(store, "p", "v").iterdir())
     found = plan(config("p", OFTEN))
-    assert (found.second.videos, found.second.bytes) == (1, size)
+    assert (found.second_frames.videos, found.second_frames.bytes) == (1, size)
     (line,) = [line for line in found.reasons() if "which stay" in line]
     assert line.startswith("extract: 1 due beside frames of other settings, which stay (about 0.0")
-    assert plan(config("p", RARE)).second.videos == 0
+    assert plan(config("p", RARE)).second_frames.videos == 0
 
 
 def test_reasons_are_about_what_the_project_has(database: str, store: Store, clip: Path) -> None:
@@ -555,7 +555,7 @@ def test_older_frames_of_other_settings_are_moved_as_well(
     mine("p", RARE)
     flatten(store)
     execute(database, OLDER)
-    assert plan(config("p", OFTEN)).second.videos == 1
+    assert plan(config("p", OFTEN)).second_frames.videos == 1
     extract_video(config("p", OFTEN), "v")
     assert len(recipes.of_video(store, "v")) == 2
     mine("p", RARE)

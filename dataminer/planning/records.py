@@ -1,4 +1,4 @@
-"""What the database knows of the videos and datasets of some projects."""
+"""The rows of some projects and their videos."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SELECT name, project_stage, dedup_fingerprint, detect_fingerprint
 FROM projects WHERE name = ANY(%(names)s)
 """
 
-# of tables that the run is about to bring up to date: older rows know none of it
+# columns that older tables lack, which the run is about to upgrade
 _SINCE = {
     "0006": {
         "pv.not_before": "NULL::timestamptz",  # first: the column of `v` is a part of it
@@ -87,8 +87,8 @@ class ProjectRecord(NamedTuple):
 
 
 @dataclass
-class Rows:
-    """Rows by their names; those of members by project and video."""
+class Records:
+    """Rows by name; those of members by project and video."""
 
     videos: dict[str, VideoRecord] = field(default_factory=dict)
     members: dict[str, dict[str, MemberRecord]] = field(default_factory=dict)
@@ -96,47 +96,48 @@ class Rows:
 
     @property
     def suspects(self) -> frozenset[str]:
-        """Videos that were worked on when a job was killed."""
+        """Videos that were being worked on when a job was killed."""
         return frozenset(v for m in self.members.values() for v, row in m.items() if row.suspect)
 
 
-def load(names: list[str]) -> Rows:
+def read_records(names: list[str]) -> Records:
     """Read the rows of projects, in one snapshot.
 
     Raises
     ------
     DataminerError
-        When a project has no videos, or the database no tables yet.
+        If a project has no videos, or the database has no tables yet.
     """
-    rows = Rows()
+    records = Records()
     try:
-        # a run brings older tables up to date once it begins
+        # a run upgrades older tables once it begins
         with reading("plan", check=False) as session, session.cursor() as cursor:
             found = tables.find_tables(session)
             tables.check(found)
             if found.revision is None:
                 raise NoTables
-            members, projects = (_known(text, found.revision) for text in (_MEMBERS, _PROJECTS))
-            cursor.execute(members, {"names": names})
+            cursor.execute(_for_revision(_MEMBERS, found.revision), {"names": names})
             for project, video_id, *columns in cursor.fetchall():
-                rows.videos.setdefault(video_id, VideoRecord(video_id, *columns[:11]))
-                of_project = rows.members.setdefault(project, {})
-                of_project[video_id] = MemberRecord(*columns[11:])
-            cursor.execute(projects, {"names": names})
-            rows.projects = {name: ProjectRecord(*columns) for name, *columns in cursor.fetchall()}
+                records.videos.setdefault(video_id, VideoRecord(video_id, *columns[:11]))
+                members_of_project = records.members.setdefault(project, {})
+                members_of_project[video_id] = MemberRecord(*columns[11:])
+            cursor.execute(_for_revision(_PROJECTS, found.revision), {"names": names})
+            records.projects = {
+                name: ProjectRecord(*columns) for name, *columns in cursor.fetchall()
+            }
     except NoTables:
         pass
     for name in names:
-        if name not in rows.members:
+        if name not in records.members:
             raise DataminerError(
                 f"project {name} has no videos yet",
                 "list some under `input` and run `dataminer populate`, or"
                 f" `dataminer add-video URL --project {name}`",
             )
-    return rows
+    return records
 
 
-def _known(statement: str, revision: str) -> str:
+def _for_revision(statement: str, revision: str) -> str:
     for since, columns in _SINCE.items():
         for column, instead in columns.items() if revision < since else ():
             statement = statement.replace(column, instead)
