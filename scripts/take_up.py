@@ -1,4 +1,4 @@
-"""Have rows take up what their files say."""
+"""Record results that files show and rows lack."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from dataminer.config import load_job
 from dataminer.db import schema
 from dataminer.sync.jobs.rule_log import log_job
-from dataminer.sync.repair.take_up import take_up
+from dataminer.sync.repair.record_results import record_results
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with log_job(snakemake.log[0]):
     schema.upgrade()
-    take_up(load_job(snakemake.config))
+    record_results(load_job(snakemake.config))
     Path(snakemake.output.done).touch()

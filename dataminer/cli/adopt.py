@@ -50,7 +50,7 @@ def adopt(
 
     Example: dataminer adopt --undo
     """
-    from dataminer.sync.pairing import pairing
+    from dataminer.sync.pairing import adoption
 
     settings = load_files(config or [])
     configured = Path(settings.store_path)
@@ -60,12 +60,12 @@ def adopt(
     found = Store(store or configured)
     stale = settings.monitor.stale_threshold_minutes * 60
     if undo:
-        for line in pairing.undo(found, stale_seconds=stale, dry_run=dry_run):
+        for line in adoption.undo(found, stale_seconds=stale, dry_run=dry_run):
             tell(line)
         if dry_run:
             print("Nothing was changed. Next: the same without -n")
         return
-    done = pairing.adopt(found, stale_seconds=stale, dry_run=dry_run)
+    done = adoption.adopt(found, stale_seconds=stale, dry_run=dry_run)
     for line in done.lines:
         tell(line)
     if not done.needed:

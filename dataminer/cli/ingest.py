@@ -27,7 +27,7 @@ from dataminer.net.rate_limit import YOUTUBE, Paused
 from dataminer.store.layout import Store
 from dataminer.sync.claims import projects
 from dataminer.sync.config_files import files_of, remember
-from dataminer.sync.pairing import meeting
+from dataminer.sync.pairing.check import refuse_strangers
 from dataminer.sync.rate_limit.shared import SharedRateLimiter, is_refusal
 from dataminer.sync.repair import renewal
 from dataminer.text import inert, tell
@@ -133,7 +133,7 @@ def add_source(
 
 def _refuse_strangers(config: Config, *, dry_run: bool) -> None:
     try:
-        meeting.refuse_strangers(Store(config.store_path), may_be_away=True)
+        refuse_strangers(Store(config.store_path), may_be_away=True)
     except DatabaseError:
         if not dry_run:
             raise
@@ -200,7 +200,7 @@ def _asking(config: Config, *, dry_run: bool) -> LookUp:
 
 def _add(names: list[str], found: Collected, store: Store) -> None:
     schema.upgrade()
-    links = renewal.look_up(found.sources)
+    links = renewal.find_links(found.sources)
     _renew(links.renewed(found.sources), store)
     for project in names:
         added = projects.add_videos(project, _named(found.sources, links, project))
@@ -268,7 +268,7 @@ def _ask(names: list[str], sources: list[Source]) -> _Known:
     if no_database():
         return _Known(remark="; there is no database yet, so all are new")
     try:
-        links = renewal.look_up(sources)
+        links = renewal.find_links(sources)
         ids = {name: [s.video_id for s in _named(sources, links, name)] for name in names}
         return _Known(links, {name: projects.known_videos(name, ids[name]) for name in names})
     except DatabaseError as error:

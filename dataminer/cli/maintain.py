@@ -25,7 +25,7 @@ from dataminer.store.layout import Store
 from dataminer.text import tell
 
 if TYPE_CHECKING:
-    from dataminer.sync.deletion.deletion import Deletion
+    from dataminer.sync.deletion.plan import Deletion
     from dataminer.sync.repair.retry import Choice
 
 _STATUSES = list(dict.fromkeys(map(str, (*VideoStatus, *ProjectVideoStatus))))
@@ -88,11 +88,11 @@ def sync(
     if as_json:
         print(json.dumps(report.as_json(), indent=2))
     else:
-        _show([str(repair) for repair in report.mends])
+        _show([str(repair) for repair in report.repairs])
         would = "would be " if dry_run else ""
-        print(f"{len(report.mends)} {would}repaired" if report.mends else "nothing to repair")
+        print(f"{len(report.repairs)} {would}repaired" if report.repairs else "nothing to repair")
         _show([f"note: {note}" for note in report.notes])
-    if report.notes and not report.mends and project:
+    if report.notes and not report.repairs and project:
         raise typer.Exit(1)
 
 
@@ -119,7 +119,7 @@ def delete_project(
 
     Example: dataminer delete-project birds --files --videos
     """
-    from dataminer.sync.deletion.deletion import plan_project
+    from dataminer.sync.deletion.plan import plan_project
 
     settings = settings_of(config, [name])
     store = paired(Store(settings.store_path))
@@ -187,7 +187,7 @@ def delete_videos(
     """
     from dataminer.monitor.story import find
     from dataminer.sync.config_files import projects_with
-    from dataminer.sync.deletion import deletion
+    from dataminer.sync.deletion.plan import plan_videos, select_videos
 
     if not (video or status or error_class):
         raise typer.BadParameter(_NO_VIDEOS)
@@ -199,12 +199,12 @@ def delete_videos(
     choice = None
     if status or error_class:
         choice = _choice(project, ids, error_class, status)
-        ids = deletion.chosen(choice)
+        ids = select_videos(choice)
     if not ids:
         print("no such videos: nothing to delete")
         return
     out_of = project or []
-    plan = deletion.plan_videos(
+    plan = plan_videos(
         store, ids, out_of=out_of, files=files, all_projects=all_projects, choice=choice
     )
     _delete(plan, settings, yes, dry_run=dry_run)
@@ -226,9 +226,9 @@ def _choice(
 
 
 def _print_empty(plan: Deletion) -> None:
-    from dataminer.sync.deletion import deletion
+    from dataminer.sync.deletion.plan import emptied_projects
 
-    for name in deletion.left_empty(plan):
+    for name in emptied_projects(plan):
         print(
             f"project {name} has no videos left. Next: `dataminer delete-project {name} --files`"
             " also deletes what was made from them"
@@ -325,20 +325,20 @@ def _force(
     project: str, stage: str, yes: bool, config: list[Path] | None, *, rebuild: bool = False
 ) -> None:
     from dataminer.sync.claims import projects
-    from dataminer.sync.deletion import deletion
+    from dataminer.sync.repair.redo import outputs_to_remove, redo
 
     store = paired(store_of(config, [project]))
-    outputs = deletion.outputs_of(store, project, stage, rebuild=rebuild)
+    outputs = outputs_to_remove(store, project, stage, rebuild=rebuild)
     projects.id_of(project)
     print(f"{stage} of project {project} will be redone{'; this deletes:' if outputs else ''}")
     _show(_sized(list(outputs)))
     if _agreed(yes):
-        deletion.force(store, project, stage, rebuild=rebuild)
+        redo(store, project, stage, rebuild=rebuild)
         print(f"Next: `{commands.snakemake([project], config)}`")
 
 
 def _delete(plan: Deletion, settings: Config, yes: bool, *, dry_run: bool = False) -> None:
-    from dataminer.sync.deletion.deletion import carry_out
+    from dataminer.sync.deletion.delete import carry_out
 
     for line in plan.summary():
         tell(line)

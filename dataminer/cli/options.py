@@ -157,11 +157,12 @@ def paired(store: Store, *, dry_run: bool = False) -> Store:
     NotAPair
         If the two do not belong together.
     """
-    from dataminer.sync.pairing import meeting, pairing
+    from dataminer.sync.pairing.check import require
+    from dataminer.sync.pairing.settle import settle
 
     if dry_run:
-        meeting.require(store)
-    elif message := pairing.settle(store):
+        require(store)
+    elif message := settle(store):
         _warn(message)
     return store
 
@@ -169,12 +170,13 @@ def paired(store: Store, *, dry_run: bool = False) -> Store:
 def tell_strangers(found: Iterable[Config]) -> None:
     """Report on stderr the stores that do not belong to the database, for read-only commands."""
     from dataminer.db.connection import no_database
-    from dataminer.sync.pairing import meeting
+    from dataminer.sync.pairing.check import refuse_strangers
+    from dataminer.sync.pairing.store_mark import NotAPair
 
     for store in dict.fromkeys(settings.store_path for settings in found):
         try:
-            meeting.refuse_strangers(Store(store))
-        except meeting.NotAPair as error:
+            refuse_strangers(Store(store))
+        except NotAPair as error:
             if no_database():  # there is nothing to show
                 raise
             _warn(str(error))

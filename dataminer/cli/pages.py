@@ -44,11 +44,11 @@ def report(
     Example: dataminer report birds --output birds.html
     """
     from dataminer.sync.jobs.report import report_project
-    from dataminer.sync.pairing import meeting
+    from dataminer.sync.pairing.check import refuse_strangers
 
     settings = settings_of(config, [project])
     store = Store(settings.store_path)
-    meeting.refuse_strangers(store)
+    refuse_strangers(store)
     out = output or store.report(project) / REPORT_FILE
     size = report_project(settings, project, out, leave_out)
     print(f"{out}: {size / 1e6:.1f} MB. Next: open it in a browser")

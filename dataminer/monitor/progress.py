@@ -27,7 +27,7 @@ from dataminer.sync.batches.batch_list import BATCHES_FILE, BatchList
 from dataminer.sync.batches.partition import estimate
 from dataminer.sync.claims.owners import is_dead
 from dataminer.sync.claims.stage_rows import STAGES
-from dataminer.sync.pairing.meeting import workdirs
+from dataminer.sync.pairing.database import workdirs
 from dataminer.sync.rate_limit.statements import PAUSES
 from dataminer.urls import masked_row
 

@@ -28,8 +28,7 @@ def plan(
     """Decide what is left to do for projects; write nothing.
 
     A stage of a video is done if its row says so, its result was made by this version with these
-    settings from the current input, and its files exist. The files of earlier stages may be gone as
-    long as nothing needs them.
+    settings from the current input, and its files exist, unless nothing needs them any more.
 
     Parameters
     ----------
@@ -40,7 +39,7 @@ def plan(
     upto : str
         The last stage that is wanted, one of :data:`UPTO`.
     forced : collection of str
-        Stages whose results are made again even if they are up to date.
+        Stages whose results are made again.
 
     Raises
     ------
@@ -50,11 +49,10 @@ def plan(
     records = read_records(list(dict.fromkeys(projects)))
     request = PlanRequest(config, records, upto, frozenset(forced))
     videos = Videos(request)
-    datasets = Datasets(request, videos)
     return Plan(
         videos.stages,
         videos.filters,
-        datasets.verdicts(),
+        Datasets(request, videos).verdicts(),
         videos.lengths(),
         videos.recipes(),
         records.suspects,

@@ -1,4 +1,4 @@
-"""The configuration files that each project was last run with: their names, never what they say."""
+"""The names of the configuration files that each project was last run with."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ WHERE video_id = ANY(%(videos)s) ORDER BY 1
 def remember(
     projects: Iterable[str], files: Iterable[Path | str], *, only_first: bool = False
 ) -> None:
-    """Note the files that projects are run with, besides `DEFAULT_FILE`.
+    """Record the files that projects are run with, besides `DEFAULT_FILE`.
 
     Parameters
     ----------
     projects : iterable of str
-        Which; those that the database does not know are passed over.
+        Their names; those without a row are skipped.
     files : iterable of Path or str
         As given with ``--configfile``.
     only_first : bool
-        Whether to leave alone what is noted already.
+        Whether to leave existing records alone.
     """
     values = {
         "names": list(projects),
         "workdir": str(Path.cwd()),
-        "files": json.dumps([str(file) for file in _noted(files)]),
+        "files": json.dumps([str(file) for file in _recorded(files)]),
         "only_first": only_first,
     }
 
@@ -60,26 +60,26 @@ def remember(
 
 
 def are_remembered(projects: Iterable[str], files: Iterable[Path | str]) -> bool:
-    """Whether projects were last run with these files, and no others."""
-    return set(by_files(projects, lost=True)) <= {_noted(files)}
+    """Return whether projects were last run with exactly these files."""
+    return set(by_files(projects, lost=True)) <= {_recorded(files)}
 
 
 def by_files(names: Iterable[str] = (), *, lost: bool = False) -> dict[tuple[Path, ...], list[str]]:
     """Return projects by the files that they were last run with, besides `DEFAULT_FILE`.
 
-    A file whose folder has been moved is looked for in the working directory.
+    If the folder of a file was moved, the file is searched in the working directory.
 
     Parameters
     ----------
     names : iterable of str
-        The projects, also such as the database does not know; none for all that it knows.
+        The projects, with or without rows; none for all that have one.
     lost : bool
-        Whether files may be gone; those of projects that are not named always may.
+        Whether files of named projects may be gone; those of others always may.
 
     Raises
     ------
     ConfigError
-        When a file of a project that was named is not there any more.
+        If a file of a named project is gone.
     """
     names = list(names)
     last = _last_of(names)
@@ -96,26 +96,27 @@ def by_files(names: Iterable[str] = (), *, lost: bool = False) -> dict[tuple[Pat
 
 
 def files_of(names: Iterable[str], *, typed: bool) -> tuple[Path, ...]:
-    """Return the files that projects were last run with, if these are the same for all of them.
+    """Return the files that projects were last run with, if all have the same.
 
     Parameters
     ----------
     names : iterable of str
         The projects.
     typed : bool
-        Whether the command line names them, whatever the files name. Otherwise `DEFAULT_FILE` does.
+        Whether the command line names the projects, whatever the files say; otherwise
+        `DEFAULT_FILE` names them.
 
     Raises
     ------
     ConfigError
-        When they are not the same, or one is not there any more or names other projects.
+        If they differ, or one is gone or names other projects.
     """
     names = list(names)
     groups = by_files(names) if names else {}
     if len(groups) > 1:
-        told = "; ".join(f"{' and '.join(of)} with {_told(files)}" for files, of in groups.items())
+        runs = "; ".join(f"{' and '.join(of)} with {_list(files)}" for files, of in groups.items())
         raise ConfigError(
-            f"these projects were last run with different configuration files: {told}",
+            f"these projects were last run with different configuration files: {runs}",
             "name one project at a time, or the files with --configfile",
         )
     files = next(iter(groups), ())
@@ -132,7 +133,7 @@ def files_of(names: Iterable[str], *, typed: bool) -> tuple[Path, ...]:
 
 
 def never_run() -> set[str]:
-    """Return the projects that were not run since their files are noted."""
+    """Return the projects without a record: they have not run since versions that keep one."""
     return {name for name, files in _last_of([]).items() if files is None}
 
 
@@ -153,16 +154,16 @@ def _last_of(names: list[str]) -> dict[str, tuple[Path, ...] | None]:
 def runs_of(
     projects: Iterable[str], files: Iterable[Path] | None = None, *, videos: Iterable[str] = ()
 ) -> list[str]:
-    """Return the commands that mine projects, one for those that share their files.
+    """Return the commands that mine projects, one per group that shares its files.
 
     Parameters
     ----------
     projects : iterable of str
-        Which; none for those that have one of ``videos``.
+        Their names; none for those that have one of ``videos``.
     files : iterable of Path, optional
-        Those to use, rather than the ones that each project was last run with.
+        The files to use instead of those that each project was last run with.
     videos : iterable of str
-        Ids of videos.
+        The ids of the videos.
     """
     names, used = list(projects) or projects_with(videos), list(files or ())
     if used:
@@ -170,15 +171,15 @@ def runs_of(
     return [commands.snakemake(group) for group in by_files(names).values()] if names else []
 
 
-def _noted(files: Iterable[Path | str]) -> tuple[Path, ...]:
-    """Return what is noted of files that are given: not the default one, which is always read."""
+def _recorded(files: Iterable[Path | str]) -> tuple[Path, ...]:
+    """Return the record of files: all but the default one, which is always read."""
     default = DEFAULT_FILE.resolve()
     paths = [Path.cwd() / file for file in files]
     return tuple(shortest(path) for path in paths if path.resolve() != default)
 
 
 def shortest(path: Path) -> Path:
-    """Return a path as it is named from the working directory, if it lies below that."""
+    """Return a path relative to the working directory, if it is below that."""
     try:
         return path.relative_to(Path.cwd())
     except ValueError:
@@ -186,16 +187,17 @@ def shortest(path: Path) -> Path:
 
 
 def projects_with(videos: Iterable[str]) -> list[str]:
-    """Return the projects that have one of some videos."""
+    """Return the projects that have any of some videos."""
     with reading("configfiles") as session, session.cursor() as cursor:
         cursor.execute(_OF_VIDEOS, {"videos": list(videos)})
         return [name for (name,) in cursor.fetchall()]
 
 
 def _found(workdir: Path, file: str) -> Path:
-    there = workdir / file
-    return shortest(there if there.exists() or not Path(file).exists() else Path(file))
+    original = workdir / file
+    moved = not original.exists() and Path(file).exists()
+    return shortest(Path(file) if moved else original)
 
 
-def _told(files: tuple[Path, ...]) -> str:
+def _list(files: tuple[Path, ...]) -> str:
     return " and ".join(map(str, files or (DEFAULT_FILE,)))

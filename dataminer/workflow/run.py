@@ -21,7 +21,7 @@ from dataminer.sync import config_files
 from dataminer.sync.batches import partition
 from dataminer.sync.batches.batch_list import BatchList, done_file
 from dataminer.sync.claims.owners import owner_name
-from dataminer.sync.pairing.meeting import PairingStep, require
+from dataminer.sync.pairing.check import PairingStep, require
 
 RUNS = Path(".snakemake", "dataminer")
 """Beside Snakemake's own notes: what the jobs of each run leave to say that they are done."""
@@ -108,7 +108,10 @@ class Run:
         """Whether rows lag behind: behind files of the store, or behind what a run is made with."""
         if self.plan.to_adopt:
             return True
-        if self.meeting not in (PairingStep.NOTHING, PairingStep.REPLACED) and not self._is_busy:
+        if (
+            self.pairing_step not in (PairingStep.NOTHING, PairingStep.REPLACED)
+            and not self._is_busy
+        ):
             return True  # so that there is a run, which begins with that
         if self.files is None:
             return False
@@ -120,8 +123,8 @@ class Run:
         return any(self.members.values()) or any(self.plan.is_due(p, s) for p, s in projects)
 
     @cached_property
-    def meeting(self) -> PairingStep:
-        """What the run does first of all so that its store and its database go on as a pair."""
+    def pairing_step(self) -> PairingStep:
+        """What the run does first so that its store and its database continue as a pair."""
         return require(Store(self.config.store_path))
 
     @cached_property

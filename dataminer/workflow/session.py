@@ -22,7 +22,7 @@ from dataminer.permissions import explain, try_to_write
 from dataminer.process import connect_only, let_jobs_import
 from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import Store
-from dataminer.sync.pairing.meeting import PairingStep
+from dataminer.sync.pairing.check import PairingStep
 from dataminer.workflow.run import Cluster, Run, forced, upto
 from dataminer.workflow.snakemake_compat import (
     SnakemakeProcess,
@@ -124,7 +124,7 @@ class WorkflowSession:
             cluster=self._cluster(),
             files=self.named_files or None,
         )
-        if or_exit(lambda: found.meeting) is PairingStep.FOLLOW and self.snakemake.is_dry_run:
+        if or_exit(lambda: found.pairing_step) is PairingStep.FOLLOW and self.snakemake.is_dry_run:
             self.logger.info(
                 "dataminer: the store has moved: the paths in the database will follow it"
             )

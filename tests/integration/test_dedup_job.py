@@ -13,9 +13,11 @@ from dataminer.frames.embeddings import model_key, write_embeddings
 from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta, read_table
 from dataminer.store.layout import Store
 from dataminer.sync.claims import projects
-from dataminer.sync.deletion import deletion
+from dataminer.sync.deletion.delete import carry_out
+from dataminer.sync.deletion.plan import plan_videos
 from dataminer.sync.jobs.dedup import dedup_project
 from dataminer.sync.tasks import run
+from dataminer.sync.repair.redo import redo
 from tests.support.postgres import execute
 from tests.support.rows import Given, force
 from tests.support.stores import make_video, stage, sync
@@ -61,10 +63,10 @@ def test_news_are_compared_with_what_was_kept(project: Project) -> None:
     assert {row["kept_video_id"] for row in project.clusters} == {"v2"}
     before = project.clusters
     assert project.dedup() == (5, 1, 1, 1, 3), "what is there is left alone"
-    deletion.force(project.store, "p", "dedup")
+    redo(project.store, "p", "dedup")
     assert project.dedup() == (5, 1, 1, 4, 0)
     assert project.clusters == before
-    deletion.force(project.store, "p", "dedup", rebuild=True)
+    redo(project.store, "p", "dedup", rebuild=True)
     assert project.dedup() == (5, 1, 0, 0, 5)
     assert {row["kept_video_id"] for row in project.clusters} == {"v1"}
 
@@ -85,8 +87,8 @@ def test_a_job_that_broke_off_has_the_result_of_one_that_did_not(
 def test_a_video_that_was_deleted_leaves_its_frames_to_others(project: Project) -> None:
     project.add("v1", 0, 1, 2)
     project.dedup()
-    plan = deletion.plan_videos(project.store, ["v2"], files=False, all_projects=False)
-    deletion.carry_out(plan, project.config.monitor)
+    plan = plan_videos(project.store, ["v2"], files=False, all_projects=False)
+    carry_out(plan, project.config.monitor)
     assert project.dedup() == (3, 1, 0, 0, 3)
     assert {row["kept_video_id"] for row in project.clusters} == {"v1"}
 
@@ -100,7 +102,7 @@ def test_a_video_that_failed_has_no_frames_whatever_lies_there(project: Project)
     )
     assert project.dedup() == (2, 1, 1, 1, 0)
     shutil.rmtree(project.store.filtered("p", "v1"))
-    deletion.force(project.store, "p", "dedup")
+    redo(project.store, "p", "dedup")
     assert project.dedup() == (2, 1, 1, 1, 0)
 
 
@@ -119,5 +121,5 @@ def test_embeddings_of_the_semantic_filters_model_are_compared(
     assert project.dedup() == (3, 2, 0, 0, 3)
     assert [row["kept_frame_index"] for row in project.clusters] == [0, 1, 1]
     assert read_meta(project.store.dedup("p") / CLUSTERS_FILE)["model"] == "m"
-    assert sync(project.store, deep=True).mends == [], "the result stands"
+    assert sync(project.store, deep=True).repairs == [], "the result stands"
     assert stage(database) == "DETECT_READY"

@@ -20,9 +20,11 @@ from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE
 from dataminer.store import trash
 from dataminer.store.layout import Store
 from dataminer.sync.claims import claim_end, claims, projects, stage_rows
-from dataminer.sync.deletion import deletion, orphans
-from dataminer.sync.deletion.deletion import carry_out, plan_project, plan_videos
-from dataminer.sync.pairing import pairing
+from dataminer.sync.deletion import delete, orphans
+from dataminer.sync.deletion.delete import carry_out
+from dataminer.sync.deletion.plan import plan_project, plan_videos, select_videos
+from dataminer.sync.pairing.settle import settle
+from dataminer.sync.repair.redo import redo
 from dataminer.sync.repair.retry import Choice
 from tests.support.postgres import execute
 from tests.support.rows import Given, force, versions
@@ -92,7 +94,7 @@ def test_a_project_with_its_files_leaves_the_videos(shared: tuple[str, Store]) -
     carry_out(plan, CALM)
     assert names(database, "projects") == ["q"]
     assert list(listing(store)) == central
-    assert sync(store).mends == []
+    assert sync(store).repairs == []
 
 
 def test_videos_that_another_project_uses_stay(shared: tuple[str, Store]) -> None:
@@ -241,7 +243,7 @@ def test_out_of_several_projects_at_once(shared: tuple[str, Store]) -> None:
 
 def test_out_of_a_project_that_does_not_have_it_or_is_not_there(shared: tuple[str, Store]) -> None:
     database, store = shared
-    pairing.settle(store)
+    settle(store)
     before = (dump(database), listing(store))
     with pytest.raises(
         DataminerError, match=r"not in project q: none\. Next: `dataminer why none`"
@@ -346,7 +348,7 @@ def test_a_beginning_of_several_ids_is_refused_with_all_of_them(whole: tuple[str
 
 def chosen(projects: list[str], **others: list[str]) -> list[str]:
     asked = {"videos": (), "classes": (), **{name: tuple(v) for name, v in others.items()}}
-    return deletion.chosen(Choice(tuple(projects), **asked))
+    return select_videos(Choice(tuple(projects), **asked))
 
 
 def test_videos_by_status_and_class(whole: tuple[str, Store]) -> None:
@@ -374,7 +376,7 @@ def test_what_was_chosen_and_is_no_longer_so_stays(whole: tuple[str, Store]) -> 
     database, store = whole
     projects.add_videos("p", [Given("new"), Given("late")])
     choice = Choice(("p",), (), (), ("PENDING",))
-    plan = plan_videos(store, deletion.chosen(choice), files=True, choice=choice)
+    plan = plan_videos(store, select_videos(choice), files=True, choice=choice)
     assert plan.videos == ("late", "new")
     make_video(store, "late")
     sync(store)
@@ -558,6 +560,7 @@ def test_files_return_when_the_rows_could_not_be_deleted(
     database, store = whole
     plan = plan_project(store, "p", files=True, videos=True)
     before = (dump(database), list(listing(store)))
+    real = delete.transaction
 
     def failing(work: Callable[[Any], Any], **options: Any) -> Any:
         def then_fail(connection: Connection) -> Any:
@@ -566,7 +569,7 @@ def test_files_return_when_the_rows_could_not_be_deleted(
 
         return transaction(then_fail, **options)
 
-    monkeypatch.setattr(deletion, "transaction", failing)
+    monkeypatch.setattr(delete, "transaction", failing)
     with pytest.raises(ZeroDivisionError):
         carry_out(plan, CALM)
     assert (dump(database), list(listing(store))) == before
@@ -639,7 +642,7 @@ def test_what_no_row_knows_is_found_and_deleted(whole: tuple[str, Store]) -> Non
     assert (store.root / "videos" / ".gitkeep").exists()
     again = orphans.find(store)
     assert (again.folders, again.partials) == ((), ())
-    assert sync(store, deep=True).mends == []
+    assert sync(store, deep=True).repairs == []
 
 
 def test_old_transfers_that_broke_off_are_deleted(whole: tuple[str, Store]) -> None:
@@ -732,18 +735,18 @@ def test_an_empty_database_makes_no_orphans_of_everything(database: str, files: 
 
 def test_force_removes_what_snakemake_takes_for_whole(whole: tuple[str, Store]) -> None:
     database, store = whole
-    deletion.force(store, "p", "detect")
+    redo(store, "p", "detect")
     assert stage(database) == "DETECT_READY"
     assert not (store.detect("p") / "annotations.json").exists()
-    deletion.force(store, "p", "dedup")
+    redo(store, "p", "dedup")
     assert stage(database) == "DEDUP_READY"
     assert not (store.dedup("p") / FRAMES_FILE).exists()
     assert (store.dedup("p") / CLUSTERS_FILE).exists()  # what was kept stays kept
-    assert sync(store).mends == []
-    deletion.force(store, "p", "dedup", rebuild=True)
+    assert sync(store).repairs == []
+    redo(store, "p", "dedup", rebuild=True)
     assert stage(database) == "DEDUP_READY"
     assert not (store.dedup("p") / CLUSTERS_FILE).exists()
-    assert sync(store).mends == []
+    assert sync(store).repairs == []
 
 
 def test_force_waits_for_no_live_job(whole: tuple[str, Store]) -> None:
@@ -751,10 +754,10 @@ def test_force_waits_for_no_live_job(whole: tuple[str, Store]) -> None:
     claims.claim(stage_rows.DETECT, {"project_id": projects.id_of("p")}, stale_seconds=60)
     before = listing(store)
     with pytest.raises(DataminerError, match="is being worked on"):
-        deletion.force(store, "p", "dedup")
+        redo(store, "p", "dedup")
     assert listing(store) == before
     with pytest.raises(DataminerError, match="no project void"):
-        deletion.force(store, "void", "dedup")
+        redo(store, "void", "dedup")
 
 
 # ---- the commands
@@ -779,7 +782,7 @@ def test_without_a_terminal_nothing_is_deleted_unless_yes_is_said(
     whole: tuple[str, Store], command: tuple[str, str, str] | tuple[str, str]
 ) -> None:
     database, store = whole
-    pairing.settle(store)
+    settle(store)
     before = (dump(database), listing(store))
     refused = dataminer(store, *command)
     assert refused.exit_code == 1

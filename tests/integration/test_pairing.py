@@ -19,15 +19,9 @@ from dataminer.db import schema
 from dataminer.errors import DataminerError
 from dataminer.store.layout import Store
 from dataminer.sync.claims.stage_rows import DOWNLOAD
-from dataminer.sync.pairing import pairing
-from dataminer.sync.pairing.meeting import (
-    STORE_FILE,
-    NeverPaired,
-    NotAPair,
-    PairingStep,
-    StoreMark,
-    require,
-)
+from dataminer.sync.pairing import settle, write
+from dataminer.sync.pairing.check import PairingStep, require
+from dataminer.sync.pairing.store_mark import STORE_FILE, NeverPaired, NotAPair, StoreMark
 from dataminer.workflow.run import Run
 from tests.support import rows
 from tests.support.postgres import create, drop, execute, fresh_database, name_of, superuser_of
@@ -78,7 +72,7 @@ def _configure(site: Site, store: Path | str = "data") -> None:
 
 def paired(site: Site, store: str = "data") -> str | None:
     with site.inside():
-        return pairing.settle(Store(Path(store)))
+        return settle.settle(Store(Path(store)))
 
 
 def refused(site: Site, *command: str) -> str:
@@ -193,7 +187,7 @@ def test_rows_follow_whatever_a_store_was_called(site: Site, tmp_path: Path) -> 
     assert "5 paths" in str(paired(site, str(site.folder / "data" / "first")))
     inside = replace(site, folder=site.folder / "data" / "first")
     with inside.inside():
-        assert pairing.settle(Store(Path("."))) is None
+        assert settle.settle(Store(Path("."))) is None
     (site.folder / "data" / "first").rename(tmp_path / "here")
     inside = replace(site, folder=tmp_path / "here")
     assert "5 paths" in str(paired(inside, "."))
@@ -448,14 +442,14 @@ def test_a_kill_between_store_and_database_leaves_a_pair(
         (site.folder / "data").rename(site.folder / "moved")
         store = "moved"
 
-    write = pairing._write_mark
+    write_mark = write.write_mark
 
     def killed(*arguments: Any) -> None:
-        write(*arguments)
+        write_mark(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pairing, "_write_mark", killed)
+        patch.setattr(write, "write_mark", killed)
         with pytest.raises(KeyboardInterrupt):
             paired(site, store)
     assert (site.folder / store / STORE_FILE).is_file()
@@ -471,17 +465,17 @@ def test_a_kill_in_adopt_or_its_undo_can_be_undone(
     paired(site)
     other = replace(site, database=second)
     before = (site.dump(), other.dump(), (site.folder / "data" / "store.json").read_bytes())
-    write = pairing._write_mark
+    write_mark = write.write_mark
     if undoing:
         assert other.dataminer_here("adopt").returncode == 0
 
     def killed(*arguments: Any) -> None:
         if not undoing:
-            write(*arguments)
+            write_mark(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pairing, "_write_mark", killed)
+        patch.setattr(write, "write_mark", killed)
         other.dataminer_here("adopt", *(["--undo"] if undoing else []))
     assert "there is nothing to undo" in refused(site, "adopt", "--undo")
     if not undoing:
@@ -495,14 +489,14 @@ def test_a_kill_in_adopt_or_its_undo_can_be_undone(
 def test_two_that_begin_at_one_moment_are_not_both_taken(
     site: Site, second: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, marked = replace(site, database=second), pairing._marked
+    other, marked = replace(site, database=second), settle._mark_after
 
     def late(*arguments: Any) -> StoreMark:
-        monkeypatch.setattr(pairing, "_marked", marked)
+        monkeypatch.setattr(settle, "_mark_after", marked)
         paired(other)
         return marked(*arguments)
 
-    monkeypatch.setattr(pairing, "_marked", late)
+    monkeypatch.setattr(settle, "_mark_after", late)
     with pytest.raises(NotAPair, match="another database has just begun"):
         paired(site)
     assert paired(other) is None

@@ -28,7 +28,7 @@ from dataminer.sync.jobs.extract import extract_video, link_frames
 from dataminer.sync.jobs.failures import FramesLost
 from dataminer.sync.jobs.filter import filter_video
 from dataminer.sync.repair import reconcile, retry
-from dataminer.sync.repair.take_up import take_up
+from dataminer.sync.repair.record_results import record_results
 from dataminer.sync.tasks.task import TaskOptions
 from tests.support import rows, stores, videos
 from tests.support.postgres import execute
@@ -60,7 +60,7 @@ def config(project: str, extract: dict[str, Any], **more: Any) -> Config:
 def mine(project: str, extract: dict[str, Any], **more: Any) -> Config:
     """Make what a plan calls due of a project's video; return the configuration."""
     used = config(project, extract, **more)
-    take_up(used)
+    record_results(used)
     found = plan(used)
     for stage, job in (("download", download_video), ("extract", extract_video)):
         if found.due(stage):
@@ -510,7 +510,7 @@ def test_the_layout_before_recipes_is_taken_over(
     assert due(p) == []
     assert plan(p).to_adopt
     assert times(recipes.of_project(store, "p", "v")) == [0, 1], "readers find them meanwhile"
-    take_up(p)
+    record_results(p)
     (recipe,) = recipes.of_video(store, "v")
     folder = store.recipe("v", recipe)
     assert {path.name: path.stat().st_ino for path in folder.iterdir()} == images, "nothing copied"
@@ -588,7 +588,7 @@ def test_a_takeover_that_was_killed_before_it_moved_an_archive_goes_on(
     execute(database, OLDER)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(recipes, "write_link", die)
-        take_up(config("p", settings))
+        record_results(config("p", settings))
     p = mine("p", settings)
     assert times(store.filtered("p", "v")) == [0, 1]
     assert due(p) == []
@@ -605,7 +605,7 @@ def test_older_videos_that_failed_as_downloads_stay_so(
     before = plan(p).videos
     flatten(store)
     execute(database, OLDER)
-    take_up(p)
+    record_results(p)
     assert (plan(p).videos, plan(p).to_adopt) == (before, False)
     assert row(database, "extracted_with", "extract_fingerprint") == (None, None)
     aside.rename(clip)

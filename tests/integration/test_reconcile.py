@@ -24,10 +24,9 @@ from dataminer.frames.table import (
 )
 from dataminer.store.layout import Store
 from dataminer.sync.claims import claim_end, claims, projects, stage_rows
-from dataminer.sync.repair import reconcile
-from dataminer.sync.repair import row as mend
+from dataminer.sync.repair import reconcile, row_repair
 from dataminer.sync.repair.evidence import Evidence
-from dataminer.sync.repair.reconcile import Report
+from dataminer.sync.repair.report import Report
 from tests.support.postgres import execute
 from tests.support.rows import Given
 from tests.support.stores import (
@@ -45,7 +44,7 @@ from tests.support.stores import (
 
 
 def told(report: Report) -> list[tuple[str, str, str]]:
-    return [(mend.row, mend.before, mend.after) for mend in report.mends]
+    return [(each.row, each.before, each.after) for each in report.repairs]
 
 
 def make_newer(path: Path) -> None:
@@ -80,8 +79,8 @@ def test_a_database_that_knows_only_names_takes_up_a_finished_store(
     )
     assert listing(files) == before
     rows = dump(database)
-    assert sync(files).mends == []
-    assert sync(files, deep=True).mends == []
+    assert sync(files).repairs == []
+    assert sync(files, deep=True).repairs == []
     assert dump(database) == rows, "nothing is written where nothing disagrees"
 
 
@@ -100,7 +99,7 @@ def test_only_what_is_there_is_taken_up(database: str, tmp_path: Path) -> None:
     make_download(store, "v1")
     projects.add_videos("p", [Given("v1"), Given("v2")])
     assert told(sync(store)) == [("v1", "PENDING", "DOWNLOADED"), ("p", "POPULATING", "FILTERING")]
-    assert sync(store).mends == []
+    assert sync(store).repairs == []
 
 
 @pytest.mark.parametrize("size", [0, 2, 4])
@@ -127,10 +126,10 @@ def test_frames_of_another_download_are_not_taken_up_and_stay(
     projects.add_videos("p", [Given("v1")])
     report = sync(store)
     assert told(report)[:1] == [("v1", "PENDING", "DOWNLOADED")]
-    assert not any(mend.removed for mend in report.mends)
+    assert not any(each.removed for each in report.repairs)
     assert (frames_of(store, "v1") / FRAMES_FILE).exists()
     assert statuses(database)["v1"] == ("DOWNLOADED", "FILTERED"), "a plan tells that it is due"
-    assert sync(store).mends == []
+    assert sync(store).repairs == []
 
 
 def test_an_output_that_is_older_but_of_this_very_input_is_taken_up(
@@ -155,7 +154,7 @@ def test_dedup_of_other_videos_is_not_taken_up(database: str, files: Store) -> N
     sync(files)
     assert stage(database) == "DEDUP_READY"
     assert not (files.dedup("p") / FRAMES_FILE).exists(), "else Snakemake might take it for whole"
-    assert sync(files).mends == []
+    assert sync(files).repairs == []
 
 
 def test_a_row_that_failed_takes_up_what_was_made_since(whole: tuple[str, Store]) -> None:
@@ -189,14 +188,14 @@ def test_frames_that_are_gone(whole: tuple[str, Store]) -> None:
         assert not output.exists()
     assert not (store.detect("p") / "annotations.json").exists()
     assert (store.filtered("p", "none") / FRAMES_FILE).exists()
-    assert sync(store).mends == []
+    assert sync(store).repairs == []
 
 
 def test_what_a_run_does_of_itself_puts_nothing_back(whole: tuple[str, Store]) -> None:
     database, store = whole
     shutil.rmtree(store.frames("v1"))
     before = dump(database), listing(store)
-    assert sync(store, adopt_only=True).mends == []
+    assert sync(store, adopt_only=True).repairs == []
     assert (dump(database), listing(store)) == before
 
 
@@ -257,7 +256,7 @@ def test_what_a_run_takes_up_of_itself_costs_no_file(
     reconcile.reconcile(store, ["p"], MonitorConfig(), adopt_only=True)
     assert listing(store) == before
     assert (*statuses(database)["v1"], stage(database)) == after_a_run
-    removed = [path for mend in sync(store).mends for path in mend.removed]
+    removed = [path for each in sync(store).repairs for path in each.removed]
     assert bool(removed) is (spoil not in {None, older_frames}), (
         "what is asked for by name removes them"
     )
@@ -280,7 +279,7 @@ def test_everything_of_a_video_that_is_gone(whole: tuple[str, Store]) -> None:
     sync(store)
     assert statuses(database)["v1"] == ("PENDING", "PENDING")
     assert stage(database) == "FILTERING"
-    assert sync(store).mends == []
+    assert sync(store).repairs == []
 
 
 def image(folder: Path) -> Path:
@@ -316,13 +315,13 @@ def test_one_image_is_missed_by_a_deep_look_only(
 ) -> None:
     _, store = whole
     spoil(store).unlink()
-    assert sync(store).mends == []
+    assert sync(store).repairs == []
     report = sync(store, deep=True)
-    assert report.mends[0].after == after
-    assert str(table(store)) in report.mends[0].removed
+    assert report.repairs[0].after == after
+    assert str(table(store)) in report.repairs[0].removed
     assert not (store.detect("p") / "annotations.json").exists()
     assert not table(store).exists()
-    assert sync(store, deep=True).mends == []
+    assert sync(store, deep=True).repairs == []
 
 
 def pack(folder: Path) -> None:
@@ -368,11 +367,11 @@ def test_archives_are_taken_up_and_missed_by_a_deep_look(
     sync(files)
     assert statuses(database)["v1"] == ("EXTRACTED", "FILTERED")
     assert stage(database) == "COMPLETE"
-    assert sync(files, deep=True).mends == []
+    assert sync(files, deep=True).repairs == []
     archive = spoil(files)
     archive.write_bytes(archive.read_bytes()[:-1]) if cut else archive.unlink()
-    assert sync(files).mends == []
-    assert sync(files, deep=True).mends[0].after == after
+    assert sync(files).repairs == []
+    assert sync(files, deep=True).repairs[0].after == after
     assert not (files.dedup("p") / FRAMES_FILE).exists()
     if after == "DOWNLOADED":
         assert statuses(database)["v1"] == ("DOWNLOADED", "PENDING")
@@ -395,7 +394,7 @@ def test_a_complete_project_whose_files_are_gone(
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     sync(store)
     assert stage(database) == after
-    assert sync(store).mends == []
+    assert sync(store).repairs == []
 
 
 def test_a_downloaded_file_that_is_gone(database: str, tmp_path: Path) -> None:
@@ -408,14 +407,14 @@ def test_a_downloaded_file_that_is_gone(database: str, tmp_path: Path) -> None:
     assert told(report)[0] == ("v1", "DOWNLOADED", "PENDING")
     assert not (store.video("v1") / "info.json").exists()
     assert execute(database, "SELECT status, video_path FROM videos") == [("PENDING", None)]
-    assert sync(store).mends == []
+    assert sync(store).repairs == []
 
 
 def test_a_video_file_deleted_to_save_space_costs_no_frames(whole: tuple[str, Store]) -> None:
     database, store = whole
     (store.video("v1") / "v1.mp4").unlink()
-    assert sync(store).mends == []
-    assert sync(store, deep=True).mends == []
+    assert sync(store).repairs == []
+    assert sync(store, deep=True).repairs == []
     execute(database, "UPDATE videos SET status = 'DOWNLOADED' WHERE video_id = 'v1'")
     assert told(sync(store))[0] == ("v1", "DOWNLOADED", "EXTRACTED")
     execute(database, "UPDATE videos SET status = 'PENDING' WHERE video_id = 'v1'")
@@ -430,7 +429,7 @@ def test_an_info_that_is_no_info(database: str, tmp_path: Path, text: str) -> No
     make_download(store, "v1")
     (store.video("v1") / "info.json").write_text(text)
     projects.add_videos("p", [Given("v1")])
-    assert len(sync(store).mends) == 1
+    assert len(sync(store).repairs) == 1
     assert not (store.video("v1") / "info.json").exists()
 
 
@@ -465,7 +464,7 @@ def test_rows_that_were_deleted_are_made_again(whole: tuple[str, Store]) -> None
     assert stage(database) == "COMPLETE"
     made = execute(database, "SELECT url, source_type, source_info FROM videos WHERE video_id='v1'")
     assert made == [("https://example.org/v1.mp4", "URL", {"origin": "files"})]
-    assert sync(store).mends == []
+    assert sync(store).repairs == []
 
 
 def test_a_run_makes_no_rows_of_videos_that_its_plan_does_not_know(
@@ -499,7 +498,7 @@ def test_what_came_from_nowhere_is_noted(whole: tuple[str, Store]) -> None:
 def test_an_unknown_project_is_made_when_asked_for_by_name(database: str, files: Store) -> None:
     shutil.rmtree(files.filtered("p", "bad"))
     shutil.rmtree(files.dedup("p"))
-    assert sync(files).mends == []
+    assert sync(files).repairs == []
     sync(files, ["p"])
     assert stage(database) == "DEDUP_READY"
     for name in ("void", "../data/projects/p", ""):
@@ -511,7 +510,7 @@ def test_names_that_are_no_ids_make_no_rows(whole: tuple[str, Store]) -> None:
     _, store = whole
     shutil.copytree(store.filtered("p", "v1"), store.filtered("p", "bad name"))
     shutil.copytree(store.filtered("p", "v1"), store.filtered("p", "x" * 65))
-    assert sync(store).mends == []
+    assert sync(store).repairs == []
 
 
 # ---- what is in use
@@ -528,7 +527,7 @@ def test_live_claims_are_left_alone(whole: tuple[str, Store]) -> None:
     for folder in (store.frames("v1"), store.filtered("p", "none"), store.detect("p")):
         shutil.rmtree(folder)
     before = execute(database, "SELECT status, lease, heartbeat_at FROM videos ORDER BY video_id")
-    assert sync(store, deep=True).mends == []
+    assert sync(store, deep=True).repairs == []
     after = execute(database, "SELECT status, lease, heartbeat_at FROM videos ORDER BY video_id")
     assert after == before
     assert statuses(database)["none"][1] == "FILTERING"
@@ -540,13 +539,13 @@ def test_a_row_that_moved_on_since_it_was_read_is_left_alone(
 ) -> None:
     database, store = whole
     shutil.rmtree(store.frames("v1"))
-    first = mend.revert_row
+    first = row_repair.revert_row
 
     def late(*args: Any, **options: Any) -> Any:
         claims.claim(stage_rows.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
         return first(*args, **options)
 
-    monkeypatch.setattr(mend, "revert_row", late)
+    monkeypatch.setattr(row_repair, "revert_row", late)
     assert told(sync(store)) == [("p", "wrong counters", "recounted")]
     assert statuses(database)["v1"][0] == "EXTRACTING"
 
@@ -557,7 +556,7 @@ def test_files_that_are_back_when_their_row_is_locked_leave_it_as_it_was(
     """As when a disk was away for a moment, or another job had just replaced a folder."""
     database, store = whole
     before = dump(database), listing(store).keys()
-    aside, real = store.root.parent / "aside", mend.revert_row
+    aside, real = store.root.parent / "aside", row_repair.revert_row
     for path in (
         store.frames("v1"),
         store.filtered("p", "v1"),
@@ -570,8 +569,8 @@ def test_files_that_are_back_when_their_row_is_locked_leave_it_as_it_was(
             return real(*args)
 
         path.rename(aside)
-        monkeypatch.setattr(mend, "revert_row", late)
-        assert sync(store).mends == []
+        monkeypatch.setattr(row_repair, "revert_row", late)
+        assert sync(store).repairs == []
         assert not aside.exists(), "nothing was to be put back"
         assert (dump(database), listing(store).keys()) == before
 
@@ -589,7 +588,7 @@ def test_a_row_is_judged_again_while_it_is_locked(whole: tuple[str, Store]) -> N
                 execute(database, f"SELECT {ask} FOR UPDATE NOWAIT")
             return again
 
-        return mend.revert_row(stage_rows.DOWNLOAD, key, (status, lease), found, judge)
+        return row_repair.revert_row(stage_rows.DOWNLOAD, key, (status, lease), found, judge)
 
     assert not put_back("EXTRACTED", lease, Evidence("EXTRACTED", (table,)))
     assert not put_back("EXTRACTED", lease, Evidence("DOWNLOADED"))
@@ -617,14 +616,14 @@ def test_files_that_are_gone_when_their_row_is_claimed_are_not_taken_up(
     new: tuple[str, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, store = new
-    real = mend.adopt
+    real = row_repair.adopt_results
 
     def late(*args: Any) -> bool:
         (store.video("v1") / "v1.mp4").unlink()
         return real(*args)
 
-    monkeypatch.setattr(mend, "adopt", late)
-    assert sync(store).mends == []
+    monkeypatch.setattr(row_repair, "adopt_results", late)
+    assert sync(store).repairs == []
     assert execute(database, ROW) == [("PENDING", 1, 0, True)]
 
 
@@ -670,7 +669,7 @@ def test_only_the_projects_that_were_named(whole: tuple[str, Store]) -> None:
     _, store = whole
     make_download(store, "other")
     projects.add_videos("q", [Given("other")])
-    assert sync(store, ["p"]).mends == []
+    assert sync(store, ["p"]).repairs == []
     assert told(sync(store, ["q"]))[0] == ("other", "PENDING", "DOWNLOADED")
 
 

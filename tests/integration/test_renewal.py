@@ -361,5 +361,5 @@ def test_a_signature_that_comes_during_an_attempt_that_succeeds_costs_nothing(
     assert state(database, video_id)[0] == "DOWNLOADED"
     assert rows(database) == {video_id: signed(link, 2)}
     assert http.requests["/clip.mp4"] == 1
-    mends = reconcile(store, ["p"], CALM, deep=True).mends
-    assert [mend for mend in mends if mend.table != "projects"] == []
+    repairs = reconcile(store, ["p"], CALM, deep=True).repairs
+    assert [each for each in repairs if each.table != "projects"] == []

@@ -273,7 +273,7 @@ def test_a_video_is_fetched_again_only_if_that_is_asked_for(
         assert fetch_again(["v"], dry_run=True) == {"v": "DOWNLOADED"}
         assert statuses(database)["v"][0] == "DOWNLOADED"
         assert fetch_again(["v"]) == {"v": "DOWNLOADED"}
-        assert reconcile(store, ["p"], other.monitor, deep=True).mends == []
+        assert reconcile(store, ["p"], other.monitor, deep=True).repairs == []
         assert statuses(database)["v"] == ("PENDING", 0, None, None)
         http.add("/clip.mp4", Reply(503))
         with pytest.raises(TransientError):

@@ -26,7 +26,7 @@ from dataminer.sync.jobs.download import download_video
 from dataminer.sync.jobs.extract import extract_video
 from dataminer.sync.jobs.filter import filter_video
 from dataminer.sync.jobs.report import report_project
-from dataminer.sync.repair import take_up
+from dataminer.sync.repair.record_results import record_results
 from dataminer.sync.repair.run_hooks import bring_up_to_date
 from tests.support.site import Site
 from tests.support.videos import make_video
@@ -84,7 +84,7 @@ def mine(site: Site) -> planning.Plan:
         config = load_files()
         store = Store(config.store_path)
         if planning.plan(config, [PROJECT]).to_adopt:
-            take_up.take_up(config)
+            record_results(config)
         found = planning.plan(config, [PROJECT])
         bring_up_to_date([PROJECT], config.monitor, store)
         for video_id in found.due("download"):

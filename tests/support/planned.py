@@ -14,8 +14,8 @@ from dataminer.store.layout import Store
 from dataminer.sync.batches.attempt import Batch
 from dataminer.sync.batches.job import run_batch
 from dataminer.sync.jobs.dedup import dedup_project
+from dataminer.sync.repair.record_results import record_results
 from dataminer.sync.repair.run_hooks import bring_up_to_date
-from dataminer.sync.repair.take_up import take_up
 from dataminer.workflow.run import Run
 from tests.support.site import Site
 
@@ -68,12 +68,12 @@ def _begin(site: Site, output: Path) -> None:
 def run(config: Config) -> None:
     """Do what is due up to the unique frames."""
     store, found = Store(config.store_path), Run(config, cores=2)
-    assert found.meeting
+    assert found.pairing_step
     plan = found.plan
     print(*plan.reasons(), sep="\n", file=sys.stderr)
     bring_up_to_date(config.project_names, config.monitor, store)
     if plan.to_adopt:
-        take_up(config)
+        record_results(config)
     for rule, parts in found.members.items():
         stage, _, project = rule.partition("/")
         for videos in parts.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dataminer.store.layout import Store
-from dataminer.sync.pairing.meeting import PairingStep, require
+from dataminer.sync.pairing.check import PairingStep, require
 from tests.support.site import Site, jobs
 
 

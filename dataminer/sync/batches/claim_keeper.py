@@ -47,13 +47,13 @@ class SharedKeeper:
         self._flush = CallCombiner(_flush_all)
 
     @contextmanager
-    def kept_alive(self, held: Claim, settings: MonitorConfig) -> Iterator[None]:
+    def kept_alive(self, claim: Claim, settings: MonitorConfig) -> Iterator[None]:
         """Keep a claim alive for the block; if it is lost, downloads of this thread end."""
         with stoppable() as stop:
             with self._lock:
                 if self._reason:
                     raise self._reason
-                self._claims[id(held)] = held, stop
+                self._claims[id(claim)] = claim, stop
                 if not self._beating:
                     self._beating = True
                     threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
@@ -61,7 +61,7 @@ class SharedKeeper:
                 yield
             finally:
                 with self._lock:
-                    self._claims.pop(id(held), None)
+                    self._claims.pop(id(claim), None)
 
     def flush(self, folder: Path) -> None:
         """Flush a folder to the disk, with those of other threads."""
@@ -70,7 +70,7 @@ class SharedKeeper:
 
     def finish(
         self,
-        held: Claim,
+        claim: Claim,
         status: str,
         columns: Mapping[str, Any],
         publish: Callable[[], object],
@@ -83,8 +83,8 @@ class SharedKeeper:
         LeaseLost
             See :func:`dataminer.sync.claims.claim_end.finish`.
         """
-        if not self._finish(Result(held, status, columns, publish, cost)):
-            claim_end.finish(held, status, columns, publish, cost)
+        if not self._finish(Result(claim, status, columns, publish, cost)):
+            claim_end.finish(claim, status, columns, publish, cost)
 
     def stop(self, reason: BaseException) -> None:
         """End the downloads of all threads, and those that they would begin from now on."""
@@ -97,34 +97,34 @@ class SharedKeeper:
     def live_claims(self) -> list[Claim]:
         """The claims that are kept alive."""
         with self._lock:
-            return [held for held, _ in self._claims.values()]
+            return [claim for claim, _ in self._claims.values()]
 
     def _beat(self) -> None:
         answered = time.monotonic()
         while True:
             time.sleep(self._interval)
-            held = self.live_claims
+            live = self.live_claims
             try:
                 lost = (
-                    [claim for claim in claims.beat_all(held) if not _is_live(claim)]
-                    if held
+                    [claim for claim in claims.beat_all(live) if not _is_live(claim)]
+                    if live
                     else []
                 )
                 answered = time.monotonic()
             except (DatabaseError, psycopg2.Error) as error:
                 log.warning("heartbeat failed: %s", error)
-                lost = held if time.monotonic() - answered > self._safe_seconds else []
+                lost = live if time.monotonic() - answered > self._safe_seconds else []
             for claim in lost:
                 self._lose(claim)
 
-    def _lose(self, held: Claim) -> None:
+    def _lose(self, claim: Claim) -> None:
         with self._lock:
-            if id(held) in self._claims:
-                self._claims[id(held)][1].reason = LeaseLost.of(held)
+            if id(claim) in self._claims:
+                self._claims[id(claim)][1].reason = LeaseLost.of(claim)
 
 
-def _is_live(held: Claim) -> bool:
-    return claims.beat(held) or claims.is_recorded(held)
+def _is_live(claim: Claim) -> bool:
+    return claims.beat(claim) or claims.is_recorded(claim)
 
 
 def _finish_all(results: list[Result]) -> list[Result]:

@@ -1,4 +1,4 @@
-"""Find and delete what no row knows of: files without rows, left-over staging, unused videos."""
+"""Finds and deletes orphans: files without rows, abandoned staging, videos of no project."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from dataminer.provenance import recipes
 from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME, VIDEO_ID, set_aside
 from dataminer.sync.claims import stage_rows
-from dataminer.sync.deletion.deletion import Deletion, carry_out, of_videos
-from dataminer.sync.repair import snapshot as rows
+from dataminer.sync.deletion.delete import carry_out
+from dataminer.sync.deletion.plan import Deletion, folders_of_videos
 from dataminer.sync.repair.evidence import StoreInspector, existing
-from dataminer.sync.repair.snapshot import RowsOfProjects
+from dataminer.sync.repair.snapshot import RowsOfProjects, read_rows
 
 # ---- statements: values bound ------------------------------------------------------------------
 
-_UNUSED = """
+_VIDEOS_OF_NO_PROJECT = """
 SELECT video_id FROM videos v
 WHERE NOT EXISTS (SELECT FROM project_videos pv WHERE pv.video_id = v.video_id) ORDER BY 1
 """
@@ -44,7 +44,7 @@ _TABLE = ".parquet"
 _SEEN = re.compile(rf"(?:{VIDEO_ID.pattern})(?:{re.escape(_TABLE)})?")
 _CHOSEN = (ProjectVideoStatus.FILTERED, ProjectVideoStatus.FILTERED_EMPTY)
 _OF_VIDEOS = ("videos", "frames", "seen")
-OLD_SECONDS = 24 * 3600.0  # younger ones may belong to a job that only looks dead, or be resumed
+OLD_SECONDS = 24 * 3600.0  # younger ones may be resumed, or belong to a job that only seems dead
 _PARTIAL = re.compile(
     r"\.(?:(?P<name>[^.]+)\.)?[0-9a-f]{12}"
     rf"(?:{re.escape(STAGING_SUFFIX)}(?:\..*)?|{re.escape(RESUME_SUFFIX)})"
@@ -53,23 +53,22 @@ _PARTIAL = re.compile(
 
 @dataclass(frozen=True)
 class Orphans:
-    """What no row knows of.
+    """Files without rows, and rows without projects.
 
     Parameters
     ----------
     store : Store
         The store.
     folders : tuple of Path
-        Of videos and projects that have no row; also files of what models saw in such videos.
+        Folders of videos and projects without a row, and model outputs of such videos.
     partials : tuple of Path
-        What attempts left that ended long ago: staging, and transfers that broke off.
+        Staging and partial downloads of attempts that ended long ago.
     videos : tuple of str
         Rows of videos that belong to no project.
     unused : tuple of Path
-        Frames of other settings than those that any project has chosen from, and what models saw in
-        them.
+        Frames of settings from which no project has chosen, and model outputs for them.
     young : tuple of Path
-        The same, made less than a day ago: a run may be about to choose from them.
+        The same, made less than a day ago, since a run may be about to choose from them.
     """
 
     store: Store
@@ -81,24 +80,24 @@ class Orphans:
 
 
 def find(store: Store) -> Orphans:
-    """Look for what no row knows of, without changing anything.
+    """Find all orphans; change nothing.
 
     Raises
     ------
     DataminerError
-        When the database is empty and the store is not: then every file would be an orphan.
+        If the database is empty and the store is not, so that every file would be an orphan.
     """
-    # files first: a row that was added in between is there before its files are
+    # files first: a row that is added in between exists before its files
     found = list(_entries(store))
-    tables = rows.load(None)
+    tables = read_rows(None)
     if found and not tables.projects and not tables.videos:
         raise DataminerError(
             f"the database knows nothing at all, and {store.root} is not empty",
             "make the rows from the files with `dataminer sync --project NAME`, or name the"
             " right database in DATABASE_URL",
         )
-    folders = [entry.path for entry in found if not entry.partial and not entry.known(tables)]
-    partials = [entry.path for entry in found if entry.partial and entry.left(tables)]
+    folders = [entry.path for entry in found if not entry.partial and not entry.has_row(tables)]
+    partials = [entry.path for entry in found if entry.partial and entry.is_abandoned(tables)]
     unused = [
         path for video_id in tables.videos for path in _unused_frames(store, tables, video_id)
     ]
@@ -107,18 +106,17 @@ def find(store: Store) -> Orphans:
     for path in unused:  # a run may be about to choose from the young ones
         (old if _age(path) > OLD_SECONDS else young).append(path)
     return Orphans(
-        store, tuple(folders), tuple(partials), tuple(_unused()), tuple(old), tuple(young)
+        store,
+        tuple(folders),
+        tuple(partials),
+        tuple(_videos_of_no_project()),
+        tuple(old),
+        tuple(young),
     )
 
 
 def delete_files(orphans: Orphans) -> list[Path]:
-    """Delete the folders of ``orphans``, except those that a row knows of by now.
-
-    Returns
-    -------
-    list of Path
-        What was deleted.
-    """
+    """Delete the folders of ``orphans`` that still have no row; return what was deleted."""
     again = find(orphans.store)
     wanted = {*orphans.folders, *orphans.partials, *orphans.unused}
     every = (*again.folders, *again.partials, *again.unused)
@@ -136,14 +134,14 @@ def delete_files(orphans: Orphans) -> list[Path]:
 def deletion_of_rows(orphans: Orphans, *, files: bool) -> Deletion:
     """Plan the deletion of the videos that belong to no project."""
     store = orphans.store
-    there = existing(*of_videos(store, orphans.videos))
+    folders = existing(*folders_of_videos(store, orphans.videos))
     return Deletion(
-        "videos of no project", store, videos=orphans.videos, folders=there if files else ()
+        "videos of no project", store, videos=orphans.videos, folders=folders if files else ()
     )
 
 
 def delete_rows(orphans: Orphans, settings: MonitorConfig, *, files: bool) -> None:
-    """Delete the rows of videos that belong to no project; with ``files`` their folders too."""
+    """Delete the rows of videos that belong to no project, with ``files`` also their folders."""
     carry_out(deletion_of_rows(orphans, files=files), settings)
 
 
@@ -154,14 +152,14 @@ class _StoredFolder:
     Parameters
     ----------
     path : Path
-        Where it is.
+        Its path.
     name : str
-        The video or project that it is named after; for staging, the folder that it became.
+        The video or project that it is named after; for staging, that of the folder to be made.
     kind : str
-        ``videos``, ``frames``, ``projects`` or ``filtered``; ``seen`` for what a model saw in a
-        video; ``stage`` for folders of a project, or of none.
+        ``videos``, ``frames``, ``projects`` or ``filtered``; ``seen`` for model outputs of a video;
+        ``stage`` for folders of a project, or of none.
     project : str
-        The project that it lies in, or an empty string.
+        The project that contains it, or an empty string.
     partial : bool
         Whether it is staging.
     """
@@ -172,19 +170,19 @@ class _StoredFolder:
     project: str = ""
     partial: bool = False
 
-    def known(self, tables: RowsOfProjects) -> bool:
+    def has_row(self, tables: RowsOfProjects) -> bool:
         if self.kind in _OF_VIDEOS:
             return self.name in tables.videos
         if self.kind == "projects":
             return self.name in tables.projects
-        # what lies in a folder of an orphaned project goes with it
+        # the content of an orphaned project's folder is deleted with it
         members = tables.members.get(self.project)
         return self.kind == "stage" or members is None or self.name in members
 
-    def left(self, tables: RowsOfProjects) -> bool:
-        return not self._held(tables) and _age(self.path) > OLD_SECONDS
+    def is_abandoned(self, tables: RowsOfProjects) -> bool:
+        return not self._is_claimed(tables) and _age(self.path) > OLD_SECONDS
 
-    def _held(self, tables: RowsOfProjects) -> bool:
+    def _is_claimed(self, tables: RowsOfProjects) -> bool:
         if self.kind in _OF_VIDEOS:
             row = tables.videos.get(self.name)
             return row is not None and row.status in stage_rows.running_statuses("videos")
@@ -209,7 +207,7 @@ def _entries(store: Store) -> Iterator[_StoredFolder]:
         yield from _staged(store.frames(video_id), "frames", video_id)
     for folder in store.of_models():
         yield from _of(folder, _SEEN, "seen")
-    # of no row, so that only their age tells; "batches" are an older version's
+    # without a row, so that only their age counts; "batches" are an older version's
     for folder in (*sorted(store.root.glob("prompts/*/")), store.root / "batches"):
         yield from _staged(folder, "stage", "")
     projects = store.project("x").parent
@@ -235,7 +233,7 @@ def _of(
 
 
 def _staged(folder: Path, kind: str, name: str, project: str = "") -> Iterator[_StoredFolder]:
-    """Yield what is left of files that were written into a folder that stays."""
+    """Yield the remains of files that were being written into a permanent folder."""
     for entry in _of(folder, None, kind, project):
         yield replace(entry, name=name)
 
@@ -251,14 +249,16 @@ def _age(path: Path) -> float:
 
 
 def _unused_frames(store: Store, tables: RowsOfProjects, video_id: str) -> Iterator[Path]:
-    """Yield the frames of a video that no project has chosen from, once all have chosen."""
+    """Yield the frames of a video from which no project has chosen, once all have chosen."""
     members = {name: rows[video_id] for name, rows in tables.members.items() if video_id in rows}
-    there = [name for name in names_in(store.frames(video_id)) if recipes.NAME.fullmatch(name)]
-    held = tables.videos[video_id].status in stage_rows.running_statuses("videos")
-    if held or not members or any(row.status not in _CHOSEN for row in members.values()):
+    existing_recipes = [
+        name for name in names_in(store.frames(video_id)) if recipes.NAME.fullmatch(name)
+    ]
+    claimed = tables.videos[video_id].status in stage_rows.running_statuses("videos")
+    if claimed or not members or any(row.status not in _CHOSEN for row in members.values()):
         return
-    # by rows, which may have come back with an older dump, and by files
-    unused = {*there} - {row.recipe for row in members.values()}
+    # by rows, which may come from an older dump, and by files
+    unused = {*existing_recipes} - {row.recipe for row in members.values()}
     if unused:
         unused -= {recipes.of_project(store, name, video_id).name for name in members}
     for recipe in sorted(unused):
@@ -268,7 +268,7 @@ def _unused_frames(store: Store, tables: RowsOfProjects, video_id: str) -> Itera
 
 
 def _name_newest(store: Store, video_id: str, gone: str) -> None:
-    """Have the row of a video name its newest frames again, if it named those that are gone."""
+    """Let the row of a video name its newest frames, if it names frames that are gone."""
     found = StoreInspector(store).frames(video_id, None).outcome
     if found is None:
         return
@@ -281,10 +281,10 @@ def _name_newest(store: Store, video_id: str, gone: str) -> None:
     transaction(work, name="orphans")
 
 
-def _unused() -> list[str]:
+def _videos_of_no_project() -> list[str]:
     def work(connection: Connection) -> list[str]:
         with connection.cursor() as cursor:
-            cursor.execute(_UNUSED)
+            cursor.execute(_VIDEOS_OF_NO_PROJECT)
             return [row[0] for row in cursor.fetchall()]
 
     return transaction(work, name="orphans")

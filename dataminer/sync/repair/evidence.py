@@ -1,4 +1,4 @@
-"""What the files of a store support, whatever the tables say of them."""
+"""The status that files of a store support, whatever their rows say."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
 
 
 class Unreadable(TransientError):
-    """A file is there and cannot be read: whether it is whole, nobody knows."""
+    """A file exists and cannot be read, so that nobody knows whether it is whole."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The status that files support, and the outputs that Snakemake would wrongly take for whole.
+    """The status that files support, and outputs that do not belong to it.
 
     Parameters
     ----------
     status : str
-        What the row should say.
+        The status that the row should have.
     remove : tuple of Path
-        Declared outputs that are in place and do not belong to that status.
+        Existing outputs that do not belong to that status, and that Snakemake would accept.
     columns : dict
-        What the row should say besides, where it is put back.
+        Other values that the row should have if it is reverted.
     renamed : bool
-        The frames that the row names are gone, and it should name others.
+        Whether the row should name other frames, because its own are gone.
     """
 
     status: str
@@ -57,30 +57,30 @@ class CurrentFrames(NamedTuple):
     Parameters
     ----------
     folder : Path
-        Where they are, or would be.
+        Their folder, which may not exist.
     outcome : TaskOutcome or None
-        What they say, if they are whole.
-    spoilt : tuple of Path
-        Tables of other frames that are not whole.
+        Their outcome, if they are whole.
+    damaged : tuple of Path
+        Tables of other frames that are damaged.
     """
 
     folder: Path
     outcome: TaskOutcome | None
-    spoilt: tuple[Path, ...]
+    damaged: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
 class StoreInspector:
-    """A store, looked at with as few system calls as the question allows.
+    """Inspects a store, with as few system calls as the question allows.
 
     Parameters
     ----------
     store : Store
         The store.
     deep : bool
-        Look for every image of finished folders too, not only for the folder and its table.
+        Also check for every image of finished folders, not only for the folder and its table.
     quick : bool
-        Look only whether tables of finished folders are there, not whether they can be read.
+        Check only that the tables of finished folders exist, not that they can be read.
     """
 
     store: Store
@@ -93,7 +93,7 @@ class StoreInspector:
         return names_in(self.store.video("x").parent)
 
     def frames(self, video_id: str, recipe: str | None) -> CurrentFrames:
-        """Look at the frames of a video: those that its row names, else the newest that are whole.
+        """Return the frames of a video that its row names, or else the newest that are whole.
 
         Of several recipes, those that failed come last.
         """
@@ -107,40 +107,40 @@ class StoreInspector:
             return outcome.fingerprint != recipe, outcome.status == _V.FAILED
 
         whole = sorted((folder for folder, outcome in found.items() if outcome), key=rank)
-        spoilt = tuple(folder / FRAMES_FILE for folder in folders if folder not in whole)
+        damaged = tuple(folder / FRAMES_FILE for folder in folders if folder not in whole)
         best = whole[0] if whole else self.store.frames(video_id)
-        return CurrentFrames(best, found.get(best), spoilt)
+        return CurrentFrames(best, found.get(best), damaged)
 
     def video(self, video_id: str, status: str, recipe: str | None = None) -> Evidence:
-        """Tell what a video's folders support, given what its row says now."""
+        """Return what a video's folders support, given its row's present status."""
         folder = self.store.video(video_id)
         known = recipe and self.store.recipe(video_id, recipe)
         if status == _V.EXTRACTED and not self.deep and known and self._has_table(known):
             return Evidence(status)
         if status == _V.PENDING and video_id not in self.downloaded:
-            return Evidence(status)  # what frames there are wait for the download
+            return Evidence(status)  # any frames wait for the download
         download = read(results.read_download, folder)
-        frames_dir, frames, spoilt = self.frames(video_id, recipe)
+        frames_dir, frames, damaged = self.frames(video_id, recipe)
         supported = _video_status(status, download, frames, self._frames_are_of(folder, frames_dir))
         if supported == _V.PENDING:
-            # whole frames are too dear to go for a file that was deleted to save space
-            spoilt = () if frames else (*existing(folder / INFO_FILE), *spoilt)
-            return Evidence(supported, spoilt, _NO_VIDEO)
+            # whole frames are too valuable to lose with a file that was deleted to save space
+            damaged = () if frames else (*existing(folder / INFO_FILE), *damaged)
+            return Evidence(supported, damaged, _NO_VIDEO)
         if supported == _V.DOWNLOADED and download:
-            kept = {**_NO_FRAMES, "video_path": download.columns["video_path"]}
-            return Evidence(supported, spoilt, kept)
+            columns = {**_NO_FRAMES, "video_path": download.columns["video_path"]}
+            return Evidence(supported, damaged, columns)
         others = recipe and frames and frames.fingerprint != recipe
         if frames and others and supported == status == _V.EXTRACTED:
             columns = {k: v for k, v in frames.columns.items() if not k.startswith("error")}
-            return Evidence(supported, spoilt, columns, renamed=True)
-        return Evidence(supported, spoilt)
+            return Evidence(supported, damaged, columns, renamed=True)
+        return Evidence(supported, damaged)
 
     def member(
         self, project: str, video_id: str, status: str, *, source_gone: bool = False
     ) -> Evidence:
-        """Tell what a video's folder in a project supports, given what its row says now.
+        """Return what a video's folder in a project supports, given its row's present status.
 
-        Without the frames that they were made from, filtered ones do not count: Snakemake makes
+        Filtered frames do not count without the frames that they were made from: Snakemake makes
         nothing again that only finished outputs need.
         """
         folder = self.store.filtered(project, video_id)
@@ -151,13 +151,13 @@ class StoreInspector:
         outcome = None if source_gone else read(results.read_filter, folder)
         if outcome and (outcome.status == status or self._filtered_is_of(folder, video_id)):
             return Evidence(outcome.status)
-        spoilt = existing(table)
-        if spoilt or status != _PV.PENDING:
-            spoilt += existing(*self.outputs(project, "dedup"))
-        return Evidence(_PV.PENDING, spoilt, _NOT_FILTERED)
+        damaged = existing(table)
+        if damaged or status != _PV.PENDING:
+            damaged += existing(*self.outputs(project, "dedup"))
+        return Evidence(_PV.PENDING, damaged, _NOT_FILTERED)
 
     def project(self, project: str, stage: str, videos: Iterable[str]) -> Evidence:
-        """Tell what a project's folders support once all of its ``videos`` are filtered."""
+        """Return what a project's folders support once all of its ``videos`` are filtered."""
         if not self._dedup_is_whole(project, stage, videos):
             missing = "dedup"
         elif not self._detect_is_whole(project, stage):
@@ -168,10 +168,10 @@ class StoreInspector:
         return Evidence(supported, existing(*self.outputs(project, missing)), columns)
 
     def outputs(self, project: str, stage: str) -> tuple[Path, ...]:
-        """Return the outputs that must go so that Snakemake runs ``dedup`` or ``detect`` again.
+        """Return the outputs without which Snakemake runs ``dedup`` or ``detect`` again.
 
-        Those of detect go with those of dedup: what only a finished output needs is not made. Who
-        stood for whom stays, so that frames that were kept stay kept.
+        Those of dedup include those of detect: Snakemake makes nothing that only a finished output
+        needs. The table of clusters stays, so that dedup keeps the same frames.
         """
         detect = self.store.detect(project)
         dedup = self.store.dedup(project)
@@ -182,7 +182,7 @@ class StoreInspector:
 
     @staticmethod
     def before(stage: str) -> tuple[str, Mapping[str, Any]]:
-        """Return what a project's row says before ``dedup`` or ``detect``."""
+        """Return status and columns of a project's row before ``dedup`` or ``detect``."""
         if stage == "dedup":
             return _P.DEDUP_READY, _NO_DEDUP
         return _P.DETECT_READY, _NO_DETECT
@@ -196,14 +196,14 @@ class StoreInspector:
         return whole and self._dedup_is_of(project, videos)
 
     def _has_table(self, folder: Path, name: str = FRAMES_FILE) -> bool:
-        """Tell whether a table is there and, unless it shall be quick, says what it is."""
+        """Return whether a table exists and, unless only that is checked, can be read."""
         path = folder / name
-        return _there(path) and (self.quick or bool(read(read_meta, path)))
+        return _is_regular(path) and (self.quick or bool(read(read_meta, path)))
 
     def _detect_is_whole(self, project: str, stage: str) -> bool:
         folder = self.store.detect(project)
         if stage == _P.COMPLETE and not self.deep:
-            return _there(folder / ANNOTATIONS_FILE) and (
+            return _is_regular(folder / ANNOTATIONS_FILE) and (
                 self.quick or results.annotations_seem_whole(folder, 0)
             )
         if read(results.read_detect, folder) is None:
@@ -212,26 +212,26 @@ class StoreInspector:
             return False
         return stage == _P.COMPLETE or _detect_is_of(folder, self.store.dedup(project))
 
-    # ---- made from the input that is there now? By time as Snakemake asks, or by content.
+    # ---- made from the present input? By time, as Snakemake decides it, or by content
 
     def _frames_are_of(self, folder: Path, frames_dir: Path) -> bool:
         if _is_newer(frames_dir / FRAMES_FILE, folder / INFO_FILE):
             return True
         source = (results.read_info(folder) or {}).get("sha256")
-        made = partial(fingerprints.of_extract, sha256=source)
-        return _marked(frames_dir, ExtractConfig, made)
+        expected = partial(fingerprints.of_extract, sha256=source)
+        return _carries(frames_dir, ExtractConfig, expected)
 
     def _filtered_is_of(self, folder: Path, video_id: str) -> bool:
         meta = results.read_frames_meta(folder) or {}
         if meta.get("filtered_from"):
-            return True  # whether these frames are wanted is for a plan to tell
+            return True  # whether these frames are wanted is decided by a plan
         frames_dir = self.frames(video_id, None).folder
         if _is_newer(folder / FRAMES_FILE, frames_dir / FRAMES_FILE):
             return True
         source = (results.read_frames_meta(frames_dir) or {}).get("fingerprint")
         seen = meta.get("seen", ())
-        made = partial(fingerprints.of_filter, frames=source, seen=seen)
-        return _marked(folder, FilterConfig, made)
+        expected = partial(fingerprints.of_filter, frames=source, seen=seen)
+        return _carries(folder, FilterConfig, expected)
 
     def _dedup_is_of(self, project: str, videos: Iterable[str]) -> bool:
         meta = results.read_frames_meta(self.store.dedup(project)) or {}
@@ -239,11 +239,11 @@ class StoreInspector:
             (name, (results.read_frames_meta(self.store.filtered(project, name)) or {}))
             for name in sorted(videos)
         ]
-        marks = [(name, table.get("fingerprint")) for name, table in inputs]
-        made = fingerprints.of_dedup(
-            meta.get("settings"), marks, meta.get("model"), meta.get("version")
+        filtered = [(name, table.get("fingerprint")) for name, table in inputs]
+        expected = fingerprints.of_dedup(
+            meta.get("settings"), filtered, meta.get("model"), meta.get("version")
         )
-        return bool(meta.get("fingerprint") == made)
+        return bool(meta.get("fingerprint") == expected)
 
 
 _NO_FRAMES: dict[str, Any] = {"frames_dir": None, "frame_count": None, "warning": None}
@@ -254,12 +254,12 @@ _NO_DEDUP: dict[str, Any] = {"dedup_dir": None, "unique_frames": 0, **_NO_DETECT
 
 
 def read(reader: Callable[[Path], _Read | None], folder: Path) -> _Read | None:
-    """Read what a folder or file says; None where it is absent or not whole.
+    """Read a folder or file; return None if it is absent or damaged.
 
     Raises
     ------
     Unreadable
-        When the file system does not say: no permission, a fault of the disk.
+        If the file system refuses: no permission, or a fault of the disk.
     """
     try:
         return reader(folder)
@@ -272,7 +272,7 @@ def read(reader: Callable[[Path], _Read | None], folder: Path) -> _Read | None:
 
 
 def existing(*paths: Path) -> tuple[Path, ...]:
-    """Return those of the paths at which there is something."""
+    """Return those of the paths that exist."""
     return tuple(path for path in paths if lstat_or_none(path))
 
 
@@ -280,7 +280,7 @@ def _video_status(
     status: str, download: TaskOutcome | None, frames: TaskOutcome | None, frames_fit: bool
 ) -> str:
     if download is None:
-        # the file was deleted to save space, and its frames are what counts
+        # the file was deleted to save space, and its frames count
         if frames is not None and status != _V.PENDING and (frames_fit or frames.status == status):
             return frames.status
         return _V.PENDING
@@ -291,30 +291,30 @@ def _video_status(
     return _V.DOWNLOADED
 
 
-def _there(path: Path) -> bool:
-    """Tell whether a file is there; a link is none, and neither is what is empty."""
+def _is_regular(path: Path) -> bool:
+    """Return whether there is a regular file that is not empty."""
     found = read(lstat_or_none, path)
     return found is not None and stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
 def _is_newer(output: Path, source: Path) -> bool:
-    """Tell whether an output was made after its source; a source that is gone is no obstacle."""
+    """Return whether an output was made after its source, or its source is gone."""
     made, changed = lstat_or_none(output), lstat_or_none(source)
     return made is not None and (changed is None or made.st_mtime_ns >= changed.st_mtime_ns)
 
 
-def _marked(folder: Path, settings: type[Section], made: Callable[..., str]) -> bool:
-    """Tell whether a table carries the fingerprint of its input and of its own settings."""
+def _carries(folder: Path, settings: type[Section], expected: Callable[..., str]) -> bool:
+    """Return whether a table carries the fingerprint of its input and of its own settings."""
     meta = results.read_frames_meta(folder) or {}
     try:
         used = settings.model_validate(meta.get("settings")).result_settings()
-    except ValueError:  # of another version: then the time decides alone
+    except ValueError:  # of another version, so that only the time decides
         return False
-    return bool(meta.get("fingerprint") == made(used, version=meta.get("version")))
+    return bool(meta.get("fingerprint") == expected(used, version=meta.get("version")))
 
 
 def _has_images(folder: Path, dedup: Path) -> bool:
-    """Tell whether annotated images are as large as the unique frames that they are."""
+    """Return whether annotated images have the sizes of the unique frames."""
     found = sizes_in(folder / "images")
     try:
         with FrameReader(dedup) as reader:
@@ -324,7 +324,7 @@ def _has_images(folder: Path, dedup: Path) -> bool:
 
 
 def _detect_is_of(folder: Path, dedup: Path) -> bool:
-    """Tell whether annotations are of the unique frames that are there now."""
+    """Return whether annotations are of the present unique frames."""
     if _is_newer(folder / ANNOTATIONS_FILE, dedup / FRAMES_FILE):
         return True
     images = folder / "images"

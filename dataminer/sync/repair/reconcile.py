@@ -1,9 +1,9 @@
-"""Make files and tables agree, both ways: files are the truth of what exists."""
+"""Makes rows and files agree, both ways: files decide what exists."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
@@ -20,16 +20,17 @@ from dataminer.sync.claims import stage_rows
 from dataminer.sync.claims.stage_rows import StageRows
 from dataminer.sync.claims.statements import FROM_FILES
 from dataminer.sync.jobs import results
-from dataminer.sync.repair import row as mend
-from dataminer.sync.repair import snapshot
+from dataminer.sync.repair import row_repair
 from dataminer.sync.repair.evidence import Evidence, StoreInspector, Unreadable, read
-from dataminer.sync.repair.row import FoundResult
+from dataminer.sync.repair.report import Repair, Report
+from dataminer.sync.repair.row_repair import FoundResult
 from dataminer.sync.repair.snapshot import (
     MemberRow,
     ProjectRow,
     RowSnapshot,
     RowsOfProjects,
     VideoRow,
+    read_rows,
 )
 from dataminer.urls import SourceUrl
 
@@ -49,56 +50,6 @@ _RANK: dict[str, int] = {
 _UNKNOWN = -1  # the id of a row that a dry run did not make
 
 
-@dataclass(frozen=True)
-class Repair:
-    """A row that disagreed with its files.
-
-    Parameters
-    ----------
-    table : str
-        Where the row is.
-    row : str
-        The video, ``project/video``, or the project.
-    before, after : str
-        Its status, before and now; ``missing`` where there was no row.
-    removed : tuple of str
-        Outputs that were not whole, and were removed so that Snakemake makes them again.
-    """
-
-    table: str
-    row: str
-    before: str
-    after: str
-    removed: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        gone = f" (removed {', '.join(self.removed)})" if self.removed else ""
-        return f"{self.table} {self.row}: {self.before} -> {self.after}{gone}"
-
-
-@dataclass
-class Report:
-    """What was mended, or would be.
-
-    Parameters
-    ----------
-    mends : list of Repair
-        Row by row, in the order of the work.
-    notes : list of str
-        What could not be mended, and why.
-    dry_run : bool
-        Nothing was written.
-    """
-
-    mends: list[Repair] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    dry_run: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the report as JSON can hold it."""
-        return asdict(self)
-
-
 def reconcile(
     store: Store,
     projects: Iterable[str] | None,
@@ -110,41 +61,36 @@ def reconcile(
 ) -> Report:
     """Make the rows of projects and the files of the store agree.
 
-    Rows that say less than whole files adopt them; rows that say more are put back, and what
-    Snakemake would still take for whole is removed; rows that are missing are made from the files.
-    Safe at any time, and again: rows that are held are left alone, and every write is fenced.
+    Rows that lag behind whole files adopt them. Rows that are ahead of their files are reverted,
+    and outputs that Snakemake would still accept are removed. Missing rows are made from files. It
+    is safe at any time: claimed rows are left alone, and every write is fenced.
 
     Parameters
     ----------
     store : Store
         The store.
     projects : iterable of str or None
-        By name; None for all that the database knows.
+        Their names; None for all in the database.
     settings : MonitorConfig
-        When a claim is stale.
+        The age at which a claim is stale.
     deep : bool
-        Look for every image of finished folders, not only for the folder and its table.
+        Check for every image of finished folders, not only for the folder and its table.
     dry_run : bool
-        Only say what would be done.
+        Write nothing.
     adopt_only : bool
-        Add no rows, put nothing back and remove nothing: what each run does of itself, since its
-        plan knows of no more videos, and somebody may have deleted frames to save space.
-
-    Returns
-    -------
-    Report
-        What was mended.
+        Add no rows, revert none and remove nothing, as each run does by itself: its plan has no
+        more videos, and somebody may have deleted frames to save space.
     """
     names = None if projects is None else sorted(set(projects))
     report = Report(dry_run=dry_run)
-    files, tables = StoreInspector(store, deep, quick=adopt_only), snapshot.load(names)
+    files, tables = StoreInspector(store, deep, quick=adopt_only), read_rows(names)
     _Reconciler(store, names, settings, files, report, tables, adopt_only).run()
     return report
 
 
 @dataclass(frozen=True)
-class _Source:
-    """A video that only files know of."""
+class _FoundVideo:
+    """A video with files and without a row."""
 
     video_id: str
     url: SourceUrl
@@ -157,7 +103,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Subject:
-    """A row, how to judge its files, and the stages that lead to a status."""
+    """A row, what its files support, and the results that lead to a status."""
 
     name: str
     stage: StageRows
@@ -182,15 +128,15 @@ class _Reconciler:
         if not self.adopt_only:
             self._recreate()
         for video_id, video in self.tables.videos.items():
-            if video.mine and not video.again and self._mend(self._video(video_id, video)):
+            if video.requested and not video.again and self._repair(self._video(video_id, video)):
                 self.touched.add(video_id)
         for project, members in self.tables.members.items():
             for video_id, member in members.items():
                 if self.tables.projects[project].status not in _RUNNING:
-                    self._mend(self._member(project, video_id, member))
+                    self._repair(self._member(project, video_id, member))
         self._restage()
-        mended = [self._mend(self._project(*item)) for item in self.tables.projects.items()]
-        if any(mended) and not self.report.dry_run:
+        repaired = [self._repair(self._project(*item)) for item in self.tables.projects.items()]
+        if any(repaired) and not self.report.dry_run:
             self._refresh()
         if self.names is None:
             self._note_unknown_projects()
@@ -200,8 +146,8 @@ class _Reconciler:
     # ---- rows that are missing
 
     def _note_unknown_projects(self) -> None:
-        there = names_in(self.store.project("x").parent, PROJECT_NAME)
-        for name in sorted(there - self.tables.projects.keys()):
+        projects = names_in(self.store.project("x").parent, PROJECT_NAME)
+        for name in sorted(projects - self.tables.projects.keys()):
             if names_in(self.store.filtered(name, "x").parent):
                 command = commands.dataminer("sync", "--project", name)
                 self.report.notes.append(
@@ -214,17 +160,17 @@ class _Reconciler:
             found = self._sources(project)
             for source in found:
                 if source.video_id not in self.tables.videos:
-                    self._say("videos", source.video_id, "missing", _V.PENDING)
-                self._say("project_videos", f"{project}/{source.video_id}", "missing", _PV.PENDING)
+                    self._add("videos", source.video_id, "missing", _V.PENDING)
+                self._add("project_videos", f"{project}/{source.video_id}", "missing", _PV.PENDING)
             if found and self.report.dry_run:
-                self._pretend(project, found)
+                self._pretend_rows(project, found)
             elif found:
                 project_rows.add_videos(project, found)
-        if self.report.mends and not self.report.dry_run:
-            self.tables = snapshot.load(self.names)
+        if self.report.repairs and not self.report.dry_run:
+            self.tables = read_rows(self.names)
 
-    def _sources(self, project: str) -> list[_Source]:
-        """Find the videos whose files say that they belong to a project, and whose rows do not."""
+    def _sources(self, project: str) -> list[_FoundVideo]:
+        """Find the videos with files in a project's folder and without a row in it."""
         if not PROJECT_NAME.fullmatch(project):
             return []
         members = self.tables.members.get(project, {})
@@ -236,7 +182,7 @@ class _Reconciler:
             row = self.tables.videos.get(video_id)
             url = row.url if row else self._url(video_id)
             if url:
-                found.append(_Source(video_id, url))
+                found.append(_FoundVideo(video_id, url))
             else:
                 self.report.notes.append(
                     f"{project}/{video_id} has no row, and no file says where it came from. Next:"
@@ -251,13 +197,13 @@ class _Reconciler:
         url = (results.read_info(folder) or {}).get("url")
         return SourceUrl(url) if url else None
 
-    def _pretend(self, project: str, found: list[_Source]) -> None:
-        """Go on, in a dry run, as if the rows had been made."""
+    def _pretend_rows(self, project: str, found: list[_FoundVideo]) -> None:
+        """Continue, in a dry run, as if the rows had been made."""
         self.tables.projects.setdefault(project, ProjectRow(_P.FILTERING, 0, _UNKNOWN, ()))
         members = self.tables.members.setdefault(project, {})
         for source in found:
-            row = VideoRow(_V.PENDING, 0, source.url, mine=True)
-            self.tables.videos.setdefault(source.video_id, row).mine = True
+            row = VideoRow(_V.PENDING, 0, source.url, requested=True)
+            self.tables.videos.setdefault(source.video_id, row).requested = True
             members[source.video_id] = MemberRow(_PV.PENDING, 0, _UNKNOWN)
 
     # ---- rows that disagree
@@ -315,60 +261,60 @@ class _Reconciler:
             project, stage_rows.DEDUP, {"project_id": row.project_id}, row, judge, steps
         )
 
-    def _mend(self, subject: _Subject) -> bool:
-        """Bring one row in line with its files; tell whether that was needed, and was done."""
+    def _repair(self, subject: _Subject) -> bool:
+        """Make one row agree with its files; return whether that was needed and done."""
         row, before = subject.row, subject.row.status
         if before not in _RANK:
-            return False  # held, or waiting for what comes before
+            return False  # claimed, or waiting for an earlier stage
         try:
-            verdict = subject.judge()
-            if verdict.status == before and not verdict.remove and not verdict.renamed:
+            evidence = subject.judge()
+            if evidence.status == before and not evidence.remove and not evidence.renamed:
                 return False
-            if self.adopt_only and (verdict.remove or _RANK[verdict.status] < _RANK[before]):
+            if self.adopt_only and (evidence.remove or _RANK[evidence.status] < _RANK[before]):
                 return False
-            done = self.report.dry_run or self._apply(subject, verdict)
+            done = self.report.dry_run or self._apply(subject, evidence)
         except Unreadable as error:
             self.report.notes.append(str(error))
             return False
         if done:
-            row.status = verdict.status
-            removed = tuple(str(path) for path in verdict.remove)
-            after = f"{verdict.status} with other frames" if verdict.renamed else verdict.status
-            self._say(subject.stage.table, subject.name, before, after, removed)
+            row.status = evidence.status
+            removed = tuple(str(path) for path in evidence.remove)
+            after = f"{evidence.status} with other frames" if evidence.renamed else evidence.status
+            self._add(subject.stage.table, subject.name, before, after, removed)
         return done
 
-    def _apply(self, subject: _Subject, verdict: Evidence) -> bool:
+    def _apply(self, subject: _Subject, evidence: Evidence) -> bool:
         row, status, lease = subject.row, subject.row.status, subject.row.lease
-        if verdict.status != status and _RANK[verdict.status] >= _RANK[status]:
-            steps = subject.steps(verdict.status)
-            if not mend.adopt(steps, subject.key, lease, self.settings):
+        if evidence.status != status and _RANK[evidence.status] >= _RANK[status]:
+            steps = subject.steps(evidence.status)
+            if not row_repair.adopt_results(steps, subject.key, lease, self.settings):
                 return False
-            row.status, row.lease = verdict.status, lease + len(steps)
-            if verdict.remove:  # what comes after is of an older state
-                self._put_back(subject, verdict)
+            row.status, row.lease = evidence.status, lease + len(steps)
+            if evidence.remove:  # later results are of an older state
+                self._revert(subject, evidence)
             return True
-        return self._put_back(subject, verdict)
+        return self._revert(subject, evidence)
 
-    def _put_back(self, subject: _Subject, verdict: Evidence) -> bool:
+    def _revert(self, subject: _Subject, evidence: Evidence) -> bool:
         now = (subject.row.status, subject.row.lease)
-        return mend.revert_row(subject.stage, subject.key, now, verdict, subject.judge)
+        return row_repair.revert_row(subject.stage, subject.key, now, evidence, subject.judge)
 
     # ---- counters and stages
 
     def _restage(self) -> None:
-        """Recount, and take up the stages that follow from the videos' rows."""
+        """Recount projects, and move them to the stages that follow from their videos' rows."""
         before = self.tables.projects
         if self.report.dry_run:
             after = {name: self._expected(name, row) for name, row in before.items()}
         else:
             self._refresh()
-            after = snapshot.load(self.names).projects
+            after = read_rows(self.names).projects
         for name, row in after.items():
             was = before.get(name, row)
             if was.status != row.status:
-                self._say("projects", name, was.status, row.status)
-            elif was.counters != row.counters and not self.report.mends:
-                self._say("projects", name, "wrong counters", "recounted")
+                self._add("projects", name, was.status, row.status)
+            elif was.counters != row.counters and not self.report.repairs:
+                self._add("projects", name, "wrong counters", "recounted")
         self.tables.projects = {n: row for n, row in after.items() if n in self.tables.members}
 
     def _expected(self, name: str, row: ProjectRow) -> ProjectRow:
@@ -400,10 +346,10 @@ class _Reconciler:
         if ids:
             project_rows.refresh(sorted(ids))
 
-    def _say(
+    def _add(
         self, table: str, row: str, before: str, after: str, removed: tuple[str, ...] = ()
     ) -> None:
-        self.report.mends.append(Repair(table, row, str(before), str(after), removed))
+        self.report.repairs.append(Repair(table, row, str(before), str(after), removed))
 
 
 def _unread(reader: Callable[..., Any], folder: Any) -> bool:

@@ -1,10 +1,11 @@
-"""Links that are given with another signature: which rows are of them, and what that changes."""
+"""Links with new signatures: finds their rows, and renews them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from psycopg2.extensions import connection as Connection
@@ -22,7 +23,7 @@ from dataminer.sync.claims.projects import SourceRow
 from dataminer.sync.repair.retry import Retried, retry_within
 from dataminer.urls import SourceUrl
 
-_PAGE = 500  # videos a transaction, as `retry` has it
+_PAGE = 500  # videos per transaction, as for `retry`
 
 # ---- statements --------------------------------------------------------------------------------
 
@@ -60,26 +61,26 @@ class RenewedRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Links:
-    """The rows of links that were given.
+    """The rows of some links.
 
     Parameters
     ----------
     rows : Mapping
-        By what is the same whatever signs a link. Older versions made an id of the whole link, so
-        that there may be several.
+        Rows by the part of a link that does not depend on its signature. Several are possible,
+        because older versions made an id of the whole link.
     """
 
     rows: Mapping[str, list[RenewedRow]] = field(default_factory=dict)
 
     def id_of(self, source: SourceRow, project: str) -> str:
-        """Return the id under which a project has a source, or should have it."""
+        """Return the id that a source has in a project, or should have."""
         rows = self._rows_of(source)
         ids = [row.video_id for row in rows if project in row.projects]
         ids = ids or [row.video_id for row in rows]
         return source.video_id if not ids or source.video_id in ids else ids[0]
 
     def renewed(self, sources: Iterable[SourceRow]) -> dict[str, SourceUrl]:
-        """Return the links, by video, that replace those of the rows: new signatures."""
+        """Return the links with new signatures that replace those of rows, by video."""
         return {
             row.video_id: source.url
             for source in sources
@@ -89,7 +90,7 @@ class Links:
         }
 
     def _rows_of(self, source: SourceRow) -> list[RenewedRow]:
-        return self.rows.get(_object(source.url), []) if self.rows else []
+        return self.rows.get(_unsigned(source.url), []) if self.rows else []
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,12 @@ class Renewed:
     Parameters
     ----------
     videos : list of str
-        Those with another link.
+        Videos with a new link.
     retried : list of str
-        Of these, those that had failed and are tried again.
+        Those of them that had failed and are retried.
     held : dict of str to str
-        Those that have failed, and stay so with their old link, each with who works on a project
-        that has it.
+        Failed videos that keep their old link, each with the name of who works on one of its
+        projects.
     """
 
     videos: list[str] = field(default_factory=list)
@@ -112,14 +113,14 @@ class Renewed:
     held: dict[str, str] = field(default_factory=dict)
 
 
-def look_up(sources: Iterable[SourceRow]) -> Links:
-    """Look for the rows of links; writes nothing."""
-    objects = {
-        _object(source.url)
+def find_links(sources: Iterable[SourceRow]) -> Links:
+    """Find the rows of links; write nothing."""
+    unsigned_links = {
+        _unsigned(source.url)
         for source in sources
         if not source.url.is_path and quota_of(source.url.reveal()).source != YOUTUBE
     }
-    places = sorted({link.partition("?")[0] for link in objects})
+    places = sorted({link.partition("?")[0] for link in unsigned_links})
     if not places:
         return Links()
 
@@ -136,33 +137,31 @@ def look_up(sources: Iterable[SourceRow]) -> Links:
     rows: dict[str, list[RenewedRow]] = {}
     for video_id, url, projects in found:
         row = RenewedRow(video_id, SourceUrl(url), projects)
-        rows.setdefault(_object(row.url), []).append(row)
+        rows.setdefault(_unsigned(row.url), []).append(row)
     return Links(rows)
 
 
 def renew(links: Mapping[str, SourceUrl], store: Store) -> Renewed:
-    """Give videos their new links, which are tried next.
+    """Give videos their new links.
 
-    One that waits need wait no longer, and one that failed for want of a signature is tried again,
-    as by `dataminer retry`. What is downloaded stays, and so does what somebody works on: a
-    download that fails with the old link meanwhile begins anew with the new one.
+    A waiting video need not wait any longer. A video that failed because of its signature is
+    retried, as by `dataminer retry`. Downloaded files stay, and so do videos that somebody works
+    on: if a download fails with the old link meanwhile, it begins again with the new one.
 
     Parameters
     ----------
     links : Mapping
-        As :meth:`Links.renewed` returns them.
+        The links, as :meth:`Links.renewed` returns them.
     store : Store
-        Where the files lie.
+        The store of the files.
     """
     renewed = Renewed()
     affected: set[int] = set()
     videos = sorted(links)
     for start in range(0, len(videos), _PAGE):
         page = {video_id: links[video_id] for video_id in videos[start : start + _PAGE]}
-        done, retried, of_projects = transaction(
-            lambda connection, page=page: _renew(connection, page, store),  # type: ignore[misc]
-            name="populate",
-        )
+        work = partial(_renew, links=page, store=store)
+        done, retried, of_projects = transaction(work, name="populate")
         renewed.videos.extend(done)
         renewed.retried.extend(row.video_id for row in retried if not row.held_by)
         renewed.held.update({row.video_id: row.held_by for row in retried if row.held_by})
@@ -178,7 +177,7 @@ def _renew(
     with connection.cursor(cursor_factory=RealDictCursor) as cursor:
         cursor.execute(_LOCK, {"videos": list(links)})
         rows = cursor.fetchall()
-        again = [row["video_id"] for row in rows if _is_mended(row)]
+        again = [row["video_id"] for row in rows if _may_be_repaired(row)]
         moved, affected = retry_within(connection, again, MENDED_BY_SIGNATURE, store)
         retried = [row for row in moved if row.project is None and row.was == VideoStatus.FAILED]
         held = {row.video_id for row in retried if row.held_by}
@@ -188,12 +187,12 @@ def _renew(
     return renewed, retried, affected
 
 
-def _is_mended(row: Mapping[str, Any]) -> bool:
-    """Tell whether a video, which nobody works on, may come with another signature."""
+def _may_be_repaired(row: Mapping[str, Any]) -> bool:
+    """Return whether a new signature may help a failed video that nobody works on."""
     of_extract = row["status"] == VideoStatus.FAILED and row["extracted_with"] is not None
     return row["locked_by"] is None and row["error_class"] in MENDED_BY_SIGNATURE and not of_extract
 
 
-def _object(url: SourceUrl) -> str:
-    """Return what is the same whatever signs a link, and whoever asks."""
+def _unsigned(url: SourceUrl) -> str:
+    """Return the part of a link that depends neither on its signature nor on credentials."""
     return unsigned(re.sub(r"^(https?://)[^/]*@", r"\1", url.reveal()))

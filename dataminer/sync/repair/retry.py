@@ -1,9 +1,10 @@
-"""Give failed videos another chance: their rows go back, and so do the files that say so."""
+"""Gives failed videos another chance: reverts rows, and removes files that record failures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from dataminer.sync.claims.stage_rows import FETCH_AGAIN
 from dataminer.sync.jobs import results
 from dataminer.urls import SourceUrl
 
-Row = dict[str, Any]
+DictRow = dict[str, Any]
 
-_PAGE = 500  # videos a transaction: their files are removed while their rows are locked
+_PAGE = 500  # videos per transaction: their files are removed while their rows are locked
 
 # ---- statements --------------------------------------------------------------------------------
 
@@ -38,7 +39,7 @@ WHERE (%(all_projects)s OR p.name = ANY(%(names)s))
 ORDER BY 1
 """
 
-# NO KEY: who only adds the video to another project need not wait
+# NO KEY: adding the video to another project need not wait
 _LOCK_VIDEOS = """
 SELECT video_id, url, status, error, error_class, video_path, locked_by FROM videos
 WHERE video_id = ANY(%(videos)s) ORDER BY video_id COLLATE "C" FOR NO KEY UPDATE SKIP LOCKED
@@ -95,7 +96,7 @@ class Retried:
     held_by : str or None
         Who works on it, so that it was left alone.
     removed : tuple of Path
-        The files that said that it had failed, and the tables of the dataset made without it.
+        The files that recorded its failure, and the tables of the dataset made without it.
     """
 
     video_id: str
@@ -110,12 +111,12 @@ class Retried:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user asked for; an empty tuple asks for all.
+    """Which rows the user has selected; an empty tuple selects all.
 
     Parameters
     ----------
     projects, videos, classes, statuses : tuple of str
-        Names, ids, classes of errors, and statuses.
+        Project names, video ids, error classes and statuses.
     """
 
     projects: tuple[str, ...]
@@ -123,8 +124,8 @@ class Choice:
     classes: tuple[str, ...]
     statuses: tuple[str, ...] = ()
 
-    def values(self) -> Row:
-        """Return what a statement binds."""
+    def values(self) -> DictRow:
+        """Return the values that a statement binds."""
         return {
             "names": list(self.projects),
             "all_projects": not self.projects,
@@ -136,8 +137,8 @@ class Choice:
             "all_statuses": not self.statuses,
         }
 
-    def wants(self, row: Row) -> bool:
-        """Tell whether a row has failed in a class that was asked for."""
+    def wants(self, row: DictRow) -> bool:
+        """Return whether a row has failed in a selected class."""
         return row["error"] is not None and (not self.classes or row["error_class"] in self.classes)
 
 
@@ -149,30 +150,24 @@ def retry(
     store: Store,
     dry_run: bool = False,
 ) -> list[Retried]:
-    """Send what failed back to be tried again by the next run of snakemake.
+    """Let the next run of snakemake retry failures; return them by video, its own row first.
 
-    A video that was downloaded and whose media file is still what its source gives goes back to
-    DOWNLOADED, any other to PENDING. What somebody works on is left alone.
+    A downloaded video whose media file still equals its source goes back to DOWNLOADED, any other
+    to PENDING. Rows that somebody works on are left alone.
 
     Parameters
     ----------
     projects, videos, error_classes : iterable of str
-        Which; none for all. A project that is not named keeps its rows and files: its own next run
-        takes up what changed.
+        Which; none for all. Other projects keep their rows and files until their own next run.
     store : Store
-        Where the files lie.
+        The store of the files.
     dry_run : bool
-        Only tell; change nothing.
-
-    Returns
-    -------
-    list of Retried
-        By video, the video's own row first.
+        Change nothing.
 
     Raises
     ------
     DataminerError
-        When a project that was named does not exist.
+        If a named project does not exist.
     """
     choice = Choice(tuple(projects), tuple(videos), tuple(map(str, error_classes)))
     project_rows.ids_of(choice.projects)
@@ -180,11 +175,8 @@ def retry(
     retried: list[Retried] = []
     affected: set[int] = set()
     for start in range(0, len(found), _PAGE):
-        page = found[start : start + _PAGE]
-        rows, of_projects = transaction(
-            lambda connection, page=page: _page(connection, page, choice, store, dry_run),  # type: ignore[misc]
-            name="retry",
-        )
+        page = partial(_page, page=found[start : start + _PAGE], choice=choice, store=store)
+        rows, of_projects = transaction(partial(page, dry_run=dry_run), name="retry")
         retried += rows
         affected |= of_projects
     if affected and not dry_run:
@@ -195,33 +187,33 @@ def retry(
 def retry_within(
     connection: Connection, videos: list[str], error_classes: Iterable[str], store: Store
 ) -> tuple[list[Retried], set[int]]:
-    """As :func:`retry`, as part of a transaction that has locked the videos' rows.
+    """Retry videos within a transaction that has locked their rows, see :func:`retry`.
 
     Returns
     -------
     list of Retried, set of int
-        The projects, by id, are to be recounted after the transaction.
+        The projects, by id, must be recounted after the transaction.
     """
     choice = Choice((), tuple(videos), tuple(map(str, error_classes)))
     return _page(connection, videos, choice, store, dry_run=False)
 
 
 def fetch_again(videos: Iterable[str], *, dry_run: bool = False) -> dict[str, str | None]:
-    """Have videos fetched anew by the next run of snakemake, whatever there is of them.
+    """Let the next run of snakemake download videos again, even if their files exist.
 
-    What there is stays until then. What somebody works on is left alone.
+    Their files stay until then. Videos that somebody works on are left alone.
 
     Parameters
     ----------
     videos : iterable of str
-        Which.
+        The videos.
     dry_run : bool
-        Only tell; change nothing.
+        Change nothing.
 
     Returns
     -------
     dict of str to str or None
-        For each video its status before; None where somebody works on it.
+        The previous status of each video; None if somebody works on it.
     """
     wanted = sorted(set(videos))
 
@@ -248,52 +240,53 @@ def _candidates(connection: Connection, choice: Choice) -> list[str]:
 def _page(
     connection: Connection, page: list[str], choice: Choice, store: Store, dry_run: bool
 ) -> tuple[list[Retried], set[int]]:
-    """Reset one page of videos; files go first, while nobody else can claim the rows.
+    """Reset one page of videos; remove files first, while nobody else can claim the rows.
 
-    Were the process to die in between, the rows would still say FAILED, from where a run may claim
-    them as well.
+    If the process dies in between, the rows are still FAILED, and a run may claim them as well.
     """
     with connection.cursor(cursor_factory=RealDictCursor) as cursor:
         cursor.execute(_LOCK_VIDEOS, {"videos": page})
         locked = [dict(row) for row in cursor.fetchall()]
         values = {**choice.values(), "videos": [row["video_id"] for row in locked]}
         cursor.execute(_LOCK_PAIRS, values)
-        pairs: dict[str, list[Row]] = {}
+        pairs: dict[str, list[DictRow]] = {}
         for row in cursor.fetchall():
             pairs.setdefault(row["video_id"], []).append(dict(row))
-        plans = [_Plan(video, pairs.get(video["video_id"], []), choice, store) for video in locked]
-        retried = [row for plan in plans for row in plan.rows()]
-        moving = [plan for plan in plans if not plan.held_by]
+        retries = [
+            _VideoRetry(video, pairs.get(video["video_id"], []), choice, store) for video in locked
+        ]
+        retried = [row for each in retries for row in each.rows()]
+        moving = [each for each in retries if not each.held_by]
         if not dry_run:
             for path in {path for row in retried for path in row.removed}:
                 remove_file(path)
             _reset(cursor, moving)
-        cursor.execute(_PROJECTS_OF, {"videos": [plan.video["video_id"] for plan in moving]})
+        cursor.execute(_PROJECTS_OF, {"videos": [each.video["video_id"] for each in moving]})
         affected = {row["project_id"] for row in cursor.fetchall()}
     return retried, affected
 
 
-def _reset(cursor: Any, plans: list[_Plan]) -> None:
-    videos = [plan for plan in plans if plan.retries_video]
+def _reset(cursor: Any, retries: list[_VideoRetry]) -> None:
+    videos = [each for each in retries if each.retries_video]
     values = {
-        "videos": [plan.video["video_id"] for plan in videos],
-        "becomes": [plan.video_becomes for plan in videos],
+        "videos": [each.video["video_id"] for each in videos],
+        "becomes": [each.video_becomes for each in videos],
     }
     cursor.execute(_RESET_VIDEOS, values)
-    pairs = [pair for plan in plans for pair in plan.pairs]
+    pairs = [pair for each in retries for pair in each.pairs]
     becomes = [_pair_becomes(pair) for pair in pairs]
     cursor.execute(_RESET_PAIRS, {"pairs": [pair["id"] for pair in pairs], "becomes": becomes})
 
 
-class _Plan:
-    """What becomes of one video, its places in projects, and its files."""
+class _VideoRetry:
+    """What changes for one video, its places in projects, and its files."""
 
-    def __init__(self, video: Row, pairs: list[Row], choice: Choice, store: Store) -> None:
+    def __init__(self, video: DictRow, pairs: list[DictRow], choice: Choice, store: Store) -> None:
         self.video = video
         self.store = store
         self.all_pairs = pairs
         self.retries_video = choice.wants(video)
-        # the failure of a video is that of its places in projects
+        # a video's failure is also that of its places in projects
         self.pairs = [
             pair
             for pair in pairs
@@ -301,7 +294,7 @@ class _Plan:
         ]
         self.reusable = _reusable(video, store)
 
-    def _has_failed(self, pair: Row) -> bool:
+    def _has_failed(self, pair: DictRow) -> bool:
         folder = self.store.filtered(pair["project"], pair["video_id"])
         return pair["error"] is not None or any(_failed_table(folder))
 
@@ -320,7 +313,7 @@ class _Plan:
         return VideoStatus.DOWNLOADED if self.reusable else VideoStatus.PENDING
 
     def rows(self) -> Iterator[Retried]:
-        """Tell what is tried again."""
+        """Yield the rows that are retried."""
         if self.retries_video:
             removed = tuple(self._video_files())
             yield self._retried(self.video, None, self.video_becomes, removed)
@@ -329,7 +322,7 @@ class _Plan:
             yield self._retried(pair, pair["project"], _pair_becomes(pair), removed)
 
     def _retried(
-        self, row: Row, project: str | None, becomes: str, removed: tuple[Path, ...]
+        self, row: DictRow, project: str | None, becomes: str, removed: tuple[Path, ...]
     ) -> Retried:
         return Retried(
             video_id=row["video_id"],
@@ -349,21 +342,21 @@ class _Plan:
         video_id = self.video["video_id"]
         for recipe in recipes.of_video(self.store, video_id):
             yield from _failed_table(self.store.recipe(video_id, recipe))
-        yield from _failed_table(self.store.frames(video_id))  # of before there were recipes
+        yield from _failed_table(self.store.frames(video_id))  # in the layout without recipes
 
     def _pair_files(self, project: str) -> Iterator[Path]:
         removed = list(_failed_table(self.store.filtered(project, self.video["video_id"])))
         yield from removed
         if removed:
-            # Snakemake looks for what is missing only on the way to a target that is missing
-            spine = (
+            # Snakemake looks for missing inputs only of a missing target
+            targets = (
                 self.store.dedup(project) / FRAMES_FILE,
                 self.store.detect(project) / ANNOTATIONS_FILE,
             )
-            yield from (path for path in spine if lstat_or_none(path))
+            yield from (path for path in targets if lstat_or_none(path))
 
 
-def _pair_becomes(pair: Row) -> str:
+def _pair_becomes(pair: DictRow) -> str:
     failed = pair["status"] == ProjectVideoStatus.FAILED
     return ProjectVideoStatus.PENDING if failed else str(pair["status"])
 
@@ -373,8 +366,8 @@ def _failed_table(folder: Path) -> Iterator[Path]:
         yield folder / FRAMES_FILE
 
 
-def _reusable(video: Row, store: Store) -> bool:
-    """Tell whether the media file is there, and still what a local source gives."""
+def _reusable(video: DictRow, store: Store) -> bool:
+    """Return whether the media file exists, and still equals a local source."""
     folder = store.video(video["video_id"])
     outcome = results.read_download(folder)
     if outcome is None or outcome.status != VideoStatus.DOWNLOADED or not video["video_path"]:

@@ -1,4 +1,4 @@
-"""What the tables say, read at once, for :mod:`dataminer.sync.repair.reconcile`."""
+"""The rows of projects and their videos, read in one snapshot."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FROM project_videos pv JOIN projects p USING (project_id)
 WHERE %(all)s OR p.name = ANY(%(names)s) ORDER BY p.name, pv.video_id
 """
 
-# every video's row, where only those of some projects are mended: which rows are missing must be
-# known of all
+# the rows of all videos, even if only those of some projects are repaired: which rows are missing
+# depends on all
 _VIDEOS = """
 SELECT v.video_id, v.url, v.status, v.lease, v.extract_fingerprint,
     %(all)s OR EXISTS (
@@ -37,14 +37,9 @@ FROM videos v ORDER BY v.video_id
 
 @dataclass
 class RowSnapshot:
-    """A row's status and its lease, as they were read.
+    """A row's status and lease when they were read.
 
-    Parameters
-    ----------
-    status : str
-        What it says.
-    lease : int
-        A row whose lease has moved on since was worked on meanwhile, and is left alone.
+    A row whose lease has changed since was worked on meanwhile, and is left alone.
     """
 
     status: str
@@ -61,7 +56,7 @@ class ProjectRow(RowSnapshot):
 
 @dataclass
 class MemberRow(RowSnapshot):
-    """A video's row in a project; ``recipe`` of the frames that it chose from."""
+    """A video's row in a project; ``recipe`` is that of the frames that it has chosen from."""
 
     project_id: int
     recipe: str | None = None
@@ -75,16 +70,16 @@ class VideoRow(RowSnapshot):
     ----------
     url : SourceUrl
         Its source.
-    mine : bool
-        Whether it belongs to the projects that were asked for.
+    requested : bool
+        Whether it belongs to the requested projects.
     again : bool
-        Whether it is to be fetched again, whatever is there.
+        Whether it is to be downloaded again, even if its files exist.
     recipe : str or None
-        That of its newest frames.
+        The recipe of its newest frames.
     """
 
     url: SourceUrl
-    mine: bool
+    requested: bool
     again: bool = False
     recipe: str | None = None
 
@@ -96,11 +91,11 @@ class RowsOfProjects:
     Parameters
     ----------
     projects : dict
-        By name.
+        Rows by name.
     members : dict
-        By name of the project, then by video_id.
+        Rows by project and video.
     videos : dict
-        By video_id.
+        Rows by video.
     """
 
     projects: dict[str, ProjectRow]
@@ -108,20 +103,20 @@ class RowsOfProjects:
     videos: dict[str, VideoRow]
 
 
-def load(names: list[str] | None) -> RowsOfProjects:
-    """Read the tables, consistently and without writing; all projects where no names are given.
+def read_rows(names: list[str] | None) -> RowsOfProjects:
+    """Read the rows of projects, or of all projects; write nothing.
 
     Raises
     ------
     DatabaseError
-        When the database has no tables yet.
+        If the database has no tables yet.
     """
     values = {"names": names or [], "all": names is None, "again": FETCH_AGAIN}
     with reading("sync") as session, session.cursor() as cursor:
-        return _load(cursor, values)
+        return _read(cursor, values)
 
 
-def _load(cursor: Any, values: dict[str, Any]) -> RowsOfProjects:
+def _read(cursor: Any, values: dict[str, Any]) -> RowsOfProjects:
     cursor.execute(_PROJECTS, values)
     projects = {
         name: ProjectRow(stage, lease, project_id, tuple(counters))
@@ -133,7 +128,7 @@ def _load(cursor: Any, values: dict[str, Any]) -> RowsOfProjects:
         members[name][video_id] = MemberRow(status, lease, project_id, recipe)
     cursor.execute(_VIDEOS, values)
     videos = {
-        video_id: VideoRow(status, lease, SourceUrl(url), mine, again, recipe)
-        for video_id, url, status, lease, recipe, mine, again in cursor.fetchall()
+        video_id: VideoRow(status, lease, SourceUrl(url), requested, again, recipe)
+        for video_id, url, status, lease, recipe, requested, again in cursor.fetchall()
     }
     return RowsOfProjects(projects, members, videos)

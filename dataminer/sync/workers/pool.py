@@ -37,18 +37,12 @@ def run(
 
     Parameters
     ----------
-    tasks : iterable
-        Tasks in their order; each can be pickled, and so can its result.
-    mode : Serial or Concurrent
-        How a worker runs them.
-    workers : int
-        The number of processes.
-    limits : Limits
-        A worker that exceeds one is killed and replaced.
-    settle : callable
-        Called in a worker with a task whose own worker was lost.
-    more : callable
-        Returns further tasks, run after the waiting ones; called until all are done.
+    tasks, mode : iterable, Serial or Concurrent
+        Tasks in their order, and how a worker runs them; they and their results can be pickled.
+    workers, limits : int, Limits
+        The number of processes; one that exceeds a limit is killed and replaced.
+    settle, more : callable
+        Called in a worker with a task whose own worker was lost; returns further tasks to append.
 
     Yields
     ------

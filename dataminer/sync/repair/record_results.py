@@ -1,4 +1,4 @@
-"""Have rows take up what their files say, if a plan found that they lag behind."""
+"""Records results that files show and rows lack, as a plan has found."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dataminer.sync.repair.reconcile import reconcile
 
 log = logging.getLogger(__name__)
 
-# ---- statements: values bound. What somebody works on, or has made anew, is left alone. ----------
+# ---- statements: values bound. Rows that are claimed, or were made again, are left alone. --------
 
 _FRAMES = """
 UPDATE videos SET
@@ -52,30 +52,30 @@ WHERE name = %(project)s AND locked_by IS NULL AND detect_dir IS NOT NULL
 """
 
 
-def take_up(config: Config) -> None:
-    """Record what whole files say of the projects of a configuration.
+def record_results(config: Config) -> None:
+    """Record the results of the projects of a configuration that whole files show.
 
     Parameters
     ----------
     config : Config
-        The settings. Files that were made with others are for their stages to make anew.
+        The settings. Stages make files of other settings again.
     """
     projects, store = config.project_names, Store(config.store_path)
     older = recipes.older_videos(store)
     for video_id in older:
         candidate_frames.take_over(store, video_id)
     report = reconcile(store, projects, config.monitor, adopt_only=True)
-    for line in [*map(str, report.mends), *report.notes]:
+    for line in [*map(str, report.repairs), *report.notes]:
         log.info("%s", line)
-    found = planning.plan(config, projects)
-    behind = [v for v, verdict in found.videos["extract"].items() if verdict.adopt]
+    plan = planning.plan(config, projects)
+    unrecorded = [v for v, verdict in plan.videos["extract"].items() if verdict.adopt]
 
     def work(connection: Connection) -> None:
         with connection.cursor() as cursor:
-            execute_batch(cursor, _FRAMES, list(_frames(store, {*older, *behind})))
-            execute_batch(cursor, _FILTERED, list(_filtered(store, found)))
-            execute_batch(cursor, _UNIQUE, list(_unique(store, found)))
-            execute_batch(cursor, _ANNOTATED, list(_annotated(store, found)))
+            execute_batch(cursor, _FRAMES, list(_frames(store, {*older, *unrecorded})))
+            execute_batch(cursor, _FILTERED, list(_filtered(store, plan)))
+            execute_batch(cursor, _UNIQUE, list(_unique(store, plan)))
+            execute_batch(cursor, _ANNOTATED, list(_annotated(store, plan)))
 
     transaction(work, patience=PATIENCE, name="adopt")
 
@@ -94,30 +94,30 @@ def _frames(store: Store, videos: Iterable[str]) -> Iterator[dict[str, Any]]:
             }
 
 
-def _filtered(store: Store, found: Plan) -> Iterator[dict[str, Any]]:
-    for project, verdicts in found.members.items():
+def _filtered(store: Store, plan: Plan) -> Iterator[dict[str, Any]]:
+    for project, verdicts in plan.members.items():
         for video_id, verdict in verdicts.items():
             if verdict.adopt:
                 meta = results.read_frames_meta(store.filtered(project, video_id)) or {}
                 yield {
                     "project": project,
                     "video_id": video_id,
-                    "frames": next(iter(found.frames.get(video_id, ())), None),
+                    "frames": next(iter(plan.frames.get(video_id, ())), None),
                     "made": meta.get("fingerprint"),
                     "with": meta.get("made_with"),
                     "count": meta.get("frames"),
                 }
 
 
-def _unique(store: Store, found: Plan) -> Iterator[dict[str, Any]]:
-    for project, stages in found.projects.items():
+def _unique(store: Store, plan: Plan) -> Iterator[dict[str, Any]]:
+    for project, stages in plan.projects.items():
         if stages["dedup"].adopt:
             meta = results.read_frames_meta(store.dedup(project)) or {}
             yield {"project": project, "made": meta.get("fingerprint")}
 
 
-def _annotated(store: Store, found: Plan) -> Iterator[dict[str, Any]]:
-    for project, stages in found.projects.items():
+def _annotated(store: Store, plan: Plan) -> Iterator[dict[str, Any]]:
+    for project, stages in plan.projects.items():
         outcome = results.read_detect(store.detect(project)) if stages["detect"].adopt else None
         if outcome:
             yield {"project": project, "made": outcome.fingerprint}

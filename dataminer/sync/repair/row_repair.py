@@ -1,4 +1,4 @@
-"""Make one row agree with its files: adopt a result, or put the row back; both fenced."""
+"""Makes one row agree with its files: adopts results, or reverts the row; both are fenced."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from dataminer.sync.tasks.task import TaskOutcome
 
 # ---- statements: identifiers in braces, values bound -------------------------------------------
 
-_HOLD = "SELECT {status}, lease FROM {table} WHERE {key} FOR UPDATE"
+_LOCK = "SELECT {status}, lease FROM {table} WHERE {key} FOR UPDATE"
 
-# Attempts stay: a video that kills its jobs must end as FAILED, whatever is mended in between.
-_PUT_BACK = """
+# Attempts stay: a video that kills its jobs must end as FAILED, whatever is repaired in between.
+_REVERT = """
 UPDATE {table} SET {status} = %(status)s, error = NULL, error_class = NULL{columns} WHERE {key}
 """
-
 
 _RENAME = "UPDATE {table} SET {status} = %(status)s{columns} WHERE {key}"
 
@@ -42,7 +41,7 @@ class FoundResult:
     final : Path
         The folder of its result.
     read : callable
-        Tells what the files in a folder say.
+        Returns the outcome that the files in a folder show.
     """
 
     stage: StageRows
@@ -50,21 +49,21 @@ class FoundResult:
     read: Callable[[Path], TaskOutcome | None]
 
 
-def adopt(
+def adopt_results(
     steps: list[FoundResult], key: Mapping[str, Any], lease: int, settings: MonitorConfig
 ) -> bool:
-    """Record results that are in place already, one stage after the other.
+    """Record results that exist already, one stage after the other.
 
     Parameters
     ----------
     steps : list of FoundResult
-        The stages, in their order.
+        The results, in the order of their stages.
     key : Mapping
         The row.
     lease : int
-        As it was when the row was looked at; one that has moved on since is left alone.
+        Its lease when the row was read; a row that has changed since is left alone.
     settings : MonitorConfig
-        When a claim is stale.
+        The age at which a claim is stale.
 
     Returns
     -------
@@ -78,20 +77,20 @@ def adopt(
 
 
 def _adopt_one(step: FoundResult, key: Mapping[str, Any], settings: MonitorConfig) -> bool:
-    held = claims.claim(step.stage, key, stale_seconds=settings.stale_threshold_minutes * 60)
-    if held is None:
+    claim = claims.claim(step.stage, key, stale_seconds=settings.stale_threshold_minutes * 60)
+    if claim is None:
         return False
     try:
-        outcome = read(step.read, step.final)  # again: now nobody else writes there
+        outcome = read(step.read, step.final)  # again, since nobody else writes there now
         if outcome is None:
-            claim_end.release(held, error=None, error_class=None, counts=False)
+            claim_end.release(claim, error=None, error_class=None, counts=False)
             return False
         columns = {name: _plain(value) for name, value in outcome.columns.items()}
-        claim_end.finish(held, outcome.status, columns, lambda: None)
+        claim_end.finish(claim, outcome.status, columns, lambda: None)
     except claims.LeaseLost:
         return False
     except BaseException:
-        claim_end.release(held, error=None, error_class=None, counts=False)
+        claim_end.release(claim, error=None, error_class=None, counts=False)
         raise
     return outcome.status in step.stage.past or outcome.status == "FAILED"
 
@@ -100,10 +99,12 @@ def revert_row(
     stage: StageRows,
     key: Mapping[str, Any],
     before: tuple[str, int],
-    verdict: Evidence,
+    evidence: Evidence,
     judge: Callable[[], Evidence],
 ) -> bool:
-    """Put a row back to what its files support, and remove outputs that are not whole.
+    """Revert a row to the status that its files support, and remove damaged outputs.
+
+    Nothing is done, and False returned, if the row or its files have changed since they were read.
 
     Parameters
     ----------
@@ -112,30 +113,23 @@ def revert_row(
     key : Mapping
         The row.
     before : tuple of str and int
-        Status and lease when the row was looked at; when either has changed, nothing happens.
-    verdict : Evidence
-        What was found.
-    judge : callable
-        Looks again, now that the row is locked and its files change no more.
-
-    Returns
-    -------
-    bool
-        Whether it was done.
+        Status and lease when the row was read.
+    evidence, judge : Evidence, callable
+        What its files support, and what reads them again once the row is locked.
     """
-    columns = verdict.columns or {}
+    columns = evidence.columns or {}
     bound = {f"column_{name}": _plain(value) for name, value in columns.items()}
 
     def work(connection: Connection) -> bool:
         with connection.cursor() as cursor:
-            cursor.execute(compose(cursor, _HOLD, stage, key), key)
-            if cursor.fetchone() != before or judge() != verdict:
+            cursor.execute(compose(cursor, _LOCK, stage, key), key)
+            if cursor.fetchone() != before or judge() != evidence:
                 return False
-            if verdict.status != before[0] or verdict.renamed:
-                text = _RENAME if verdict.renamed else _PUT_BACK
+            if evidence.status != before[0] or evidence.renamed:
+                text = _RENAME if evidence.renamed else _REVERT
                 query = compose(cursor, text, stage, key, columns)
-                cursor.execute(query, {**key, **bound, "status": verdict.status})
-            for path in verdict.remove:
+                cursor.execute(query, {**key, **bound, "status": evidence.status})
+            for path in evidence.remove:
                 remove_file(path)
         return True
 

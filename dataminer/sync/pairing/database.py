@@ -1,0 +1,158 @@
+"""The database of a pair: its name for people, its place for programs, and what it records."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dataminer.db import tables
+from dataminer.db.connection import database_url, no_database, reading
+from dataminer.db.server import control
+from dataminer.errors import DatabaseError
+from dataminer.store.layout import Store
+from dataminer.sync.pairing.state import PairState, is_same, real_path, videos_in
+from dataminer.sync.pairing.store_mark import KnownStore, NotAPair, StoreMark, read_mark
+
+EMBEDDED = "in "
+"""The beginning of the name of an embedded database, before its folder."""
+
+_SINCE = "0009"  # the revision of the tables
+_WORKDIRS_SINCE = "0008"
+_UNKNOWN = "?"  # a server that does not identify itself
+_SAMPLE = 20  # rows whose files are looked for elsewhere
+
+# ---- statements: values bound ------------------------------------------------------------------
+
+_KNOWN = "SELECT token, path, root, inode, place FROM dataminer_store"
+# where a database is: a copy is in another place, however it was made
+_MAY_IDENTIFY = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"
+_PLACE = """
+SELECT concat_ws('/', {}, (SELECT oid FROM pg_database WHERE datname = current_database()),
+    (SELECT relnamespace::regnamespace FROM pg_class WHERE oid = 'videos'::regclass),
+    CASE WHEN current_setting('cluster_name') LIKE 'dataminer-%'
+        THEN current_setting('cluster_name') END)
+"""
+_COUNTS = """
+SELECT count(*), count(*) FILTER (WHERE video_path IS NOT NULL OR frames_dir IS NOT NULL),
+    count(*) FILTER (WHERE video_id = ANY(%(names)s))
+FROM videos
+"""
+_EXISTS = """
+SELECT EXISTS (SELECT FROM pg_database WHERE oid::text = %(oid)s
+    AND (datname <> current_database() OR to_regclass(%(schema)s || '.videos') IS NOT NULL))
+"""
+_NEWEST = """
+SELECT coalesce(video_path, frames_dir) FROM videos
+WHERE video_path IS NOT NULL OR frames_dir IS NOT NULL ORDER BY updated_at DESC LIMIT %(most)s
+"""
+_WORKDIRS = "SELECT DISTINCT workdir FROM projects WHERE workdir IS NOT NULL"
+
+
+def read_state(store: Store) -> PairState | None:
+    """Read the state of a store and the database; None if there is no database, or no tables."""
+    if no_database():
+        return None
+    with reading("pair", check=False) as session, session.cursor() as cursor:
+        found = tables.find_tables(session)
+        tables.check(found)
+        return query_state(cursor, store, found.revision) if found.revision else None
+
+
+def query_state(
+    cursor: Any, store: Store, revision: str = tables.HEAD, *, thorough: bool = False
+) -> PairState:
+    """Read the state in a transaction that has begun.
+
+    Parameters
+    ----------
+    cursor : cursor
+        Of a connection to the database.
+    store : Store
+        The store.
+    revision : str
+        Of the database's tables.
+    thorough : bool
+        Count rows and files even if the records suffice.
+    """
+    mark, known = read_mark(store.root), None
+    if revision >= _SINCE:
+        cursor.execute(_KNOWN)
+        row = cursor.fetchone()
+        known = KnownStore(*row) if row else None
+    if store.root.exists() and not store.root.is_dir():
+        raise NotAPair(f"{store.root} is not a folder", "set `store` to one")
+    place = _place(cursor)
+    state = PairState(store, database_name(), place, mark, known)
+    if mark and mark.place != place:
+        state = replace(state, other_exists=_other_exists(cursor, mark, place))
+    if mark and known and not thorough:
+        return state
+    names = videos_in(store)
+    cursor.execute(_COUNTS, {"names": sorted(names)})
+    ((videos, with_files, known_here),) = cursor.fetchall()
+    state = replace(state, names=names, videos=videos, with_files=with_files, known_here=known_here)
+    if known is None and with_files and not state.shared:
+        return replace(state, elsewhere=_other_store(cursor, state.path, revision))
+    return state
+
+
+def workdirs(cursor: Any, revision: str = tables.HEAD) -> list[str]:
+    """Return this working folder, and those that projects were last run in."""
+    found = {str(Path.cwd())}
+    if revision >= _WORKDIRS_SINCE:
+        cursor.execute(_WORKDIRS)
+        found |= {row[0] for row in cursor.fetchall()}
+    return sorted(found)
+
+
+def database_name() -> str:
+    """Return the name of the database for people."""
+    if os.environ.get("DATABASE_URL"):
+        return str(database_url())
+    return f"{EMBEDDED}{control.default_home()}"
+
+
+def _other_store(cursor: Any, path: Path, revision: str) -> Path | None:
+    """Return another store that holds files of rows, from versions that recorded no store."""
+    cursor.execute(_NEWEST, {"most": _SAMPLE})
+    files = [Path(row[0]) for row in cursor.fetchall()]
+    folders = map(Path, workdirs(cursor, revision))
+    pairs = itertools.product(files, folders)
+    for file in (folder / file for file, folder in pairs):
+        root = next((p.parent for p in file.parents if p.name in ("videos", "frames")), None)
+        if root and os.path.exists(file) and not is_same(root, path):
+            return real_path(root)
+    return None
+
+
+def _place(cursor: Any) -> str:
+    cursor.execute(_MAY_IDENTIFY)
+    ((may,),) = cursor.fetchall()
+    system = "(SELECT system_identifier FROM pg_control_system())" if may else f"'{_UNKNOWN}'"
+    cursor.execute(_PLACE.format(system))
+    ((place,),) = cursor.fetchall()
+    return str(place)
+
+
+def _other_exists(cursor: Any, mark: StoreMark, place: str) -> bool:
+    """Return whether the database that a store was last used with exists, if it can be seen."""
+    if mark.database.startswith(EMBEDDED):
+        home = Path(mark.database.removeprefix(EMBEDDED))
+        try:
+            return mark.database != database_name() and control.status(home).state != "absent"
+        except DatabaseError:  # it is another user's
+            return True
+    (system, oid, schema), here = _parts(mark.place), _parts(place)
+    if system in ("", _UNKNOWN) or system != here[0] or (oid, schema) == here[1:]:
+        return False  # of another server, or the server itself was moved
+    cursor.execute(_EXISTS, {"oid": oid, "schema": schema})
+    ((exists,),) = cursor.fetchall()
+    return bool(exists)
+
+
+def _parts(place: str) -> tuple[str, ...]:
+    """Return the server, the database and the schema of a place."""
+    return (*place.split("/"), "", "", "")[:3]

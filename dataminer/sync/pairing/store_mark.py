@@ -1,0 +1,114 @@
+"""What a store and a database record about each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from dataminer.errors import DamagedFile, DataminerError
+from dataminer.files import SMALL, read_file
+from dataminer.permissions import explain
+
+STORE_FILE = "store.json"
+"""In the store: the token, and the database that it belongs to."""
+
+
+class NotAPair(DataminerError):
+    """A store and a database do not belong together."""
+
+
+class NeverPaired(NotAPair):
+    """Nothing shows whether a store and a database belong together."""
+
+
+class Away(NotAPair):
+    """The files of a pair's store are absent."""
+
+
+@dataclass(frozen=True)
+class StoreMark:
+    """What a store records about its database, in :data:`STORE_FILE`.
+
+    Parameters
+    ----------
+    token : str
+        The token that both hold.
+    place, database : str
+        Where the database is, for programs and for people.
+    workdir : str
+        The working folder of the writer.
+    was : tuple of str
+        Earlier tokens of the pair, which an older dump brings back.
+    undo : PreviousPair, optional
+        What both held before `dataminer adopt`.
+    """
+
+    token: str
+    place: str
+    database: str
+    workdir: str = ""
+    was: tuple[str, ...] = ()
+    undo: PreviousPair | None = None
+
+
+@dataclass(frozen=True)
+class KnownStore:
+    """What a database records about its store.
+
+    Parameters
+    ----------
+    token : str
+        The token that both hold.
+    path, root : str
+        Where the store is: absolute, and as the paths in rows begin.
+    inode : int
+        The number of its folder, which a copy does not have.
+    place : str
+        Where the database was at that time.
+    """
+
+    token: str
+    path: str
+    root: str
+    inode: int
+    place: str
+
+
+@dataclass(frozen=True)
+class PreviousPair:
+    """What a store and a database held before they were joined."""
+
+    mark: StoreMark | None
+    known: KnownStore | None
+
+
+_MARK = TypeAdapter(StoreMark)
+
+
+def read_mark(path: Path) -> StoreMark | None:
+    """Read what a store records about its database; None if it records nothing.
+
+    Raises
+    ------
+    NotAPair
+        If the file cannot be read.
+    """
+    file = path / STORE_FILE
+    try:
+        return _MARK.validate_json(read_file(file, SMALL))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        explained = explain(error)
+        raise NotAPair(
+            explained.message if explained else f"{file} cannot be read: {error.strerror}",
+            explained.hint if explained else "have its owner let you read it",
+        ) from error
+    except (ValueError, DamagedFile) as error:
+        raise NotAPair(
+            f"{file} is damaged, so that nothing says which database the store belongs to",
+            "restore it from a backup; or delete it, and the next run writes it again if the files"
+            " are those of the database",
+        ) from error
