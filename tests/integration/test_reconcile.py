@@ -94,6 +94,22 @@ def test_a_dry_run_says_the_same_and_writes_nothing(database: str, files: Store)
     assert told(dry) == told(sync(files))
 
 
+def test_a_dry_run_does_not_wait_for_videos_that_a_run_leaves_for_later(whole):
+    database, store = whole
+    projects.add_videos("p", [Given("late")])
+    execute(
+        database,
+        "UPDATE videos SET failing_since = now(), not_before = now() + interval '1 hour'"
+        " WHERE video_id = 'late'",
+    )
+    dry = sync(store, dry_run=True)
+    assert told(dry) == told(sync(store))
+    assert told(dry) == [
+        ("p", "FILTERING", "DEDUP_READY"),
+        ("p", "DEDUP_READY", "DEDUP_READY"),  # its dataset is of other videos
+    ]
+
+
 def test_only_what_is_there_is_taken_up(database: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "data")
     make_download(store, "v1")

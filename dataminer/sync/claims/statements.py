@@ -146,10 +146,23 @@ PROJECTS_OF_VIDEOS = """
 SELECT DISTINCT project_id FROM project_videos WHERE video_id = ANY(%(video_ids)s)
 """
 
+# Whether a video of a project can be worked on now, by its row and by its row in the project.
+IS_READY = """(coalesce(v.failing_since, pv.failing_since) IS NULL
+    AND coalesce(greatest(v.not_before, pv.not_before), '-infinity') < clock_timestamp())"""
+
+# The stage that follows from the present one and from counts of videos: ``begun``, ``unfiltered``
+# (ready and without a result of their filter) and ``usable``.
+PROJECT_STAGE = """CASE
+    WHEN project_stage IN ('DEDUPING', 'DETECTING') THEN project_stage
+    WHEN begun = 0 THEN 'POPULATING'
+    WHEN unfiltered > 0 OR usable = 0 THEN 'FILTERING'
+    WHEN %(refiltered)s OR project_stage IN ('POPULATING', 'FILTERING') THEN 'DEDUP_READY'
+    ELSE project_stage END"""
+
 # Counters and stage of projects, from their videos' rows; only what changed is written. The counts
 # of dedup and detect stay until they run again, unless nothing is left for them to run on. Run it
 # after LOCK_PROJECTS in the same transaction: an earlier count could overwrite a newer one.
-REFRESH_PROJECTS = """
+REFRESH_PROJECTS = f"""
 WITH counted AS (
     SELECT p.project_id,
         count(pv.id) AS total,
@@ -161,10 +174,7 @@ WITH counted AS (
         coalesce(sum(s.frames) FILTER (WHERE s.video = 'EXTRACTED'), 0) AS frames,
         coalesce(sum(pv.passed_frames)
             FILTER (WHERE pv.status IN ('FILTERED', 'FILTERED_EMPTY')), 0) AS passed,
-        count(*) FILTER (WHERE pv.status IN ('PENDING', 'FILTERING')
-            AND coalesce(v.failing_since, pv.failing_since) IS NULL
-            AND coalesce(greatest(v.not_before, pv.not_before), '-infinity') < clock_timestamp())
-            AS unfiltered,
+        count(*) FILTER (WHERE pv.status IN ('PENDING', 'FILTERING') AND {IS_READY}) AS unfiltered,
         count(*) FILTER (WHERE v.status <> 'PENDING' OR pv.status <> 'PENDING') AS begun,
         count(*) FILTER (WHERE pv.status IN ('FILTERED', 'FILTERED_EMPTY')) AS usable
     FROM projects p
@@ -180,12 +190,7 @@ WITH counted AS (
     WHERE p.project_id = ANY(%(projects)s)
     GROUP BY p.project_id
 ), staged AS (
-    SELECT c.*, CASE
-        WHEN p.project_stage IN ('DEDUPING', 'DETECTING') THEN p.project_stage
-        WHEN c.begun = 0 THEN 'POPULATING'
-        WHEN c.unfiltered > 0 OR c.usable = 0 THEN 'FILTERING'
-        WHEN %(refiltered)s OR p.project_stage IN ('POPULATING', 'FILTERING') THEN 'DEDUP_READY'
-        ELSE p.project_stage END AS stage,
+    SELECT c.*, {PROJECT_STAGE} AS stage,
         (c.begun > 0 AND c.usable + c.unfiltered > 0)::int AS has_frames
     FROM counted c JOIN projects p USING (project_id)
 )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
 from dataminer import commands
 from dataminer.config import MonitorConfig
-from dataminer.db.connection import transaction
+from dataminer.db.connection import reading, transaction
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, SourceType, VideoStatus
 from dataminer.files.reading import names_in
 from dataminer.store.layout import Store
@@ -18,7 +18,7 @@ from dataminer.store.trash import PROJECT_NAME, VIDEO_ID
 from dataminer.sync.claims import projects as project_rows
 from dataminer.sync.claims import stage_rows
 from dataminer.sync.claims.stage_rows import StageRows
-from dataminer.sync.claims.statements import FROM_FILES
+from dataminer.sync.claims.statements import FROM_FILES, PROJECT_STAGE
 from dataminer.sync.jobs import results
 from dataminer.sync.repair import row_repair
 from dataminer.sync.repair.evidence import Evidence, StoreInspector, Unreadable, read
@@ -36,6 +36,11 @@ from dataminer.urls import SourceUrl
 
 # ---- statements: values bound ------------------------------------------------------------------
 
+_EXPECTED_STAGES = f"""
+SELECT name, {PROJECT_STAGE}
+FROM unnest(%(names)s::text[], %(stages)s::text[], %(begun)s::int[], %(unfiltered)s::int[],
+    %(usable)s::int[]) AS counted (name, project_stage, begun, unfiltered, usable)
+"""
 _PROJECTS_OF = "SELECT DISTINCT project_id FROM project_videos WHERE video_id = ANY(%(videos)s)"
 
 _V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
@@ -305,7 +310,7 @@ class _Reconciler:
         """Recount projects, and move them to the stages that follow from their videos' rows."""
         before = self.tables.projects
         if self.report.dry_run:
-            after = {name: self._expected(name, row) for name, row in before.items()}
+            after = self._expected()
         else:
             self._refresh()
             after = read_rows(self.names).projects
@@ -317,22 +322,31 @@ class _Reconciler:
                 self._add("projects", name, "wrong counters", "recounted")
         self.tables.projects = {n: row for n, row in after.items() if n in self.tables.members}
 
-    def _expected(self, name: str, row: ProjectRow) -> ProjectRow:
-        """Return a project's row as a refresh would leave it."""
-        members = self.tables.members[name]
-        statuses = [member.status for member in members.values()]
-        videos = [self.tables.videos[video_id].status for video_id in members]
-        ready = any(status in (_PV.FILTERED, _PV.FILTERED_EMPTY) for status in statuses)
-        stage = row.status
-        if stage not in (_P.POPULATING, _P.FILTERING, *_ORDER):
-            pass
-        elif all(status == _V.PENDING for status in (*statuses, *videos)):
-            stage = _P.POPULATING
-        elif not ready or any(status not in _FILTERED for status in statuses):
-            stage = _P.FILTERING
-        elif stage not in _ORDER:
-            stage = _P.DEDUP_READY
-        return ProjectRow(stage, row.lease, row.project_id, row.counters)
+    def _expected(self) -> dict[str, ProjectRow]:
+        """Return the projects' rows with the stages that a refresh would give them."""
+        projects = self.tables.projects
+        counts = [self._counts(self.tables.members[name]) for name in projects]
+        values = {
+            "names": list(projects),
+            "stages": [row.status for row in projects.values()],
+            "begun": [begun for begun, _, _ in counts],
+            "unfiltered": [unfiltered for _, unfiltered, _ in counts],
+            "usable": [usable for _, _, usable in counts],
+            "refiltered": False,
+        }
+        with reading("sync") as session, session.cursor() as cursor:
+            cursor.execute(_EXPECTED_STAGES, values)
+            stages = cursor.fetchall()
+        return {name: replace(projects[name], status=stage) for name, stage in stages}
+
+    def _counts(self, members: Mapping[str, MemberRow]) -> tuple[int, int, int]:
+        """Count a project's videos that are begun, unfiltered and usable."""
+        rows = [(member, self.tables.videos[video_id]) for video_id, member in members.items()]
+        return (
+            sum(m.status != _PV.PENDING or v.status != _V.PENDING for m, v in rows),
+            sum(m.status in (_PV.PENDING, _PV.FILTERING) and m.is_ready for m, _ in rows),
+            sum(m.status in (_PV.FILTERED, _PV.FILTERED_EMPTY) for m, _ in rows),
+        )
 
     def _refresh(self) -> None:
         ids = {row.project_id for row in self.tables.projects.values()}

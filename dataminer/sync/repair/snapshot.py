@@ -7,6 +7,7 @@ from typing import Any
 
 from dataminer.db.connection import reading
 from dataminer.sync.claims.stage_rows import FETCH_AGAIN
+from dataminer.sync.claims.statements import IS_READY
 from dataminer.urls import SourceUrl
 
 # ---- statements: values bound ------------------------------------------------------------------
@@ -17,9 +18,9 @@ SELECT name, project_id, project_stage, lease, total_videos, videos_pending, vid
 FROM projects WHERE %(all)s OR name = ANY(%(names)s) ORDER BY name
 """
 
-_MEMBERS = """
-SELECT p.name, p.project_id, pv.video_id, pv.status, pv.lease, pv.filtered_from
-FROM project_videos pv JOIN projects p USING (project_id)
+_MEMBERS = f"""
+SELECT p.name, p.project_id, pv.video_id, pv.status, pv.lease, pv.filtered_from, {IS_READY}
+FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id)
 WHERE %(all)s OR p.name = ANY(%(names)s) ORDER BY p.name, pv.video_id
 """
 
@@ -56,10 +57,21 @@ class ProjectRow(RowSnapshot):
 
 @dataclass
 class MemberRow(RowSnapshot):
-    """A video's row in a project; ``recipe`` is that of the frames that it has chosen from."""
+    """A video's row in a project.
+
+    Parameters
+    ----------
+    project_id : int
+        The project.
+    recipe : str or None
+        The recipe of the frames that it has chosen from.
+    is_ready : bool
+        Whether it can be worked on now.
+    """
 
     project_id: int
     recipe: str | None = None
+    is_ready: bool = True
 
 
 @dataclass
@@ -124,8 +136,8 @@ def _read(cursor: Any, values: dict[str, Any]) -> RowsOfProjects:
     }
     members: dict[str, dict[str, MemberRow]] = {name: {} for name in projects}
     cursor.execute(_MEMBERS, values)
-    for name, project_id, video_id, status, lease, recipe in cursor.fetchall():
-        members[name][video_id] = MemberRow(status, lease, project_id, recipe)
+    for name, project_id, video_id, status, lease, recipe, is_ready in cursor.fetchall():
+        members[name][video_id] = MemberRow(status, lease, project_id, recipe, is_ready)
     cursor.execute(_VIDEOS, values)
     videos = {
         video_id: VideoRow(status, lease, SourceUrl(url), requested, again, recipe)
