@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 
-from dataminer.db.enums import ProjectVideoStatus, VideoStatus
+from dataminer.db.enums import VideoStatus
 from dataminer.planning.records import MemberRecord, VideoRecord
 from dataminer.planning.request import PlanRequest
 from dataminer.provenance.recipes import older_tables
 from dataminer.store.file_stats import times
+from dataminer.sync.claims.stage_rows import FILTER
 from dataminer.sync.jobs import results
-
-_CHOSEN = (ProjectVideoStatus.FILTERED, ProjectVideoStatus.FILTERED_EMPTY)
 
 
 class FrameChoice:
@@ -94,7 +93,7 @@ class FrameChoice:
     def _used(self) -> set[tuple[str, str | None]]:
         """Each video and recipe from which one of the projects has chosen."""
         rows = (row for members in self._records.members.values() for row in members.items())
-        return {(v, row.filtered_from) for v, row in rows if row.status in _CHOSEN}
+        return {(v, row.filtered_from) for v, row in rows if row.status in FILTER.past}
 
     def _sha256_of(self, row: VideoRecord) -> str | None:
         """Return the SHA-256 of a video file; rows of older versions do not have it."""

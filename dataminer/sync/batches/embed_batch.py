@@ -58,12 +58,7 @@ class _ModelRun:
 
     def try_each(self, groups: Iterable[tuple[str, ...]]) -> list[str]:
         """Run the models on groups of videos; return errors, and stop after too many in a row."""
-        monitor = self.config.monitor
-        limits = Limits(
-            memory_bytes=sys.maxsize,  # a model takes what it takes
-            blocked_seconds=monitor.stale_threshold_minutes * 60 / 2,
-            idle_seconds=monitor.no_progress_minutes * 60,
-        )
+        limits = Limits.of(self.config.monitor, sys.maxsize)  # a model's memory is not limited
         failed, in_a_row = [], 0
         mode = Serial(self._run_models)
         outcomes = pool.run(groups, mode, workers=1, limits=limits, settle=lambda *_: None)

@@ -198,7 +198,7 @@ class BatchRounds:
             videos,
             worker.mode(at_once),
             workers=workers,
-            limits=self._limits(workers),
+            limits=Limits.of(self.config.monitor, self.resources.memory_mb * 10**6 // workers),
             settle=worker.settle,
             more=partial(self._take_resumed, left),
         )
@@ -211,14 +211,6 @@ class BatchRounds:
                 if retry and attempt.ending is Ending.TRANSIENT:
                     self._pause(video_id)
         return left
-
-    def _limits(self, workers: int) -> Limits:
-        monitor = self.config.monitor
-        return Limits(
-            memory_bytes=self.resources.memory_mb * 10**6 // workers,
-            blocked_seconds=monitor.stale_threshold_minutes * 60 / 2,
-            idle_seconds=monitor.no_progress_minutes * 60,
-        )
 
     def _pause(self, video_id: str) -> None:
         """Schedule a retry of a transient failure, unless the next run is to make it."""

@@ -13,7 +13,6 @@ from psycopg2.extensions import connection as Connection
 
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
-from dataminer.db.enums import ProjectVideoStatus
 from dataminer.errors import DataminerError
 from dataminer.files.links import lstat_or_none
 from dataminer.files.publishing import RESUME_SUFFIX, STAGING_SUFFIX
@@ -42,7 +41,6 @@ WHERE video_id = %(video_id)s AND extract_fingerprint = %(gone)s AND status = 'E
 
 _TABLE = ".parquet"
 _SEEN = re.compile(rf"(?:{VIDEO_ID.pattern})(?:{re.escape(_TABLE)})?")
-_CHOSEN = (ProjectVideoStatus.FILTERED, ProjectVideoStatus.FILTERED_EMPTY)
 _OF_VIDEOS = ("videos", "frames", "seen")
 OLD_SECONDS = 24 * 3600.0  # younger ones may be resumed, or belong to a job that only seems dead
 _PARTIAL = re.compile(
@@ -255,7 +253,11 @@ def _unused_frames(store: Store, tables: RowsOfProjects, video_id: str) -> Itera
         name for name in names_in(store.frames(video_id)) if recipes.NAME.fullmatch(name)
     ]
     claimed = tables.videos[video_id].status in stage_rows.running_statuses("videos")
-    if claimed or not members or any(row.status not in _CHOSEN for row in members.values()):
+    if (
+        claimed
+        or not members
+        or any(row.status not in stage_rows.FILTER.past for row in members.values())
+    ):
         return
     # by rows, which may come from an older dump, and by files
     unused = {*existing_recipes} - {row.recipe for row in members.values()}

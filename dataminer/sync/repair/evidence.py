@@ -18,6 +18,7 @@ from dataminer.frames.images import FrameReader
 from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta
 from dataminer.provenance import fingerprints, recipes
 from dataminer.store.layout import ANNOTATIONS_FILE, DATA_FILE, INFO_FILE, Store
+from dataminer.sync.claims.stage_rows import FILTER
 from dataminer.sync.jobs import results
 from dataminer.sync.tasks.task import TaskOutcome
 
@@ -145,7 +146,7 @@ class StoreInspector:
         """
         folder = self.store.filtered(project, video_id)
         table = folder / FRAMES_FILE
-        final = status in (_PV.FILTERED, _PV.FILTERED_EMPTY)
+        final = status in FILTER.past
         if final and not self.deep and not source_gone and self._has_table(folder):
             return Evidence(status)
         outcome = None if source_gone else read(results.read_filter, folder)

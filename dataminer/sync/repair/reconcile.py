@@ -18,7 +18,7 @@ from dataminer.store.trash import PROJECT_NAME, VIDEO_ID
 from dataminer.sync.claims import projects as project_rows
 from dataminer.sync.claims import stage_rows
 from dataminer.sync.claims.stage_rows import StageRows
-from dataminer.sync.claims.statements import FROM_FILES, PROJECT_STAGE
+from dataminer.sync.claims.statements import FROM_FILES, PROJECT_STAGE, PROJECTS_OF_VIDEOS
 from dataminer.sync.jobs import results
 from dataminer.sync.repair import row_repair
 from dataminer.sync.repair.evidence import Evidence, StoreInspector, Unreadable, read
@@ -41,15 +41,13 @@ SELECT name, {PROJECT_STAGE}
 FROM unnest(%(names)s::text[], %(stages)s::text[], %(begun)s::int[], %(unfiltered)s::int[],
     %(usable)s::int[]) AS counted (name, project_stage, begun, unfiltered, usable)
 """
-_PROJECTS_OF = "SELECT DISTINCT project_id FROM project_videos WHERE video_id = ANY(%(videos)s)"
 
 _V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
-_FILTERED = (_PV.FILTERED, _PV.FILTERED_EMPTY, _PV.FAILED)
 _ORDER = (_P.DEDUP_READY, _P.DETECT_READY, _P.COMPLETE)
 _RUNNING = stage_rows.running_statuses("projects")
 _RANK: dict[str, int] = {
     **{_V.PENDING: 0, _V.DOWNLOADED: 1, _V.EXTRACTED: 2, _V.FAILED: 2},
-    **dict.fromkeys(_FILTERED, 2),
+    **dict.fromkeys(stage_rows.FILTER.done, 2),
     **{stage: place for place, stage in enumerate(_ORDER)},
 }
 _UNKNOWN = -1  # the id of a row that a dry run did not make
@@ -345,7 +343,7 @@ class _Reconciler:
         return (
             sum(m.status != _PV.PENDING or v.status != _V.PENDING for m, v in rows),
             sum(m.status in (_PV.PENDING, _PV.FILTERING) and m.is_ready for m, _ in rows),
-            sum(m.status in (_PV.FILTERED, _PV.FILTERED_EMPTY) for m, _ in rows),
+            sum(m.status in stage_rows.FILTER.past for m, _ in rows),
         )
 
     def _refresh(self) -> None:
@@ -353,7 +351,7 @@ class _Reconciler:
 
         def others(connection: Connection) -> set[int]:
             with connection.cursor() as cursor:
-                cursor.execute(_PROJECTS_OF, {"videos": sorted(self.touched)})
+                cursor.execute(PROJECTS_OF_VIDEOS, {"video_ids": sorted(self.touched)})
                 return {row[0] for row in cursor.fetchall()}
 
         ids |= transaction(others, name="sync") if self.touched else set()

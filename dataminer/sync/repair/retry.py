@@ -20,6 +20,7 @@ from dataminer.provenance import recipes
 from dataminer.store.layout import ANNOTATIONS_FILE, INFO_FILE, Store
 from dataminer.sync.claims import projects as project_rows
 from dataminer.sync.claims.stage_rows import FETCH_AGAIN
+from dataminer.sync.claims.statements import PROJECTS_OF_VIDEOS
 from dataminer.sync.jobs import results
 from dataminer.urls import SourceUrl
 
@@ -52,8 +53,6 @@ FROM project_videos pv JOIN projects p USING (project_id)
 WHERE pv.video_id = ANY(%(videos)s) AND (%(all_projects)s OR p.name = ANY(%(names)s))
 ORDER BY p.project_id, pv.id FOR NO KEY UPDATE
 """
-
-_PROJECTS_OF = "SELECT DISTINCT project_id FROM project_videos WHERE video_id = ANY(%(videos)s)"
 
 _RESET_VIDEOS = """
 UPDATE videos v SET status = m.becomes, attempts = 0, not_before = NULL,
@@ -261,7 +260,8 @@ def _page(
             for path in {path for row in retried for path in row.removed}:
                 remove_file(path)
             _reset(cursor, moving)
-        cursor.execute(_PROJECTS_OF, {"videos": [each.video["video_id"] for each in moving]})
+        reset = [each.video["video_id"] for each in moving]
+        cursor.execute(PROJECTS_OF_VIDEOS, {"video_ids": reset})
         affected = {row["project_id"] for row in cursor.fetchall()}
     return retried, affected
 

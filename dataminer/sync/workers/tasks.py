@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from dataminer.config import MonitorConfig
 from dataminer.errors import ErrorClass
 
 T = TypeVar("T")
@@ -29,6 +30,12 @@ class Limits:
     memory_bytes: int
     blocked_seconds: float
     idle_seconds: float
+
+    @classmethod
+    def of(cls, settings: MonitorConfig, memory_bytes: int) -> Limits:
+        """Return the limits that the settings give a worker of a job."""
+        blocked_seconds = settings.stale_threshold_minutes * 60 / 2
+        return cls(memory_bytes, blocked_seconds, settings.no_progress_minutes * 60)
 
 
 @dataclass(frozen=True)
