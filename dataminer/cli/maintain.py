@@ -268,9 +268,9 @@ def cleanup_orphans(
     paths = [*found.folders, *found.partials, *found.unused]
     _show(_sized([*found.folders, *found.partials]))
     _show([f"{line}, used by no project" for line in _sized(list(found.unused))])
-    if found.young:
+    if found.recent:
         print(
-            f"{len(found.young)} more that no project uses are less than a day old: a run may"
+            f"{len(found.recent)} more that no project uses are less than a day old: a run may"
             " be about to use them"
         )
     _show([f"video {video_id}: in no project" for video_id in found.videos])

@@ -19,15 +19,15 @@ from dataminer.planning.verdicts import (
     FORCED,
     KEPT,
     NEW,
-    PASSING,
     RETRIED,
+    TRANSIENT,
     Verdict,
     VerdictState,
 )
 from dataminer.sync.claims import stage_rows
 
 _V, _PV = VideoStatus, ProjectVideoStatus
-_TRANSIENT = frozenset(each for each in ErrorClass if kind_of(each) is Kind.TRANSIENT)
+_TRANSIENT_CLASSES = frozenset(each for each in ErrorClass if kind_of(each) is Kind.TRANSIENT)
 
 
 class RowVerdicts:
@@ -67,7 +67,7 @@ class RowVerdicts:
             yield Verdict(VerdictState.DUE, BEGUN)
         if row.status == _V.PENDING or row.downloaded_with is None:
             again = row.downloaded_with == stage_rows.FETCH_AGAIN
-            first = PASSING if row.error_class in _TRANSIENT else NEW
+            first = TRANSIENT if row.error_class in _TRANSIENT_CLASSES else NEW
             retried = FETCH_AGAIN if again else RETRIED
             yield Verdict(VerdictState.DUE, retried if row.downloaded_with else first)
         if row.status == _V.FAILED and row.extracted_with is None:  # a downloaded video stays

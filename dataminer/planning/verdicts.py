@@ -43,10 +43,10 @@ class Verdict(NamedTuple):
 DONE = Verdict(VerdictState.DONE)
 NEW, LOST, RETRIED, FETCH_AGAIN = "new", "lost", "to be tried again", "to be fetched again"
 BEGUN, BEFORE, FORCED = "begun before", "failed before", "forced"
-PASSING = "failed in passing"
+TRANSIENT = "failed temporarily"
 INPUT, SETTINGS = "made from other input", "made with other settings"
 UNRECORDED, REPLACED = "not recorded yet", "replaced since its row was written"
-KEPT = "cannot be made anew"
+KEPT = "cannot be made again"
 
 
 class SecondFrames(NamedTuple):

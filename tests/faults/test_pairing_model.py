@@ -41,7 +41,7 @@ COMMANDS = {
     "retry": ["retry"],
 }
 # what a pair answers that has lost what a command asks for
-NOTHING_THERE = ("there is no project", "there is no video", "no video", "knows nothing at all")
+NOTHING_THERE = ("there is no project", "there is no video", "no video", "the database is empty")
 SEEDS = (17, 21)
 STEPS = 25
 PATHS = ("video_path", "frames_dir", "filtered_dir", "dedup_dir", "detect_dir")

@@ -339,7 +339,7 @@ def test_a_dump_from_before_the_store_moved_is_taken(site: Site, server: str) ->
 def test_a_file_that_is_gone_is_made_again(site: Site) -> None:
     paired(site)
     (site.folder / "data" / STORE_FILE).unlink()
-    assert str(paired(site)).endswith("store.json was gone, and is there again")
+    assert str(paired(site)).endswith("store.json was missing and has been written again")
     assert paired(site) is None
 
 
@@ -382,7 +382,7 @@ def test_a_database_that_was_made_anew_in_its_place_is_not_taken_for_the_old_one
             " DELETE FROM dataminer_store")  # fmt: skip
     said = refused(site, "cleanup-orphans", "--files", "--yes")
     assert "is not the one that the store" in said
-    assert "it was made anew, or comes from a backup" in said
+    assert "it was created again, or comes from a backup" in said
 
 
 def test_files_that_no_row_knows_are_nobodys_to_delete(site: Site, second: str) -> None:

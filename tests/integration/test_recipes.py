@@ -425,7 +425,7 @@ def test_what_no_project_uses_is_found_and_deleted(database: str, store: Store, 
     assert orphans.find(store).unused == (), "q has not chosen yet"
     mine("q", OFTEN)
     found = orphans.find(store)
-    assert (found.unused, found.young) == ((), (*unused,)), "a run may be about to choose from it"
+    assert (found.unused, found.recent) == ((), (*unused,)), "a run may be about to choose from it"
     seen = store.embeddings("siglip-0123", "v", unused[0].name)
     seen.parent.mkdir(parents=True)
     seen.touch()

@@ -80,7 +80,7 @@ def test_links_that_fail_hold_nothing_back_and_end_after_the_hours(
         http.add(f"/{name}.mp4", twenty.folder / "clips" / f"c0{HEALS.index(name)}.mp4")
     pass_hours(twenty, 1)
     done = twenty.mine("only_filter")
-    assert "download: 5 due (5 failed in passing)" in done.stdout + done.stderr
+    assert "download: 5 due (5 failed temporarily)" in done.stdout + done.stderr
     told = by_name(twenty, "status")
     assert {name for name, (status,) in told.items() if status == "PENDING"} == {*FOR_EVER}
     ((extracted,),) = twenty.rows("SELECT videos_extracted FROM projects")

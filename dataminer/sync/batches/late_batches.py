@@ -26,7 +26,7 @@ _LEAST_SECONDS = 2.0  # that any batch is expected to take
 _RESERVE = 1 / 4  # share of its run time that a job leaves for videos it has begun, and its end
 
 # unfinished videos, and whether each only waits: a video that failed is left to its own batch
-_UNDONE = """
+_UNFINISHED = """
 SELECT video_id, {status} = %(released)s AND NOT suspect AND attempts = 0 AND failures = 0
     AND coalesce(not_before, '-infinity') < clock_timestamp()
 FROM {table}
@@ -44,7 +44,7 @@ class LateBatches:
     batches : BatchList
         The batches of the run.
     rule, batch : str
-        The job's own.
+        The rule and the batch of the job.
     """
 
     batches: BatchList
@@ -53,20 +53,20 @@ class LateBatches:
 
     @contextmanager
     def begun(self) -> Iterator[None]:
-        """Show the jobs of other batches, for the block, that this one has begun."""
-        note = self._note(self.batch)
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.touch()
+        """Mark the job's batch as begun, for the block and for the jobs of other batches."""
+        file = self._begun_file(self.batch)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
         try:
             yield
         finally:
-            note.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
     @cached_property
     def until(self) -> float:
-        """When the job stops to begin videos, in seconds since 1970.
+        """The time after which the job begins no more videos, in seconds since 1970.
 
-        That is the end of its time under Slurm, less a reserve for those that it has begun.
+        That is the end of its time under Slurm, less a reserve for videos that it has begun.
         """
         job = slurm.own_job()
         if job is None:
@@ -82,10 +82,10 @@ class LateBatches:
             seconds = self._seconds(name)
             if name == self.batch or seconds is None:
                 continue
-            undone = _undone(stage, videos, project_id)
-            waiting = [video for video in reversed(videos) if undone.get(video)]
+            unfinished = _unfinished(stage, videos, project_id)
+            waiting = [video for video in reversed(videos) if unfinished.get(video)]
             expected = max(_LEAST_SECONDS, pace * len(videos))
-            if waiting and is_late(1 - len(undone) / len(videos), seconds / expected):
+            if waiting and is_late(1 - len(unfinished) / len(videos), seconds / expected):
                 log.info("batch %s is late: %d of its videos wait", name, len(waiting))
                 found += waiting
         return found
@@ -99,11 +99,11 @@ class LateBatches:
     def _seconds(self, batch: str) -> float | None:
         """Return how long a batch has been worked on; None if nobody works on it."""
         try:
-            return time.time() - self._note(batch).stat().st_mtime
+            return time.time() - self._begun_file(batch).stat().st_mtime
         except FileNotFoundError:
             return None
 
-    def _note(self, batch: str) -> Path:
+    def _begun_file(self, batch: str) -> Path:
         return Path(done_file(self.batches.folder, self.rule, batch)).with_suffix(".begun")
 
 
@@ -127,11 +127,11 @@ def is_late(done: float, elapsed: float) -> bool:
     return elapsed > 2 or (elapsed >= 1 / 4 and done < min(elapsed, 1) / 2)
 
 
-def _undone(stage: StageRows, videos: object, project_id: int | None) -> dict[str, bool]:
+def _unfinished(stage: StageRows, videos: object, project_id: int | None) -> dict[str, bool]:
     values = {
         "videos": videos,
         "project_id": project_id,
         "released": stage.released,
         "running": stage.running,
     }
-    return dict(fetch_all(_UNDONE, stage, values))
+    return dict(fetch_all(_UNDONE, _UNFINISHED, values))

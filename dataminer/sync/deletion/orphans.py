@@ -40,8 +40,8 @@ WHERE video_id = %(video_id)s AND extract_fingerprint = %(gone)s AND status = 'E
 """
 
 _TABLE = ".parquet"
-_SEEN = re.compile(rf"(?:{VIDEO_ID.pattern})(?:{re.escape(_TABLE)})?")
-_OF_VIDEOS = ("videos", "frames", "seen")
+_MODEL_OUTPUT = re.compile(rf"(?:{VIDEO_ID.pattern})(?:{re.escape(_TABLE)})?")
+_OF_VIDEOS = ("videos", "frames", "model output")
 OLD_SECONDS = 24 * 3600.0  # younger ones may be resumed, or belong to a job that only seems dead
 _PARTIAL = re.compile(
     r"\.(?:(?P<name>[^.]+)\.)?[0-9a-f]{12}"
@@ -65,7 +65,7 @@ class Orphans:
         Rows of videos that belong to no project.
     unused : tuple of Path
         Frames of settings from which no project has chosen, and model outputs for them.
-    young : tuple of Path
+    recent : tuple of Path
         The same, made less than a day ago, since a run may be about to choose from them.
     """
 
@@ -74,7 +74,7 @@ class Orphans:
     partials: tuple[Path, ...]
     videos: tuple[str, ...]
     unused: tuple[Path, ...] = ()
-    young: tuple[Path, ...] = ()
+    recent: tuple[Path, ...] = ()
 
 
 def find(store: Store) -> Orphans:
@@ -90,7 +90,7 @@ def find(store: Store) -> Orphans:
     tables = read_rows(None)
     if found and not tables.projects and not tables.videos:
         raise DataminerError(
-            f"the database knows nothing at all, and {store.root} is not empty",
+            f"the database is empty, and {store.root} is not",
             "make the rows from the files with `dataminer sync --project NAME`, or name the"
             " right database in DATABASE_URL",
         )
@@ -100,33 +100,33 @@ def find(store: Store) -> Orphans:
         path for video_id in tables.videos for path in _unused_frames(store, tables, video_id)
     ]
     old: list[Path] = []
-    young: list[Path] = []
-    for path in unused:  # a run may be about to choose from the young ones
-        (old if _age(path) > OLD_SECONDS else young).append(path)
+    recent: list[Path] = []
+    for path in unused:  # a run may be about to choose from the recent ones
+        (old if _age(path) > OLD_SECONDS else recent).append(path)
     return Orphans(
         store,
         tuple(folders),
         tuple(partials),
         tuple(_videos_of_no_project()),
         tuple(old),
-        tuple(young),
+        tuple(recent),
     )
 
 
 def delete_files(orphans: Orphans) -> list[Path]:
     """Delete the folders of ``orphans`` that still have no row; return what was deleted."""
-    again = find(orphans.store)
-    wanted = {*orphans.folders, *orphans.partials, *orphans.unused}
-    every = (*again.folders, *again.partials, *again.unused)
-    gone = [path for path in every if path in wanted]
-    for path in gone:
+    present = find(orphans.store)
+    listed = {*orphans.folders, *orphans.partials, *orphans.unused}
+    every = (*present.folders, *present.partials, *present.unused)
+    deleted = [path for path in every if path in listed]
+    for path in deleted:
         with set_aside([path]):
             pass
-    for path in again.unused:
-        if path in gone and path.parent.parent == orphans.store.frames("x").parent:
+    for path in present.unused:
+        if path in deleted and path.parent.parent == orphans.store.frames("x").parent:
             recipes.remove_dead_links(orphans.store, path.parent.name)
             _name_newest(orphans.store, path.parent.name, path.name)
-    return gone
+    return deleted
 
 
 def deletion_of_rows(orphans: Orphans, *, files: bool) -> Deletion:
@@ -144,8 +144,8 @@ def delete_rows(orphans: Orphans, settings: MonitorConfig, *, files: bool) -> No
 
 
 @dataclass(frozen=True)
-class _StoredFolder:
-    """A name in one of the store's folders.
+class _StoreEntry:
+    """A file or folder in one of the store's folders.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ class _StoredFolder:
     name : str
         The video or project that it is named after; for staging, that of the folder to be made.
     kind : str
-        ``videos``, ``frames``, ``projects`` or ``filtered``; ``seen`` for model outputs of a video;
+        ``videos``, ``frames``, ``projects`` or ``filtered``; ``model output`` of a video;
         ``stage`` for folders of a project, or of none.
     project : str
         The project that contains it, or an empty string.
@@ -193,46 +193,46 @@ class _StoredFolder:
         return project is not None and project.status in stage_rows.running_statuses("projects")
 
 
-def _entries(store: Store) -> Iterator[_StoredFolder]:
+def _entries(store: Store) -> Iterator[_StoreEntry]:
     for kind in ("videos", "frames"):
-        yield from _of(store.root / kind, VIDEO_ID, kind)
+        yield from _entries_in(store.root / kind, VIDEO_ID, kind)
     for name in sorted(names_in(store.root / "frames")):
         if moving := re.fullmatch(rf"\.({VIDEO_ID.pattern})\.moving", name):
-            yield _StoredFolder(store.root / "frames" / name, moving[1], "frames")
+            yield _StoreEntry(store.root / "frames" / name, moving[1], "frames")
     for video_id in sorted(names_in(store.root / "videos", VIDEO_ID)):
-        yield from _staged(store.video(video_id), "videos", video_id)
+        yield from _staging_in(store.video(video_id), "videos", video_id)
     for video_id in sorted(names_in(store.root / "frames", VIDEO_ID)):
-        yield from _staged(store.frames(video_id), "frames", video_id)
+        yield from _staging_in(store.frames(video_id), "frames", video_id)
     for folder in store.of_models():
-        yield from _of(folder, _SEEN, "seen")
+        yield from _entries_in(folder, _MODEL_OUTPUT, "model output")
     # without a row, so that only their age counts; "batches" are an older version's
     for folder in (*sorted(store.root.glob("prompts/*/")), store.root / "batches"):
-        yield from _staged(folder, "stage", "")
+        yield from _staging_in(folder, "stage", "")
     projects = store.project("x").parent
-    yield from _of(projects, PROJECT_NAME, "projects")
+    yield from _entries_in(projects, PROJECT_NAME, "projects")
     for project in sorted(names_in(projects, PROJECT_NAME)):
         if store.project(project).is_symlink():
             continue
-        yield from _of(store.project(project), None, "stage", project)
+        yield from _entries_in(store.project(project), None, "stage", project)
         for folder in (store.report(project), store.detect_shards(project)):
-            yield from _staged(folder, "stage", "", project)
-        yield from _of(store.filtered(project, "x").parent, VIDEO_ID, "filtered", project)
+            yield from _staging_in(folder, "stage", "", project)
+        yield from _entries_in(store.filtered(project, "x").parent, VIDEO_ID, "filtered", project)
 
 
-def _of(
+def _entries_in(
     folder: Path, pattern: re.Pattern[str] | None, kind: str, project: str = ""
-) -> Iterator[_StoredFolder]:
+) -> Iterator[_StoreEntry]:
     for name in sorted(names_in(folder)):
         partial = _PARTIAL.fullmatch(name)
         if partial:
-            yield _StoredFolder(folder / name, partial["name"] or "", kind, project, partial=True)
+            yield _StoreEntry(folder / name, partial["name"] or "", kind, project, partial=True)
         elif pattern and pattern.fullmatch(name):
-            yield _StoredFolder(folder / name, name.removesuffix(_TABLE), kind, project)
+            yield _StoreEntry(folder / name, name.removesuffix(_TABLE), kind, project)
 
 
-def _staged(folder: Path, kind: str, name: str, project: str = "") -> Iterator[_StoredFolder]:
+def _staging_in(folder: Path, kind: str, name: str, project: str = "") -> Iterator[_StoreEntry]:
     """Yield the remains of files that were being written into a permanent folder."""
-    for entry in _of(folder, None, kind, project):
+    for entry in _entries_in(folder, None, kind, project):
         yield replace(entry, name=name)
 
 
@@ -249,7 +249,7 @@ def _age(path: Path) -> float:
 def _unused_frames(store: Store, tables: RowsOfProjects, video_id: str) -> Iterator[Path]:
     """Yield the frames of a video from which no project has chosen, once all have chosen."""
     members = {name: rows[video_id] for name, rows in tables.members.items() if video_id in rows}
-    existing_recipes = [
+    stored_recipes = [
         name for name in names_in(store.frames(video_id)) if recipes.NAME.fullmatch(name)
     ]
     claimed = tables.videos[video_id].status in stage_rows.running_statuses("videos")
@@ -260,7 +260,7 @@ def _unused_frames(store: Store, tables: RowsOfProjects, video_id: str) -> Itera
     ):
         return
     # by rows, which may come from an older dump, and by files
-    unused = {*existing_recipes} - {row.recipe for row in members.values()}
+    unused = {*stored_recipes} - {row.recipe for row in members.values()}
     if unused:
         unused -= {recipes.of_project(store, name, video_id).name for name in members}
     for recipe in sorted(unused):

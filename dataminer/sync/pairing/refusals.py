@@ -37,7 +37,7 @@ def belongs_to_another_database(state: PairState) -> NotAPair:
     if mark.database == state.database:
         return NotAPair(
             f"the database {state.database} is not the one that the store {state.path} was last"
-            " used with: it was made anew, or comes from a backup",
+            " used with: it was created again, or comes from a backup",
             f"put the right one back. If it is lost, see what `{_adopt(state)}` does",
         )
     its_own = f", and the database {state.database} to the store {known.path}" if known else ""

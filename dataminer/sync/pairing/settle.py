@@ -78,10 +78,10 @@ def _message(state: PairState, step: PairingStep, paths: int) -> str | None:
         follow = f": {paths} paths in the database follow it" if paths else ""
         return f"the store has moved from {known.path} to {state.path}{follow}"
     if step is PairingStep.MARK:
-        return f"{state.path / STORE_FILE} was gone, and is there again"
+        return f"{state.path / STORE_FILE} was missing and has been written again"
     if step is PairingStep.REPLACED and mark and mark.database != state.database:
         return (
             f"the database was {mark.database}, and is {state.database} now: the store"
-            f" {state.path} goes on with this one alone"
+            f" {state.path} now works with this one only"
         )
     return None

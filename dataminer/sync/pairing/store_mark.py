@@ -108,7 +108,7 @@ def read_mark(path: Path) -> StoreMark | None:
         ) from error
     except (ValueError, DamagedFile) as error:
         raise NotAPair(
-            f"{file} is damaged, so that nothing says which database the store belongs to",
+            f"{file} is damaged, so the database of this store is unknown",
             "restore it from a backup; or delete it, and the next run writes it again if the files"
             " are those of the database",
         ) from error

@@ -96,7 +96,7 @@ def write_mark(state: PairState, mark: StoreMark) -> None:
     except FileExistsError as error:
         raise NotAPair(
             f"another database has just begun to work with the store {state.path}",
-            "run again: that says which one",
+            "run again to see which one",
         ) from error
     except OSError as error:
         raise explain(error) or DataminerError(

@@ -50,7 +50,7 @@ _RANK: dict[str, int] = {
     **dict.fromkeys(stage_rows.FILTER.done, 2),
     **{stage: place for place, stage in enumerate(_ORDER)},
 }
-_UNKNOWN = -1  # the id of a row that a dry run did not make
+_NO_ID = -1  # of a row that a dry run did not make
 
 
 def reconcile(
@@ -125,19 +125,19 @@ class _Reconciler:
     report: Report
     tables: RowsOfProjects
     adopt_only: bool = False
-    touched: set[str] = field(default_factory=set)
+    changed_videos: set[str] = field(default_factory=set)
 
     def run(self) -> None:
         if not self.adopt_only:
-            self._recreate()
+            self._make_missing_rows()
         for video_id, video in self.tables.videos.items():
             if video.requested and not video.again and self._repair(self._video(video_id, video)):
-                self.touched.add(video_id)
+                self.changed_videos.add(video_id)
         for project, members in self.tables.members.items():
             for video_id, member in members.items():
                 if self.tables.projects[project].status not in _RUNNING:
                     self._repair(self._member(project, video_id, member))
-        self._restage()
+        self._update_stages()
         repaired = [self._repair(self._project(*item)) for item in self.tables.projects.items()]
         if any(repaired) and not self.report.dry_run:
             self._refresh()
@@ -158,13 +158,15 @@ class _Reconciler:
                     " them, `dataminer cleanup-orphans` lists them"
                 )
 
-    def _recreate(self) -> None:
+    def _make_missing_rows(self) -> None:
         for project in self.names or list(self.tables.projects):
-            found = self._sources(project)
+            found = self._videos_without_rows(project)
             for source in found:
                 if source.video_id not in self.tables.videos:
-                    self._add("videos", source.video_id, "missing", _V.PENDING)
-                self._add("project_videos", f"{project}/{source.video_id}", "missing", _PV.PENDING)
+                    self._record("videos", source.video_id, "missing", _V.PENDING)
+                self._record(
+                    "project_videos", f"{project}/{source.video_id}", "missing", _PV.PENDING
+                )
             if found and self.report.dry_run:
                 self._pretend_rows(project, found)
             elif found:
@@ -172,7 +174,7 @@ class _Reconciler:
         if self.report.repairs and not self.report.dry_run:
             self.tables = read_rows(self.names)
 
-    def _sources(self, project: str) -> list[_FoundVideo]:
+    def _videos_without_rows(self, project: str) -> list[_FoundVideo]:
         """Find the videos with files in a project's folder and without a row in it."""
         if not PROJECT_NAME.fullmatch(project):
             return []
@@ -180,7 +182,7 @@ class _Reconciler:
         folders = names_in(self.store.filtered(project, "x").parent, VIDEO_ID)
         found = []
         for video_id in sorted(folders - members.keys()):
-            if _unread(results.read_filter, self.store.filtered(project, video_id)):
+            if _has_no_result(results.read_filter, self.store.filtered(project, video_id)):
                 continue
             row = self.tables.videos.get(video_id)
             url = row.url if row else self._url(video_id)
@@ -195,19 +197,19 @@ class _Reconciler:
 
     def _url(self, video_id: str) -> SourceUrl | None:
         folder = self.store.video(video_id)
-        if _unread(results.read_download, folder):
+        if _has_no_result(results.read_download, folder):
             return None
         url = (results.read_info(folder) or {}).get("url")
         return SourceUrl(url) if url else None
 
     def _pretend_rows(self, project: str, found: list[_FoundVideo]) -> None:
         """Continue, in a dry run, as if the rows had been made."""
-        self.tables.projects.setdefault(project, ProjectRow(_P.FILTERING, 0, _UNKNOWN, ()))
+        self.tables.projects.setdefault(project, ProjectRow(_P.FILTERING, 0, _NO_ID, ()))
         members = self.tables.members.setdefault(project, {})
         for source in found:
             row = VideoRow(_V.PENDING, 0, source.url, requested=True)
             self.tables.videos.setdefault(source.video_id, row).requested = True
-            members[source.video_id] = MemberRow(_PV.PENDING, 0, _UNKNOWN)
+            members[source.video_id] = MemberRow(_PV.PENDING, 0, _NO_ID)
 
     # ---- rows that disagree
 
@@ -221,8 +223,8 @@ class _Reconciler:
             failed = "failure" in (results.read_info(folder) or {})
             if failed or status == _V.DOWNLOADED:
                 return [download]
-            known = row.status in (_V.DOWNLOADED, _V.EXTRACTED)
-            return [extract] if known else [download, extract]
+            has_download = row.status in (_V.DOWNLOADED, _V.EXTRACTED)
+            return [extract] if has_download else [download, extract]
 
         def judge() -> Evidence:
             return self.files.video(video_id, row.status, row.recipe)
@@ -234,7 +236,6 @@ class _Reconciler:
             stage_rows.FILTER, self.store.filtered(project, video_id), results.read_filter
         )
         key = {"project_id": row.project_id, "video_id": video_id}
-
         gone = self._frames_are_gone(video_id)
 
         def judge() -> Evidence:
@@ -283,7 +284,7 @@ class _Reconciler:
             row.status = evidence.status
             removed = tuple(str(path) for path in evidence.remove)
             after = f"{evidence.status} with other frames" if evidence.renamed else evidence.status
-            self._add(subject.stage.table, subject.name, before, after, removed)
+            self._record(subject.stage.table, subject.name, before, after, removed)
         return done
 
     def _apply(self, subject: _Subject, evidence: Evidence) -> bool:
@@ -304,7 +305,7 @@ class _Reconciler:
 
     # ---- counters and stages
 
-    def _restage(self) -> None:
+    def _update_stages(self) -> None:
         """Recount projects, and move them to the stages that follow from their videos' rows."""
         before = self.tables.projects
         if self.report.dry_run:
@@ -315,9 +316,9 @@ class _Reconciler:
         for name, row in after.items():
             was = before.get(name, row)
             if was.status != row.status:
-                self._add("projects", name, was.status, row.status)
+                self._record("projects", name, was.status, row.status)
             elif was.counters != row.counters and not self.report.repairs:
-                self._add("projects", name, "wrong counters", "recounted")
+                self._record("projects", name, "wrong counters", "recounted")
         self.tables.projects = {n: row for n, row in after.items() if n in self.tables.members}
 
     def _expected(self) -> dict[str, ProjectRow]:
@@ -351,20 +352,20 @@ class _Reconciler:
 
         def others(connection: Connection) -> set[int]:
             with connection.cursor() as cursor:
-                cursor.execute(PROJECTS_OF_VIDEOS, {"video_ids": sorted(self.touched)})
+                cursor.execute(PROJECTS_OF_VIDEOS, {"video_ids": sorted(self.changed_videos)})
                 return {row[0] for row in cursor.fetchall()}
 
-        ids |= transaction(others, name="sync") if self.touched else set()
+        ids |= transaction(others, name="sync") if self.changed_videos else set()
         if ids:
             project_rows.refresh(sorted(ids))
 
-    def _add(
+    def _record(
         self, table: str, row: str, before: str, after: str, removed: tuple[str, ...] = ()
     ) -> None:
         self.report.repairs.append(Repair(table, row, str(before), str(after), removed))
 
 
-def _unread(reader: Callable[..., Any], folder: Any) -> bool:
+def _has_no_result(reader: Callable[..., Any], folder: Any) -> bool:
     try:
         return read(reader, folder) is None
     except Unreadable:
