@@ -726,7 +726,7 @@ def test_videos_of_no_project(whole: tuple[str, Store]) -> None:
 
 
 def test_an_empty_database_makes_no_orphans_of_everything(database: str, files: Store) -> None:
-    with pytest.raises(DataminerError, match=r"knows nothing.*dataminer sync"):
+    with pytest.raises(DataminerError, match=r"database is empty.*dataminer sync"):
         orphans.find(files)
 
 

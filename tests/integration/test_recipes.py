@@ -434,7 +434,7 @@ def test_what_no_project_uses_is_found_and_deleted(database: str, store: Store, 
     assert found.unused == (*unused, seen)
     assert orphans.delete_files(found) == [*unused, seen]
     assert (due(config("p", OFTEN)), due(config("p", RARE))) == ([], ["extract", "filter"])
-    assert reconcile.reconcile(store, None, stores.CALM, deep=True).mends == []
+    assert reconcile.reconcile(store, None, stores.CALM, deep=True).repairs == []
 
 
 def test_a_row_names_other_frames_once_those_it_names_are_deleted(
@@ -518,7 +518,7 @@ def test_the_layout_before_recipes_is_taken_over(
     assert (due(p), plan(p).to_adopt) == ([], False)
     assert row(database, "frames_dir", "sha256 IS NULL") == (str(folder), False)
     assert (store.frames("v") / ARCHIVE_FILE).is_symlink() is (kind == "tar")
-    assert reconcile.reconcile(store, None, stores.CALM, deep=True).mends == []
+    assert reconcile.reconcile(store, None, stores.CALM, deep=True).repairs == []
 
 
 def _killed_at_first(store: Store) -> None:
@@ -633,7 +633,7 @@ def test_sync_has_nothing_to_say_of_older_frames(database: str, store: Store, cl
     flatten(store)
     execute(database, OLDER)
     for deep in (False, True):
-        assert reconcile.reconcile(store, None, stores.CALM, deep=deep).mends == []
+        assert reconcile.reconcile(store, None, stores.CALM, deep=deep).repairs == []
 
 
 # ---- by name -----------------------------------------------------------------------------------
