@@ -1,4 +1,4 @@
-"""Do a stage for each video of a batch."""
+"""Run a stage for each video of a batch."""
 
 import gc
 import signal
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to give back
-gc.disable()  # in vain while much is loaded; the batch goes on with it
+gc.disable()  # useless while much is loaded; the batch enables it again
 
 from dataminer.config import load_job  # noqa: E402
 from dataminer.sync.batches import job  # noqa: E402

@@ -171,7 +171,7 @@ def tell_strangers(found: Iterable[Config]) -> None:
     """Report on stderr the stores that do not belong to the database, for read-only commands."""
     from dataminer.db.connection import no_database
     from dataminer.sync.pairing.check import refuse_strangers
-    from dataminer.sync.pairing.store_mark import NotAPair
+    from dataminer.sync.pairing.records import NotAPair
 
     for store in dict.fromkeys(settings.store_path for settings in found):
         try:

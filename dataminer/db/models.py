@@ -246,7 +246,7 @@ class ProjectVideo(_Claimable, table=True):
 class PairedStore(_Model, table=True):
     """The store that the database goes with; one row, or none.
 
-    See :mod:`dataminer.sync.pairing.store_mark`.
+    See :mod:`dataminer.sync.pairing.records`.
 
     Its path, as the paths in rows begin, and the inode of its folder; where the database was then.
     """

@@ -10,7 +10,7 @@ from dataminer.config import Config
 from dataminer.planning.records import VideoRecord
 from dataminer.planning.verdicts import INPUT, SETTINGS
 from dataminer.provenance import fingerprints
-from dataminer.provenance.fingerprints import VERSIONS, policy_id, recipe_id
+from dataminer.provenance.fingerprints import VERSIONS, policy_id
 from dataminer.sync.jobs import results
 
 
@@ -20,22 +20,22 @@ class CurrentSettings:
     def __init__(self, config: Config) -> None:
         stages = ("download", "extract", "filter", "dedup", "detect")
         self.of_stage = {name: getattr(config, name).result_settings() for name in stages}
-        download = recipe_id("download", self.of_stage["download"])
+        download = fingerprints.recipe_id("download", self.of_stage["download"])
         self._recipe_ids = {
             # a local file is used as it is, whatever the settings; a refusal names its policy
             "download": {
-                recipe_id("download", None),
+                fingerprints.recipe_id("download", None),
                 download,
                 f"{download} {policy_id(config.download.policy)}",
             },
-            "extract": {recipe_id("extract", self.of_stage["extract"])},
-            "filter": {recipe_id("filter", self.of_stage["filter"])},
+            "extract": {fingerprints.recipe_id("extract", self.of_stage["extract"])},
+            "filter": {fingerprints.recipe_id("filter", self.of_stage["filter"])},
         }
         self._reasons: dict[tuple[str, str], str] = {}
 
-    def match(self, stage: str, made_with: str | None) -> bool:
+    def match(self, stage: str, recipe_id: str | None) -> bool:
         """Return whether a result would be made the same way now."""
-        return made_with in self._recipe_ids[stage]
+        return recipe_id in self._recipe_ids[stage]
 
     def frames_recipe(self, row: VideoRecord, sha256: Callable[[], str | None]) -> str:
         """Return the recipe of the frames that these settings make of a video."""
@@ -47,9 +47,9 @@ class CurrentSettings:
         """Return the fingerprint that filtered frames should carry."""
         return fingerprints.of_filter(self.of_stage["filter"], frames, seen)
 
-    def reason(self, stage: str, made_with: str, folder: Path) -> str:
+    def reason(self, stage: str, recipe_id: str, folder: Path) -> str:
         """Return why results are out of date; reads only one of those made the same way."""
-        key = (stage, made_with)
+        key = (stage, recipe_id)
         if key not in self._reasons:
             read = results.read_info if stage == "download" else results.read_frames_meta
             self._reasons[key] = self.reason_by_meta(stage, read(folder) or {})

@@ -127,10 +127,10 @@ class RowVerdicts:
             yield Verdict(VerdictState.FAILED, str(row.error_class))
 
     def _outdated(
-        self, stage: str, made_with: str | None, folder: Callable[[], Path]
+        self, stage: str, recipe_id: str | None, folder: Callable[[], Path]
     ) -> Iterator[Verdict]:
-        if made_with and not self._current.match(stage, made_with):
-            yield Verdict(VerdictState.DUE, self._current.reason(stage, made_with, folder()))
+        if recipe_id and not self._current.match(stage, recipe_id):
+            yield Verdict(VerdictState.DUE, self._current.reason(stage, recipe_id, folder()))
 
     def _frames_reason(self, row: VideoRecord, recipe: str | None) -> str:
         """Return why frames of a video are out of date."""
@@ -139,8 +139,8 @@ class RowVerdicts:
             folder = self._frames.newest_folder(row)
         else:
             folder = self._store.recipe(row.video_id, str(recipe))
-        made_with = row.extracted_with if newest else recipe
-        return self._current.reason("extract", str(made_with), folder)
+        recipe_id = row.extracted_with if newest else recipe
+        return self._current.reason("extract", str(recipe_id), folder)
 
 
 def _source_is_gone(row: VideoRecord) -> bool:

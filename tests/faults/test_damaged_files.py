@@ -16,7 +16,7 @@ import pytest
 from dataminer.errors import DataminerError
 from dataminer.frames.table import read_table
 from dataminer.permissions import named
-from dataminer.sync.pairing.store_mark import STORE_FILE
+from dataminer.sync.pairing.records import STORE_FILE
 from tests.support.mined import PROJECT, configure, mine
 from tests.support.postgres import fresh_database
 from tests.support.runs import contents

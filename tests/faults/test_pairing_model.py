@@ -22,7 +22,7 @@ import pytest
 
 from dataminer.config import MonitorConfig
 from dataminer.store.layout import Store
-from dataminer.sync.pairing.store_mark import STORE_FILE, NotAPair
+from dataminer.sync.pairing.records import STORE_FILE, NotAPair
 from dataminer.sync.repair.run_hooks import bring_up_to_date
 from tests.support import rows
 from tests.support.postgres import create, drop, execute, name_of

@@ -21,7 +21,7 @@ from dataminer.store.layout import Store
 from dataminer.sync.claims.stage_rows import DOWNLOAD
 from dataminer.sync.pairing import settle, write
 from dataminer.sync.pairing.check import PairingStep, require
-from dataminer.sync.pairing.store_mark import STORE_FILE, NeverPaired, NotAPair, StoreMark
+from dataminer.sync.pairing.records import STORE_FILE, NeverPaired, NotAPair, StoreRecord
 from dataminer.workflow.run import Run
 from tests.support import rows
 from tests.support.postgres import create, drop, execute, fresh_database, name_of, superuser_of
@@ -442,14 +442,14 @@ def test_a_kill_between_store_and_database_leaves_a_pair(
         (site.folder / "data").rename(site.folder / "moved")
         store = "moved"
 
-    write_mark = write.write_mark
+    write_store_record = write.write_store_record
 
     def killed(*arguments: Any) -> None:
-        write_mark(*arguments)
+        write_store_record(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(write, "write_mark", killed)
+        patch.setattr(write, "write_store_record", killed)
         with pytest.raises(KeyboardInterrupt):
             paired(site, store)
     assert (site.folder / store / STORE_FILE).is_file()
@@ -465,17 +465,17 @@ def test_a_kill_in_adopt_or_its_undo_can_be_undone(
     paired(site)
     other = replace(site, database=second)
     before = (site.dump(), other.dump(), (site.folder / "data" / "store.json").read_bytes())
-    write_mark = write.write_mark
+    write_store_record = write.write_store_record
     if undoing:
         assert other.dataminer_here("adopt").returncode == 0
 
     def killed(*arguments: Any) -> None:
         if not undoing:
-            write_mark(*arguments)
+            write_store_record(*arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(write, "write_mark", killed)
+        patch.setattr(write, "write_store_record", killed)
         other.dataminer_here("adopt", *(["--undo"] if undoing else []))
     assert "there is nothing to undo" in refused(site, "adopt", "--undo")
     if not undoing:
@@ -489,14 +489,14 @@ def test_a_kill_in_adopt_or_its_undo_can_be_undone(
 def test_two_that_begin_at_one_moment_are_not_both_taken(
     site: Site, second: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, marked = replace(site, database=second), settle._mark_after
+    other, marked = replace(site, database=second), settle._store_record_after
 
-    def late(*arguments: Any) -> StoreMark:
-        monkeypatch.setattr(settle, "_mark_after", marked)
+    def late(*arguments: Any) -> StoreRecord:
+        monkeypatch.setattr(settle, "_store_record_after", marked)
         paired(other)
         return marked(*arguments)
 
-    monkeypatch.setattr(settle, "_mark_after", late)
+    monkeypatch.setattr(settle, "_store_record_after", late)
     with pytest.raises(NotAPair, match="another database has just begun"):
         paired(site)
     assert paired(other) is None

@@ -19,7 +19,7 @@ import psycopg2
 import psycopg2.extensions
 
 from dataminer.sync.claims.stage_rows import StageRows
-from dataminer.sync.pairing.store_mark import STORE_FILE
+from dataminer.sync.pairing.records import STORE_FILE
 from tests.support.http_server import Reply
 from tests.support.paths import BIN, ROOT
 from tests.support.site import Site

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from dataminer.frames.table import read_table
-from dataminer.sync.pairing.store_mark import STORE_FILE
+from dataminer.sync.pairing.records import STORE_FILE
 from tests.support.postgres import fresh_database
 from tests.support.site import Site, counters, jobs, recount, stage
 

@@ -19,14 +19,14 @@ from dataminer.sync.claims.claims import is_dead
 from dataminer.sync.pairing import write
 from dataminer.sync.pairing.check import PairingStep, next_step
 from dataminer.sync.pairing.database import query_state, read_state, workdirs
-from dataminer.sync.pairing.state import PairState
-from dataminer.sync.pairing.store_mark import (
+from dataminer.sync.pairing.records import (
     STORE_FILE,
     NotAPair,
     PreviousPair,
-    StoreMark,
-    read_mark,
+    StoreRecord,
+    read_store_record,
 )
+from dataminer.sync.pairing.state import PairState
 
 _MOST_UNDO_STEPS = 20
 
@@ -104,14 +104,15 @@ def adopt(store: Store, *, stale_seconds: float, dry_run: bool = False) -> Adopt
 
 
 def _adoption_of_new_database(store: Store) -> Adoption:
-    mark = read_mark(store.root)
-    was = f", which belonged to the database {mark.database}" if mark else ""
+    in_store = read_store_record(store.root)
+    was = f", which belonged to the database {in_store.database}" if in_store else ""
     return Adoption([f"Would make a database for the store {store.root}{was}."])
 
 
 def _join(cursor: Any, state: PairState, token: str) -> None:
     write.record_store(cursor, state, token)
-    write.write_mark(state, replace(write.new_mark(state, token), undo=_present_pair(state)))
+    in_store = write.new_store_record(state, token)
+    write.write_store_record(state, replace(in_store, undo=_present_pair(state)))
 
 
 def undo(store: Store, *, stale_seconds: float, dry_run: bool = False) -> list[str]:
@@ -130,29 +131,29 @@ def undo(store: Store, *, stale_seconds: float, dry_run: bool = False) -> list[s
             before = _pair_before_adopt(state)
             if not dry_run:
                 _refuse_at_work(cursor, state, stale_seconds)
-                if before.known and state.known:
-                    write.follow(cursor, state.known, before.known.root)
-                    write.replace_known(cursor, before.known)
+                if before.in_database and state.in_database:
+                    write.follow(cursor, state.in_database, before.in_database.root)
+                    write.replace_database_record(cursor, before.in_database)
                 else:
-                    write.replace_known(cursor, None)
+                    write.replace_database_record(cursor, None)
         return state, before
 
     state, before = transaction(work, name="adopt")
     if not dry_run:
-        _restore_mark(state, before.mark)
+        _restore_store_record(state, before.in_store)
     verb = "would belong" if dry_run else "belongs"
-    known, mark = before.known, before.mark
+    in_database, in_store = before.in_database, before.in_store
     return [
         f"The database {state.database} {verb} to"
-        f" {f'the store {known.path}' if known else 'no store'} again.",
+        f" {f'the store {in_database.path}' if in_database else 'no store'} again.",
         f"The store {state.path} {verb} to"
-        f" {f'the database {mark.database}' if mark else 'no database'} again.",
+        f" {f'the database {in_store.database}' if in_store else 'no database'} again.",
     ]
 
 
-def _restore_mark(state: PairState, mark: StoreMark | None) -> None:
-    if mark:
-        write.write_mark(state, mark)
+def _restore_store_record(state: PairState, in_store: StoreRecord | None) -> None:
+    if in_store:
+        write.write_store_record(state, in_store)
         return
     (state.path / STORE_FILE).unlink(missing_ok=True)
     with suppress(OSError):  # adopt made the folder, and nothing is in it
@@ -161,12 +162,13 @@ def _restore_mark(state: PairState, mark: StoreMark | None) -> None:
 
 def _pair_before_adopt(state: PairState) -> PreviousPair:
     """Return what a store and its database held before `dataminer adopt`."""
-    mark, known = state.mark, state.known
-    if mark and mark.undo:
-        is_pair = known and known.token == mark.token and not state.other_exists
-        killed = known == mark.undo.known and mark.place == state.place  # between the two writes
+    in_store, in_database = state.in_store, state.in_database
+    if in_store and in_store.undo:
+        is_pair = in_database and in_database.token == in_store.token and not state.other_exists
+        # killed between the two writes
+        killed = in_database == in_store.undo.in_database and in_store.location == state.location
         if is_pair or killed:
-            return mark.undo
+            return in_store.undo
     raise DataminerError(
         f"there is nothing to undo: {_both(state)} are no pair that `dataminer adopt` has made",
         "see `dataminer status`",
@@ -175,28 +177,35 @@ def _pair_before_adopt(state: PairState) -> PreviousPair:
 
 def _present_pair(state: PairState) -> PreviousPair:
     """Return what a store and a database hold before they are joined."""
-    mark, known = state.mark, state.known
-    if mark and mark.undo and mark.undo.known == known and mark.place == state.place:
-        return mark.undo  # an earlier attempt to join them was killed
-    return PreviousPair(_limited(mark, _MOST_UNDO_STEPS), known)
+    in_store, in_database = state.in_store, state.in_database
+    if (
+        in_store
+        and in_store.undo
+        and in_store.undo.in_database == in_database
+        and in_store.location == state.location
+    ):
+        return in_store.undo  # an earlier attempt to join them was killed
+    return PreviousPair(_limited(in_store, _MOST_UNDO_STEPS), in_database)
 
 
-def _limited(mark: StoreMark | None, steps: int) -> StoreMark | None:
-    """Return a mark that can be undone a limited number of times."""
-    if mark is None or mark.undo is None:
-        return mark
+def _limited(in_store: StoreRecord | None, steps: int) -> StoreRecord | None:
+    """Return a record that can be undone a limited number of times."""
+    if in_store is None or in_store.undo is None:
+        return in_store
     if steps == 0:
-        return replace(mark, undo=None)
-    return replace(mark, undo=replace(mark.undo, mark=_limited(mark.undo.mark, steps - 1)))
+        return replace(in_store, undo=None)
+    return replace(
+        in_store, undo=replace(in_store.undo, in_store=_limited(in_store.undo.in_store, steps - 1))
+    )
 
 
 def _adoption(cursor: Any, state: PairState, *, dry_run: bool) -> Adoption:
     would, will = ("Would join", "would be") if dry_run else ("Joined", "is")
     lines = [f"{would} {_both(state)}."]
-    if state.known and state.moved:
-        lines.append(f"The store {state.known.path} {will} without a database.")
-    if state.mark and state.mark.place != state.place:
-        lines.append(f"The database {state.mark.database} {will} without a store.")
+    if state.in_database and state.moved:
+        lines.append(f"The store {state.in_database.path} {will} without a database.")
+    if state.in_store and state.in_store.location != state.location:
+        lines.append(f"The database {state.in_store.database} {will} without a store.")
     lines.append(
         f"Videos with files in the store: {len(state.names)}; the database has rows of"
         f" {state.known_here} of them. Videos with files, as the database has it:"
@@ -224,7 +233,7 @@ def _refuse_at_work(cursor: Any, state: PairState, stale_seconds: float) -> None
             f"{', '.join(owners)} is at work with this database",
             "wait for the run to end, or end it",
         )
-    folders = {*workdirs(cursor), *([state.mark.workdir] if state.mark else [])} - {""}
+    folders = {*workdirs(cursor), *([state.in_store.workdir] if state.in_store else [])} - {""}
     for folder in sorted(folders):
         with suppress(OSError):
             if any(Path(folder, ".snakemake", "locks").iterdir()):

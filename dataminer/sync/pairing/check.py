@@ -8,8 +8,8 @@ from pathlib import Path
 from dataminer.store.layout import Store
 from dataminer.sync.pairing import refusals
 from dataminer.sync.pairing.database import database_name, read_state
+from dataminer.sync.pairing.records import Away, NeverPaired, read_store_record
 from dataminer.sync.pairing.state import PairState, inode_of
-from dataminer.sync.pairing.store_mark import Away, NeverPaired, read_mark
 
 
 class PairingStep(Enum):
@@ -18,7 +18,7 @@ class PairingStep(Enum):
     NOTHING = auto()
     PAIR = auto()  # neither records another one
     TAKE = auto()  # an older dump came back
-    MARK = auto()  # the store's file is gone
+    RESTORE = auto()  # the store's file is gone
     FOLLOW = auto()  # the store has moved
     REPLACED = auto()  # the store has come back from a backup, or the database has
 
@@ -34,8 +34,8 @@ def require(store: Store) -> PairingStep:
     state = read_state(store)
     if state:
         return next_step(state)
-    if mark := read_mark(store.root):
-        state = PairState(store, database_name(), "", mark, None)
+    if in_store := read_store_record(store.root):
+        state = PairState(store, database_name(), "", in_store, None)
         raise refusals.belongs_to_another_database(state)
     return PairingStep.NOTHING
 
@@ -75,37 +75,37 @@ def next_step(state: PairState) -> PairingStep:
     NotAPair
         If the two do not belong together, or nothing shows that they do.
     """
-    mark, known = state.mark, state.known
-    if mark is None:
-        return _without_mark(state)
+    in_store, in_database = state.in_store, state.in_database
+    if in_store is None:
+        return _without_store_record(state)
     if not state.fits:
         raise refusals.belongs_to_another_database(state)
-    if known and state.moved and state.old_store_exists():
+    if in_database and state.moved and state.old_store_exists():
         raise refusals.store_is_copy(state)
-    if mark.place != state.place and state.other_exists:
+    if in_store.location != state.location and state.other_exists:
         raise refusals.database_is_copy(state)
-    if known is None:
+    if in_database is None:
         if state.names and not state.shared:
             raise refusals.belongs_to_another_database(state)
         return PairingStep.TAKE
     if state.moved:
         return PairingStep.FOLLOW
-    if known.place != state.place or known.inode != inode_of(state.path):
+    if in_database.location != state.location or in_database.inode != inode_of(state.path):
         return PairingStep.REPLACED
-    return PairingStep.NOTHING if known.token == mark.token else PairingStep.TAKE
+    return PairingStep.NOTHING if in_database.token == in_store.token else PairingStep.TAKE
 
 
-def _without_mark(state: PairState) -> PairingStep:
-    known = state.known
-    if known is None:
+def _without_store_record(state: PairState) -> PairingStep:
+    in_database = state.in_database
+    if in_database is None:
         return _without_records(state)
     if not state.moved:
         if not state.is_whole:
             raise refusals.away(state)
-        return PairingStep.MARK
+        return PairingStep.RESTORE
     exists = state.old_store_exists()
     if exists or not state.is_whole:
-        raise refusals.belongs_to(state, Path(known.path), exists=exists)
+        raise refusals.belongs_to(state, Path(in_database.path), exists=exists)
     if state.with_files:
         return PairingStep.FOLLOW
     if state.names and not state.shared:

@@ -1,4 +1,4 @@
-"""The database of a pair: its name for people, its place for programs, and what it records."""
+"""The database of a pair: its name for people, its location for programs, and what it records."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dataminer.db.connection import database_url, no_database, reading
 from dataminer.db.server import control
 from dataminer.errors import DatabaseError
 from dataminer.store.layout import Store
+from dataminer.sync.pairing.records import DatabaseRecord, NotAPair, StoreRecord, read_store_record
 from dataminer.sync.pairing.state import PairState, is_same, real_path, videos_in
-from dataminer.sync.pairing.store_mark import KnownStore, NotAPair, StoreMark, read_mark
 
 EMBEDDED = "in "
 """The beginning of the name of an embedded database, before its folder."""
@@ -77,24 +77,24 @@ def query_state(
     thorough : bool
         Count rows and files even if the records suffice.
     """
-    mark, known = read_mark(store.root), None
+    in_store, in_database = read_store_record(store.root), None
     if revision >= _SINCE:
         cursor.execute(_KNOWN)
         row = cursor.fetchone()
-        known = KnownStore(*row) if row else None
+        in_database = DatabaseRecord(*row) if row else None
     if store.root.exists() and not store.root.is_dir():
         raise NotAPair(f"{store.root} is not a folder", "set `store` to one")
-    place = _place(cursor)
-    state = PairState(store, database_name(), place, mark, known)
-    if mark and mark.place != place:
-        state = replace(state, other_exists=_other_exists(cursor, mark, place))
-    if mark and known and not thorough:
+    location = _location(cursor)
+    state = PairState(store, database_name(), location, in_store, in_database)
+    if in_store and in_store.location != location:
+        state = replace(state, other_exists=_other_exists(cursor, in_store, location))
+    if in_store and in_database and not thorough:
         return state
     names = videos_in(store)
     cursor.execute(_COUNTS, {"names": sorted(names)})
     ((videos, with_files, known_here),) = cursor.fetchall()
     state = replace(state, names=names, videos=videos, with_files=with_files, known_here=known_here)
-    if known is None and with_files and not state.shared:
+    if in_database is None and with_files and not state.shared:
         return replace(state, elsewhere=_other_store(cursor, state.path, revision))
     return state
 
@@ -128,24 +128,24 @@ def _other_store(cursor: Any, path: Path, revision: str) -> Path | None:
     return None
 
 
-def _place(cursor: Any) -> str:
+def _location(cursor: Any) -> str:
     cursor.execute(_MAY_IDENTIFY)
     ((may,),) = cursor.fetchall()
     system = "(SELECT system_identifier FROM pg_control_system())" if may else f"'{_UNKNOWN}'"
     cursor.execute(_PLACE.format(system))
-    ((place,),) = cursor.fetchall()
-    return str(place)
+    ((location,),) = cursor.fetchall()
+    return str(location)
 
 
-def _other_exists(cursor: Any, mark: StoreMark, place: str) -> bool:
+def _other_exists(cursor: Any, in_store: StoreRecord, location: str) -> bool:
     """Return whether the database that a store was last used with exists, if it can be seen."""
-    if mark.database.startswith(EMBEDDED):
-        home = Path(mark.database.removeprefix(EMBEDDED))
+    if in_store.database.startswith(EMBEDDED):
+        home = Path(in_store.database.removeprefix(EMBEDDED))
         try:
-            return mark.database != database_name() and control.status(home).state != "absent"
+            return in_store.database != database_name() and control.status(home).state != "absent"
         except DatabaseError:  # it is another user's
             return True
-    (system, oid, schema), here = _parts(mark.place), _parts(place)
+    (system, oid, schema), here = _parts(in_store.location), _parts(location)
     if system in ("", _UNKNOWN) or system != here[0] or (oid, schema) == here[1:]:
         return False  # of another server, or the server itself was moved
     cursor.execute(_EXISTS, {"oid": oid, "schema": schema})
@@ -153,6 +153,6 @@ def _other_exists(cursor: Any, mark: StoreMark, place: str) -> bool:
     return bool(exists)
 
 
-def _parts(place: str) -> tuple[str, ...]:
-    """Return the server, the database and the schema of a place."""
-    return (*place.split("/"), "", "", "")[:3]
+def _parts(location: str) -> tuple[str, ...]:
+    """Return the server, the database and the schema of a location."""
+    return (*location.split("/"), "", "", "")[:3]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dataminer import commands
 from dataminer.sync.pairing.database import EMBEDDED
+from dataminer.sync.pairing.records import Away, NeverPaired, NotAPair
 from dataminer.sync.pairing.state import PairState
-from dataminer.sync.pairing.store_mark import Away, NeverPaired, NotAPair
 
 
 def belongs_to(state: PairState, path: Path, *, exists: bool) -> NotAPair:
@@ -24,27 +24,33 @@ def belongs_to(state: PairState, path: Path, *, exists: bool) -> NotAPair:
 
 def belongs_to_another_database(state: PairState) -> NotAPair:
     """Return the refusal of a store that belongs to another database."""
-    mark, known = state.mark, state.known
-    assert mark
-    if known and mark.place == state.place:
+    in_store, in_database = state.in_store, state.in_database
+    assert in_store
+    if in_database and in_store.location == state.location:
         if state.moved:
-            return belongs_to(state, Path(known.path), exists=os.path.exists(known.path))
+            return belongs_to(
+                state, Path(in_database.path), exists=os.path.exists(in_database.path)
+            )
         return NotAPair(
             f"the store {state.path} is older than the one that the database {state.database}"
             " was last used with: a backup, or a disk that is mounted again",
             f"`{_adopt(state)}`, then the same without -n, and `dataminer sync`",
         )
-    if mark.database == state.database:
+    if in_store.database == state.database:
         return NotAPair(
             f"the database {state.database} is not the one that the store {state.path} was last"
             " used with: it was created again, or comes from a backup",
             f"put the right one back. If it is lost, see what `{_adopt(state)}` does",
         )
-    its_own = f", and the database {state.database} to the store {known.path}" if known else ""
+    its_own = (
+        f", and the database {state.database} to the store {in_database.path}"
+        if in_database
+        else ""
+    )
     return NotAPair(
-        f"the store {state.path} belongs to the database {mark.database}{its_own}",
-        f"{_how_to_use(mark.database)}. A second database needs a second store: set `store`. If the"
-        f" database is lost, see what `{_adopt(state)}` does",
+        f"the store {state.path} belongs to the database {in_store.database}{its_own}",
+        f"{_how_to_use(in_store.database)}. A second database needs a second store: set `store`."
+        f" If the database is lost, see what `{_adopt(state)}` does",
     )
 
 
@@ -70,7 +76,7 @@ def away(state: PairState) -> Away:
 
 def store_is_copy(state: PairState) -> NotAPair:
     """Return the refusal of a copied store."""
-    old = Path(state.known.path) if state.known else state.path
+    old = Path(state.in_database.path) if state.in_database else state.path
     return NotAPair(
         f"the store {state.path} is a copy of {old}, which is still there",
         f"to work with both, each with a database of its own, see what `{_adopt(state)}` does; to"
@@ -80,10 +86,10 @@ def store_is_copy(state: PairState) -> NotAPair:
 
 def database_is_copy(state: PairState) -> NotAPair:
     """Return the refusal of a copied database."""
-    assert state.mark
+    assert state.in_store
     return NotAPair(
-        f"the database {state.database} is a copy of the database {state.mark.database}, which is"
-        f" still there and works with the store {state.path}",
+        f"the database {state.database} is a copy of the database {state.in_store.database}, which"
+        f" is still there and works with the store {state.path}",
         "give the copy another `store`, or delete one of the two. To work with this one from"
         f" now on, see what `{_adopt(state)}` does",
     )

@@ -11,8 +11,8 @@ from dataminer.store.layout import Store
 from dataminer.sync.pairing import write
 from dataminer.sync.pairing.check import PairingStep, next_step, require
 from dataminer.sync.pairing.database import query_state
+from dataminer.sync.pairing.records import STORE_FILE, StoreRecord
 from dataminer.sync.pairing.state import PairState
-from dataminer.sync.pairing.store_mark import STORE_FILE, StoreMark
 
 _MOST_TOKENS = 100  # earlier ones that are recorded
 
@@ -48,40 +48,42 @@ def settle(store: Store) -> str | None:
             step = next_step(state)
             if step is PairingStep.NOTHING:
                 return None
-            mark = _mark_after(state, step, token)
-            paths = write.record_store(cursor, state, mark.token)
-            write.write_mark(state, mark)
+            in_store = _store_record_after(state, step, token)
+            paths = write.record_store(cursor, state, in_store.token)
+            write.write_store_record(state, in_store)
         return _message(state, step, paths)
 
     return transaction(work, name="pair")
 
 
-def _mark_after(state: PairState, step: PairingStep, token: str) -> StoreMark:
+def _store_record_after(state: PairState, step: PairingStep, token: str) -> StoreRecord:
     """Return what the store records after a step."""
-    mark, known = state.mark, state.known
+    in_store, in_database = state.in_store, state.in_database
     if step is PairingStep.PAIR:
-        return write.new_mark(state, token)
-    if step is PairingStep.MARK and known:
-        return write.new_mark(state, known.token)
-    if step is PairingStep.TAKE and mark:
-        return replace(write.new_mark(state, mark.token), was=mark.was, undo=mark.undo)
-    tokens = [*(mark.was if mark else ()), *([mark.token] if mark else [])]
-    if known and known.token not in tokens:
-        tokens.append(known.token)
-    was, undo = tuple(tokens[-_MOST_TOKENS:]), mark.undo if mark else None
-    return replace(write.new_mark(state, token), was=was, undo=undo)
+        return write.new_store_record(state, token)
+    if step is PairingStep.RESTORE and in_database:
+        return write.new_store_record(state, in_database.token)
+    if step is PairingStep.TAKE and in_store:
+        return replace(
+            write.new_store_record(state, in_store.token), was=in_store.was, undo=in_store.undo
+        )
+    tokens = [*(in_store.was if in_store else ()), *([in_store.token] if in_store else [])]
+    if in_database and in_database.token not in tokens:
+        tokens.append(in_database.token)
+    was, undo = tuple(tokens[-_MOST_TOKENS:]), in_store.undo if in_store else None
+    return replace(write.new_store_record(state, token), was=was, undo=undo)
 
 
 def _message(state: PairState, step: PairingStep, paths: int) -> str | None:
-    mark, known = state.mark, state.known
-    if step is PairingStep.FOLLOW and known:
+    in_store, in_database = state.in_store, state.in_database
+    if step is PairingStep.FOLLOW and in_database:
         follow = f": {paths} paths in the database follow it" if paths else ""
-        return f"the store has moved from {known.path} to {state.path}{follow}"
-    if step is PairingStep.MARK:
+        return f"the store has moved from {in_database.path} to {state.path}{follow}"
+    if step is PairingStep.RESTORE:
         return f"{state.path / STORE_FILE} was missing and has been written again"
-    if step is PairingStep.REPLACED and mark and mark.database != state.database:
+    if step is PairingStep.REPLACED and in_store and in_store.database != state.database:
         return (
-            f"the database was {mark.database}, and is {state.database} now: the store"
+            f"the database was {in_store.database}, and is {state.database} now: the store"
             f" {state.path} now works with this one only"
         )
     return None

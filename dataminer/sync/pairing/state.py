@@ -9,7 +9,7 @@ from pathlib import Path
 from dataminer.files import names_in
 from dataminer.store.layout import Store
 from dataminer.store.trash import VIDEO_ID
-from dataminer.sync.pairing.store_mark import KnownStore, NotAPair, StoreMark, read_mark
+from dataminer.sync.pairing.records import DatabaseRecord, NotAPair, StoreRecord, read_store_record
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class PairState:
     ----------
     store : Store
         The store.
-    database, place : str
+    database, location : str
         The database, for people and for programs.
-    mark : StoreMark or None
+    in_store : StoreRecord or None
         What the store records.
-    known : KnownStore or None
+    in_database : DatabaseRecord or None
         What the database records.
     names : frozenset of str
         Videos with files in this store; determined only if the records do not suffice.
@@ -38,9 +38,9 @@ class PairState:
 
     store: Store
     database: str
-    place: str
-    mark: StoreMark | None
-    known: KnownStore | None
+    location: str
+    in_store: StoreRecord | None
+    in_database: DatabaseRecord | None
     names: frozenset[str] = frozenset()
     videos: int = 0
     with_files: int = 0
@@ -56,7 +56,7 @@ class PairState:
     @property
     def moved(self) -> bool:
         """Whether the store is in another place than the database records."""
-        return self.known is not None and not is_same(Path(self.known.path), self.path)
+        return self.in_database is not None and not is_same(Path(self.in_database.path), self.path)
 
     @property
     def shared(self) -> bool:
@@ -71,23 +71,25 @@ class PairState:
     @property
     def fits(self) -> bool:
         """Whether the tokens show that the two are a pair."""
-        mark, known = self.mark, self.known
-        if mark is None or known is None:
-            return mark is not None and mark.place == self.place
-        if known.token == mark.token:
+        in_store, in_database = self.in_store, self.in_database
+        if in_store is None or in_database is None:
+            return in_store is not None and in_store.location == self.location
+        if in_database.token == in_store.token:
             return True
         # an older dump, in its old place or in a new one; else another database has the store now
-        return known.token in mark.was and (mark.place == self.place or known.place != self.place)
+        return in_database.token in in_store.was and (
+            in_store.location == self.location or in_database.location != self.location
+        )
 
     def old_store_exists(self) -> bool:
         """Return whether the store that the database was last used with is still in its place."""
-        assert self.known
-        path = Path(self.known.path)
+        assert self.in_database
+        path = Path(self.in_database.path)
         try:
-            old = read_mark(path)
+            old = read_store_record(path)
             if old is None:
-                return self.mark is None and bool(videos_in(Store(path)))
-            return old.token == self.known.token
+                return self.in_store is None and bool(videos_in(Store(path)))
+            return old.token == self.in_database.token
         except (NotAPair, OSError):  # whatever is there now, it cannot be used
             return False
 

@@ -12,8 +12,14 @@ from typing import Any
 from dataminer.errors import DataminerError
 from dataminer.files import atomic_write
 from dataminer.permissions import explain
+from dataminer.sync.pairing.records import (
+    STORE_FILE,
+    DatabaseRecord,
+    NotAPair,
+    StoreRecord,
+    as_json,
+)
 from dataminer.sync.pairing.state import PairState, inode_of
-from dataminer.sync.pairing.store_mark import STORE_FILE, KnownStore, NotAPair, StoreMark
 
 # ---- statements: values bound ------------------------------------------------------------------
 
@@ -21,7 +27,7 @@ LOCK = "LOCK TABLE dataminer_store IN SHARE ROW EXCLUSIVE MODE"
 _FORGET = "DELETE FROM dataminer_store"
 _REMEMBER = """
 INSERT INTO dataminer_store (token, path, root, inode, place)
-VALUES (%(token)s, %(path)s, %(root)s, %(inode)s, %(place)s)
+VALUES (%(token)s, %(path)s, %(root)s, %(inode)s, %(location)s)
 """
 # a path that only names another folder is no change: plans compare its time with that of files
 _STORE_MOVES = "SELECT set_config('dataminer.store_moves', 'on', true)"
@@ -44,38 +50,38 @@ def new_token() -> str:
     return secrets.token_hex(16)
 
 
-def new_mark(state: PairState, token: str) -> StoreMark:
+def new_store_record(state: PairState, token: str) -> StoreRecord:
     """Return what a store records about the database, with nothing of its past."""
-    return StoreMark(token, state.place, state.database, str(Path.cwd()))
+    return StoreRecord(token, state.location, state.database, str(Path.cwd()))
 
 
 def record_store(cursor: Any, state: PairState, token: str) -> int:
     """Record the store in the database; return how many paths in rows follow it."""
     root = str(state.store.root)
     _make_folder(state.path)
-    paths = follow(cursor, state.known, root) if state.known and state.moved else 0
-    known = KnownStore(token, str(state.path), root, inode_of(state.path), state.place)
-    if state.known and not state.moved:
-        known = replace(known, root=state.known.root)
-    replace_known(cursor, known)
+    paths = follow(cursor, state.in_database, root) if state.in_database and state.moved else 0
+    in_database = DatabaseRecord(token, str(state.path), root, inode_of(state.path), state.location)
+    if state.in_database and not state.moved:
+        in_database = replace(in_database, root=state.in_database.root)
+    replace_database_record(cursor, in_database)
     return paths
 
 
-def replace_known(cursor: Any, known: KnownStore | None) -> None:
+def replace_database_record(cursor: Any, in_database: DatabaseRecord | None) -> None:
     """Replace what the database records about its store."""
     cursor.execute(_FORGET)
-    if known:
-        cursor.execute(_REMEMBER, asdict(known))
+    if in_database:
+        cursor.execute(_REMEMBER, asdict(in_database))
 
 
-def follow(cursor: Any, known: KnownStore, root: str) -> int:
+def follow(cursor: Any, in_database: DatabaseRecord, root: str) -> int:
     """Let the paths in rows begin with another store; return how many changed."""
     cursor.execute(_STORE_MOVES)
     values = {
-        "path": _beginning(known.path),
-        "root": _beginning(known.root),
+        "path": _beginning(in_database.path),
+        "root": _beginning(in_database.root),
         "new": _beginning(root),
-        "relative": not known.root.startswith("/"),
+        "relative": not in_database.root.startswith("/"),
     }
     paths = 0
     for table, columns in _PATHS.items():
@@ -85,13 +91,13 @@ def follow(cursor: Any, known: KnownStore, root: str) -> int:
     return paths
 
 
-def write_mark(state: PairState, mark: StoreMark) -> None:
+def write_store_record(state: PairState, in_store: StoreRecord) -> None:
     """Record the database in the store, unless another database has done so since."""
     file = state.path / STORE_FILE
     try:
         with atomic_write(file) as partial:
-            partial.write_text(json.dumps(asdict(mark), indent=2) + "\n")
-            if state.mark is None:
+            partial.write_text(json.dumps(as_json(in_store), indent=2) + "\n")
+            if state.in_store is None:
                 _link_unless_taken(partial, file)
     except FileExistsError as error:
         raise NotAPair(

@@ -48,7 +48,7 @@ _RUNNING = stage_rows.running_statuses("projects")
 _RANK: dict[str, int] = {
     **{_V.PENDING: 0, _V.DOWNLOADED: 1, _V.EXTRACTED: 2, _V.FAILED: 2},
     **dict.fromkeys(stage_rows.FILTER.done, 2),
-    **{stage: place for place, stage in enumerate(_ORDER)},
+    **{stage: rank for rank, stage in enumerate(_ORDER)},
 }
 _NO_ID = -1  # of a row that a dry run did not make
 

@@ -37,8 +37,8 @@ class WorkerHandle(Generic[T, R]):
     """The tasks that are running."""
     lost: Lost | None = None
     _checked: float = 0.0
-    _silent: float = 0.0
-    _idle: float = 0.0
+    _quiet_seconds: float = 0.0
+    _idle_seconds: float = 0.0
     _process: psutil.Process = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ class WorkerHandle(Generic[T, R]):
     def give(self, task: T, settling: Lost | None = None) -> None:
         """Send it a task to run, or one to settle."""
         if not self.busy:
-            self._checked, self._silent, self._idle = time.monotonic(), 0.0, 0.0
+            self._checked, self._quiet_seconds, self._idle_seconds = time.monotonic(), 0.0, 0.0
         self.tasks[task] = settling
         if self.begins_at_once and not settling:
             self.begun.append(task)
@@ -87,9 +87,9 @@ class WorkerHandle(Generic[T, R]):
             sign = self.pulse.recv_bytes()
         except EOFError:
             return
-        self._silent = 0.0
+        self._quiet_seconds = 0.0
         if sign == PROGRESS:
-            self._idle = 0.0
+            self._idle_seconds = 0.0
 
     def read_message(self) -> Iterator[tuple[T, R | Lost]]:
         """Read that a task was begun, or its outcome, which is yielded."""
@@ -115,12 +115,12 @@ class WorkerHandle(Generic[T, R]):
         now = time.monotonic()
         passed, self._checked = now - self._checked, now
         # after a longer step this process was suspended, and its workers with it
-        self._silent = self._silent + passed if passed < _LONGEST_STEP else 0.0
-        self._idle += min(passed, _LONGEST_STEP)
-        if self._silent > limits.blocked_seconds:
+        self._quiet_seconds = self._quiet_seconds + passed if passed < _LONGEST_STEP else 0.0
+        self._idle_seconds += min(passed, _LONGEST_STEP)
+        if self._quiet_seconds > limits.blocked_seconds:
             how = f"stopped: it made no sign of life for {limits.blocked_seconds:.0f} s"
             return Lost(how, ErrorClass.HUNG)
-        if self._idle > limits.idle_seconds:
+        if self._idle_seconds > limits.idle_seconds:
             how = f"stopped: it made no progress for {limits.idle_seconds:.0f} s"
             return Lost(how, ErrorClass.HUNG)
         try:

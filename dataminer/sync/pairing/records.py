@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from dataminer.errors import DamagedFile, DataminerError
 from dataminer.files import SMALL, read_file
@@ -27,15 +28,19 @@ class Away(NotAPair):
     """The files of a pair's store are absent."""
 
 
+# aliases are the keys of the file, which earlier versions wrote
+_Location = Annotated[str, Field(alias="place")]
+
+
 @dataclass(frozen=True)
-class StoreMark:
+class StoreRecord:
     """What a store records about its database, in :data:`STORE_FILE`.
 
     Parameters
     ----------
     token : str
         The token that both hold.
-    place, database : str
+    location, database : str
         Where the database is, for programs and for people.
     workdir : str
         The working folder of the writer.
@@ -46,7 +51,7 @@ class StoreMark:
     """
 
     token: str
-    place: str
+    location: _Location
     database: str
     workdir: str = ""
     was: tuple[str, ...] = ()
@@ -54,7 +59,7 @@ class StoreMark:
 
 
 @dataclass(frozen=True)
-class KnownStore:
+class DatabaseRecord:
     """What a database records about its store.
 
     Parameters
@@ -65,7 +70,7 @@ class KnownStore:
         Where the store is: absolute, and as the paths in rows begin.
     inode : int
         The number of its folder, which a copy does not have.
-    place : str
+    location : str
         Where the database was at that time.
     """
 
@@ -73,21 +78,26 @@ class KnownStore:
     path: str
     root: str
     inode: int
-    place: str
+    location: _Location
 
 
 @dataclass(frozen=True)
 class PreviousPair:
     """What a store and a database held before they were joined."""
 
-    mark: StoreMark | None
-    known: KnownStore | None
+    in_store: Annotated[StoreRecord | None, Field(alias="mark")]
+    in_database: Annotated[DatabaseRecord | None, Field(alias="known")]
 
 
-_MARK = TypeAdapter(StoreMark)
+_STORE_RECORD = TypeAdapter(StoreRecord)
 
 
-def read_mark(path: Path) -> StoreMark | None:
+def as_json(record: StoreRecord) -> Any:
+    """Return a record as :data:`STORE_FILE` holds it."""
+    return _STORE_RECORD.dump_python(record, mode="json", by_alias=True)
+
+
+def read_store_record(path: Path) -> StoreRecord | None:
     """Read what a store records about its database; None if it records nothing.
 
     Raises
@@ -97,7 +107,7 @@ def read_mark(path: Path) -> StoreMark | None:
     """
     file = path / STORE_FILE
     try:
-        return _MARK.validate_json(read_file(file, SMALL))
+        return _STORE_RECORD.validate_json(read_file(file, SMALL))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
