@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from dataminer.db.enums import VideoStatus
-from dataminer.frames.images import ARCHIVE_FILE, seem_whole
+from dataminer.frames.images import ARCHIVE_FILE, seem_complete
 from dataminer.frames.table import FRAMES_FILE
 from dataminer.planning.frame_choice import FrameChoice, path_template
 from dataminer.planning.request import PlanRequest
@@ -270,7 +270,7 @@ class FileVerdicts:
     def _judge_download(self, video_id: str) -> Verdict | None:
         folder = self._store.video(video_id)
         info = results.read_info(folder) or {}
-        outcome = results.of_info(folder, info)
+        outcome = results.outcome_of_info(folder, info)
         if outcome is None:
             return None
         failed = outcome.status == VideoStatus.FAILED
@@ -311,7 +311,7 @@ def _meta_of(table: str) -> Mapping[str, Any] | None:
 def _whole_meta(table: str) -> Mapping[str, Any] | None:
     """Return the metadata of a table of frames, if all of these seem to be there."""
     meta = _meta_of(table)
-    if meta is None or not ("failure" in meta or seem_whole(os.path.dirname(table), meta)):
+    if meta is None or not ("failure" in meta or seem_complete(os.path.dirname(table), meta)):
         return None
     return meta
 

@@ -16,8 +16,8 @@ from dataminer.sync.claims import projects
 from dataminer.sync.deletion.delete import carry_out
 from dataminer.sync.deletion.plan import plan_videos
 from dataminer.sync.jobs.dedup import dedup_project
-from dataminer.sync.tasks import run
 from dataminer.sync.repair.redo import redo
+from dataminer.sync.tasks import run
 from tests.support.postgres import execute
 from tests.support.rows import Given, force
 from tests.support.stores import make_video, stage, sync

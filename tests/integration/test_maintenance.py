@@ -560,7 +560,6 @@ def test_files_return_when_the_rows_could_not_be_deleted(
     database, store = whole
     plan = plan_project(store, "p", files=True, videos=True)
     before = (dump(database), list(listing(store)))
-    real = delete.transaction
 
     def failing(work: Callable[[Any], Any], **options: Any) -> Any:
         def then_fail(connection: Connection) -> Any:

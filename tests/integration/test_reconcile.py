@@ -94,7 +94,9 @@ def test_a_dry_run_says_the_same_and_writes_nothing(database: str, files: Store)
     assert told(dry) == told(sync(files))
 
 
-def test_a_dry_run_does_not_wait_for_videos_that_a_run_leaves_for_later(whole):
+def test_a_dry_run_does_not_wait_for_videos_that_a_run_leaves_for_later(
+    whole: tuple[str, Store],
+) -> None:
     database, store = whole
     projects.add_videos("p", [Given("late")])
     execute(

@@ -24,7 +24,8 @@ from dataminer.frames.table import (
 )
 from dataminer.store.layout import INFO_FILE, Store
 from dataminer.sync.jobs import failures, results
-from dataminer.sync.repair.reconcile import Report, reconcile
+from dataminer.sync.repair.reconcile import reconcile
+from dataminer.sync.repair.report import Report
 from tests.support.frame_rows import frame_row
 from tests.support.postgres import execute
 

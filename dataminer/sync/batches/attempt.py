@@ -19,8 +19,8 @@ from dataminer.errors import (
 )
 from dataminer.sync.claims import projects
 from dataminer.sync.claims.claims import LeaseLost
-from dataminer.sync.jobs import jobs
-from dataminer.sync.jobs.task import Busy, Deleted
+from dataminer.sync.jobs.failures import FramesLost, ModelOutputsLost, NotReady, SourceChanged
+from dataminer.sync.tasks.task import Busy, Deleted
 from dataminer.sync.workers.tasks import Lost
 
 log = logging.getLogger(__name__)
@@ -101,11 +101,11 @@ def _ending(error: Exception) -> Ending:
     match error:
         case Busy() | LeaseLost():  # the new holder makes the result
             ending = Ending.BUSY
-        case jobs.FramesLost() | jobs.SeenLost() | jobs.SourceChanged():
+        case FramesLost() | ModelOutputsLost() | SourceChanged():
             ending = Ending.PAUSED
         case Deleted():
             ending = Ending.DELETED
-        case jobs.NotReady():
+        case NotReady():
             ending = Ending.NOT_READY
         case StageError(error_class=ErrorClass.OUT_OF_MEMORY):
             ending = Ending.MEMORY

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dataminer.errors import DataminerError
-from dataminer.files import atomic_write
+from dataminer.files.publishing import atomic_write
 from dataminer.sync.batches.partition import share_of_several
 
 BATCHES_FILE = "batches.json"

@@ -14,11 +14,13 @@ import psycopg2
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import DatabaseError
-from dataminer.files import fsync_tree, fsync_trees
+from dataminer.files.flushing import fsync_tree, fsync_trees
 from dataminer.net.deadline import Stop, stoppable
 from dataminer.sync.batches.call_combiner import CallCombiner
-from dataminer.sync.claims import claims
-from dataminer.sync.claims.claims import Claim, LeaseLost, Result
+from dataminer.sync.claims import claim_end, claims
+from dataminer.sync.claims.claim_end import Result
+from dataminer.sync.claims.claims import Claim, LeaseLost
+from dataminer.sync.claims.execution import PATIENCE
 from dataminer.sync.claims.heartbeat import SAFE_SHARE
 
 log = logging.getLogger(__name__)

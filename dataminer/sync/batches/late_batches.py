@@ -134,4 +134,4 @@ def _unfinished(stage: StageRows, videos: object, project_id: int | None) -> dic
         "released": stage.released,
         "running": stage.running,
     }
-    return dict(fetch_all(_UNDONE, _UNFINISHED, values))
+    return dict(fetch_all(_UNFINISHED, stage, values))

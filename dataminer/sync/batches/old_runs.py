@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from dataminer.sync.claims.claims import is_dead
+from dataminer.sync.claims.owners import is_dead
 
 _RUN = "[0-9]" * 8 + "-" + "[0-9]" * 6 + "-*"  # the name of a run
 _VIDEO = re.compile(rb"^\S+ \S+ [A-Z]+ ([A-Za-z0-9_-]+): ", re.M)  # as in a batch's log

@@ -6,7 +6,7 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from dataminer.files import fingerprint
+from dataminer.files.hashing import fingerprint
 
 MAX_ONE_VIDEO_BATCHES = 12
 """Up to this many videos get a batch each on one machine, so that a dry run shows every video."""

@@ -21,9 +21,10 @@ from dataminer.errors import DatabaseError, DataminerError, brief, runnable
 from dataminer.sync.batches.attempt import Attempt, Batch, Ending
 from dataminer.sync.batches.late_batches import LateBatches
 from dataminer.sync.batches.worker import BatchWorker, recount
-from dataminer.sync.claims import claims, dead_jobs
+from dataminer.sync.claims import claims
 from dataminer.sync.claims.heartbeat import Interrupted
 from dataminer.sync.claims.stage_rows import STAGES, StageRows
+from dataminer.sync.recovery import dead_jobs
 from dataminer.sync.workers import pool
 from dataminer.sync.workers.tasks import Limits, Lost
 from dataminer.text import tell
@@ -125,13 +126,13 @@ class BatchRounds:
         gc.freeze()  # workers share loaded objects, which a collection would copy
         gc.enable()
         try:
-            dead_jobs.begin_again(self._stage, self.batch.project_id, self.config.monitor)
+            dead_jobs.resume_requeued_job(self._stage, self.batch.project_id, self.config.monitor)
             self._all_rounds()
             with suppress(DatabaseError, psycopg2.Error):  # its own videos are done
                 self._help_late_batches()
         except Interrupted:
             with suppress(DatabaseError, psycopg2.Error):
-                dead_jobs.tell_own_end(self.config.monitor)
+                dead_jobs.record_own_end(self.config.monitor)
             raise
         finally:
             with suppress(DatabaseError, psycopg2.Error):  # the end of the run counts, too
@@ -156,7 +157,7 @@ class BatchRounds:
 
     def _left_alone(self) -> dict[str, Attempt]:
         """Return the videos for a later run: they have killed their jobs too often."""
-        found = claims.left_alone(self._stage, self.batch.videos, self.batch.project_id)
+        found = claims.postponed(self._stage, self.batch.videos, self.batch.project_id)
         return {video_id: Attempt(Ending.PAUSED, error) for video_id, error in found.items()}
 
     def _round(

@@ -12,16 +12,22 @@ import psycopg2
 
 from dataminer.config import Config
 from dataminer.errors import DatabaseError
-from dataminer.files import remove_partials
+from dataminer.files.publishing import remove_partials
 from dataminer.provenance import recipes
 from dataminer.store.layout import Store
 from dataminer.sync.batches.attempt import Attempt, Batch, Ending
 from dataminer.sync.batches.call_combiner import CallCombiner
 from dataminer.sync.batches.claim_keeper import SharedKeeper
-from dataminer.sync.claims import claims, dead_jobs, projects
+from dataminer.sync.claims import claim_end, claims, projects
+from dataminer.sync.claims.execution import PATIENCE
 from dataminer.sync.claims.heartbeat import Interrupted
-from dataminer.sync.jobs import jobs
-from dataminer.sync.rate_limit import shared
+from dataminer.sync.jobs.download import ClaimedDownload, claim_downloads, download_video
+from dataminer.sync.jobs.extract import extract_video
+from dataminer.sync.jobs.filter import filter_video
+from dataminer.sync.jobs.rule_log import log_video
+from dataminer.sync.rate_limit.permits import PermitStock
+from dataminer.sync.recovery import dead_jobs
+from dataminer.sync.tasks.task import TaskOptions
 from dataminer.sync.workers.tasks import Concurrent, Lost, Serial
 
 log = logging.getLogger(__name__)
@@ -34,7 +40,7 @@ _POLL_SECONDS = 0.05
 def recount(
     batch: Batch,
     videos: Sequence[str],
-    patience: float = claims.PATIENCE,
+    patience: float = PATIENCE,
     *,
     refiltered: bool = True,
 ) -> None:
@@ -84,7 +90,7 @@ class BatchWorker:
 
     def run(self, video_id: str, job: Callable[[], None]) -> Attempt:
         """Run the job of one video; return its outcome."""
-        with jobs.about(video_id):
+        with log_video(video_id):
             try:
                 job()
             except Interrupted as reason:
@@ -97,23 +103,23 @@ class BatchWorker:
 
     def settle(self, video_id: str, lost: Lost) -> None:
         """Release the claim of a lost worker; count an attempt if it had no other video."""
-        with jobs.about(video_id):
+        with log_video(video_id):
             self._remove_partials(video_id)  # before anybody else can work on it
             death = dead_jobs.Death(lost.how, error_class=lost.error_class, of_job=lost.shared)
             dead_jobs.give_back(self.batch.stage, self._wildcards(video_id), death)
 
     @property
-    def manner(self) -> jobs.Manner:
+    def options(self) -> TaskOptions:
         """How the jobs are done."""
-        return jobs.Manner(self.patient, self.batch.forced, self.threads)
+        return TaskOptions(self.patient, self.batch.forced, self.threads)
 
     def _job(self, video_id: str) -> Callable[[], None]:
-        manner = self.manner
+        options = self.options
         if project := self.batch.project:
-            arguments = (self.config, project, video_id, manner)
-            return partial(jobs.filter_frames, *arguments, project_id=self.batch.project_id)
-        job = {"download": jobs.download, "extract": jobs.extract}[self.batch.stage]
-        return partial(job, self.config, video_id, manner)
+            arguments = (self.config, project, video_id, options)
+            return partial(filter_video, *arguments, project_id=self.batch.project_id)
+        job = {"download": download_video, "extract": extract_video}[self.batch.stage]
+        return partial(job, self.config, video_id, options)
 
     def _remove_partials(self, video_id: str) -> None:
         store = Store(self.config.store_path)
@@ -145,9 +151,9 @@ class DownloadRunner:
         self._worker = worker
         self._config = worker.config
         self._keeper = SharedKeeper(worker.config.monitor)
-        self._stock = shared.Stock()
+        self._stock = PermitStock()
         self._claim = CallCombiner(self._claim_all)
-        self._claimed: dict[str, jobs.Claimed] = {}
+        self._claimed: dict[str, ClaimedDownload] = {}
         self._running: set[str] = set()
 
     def run(self, video_id: str) -> Attempt:
@@ -157,10 +163,10 @@ class DownloadRunner:
         self._running.add(video_id)
         try:
             job = partial(
-                jobs.download,
+                download_video,
                 self._config,
                 video_id,
-                self._worker.manner,
+                self._worker.options,
                 keeper=self._keeper,
                 stock=self._stock,
                 claimed=self._claimed.pop(video_id) if self._claim(video_id) else None,
@@ -176,15 +182,15 @@ class DownloadRunner:
         while self._running and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
         store = Store(self._config.store_path)
-        message, error_class = dead_jobs.stopped()
+        message, error_class = dead_jobs.interruption()
         for claim in claims.own_claims(list(self._running)):  # whose threads hang
-            claims.release(claim, error=message, error_class=error_class, counts=False)
+            claim_end.release(claim, error=message, error_class=error_class, counts=False)
             remove_partials(store.video(claim.key["video_id"]))
 
     def _claim_all(self, videos: list[str]) -> list[str]:
         """Claim videos whose threads begin at the same time."""
         try:
-            claimed = jobs.claim_downloads(self._config, videos)
+            claimed = claim_downloads(self._config, videos)
         except (DatabaseError, psycopg2.Error, OSError) as error:
             log.warning("not claimed together: %s", error)  # each thread reports the cause
             return []

@@ -12,7 +12,8 @@ from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.errors import DataminerError
 from dataminer.store.trash import set_aside
-from dataminer.sync.claims import claims, statements
+from dataminer.sync.claims import statements
+from dataminer.sync.claims.owners import is_dead
 from dataminer.sync.deletion.plan import CHOSEN, Deletion
 
 # ---- statements: values bound ------------------------------------------------------------------
@@ -103,7 +104,7 @@ def _delete_rows(cursor: Any, deletion: Deletion, settings: MonitorConfig) -> No
 
 def _refuse_live(locked: list[tuple[str, str | None, bool | None]]) -> None:
     for name, owner, fresh in locked:
-        if owner and fresh and not claims.is_dead(owner):
+        if owner and fresh and not is_dead(owner):
             raise DataminerError(
                 f"{name} is being worked on by {owner}, and nothing was deleted",
                 "wait for it, or stop that run first",

@@ -12,10 +12,10 @@ from psycopg2.extensions import connection as Connection
 from dataminer.db import schema
 from dataminer.db.connection import transaction
 from dataminer.errors import DataminerError
-from dataminer.files import names_in
+from dataminer.files.reading import names_in
 from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME
-from dataminer.sync.claims.claims import is_dead
+from dataminer.sync.claims.owners import is_dead
 from dataminer.sync.pairing import write
 from dataminer.sync.pairing.check import PairingStep, next_step
 from dataminer.sync.pairing.database import query_state, read_state, workdirs

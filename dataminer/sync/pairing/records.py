@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from dataminer.errors import DamagedFile, DataminerError
-from dataminer.files import SMALL, read_file
+from dataminer.files.reading import MAX_DOCUMENT_BYTES, read_file
 from dataminer.permissions import explain
 
 STORE_FILE = "store.json"
@@ -107,7 +107,7 @@ def read_store_record(path: Path) -> StoreRecord | None:
     """
     file = path / STORE_FILE
     try:
-        return _STORE_RECORD.validate_json(read_file(file, SMALL))
+        return _STORE_RECORD.validate_json(read_file(file, MAX_DOCUMENT_BYTES))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataminer.files import names_in
+from dataminer.files.reading import names_in
 from dataminer.store.layout import Store
 from dataminer.store.trash import VIDEO_ID
 from dataminer.sync.pairing.records import DatabaseRecord, NotAPair, StoreRecord, read_store_record

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dataminer.errors import DataminerError
-from dataminer.files import atomic_write
+from dataminer.files.publishing import atomic_write
 from dataminer.permissions import explain
 from dataminer.sync.pairing.records import (
     STORE_FILE,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dataminer.db.enums import ProjectStatus
 from dataminer.errors import DataminerError
-from dataminer.files import is_folder, names_in
+from dataminer.files.links import is_folder
+from dataminer.files.reading import names_in
 from dataminer.frames.table import CLUSTERS_FILE
 from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME, checked

@@ -10,9 +10,9 @@ from dataminer.db import schema
 from dataminer.files.links import clear_path
 from dataminer.store.layout import Store
 from dataminer.sync.claims import projects as project_rows
-from dataminer.sync.pairing import pairing
-from dataminer.sync.recovery.dead_jobs import settle_ended
 from dataminer.sync.pairing.settle import settle
+from dataminer.sync.recovery.dead_jobs import settle_ended
+from dataminer.sync.recovery.stale_claims import recover_stale
 from dataminer.text import tell
 
 
