@@ -49,4 +49,4 @@ def damaged_error(path: StrPath, reason: str, folder: Path) -> DamagedFile:
 
 
 def _remake_hint(folder: Path) -> str:
-    return f"remove {folder}, then run snakemake to make it again"
+    return f"remove {folder}, then run snakemake again, which makes it again"
