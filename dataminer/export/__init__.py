@@ -1,1 +1,1 @@
-"""What a dataset is written as: COCO, YOLO, a contact sheet."""
+"""Exports of a project's dataset, in the formats that people train with."""

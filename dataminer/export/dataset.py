@@ -1,4 +1,4 @@
-"""What is exported: a project's pictures, what was found on them, and where they come from."""
+"""A project's dataset as it is exported: images, their boxes, and their sources."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ _MODEL_KEYS = ("model", "model_sha256", "confidence", "image_size", "description
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures of a project, in the order of video and frame.
+    """Images of a project, in the order of video and frame.
 
     Attributes
     ----------
     project : str
         Its name.
     folder : Path
-        Where the pictures are: files directly in it, or a frame table that tells of an archive.
+        The folder of the images, or of a frame table that leads to their archive.
     images : tuple of LabelledImage
-        Boxes are ordered by score, the surest first.
+        Boxes are ordered by score, the highest first.
     names : tuple of str
-        Classes, as ``Box.category`` counts them; empty where nothing is labelled.
+        Classes, indexed by ``Box.category``; empty if nothing is labelled.
     videos : dict
         By video_id: title, uploader, licence, upload_date, url, as far as they are known.
     labelled : bool
-        Whether a detector has looked at the pictures.
+        Whether a detector has processed the images.
     info : dict
-        What is known of the labels as a whole: the model, its checksum, its least score.
+        The origin of the labels: the model, its checksum, its least score.
     notes : tuple of str
-        What the user should know before trusting it to be complete.
+        Messages for the user, if the dataset may be incomplete.
     """
 
     project: str
@@ -60,12 +60,12 @@ class Dataset:
 
 
 def load_labelled(store: Store, project: str) -> Dataset:
-    """Read a project's annotated pictures.
+    """Read a project's annotated images.
 
     Raises
     ------
     DataminerError
-        There is no such project, it has no annotations, or no picture; says what to do.
+        There is no such project, or it has no annotations or no images.
     """
     path = store.detect(project) / ANNOTATIONS_FILE
     try:
@@ -91,12 +91,12 @@ def load_labelled(store: Store, project: str) -> Dataset:
 
 
 def load_unlabelled(store: Store, project: str) -> Dataset:
-    """Read a project's unique frames, whether or not a detector has looked at them.
+    """Read a project's unique frames, whether or not a detector has processed them.
 
     Raises
     ------
     DataminerError
-        There is no such project, it has no unique frames yet, or none at all; says what to do.
+        There is no such project, or it has no unique frames.
     """
     path = store.dedup(project) / FRAMES_FILE
     columns = ["file_name", "width", "height", "video_id", "frame_index", "pts_time"]
@@ -119,11 +119,11 @@ def _categories(coco: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _images(coco: Mapping[str, Any]) -> tuple[LabelledImage, ...]:
-    place = {category["id"]: number for number, category in enumerate(_categories(coco))}
+    numbers = {category["id"]: number for number, category in enumerate(_categories(coco))}
     boxes: dict[int, list[Box]] = {image["id"]: [] for image in coco["images"]}
     for found in coco["annotations"]:
         x, y, width, height = map(float, found["bbox"])
-        box = Box(place[found["category_id"]], x, y, width, height, float(found["score"]))
+        box = Box(numbers[found["category_id"]], x, y, width, height, float(found["score"]))
         boxes[found["image_id"]].append(box)
     return _ordered(
         LabelledImage(
@@ -144,7 +144,7 @@ def _ordered(images: Iterable[LabelledImage]) -> tuple[LabelledImage, ...]:
 
 
 def _videos(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """Take what each video's first row says of its source."""
+    """Return the provenance of each video, from its first row."""
     videos: dict[str, dict[str, str]] = {}
     for row in rows:
         if row["video_id"] not in videos:
@@ -153,12 +153,12 @@ def _videos(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 def _text(value: Any) -> str:
-    """Return text that UTF-8 can hold: JSON may carry halves of characters."""
+    """Return text that UTF-8 can encode: JSON may contain lone surrogates."""
     return str(value).encode("utf-8", "replace").decode()
 
 
 def _behind(store: Store, project: str, images: Iterable[LabelledImage]) -> tuple[str, ...]:
-    """Say where the unique frames are no longer those that were annotated."""
+    """Return a note if some unique frames are not annotated."""
     try:
         unique = read_names(store.dedup(project) / FRAMES_FILE)
     except FileNotFoundError:
@@ -172,8 +172,8 @@ def _behind(store: Store, project: str, images: Iterable[LabelledImage]) -> tupl
 
 
 def _cannot_be_read(path: Path, what: str, error: Exception, step: str) -> DataminerError:
-    told = error.message if isinstance(error, DamagedFile) else f"{path} lacks {error}"
-    return DataminerError(f"{told}: it cannot be read as {what}", step)
+    reason = error.message if isinstance(error, DamagedFile) else f"{path} lacks {error}"
+    return DataminerError(f"{reason}: it cannot be read as {what}", step)
 
 
 def _nothing_yet(store: Store, project: str, what: str) -> DataminerError:

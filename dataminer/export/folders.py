@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataminer.export.dataset import Dataset
-from dataminer.export.job import Job
+from dataminer.export.job import ExportJob
 from dataminer.export.records import objects, origin, write_csv, write_jsonl
 from dataminer.formats.coco import coco_dataset, write_coco
 from dataminer.formats.yolo import write_labels, write_split_yaml
@@ -20,7 +20,7 @@ _TEXTS = [pa.field(name, pa.string()) for name in PROVENANCE]
 _BOX = ("x", "y", "box_width", "box_height")
 IMAGES_SCHEMA = pa.schema(
     [
-        # relative to the folder that the table lies in
+        # relative to the folder of the table
         pa.field("path", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         pa.field("file_name", pa.string(), nullable=False),
@@ -43,8 +43,8 @@ OBJECTS_SCHEMA = pa.schema(
 )
 
 
-def write_coco_folder(job: Job) -> None:
-    """Write COCO as COCO itself lies: ``SPLIT/`` and ``annotations/instances_SPLIT.json``."""
+def write_coco_folder(job: ExportJob) -> None:
+    """Write COCO in the layout of COCO itself: ``SPLIT/``, ``annotations/instances_SPLIT.json``."""
     dataset = job.dataset
     for split in job.division.used:
         images = job.put_images(split, job.out / split)
@@ -53,7 +53,7 @@ def write_coco_folder(job: Job) -> None:
         write_coco(job.out / "annotations" / f"instances_{split}.json", made)
 
 
-def write_yolo_folder(job: Job) -> None:
+def write_yolo_folder(job: ExportJob) -> None:
     """Write YOLO: ``images/SPLIT``, ``labels/SPLIT``, ``data.yaml`` and ``images.jsonl``."""
     rows = []
     for split in job.division.used:
@@ -68,12 +68,12 @@ def write_yolo_folder(job: Job) -> None:
     write_jsonl(job.out / "images.jsonl", rows)
 
 
-def write_imagefolder(job: Job) -> None:
+def write_imagefolder(job: ExportJob) -> None:
     """Write Hugging Face's imagefolder: ``SPLIT/`` with images and their metadata.
 
-    Images are numbered: a name with a word such as `test` in it would be taken for another split.
-    The metadata is JSON lines, unless one split has objects and another has none: JSON cannot say
-    of what an empty list is a list, and Parquet can.
+    Images are numbered, because readers infer a split from a name that contains a word such as
+    `test`. The metadata is JSON lines; if only some splits have objects it is Parquet, because JSON
+    has no type for the items of an empty list.
     """
     number = 0
     splits = {split: job.images_of(split) for split in job.division.used}
@@ -84,12 +84,12 @@ def write_imagefolder(job: Job) -> None:
         for image in images:
             number += 1
             name = f"{number:09d}.{image.file_name.rpartition('.')[2]}"
-            job.pictures.put(image.file_name, job.out / split / name)
+            job.images.put(image.file_name, job.out / split / name)
             rows.append(_described(name, image, job.dataset))
         if typed:
             pq.write_table(_metadata(rows), job.out / split / "metadata.parquet")
         else:
-            # a row with objects first: readers take the types of all from the beginning
+            # a row with objects first: readers infer the types from the first rows
             rows.sort(key=lambda row: not row.get("objects", {}).get("bbox"))
             write_jsonl(job.out / split / "metadata.jsonl", rows)
 
@@ -107,15 +107,15 @@ def _metadata(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows).append_column("objects", values)
 
 
-def write_csv_tables(job: Job) -> None:
-    """Write ``images.csv`` and, where there are labels, ``objects.csv``, beside ``images/``."""
+def write_csv_tables(job: ExportJob) -> None:
+    """Write ``images.csv`` and, if there are labels, ``objects.csv``, beside ``images/``."""
     images, found = _tables(job)
     write_csv(job.out / "images.csv", IMAGES_SCHEMA.names, images)
     if job.dataset.labelled:
         write_csv(job.out / "objects.csv", OBJECTS_SCHEMA.names, found)
 
 
-def write_parquet_tables(job: Job) -> None:
+def write_parquet_tables(job: ExportJob) -> None:
     """Write the tables of :func:`write_csv_tables` as Parquet."""
     images, found = _tables(job)
     tables = {"images": (images, IMAGES_SCHEMA)}
@@ -126,18 +126,18 @@ def write_parquet_tables(job: Job) -> None:
         pq.write_table(table, job.out / f"{name}.parquet", compression="zstd")
 
 
-def _tables(job: Job) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Fill ``images/`` and return a row for each image and a row for each object."""
+def _tables(job: ExportJob) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Fill ``images/``, and return a row per image and a row per object."""
     images, found = [], []
     for split in job.division.used:
         for image in job.put_images(split, job.out / "images" / split):
-            where = {
+            image_row = {
                 "path": f"images/{split}/{image.file_name}",
                 "split": split,
                 "file_name": image.file_name,
             }
-            images.append({**where, **origin(image, job.dataset)})
-            found += [{**where, **row} for row in _object_rows(image, job.dataset)]
+            images.append({**image_row, **origin(image, job.dataset)})
+            found += [{**image_row, **row} for row in _object_rows(image, job.dataset)]
     return images, found
 
 

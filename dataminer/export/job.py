@@ -1,4 +1,4 @@
-"""One export while it is made: the dataset, its splits, the folder that is filled."""
+"""One export in progress: the dataset, its splits, and the folder that is filled."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from dataminer.frames.result_files import result_file
 from dataminer.frames.table import FRAMES_FILE
 
 ExportProgress = Callable[[int, int], None]
-"""Told how many pictures are done, and of how many."""
+"""Gets the number of images that are done, and the total."""
 
 
-class Pictures:
-    """The pictures of a dataset, wherever they are: files of their own, or in an archive.
+class ExportImages:
+    """The images of a dataset, which are files or members of an archive.
 
     Parameters
     ----------
     dataset : Dataset
-        Which pictures.
+        The dataset.
     copy : bool
-        Never hard-link: what is done to the export then leaves the store as it is.
+        Never hard-link, so that changes to the export do not change the store.
     progress : callable, optional
-        Told of each picture.
+        Called after each image.
     """
 
     def __init__(
@@ -41,24 +41,24 @@ class Pictures:
         self._copy = copy
         self._progress = progress or (lambda _, __: None)
         self._total, self._done = len(dataset.images), 0
-        # annotated frames are files, and lie there without a frame table
+        # annotated frames are files, without a frame table
         table = dataset.folder / FRAMES_FILE
         self._reader = FrameReader(dataset.folder) if table.is_file() else None
 
     def close(self) -> None:
-        """Close the archive, where one was read."""
+        """Close the archive, if one was read."""
         if self._reader:
             self._reader.__exit__()
 
     def read(self, name: str) -> bytes:
-        """Return a picture's bytes."""
+        """Return the bytes of an image."""
         self._step()
         if self._reader:
             return self._reader.read(name)
         return read_file(self._path(name))
 
     def put(self, name: str, target: Path) -> None:
-        """Make a picture a file: with shared blocks or hard-linked where possible, else copied."""
+        """Write an image to a file: as a reflink or hard link if possible, otherwise as a copy."""
         if self._copy or (self._reader and self._reader.archive):
             target.write_bytes(self.read(name))
             return
@@ -69,7 +69,7 @@ class Pictures:
         with result_file(self._folder, name, self._folder.parent) as path:
             whole = is_complete_image(path)
         if not whole:
-            step = "`dataminer sync --deep`, then run snakemake: it is made anew"
+            step = "run `dataminer sync --deep`, then snakemake, which makes it again"
             raise DamagedFile(path, "it is no whole image", step)
         return path
 
@@ -79,41 +79,41 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a writer of a format works on.
+class ExportJob:
+    """The input of a format's writer.
 
     Attributes
     ----------
     dataset : Dataset
-        All pictures.
+        All images.
     division : Division
-        Which video is in which split.
+        The split of each video.
     out : Path
         An existing empty folder, which the caller publishes.
-    pictures : Pictures
-        Gives the images.
+    images : ExportImages
+        The images.
     seed : int
-        For orders that are to look random.
+        Of random orders.
     shard_bytes : int
-        An archive is ended before it grows beyond this.
+        Maximum size of an archive.
     """
 
     dataset: Dataset
     division: Division
     out: Path
-    pictures: Pictures
+    images: ExportImages
     seed: int
     shard_bytes: int
 
     def images_of(self, split: str) -> list[LabelledImage]:
-        """Return the pictures of a split, in the order of video and frame."""
+        """Return the images of a split, in the order of video and frame."""
         split_of = self.division.split_of
         return [image for image in self.dataset.images if split_of[image.video_id] == split]
 
     def put_images(self, split: str, folder: Path) -> list[LabelledImage]:
-        """Fill a new folder with the pictures of a split, under their own names."""
+        """Fill a new folder with the images of a split, under their own names."""
         folder.mkdir(parents=True)
         images = self.images_of(split)
         for image in images:
-            self.pictures.put(image.file_name, folder / image.file_name)
+            self.images.put(image.file_name, folder / image.file_name)
         return images

@@ -1,4 +1,4 @@
-"""Make an export: a folder that appears whole or not at all, and that says what it is."""
+"""Make an export: a folder that appears complete or not at all, and that describes itself."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from dataminer.export.folders import (
     write_parquet_tables,
     write_yolo_folder,
 )
-from dataminer.export.job import ExportProgress, Job, Pictures
+from dataminer.export.job import ExportImages, ExportJob, ExportProgress
 from dataminer.export.records import SOURCES_FILE, write_sources
 from dataminer.export.splits import SPLITS, Division, Shares, divide
 from dataminer.export.webdataset import write_webdataset
 from dataminer.files.flushing import fsync_tree
 from dataminer.files.publishing import publish_dir, remove_partials, staging_dir
 
-MARK_FILE = "dataminer.json"
-FORMATS: Mapping[str, Callable[[Job], None]] = {
+INFO_FILE = "dataminer.json"
+FORMATS: Mapping[str, Callable[[ExportJob], None]] = {
     "coco": write_coco_folder,
     "yolo": write_yolo_folder,
     "webdataset": write_webdataset,
@@ -43,13 +43,13 @@ class Options:
     Attributes
     ----------
     shares : Shares
-        Which share of the videos is held out.
+        The shares of videos for validation and test.
     copy : bool
-        Copy images; otherwise they are hard-linked where the file system can.
+        Copy images instead of hard-linking them.
     shard_bytes : int
-        Bound of a WebDataset archive.
+        Maximum size of a WebDataset archive.
     force : bool
-        Replace a folder that is no earlier export, or that holds what was added to one.
+        Replace even a folder that is not an earlier export, or to which files were added.
     """
 
     shares: Shares = field(default_factory=Shares)
@@ -60,16 +60,16 @@ class Options:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was made.
+    """A finished export.
 
     Attributes
     ----------
     folder : Path
-        Where it is.
+        Its folder.
     images, objects, videos : dict of str to int
-        By split.
+        Counts by split.
     notes : tuple of str
-        What the user should know.
+        Messages for the user.
     """
 
     folder: Path
@@ -87,30 +87,25 @@ def export(
     *,
     progress: ExportProgress | None = None,
 ) -> Exported:
-    """Write a dataset in one format into a folder of that name.
+    """Write a dataset in one format; the same input gives the same bytes in the same files.
 
     Parameters
     ----------
     dataset : Dataset
-        What to write.
+        The dataset.
     kind : str
         One of ``FORMATS``.
     to : Path
-        The folder ``to/kind`` is made, or replaced where it is an earlier export.
+        The folder ``to/kind`` is created, or replaced if it is an earlier export.
     options : Options, optional
         Splits and the like.
     progress : callable, optional
-        Told how many pictures are done, and of how many.
-
-    Returns
-    -------
-    Exported
-        Counts; the same input gives the same bytes in the same files.
+        Gets the number of images that are done, and the total.
 
     Raises
     ------
     DataminerError
-        Something else is in the way, or a picture is missing.
+        The folder contains something else, or an image is missing.
     """
     options = options or Options()
     final = (to / kind).resolve()
@@ -119,14 +114,18 @@ def export(
     try:
         exported = _make(dataset, division, kind, final, options, progress=progress)
     except OSError as error:
-        if _is_of(dataset, error):  # the store's fault
+        if _is_of(dataset, error):  # an error of the store
             raise
-        raise DataminerError(
-            f"{final} cannot be written: {error.strerror or error}",
-            "name a folder with room that you may write to with --to; nothing was left in this one",
-        ) from error
+        raise _not_writable(final, error) from error
     remove_partials(final)
     return replace(exported, folder=to / kind)
+
+
+def _not_writable(final: Path, error: OSError) -> DataminerError:
+    return DataminerError(
+        f"{final} cannot be written: {error.strerror or error}",
+        "name a folder with room that you may write to with --to; nothing was left in this one",
+    )
 
 
 def _is_of(dataset: Dataset, error: OSError) -> bool:
@@ -144,20 +143,22 @@ def _make(
 ) -> Exported:
     with (
         staging_dir(final) as staging,
-        contextlib.closing(Pictures(dataset, copy=options.copy, progress=progress)) as pictures,
+        contextlib.closing(ExportImages(dataset, copy=options.copy, progress=progress)) as images,
     ):
-        job = Job(dataset, division, staging, pictures, options.shares.seed, options.shard_bytes)
+        job = ExportJob(
+            dataset, division, staging, images, options.shares.seed, options.shard_bytes
+        )
         FORMATS[kind](job)
         write_sources(staging / SOURCES_FILE, dataset, division.split_of)
         exported = _count(job, final)
-        _write_mark(staging, kind, job, exported, options.shares)
+        _write_info(staging, kind, job, exported, options.shares)
         fsync_tree(staging)
-        _refuse_foreign(final, options.force)  # it may have taken an hour
+        _refuse_foreign(final, options.force)  # again: the export may have taken an hour
         publish_dir(staging, final)
     return exported
 
 
-def _count(job: Job, folder: Path) -> Exported:
+def _count(job: ExportJob, folder: Path) -> Exported:
     images, objects, videos = ({s: 0 for s in SPLITS if s in job.division.used} for _ in range(3))
     for image in job.dataset.images:
         split = job.division.split_of[image.video_id]
@@ -168,9 +169,11 @@ def _count(job: Job, folder: Path) -> Exported:
     return Exported(folder, images, objects, videos, job.dataset.notes + job.division.notes)
 
 
-def _write_mark(folder: Path, kind: str, job: Job, exported: Exported, shares: Shares) -> None:
-    """Note what the folder is; by this file it is known as an export, later."""
-    about: dict[str, Any] = {
+def _write_info(
+    folder: Path, kind: str, job: ExportJob, exported: Exported, shares: Shares
+) -> None:
+    """Describe the export in the file by which a later one recognizes the folder."""
+    info: dict[str, Any] = {
         "dataminer_export": 1,
         "format": kind,
         "project": job.dataset.project,
@@ -181,9 +184,9 @@ def _write_mark(folder: Path, kind: str, job: Job, exported: Exported, shares: S
         "splits": _members(job.division),
         "images": dict(exported.images),
         "objects": dict(exported.objects),
-        "entries": sorted([*(entry.name for entry in folder.iterdir()), MARK_FILE]),
+        "entries": sorted([*(entry.name for entry in folder.iterdir()), INFO_FILE]),
     }
-    (folder / MARK_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    (folder / INFO_FILE).write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
 
 
 def _members(division: Division) -> dict[str, list[str]]:
@@ -194,7 +197,7 @@ def _members(division: Division) -> dict[str, list[str]]:
 
 
 def _refuse_foreign(final: Path, force: bool) -> None:
-    """Stop where replacing a folder would delete what is not ours."""
+    """Refuse to replace a folder that has files of others."""
     if final.exists() and not final.is_dir():
         raise DataminerError(f"{final} is a file", "name another folder with --to")
     if force or not final.exists():
@@ -202,23 +205,23 @@ def _refuse_foreign(final: Path, force: bool) -> None:
     entries = {entry.name for entry in final.iterdir()}
     if not entries:
         return
-    known = _known_entries(final / MARK_FILE)
-    if known is None:
+    own = _own_entries(final / INFO_FILE)
+    if own is None:
         raise DataminerError(
             f"{final} is not empty, and no earlier export",
             "name another folder with --to, or delete it with all that is in it by --force",
         )
-    if added := sorted(entries - known):
+    if added := sorted(entries - own):
         raise DataminerError(
             f"{final} is an earlier export to which {added[0]!r} was added",
             "move that elsewhere, or delete it with the old export by --force",
         )
 
 
-def _known_entries(mark: Path) -> set[str] | None:
-    """Return what an export put into its folder; None where this is none."""
+def _own_entries(info_file: Path) -> set[str] | None:
+    """Return the entries that an export made in its folder; None if it is not an export."""
     try:
-        about = json.loads(mark.read_text(encoding="utf-8"))
-        return set(about["entries"]) if about["dataminer_export"] else None
+        info = json.loads(info_file.read_text(encoding="utf-8"))
+        return set(info["entries"]) if info["dataminer_export"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

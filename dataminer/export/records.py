@@ -1,4 +1,4 @@
-"""What every export says of a picture: where it comes from, and what is on it."""
+"""The source and the objects of an image, as every export lists them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dataminer.frames.boxes import LabelledImage
 from dataminer.frames.table import PROVENANCE
 
 SOURCES_FILE = "sources.csv"
-# a spreadsheet takes what begins so for a formula, which may fetch, or run, what a stranger wrote
+# a spreadsheet takes such text for a formula, which may fetch or run something
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def origin(image: LabelledImage, dataset: Dataset) -> dict[str, Any]:
-    """Say which frame of which video a picture is, and whose; unknown texts are empty.
+    """Return the video and the provenance of an image; unknown texts are empty.
 
-    All keys are always there, with values of one type each: readers infer columns from a few rows.
+    Every key is always present, with values of one type: readers infer columns from a few rows.
     """
     video = dataset.videos.get(image.video_id, {})
     return {
@@ -35,13 +35,13 @@ def origin(image: LabelledImage, dataset: Dataset) -> dict[str, Any]:
 
 
 def objects(image: LabelledImage, dataset: Dataset) -> dict[str, list[Any]]:
-    """Return a picture's objects as lists of equal length, the surest first.
+    """Return an image's objects as lists of equal length, the highest score first.
 
     Returns
     -------
     dict
         ``bbox``: x, y, width, height in pixels, as floats; ``categories``: 0-based classes;
-        ``names``: of the classes; ``scores`` in 0..1.
+        ``names`` of the classes; ``scores`` in 0..1.
     """
     return {
         "bbox": [[float(v) for v in (b.x, b.y, b.width, b.height)] for b in image.boxes],
@@ -52,13 +52,13 @@ def objects(image: LabelledImage, dataset: Dataset) -> dict[str, list[Any]]:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON object a line."""
+    """Write one JSON object per line."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(f"{json.dumps(row)}\n" for row in rows)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; texts of strangers that look like a formula get an apostrophe before."""
+    """Write rows as CSV; text that looks like a formula gets a leading apostrophe."""
     packed = io.StringIO(newline="")
     writer = csv.DictWriter(packed, columns, lineterminator="\n")
     writer.writeheader()
@@ -68,15 +68,15 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 
 def _cell(column: str, value: Any) -> Any:
-    # ids and file names hold letters, digits, - and _ alone, and must stay as they are for joins
+    # ids and file names have only letters, digits, - and _, and must stay as they are for joins
     free = isinstance(value, str) and column not in ("video_id", "file_name")
     return f"'{value}" if free and value.startswith(_FORMULA) else value
 
 
 def write_sources(path: Path, dataset: Dataset, split_of: Mapping[str, str]) -> None:
-    """Write one row a video: whose it is, under which licence, in which split, how many pictures.
+    """Write one row per video: its uploader, licence, split and number of images.
 
-    It is what an attribution is written from.
+    An attribution can be written from it.
     """
     counts: dict[str, int] = dict.fromkeys(split_of, 0)
     for image in dataset.images:

@@ -1,4 +1,4 @@
-"""Train, val and test: which videos go where, so that no video is in two of them."""
+"""The split of each video into train, val or test; no video is in two of them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Shares:
-    """Which share of the videos goes to val and to test; the rest goes to train.
+    """The shares of videos for val and test; the rest is train.
 
     Parameters
     ----------
     val, test : float
-        In 0..1, below 1 together.
+        In 0..1; their sum is below 1.
     seed : int
         Another seed draws other videos.
 
@@ -41,14 +41,14 @@ class Shares:
             )
 
     def band(self, split: str) -> tuple[float, float]:
-        """Return from where to where the draws of a split's videos lie."""
+        """Return the interval of a split's draws."""
         middle = self.val + self.test
         return {"val": (0.0, self.val), "test": (self.val, middle), "train": (middle, 1.0)}[split]
 
 
 @dataclass(frozen=True)
 class Division:
-    """Which video went to which split, and what the user should know about it."""
+    """The split of each video, and messages for the user."""
 
     split_of: Mapping[str, str]
     notes: tuple[str, ...] = ()
@@ -56,34 +56,30 @@ class Division:
     @property
     def used(self) -> tuple[str, ...]:
         """The splits that have a video, train first."""
-        there = set(self.split_of.values())
-        return tuple(split for split in SPLITS if split in there)
+        present = set(self.split_of.values())
+        return tuple(split for split in SPLITS if split in present)
 
 
 def divide(videos: Iterable[str], shares: Shares) -> Division:
     """Give each video a split.
 
-    Each video's split follows from a draw that depends on its id and the seed alone, so that
-    videos which are added later move no other. Where a split that was asked for got no video, the
-    nearest one stands in, and then splits may change as videos are added; a note says so.
+    Each video's split follows from a draw that depends only on its id and the seed, so that videos
+    that are added later move no other. If a split got no video, the nearest one is moved to it;
+    then splits may change as videos are added, and a note says so.
 
     Parameters
     ----------
     videos : iterable of str
         Ids, in any order.
     shares : Shares
-        How many are to go where, on average.
-
-    Returns
-    -------
-    Division
+        The average share of each split.
     """
     draws = {video_id: draw(video_id, shares.seed) for video_id in sorted(set(videos))}
-    wanted = [split for split in SPLITS if _width(shares.band(split)) > 0]
-    possible, left_out = wanted[: len(draws)], wanted[len(draws) :]
+    splits = [split for split in SPLITS if _width(shares.band(split)) > 0]
+    possible, left_out = splits[: len(draws)], splits[len(draws) :]
     split_of = {}
     for video_id, value in draws.items():
-        drawn = next(split for split in wanted if _holds(shares.band(split), value))
+        drawn = next(split for split in splits if _holds(shares.band(split), value))
         split_of[video_id] = drawn if drawn in possible else "train"
     notes = _too_few(list(draws), left_out)
     for split in possible:
@@ -104,7 +100,7 @@ def _too_few(videos: list[str], left_out: list[str]) -> list[str]:
 
 
 def draw(video_id: str, seed: int) -> float:
-    """Return a number in 0..1 that depends on a video's id and the seed alone."""
+    """Return a number in 0..1 that depends only on a video's id and the seed."""
     digest = hashlib.sha256(f"{seed}:{video_id}".encode()).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
 
@@ -118,12 +114,12 @@ def _holds(band: tuple[float, float], value: float) -> bool:
 
 
 def _nearest(videos: list[str], draws: Mapping[str, float], band: tuple[float, float]) -> str:
-    """Return the video whose draw lies the least outside a band."""
+    """Return the video whose draw is nearest to a band."""
     low, high = band
     return min(videos, key=lambda video: (max(low - draws[video], draws[video] - high), video))
 
 
 def _spare(split_of: Mapping[str, str]) -> list[str]:
-    """Videos of splits that keep one when one goes."""
+    """Return the videos of splits that have more than one."""
     splits = Counter(split_of.values())
     return [video for video, split in split_of.items() if splits[split] > 1]

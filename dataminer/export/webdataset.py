@@ -1,4 +1,4 @@
-"""WebDataset: tar archives of bounded size, an image and a JSON file a sample."""
+"""WebDataset: tar archives of bounded size, with an image and a JSON file per sample."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import json
 import tarfile
 from collections.abc import Iterable
 
-from dataminer.export.job import Job
+from dataminer.export.job import ExportJob
 from dataminer.export.records import objects, origin
 from dataminer.frames.boxes import LabelledImage
 
-_INFERRED = 5  # samples from which Hugging Face's reader takes the columns' types
+_INFERRED = 5  # samples from which Hugging Face's reader infers the columns' types
 
 
-def write_webdataset(job: Job) -> None:
+def write_webdataset(job: ExportJob) -> None:
     """Write ``SPLIT-000000.tar`` and so on; the same input gives the same bytes.
 
-    Samples are numbered: where a name begins with `__`, as an id of YouTube may, some readers
-    leave it out and say nothing. They lie in an order drawn once, since readers shuffle little.
-    Those that a reader takes its types from have objects, as far as there are any.
+    Samples are numbered, because some readers silently skip a name that begins with `__`, as an id
+    of YouTube may. Their order is shuffled once, because readers shuffle little. The samples from
+    which a reader infers its types have objects, as far as there are any.
     """
     for split in job.division.used:
         first, rest = _order(job.images_of(split), job.seed)
@@ -33,7 +33,7 @@ def write_webdataset(job: Job) -> None:
 def _order(
     images: Iterable[LabelledImage], seed: int
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """Return the samples that come first, which have objects, and the others."""
+    """Return the first samples, which have objects, and the others."""
     drawn = sorted(images, key=lambda image: _draw(image.file_name, seed))
     first = [image for image in drawn if image.boxes][:_INFERRED]
     names = {image.file_name for image in first}
@@ -45,14 +45,14 @@ def _draw(name: str, seed: int) -> bytes:
 
 
 class _Shards:
-    """Writes the samples of a split into one archive after the other."""
+    """Writer of a split's samples into one archive after the other."""
 
-    def __init__(self, job: Job, split: str) -> None:
+    def __init__(self, job: ExportJob, split: str) -> None:
         self._job, self._split = job, split
         self._samples = self._archives = 0
 
     def write(self, images: Iterable[LabelledImage]) -> None:
-        """Write samples; the first one begins an archive."""
+        """Write samples, beginning with a new archive."""
         archive: tarfile.TarFile | None = None
         try:
             for image in images:
@@ -63,7 +63,7 @@ class _Shards:
                     archive = None
                 archive = archive or self._begin()
                 for name, data in files:
-                    info = tarfile.TarInfo(name)  # of no time and no owner
+                    info = tarfile.TarInfo(name)  # without time and owner
                     info.size = len(data)
                     archive.addfile(info, io.BytesIO(data))
         finally:
@@ -78,16 +78,16 @@ class _Shards:
     def _sample(self, image: LabelledImage) -> list[tuple[str, bytes]]:
         key, dataset = f"{self._samples:09d}", self._job.dataset
         self._samples += 1
-        about = {"file_name": image.file_name, "split": self._split, **origin(image, dataset)}
+        sample = {"file_name": image.file_name, "split": self._split, **origin(image, dataset)}
         if dataset.labelled:
-            about["objects"] = objects(image, dataset)
+            sample["objects"] = objects(image, dataset)
         suffix = image.file_name.rpartition(".")[2]
         return [
-            (f"{key}.{suffix}", self._job.pictures.read(image.file_name)),
-            (f"{key}.json", json.dumps(about).encode()),
+            (f"{key}.{suffix}", self._job.images.read(image.file_name)),
+            (f"{key}.json", json.dumps(sample).encode()),
         ]
 
 
 def _blocks(size: int) -> int:
-    """Return how many bytes a file takes in an archive, its header included."""
+    """Return the size of a file in an archive, with its header."""
     return tarfile.BLOCKSIZE * (1 + -(-size // tarfile.BLOCKSIZE))

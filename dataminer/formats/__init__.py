@@ -1,1 +1,1 @@
-"""Files that other programs read: COCO, YOLO, the contact sheet."""
+"""Writers of the formats that other programs read: COCO, YOLO, the contact sheet."""

@@ -1,4 +1,4 @@
-"""Detections as one COCO file: pictures, boxes, and where every picture came from."""
+"""Detections as one COCO file: images, boxes, and the source of each image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def coco_dataset(
     info: Mapping[str, Any] | None = None,
     videos: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Arrange detections as COCO has them.
+    """Arrange detections in the COCO format, https://cocodataset.org/#format-data.
 
     Parameters
     ----------
@@ -28,46 +28,52 @@ def coco_dataset(
     names : sequence of str
         Class names in the model's order; category ids begin at 1.
     info : mapping, optional
-        What is known about the dataset as a whole.
+        Metadata of the dataset.
     videos : mapping, optional
-        By video_id, what is known of a video: title, uploader, licence, upload_date, url.
+        By video_id: title, uploader, licence, upload_date, url, as far as they are known.
 
     Returns
     -------
     dict
-        ``info``, ``licenses``, ``images``, ``annotations``, ``categories``; ``file_name`` is
-        relative to the folder of images. Pictures without objects are there as well.
-
-    Notes
-    -----
-    The format: https://cocodataset.org/#format-data. Beyond it, images carry ``video_id``,
-    ``frame_index``, ``pts_time`` and the video's provenance; annotations carry ``score``.
+        Images without objects are included. Beyond the format, images have ``video_id``,
+        ``frame_index``, ``pts_time`` and the video's provenance; annotations have ``score``.
     """
     ordered = sorted(images, key=lambda image: (image.video_id, image.frame_index, image.file_name))
-    # `videos` may read a file for each look-up, and know more videos than these
-    known = {
-        video_id: _provenance({} if videos is None else videos.get(video_id, {}))
-        for video_id in sorted({image.video_id for image in ordered})
-    }
-    licences = sorted({video["licence"] for video in known.values() if "licence" in video})
+    # `videos` may read a file per query, and have more videos than these
+    video_ids = sorted({image.video_id for image in ordered})
+    videos = {} if videos is None else videos
+    provenance = {video_id: _provenance(videos.get(video_id, {})) for video_id in video_ids}
+    licences = sorted({video["licence"] for video in provenance.values() if "licence" in video})
     licence_ids = {name: number for number, name in enumerate(licences, start=1)}
     return {
         "info": dict(info or {}),
         "licenses": [{"id": i, "name": name, "url": ""} for name, i in licence_ids.items()],
-        "images": [
-            _image(number, image, known[image.video_id], licence_ids)
-            for number, image in enumerate(ordered, start=1)
-        ],
+        "images": _images(ordered, provenance, licence_ids),
         "annotations": _annotations(ordered),
-        "categories": [
-            {"id": number, "name": name, "supercategory": "object"}
-            for number, name in enumerate(names, start=1)
-        ],
+        "categories": _categories(names),
     }
 
 
+def _images(
+    images: Sequence[LabelledImage],
+    provenance: Mapping[str, Mapping[str, str]],
+    licence_ids: Mapping[str, int],
+) -> list[dict[str, Any]]:
+    return [
+        _image(number, image, provenance[image.video_id], licence_ids)
+        for number, image in enumerate(images, start=1)
+    ]
+
+
+def _categories(names: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {"id": number, "name": name, "supercategory": "object"}
+        for number, name in enumerate(names, start=1)
+    ]
+
+
 def _provenance(video: Mapping[str, Any]) -> dict[str, str]:
-    """Pick what every image shall repeat; a licence may come in yt-dlp's spelling."""
+    """Return the keys that every image repeats; a licence may have yt-dlp's spelling."""
     return public_provenance({"licence": video.get("license"), **video})
 
 
@@ -107,19 +113,19 @@ def _annotations(images: Sequence[LabelledImage]) -> list[dict[str, Any]]:
 
 
 def write_coco(path: Path, dataset: Mapping[str, Any]) -> None:
-    """Write a dataset as JSON, atomically, with one record a line so that `diff` can show changes.
+    """Write a dataset as JSON, atomically, with one record per line so that `diff` shows changes.
 
     Parameters
     ----------
     path : Path
         The file to make.
     dataset : mapping
-        As :func:`coco_dataset` gives it.
+        As :func:`coco_dataset` returns it.
     """
     with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write("{\n")
-        for place, (key, value) in enumerate(dataset.items()):
-            ending = ",\n" if place < len(dataset) - 1 else "\n"
+        for number, (key, value) in enumerate(dataset.items(), start=1):
+            ending = ",\n" if number < len(dataset) else "\n"
             file.write(f"{json.dumps(key)}: {_lines(value)}{ending}")
         file.write("}\n")
 

@@ -11,17 +11,17 @@ from dataminer.frames.boxes import Box, LabelledImage, sort
 
 
 def label_lines(image: LabelledImage) -> str:
-    """Return a picture's label file: class, centre x, centre y, width, height, all over the size.
+    """Return an image's label file: class, centre x, centre y, width, height, relative to its size.
 
     Parameters
     ----------
     image : LabelledImage
-        A picture and its boxes in pixels.
+        An image and its boxes in pixels.
 
     Returns
     -------
     str
-        One line an object, classes 0-based, six decimals; empty where there is none.
+        One line per object, classes 0-based, six decimals; empty if there is no object.
     """
     return "".join(_line(box, image) for box in sort(image.boxes))
 
@@ -33,19 +33,19 @@ def _line(box: Box, image: LabelledImage) -> str:
 
 
 def label_size(category: int) -> int:
-    """Return the bytes of the line of a box: shares of a picture are as long as each other."""
+    """Return the bytes of a box's line; its four numbers always have the same length."""
     return len(f"{category}\n") + 4 * len(f" {0:.6f}")
 
 
 def write_labels(folder: Path, images: Iterable[LabelledImage]) -> None:
-    """Write one label file a picture, named as the picture.
+    """Write one label file per image, with the name of the image.
 
     Parameters
     ----------
     folder : Path
-        Made if it is not there; it belongs beside ``images/`` and is called ``labels``.
+        Created if necessary; it is called ``labels`` and lies beside ``images/``.
     images : iterable of LabelledImage
-        Pictures without objects get an empty file: they are examples of nothing.
+        Images without objects get an empty file: they are negative examples.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for image in images:
@@ -53,7 +53,7 @@ def write_labels(folder: Path, images: Iterable[LabelledImage]) -> None:
 
 
 def write_data_yaml(path: Path, names: Sequence[str]) -> None:
-    """Write the file that ultralytics reads a dataset from, wherever the folder lies.
+    """Write the file from which ultralytics reads a dataset, wherever its folder is.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def write_data_yaml(path: Path, names: Sequence[str]) -> None:
 
 
 def data_yaml(names: Sequence[str]) -> str:
-    """Return what :func:`write_data_yaml` writes."""
+    """Return the text of ``data.yaml``."""
     return _yaml(["train: images", "val: images"], names)
 
 
@@ -80,7 +80,7 @@ def write_split_yaml(path: Path, names: Sequence[str], splits: Sequence[str]) ->
     names : sequence of str
         Class names in the model's order.
     splits : sequence of str
-        Those that there are; ultralytics asks for a val, and where there is none gets train.
+        The splits that exist. ultralytics needs a val split; if there is none, it gets train.
     """
     lines = [f"{split}: images/{split}" for split in splits]
     if "val" not in splits:
@@ -89,10 +89,10 @@ def write_split_yaml(path: Path, names: Sequence[str], splits: Sequence[str]) ->
 
 
 def _yaml(lines: Sequence[str], names: Sequence[str]) -> str:
-    # no `path:`, because a relative one would be looked for under the working directory;
-    # without it ultralytics takes the folder that this file lies in
+    # no `path:`, because ultralytics would resolve a relative one under the working directory;
+    # without it, ultralytics uses the folder of this file
     lines = [*lines, "names:" if names else "names: {}"]
-    # a JSON string is a YAML string, whatever is in the name
+    # every JSON string is a YAML string
     lines += [f"  {number}: {json.dumps(name)}" for number, name in enumerate(names)]
     return "\n".join(lines) + "\n"
 
