@@ -1,1 +1,1 @@
-"""Models: where their weights are, and how they are loaded."""
+"""Models: their weights, how they are loaded, and the boxes that they find."""

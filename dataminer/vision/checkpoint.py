@@ -19,12 +19,13 @@ from dataminer.frames.image_decoding import decode_image
 from dataminer.process import how_to_install
 from dataminer.vision import device as devices
 from dataminer.vision import hub
+from dataminer.vision.errors import first_line
 
 _SETTING = "filter.semantic.model"
 
 
 class Towers(NamedTuple):
-    """The classes of a checkpoint's two halves, and where their outputs have the embedding."""
+    """The classes of a checkpoint's two towers, and the attributes of their embeddings."""
 
     vision: str
     text: str
@@ -47,19 +48,19 @@ Inputs = dict[str, NDArray[Any]]
 
 
 def checkpoint_path(model: str, folder: Path) -> Path:
-    """Say where the checkpoint that ``filter.semantic.model`` names lies, or will once fetched.
+    """Return the folder of the checkpoint that ``filter.semantic.model`` names.
 
     Parameters
     ----------
     model : str
         A folder, or a name on the hub such as ``google/siglip2-base-patch16-224``.
     folder : Path
-        Where fetched checkpoints are kept.
+        The folder of fetched checkpoints.
 
     Raises
     ------
     ConfigError
-        It is a folder without a ``config.json``, or neither a folder nor a name.
+        The model is a folder without a ``config.json``, or neither a folder nor a name.
     """
     path = Path(model)
     if path.is_dir():
@@ -77,38 +78,33 @@ def checkpoint_path(model: str, folder: Path) -> Path:
 
 
 def require_transformers() -> None:
-    """Make sure that the libraries of the semantic filter are there, without loading them.
+    """Check that the libraries of the semantic filter are installed, without loading them.
 
     Raises
     ------
     ConfigError
-        Saying what to install.
+        A library is missing.
     """
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if missing:
         raise ConfigError(
             f"filter.semantic has prompts, and {' and '.join(missing)} cannot be found here",
-            f"{how_to_install('semantic')}; or take the prompts out",
+            f"{how_to_install('semantic')}; or remove the prompts",
         )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:200]
 
 
 @dataclass(frozen=True)
 class Vision:
-    """The half of a checkpoint that looks at pictures.
+    """The vision tower of a checkpoint.
 
     Attributes
     ----------
     dimension : int
         Of its embeddings.
     prepare : callable
-        From an image file's bytes to the model's inputs for that one picture; thread-safe.
+        From an image file's bytes to the model's inputs for that image; thread-safe.
     encode : callable
-        From the inputs of n pictures to embeddings, float16, shape (n, dimension), length 1 each.
+        From the inputs of n images to unit vectors, float16, shape (n, dimension).
     """
 
     dimension: int
@@ -122,30 +118,30 @@ def load_vision(checkpoint: Path, device: str) -> Vision:
     Raises
     ------
     PermanentError
-        It is no checkpoint of a known kind, or damaged.
+        The checkpoint is of an unknown kind, or damaged.
     TransientError
-        transformers cannot be imported, or the device is not there.
+        transformers cannot be imported, or the device is missing.
     """
     with _quiet(checkpoint) as transformers:
         import torch
 
-        where = devices.choose(device, setting="filter.semantic.device")
-        kind = torch.float16 if where.type == "cuda" else torch.float32
-        towers, how = _towers(checkpoint)
-        model = _load(towers.vision, checkpoint, dtype=kind, **how).to(where).eval()
+        chosen = devices.choose(device, setting="filter.semantic.device")
+        precision = torch.float16 if chosen.type == "cuda" else torch.float32
+        towers, options = _towers(checkpoint)
+        model = _load(towers.vision, checkpoint, dtype=precision, **options).to(chosen).eval()
         processor = transformers.AutoImageProcessor.from_pretrained(
-            checkpoint, backend="pil", **hub.ONLY_DATA
+            checkpoint, backend="pil", **hub.LOCAL_DATA_ONLY
         )
 
     def prepare(data: bytes) -> Inputs:
         inputs = processor(images=[decode_image(data, rgb=True)], return_tensors="np")
         return {name: np.asarray(value)[0] for name, value in inputs.items()}
 
-    def encode(pictures: Sequence[Inputs]) -> NDArray[np.float16]:
-        arrays = {name: np.stack([picture[name] for picture in pictures]) for name in pictures[0]}
-        tensors = {name: torch.from_numpy(array).to(where) for name, array in arrays.items()}
+    def encode(images: Sequence[Inputs]) -> NDArray[np.float16]:
+        arrays = {name: np.stack([image[name] for image in images]) for name in images[0]}
+        tensors = {name: torch.from_numpy(array).to(chosen) for name, array in arrays.items()}
         with torch.inference_mode():
-            tensors["pixel_values"] = tensors["pixel_values"].to(kind)
+            tensors["pixel_values"] = tensors["pixel_values"].to(precision)
             found = getattr(model(**tensors), towers.image_output)
         return _unit(found).astype(np.float16)
 
@@ -161,12 +157,12 @@ def encode_texts(checkpoint: Path, texts: Sequence[str]) -> NDArray[np.float32]:
     checkpoint : Path
         The folder of the checkpoint.
     texts : sequence of str, length n
-        Cut to as many tokens as the model takes. SigLIP was trained on lower case, and gets it.
+        Truncated to the tokens that the model reads; in lower case for SigLIP, as in its training.
 
     Returns
     -------
     ndarray of float32, shape (n, d)
-        Of length 1 each.
+        Unit vectors.
 
     Raises
     ------
@@ -176,13 +172,13 @@ def encode_texts(checkpoint: Path, texts: Sequence[str]) -> NDArray[np.float32]:
     with _quiet(checkpoint) as transformers:
         import torch
 
-        towers, how = _towers(checkpoint)
-        model = _load(towers.text, checkpoint, dtype=torch.float32, **how).eval()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, **hub.ONLY_DATA)
+        towers, options = _towers(checkpoint)
+        model = _load(towers.text, checkpoint, dtype=torch.float32, **options).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, **hub.LOCAL_DATA_ONLY)
         siglip = "Siglip" in towers.text
         tokens = tokenizer(
             [text.lower() for text in texts] if siglip else list(texts),
-            # SigLIP was trained without a mask on texts that are all of full length
+            # SigLIP was trained without a mask, on texts padded to full length
             padding="max_length" if siglip else True,
             truncation=True,
             max_length=model.config.max_position_embeddings,
@@ -190,20 +186,20 @@ def encode_texts(checkpoint: Path, texts: Sequence[str]) -> NDArray[np.float32]:
             return_tensors="pt",
         )
         with torch.inference_mode():
-            wanted = ("input_ids",) if siglip else ("input_ids", "attention_mask")
-            found = model(**{name: tokens[name] for name in wanted})
+            names = ("input_ids",) if siglip else ("input_ids", "attention_mask")
+            found = model(**{name: tokens[name] for name in names})
             return _unit(getattr(found, towers.text_output))
 
 
 def read_scale(checkpoint: Path) -> tuple[float, float | None]:
-    """Return what makes logits of cosines: factor (the exponential of the scale), and bias.
+    """Return the factor (the exponential of the scale) and bias that turn cosines into logits.
 
     Returns
     -------
     scale : float
         Logits per unit of cosine.
     bias : float or None
-        Added to logits; None for models trained with softmax, such as CLIP, which have none.
+        Added to logits; None for models trained with softmax, such as CLIP.
     """
     with _quiet(checkpoint):
         from safetensors import safe_open
@@ -217,11 +213,11 @@ def read_scale(checkpoint: Path) -> tuple[float, float | None]:
 
 
 def _towers(checkpoint: Path) -> tuple[Towers, dict[str, Any]]:
-    """Return the classes for a checkpoint, and what its halves must be told of the whole."""
+    """Return the classes for a checkpoint, and the options of its towers."""
     import transformers
 
     hub.refuse_kernels(checkpoint)
-    config = transformers.AutoConfig.from_pretrained(checkpoint, **hub.ONLY_DATA)
+    config = transformers.AutoConfig.from_pretrained(checkpoint, **hub.LOCAL_DATA_ONLY)
     if config.model_type not in _TOWERS:
         raise PermanentError(
             f"{checkpoint} is a {config.model_type} model; known are {', '.join(_TOWERS)}",
@@ -232,11 +228,11 @@ def _towers(checkpoint: Path) -> tuple[Towers, dict[str, Any]]:
     return _TOWERS[config.model_type], {"projection_dim": config.projection_dim} if clip else {}
 
 
-def _load(name: str, checkpoint: Path, **how: Any) -> Any:
+def _load(name: str, checkpoint: Path, **options: Any) -> Any:
     import transformers
 
     model, info = getattr(transformers, name).from_pretrained(
-        checkpoint, use_safetensors=True, output_loading_info=True, **hub.ONLY_DATA, **how
+        checkpoint, use_safetensors=True, output_loading_info=True, **hub.LOCAL_DATA_ONLY, **options
     )
     if info["missing_keys"]:
         raise ValueError(f"its weights lack {sorted(info['missing_keys'])[0]}")
@@ -244,7 +240,7 @@ def _load(name: str, checkpoint: Path, **how: Any) -> Any:
 
 
 def _unit(vectors: Any) -> NDArray[np.float32]:
-    """Scale rows to length 1, in single precision."""
+    """Scale rows to unit vectors, in single precision."""
     array: NDArray[np.float32] = vectors.float().cpu().numpy()
     scaled: NDArray[np.float32] = array / np.linalg.norm(array, axis=1, keepdims=True)
     return scaled
@@ -252,33 +248,33 @@ def _unit(vectors: Any) -> NDArray[np.float32]:
 
 @contextlib.contextmanager
 def _quiet(checkpoint: Path) -> Iterator[Any]:
-    """Let transformers work on files alone, without a word; name what is wrong with them."""
+    """Use transformers offline and silently; turn its exceptions into errors with a next step."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     require_transformers()
     try:
         import transformers
 
-        # in one go what each of the lazy names would fail on later
+        # imported now, so that a failure is caught here
         from transformers import AutoImageProcessor, PreTrainedModel  # noqa: F401
     except (ImportError, RuntimeError) as error:
         raise TransientError(
-            f"transformers cannot be imported: {_first_line(error.__cause__ or error)}",
+            f"transformers cannot be imported: {first_line(error.__cause__ or error)}",
             ErrorClass.MISSING_TOOL,
             "install torch, torchvision and transformers from one index",
         ) from error
-    chatter: Any = transformers.utils.logging
-    chatter.set_verbosity_error()
-    chatter.disable_progress_bar()
+    library_log: Any = transformers.utils.logging
+    library_log.set_verbosity_error()
+    library_log.disable_progress_bar()
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         yield transformers
     except (PermanentError, TransientError):
         raise
-    except Exception as error:  # whatever a damaged or foreign checkpoint makes the libraries raise
+    except Exception as error:  # a damaged or foreign checkpoint may raise anything
         if "out of memory" in str(error) or isinstance(error, MemoryError):
             raise
         raise PermanentError(
-            f"cannot load the checkpoint {checkpoint}: {_first_line(error)}",
+            f"cannot load the checkpoint {checkpoint}: {first_line(error)}",
             ErrorClass.MODEL,
             f"set {_SETTING} to a whole checkpoint",
         ) from error

@@ -1,4 +1,4 @@
-"""Model folders of the Hugging Face Hub: named, found, fetched; the door to huggingface_hub."""
+"""Model folders of the Hugging Face Hub; the only module that imports huggingface_hub."""
 
 from __future__ import annotations
 
@@ -20,35 +20,37 @@ from dataminer.files.flushing import fsync_tree
 from dataminer.files.hashing import sha256_file
 from dataminer.files.publishing import publish_dir, remove_partials, staging_dir
 from dataminer.process import how_to_install
+from dataminer.vision.errors import first_line
 
 MODELS_FOLDER = Path("models")
-CONFIG_FILE = "config.json"  # what makes a folder one of a model
+CONFIG_FILE = "config.json"
+"""A folder with this file is a model folder."""
 HUB = "https://huggingface.co"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*")
 _FILES = (".pt", ".pth", ".onnx", ".ts", ".safetensors")
-# what a model is loaded from; no pickles, no code, no copies for other libraries
-_WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja"]
-# how a model folder is loaded: nothing from afar, no code that lies in it
-ONLY_DATA: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-_ATTENTION = ("eager", "sdpa")  # torch's own; the hub is asked for any other that is not here
+# the files that a model is loaded from; no pickles, no code, no copies for other libraries
+_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja"]
+# options that load a model folder without the network and without its code
+LOCAL_DATA_ONLY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+_ATTENTION = ("eager", "sdpa")  # torch's own; any other is fetched from the hub
 _NAMES_ATTENTION = ("attn_implementation", "attribute_map")  # the latter gives it another name
 _IN_FOLDERS = ["*/*"]
 _CONNECT_SECONDS = 5.0
 
 
 def is_hub_id(model: str) -> bool:
-    """Tell whether a setting names a model of the hub, ``owner/name``, and nothing that is here."""
+    """Tell whether a setting names a model of the hub, ``owner/name``, and no existing file."""
     fits = _ID.fullmatch(model) and not model.endswith(_FILES)
     return bool(fits) and not Path(model).exists()
 
 
 def snapshot_folder(model: str, folder: Path = MODELS_FOLDER) -> Path:
-    """Say where a model of the hub lies, or will lie once fetched: ``folder/owner--name``."""
+    """Return the folder of a fetched model of the hub: ``folder/owner--name``."""
     return folder / model.replace("/", "--")
 
 
 def id_of(folder: Path) -> str:
-    """Return the model that a folder is named after, the inverse of :func:`snapshot_folder`."""
+    """Return the model of a folder, the inverse of :func:`snapshot_folder`."""
     return folder.name.replace("--", "/", 1)  # the hub allows no -- in the names of owners
 
 
@@ -58,26 +60,21 @@ def is_model_folder(path: Path) -> bool:
 
 
 def fetch_snapshot(model: str, folder: Path = MODELS_FOLDER, *, progress: bool = False) -> Path:
-    """Return the folder of a model of the hub, downloading it if it is not there yet.
+    """Return the folder of a model of the hub, and download it if it does not exist yet.
 
     Parameters
     ----------
     model : str
         ``owner/name``, such as ``google/owlv2-base-patch16-ensemble``.
     folder : Path
-        Where its folder shall appear, whole or not at all.
+        The parent of its folder, which appears complete or not at all.
     progress : bool
-        Whether to show on stderr how far the download is.
-
-    Returns
-    -------
-    Path
-        A folder with ``config.json`` and the weights as safetensors.
+        Whether to show the progress of the download on stderr.
 
     Raises
     ------
     ConfigError
-        There is no such model, or it may not be had without more.
+        There is no such model, or access to it must be requested.
     PermanentError
         The model has no weights as safetensors.
     TransientError
@@ -92,7 +89,7 @@ def fetch_snapshot(model: str, folder: Path = MODELS_FOLDER, *, progress: bool =
         try:
             _download(hub, model, staging, progress)
         except Exception as error:  # of three HTTP libraries and its own
-            raise _named(hub, error, model, target) from error
+            raise _download_error(hub, error, model, target) from error
         shutil.rmtree(staging / ".cache", ignore_errors=True)
         _refuse_partial(model, staging)
         fsync_tree(staging)
@@ -102,7 +99,7 @@ def fetch_snapshot(model: str, folder: Path = MODELS_FOLDER, *, progress: bool =
 
 
 def refuse_kernels(folder: Path) -> None:
-    """Refuse a model whose configuration has attention computed by a program from the hub.
+    """Refuse a model whose configuration lets a program from the hub compute attention.
 
     Raises
     ------
@@ -118,30 +115,29 @@ def refuse_kernels(folder: Path) -> None:
         )
 
 
-def _kernels(value: Any, *, named: bool = False) -> Iterator[str]:
-    """Yield what stands for a program below whatever names the attention."""
+def _kernels(value: Any, *, is_attention: bool = False) -> Iterator[str]:
+    """Yield the names of programs below the keys that configure attention."""
     if isinstance(value, dict):
         for key, item in value.items():
-            here = any(name in key for name in _NAMES_ATTENTION)
-            yield from _kernels(item, named=named or here)
+            names_attention = any(name in key for name in _NAMES_ATTENTION)
+            yield from _kernels(item, is_attention=is_attention or names_attention)
     elif isinstance(value, list):
         for item in value:
-            yield from _kernels(item, named=named)
-    elif named and isinstance(value, str) and value not in _ATTENTION:
+            yield from _kernels(item, is_attention=is_attention)
+    elif is_attention and isinstance(value, str) and value not in _ATTENTION:
         yield value
 
 
 def folder_sha256(folder: Path) -> str:
-    """Return one SHA-256 of a model folder's files: of what ``sha256sum *`` prints in it."""
+    """Return the SHA-256 of a model folder: of the output of ``sha256sum *`` in it."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     listed = "".join(f"{sha256_file(path)}  {path.name}\n" for path in files)
     return hashlib.sha256(listed.encode()).hexdigest()
 
 
-def ways_out(target: Path) -> str:
-    """Say how a model comes to where it is looked for."""
+def _fetch_hint(target: Path) -> str:
     return (
-        f"run `dataminer models fetch` where there is a network, or put the model's files"
+        f"run `dataminer models fetch` on a machine with a network, or put the model's files"
         f" into {target}"
     )
 
@@ -153,7 +149,7 @@ def _download(hub: Any, model: str, staging: Path, progress: bool) -> None:
         hub.snapshot_download(
             model,
             local_dir=staging,
-            allow_patterns=_WANTED,
+            allow_patterns=_PATTERNS,
             ignore_patterns=_IN_FOLDERS,
             endpoint=_endpoint(),
             max_workers=2,
@@ -169,7 +165,7 @@ def _refuse_partial(model: str, staging: Path) -> None:
     raise PermanentError(
         f"{model} has no {CONFIG_FILE} and weights as safetensors",
         ErrorClass.MODEL,
-        "take a model of the transformers library that has both",
+        "use a model of the transformers library that has both",
     )
 
 
@@ -178,7 +174,7 @@ def _endpoint() -> str:
 
 
 def _check_network(model: str, target: Path) -> None:
-    """Find out in seconds what the library tells after several retries."""
+    """Report in seconds that the hub is unreachable; the library retries several times."""
     address = urlsplit(_endpoint())
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() not in ("", "0", "no", "off", "false"):
         raise _offline(model, target)
@@ -195,23 +191,22 @@ def _offline(model: str, target: Path) -> TransientError:
     return TransientError(
         f"cannot download {model}: this machine seems to be offline",
         ErrorClass.NETWORK,
-        ways_out(target),
+        _fetch_hint(target),
     )
 
 
-def _named(hub: Any, error: Exception, model: str, target: Path) -> DataminerError:
-    """Turn what the download raised into an error that says what to do."""
+def _download_error(hub: Any, error: Exception, model: str, target: Path) -> DataminerError:
+    """Turn an exception of the download into an error with a next step."""
     if isinstance(error, hub.errors.GatedRepoError):
         return ConfigError(
-            f"{model} is given out on request only",
+            f"{model} is available on request only",
             f"accept its terms at {HUB}/{model}, then set HF_TOKEN",
         )
     unknown = (hub.errors.RepositoryNotFoundError, hub.errors.HFValidationError)
     if isinstance(error, unknown) or "404" in str(error):
         return ConfigError(f"the hub has no public model {model}", f"look the name up at {HUB}")
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     return TransientError(
-        f"cannot download {model}: {reason}", ErrorClass.NETWORK, ways_out(target)
+        f"cannot download {model}: {first_line(error)}", ErrorClass.NETWORK, _fetch_hint(target)
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures decoded on threads, a little ahead of what takes them."""
+"""Images decoded on threads, a little ahead of the detector."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ RgbImage = NDArray[np.uint8]
 def batches(
     reader: FrameReader, names: Iterable[Sequence[str]], *, threads: int = 1
 ) -> Iterator[list[RgbImage]]:
-    """Decode batches of pictures, the next ones while one is in use.
+    """Decode batches of images, the next ones while one is in use.
 
     Parameters
     ----------
     reader : FrameReader
-        Where the pictures are.
+        The reader of the images.
     names : iterable of sequences of str
-        Which pictures, batch by batch; none empty.
+        Their names, by batch; no batch is empty.
     threads : int
-        How many are decoded at once. Besides the batch in use one more waits, or some small ones;
-        of large pictures two at most.
+        Number of threads. Besides the batch in use one more waits, or several small ones; at most
+        two large images wait.
 
     Yields
     ------
     list of ndarray
-        A batch's pictures: height x width x 3, blue first.
+        A batch's images: height x width x 3, blue first.
 
     Raises
     ------
     PermanentError
-        A picture is missing or cannot be decoded.
+        An image is missing or cannot be decoded.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     waiting: deque[list[Future[RgbImage]]] = deque()
     try:
         for number, batch in enumerate(names):
             if number == 0:
-                reader.read(batch[0])  # opens an archive, which threads would do each for itself
+                reader.read(batch[0])  # opens an archive once, and not in each thread
             waiting.append([pool.submit(_decode, reader, name) for name in batch])
             more = sum(map(len, waiting)) - len(waiting[0])
             large = more * reader.pixels.get(batch[0], 0) > MAX_PIXELS_AT_ONCE // 2
@@ -65,5 +65,5 @@ def _decode(reader: FrameReader, name: str) -> RgbImage:
         raise PermanentError(
             f"the frame {name} cannot be read as a picture",
             ErrorClass.CORRUPT,
-            "remove the dedup folder, then run snakemake again: it is made anew",
+            "remove the dedup folder, then run snakemake again, which makes it",
         ) from error

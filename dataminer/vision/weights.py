@@ -1,4 +1,4 @@
-"""Finding, fetching and loading the weights of a detector; the only door to ultralytics."""
+"""Finding, fetching and loading the weights of a detector; the only importer of ultralytics."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from dataminer.errors import ConfigError, DataminerError, ErrorClass, PermanentE
 from dataminer.files.hashing import sha256_file
 from dataminer.files.publishing import atomic_write
 from dataminer.process import how_to_install
-from dataminer.vision import hub, only_data
+from dataminer.vision import hub, safe_loading
+from dataminer.vision.errors import first_line
 from dataminer.vision.hub import MODELS_FOLDER
 
 _PUBLISHER = ("github.com", 443)
 _CONNECT_SECONDS = 5.0
-_NAME_LENGTH = 200  # that of prompts
+_NAME_LENGTH = 200  # as for prompts
 _TASKS = ("detect", "segment", "pose")  # the tasks whose results have upright boxes
 
 
 def weights_path(model: str, folder: Path = MODELS_FOLDER) -> Path:
-    """Say where the weights that ``detect.model`` names lie, or will lie once fetched.
+    """Return the path of the weights that ``detect.model`` names.
 
     Parameters
     ----------
@@ -40,18 +41,18 @@ def weights_path(model: str, folder: Path = MODELS_FOLDER) -> Path:
         A path to a weights file or to a model's folder, a bare file name such as ``yolo26n.pt``, or
         a model of the Hugging Face Hub, ``owner/name``.
     folder : Path
-        Where fetched weights are kept.
+        The folder of fetched weights.
 
     Returns
     -------
     Path
-        ``model`` itself if there is such a file or folder; else its place in ``folder``, whether it
-        is there already or not.
+        ``model`` itself if there is such a file or folder; otherwise its path in ``folder``, which
+        need not exist yet.
 
     Raises
     ------
     ConfigError
-        ``model`` is a path, and nothing is there.
+        ``model`` is a path to nothing.
     """
     path = Path(model)
     if path.is_file() or hub.is_model_folder(path):
@@ -67,16 +68,16 @@ def weights_path(model: str, folder: Path = MODELS_FOLDER) -> Path:
 
 
 def fetch(model: str, folder: Path = MODELS_FOLDER, *, progress: bool = False) -> Path:
-    """Return the weights' path, downloading published ones that are not there yet.
+    """Return the path of weights, and download published ones that do not exist yet.
 
     Parameters
     ----------
     model : str
         As for :func:`weights_path`.
     folder : Path
-        Where the file shall appear, whole or not at all.
+        The folder of the file, which appears complete or not at all.
     progress : bool
-        Whether to show on stderr how far the download is.
+        Whether to show the progress of the download on stderr.
 
     Returns
     -------
@@ -86,9 +87,9 @@ def fetch(model: str, folder: Path = MODELS_FOLDER, *, progress: bool = False) -
     Raises
     ------
     ConfigError
-        The name is not one that is published, or ``model`` is a path to nothing.
+        No weights of that name are published, or ``model`` is a path to nothing.
     TransientError
-        The download failed; it is tried once, without waiting.
+        The download failed; there is one attempt.
     """
     if hub.is_hub_id(model):
         return hub.fetch_snapshot(model, folder, progress=progress)
@@ -100,13 +101,13 @@ def fetch(model: str, folder: Path = MODELS_FOLDER, *, progress: bool = False) -
 
 
 def to_fetch(model: str, folder: Path = MODELS_FOLDER) -> Path:
-    """Return the weights' path, having made sure that they are there or may be fetched.
+    """Return the path of weights that exist or can be fetched.
 
     Raises
     ------
     ConfigError
-        There is no such file, and ultralytics publishes none of that name. What the Hugging Face
-        Hub has is known only when it is asked.
+        There is no such file, and ultralytics publishes none of that name. Names of the Hugging
+        Face Hub are not checked.
     """
     target = weights_path(model, folder)
     if is_there(target) or hub.is_hub_id(model):
@@ -115,67 +116,67 @@ def to_fetch(model: str, folder: Path = MODELS_FOLDER) -> Path:
         from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
     if model not in GITHUB_ASSETS_NAMES:
         message = f"detect.model: ultralytics publishes no weights named {model}"
-        raise ConfigError(message, _ways_out(target))
+        raise ConfigError(message, _hint(target))
     return target
 
 
 def is_there(weights: Path) -> bool:
-    """Tell whether there is a weights file, or a folder that a model can be loaded from."""
+    """Tell whether a weights file, or a folder that a model can be loaded from, exists."""
     return weights.is_file() or hub.is_model_folder(weights)
 
 
 def file_of(weights: Path, model: str) -> Path:
-    """Return the file that stands for weights where one must: of a folder its ``config.json``.
+    """Return the file that represents weights in the workflow: of a folder its ``config.json``.
 
     Parameters
     ----------
     weights : Path
-        From :func:`weights_path`; there or not.
+        From :func:`weights_path`; they need not exist.
     model : str
-        The name that it was given.
+        The name that the path is of.
     """
     is_folder = weights.is_dir() or hub.is_hub_id(model)
     return weights / hub.CONFIG_FILE if is_folder else weights
 
 
 def model_of(file: Path) -> Path:
-    """Return the weights that a file stands for, the inverse of :func:`file_of`."""
+    """Return the weights that a file represents, the inverse of :func:`file_of`."""
     return file.parent if file.name == hub.CONFIG_FILE else file
 
 
 def fetch_file(file: Path) -> None:
-    """Fetch the weights that a file stands for, as :func:`fetch` does; named as they are there."""
+    """Fetch the weights that a file represents, as :func:`fetch` does."""
     weights = model_of(file)
     name = weights.name if weights == file else hub.id_of(weights)
     fetch(name, weights.parent)
 
 
 def weights_sha256(weights: Path) -> str:
-    """Return the SHA-256 of a weights file, or that of a list of the files of a model's folder.
+    """Return the SHA-256 of a weights file or of a model folder.
 
     Raises
     ------
     PermanentError
-        Neither is there.
+        Neither exists.
     """
     if not is_there(weights):
-        what = f"{hub.CONFIG_FILE} in" if weights.is_dir() else "weights file"
+        missing = f"{hub.CONFIG_FILE} in" if weights.is_dir() else "weights file"
         raise PermanentError(
-            f"there is no {what} {weights}",
+            f"there is no {missing} {weights}",
             ErrorClass.MODEL,
-            "put it there, or set detect.model to what exists",
+            "put it there, or set detect.model to one that exists",
         )
     return hub.folder_sha256(weights) if weights.is_dir() else sha256_file(weights)
 
 
-def _ways_out(target: Path) -> str:
+def _hint(target: Path) -> str:
     return f"put the weights file at {target}, or set detect.model to the path of one"
 
 
 def _download(name: str, target: Path, progress: bool) -> None:
     from ultralytics.utils.downloads import attempt_download_asset
 
-    # not beside the target: ultralytics takes quotation marks out of the paths it is given
+    # not beside the target: ultralytics removes quotation marks from paths
     with tempfile.TemporaryDirectory(prefix="dataminer-weights-") as folder:
         fetched = Path(folder, name)
         try:
@@ -183,18 +184,18 @@ def _download(name: str, target: Path, progress: bool) -> None:
             with stdout_to_stderr():
                 attempt_download_asset(fetched, retry=0, progress=progress)
         except (OSError, MemoryError) as error:
-            reason = "this machine seems to be offline" if _offline(error) else _first_line(error)
+            reason = "this machine seems to be offline" if _offline(error) else _plain_line(error)
             raise TransientError(
                 f"cannot download {name}: {reason}",
                 ErrorClass.NETWORK,
-                f"{_ways_out(target)}, or try again with a network",
+                f"{_hint(target)}, or try again with a network",
             ) from error
         with atomic_write(target) as partial:
             shutil.copyfile(fetched, partial)
 
 
 def _check_network() -> None:
-    """Find out in seconds what the download's own time limit tells after half a minute."""
+    """Report in seconds that there is no network; the download would take half a minute."""
     if not urllib.request.getproxies().get("https"):
         socket.create_connection(_PUBLISHER, timeout=_CONNECT_SECONDS).close()
 
@@ -205,7 +206,7 @@ def _offline(error: BaseException) -> bool:
 
 
 def load_model(weights: Path) -> Any:
-    """Load a detector without running code that its file may carry, or not at all.
+    """Load a detector without running any code of its file.
 
     Parameters
     ----------
@@ -215,12 +216,12 @@ def load_model(weights: Path) -> Any:
     Returns
     -------
     ultralytics.YOLO
-        The model; use it within :func:`quiet_ultralytics`.
+        To be used within :func:`quiet_ultralytics`.
 
     Raises
     ------
     PermanentError
-        It is not such a file, needs code of its own, or its model finds no boxes.
+        The file is of another kind or needs its own code, or the model finds no boxes.
     TransientError
         The installed versions cannot load it without running code.
     """
@@ -228,35 +229,38 @@ def load_model(weights: Path) -> Any:
         raise PermanentError(f"{weights} is not a .pt weights file", ErrorClass.MODEL)
     ultralytics: Any = importlib.import_module("ultralytics")  # it has no types
     try:
-        with stdout_to_stderr(), only_data.loading(weights):
+        with stdout_to_stderr(), safe_loading.data_only(weights):
             model = ultralytics.YOLO(weights)
     except DataminerError:
         raise
     except Exception as error:  # whatever a damaged or foreign file makes torch and pickle raise
         raise PermanentError(
-            f"cannot load the weights {weights}: {_first_line(error)}",
+            f"cannot load the weights {weights}: {_plain_line(error)}",
             ErrorClass.MODEL,
-            only_data.WAYS_OUT,
+            safe_loading.HINT_OTHER_WEIGHTS,
         ) from error
+    _refuse_unusable(model, weights)
+    return model
+
+
+def _refuse_unusable(model: Any, weights: Path) -> None:
     if model.task not in _TASKS:
         raise PermanentError(
             f"{weights} is a model to {str(model.task)[:80]}, which draws no boxes",
             ErrorClass.MODEL,
         )
-    wrong = _wrong_with(model)
-    if wrong:
-        message = f"cannot use the weights {weights}: {wrong}"
-        raise PermanentError(message, ErrorClass.MODEL, only_data.WAYS_OUT)
-    return model
+    if fault := _fault_of(model):
+        message = f"cannot use the weights {weights}: {fault}"
+        raise PermanentError(message, ErrorClass.MODEL, safe_loading.HINT_OTHER_WEIGHTS)
 
 
 def class_names(model: Any) -> list[str]:
-    """Return the classes of what :func:`load_model` gave, in the order of their numbers."""
+    """Return the classes of a model of :func:`load_model`, in the order of their numbers."""
     return [name for _, name in sorted(model.names.items())]
 
 
-def _wrong_with(model: Any) -> str | None:
-    """Say what a model would fail on only as it looks at a picture."""
+def _fault_of(model: Any) -> str | None:
+    """Return a fault on which the model would fail only at its first image."""
     tasks: Any = importlib.import_module("ultralytics.nn.tasks")
     kinds = {"segment": tasks.SegmentationModel, "pose": tasks.PoseModel}
     if not isinstance(model.model, kinds.get(model.task, tasks.DetectionModel)):
@@ -265,15 +269,15 @@ def _wrong_with(model: Any) -> str | None:
         names = model.names
         if set(names) == {*range(len(names))} and max(map(len, names.values())) <= _NAME_LENGTH:
             return None
-    except Exception:  # whatever a damaged file has in place of names
+    except Exception:  # a damaged file may have anything instead of names
         pass
     return f"its classes are not named 0, 1, 2, … in at most {_NAME_LENGTH} letters"
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    line = text[0] if text else type(error).__name__
-    return line.encode("ascii", "ignore").decode().replace("ERROR ", "").strip()[:200]
+def _plain_line(error: BaseException) -> str:
+    """Return the first line of an exception of ultralytics, without its emoji and prefix."""
+    line = first_line(error).encode("ascii", "ignore").decode()
+    return line.replace("ERROR ", "").strip()
 
 
 @contextlib.contextmanager
@@ -283,25 +287,25 @@ def quiet_ultralytics(*, offline: bool = True) -> Iterator[None]:
     Parameters
     ----------
     offline : bool
-        Tell it that there is no network, which also spares a look-up at import.
+        Disable the network, which also saves a query at import.
     """
     with _environment(
         YOLO_OFFLINE="1" if offline else None,
         CUBLAS_WORKSPACE_CONFIG=None,
-        **only_data.ENVIRONMENT,
+        **safe_loading.ENVIRONMENT,
     ):
         _import_ultralytics()
         yield
 
 
 def stdout_to_stderr() -> contextlib.AbstractContextManager[Any]:
-    """Keep a library's prints out of stdout, which belongs to a command's result."""
+    """Redirect a library's output from stdout, which is for a command's result."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
 @functools.cache
 def _import_ultralytics() -> None:
-    """Import ultralytics in a way that leaves this process's environment as it was."""
+    """Import ultralytics without changing this process's environment."""
     settings = tempfile.mkdtemp(prefix="dataminer-ultralytics-")
     atexit.register(shutil.rmtree, settings, ignore_errors=True)
     with (
@@ -315,13 +319,13 @@ def _import_ultralytics() -> None:
             OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS"),  # ultralytics would set it to 1
         ),
         stdout_to_stderr(),
-        _needed(),
+        _import_errors(),
     ):
-        import torch  # noqa: F401  (first, so that it takes the number of threads from outside)
+        import torch  # noqa: F401  (first, so that it reads the number of threads from the environment)
 
         utils: Any = importlib.import_module("ultralytics.utils")
         utils.SETTINGS.update({"sync": False})
-    # its own handler writes to stdout; without it, what is serious goes to stderr
+    # its own handler writes to stdout; without it, errors go to stderr
     logger = logging.getLogger("ultralytics")
     logger.handlers.clear()
     logger.setLevel(logging.ERROR)
@@ -329,12 +333,12 @@ def _import_ultralytics() -> None:
 
 
 @contextlib.contextmanager
-def _needed() -> Iterator[None]:
+def _import_errors() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
         raise TransientError(
-            f"ultralytics cannot be imported: {_first_line(error)}",
+            f"ultralytics cannot be imported: {_plain_line(error)}",
             ErrorClass.MISSING_TOOL,
             how_to_install("detect"),
         ) from error
@@ -342,7 +346,7 @@ def _needed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _environment(**values: str | None) -> Iterator[None]:
-    """Set environment variables (None: leave as it is) and put them back at the end."""
+    """Set environment variables (None: leave unchanged) and restore them at the end."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update({name: value for name, value in values.items() if value is not None})
     try:

@@ -1,4 +1,4 @@
-"""Detectors behind one small interface: class names, and the boxes of pictures in batches."""
+"""Detectors behind one interface: class names, and the boxes of images in batches."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from dataminer.frames.boxes import Box, sort
 from dataminer.vision.prefetch import RgbImage
 from dataminer.vision.weights import weights_sha256
 
-MAX_BOXES = 300  # of one picture; ultralytics' own default
-_SAME = 0.7  # overlap above which two boxes of one class are one object; ultralytics' `iou`
+MAX_BOXES = 300  # per image; ultralytics' default
+_SAME = 0.7  # IoU above which two boxes of one class are one object; ultralytics' default
 
 
 class Detector(Protocol):
-    """What finds objects in pictures."""
+    """A model that finds objects in images."""
 
     @property
     def names(self) -> Sequence[str]:
-        """The classes, in the order of the numbers that boxes carry."""
+        """The classes, indexed by ``Box.category``."""
 
     def predict(
         self, batches: Iterable[Sequence[RgbImage]]
     ) -> Generator[tuple[Box, ...], None, None]:
-        """Find the objects of pictures, which come in batches of one size each.
+        """Find the objects in images, which come in batches of one size each.
 
-        Takes a batch only when it needs one, so that others can be decoded meanwhile.
+        A batch is taken only when it is needed, so that others are decoded in the meantime.
 
         Parameters
         ----------
         batches : iterable of sequences of ndarray
-            Height x width x 3 each, blue first, as OpenCV has them; within a batch of one size.
+            Height x width x 3 each, blue first, as in OpenCV; one size per batch.
 
         Yields
         ------
         tuple of Box
-            Of each picture in their order, the surest first; none below ``detect.confidence``.
+            Per image, the highest score first; none below ``detect.confidence``.
         """
 
 
@@ -50,23 +50,23 @@ def opened(weights: Path, settings: DetectConfig, *, part: int = 0) -> Iterator[
     Parameters
     ----------
     weights : Path
-        A ``.pt`` file, or a folder as the Hugging Face Hub has it. Neither may run code.
+        A ``.pt`` file, or a model folder of the Hugging Face Hub. Neither may run code.
     settings : DetectConfig
-        Least score, picture size, prompts, device.
+        Least score, image size, prompts, device.
     part : int
-        Which of several jobs this is: where several GPUs are to be seen, they take turns.
+        The number of this job, of several, which take turns on the visible GPUs.
 
     Yields
     ------
     Detector
-        To be used within the block.
+        Valid within the block.
 
     Raises
     ------
     PermanentError
-        The weights cannot be loaded, or find no boxes.
+        The weights cannot be loaded, or the model finds no boxes.
     ConfigError
-        The prompts do not go with the model.
+        The prompts do not fit the model.
     TransientError
         This machine lacks the device or a library.
     """
@@ -75,16 +75,16 @@ def opened(weights: Path, settings: DetectConfig, *, part: int = 0) -> Iterator[
 
         yield TextDetector(weights, settings, part)
         return
-    from dataminer.vision import only_data
+    from dataminer.vision import safe_loading
     from dataminer.vision.detectors.yolo import YoloDetector
     from dataminer.vision.weights import quiet_ultralytics
 
-    with quiet_ultralytics(), only_data.programs(settings.trusted_programs):
+    with quiet_ultralytics(), safe_loading.trusted_programs_only(settings.trusted_programs):
         yield YoloDetector(weights, settings, part)
 
 
 def describe(weights: Path, settings: DetectConfig) -> dict[str, Any]:
-    """Return what a dataset says of the model that its boxes come from."""
+    """Return the description of the model for a dataset's metadata."""
     prompts = {"prompts": list(settings.prompts)} if settings.prompts else {}
     return {
         "model": weights.name,
@@ -96,16 +96,16 @@ def describe(weights: Path, settings: DetectConfig) -> dict[str, Any]:
 
 
 def distinct(boxes: Iterable[Box]) -> tuple[Box, ...]:
-    """Leave out boxes that name an object again, the less sure ones; the surest come first."""
-    kept: list[Box] = []
+    """Remove duplicate boxes of one object; the highest score wins, and comes first."""
+    found: list[Box] = []
     for box in sort(boxes):
-        if not any(box.category == other.category and box.iou(other) > _SAME for other in kept):
-            kept.append(box)
-    return tuple(kept)
+        if not any(box.category == other.category and box.iou(other) > _SAME for other in found):
+            found.append(box)
+    return tuple(found)
 
 
 def need_prompts(weights: Path, settings: DetectConfig) -> list[str]:
-    """Return the prompts for a model that finds what text names.
+    """Return the prompts of an open-vocabulary model.
 
     Raises
     ------
@@ -115,6 +115,6 @@ def need_prompts(weights: Path, settings: DetectConfig) -> list[str]:
     if not settings.prompts:
         raise ConfigError(
             f"{weights.name} finds what text names, and detect.prompts is empty",
-            "say what to look for, such as `prompts: [a car, a bicycle]`",
+            "name the objects to find, such as `prompts: [a car, a bicycle]`",
         )
     return list(settings.prompts)

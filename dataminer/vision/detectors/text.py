@@ -1,4 +1,4 @@
-"""Detectors that find what text names, through the transformers library: OWLv2, Grounding DINO."""
+"""Open-vocabulary detectors of the transformers library: OWLv2, Grounding DINO."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dataminer.frames.boxes import Box
 from dataminer.process import how_to_install
 from dataminer.vision import device, hub
 from dataminer.vision.detectors import MAX_BOXES, distinct, need_prompts
+from dataminer.vision.errors import first_line
 from dataminer.vision.prefetch import RgbImage
 from dataminer.vision.weights import stdout_to_stderr
 
@@ -27,7 +28,7 @@ _SEPARATOR = ". "
 class TextDetector:
     """A model folder of the transformers library; a :class:`~dataminer.vision.detectors.Detector`.
 
-    Pictures are scaled as the model's own processor has it.
+    The model's own processor scales the images.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class TextDetector:
     settings : DetectConfig
         As for :func:`~dataminer.vision.detectors.opened`.
     part : int
-        Which of several jobs this is.
+        The number of this job, of several.
     """
 
     def __init__(self, folder: Path, settings: DetectConfig, part: int) -> None:
@@ -51,26 +52,26 @@ class TextDetector:
     def predict(
         self, batches: Iterable[Sequence[RgbImage]]
     ) -> Generator[tuple[Box, ...], None, None]:
-        """Find the objects of pictures; see :class:`~dataminer.vision.detectors.Detector`."""
-        for pictures in batches:
-            yield from self._of_batch(pictures)
+        """Find the objects in images; see :class:`~dataminer.vision.detectors.Detector`."""
+        for images in batches:
+            yield from self._of_batch(images)
 
-    def _of_batch(self, pictures: Sequence[RgbImage]) -> list[tuple[Box, ...]]:
+    def _of_batch(self, batch: Sequence[RgbImage]) -> list[tuple[Box, ...]]:
         import torch
 
-        images = [np.ascontiguousarray(picture[:, :, ::-1]) for picture in pictures]
-        seen = self._processor.image_processor(images=images, return_tensors="pt")
+        images = [np.ascontiguousarray(image[:, :, ::-1]) for image in batch]
+        inputs = self._processor.image_processor(images=images, return_tensors="pt")
         text = {name: self._repeated(value, len(images)) for name, value in self._text.items()}
         with torch.inference_mode(), self._half():
-            outputs = self._model(**seen.to(self._device), **text)
+            outputs = self._model(**inputs.to(self._device), **text)
         scores, classes = self._scores(outputs.logits.float())
         corners = _corners(outputs.pred_boxes.float())
         found = (value.cpu().numpy() for value in (corners, scores, classes))
-        shapes = [picture.shape for picture in pictures]
+        shapes = [image.shape for image in batch]
         return [self._boxes(*values) for values in zip(*found, shapes, strict=True)]
 
     def _half(self) -> AbstractContextManager[Any]:
-        """Half precision on GPUs, but for what would overflow there."""
+        """Use half precision on a GPU, except for operations that would overflow."""
         import torch
 
         if self._device.type != "cuda":
@@ -79,7 +80,7 @@ class TextDetector:
         return half
 
     def _read_prompts(self) -> dict[str, Any]:
-        """Tokenise the prompts: a row each, or one text for models that score its tokens."""
+        """Tokenise the prompts: one row each, or one text for models that score its tokens."""
         tokenizer = self._processor.tokenizer
         if not self._grounded:
             most = int(getattr(self._model.config.text_config, "max_position_embeddings", 16))
@@ -87,21 +88,21 @@ class TextDetector:
             return dict(tokenizer(self.names, return_tensors="pt", **options).to(self._device))
         text = "".join(f"{name.strip().lower()}{_SEPARATOR}" for name in self.names)
         tokens = tokenizer(text.strip(), return_tensors="pt", return_offsets_mapping=True)
-        places = tokens.pop("offset_mapping")[0].tolist()
-        self._tokens_of = _tokens_of(self.names, places)
+        offsets = tokens.pop("offset_mapping")[0].tolist()
+        self._tokens_of = _tokens_of(self.names, offsets)
         limit = int(self._model.config.max_text_len)
-        if len(places) > limit:
+        if len(offsets) > limit:
             raise ConfigError(
-                f"detect.prompts make {len(places)} tokens, and the model reads {limit}",
+                f"detect.prompts make {len(offsets)} tokens, and the model reads {limit}",
                 "give fewer or shorter prompts",
             )
         return dict(tokens.to(self._device))
 
-    def _repeated(self, value: Any, pictures: int) -> Any:
-        return value.repeat(pictures, *(1,) * (value.ndim - 1))
+    def _repeated(self, value: Any, images: int) -> Any:
+        return value.repeat(images, *(1,) * (value.ndim - 1))
 
     def _scores(self, logits: Any) -> tuple[Any, Any]:
-        """Return each box's best score, and of which prompt, from (batch, boxes, columns)."""
+        """Return each box's best score and its prompt, from (batch, boxes, columns)."""
         import torch
 
         if self._grounded:
@@ -114,7 +115,7 @@ class TextDetector:
         self, corners: Any, scores: Any, classes: Any, shape: tuple[int, ...]
     ) -> tuple[Box, ...]:
         height, width = shape[:2]
-        # OWLv2 pads pictures to squares at the right and below, and its boxes are of those
+        # OWLv2 pads images to squares at the right and below, and its boxes refer to those
         padded = self._model.config.model_type == "owlv2"
         scale = (max(height, width),) * 4 if padded else (width, height, width, height)
         order = np.argsort(-scores, kind="stable")[:MAX_BOXES]
@@ -131,16 +132,16 @@ class TextDetector:
         return distinct(box for box in boxes if box)
 
 
-def _tokens_of(names: Sequence[str], places: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Return which tokens of the text are of which prompt, by where they stand in it."""
+def _tokens_of(names: Sequence[str], offsets: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return the tokens of each prompt, by their offsets in the text."""
     owned, start = [], 0
     for name in names:
         end = start + len(name.strip())
-        owned.append([n for n, (a, b) in enumerate(places) if start <= a < b <= end])
+        owned.append([n for n, (a, b) in enumerate(offsets) if start <= a < b <= end])
         start = end + len(_SEPARATOR)
-    silent = [name for name, tokens in zip(names, owned, strict=True) if not tokens]
-    if silent:
-        raise ConfigError(f"the model knows no word of the prompt {silent[0]!a}")
+    unknown = [name for name, tokens in zip(names, owned, strict=True) if not tokens]
+    if unknown:
+        raise ConfigError(f"the model knows no word of the prompt {unknown[0]!a}")
     return owned
 
 
@@ -154,7 +155,7 @@ def _corners(boxes: Any) -> Any:
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
-    """Load a processor and a model from a folder, never from afar, and no code with them."""
+    """Load a processor and a model from a folder, without the network and without code."""
     for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "TRANSFORMERS_NO_ADVISORY_WARNINGS"):
         os.environ.setdefault(name, "1")
     try:
@@ -169,20 +170,19 @@ def _load(folder: Path) -> tuple[Any, Any]:
     try:
         with stdout_to_stderr():
             hub.refuse_kernels(folder)
-            kind = AutoConfig.from_pretrained(folder, **hub.ONLY_DATA).model_type
+            kind = AutoConfig.from_pretrained(folder, **hub.LOCAL_DATA_ONLY).model_type
             _refuse_others(folder, kind)
-            processor = AutoProcessor.from_pretrained(folder, **hub.ONLY_DATA)  # type: ignore[no-untyped-call]
+            processor = AutoProcessor.from_pretrained(folder, **hub.LOCAL_DATA_ONLY)  # type: ignore[no-untyped-call]
             model = AutoModelForZeroShotObjectDetection.from_pretrained(
-                folder, use_safetensors=True, **hub.ONLY_DATA
+                folder, use_safetensors=True, **hub.LOCAL_DATA_ONLY
             )
     except DataminerError:
         raise
-    except Exception as error:  # whatever a damaged or foreign folder makes the library raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    except Exception as error:  # a damaged or foreign folder may raise anything
         raise PermanentError(
-            f"cannot load the model in {folder}: {reason}",
+            f"cannot load the model in {folder}: {first_line(error)}",
             ErrorClass.MODEL,
-            "fetch it again: remove the folder, then `dataminer models fetch`",
+            "remove the folder, then run `dataminer models fetch` to fetch it again",
         ) from error
     return processor, model
 
@@ -191,7 +191,7 @@ def _refuse_others(folder: Path, kind: str) -> None:
     if kind in (*_OWL, *_GROUNDED):
         return
     raise PermanentError(
-        f"{folder.name} is a {kind} model, and not one that finds what text names",
+        f"{folder.name} is a {kind} model, which finds no objects by prompts",
         ErrorClass.MODEL,
-        f"take one of {', '.join((*_OWL, *_GROUNDED))}",
+        f"use one of {', '.join((*_OWL, *_GROUNDED))}",
     )

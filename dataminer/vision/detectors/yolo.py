@@ -13,11 +13,12 @@ from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientE
 from dataminer.frames.boxes import Box
 from dataminer.vision import device
 from dataminer.vision.detectors import MAX_BOXES, distinct
-from dataminer.vision.only_data import WAYS_OUT
+from dataminer.vision.errors import first_line
 from dataminer.vision.prefetch import RgbImage
+from dataminer.vision.safe_loading import HINT_OTHER_WEIGHTS
 from dataminer.vision.weights import class_names, load_model, stdout_to_stderr
 
-# by what ultralytics calls the text encoder: its file, beside the weights
+# by ultralytics' name of a text encoder: its file, beside the weights
 _ENCODERS = {
     "clip:ViT-B/32": "clip/ViT-B-32.pt",
     "mobileclip:blt": "mobileclip_blt.ts",
@@ -36,7 +37,7 @@ class YoloDetector:
     settings : DetectConfig
         As for :func:`~dataminer.vision.detectors.opened`.
     part : int
-        Which of several jobs this is.
+        The number of this job, of several.
     """
 
     def __init__(self, weights: Path, settings: DetectConfig, part: int) -> None:
@@ -54,7 +55,7 @@ class YoloDetector:
     def predict(
         self, batches: Iterable[Sequence[RgbImage]]
     ) -> Generator[tuple[Box, ...], None, None]:
-        """Find the objects of pictures; see :class:`~dataminer.vision.detectors.Detector`."""
+        """Find the objects in images; see :class:`~dataminer.vision.detectors.Detector`."""
         classes = len(self.names)
         with stdout_to_stderr():
             try:
@@ -68,7 +69,7 @@ class YoloDetector:
                 raise TransientError(
                     "this model needs torchvision, and the installed one does not fit torch",
                     ErrorClass.MISSING_TOOL,
-                    "install torch and torchvision from one index, or take a yolo26 model",
+                    "install torch and torchvision from one index, or use a yolo26 model",
                 ) from error
 
 
@@ -81,14 +82,14 @@ def _options(settings: DetectConfig, part: int) -> dict[str, Any]:
         "max_det": MAX_BOXES,
         "device": chosen,
         "quantize": 16 if chosen.type == "cuda" else None,
-        # take the end-to-end head where the model has one: it needs no torchvision
+        # use the end-to-end head if the model has one: it needs no torchvision
         "nms": False,
         "verbose": False,
     }
 
 
 def _keep_threads(model: Any) -> None:
-    """Undo that ultralytics, on a CPU, sets torch's threads to one less than there are cores."""
+    """Keep torch's number of threads, which ultralytics would change on a CPU."""
     import torch
 
     threads = torch.get_num_threads()
@@ -96,9 +97,9 @@ def _keep_threads(model: Any) -> None:
 
 
 def _source(batches: Iterable[Sequence[RgbImage]]) -> Any:
-    """Make batches that somebody else decodes a source of ultralytics, for one call of predict.
+    """Wrap decoded batches in a source of ultralytics, for a single call of predict.
 
-    A call of predict for each batch would check its settings each time.
+    One call per batch would check the settings each time.
     """
     loaders: Any = importlib.import_module("ultralytics.data.loaders")
 
@@ -132,35 +133,34 @@ def _check_named(boxes: Iterable[Box], classes: int) -> None:
         raise PermanentError(
             f"the model finds class {nameless[0]}, and its file names {classes}",
             ErrorClass.MODEL,
-            WAYS_OUT,
+            HINT_OTHER_WEIGHTS,
         )
 
 
 def _set_classes(model: Any, settings: DetectConfig, weights: Path) -> None:
-    """Have a YOLO-World or YOLOE model look for what the prompts name."""
+    """Set the classes of a YOLO-World or YOLOE model to the prompts."""
     prompts = list(settings.prompts)
     if not hasattr(model, "set_classes"):
         raise ConfigError(
             f"{weights.name} has classes of its own, and detect.prompts names others",
-            "leave detect.prompts out, or take a yoloe, a yolov8-world or an owlv2 model",
+            "leave detect.prompts out, or use a yoloe, a yolov8-world or an owlv2 model",
         )
     if class_names(model) == prompts:
-        return  # saved with them: no text encoder is needed
+        return  # the file has them: no text encoder is needed
     _find_text_encoder(model, weights)
     try:
         with stdout_to_stderr():
             model.set_classes(prompts)
     except (OSError, AssertionError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise PermanentError(
-            f"{weights.name} cannot take prompts: {reason[:200]}",
+            f"{weights.name} cannot take prompts: {first_line(error)}",
             ErrorClass.MODEL,
-            "take a yoloe model without `-pf` in its name, or an owlv2 model",
+            "use a yoloe model without `-pf` in its name, or an owlv2 model",
         ) from error
 
 
 def _find_text_encoder(model: Any, weights: Path) -> None:
-    """Have ultralytics take the text encoder beside the weights, and not look for it afar."""
+    """Make ultralytics use the text encoder beside the weights, and not fetch one."""
     if find_spec("clip") is None:
         raise TransientError(
             f"{weights.name} reads prompts with CLIP, which is not installed",
@@ -173,16 +173,16 @@ def _find_text_encoder(model: Any, weights: Path) -> None:
         raise PermanentError(
             f"{weights.name} reads prompts with {kind[:80]!a}, which is no known encoder",
             ErrorClass.MODEL,
-            "take a model that ultralytics publishes, or an owlv2 model",
+            "use a model that ultralytics publishes, or an owlv2 model",
         )
     name, folder = _ENCODERS[kind], weights.parent.absolute()
     if not (folder / name).is_file():
         raise PermanentError(
             f"{weights.name} reads prompts with {name}, which is not in {folder}",
             ErrorClass.MODEL,
-            f"put it there; where there is a network, `dataminer models fetch {name}` gets it"
+            f"put it there, or run `dataminer models fetch {name}` on a machine with a network"
             if yoloe
-            else "put it there; docs/detect.md says where it comes from",
+            else "put it there; docs/detect.md names its source",
         )
     utils: Any = importlib.import_module("ultralytics.utils")
     utils.SETTINGS.update({"weights_dir": str(folder)})

@@ -22,7 +22,7 @@ from dataminer.config.models import DetectConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError
 from dataminer.files.hashing import sha256_file
 from dataminer.frames.boxes import Box
-from dataminer.vision import checkpoint, only_data
+from dataminer.vision import checkpoint, safe_loading
 from dataminer.vision.detectors import distinct, opened
 from dataminer.vision.weights import load_model, quiet_ultralytics
 from tests.support import tiny_text_models, torchvision_shim
@@ -207,7 +207,7 @@ class TestUltralytics:
                 load_model(shapes_weights)
             monkeypatch.undo()
             # as with a torch that names otherwise what calls whatever it is given
-            monkeypatch.setattr(only_data, "_REBUILDS", "torch._tensor._rebuild_from_type_v3")
+            monkeypatch.setattr(safe_loading, "_REBUILDS", "torch._tensor._rebuild_from_type_v3")
             with pytest.raises(TransientError, match="without running code"):
                 load_model(shapes_weights)
             monkeypatch.undo()
@@ -363,13 +363,13 @@ class TestUltralytics:
         torch.jit.save(torch.jit.script(torch.nn.Identity()), program)
         with (
             pytest.raises(PermanentError, match="TorchScript file, which is a program") as caught,
-            only_data.programs([]),
+            safe_loading.trusted_programs_only([]),
         ):
             torch.jit.load(program)
         assert caught.value.error_class is ErrorClass.MODEL
         digest = caught.value.hint.partition("[")[2].partition("]")[0]
         assert digest == sha256_file(program)
-        with only_data.programs([digest]):
+        with safe_loading.trusted_programs_only([digest]):
             assert torch.jit.load(str(program))(torch.ones(1)) == 1
             with program.open("rb") as file:
                 assert torch.jit.load(file)(torch.ones(1)) == 1

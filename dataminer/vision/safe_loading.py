@@ -1,10 +1,10 @@
-"""Weights files read as data: what a pickle would run is refused, whatever the libraries allow.
+"""Weights files loaded as data: code in a pickle is refused, whatever the libraries allow.
 
-ultralytics has a restricted way to load, and leaves it without a word where torch or a setting do
-not go with it. So each condition is looked at here, and torch itself is told to read data only.
+ultralytics has restricted loading, and silently abandons it if torch or a setting do not support
+it. So each condition is checked here, and torch itself is set to read data only.
 
-What was loaded is called afterwards: a module calls its hooks, and what stands under the names of
-its methods. So nothing can be called while a file is read, and only what is known afterwards.
+Loaded modules are called later: a module calls its hooks, and attributes with the names of its
+methods. So nothing can be called while a file is read, and only known code afterwards.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from dataminer.errors import ErrorClass, PermanentError, TransientError
 from dataminer.process import how_to_install
 
 ENVIRONMENT = {
-    # torch.load(weights_only=True), even where the caller says otherwise
+    # torch.load(weights_only=True), even if the caller disables it
     "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
     "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0",
 }
-WAYS_OUT = (
-    "take the file that ultralytics publishes; or, where you trust this one, have a current"
-    " ultralytics write it again: `YOLO(FILE).save(NEW)`"
+HINT_OTHER_WEIGHTS = (
+    "use the file that ultralytics publishes; or, if you trust this one, let a current ultralytics"
+    " write it again: `YOLO(FILE).save(NEW)`"
 )
 _PARTS = ("SAFE_LOAD", "_SafeLoad", "torch_load")  # of ultralytics.nn.tasks
 _ITS_OWN = ("ultralytics", "torch", "torchvision", "numpy")
-_SAFE = {"builtins.getattr"} | {  # of which no more passes than is needed: _Attribute
+_SAFE = {"builtins.getattr"} | {  # restricted by _Attribute
     f"{module}.{system}Path"
     for module in ("pathlib", "pathlib._local")
     for system in ("Posix", "Windows")
@@ -44,33 +44,33 @@ _SAFE = {"builtins.getattr"} | {  # of which no more passes than is needed: _Att
 _CLIP = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"  # ViT-B-32.pt
 _PLAIN = (str, bytes, int, float, complex, type(None), PurePath, Enum)
 _OBJECTS = ("torch.nn.", "torchvision.transforms.", "ultralytics.")  # modules of their classes
-_REBUILDS = "torch._tensor._rebuild_from_type_v2"  # calls whatever a file gives it
+_REBUILDS = "torch._tensor._rebuild_from_type_v2"  # calls any function that a file names
 
 
 @contextmanager
-def loading(weights: Path) -> Iterator[None]:
+def data_only(weights: Path) -> Iterator[None]:
     """Let ultralytics load one file, as data.
 
     Parameters
     ----------
     weights : Path
-        As ``torch.save`` writes it.
+        A file in the format of ``torch.save``.
 
     Raises
     ------
     PermanentError
-        MODEL: it is a program, or a pickle that names more than modules and tensors.
+        MODEL: the file is a program, or a pickle of more than modules and tensors.
     TransientError
-        MISSING_TOOL: the installed torch and ultralytics cannot do it.
+        MISSING_TOOL: the installed torch and ultralytics cannot load data only.
     """
     tasks: Any = importlib.import_module("ultralytics.nn.tasks")
     _check_libraries(tasks)
     _check_file(weights)
-    tasks.SAFE_LOAD = True  # for good: what is loaded could have models built later
+    tasks.SAFE_LOAD = True  # permanently: a loaded model may build others later
     registry = {**tasks._SafeLoad._build(), "builtins.getattr": _Attribute}
 
     def load(_: Any, *, map_location: Any = None, **__: Any) -> Any:
-        return _load(weights, map_location)  # ultralytics takes another of some names
+        return _load(weights, map_location)  # ultralytics may choose another file for some names
 
     with (
         _no_globals_of_others(),
@@ -81,18 +81,18 @@ def loading(weights: Path) -> Iterator[None]:
 
 
 @contextmanager
-def programs(trusted: Collection[str]) -> Iterator[None]:
-    """Let torch load TorchScript files, which run as they are loaded, only if they are trusted.
+def trusted_programs_only(trusted: Collection[str]) -> Iterator[None]:
+    """Let torch load TorchScript files, which run while they are loaded, only if they are trusted.
 
     Parameters
     ----------
     trusted : collection of str
-        Their SHA-256; that of CLIP as it is published needs not be among them.
+        Their SHA-256; the published CLIP is always trusted.
 
     Raises
     ------
     PermanentError
-        MODEL: within the block, from what loads another one.
+        MODEL: raised within the block if another file is loaded.
     """
     import torch
 
@@ -131,10 +131,10 @@ def _check_libraries(tasks: Any) -> None:
 
 
 def _check_file(weights: Path) -> None:
-    """Refuse what torch would not read as data, with better words than its own."""
+    """Refuse a file that torch would not read as data, with a clearer message than its own."""
     if not zipfile.is_zipfile(weights):
-        what = "is no archive as torch.save writes it, but damaged, or a bare pickle, which is code"
-        raise _refused(weights, what)
+        reason = "is no archive of torch.save: it is damaged, or a bare pickle, which is code"
+        raise _refused(weights, reason)
     with zipfile.ZipFile(weights) as archive:
         names = {name.rpartition("/")[2] for name in archive.namelist()}
     if "constants.pkl" in names:
@@ -147,14 +147,14 @@ def _check_file(weights: Path) -> None:
         raise _refused(weights, f"would run {min(foreign)[:80]!a}")
 
 
-def _refused(weights: Path, what: str) -> PermanentError:
-    message = f"cannot load the weights {weights}: the file {what}"
-    return PermanentError(message, ErrorClass.MODEL, WAYS_OUT)
+def _refused(weights: Path, reason: str) -> PermanentError:
+    message = f"cannot load the weights {weights}: the file {reason}"
+    return PermanentError(message, ErrorClass.MODEL, HINT_OTHER_WEIGHTS)
 
 
 @contextmanager
 def _no_globals_of_others() -> Iterator[None]:
-    """Forget what else this process lets torch load, and what this file needs afterwards."""
+    """Suspend the classes that this process lets torch load, and drop those of the file after."""
     from torch import serialization
 
     others = serialization.get_safe_globals()
@@ -167,9 +167,9 @@ def _no_globals_of_others() -> Iterator[None]:
 
 
 def _load(weights: Path, map_location: Any) -> Any:
-    """Read a checkpoint: modules come with their state, and are neither constructed nor called.
+    """Read a checkpoint: modules get their state, and are neither constructed nor called.
 
-    Constructors of ultralytics read files and fetch links that a pickle can name.
+    Constructors of ultralytics would read files and fetch links that a pickle can name.
     """
     import torch
 
@@ -188,7 +188,7 @@ def _load(weights: Path, map_location: Any) -> Any:
 
 
 def _allowed() -> dict[str, Any]:
-    """Return what torch itself lets files name; a change of it holds for its unpickler."""
+    """Return the names that torch allows in files; its unpickler uses this very dictionary."""
     from torch import _weights_only_unpickler as unpickler
 
     found: dict[str, Any] = getattr(unpickler, "_get_allowed_globals", dict)()
@@ -204,52 +204,52 @@ def _called(module: Any, *_: Any, **__: Any) -> None:
 
 
 class _Attribute(NamedTuple):
-    """What a file takes with ``getattr``: nothing that could be called while it is read."""
+    """The result of ``getattr`` in a file; it cannot be called while the file is read."""
 
     owner: Any
     name: Any
 
-    def take_up(self, holder: Any, place: str) -> bool:
-        """Give a fused module its own method back, and take a function away that nothing calls."""
-        if place == "detect":  # of old models; they called it in what is no longer there
-            del holder.__dict__[place]
+    def resolve(self, holder: Any, name: str) -> bool:
+        """Give a fused module its own method back, or remove a function that is never called."""
+        if name == "detect":  # of old models, whose code called it
+            del holder.__dict__[name]
             return True
         own = self.owner is holder and self.name in ("forward", "forward_fuse")
-        if place == "forward" and own:
-            holder.__dict__[place] = getattr(type(holder), self.name).__get__(holder)
+        if name == "forward" and own:
+            holder.__dict__[name] = getattr(type(holder), self.name).__get__(holder)
             return True
         return False
 
 
 def _check_content(weights: Path, checkpoint: Any) -> None:
-    """Refuse all but data and modules, and modules that would call what they do not by nature."""
+    """Refuse anything but data and modules, and modules that would call code not their own."""
     import numpy as np
     import torch
 
     plain = (*_PLAIN, np.generic, np.dtype, torch.device, torch.dtype)
     containers = (dict, OrderedDict, list, tuple, set, torch.Size)
     members = {"_modules": torch.nn.Module, "_parameters": torch.Tensor, "_buffers": torch.Tensor}
-    seen, left = set(), [checkpoint]
+    checked, left = set(), [checkpoint]
     while left:
         value = left.pop()
-        if id(value) in seen or isinstance(value, plain):
+        if id(value) in checked or isinstance(value, plain):
             continue
-        seen.add(id(value))
+        checked.add(id(value))
         kind = type(value)
         is_object = kind.__module__.startswith(_OBJECTS)
         if not is_object and kind not in (*containers, torch.Tensor, torch.nn.Parameter):
             raise _refused(weights, f"holds more than data: {kind.__name__}")
         for name, field in list(getattr(value, "__dict__", {}).items()):
-            if type(field) is _Attribute and field.take_up(value, name):
+            if type(field) is _Attribute and field.resolve(value, name):
                 continue
-            wanted = members.get(name) if isinstance(value, torch.nn.Module) else None
+            member = members.get(name) if isinstance(value, torch.nn.Module) else None
             if (
                 (callable(field) and hasattr(kind, name))
                 or ("hooks" in name and field)
-                or (wanted and not all(isinstance(_, wanted | None) for _ in dict.values(field)))
+                or (member and not all(isinstance(_, member | None) for _ in dict.values(field)))
             ):
-                what = f"brings a {name[:80]!a} of its own for a {kind.__name__}"
-                raise _refused(weights, what)
+                reason = f"brings a {name[:80]!a} of its own for a {kind.__name__}"
+                raise _refused(weights, reason)
             left.append(field)
         if isinstance(value, dict):
             left += [*dict.keys(value), *dict.values(value)]
