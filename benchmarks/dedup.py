@@ -217,7 +217,7 @@ def measure_cover(count: int, threshold: int, slow: bool) -> dict[str, Any]:
     return {
         "cover_cpu_seconds": seconds,
         "cover_peak_mb": peak_megabytes(),
-        "cover_kept": len(np.unique(made.kept)),
+        "cover_kept": len(np.unique(made.representative)),
     }
 
 

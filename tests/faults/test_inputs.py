@@ -254,7 +254,7 @@ def unique(config: Config, store: Store) -> None:
 
 @pytest.mark.parametrize(
     "moment",
-    [(detect_stage, "detect"), (shards, "opened"), (shards, "_write_all")],
+    [(detect_stage, "detect"), (shards, "opened"), (shards, "_detect")],
     ids=lambda moment: moment[1],
 )
 @pytest.mark.usefixtures("unique")
@@ -281,7 +281,7 @@ def test_no_shard_has_boxes_of_other_pictures(
     config: Config, store: Store, monkeypatch: pytest.MonkeyPatch, shapes_weights: Path
 ) -> None:
     new = frames("v", NEW, "blue")
-    once(monkeypatch, (shards, "_write_all"), lambda: replace(store.dedup("p"), new))
+    once(monkeypatch, (shards, "_detect"), lambda: replace(store.dedup("p"), new))
     detect_shards(config, "p", shapes_weights, 0)
     plan = plan_shards(config, "p", shapes_weights)
     assert [frame.file_name for frame in plan.frames] == [f"v_{index:06d}.jpg" for index in NEW]

@@ -58,7 +58,7 @@ def greedy_cover(
     hashes: Hashes, order: NDArray[np.int64], threshold: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     made = representatives_of_hashes(hashes, order, threshold)
-    return made.kept, made.distance
+    return made.representative, made.distance
 
 
 def slow_cover(hashes: Hashes, order: list[int], threshold: int) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What an earlier dedup decided and still holds: who was kept, and who it stands for."""
+"""The choices of an earlier dedup that still apply: kept frames, and the frames they represent."""
 
 from __future__ import annotations
 
@@ -15,114 +15,115 @@ from numpy.typing import NDArray
 from dataminer.errors import DamagedFile
 from dataminer.frames.table import CLUSTERS_FILE, CLUSTERS_SCHEMA, read_meta, read_table
 
-IDENTITY_COLUMNS = (
-    "phash",
-    "dhash",
-)  # a frame that has the same ones as before is the same picture
+IDENTITY_COLUMNS = ("phash", "dhash")
+"""A frame whose hashes are as before is the same picture."""
 
 
 @dataclass(frozen=True)
 class CarriedOver:
-    """What holds of an earlier result, for each of the n frames that are there now.
+    """The choices of an earlier result that still apply to the n present frames.
 
     Attributes
     ----------
-    kept : ndarray of int64, shape (n,)
-        The row that stands for a frame, itself where it was kept; -1 where that is to be judged.
+    representative : ndarray of int64, shape (n,)
+        For each frame, the row of its representative, itself if it was kept; -1 if undecided.
     distance : ndarray of float32, shape (n,)
         Between the two.
     """
 
-    kept: NDArray[np.int64]
+    representative: NDArray[np.int64]
     distance: NDArray[np.float32]
 
     @classmethod
     def none(cls, count: int) -> CarriedOver:
-        """Return what holds where there was no dedup before."""
+        """Return the choices after no earlier dedup."""
         return cls(np.full(count, -1, np.int64), np.zeros(count, np.float32))
 
 
 def read_clusters(
-    folder: Path, made_with: Mapping[str, Any], say: Callable[[str], None]
+    folder: Path | None, expected: Mapping[str, Any], progress: Callable[[str], None]
 ) -> pa.Table:
-    """Read who stood for whom before.
+    """Read which frames an earlier dedup kept, and which frames those represent.
 
     Parameters
     ----------
-    folder : Path
-        Where an earlier dedup lies, if any.
-    made_with : mapping
-        What its metadata must say for its choice to hold: version, settings.
-    say : callable
-        Gets a sentence where there is a result that does not hold.
+    folder : Path or None
+        The folder of the earlier result, if there is one; it need not exist.
+    expected : mapping
+        The metadata of a result whose choices still apply: version, settings.
+    progress : callable
+        Gets a message if there is a result that does not apply.
 
     Returns
     -------
     pa.Table
-        As ``CLUSTERS_SCHEMA`` says; without rows where all is to be judged anew.
+        With the columns of ``CLUSTERS_SCHEMA``; without rows if all frames are to be judged.
     """
-    path, nothing = folder / CLUSTERS_FILE, CLUSTERS_SCHEMA.empty_table()
+    nothing = CLUSTERS_SCHEMA.empty_table()
+    if folder is None:
+        return nothing
+    path = folder / CLUSTERS_FILE
     try:
         meta = read_meta(path)
-        if any(meta.get(key) != value for key, value in made_with.items()):
-            say("the settings or the method have changed: all frames are judged anew")
+        if any(meta.get(key) != value for key, value in expected.items()):
+            progress("the settings or the method have changed: all frames are judged again")
             return nothing
         return read_table(path, schema=CLUSTERS_SCHEMA)
     except FileNotFoundError:
         return nothing
     except DamagedFile as error:
-        say(f"{error.message}: all frames are judged anew")
+        progress(f"{error.message}: all frames are judged again")
         return nothing
 
 
 def carry_over(frames: pa.Table, clusters: pa.Table) -> CarriedOver:
-    """Say which of an earlier result's choices hold for the frames that are there now.
+    """Return the choices of an earlier result that apply to the present frames.
 
-    A frame that was kept stays kept as long as it is there with the same hashes; a frame that was
-    dropped stays dropped as long as the same holds for it and for the one that stands for it. All
-    other frames are to be judged: new ones, changed ones, and those that a lost one stood for.
+    A kept frame stays kept as long as it exists with the same hashes. A dropped frame stays dropped
+    as long as the same is true of it and of its representative. All other frames are undecided: new
+    ones, changed ones, and those whose representative is gone.
 
     Parameters
     ----------
     frames : pa.Table
         A frame table, sorted by video and frame.
     clusters : pa.Table
-        Who stood for whom, as ``CLUSTERS_SCHEMA`` says.
+        The earlier result, with the columns of ``CLUSTERS_SCHEMA``.
     """
-    pins = CarriedOver.none(frames.num_rows)
+    result = CarriedOver.none(frames.num_rows)
     videos = pc.unique(frames["video_id"])
     keys = _keys(frames["video_id"], frames["frame_index"], videos)
-    row = _places(keys, clusters["video_id"], clusters["frame_index"], videos)
-    standing = _places(keys, clusters["kept_video_id"], clusters["kept_frame_index"], videos)
-    there = row >= 0
-    for mark in IDENTITY_COLUMNS:
-        before = clusters[mark].filter(pa.array(there))
-        same = pc.equal(frames[mark].take(pa.array(row[there])), before)
-        there[there] = pc.fill_null(same, False).to_numpy()
-    row[~there] = -1
-    pinned = there & (row == standing)
-    pins.kept[row[pinned]] = row[pinned]
-    carried = there & ~pinned & (standing >= 0)
-    carried[carried] = pins.kept[standing[carried]] == standing[carried]
-    pins.kept[row[carried]] = standing[carried]
-    pins.distance[row[carried]] = clusters["distance"].to_numpy()[carried]
-    return pins
+    row = _rows_of(keys, clusters["video_id"], clusters["frame_index"], videos)
+    standing = _rows_of(keys, clusters["kept_video_id"], clusters["kept_frame_index"], videos)
+    same = row >= 0
+    for name in IDENTITY_COLUMNS:
+        before = clusters[name].filter(pa.array(same))
+        equal = pc.equal(frames[name].take(pa.array(row[same])), before)
+        same[same] = pc.fill_null(equal, False).to_numpy()
+    row[~same] = -1
+    pinned = same & (row == standing)
+    result.representative[row[pinned]] = row[pinned]
+    carried = same & ~pinned & (standing >= 0)
+    carried[carried] = result.representative[standing[carried]] == standing[carried]
+    result.representative[row[carried]] = standing[carried]
+    result.distance[row[carried]] = clusters["distance"].to_numpy()[carried]
+    return result
 
 
 def _keys(video: pa.ChunkedArray, index: pa.ChunkedArray, videos: pa.Array) -> NDArray[np.int64]:
-    """Return a number for each frame; those of videos that are not among ``videos`` are below 0."""
-    place = pc.fill_null(pc.index_in(video, value_set=videos), -1).to_numpy()
-    keys: NDArray[np.int64] = (place.astype(np.int64) << 32) + index.to_numpy()
+    """Return a number per frame; it is negative if the frame's video is not among ``videos``."""
+    number = pc.fill_null(pc.index_in(video, value_set=videos), -1).to_numpy()
+    keys: NDArray[np.int64] = (number.astype(np.int64) << 32) + index.to_numpy()
     return keys
 
 
-def _places(
+def _rows_of(
     keys: NDArray[np.int64], video: pa.ChunkedArray, index: pa.ChunkedArray, videos: pa.Array
 ) -> NDArray[np.int64]:
-    """Return where frames are among sorted keys; -1 where they are not."""
-    wanted = _keys(video, index, videos)
-    place = np.searchsorted(keys, wanted)
-    found = np.zeros(len(wanted), np.bool_)
-    inside = place < len(keys)
-    found[inside] = keys[place[inside]] == wanted[inside]
-    return np.where(found, place, -1)
+    """Return the indices of frames among sorted keys; -1 for a frame that is not among them."""
+    sought = _keys(video, index, videos)
+    nearest = np.searchsorted(keys, sought)
+    found = np.zeros(len(sought), np.bool_)
+    inside = nearest < len(keys)
+    found[inside] = keys[nearest[inside]] == sought[inside]
+    return np.where(found, nearest, -1)

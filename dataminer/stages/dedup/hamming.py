@@ -3,8 +3,8 @@
 The search is multi-index hashing (Norouzi, Punjani, Fleet, "Fast Exact Search in Hamming Space
 with Multi-Index Hashing", 2014) on whole arrays: hashes are cut into m chunks of bits, and two
 hashes within a threshold must nearly agree on at least one chunk. Each hash is looked up in the
-buckets of each chunk under every flip of bits that this allows, and what turns up is verified.
-Where comparing all with all is estimated to be cheaper, that is done instead; both are exact.
+buckets of each chunk under every flip of bits that this allows, and each candidate is verified. If
+comparing all with all is estimated to be cheaper, that is done instead; both are exact.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Bits: TypeAlias = NDArray[np.uint16]
 Pairs: TypeAlias = tuple[I64, I64, Bits]
 
 _WORD = 64
-# Work arrays hold at most about so many elements at once (8 bytes each), whatever the input.
+# The elements (8 bytes each) that a temporary array holds at most, roughly, whatever the input.
 _SLICE = 1 << 20
-# Nanoseconds per step, measured; only their ratios matter, and only to speed.
+# Nanoseconds per step, measured; only their ratios matter, and they only affect speed.
 _COST_COMPARE, _COST_PROBE, _COST_CANDIDATE, _COST_BUCKET = 0.6, 8.0, 12.0, 2.0
 _FEWEST_CHUNKS, _MOST_CHUNKS = 3, 16
 _SAMPLED_PAIRS = 1 << 17
@@ -50,13 +50,13 @@ class _Chunk:
         return keys.view(np.int64)  # as it is: far fewer than 63 bits
 
     def agrees(self, difference: Hashes) -> NDArray[np.bool_]:
-        """Say where the xor of two hashes has at most ``radius`` bits in this chunk."""
+        """Return which xors of two hashes have at most ``radius`` bits in this chunk."""
         few: NDArray[np.bool_] = np.bitwise_count(self.keys(difference)) <= self.radius
         return few
 
     @property
     def probes(self) -> int:
-        """How many buckets one hash looks into."""
+        """Number of buckets in which one hash is looked up."""
         return sum(comb(self.bits, flips) for flips in range(self.radius + 1))
 
 
@@ -64,21 +64,21 @@ def _split(chunks: int, threshold: int, words: int = 1) -> list[_Chunk]:
     """Cut each word into chunks, of which one must agree if the hashes are within the threshold.
 
     With m chunks in all and t = m·a + b, it is enough that b + 1 chunks agree up to a bits and
-    the others up to a - 1: were it not so, they would differ by (b + 1)(a + 1) + (m - b - 1)a =
+    the others up to a - 1: otherwise they would differ by (b + 1)(a + 1) + (m - b - 1)a =
     t + 1 bits.
     """
     radius, rest = divmod(threshold, chunks * words)
     edges = [_WORD * number // chunks for number in range(chunks + 1)]
-    places = [(word, low, high - low) for word in range(words) for low, high in pairwise(edges)]
-    made = [
-        _Chunk(*place, radius if number <= rest else radius - 1)
-        for number, place in enumerate(places)
+    ranges = [(word, low, high - low) for word in range(words) for low, high in pairwise(edges)]
+    split = [
+        _Chunk(*bits, radius if number <= rest else radius - 1)
+        for number, bits in enumerate(ranges)
     ]
-    return [chunk for chunk in made if chunk.radius >= 0]
+    return [chunk for chunk in split if chunk.radius >= 0]
 
 
 def _plan(hashes: Hashes, threshold: int) -> list[_Chunk]:
-    """Choose the cheapest split for these hashes; none where comparing all with all is cheaper."""
+    """Choose the cheapest split for these hashes; none if comparing all with all is cheaper."""
     count, words = len(hashes), words_of(hashes)
     best, best_cost = list[_Chunk](), count / 2 * _COST_COMPARE * words
     sample = _sample_differences(hashes)
@@ -87,7 +87,7 @@ def _plan(hashes: Hashes, threshold: int) -> list[_Chunk]:
         cost = sum(_cost(chunk, count) for chunk in chunks)
         if cost >= best_cost:
             continue
-        # Real hashes crowd some buckets, so those that look good are judged again on a sample.
+        # Real hashes crowd some buckets, so promising splits are also estimated on a sample.
         cost = sum(max(_cost(chunk, count), _cost(chunk, count, sample)) for chunk in chunks)
         if cost < best_cost:
             best, best_cost = chunks, cost
@@ -100,11 +100,11 @@ def words_of(hashes: Hashes) -> int:
 
 
 def distances(one: Hashes, two: Hashes, words: int) -> NDArray[np.unsignedinteger]:
-    """Return the bits in which hashes differ, broadcast; several words lie along the last axis."""
+    """Return the number of bits in which hashes differ; several words are along the last axis."""
     if words == 1:
         bits: NDArray[np.uint8] = np.bitwise_count(one ^ two)
         return bits
-    # word by word: a sum over an axis of four is slower than all the rest
+    # word by word: a sum over an axis of length four is slower than all other steps
     total = np.zeros(np.broadcast_shapes(one.shape, two.shape)[:-1], np.uint16)
     for word in range(words):
         total += np.bitwise_count(one[..., word] ^ two[..., word])
@@ -141,7 +141,7 @@ def _masks(bits: int, radius: int) -> I64:
 
 
 class _Buckets:
-    """Hashes in the order of one chunk, and where each value of the chunk begins."""
+    """Hashes sorted by one chunk, and the start of each value of the chunk."""
 
     def __init__(self, hashes: Hashes, chunk: _Chunk) -> None:
         keys = chunk.keys(hashes)
@@ -152,7 +152,7 @@ class _Buckets:
         self.starts = np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
 
     def candidates(self, keys: I64, *, own: bool) -> Iterator[tuple[I64, I64]]:
-        """Yield (place in ``keys``, place in this order) of all that share a bucket after a flip.
+        """Yield (index in ``keys``, index in this order) of all that share a bucket after a flip.
 
         With ``own``, ``keys`` are this table's own, in its order, and each pair comes once.
         """
@@ -173,8 +173,8 @@ class _Buckets:
             probe = np.flatnonzero(high > low)
             for begin, end in _slices(high[probe] - low[probe]):
                 part = probe[begin:end]
-                which, place = _ranges(low[part], high[part] - low[part])
-                yield (part % len(keys))[which], place
+                which, row = _ranges(low[part], high[part] - low[part])
+                yield (part % len(keys))[which], row
 
 
 def _slices(sizes: I64) -> Iterator[tuple[int, int]]:
@@ -202,19 +202,19 @@ class HashIndex:
     ----------
     hashes : ndarray of uint64, shape (n,) or (n, w)
         Hashes of 64 bits, or of w times 64; fewer than 2**31. Equal ones are found like any other,
-        and are best left out beforehand (see ``numpy.unique``): k of them are k² / 2 pairs.
+        and are best removed beforehand (see :func:`distinct_rows`): k of them are k² / 2 pairs.
     threshold : int
         Greatest Hamming distance of a match, in bits, 0 to 64 w.
 
     Attributes
     ----------
     compared : int
-        How many pairs of whole hashes were compared so far.
+        Number of pairs of whole hashes that were compared so far.
 
     Notes
     -----
-    Memory is 16 bytes a hash of 64 bits and chunk (3 to 16 of them a word) and a fixed amount for
-    work, however many candidates or matches there are.
+    Memory is 16 bytes per hash of 64 bits and chunk (3 to 16 chunks per word) and a fixed amount,
+    however many candidates or matches there are.
     """
 
     def __init__(self, hashes: Hashes, threshold: int) -> None:
@@ -254,7 +254,7 @@ class HashIndex:
         Yields
         ------
         (i, j, distance) : ndarrays of int64, int64, uint16
-            Places in ``queries`` and in ``hashes``, a bounded number at a time.
+            Indices into ``queries`` and ``hashes``, a bounded number at a time.
         """
         if not self._tables:
             yield from self._compare(queries, upper=False)
@@ -280,7 +280,7 @@ class HashIndex:
         return one[hit], two[hit], distance[hit].astype(np.uint16)
 
     def _compare(self, queries: Hashes, *, upper: bool) -> Iterator[Pairs]:
-        """Compare all with all; with ``upper``, leave out most of what has j < i."""
+        """Compare all with all; with ``upper``, skip most pairs with j < i."""
         step = max(1, _SLICE // max(len(self.hashes) * self._words, 1))
         for first in range(0, len(queries), step):
             left = first if upper else 0
@@ -312,7 +312,7 @@ def distinct_rows(columns: Sequence[Hashes]) -> tuple[I64, I64]:
     first : ndarray of int64, shape (d,)
         The first row of each kind, in no particular order.
     inverse : ndarray of int64, shape (n,)
-        For each row, the place of its kind in ``first``.
+        For each row, the index of its kind in ``first``.
     """
     words = np.concatenate([each.reshape(len(each), words_of(each)) for each in columns], axis=1)
     order = np.lexsort(words.T)  # stable, so that the first of a run is the first row

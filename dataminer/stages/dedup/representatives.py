@@ -1,8 +1,8 @@
-"""The greedy choice of rows that stand for all others: best first, and without chains.
+"""The greedy choice of rows that represent all others: best first, and without chains.
 
-The best row that nobody stands for yet is kept and stands for all rows that are near it, until none
-is left. Then each dropped row is given to the *nearest* kept one; of several, to the best. So kept
-rows are not near each other, and no row is far from the one that stands for it.
+The best uncovered row is kept and covers all rows near it, until every row is covered. Then each
+dropped row is assigned to the *nearest* kept one; of several, to the best. So kept rows are not
+near each other, and no row is far from its representative.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from dataminer.stages.dedup.hamming import (
     words_of,
 )
 
-# Rows that are decided on at once: a square of them must stay small.
+# Rows that are decided together: a square matrix of them must stay small.
 _BLOCK = 512
-# Kept vectors that a block is compared with at once.
+# Kept vectors that a block is compared with in one product.
 _TILE = 8192
 
 
 @dataclass(frozen=True)
 class Representatives:
-    """Which rows stand for which.
+    """The representative of each row.
 
     Attributes
     ----------
-    kept : ndarray of int64, shape (n,)
-        For each row, the row that stands for it; itself where it was kept.
+    representative : ndarray of int64, shape (n,)
+        For each row, the row that represents it; itself if it was kept.
     distance : ndarray of float32, shape (n,)
         Between the two: bits, or 1 - cosine.
     compared : int
-        How many pairs of rows were compared.
+        Number of pairs of rows that were compared.
     """
 
-    kept: I64
+    representative: I64
     distance: NDArray[np.float32]
     compared: int
 
@@ -50,24 +50,24 @@ class Representatives:
 def representatives_of_hashes(
     hashes: Hashes | Sequence[Hashes], order: I64, threshold: int, pinned: int = 0
 ) -> Representatives:
-    """Choose rows that stand for all others within a Hamming distance.
+    """Choose rows that represent all others within a Hamming distance.
 
     Parameters
     ----------
     hashes : ndarray of uint64, shape (n,) or (n, w), or a sequence of such
-        One hash a row, or several kinds of them: the distance of two rows is then the least.
+        One hash per row, or several kinds of them; the kind with the least distance counts.
     order : ndarray of int64, shape (n,)
         The rows from best to worst, each once.
     threshold : int
-        Greatest distance at which one row may stand for another, in bits.
+        Greatest distance at which one row may represent another, in bits.
     pinned : int
-        So many rows at the head of ``order`` are kept in any case and are not compared with each
-        other: they must be further apart than the threshold already.
+        Number of rows at the head of ``order`` that are kept in any case. They are not compared
+        with each other: they must already be further apart than the threshold.
 
     Notes
     -----
-    Equal rows are one node, whose best row is the one that can be kept. Memory grows with n only,
-    not with the number of pairs: frames of a still camera are as cheap as any.
+    Equal rows form one node, of which only the best row can be kept. Memory grows with n only, not
+    with the number of pairs: frames of a still camera are as cheap as any.
     """
     kinds = [hashes] if isinstance(hashes, np.ndarray) else list(hashes)
     ranked = [np.asarray(kind, np.uint64)[order] for kind in kinds]
@@ -77,21 +77,21 @@ def representatives_of_hashes(
     node = np.empty(len(first), np.int64)
     node[by_rank] = np.arange(len(first))
     fixed = int(np.searchsorted(first, pinned))
-    stands, bits, compared = _cover_distinct([kind[first] for kind in ranked], threshold, fixed)
-    kept, distance = np.empty(len(order), np.int64), np.empty(len(order), np.float32)
-    kept[order] = order[first[stands[node[inverse]]]]
+    covers, bits, compared = _cover_distinct([kind[first] for kind in ranked], threshold, fixed)
+    representative, distance = np.empty(len(order), np.int64), np.empty(len(order), np.float32)
+    representative[order] = order[first[covers[node[inverse]]]]
     distance[order] = bits[node[inverse]]
-    return Representatives(kept, distance, compared)
+    return Representatives(representative, distance, compared)
 
 
 def _cover_distinct(kinds: list[Hashes], threshold: int, pinned: int) -> tuple[I64, I64, int]:
-    """Cover distinct rows that come from best to worst: (who stands, bits, pairs compared).
+    """Cover distinct rows, ordered from best to worst: (representative, bits, pairs compared).
 
-    Blocks of rows are decided on among themselves; then those kept claim theirs everywhere.
+    The rows of a block are decided among themselves; then those kept claim near rows everywhere.
     """
     count = len(kinds[0])
     indexes = [HashIndex(kind[pinned:], threshold) for kind in kinds]
-    # Distance and rank in one number, so that the least of it is the nearest, then the best.
+    # Distance and rank in one number, so that the smallest is the nearest, then the best.
     uncovered = np.int64(1 << 62)
     claim = np.full(count, uncovered, np.int64)
     claim[:pinned] = np.arange(pinned)
@@ -115,7 +115,7 @@ def _cover_distinct(kinds: list[Hashes], threshold: int, pinned: int) -> tuple[I
 
 
 def _near(kinds: list[Hashes], threshold: int) -> NDArray[np.bool_]:
-    """Say of a few rows which are within the threshold of which: (n, n)."""
+    """Return which of a few rows are within the threshold of each other: (n, n)."""
     near = np.zeros((len(kinds[0]),) * 2, np.bool_)
     for kind in kinds:
         near |= distances(kind[:, None], kind, words_of(kind)) <= threshold
@@ -123,73 +123,73 @@ def _near(kinds: list[Hashes], threshold: int) -> NDArray[np.bool_]:
 
 
 def _greedy_block(near: NDArray[np.bool_]) -> I64:
-    """Return the places of those that greedy keeps among a few rows, best first."""
+    """Return the indices of the rows that the greedy choice keeps, of a few rows, best first."""
     free = np.ones(len(near), np.bool_)
-    for place in range(len(near)):
-        if free[place]:
-            free[place + 1 :] &= ~near[place, place + 1 :]
+    for row in range(len(near)):
+        if free[row]:
+            free[row + 1 :] &= ~near[row, row + 1 :]
     return np.flatnonzero(free)
 
 
 def representatives_of_vectors(
     vectors: NDArray[np.floating], order: I64, similarity: float, pinned: int = 0
 ) -> Representatives:
-    """Choose rows that stand for all others of at least a cosine similarity, exactly.
+    """Choose rows that represent all others of at least a cosine similarity, exactly.
 
     Parameters
     ----------
     vectors : ndarray of float, shape (n, d)
-        One vector a row, of any length; a vector of zeros is like no other.
+        One vector per row, of any length; a vector of zeros is similar to no other.
     order : ndarray of int64, shape (n,)
         The rows from best to worst, each once.
     similarity : float
-        Least cosine at which one row may stand for another, above 0.
+        Least cosine at which one row may represent another, above 0.
     pinned : int
         As for :func:`representatives_of_hashes`.
 
     Notes
     -----
     Blocks of rows are multiplied with the vectors kept so far: about as many products as rows
-    times kept ones. Beside the vectors, memory is a fixed amount.
+    times kept ones. Besides the vectors, memory is a fixed amount.
     """
-    kept, compared = np.array(order[:pinned], np.int64), 0
+    chosen, compared = np.array(order[:pinned], np.int64), 0
     for start in range(pinned, len(order), _BLOCK):
         block = order[start : start + _BLOCK]
-        nearest, _ = _nearest(vectors, block, kept)
-        compared += len(block) * len(kept)
-        free = block[nearest < similarity]
+        cosine, _ = _nearest(vectors, block, chosen)
+        compared += len(block) * len(chosen)
+        free = block[cosine < similarity]
         directions = _directions(vectors, free)
-        chosen = _greedy_block(directions @ directions.T >= similarity)
+        new = _greedy_block(directions @ directions.T >= similarity)
         compared += len(free) * (len(free) - 1) // 2
-        kept = np.concatenate((kept, free[chosen]))
-    stands, distance = np.empty(len(order), np.int64), np.zeros(len(order), np.float32)
-    stands[kept] = kept
-    dropped = np.setdiff1d(order, kept)
+        chosen = np.concatenate((chosen, free[new]))
+    representative, distance = np.empty(len(order), np.int64), np.zeros(len(order), np.float32)
+    representative[chosen] = chosen
+    dropped = np.setdiff1d(order, chosen)
     for start in range(0, len(dropped), _BLOCK):
         block = dropped[start : start + _BLOCK]
-        nearest, place = _nearest(vectors, block, kept)
-        compared += len(block) * len(kept)
-        stands[block], distance[block] = kept[place], np.maximum(1 - nearest, 0)
-    return Representatives(stands, distance, compared)
+        cosine, nearest = _nearest(vectors, block, chosen)
+        compared += len(block) * len(chosen)
+        representative[block], distance[block] = chosen[nearest], np.maximum(1 - cosine, 0)
+    return Representatives(representative, distance, compared)
 
 
 def _nearest(
-    vectors: NDArray[np.floating], rows: I64, kept: I64
+    vectors: NDArray[np.floating], rows: I64, chosen: I64
 ) -> tuple[NDArray[np.float32], I64]:
-    """Return for some rows the greatest cosine with a kept one, and the first place of it."""
+    """Return for some rows the greatest cosine with a chosen one, and the first index of that."""
     queries = _directions(vectors, rows)
-    best, place = np.full(len(rows), -np.inf, np.float32), np.zeros(len(rows), np.int64)
-    for start in range(0, len(kept), _TILE):
-        cosines = queries @ _directions(vectors, kept[start : start + _TILE]).T
-        here = cosines.argmax(axis=1)
-        most = cosines[np.arange(len(rows)), here]
-        nearer = most > best
-        best[nearer], place[nearer] = most[nearer], here[nearer] + start
-    return best, place
+    best, nearest = np.full(len(rows), -np.inf, np.float32), np.zeros(len(rows), np.int64)
+    for start in range(0, len(chosen), _TILE):
+        cosines = queries @ _directions(vectors, chosen[start : start + _TILE]).T
+        index = cosines.argmax(axis=1)
+        cosine = cosines[np.arange(len(rows)), index]
+        nearer = cosine > best
+        best[nearer], nearest[nearer] = cosine[nearer], index[nearer] + start
+    return best, nearest
 
 
 def _directions(vectors: NDArray[np.floating], rows: I64) -> NDArray[np.float32]:
-    """Return rows at length 1, in single precision."""
+    """Return rows as unit vectors, in single precision."""
     chosen = vectors[rows].astype(np.float32)
     length = np.linalg.norm(chosen, axis=1, keepdims=True)
     scaled: NDArray[np.float32] = np.divide(chosen, length, out=chosen, where=length > 0)

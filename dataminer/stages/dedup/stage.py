@@ -1,4 +1,9 @@
-"""Keep one frame of each group of near-duplicates across all videos of a project: the sharpest."""
+"""Keep the sharpest frame of each group of near-duplicates across all videos of a project.
+
+See :mod:`dataminer.stages.dedup.representatives`. The same frames give the same bytes, in whatever
+order the folders come. After an earlier result (of the same version and settings) its kept frames
+stay kept; only new frames are compared, with those and with each other.
+"""
 
 from __future__ import annotations
 
@@ -49,23 +54,23 @@ _BEST_FIRST = [
     ("frame_index", "ascending"),
 ]
 _BY_NAME = [("video_id", "ascending"), ("frame_index", "ascending")]
-_SAY_EVERY = 1000
+_LOG_EVERY = 1000
 
 
 @dataclass(frozen=True)
 class DedupResult:
-    """How many frames came in, how many stand for all of them, and what it took to tell.
+    """How many frames were compared, and how many represent them all.
 
     Attributes
     ----------
     frames, unique : int
         Frames of all videos; frames that were kept.
     pinned, carried : int
-        Frames that were kept before and stay; frames for which the same one stands as before.
+        Frames that were kept before and stay; frames whose representative is the same as before.
     judged : int
         Frames that were compared: with those pinned, and with each other.
     compared : int
-        How many pairs of frames were compared, each kind of hash by itself.
+        Number of pairs of frames that were compared, each kind of hash counted separately.
     """
 
     frames: int
@@ -78,14 +83,14 @@ class DedupResult:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Where the frames' embeddings are.
+    """The files of the frames' embeddings.
 
     Attributes
     ----------
     files : mapping of str to Path
-        For each video its file, see :mod:`dataminer.frames.embeddings`.
+        The file of each video, see :mod:`dataminer.frames.embeddings`.
     model : str
-        What tells one model's embeddings from another's.
+        The fingerprint of the model.
     """
 
     files: Mapping[str, Path]
@@ -93,9 +98,9 @@ class Embedded:
 
     @classmethod
     def of(cls, files: Mapping[str, Path]) -> Embedded:
-        """Take the model from the first file that is there; the filter saw that all are of it."""
-        there = filter(is_file, files.values())
-        models = (str(read_model_output_meta(path).get("model")) for path in there)
+        """Take the model from the first existing file; filter made sure that all have the same."""
+        existing = filter(is_file, files.values())
+        models = (str(read_model_output_meta(path).get("model")) for path in existing)
         return cls(files, next(models, ""))
 
 
@@ -107,71 +112,51 @@ def dedup(
     previous: Path | None = None,
     embedded: Embedded | None = None,
     meta: dict[str, Any] | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> DedupResult:
-    """Link the frames of a project that stand for all of its frames, and note for which.
-
-    The sharpest frame that nothing stands for yet is kept and stands for all near it, until none
-    is left; see :mod:`dataminer.stages.dedup.representatives`. So no two kept frames are near each
-    other, and every frame is near the kept one that stands for it. The same frames give the same
-    bytes, in whatever order the folders come.
-
-    After an earlier result (of the same version and settings) its kept frames stay kept, and what
-    is new is compared with them and among itself only: what is old is not compared again.
+    """Link the frames that represent all frames of a project, and store which ones each represents.
 
     Parameters
     ----------
     filtered : sequence of Path
-        One folder a video, with its ``frames.parquet`` and its images, or what tells of their
-        archive; a table may have no rows.
+        A folder per video, with its ``frames.parquet``.
     out : Path
-        An existing empty folder, which the caller publishes. It gets the kept images (linked, or
-        where any video has an archive: copied into one), ``frames.parquet`` (kept frames) and
-        ``clusters.parquet`` (every frame, and the one that stands for it; itself at distance 0
-        where it was kept).
+        An existing empty folder, which the caller publishes.
     settings : DedupConfig
-        What is compared, and the threshold.
-    previous : Path, optional
-        The folder of an earlier result, which need not be there.
-    embedded : Embedded, optional
-        The frames' embeddings; needed, and used, where the settings compare these.
-    meta : dict, optional
-        What else to note in the tables' metadata: anything JSON can hold.
-    progress : callable, optional
-        Gets a short sentence now and then.
-
-    Returns
-    -------
-    DedupResult
-        How many frames came in, how many were kept, and how many were compared.
+        The hashes or embeddings to compare, and the threshold.
+    previous, embedded : optional
+        The folder of an earlier result, which need not exist; embeddings, if those are compared.
+    meta, progress : optional
+        More metadata for the tables; a function that gets messages.
 
     Raises
     ------
     PermanentError
-        ``CORRUPT``: a table is unreadable or not a frame table, or a frame comes twice.
-        ``MISSING_SOURCE``: a table, an embedding, or an image that is to be linked, is not there.
+        ``CORRUPT`` or ``MISSING_SOURCE``: a table, an embedding or an image.
     """
-    say = progress or (lambda _: None)
-    about: dict[str, Any] = {"version": VERSION, "settings": settings.result_settings()}
-    if settings.method == "embedding":
-        if embedded is None:
-            raise ValueError("dedup by embeddings needs to be told where they are")
-        about["model"] = embedded.model
-    frames = _load_all(filtered, say)
-    pins = CarriedOver.none(frames.num_rows)
-    if previous:
-        pins = carry_over(frames, read_clusters(previous, about, say))
-    kept, distance, result = _choose(frames, settings, pins, embedded)
-    unique = frames.filter(pa.array(kept == np.arange(len(kept))))
-    say(_told(result))
-    unique, archive = _put_images(unique, filtered, out)
-    about = {**(meta or {}), **archive, "stage": "dedup", **about, **asdict(result)}
-    write_table(out / FRAMES_FILE, unique, FRAMES_SCHEMA, about)
-    write_table(out / CLUSTERS_FILE, _clusters(frames, kept, distance), CLUSTERS_SCHEMA, about)
+    recipe = _recipe(settings, embedded)
+    frames = _load_all(filtered, progress)
+    clusters = read_clusters(previous, recipe, progress)
+    choice, result = _choose(frames, settings, carry_over(frames, clusters), embedded)
+    progress(_summary(result))
+    unique, archive = _put_unique_images(frames, choice, filtered, out)
+    meta = {**(meta or {}), **archive, "stage": "dedup", **recipe, **asdict(result)}
+    write_table(out / FRAMES_FILE, unique, FRAMES_SCHEMA, meta)
+    write_table(out / CLUSTERS_FILE, _clusters(frames, choice), CLUSTERS_SCHEMA, meta)
     return result
 
 
-def _told(result: DedupResult) -> str:
+def _recipe(settings: DedupConfig, embedded: Embedded | None) -> dict[str, Any]:
+    """Return the metadata of results that may carry over each other's choices."""
+    recipe = {"version": VERSION, "settings": settings.result_settings()}
+    if settings.method != "embedding":
+        return recipe
+    if embedded is None:
+        raise ValueError("dedup by embeddings needs to know where they are")
+    return {**recipe, "model": embedded.model}
+
+
+def _summary(result: DedupResult) -> str:
     before = f"{result.pinned} stay kept and {result.carried} dropped as before; "
     return (
         f"{result.unique} of {result.frames} frames are unique; "
@@ -180,10 +165,11 @@ def _told(result: DedupResult) -> str:
     )
 
 
-def _put_images(
-    unique: pa.Table, filtered: Sequence[Path], out: Path
+def _put_unique_images(
+    frames: pa.Table, choice: Representatives, filtered: Sequence[Path], out: Path
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """Put the images of some frames into a folder, and say where they are now."""
+    """Put the images of the kept frames into a folder, and return their table and its metadata."""
+    unique = frames.filter(pa.array(choice.representative == np.arange(frames.num_rows)))
     archived = unique["byte_offset"].null_count < unique.num_rows
     rows = zip(unique[_FOLDER].to_pylist(), unique["file_name"].to_pylist(), strict=True)
     places = []
@@ -196,15 +182,15 @@ def _put_images(
     return unique, writer.meta
 
 
-def _load_all(filtered: Sequence[Path], say: Callable[[str], None]) -> pa.Table:
-    """Read the frames of all videos, sorted by name, with the place of their folder."""
+def _load_all(filtered: Sequence[Path], log: Callable[[str], None]) -> pa.Table:
+    """Read the frames of all videos, sorted by name, with the number of their folder."""
     tables = [FRAMES_SCHEMA.empty_table().append_column(_FOLDER, pa.array([], pa.int32()))]
-    for place, folder in enumerate(filtered):
+    for number, folder in enumerate(filtered):
         table = load_frames(folder)
-        places = pa.array(np.full(table.num_rows, place, np.int32))
-        tables.append(table.append_column(_FOLDER, places))
-        if (place + 1) % _SAY_EVERY == 0 or place + 1 == len(filtered):
-            say(f"read the frames of {place + 1} of {len(filtered)} videos")
+        numbers = pa.array(np.full(table.num_rows, number, np.int32))
+        tables.append(table.append_column(_FOLDER, numbers))
+        if (number + 1) % _LOG_EVERY == 0 or number + 1 == len(filtered):
+            log(f"read the frames of {number + 1} of {len(filtered)} videos")
     # without equal chunks, equal rows need not become equal bytes
     frames = pa.concat_tables(tables).sort_by(_BY_NAME)
     _refuse_twins(frames)
@@ -212,7 +198,7 @@ def _load_all(filtered: Sequence[Path], say: Callable[[str], None]) -> pa.Table:
 
 
 def _refuse_twins(frames: pa.Table) -> None:
-    """Make sure that no frame and no file name comes twice, which would overwrite one."""
+    """Refuse a frame or a file name that occurs twice: one image would overwrite the other."""
     for column in (["video_id", "frame_index"], ["file_name"]):
         counts = frames.group_by(column).aggregate([([], "count_all")])
         twins = counts.filter(pc.greater(counts["count_all"], 1))
@@ -226,28 +212,29 @@ def _refuse_twins(frames: pa.Table) -> None:
 
 
 def _choose(
-    frames: pa.Table, settings: DedupConfig, pins: CarriedOver, embedded: Embedded | None
-) -> tuple[NDArray[np.int64], NDArray[np.float32], DedupResult]:
-    """Say for each row which row stands for it, and at what distance."""
+    frames: pa.Table, settings: DedupConfig, earlier: CarriedOver, embedded: Embedded | None
+) -> tuple[Representatives, DedupResult]:
+    """Choose the representative of each row, and count the comparisons."""
     best_first = pc.sort_indices(frames, sort_keys=_BEST_FIRST).to_numpy().astype(np.int64)
-    stands = pins.kept[best_first]
-    pinned, new = best_first[stands == best_first], best_first[stands < 0]
+    before = earlier.representative[best_first]
+    pinned, new = best_first[before == best_first], best_first[before < 0]
     rows = np.concatenate((pinned, new))
-    kept, distance = pins.kept.copy(), pins.distance.copy()
+    representative, distance = earlier.representative.copy(), earlier.distance.copy()
     compared = 0
     if len(new):
-        made = _cover(frames.take(pa.array(rows)), settings, len(pinned), embedded)
-        kept[rows], distance[rows], compared = rows[made.kept], made.distance, made.compared
-    unique = int((kept == np.arange(len(kept))).sum())
-    carried = len(kept) - len(rows)
-    result = DedupResult(len(kept), unique, len(pinned), carried, len(new), compared)
-    return kept, distance, result
+        found = _cover(frames.take(pa.array(rows)), settings, len(pinned), embedded)
+        representative[rows], distance[rows] = rows[found.representative], found.distance
+        compared = found.compared
+    count = frames.num_rows
+    unique = int((representative == np.arange(count)).sum())
+    result = DedupResult(count, unique, len(pinned), count - len(rows), len(new), compared)
+    return Representatives(representative, distance, compared), result
 
 
 def _cover(
     frames: pa.Table, settings: DedupConfig, pinned: int, embedded: Embedded | None
 ) -> Representatives:
-    """Choose among frames that come from best to worst, but for those pinned, which come first."""
+    """Choose among frames that are ordered from best to worst, after those pinned."""
     order = np.arange(frames.num_rows)
     if settings.method == "embedding":
         assert embedded
@@ -258,12 +245,12 @@ def _cover(
 
 
 def hash_columns(settings: DedupConfig) -> tuple[str, ...]:
-    """Name the columns of the frame table that are compared; frames are near by any of them."""
+    """Return the columns of hashes to compare; two frames are near if they are by any of them."""
     return ("phash", "dhash") if settings.hash == "both" else (settings.hash,)
 
 
 def _vectors(frames: pa.Table, embedded: Embedded) -> NDArray[np.float16]:
-    """Read the embeddings of some frames, row by row: (n, d)."""
+    """Read the embeddings of some frames, in their order: (n, d)."""
     videos = frames["video_id"].to_numpy()
     index = frames["frame_index"].to_numpy()
     vectors: NDArray[np.float16] | None = None
@@ -287,28 +274,28 @@ def _of_video(video_id: str, index: NDArray[np.int32], embedded: Embedded) -> ND
     """Read the embeddings of some frames of a video."""
     path = embedded.files[video_id]
     try:
-        there = read_embeddings(path)
+        stored = read_embeddings(path)
     except FileNotFoundError as error:
         raise _not_embedded(video_id, f"{path} is missing") from error
-    place = np.searchsorted(there.frame_index, index)
-    known = there.frame_index.take(place, mode="clip") == index if len(there) else place < 0
-    if not known.all():
-        raise _not_embedded(video_id, f"{path} has no frame {index[~known][0]}")
-    return there.vectors[place]
+    row = np.searchsorted(stored.frame_index, index)
+    found = stored.frame_index.take(row, mode="clip") == index if len(stored) else row < 0
+    if not found.all():
+        raise _not_embedded(video_id, f"{path} has no frame {index[~found][0]}")
+    return stored.vectors[row]
 
 
-def _not_embedded(video_id: str, what: str) -> PermanentError:
+def _not_embedded(video_id: str, message: str) -> PermanentError:
     return PermanentError(
-        what,
+        message,
         ErrorClass.MISSING_SOURCE,
-        f"remove the project's filtered/{video_id}, then `dataminer sync` and snakemake again: "
-        "its frames are embedded and filtered anew",
+        f"remove the project's filtered/{video_id}, then run `dataminer sync` and snakemake again: "
+        "its frames are embedded and filtered again",
     )
 
 
-def _clusters(frames: pa.Table, kept: NDArray[np.int64], distance: NDArray[np.float32]) -> pa.Table:
-    standing = frames.select(["video_id", "frame_index"]).take(pa.array(kept)).combine_chunks()
-    marks = [frames[mark] for mark in IDENTITY_COLUMNS]
-    of_frame = [frames["video_id"], frames["frame_index"]]
-    columns = [*of_frame, *standing.columns, pa.array(distance), *marks]
+def _clusters(frames: pa.Table, choice: Representatives) -> pa.Table:
+    key = ["video_id", "frame_index"]
+    representatives = frames.select(key).take(pa.array(choice.representative)).combine_chunks()
+    frame = [*frames.select(key).columns, *representatives.columns]
+    columns = [*frame, pa.array(choice.distance), *(frames[name] for name in IDENTITY_COLUMNS)]
     return pa.table(columns, names=CLUSTERS_SCHEMA.names)

@@ -1,9 +1,9 @@
-"""The boxes of a project's frames in shards: made by one job or by many, and kept for the next run.
+"""The boxes of a project's frames in shards: made by one job or many, and reused by the next run.
 
-A shard is a run of frames, in the order of video and frame, and its file is named after all that
-its boxes depend on. So a job that was killed leaves whole shards, jobs beside each other cannot
-disagree, and with a video that is added only the shards that its frames fall into are made anew:
-they end before frames whose names say so, wherever in the project those stand.
+A shard is a run of frames, in the order of video and frame, and its file is named after everything
+that its boxes depend on. So a killed job leaves complete shards, and parallel jobs cannot disagree.
+If a video is added, only the shards that its frames fall into are made again: the names of frames
+decide where shards end, and not their position in the project.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.store.documents import read_shard
 from dataminer.store.file_stats import FileState, states
-from dataminer.vision.detectors import opened
+from dataminer.vision.detectors import Detector, opened
 from dataminer.vision.prefetch import batches
 from dataminer.vision.weights import weights_sha256
 
-_REMAKE = "remove {}, then run snakemake again: it is made anew"
+_REMAKE = "remove {}, then run snakemake again, which makes it"
 _FRAME = ("file_name", "width", "height", "video_id", "frame_index", "pts_time")
-# what differs between two pictures of one name, with the size of the file
+# with the size of the file, these differ between two images of one name
 _CONTENT = ("width", "height", "sharpness", "brightness", "contrast", "entropy", "phash", "dhash")
 
 Boxes = dict[str, tuple[Box, ...]]
@@ -45,7 +45,7 @@ Boxes = dict[str, tuple[Box, ...]]
 
 @dataclass(frozen=True)
 class Shard:
-    """Some frames, and the name of the file that has or will have their boxes."""
+    """Some frames, and the name of the file for their boxes."""
 
     key: str
     frames: tuple[LabelledImage, ...]
@@ -53,7 +53,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class BoxesFound:
-    """What a shard's file says: the model's classes, and boxes by file name."""
+    """The content of a shard's file: the model's classes, and boxes by file name."""
 
     names: list[str]
     boxes: Boxes
@@ -68,7 +68,7 @@ class ShardPlan:
     dedup_dir : Path
         The unique frames and their ``frames.parquet``.
     folder : Path
-        Where the shards' files are.
+        The folder of the shards' files.
     weights : Path
         The detector's weights.
     settings : DetectConfig
@@ -76,9 +76,9 @@ class ShardPlan:
     shards : tuple of Shard
         In the order of video and frame.
     table : FileState
-        In which state the table of frames was.
+        The state of the table of frames.
     forced_since : float
-        Files that were written before, in seconds since the epoch, count as absent.
+        Files written before this time, in seconds since the epoch, count as absent.
     """
 
     dedup_dir: Path
@@ -96,7 +96,7 @@ class ShardPlan:
 
 
 def plan(dedup_dir: Path, folder: Path, weights: Path, settings: DetectConfig) -> ShardPlan:
-    """Part a project's unique frames into shards.
+    """Divide a project's unique frames into shards.
 
     Raises
     ------
@@ -104,10 +104,10 @@ def plan(dedup_dir: Path, folder: Path, weights: Path, settings: DetectConfig) -
         The table or a frame is missing.
     """
     (table,) = states([dedup_dir / FRAMES_FILE])
-    made_with = [VERSIONS["detect"], settings.result_settings(), weights_sha256(weights)]
+    recipe = [VERSIONS["detect"], settings.result_settings(), weights_sha256(weights)]
     shards = tuple(
         Shard(
-            fingerprint(*made_with, [content for _, content in run]),
+            fingerprint(*recipe, [content for _, content in run]),
             tuple(frame for frame, _ in run),
         )
         for run in _runs(_read(dedup_dir), settings.shard_images)
@@ -123,7 +123,9 @@ def make(
     threads: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> list[str]:
-    """Make the shards that are not there yet, each whole or not at all.
+    """Make the missing shards, and return the model's classes (none if no shard of it is missing).
+
+    Each file appears complete or not at all.
 
     Parameters
     ----------
@@ -132,86 +134,70 @@ def make(
     part, parts : int
         Only every ``parts``-th shard, from the ``part``-th on (from 0).
     threads : int
-        How many decode pictures.
+        Number of threads that decode images.
     progress : callable, optional
-        Told a line now and then.
-
-    Returns
-    -------
-    list of str
-        The classes of the model; of a part without a missing shard, none.
+        Gets a message now and then.
 
     Raises
     ------
     PermanentError
         The weights cannot be loaded, or a frame cannot be read.
     TransientError
-        This machine lacks the device or a library that is asked for.
-    InputChanged
-        The frames were replaced meanwhile.
+        The device or a library is missing, or the frames were replaced (``InputChanged``).
     """
-    todo = [shard for shard in plan.shards[part::parts] if read(plan, shard) is None]
-    if not todo and (plan.shards or parts > 1):
+    remaining = [shard for shard in plan.shards[part::parts] if read(plan, shard) is None]
+    if not remaining and (plan.shards or parts > 1):
         return []
+    with opened(plan.weights, plan.settings, part=part) as detector:
+        try:
+            _detect(plan, remaining, detector, threads, progress or (lambda _: None))
+        except PermanentError:
+            _refuse_change(plan)
+            raise
+        return list(detector.names)
+
+
+def _detect(
+    plan: ShardPlan,
+    remaining: Sequence[Shard],
+    detector: Detector,
+    threads: int,
+    progress: Callable[[str], None],
+) -> None:
+    """Write each shard as soon as the detector has processed its frames."""
+    groups = [list(_batches(shard, plan.settings.batch)) for shard in remaining]
+    files = ([frame.file_name for frame in batch] for batch in itertools.chain(*groups))
+    names = list(detector.names)
+    done, total = 0, sum(len(shard.frames) for shard in remaining)
     with (
-        opened(plan.weights, plan.settings, part=part) as detector,
         FrameReader(plan.dedup_dir) as reader,
+        closing(detector.predict(batches(reader, files, threads=threads))) as found,
     ):
-        names = list(detector.names)
-        groups = [list(_batches(shard, plan.settings.batch)) for shard in todo]
-        wanted = ([frame.file_name for frame in batch] for batch in itertools.chain(*groups))
-        with closing(detector.predict(batches(reader, wanted, threads=threads))) as found:
-            try:
-                _write_all(
-                    plan,
-                    todo=todo,
-                    groups=groups,
-                    names=names,
-                    found=found,
-                    progress=progress or (lambda _: None),
-                )
-            except PermanentError:
-                _refuse_change(plan)
-                raise
-    return names
+        for shard, group in zip(remaining, groups, strict=True):
+            boxes = {frame.file_name: next(found) for frame in itertools.chain(*group)}
+            in_order = {frame.file_name: boxes[frame.file_name] for frame in shard.frames}
+            _refuse_change(plan)
+            _write(plan.folder / f"{shard.key}.json", names, in_order)
+            done += len(shard.frames)
+            progress(f"detect: {done} of {total} frames")
 
 
 def _refuse_change(plan: ShardPlan) -> None:
-    """Stop if the frames are no longer those that were planned: boxes may be of other pictures."""
+    """Stop if the frames are no longer the planned ones: boxes may be of other images."""
     if states([plan.dedup_dir / FRAMES_FILE]) != [plan.table]:
         raise InputChanged(plan.folder)
 
 
-def _write_all(
-    plan: ShardPlan,
-    *,
-    todo: Sequence[Shard],
-    groups: Sequence[Sequence[Sequence[LabelledImage]]],
-    names: Sequence[str],
-    found: Iterator[tuple[Box, ...]],
-    progress: Callable[[str], None],
-) -> None:
-    """Write each shard as soon as the detector has gone through its frames."""
-    done, frames = 0, sum(len(shard.frames) for shard in todo)
-    for shard, group in zip(todo, groups, strict=True):
-        boxes = {frame.file_name: next(found) for frame in itertools.chain(*group)}
-        in_order = {frame.file_name: boxes[frame.file_name] for frame in shard.frames}
-        _refuse_change(plan)
-        _write(plan.folder / f"{shard.key}.json", names, in_order)
-        done += len(shard.frames)
-        progress(f"detect: {done} of {frames} frames")
-
-
 def read(plan: ShardPlan, shard: Shard) -> BoxesFound | None:
-    """Return what a shard's file says; None where it is absent or not whole."""
+    """Return the content of a shard's file; None if it is absent or damaged."""
     path = plan.folder / f"{shard.key}.json"
     try:
-        made = lstat_or_none(path)
-        if made is None or made.st_mtime < plan.forced_since:
+        status = lstat_or_none(path)
+        if status is None or status.st_mtime < plan.forced_since:
             return None
-        said = read_shard(path)
-        boxes = {name: tuple(Box(*row) for row in rows) for name, rows in said["boxes"].items()}
-        found = BoxesFound(said["names"], boxes)
+        content = read_shard(path)
+        boxes = {name: tuple(Box(*row) for row in rows) for name, rows in content["boxes"].items()}
+        found = BoxesFound(content["names"], boxes)
     except ABSENT_ERRORS:
         return None
     categories = {box.category for of_frame in boxes.values() for box in of_frame}
@@ -221,22 +207,22 @@ def read(plan: ShardPlan, shard: Shard) -> BoxesFound | None:
 
 
 def prune(plan: ShardPlan) -> None:
-    """Delete the shards of other frames or settings, and what killed jobs left half-written."""
-    kept = {f"{shard.key}.json" for shard in plan.shards}
+    """Delete the shards of other frames or settings, and partial files of killed jobs."""
+    current = {f"{shard.key}.json" for shard in plan.shards}
     for name in names_in(plan.folder):
-        if (name.endswith(".json") and name not in kept) or STAGING_SUFFIX in name:
+        if (name.endswith(".json") and name not in current) or STAGING_SUFFIX in name:
             remove_file(plan.folder / name)
 
 
 def _write(path: Path, names: Sequence[str], boxes: Mapping[str, Iterable[Box]]) -> None:
-    # not dataclasses.astuple, which copies each number: a thirtieth of all the work
+    # not dataclasses.astuple, which copies each number: 3 % of the stage's time
     rows = {name: [list(vars(box).values()) for box in found] for name, found in boxes.items()}
     with atomic_write(path) as partial:
         partial.write_text(json.dumps({"names": list(names), "boxes": rows}), encoding="utf-8")
 
 
 def _read(dedup_dir: Path) -> list[tuple[LabelledImage, list[Any]]]:
-    """Return each frame and what tells its picture from others; in the order of video and frame."""
+    """Return each frame and the values that identify its image, in the order of video and frame."""
     path = dedup_dir / FRAMES_FILE
     if not path.is_file():
         raise PermanentError(
@@ -264,10 +250,10 @@ def _size(dedup_dir: Path, name: str) -> int:
 def _runs(
     frames: Iterable[tuple[LabelledImage, list[Any]]], about: int
 ) -> Iterator[list[tuple[LabelledImage, list[Any]]]]:
-    """Part frames into runs of ``about`` so many, at most twice that.
+    """Divide frames into runs of about ``about`` frames, at most twice as many.
 
-    Where a run ends is said by the name of the frame that follows, not by its number: what comes
-    or goes in one place changes the runs there, and no others.
+    The name of the frame that follows decides where a run ends, and not its number. So frames that
+    are added or removed change only the runs that they are in.
     """
     run: list[tuple[LabelledImage, list[Any]]] = []
     for frame in frames:
@@ -282,17 +268,17 @@ def _runs(
 
 
 def _batches(shard: Shard, size: int) -> Iterator[tuple[LabelledImage, ...]]:
-    """Part a shard's frames into batches of one picture size each.
+    """Divide a shard's frames into batches of one image size each.
 
-    A batch of unlike sizes is padded to squares: slower, and a frame's boxes would depend on its
-    neighbours.
+    A batch of mixed sizes is padded to squares, which is slower and makes a frame's boxes depend on
+    its neighbours.
     """
 
-    def picture_size(frame: LabelledImage) -> tuple[int, int]:
+    def image_size(frame: LabelledImage) -> tuple[int, int]:
         return frame.width, frame.height
 
     for (width, height), group in itertools.groupby(
-        sorted(shard.frames, key=picture_size), key=picture_size
+        sorted(shard.frames, key=image_size), key=image_size
     ):
         most = max(1, min(size, MAX_PIXELS_AT_ONCE // (width * height)))
         while batch := tuple(itertools.islice(group, most)):

@@ -1,4 +1,4 @@
-"""Unique frames in, a labelled dataset out: COCO, YOLO and the pictures themselves."""
+"""A labelled dataset of unique frames: COCO, YOLO and the images themselves."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from dataminer.vision.detectors import describe
 
 VERSION = VERSIONS["detect"]
 IMAGES_FOLDER = "images"
+_DESCRIPTION = "Frames of videos with objects found by a detector"
 
 
 @dataclass(frozen=True)
 class DetectResult:
-    """What was found: pictures, boxes, and boxes by class name."""
+    """Number of images, of boxes, and of boxes by class name."""
 
     images: int
     annotations: int
@@ -40,46 +41,32 @@ def detect(
     threads: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> DetectResult:
-    """Look for objects in a project's unique frames and write the dataset.
+    """Detect objects in a project's unique frames and write the dataset.
 
     Parameters
     ----------
     plan : shards.ShardPlan
-        The frames and the detector, from :func:`dataminer.stages.detect.shards.plan`. Shards
-        that are there already are taken, the others are made.
+        The frames and the detector. Existing shards are reused, the others are made.
     out : Path
-        An existing, empty folder, which gets ``images/`` (files: hard links, or copies out of an
-        archive), ``annotations.json`` (COCO), ``labels/*.txt`` and ``data.yaml`` (YOLO). The same
-        input gives the same bytes.
+        An existing empty folder, for ``images/``, ``annotations.json`` (COCO), ``labels/*.txt`` and
+        ``data.yaml`` (YOLO). The same input gives the same bytes.
     meta : dict, optional
-        Goes into COCO's ``info``: the project, settings, fingerprints.
+        More keys for COCO's ``info``.
     videos : mapping, optional
-        By video_id: title, url, licence, uploader; goes to every image of that video.
+        By video_id: title, url, licence, uploader; repeated in every image of that video.
     threads : int
-        How many decode pictures.
+        Number of threads that decode images.
     progress : callable, optional
-        Told a line now and then.
-
-    Returns
-    -------
-    DetectResult
-        Counts, with every class of the model in ``per_class``.
+        Gets a message now and then.
 
     Raises
     ------
-    PermanentError
-        The weights cannot be loaded, or a frame is missing or unreadable.
-    TransientError
-        This machine lacks the device or a library that is asked for.
+    PermanentError, TransientError
+        As :func:`dataminer.stages.detect.shards.make`.
     """
     _put_images(plan.frames, plan.dedup_dir, out / IMAGES_FOLDER)
-    names = shards.make(plan, threads=threads, progress=progress)
-    names, images = _labelled(plan, names)
-    info = {
-        "description": "Frames of videos with objects found by a detector",
-        **(meta or {}),
-        **describe(plan.weights, plan.settings),
-    }
+    names, images = _labelled(plan, shards.make(plan, threads=threads, progress=progress))
+    info = {"description": _DESCRIPTION, **(meta or {}), **describe(plan.weights, plan.settings)}
     write_coco(out / ANNOTATIONS_FILE, coco_dataset(images, names, info=info, videos=videos))
     write_labels(out / "labels", images)
     write_data_yaml(out / DATA_FILE, names)
@@ -88,7 +75,7 @@ def detect(
 
 
 def _put_images(frames: Sequence[LabelledImage], dedup_dir: Path, folder: Path) -> None:
-    """Make each frame a file: what reads COCO or YOLO reads files."""
+    """Link each frame, or copy it from its archive: readers of COCO and YOLO need files."""
     folder.mkdir()
     with FrameReader(dedup_dir) as reader:
         for frame in frames:
@@ -96,13 +83,13 @@ def _put_images(frames: Sequence[LabelledImage], dedup_dir: Path, folder: Path) 
 
 
 def _labelled(plan: shards.ShardPlan, names: list[str]) -> tuple[list[str], list[LabelledImage]]:
-    """Return the classes, and all frames in their order with the boxes of their shards."""
+    """Return the classes, and all frames in their order with their boxes."""
     images = []
     for shard in plan.shards:
         found = shards.read(plan, shard)
         if found is None:
             raise TransientError(
-                f"shard {shard.key} of {plan.folder} was removed meanwhile",
+                f"shard {shard.key} of {plan.folder} was removed in the meantime",
                 ErrorClass.INTERNAL,
                 "run snakemake again",
             )

@@ -1,4 +1,4 @@
-"""What was kept stays kept, what is new costs what is new, and what is lost is judged anew."""
+"""Kept frames stay kept, only new frames cost anything, and those of a lost one start again."""
 
 from __future__ import annotations
 
@@ -116,17 +116,17 @@ def test_one_video_more_does_not_compare_the_thousand_again() -> None:
     hashes = scenes(np.random.default_rng(1), 3003, 10, 2).tolist()
     settings = DedupConfig(hash="both")
     before = frames_of(1000, hashes)
-    kept, distance, first = stage._choose(before, settings, CarriedOver.none(3000), None)
-    clusters = stage._clusters(before, kept, distance)
+    choice, first = stage._choose(before, settings, CarriedOver.none(3000), None)
+    clusters = stage._clusters(before, choice)
     assert first.judged == 3000
     assert 300 < first.unique < 3000
     after = frames_of(1001, hashes)
-    kept, distance, then = stage._choose(after, settings, carry_over(after, clusters), None)
+    choice, then = stage._choose(after, settings, carry_over(after, clusters), None)
     assert (then.frames, then.judged, then.pinned) == (3003, 3, first.unique)
     assert then.carried == 3000 - first.unique
     # both kinds of hashes: each new frame with those kept before, and the new among themselves
     assert then.compared <= 2 * 3 * (first.unique + 3)
-    assert stage._clusters(after, kept, distance).slice(0, 3000).equals(clusters)
+    assert stage._clusters(after, choice).slice(0, 3000).equals(clusters)
 
 
 def test_what_was_compared_is_told_and_noted(project: Project) -> None:
@@ -160,7 +160,7 @@ def test_the_same_history_gives_the_same_bytes(project: Project, tmp_path: Path)
     assert len(made) == 1
 
 
-def test_what_a_lost_frame_stood_for_is_judged_anew(project: Project) -> None:
+def test_frames_of_a_lost_representative_are_judged_again(project: Project) -> None:
     project.video("a", [frame(0, 0, 0.9)])
     project.video("b", [frame(0, 0b1, 0.2), frame(1, 0b11, 0.3), frame(2, FAR)])
     project.dedup()
@@ -183,11 +183,11 @@ def test_a_video_that_went_takes_its_frames_along(project: Project) -> None:
     assert project.kept() == [("a", 1)]
 
 
-def test_a_frame_that_shows_something_else_now_is_judged_anew(project: Project) -> None:
+def test_a_frame_with_another_picture_is_judged_again(project: Project) -> None:
     project.video("a", [frame(0, 0, 0.9), frame(1, FAR, 0.9), frame(2, 0b1)])
     project.dedup()
     assert project.kept() == [("a", 0), ("a", 1)]
-    # extracted anew: the first frame is now like the second, and stands for the third no more
+    # extracted again: the first frame is now like the second, and no longer represents the third
     project.video("a", [frame(0, FAR, 0.95), frame(1, FAR, 0.9), frame(2, 0b1)])
     assert counts(project.dedup()) == (3, 2, 1, 0, 2)
     assert project.kept() == [("a", 1), ("a", 2)]
@@ -205,7 +205,9 @@ def test_frames_let_in_later_join_those_kept(project: Project) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"threshold": 2}, {"hash": "both"}])
-def test_other_settings_judge_all_anew(project: Project, settings: dict[str, Any]) -> None:
+def test_with_other_settings_all_are_judged_again(
+    project: Project, settings: dict[str, Any]
+) -> None:
     project.video("a", [frame(0, 0, 0.2), frame(1, 0b11, 0.9)])
     project.dedup(threshold=4)
     project.video("b", [frame(0, FAR)])
@@ -214,7 +216,7 @@ def test_other_settings_judge_all_anew(project: Project, settings: dict[str, Any
     assert "the settings or the method have changed" in "".join(project.said)
 
 
-def test_a_damaged_choice_is_told_of_and_made_anew(project: Project) -> None:
+def test_a_damaged_choice_is_reported_and_made_again(project: Project) -> None:
     project.video("a", [frame(0, 0)])
     project.dedup()
     (project.out / CLUSTERS_FILE).write_bytes(b"PAR1")

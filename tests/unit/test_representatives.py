@@ -49,8 +49,8 @@ def test_either_of_two_hashes_is_enough(count: int, threshold: int, seed: int) -
     order = rng.permutation(count)
     made = representatives_of_hashes(kinds, order, threshold)
     expected = slow_cover(bits_between(*kinds), order.tolist(), threshold) if count else []
-    assert made.kept.tolist() == expected
-    between = bits_between(*kinds)[np.arange(count), made.kept] if count else np.zeros(0)
+    assert made.representative.tolist() == expected
+    between = bits_between(*kinds)[np.arange(count), made.representative] if count else np.zeros(0)
     assert np.array_equal(made.distance, between)
 
 
@@ -65,7 +65,7 @@ def test_hashes_of_256_bits(count: int, threshold: int, drift: int, seed: int) -
     expected = sorted(zip(one, other, between[one, other], strict=True))
     assert sorted(zip(i, j, distance, strict=True)) == expected
     made = representatives_of_hashes(hashes, order, threshold)
-    assert made.kept.tolist() == slow_cover(between, order.tolist(), threshold)
+    assert made.representative.tolist() == slow_cover(between, order.tolist(), threshold)
 
 
 @pytest.mark.parametrize("threshold", [8, 20])
@@ -86,8 +86,8 @@ def test_twenty_scenes_of_two_hundred_keep_what_brute_force_keeps() -> None:
     kinds = [scenes(rng, 4000, 200, 2), scenes(rng, 4000, 200, 2)]
     order = rng.permutation(4000)
     made = representatives_of_hashes(kinds, order, 8)
-    assert made.kept.tolist() == slow_cover(bits_between(*kinds), order.tolist(), 8)
-    assert 20 <= len(set(made.kept.tolist())) < 2000
+    assert made.representative.tolist() == slow_cover(bits_between(*kinds), order.tolist(), 8)
+    assert 20 <= len(set(made.representative.tolist())) < 2000
 
 
 def directions(rng: np.random.Generator, count: int, drift: float) -> NDArray[np.float16]:
@@ -115,10 +115,10 @@ def test_vectors_are_covered_as_by_a_slow_loop(
             patch.setattr(representatives, "_BLOCK", 7)
             patch.setattr(representatives, "_TILE", 5)
         made = representatives_of_vectors(vectors, order, similarity)
-    kept = [row for row in range(count) if made.kept[row] == row]
+    kept = [row for row in range(count) if made.representative[row] == row]
     expected = slow_cover(1 - cosines, order.tolist(), 1 - similarity)
     assert kept == [row for row in range(count) if expected[row] == row]
-    apart = cosines[np.arange(count), made.kept]
+    apart = cosines[np.arange(count), made.representative]
     assert np.allclose(made.distance, 1 - apart, atol=1e-5)
     best = cosines[:, kept].max(axis=1) if count else apart
     assert np.allclose(apart, best, atol=1e-5)
@@ -127,15 +127,20 @@ def test_vectors_are_covered_as_by_a_slow_loop(
 
 def test_a_vector_of_zeros_is_like_no_other() -> None:
     vectors = np.array([[0, 0], [1, 0], [2, 0], [0, 0]], np.float32)
-    assert representatives_of_vectors(vectors, np.arange(4), 0.9).kept.tolist() == [0, 1, 1, 3]
+    assert representatives_of_vectors(vectors, np.arange(4), 0.9).representative.tolist() == [
+        0,
+        1,
+        1,
+        3,
+    ]
 
 
 def test_a_pan_of_vectors_does_not_chain() -> None:
     angle = np.radians(np.arange(0, 90, 1.0))
     pan = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     made = representatives_of_vectors(pan, np.arange(90), float(np.cos(np.radians(10.5))))
-    assert np.unique(made.kept).tolist() == [0, 11, 22, 33, 44, 55, 66, 77, 88]
-    assert np.abs(np.arange(90) - made.kept).max() <= 10
+    assert np.unique(made.representative).tolist() == [0, 11, 22, 33, 44, 55, 66, 77, 88]
+    assert np.abs(np.arange(90) - made.representative).max() <= 10
 
 
 @pytest.mark.parametrize("kind", ["hashes", "vectors"])
@@ -151,16 +156,16 @@ def test_pinned_rows_are_kept_and_not_compared_with_each_other(kind: str) -> Non
     hashes, vectors = scenes(rng, 1010, 20, 3), directions(rng, 1010, 0.3)
     old, new = np.arange(1000), np.arange(1000, 1010)
     before = run(old, 0)
-    pinned = np.unique(before.kept)
+    pinned = np.unique(before.representative)
     after = run(np.concatenate((pinned, new)), len(pinned))
-    assert np.array_equal(after.kept[: len(pinned)], np.arange(len(pinned)))
+    assert np.array_equal(after.representative[: len(pinned)], np.arange(len(pinned)))
     assert (after.distance[: len(pinned)] == 0).all()
     assert after.compared <= 2 * len(new) * (len(pinned) + len(new)) < before.compared
     between = 1 - directions_of(vectors) if kind == "vectors" else bits_between(hashes)
     rows = np.concatenate((pinned, new))
     limit = 0.05 if kind == "vectors" else 8
     expected = slow_cover(between[np.ix_(rows, rows)], list(range(len(rows))), limit, len(pinned))
-    assert after.kept.tolist() == expected
+    assert after.representative.tolist() == expected
 
 
 def directions_of(vectors: NDArray[np.float16]) -> Distances:
@@ -172,5 +177,5 @@ def directions_of(vectors: NDArray[np.float16]) -> Distances:
 def test_only_pinned_rows_are_compared_with_nothing() -> None:
     hashes = np.array([0, 2**20 - 1, 2**40 - 1], np.uint64)
     made = representatives_of_hashes(hashes, np.arange(3), 8, pinned=3)
-    assert made.kept.tolist() == [0, 1, 2]
+    assert made.representative.tolist() == [0, 1, 2]
     assert made.compared == 0
