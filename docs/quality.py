@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from dataminer.config.models import FilterConfig
 from dataminer.frames.table import FRAMES_SCHEMA
 from dataminer.stages.extract.quality.metrics import measure, table_columns
-from dataminer.stages.filter.stage import METRICS, THRESHOLDS, judge
+from dataminer.stages.filter.stage import first_failed
+from dataminer.stages.filter.thresholds import METRICS, QUALITY_NAMES
 
 Picture = NDArray[np.uint8]
 # one frame to judge, or it in its place between others: (frames, which of them)
@@ -26,7 +27,7 @@ Sample = tuple[str, Sequence[Picture], int]
 _LINES, _WIDTH = 360, 540
 _CELL = (270, 180)
 _GAP, _MARGIN, _SIDE, _CAPTION = 14, 30, 150, 64
-_LOOSE: dict[str, float] = {name: float(name[:3] == "max") for name in THRESHOLDS}
+_LOOSE: dict[str, float] = {name: float(name[:3] == "max") for name in QUALITY_NAMES}
 _PAPER, _INK, _FAINT, _GOOD, _BAD = "#ffffff", "#1d1d1f", "#6e6e73", "#1f8a4c", "#d1343b"
 
 
@@ -170,9 +171,9 @@ def judged(sample: Sample, thresholds: Sequence[str]) -> tuple[str, list[str]]:
         for place in range(which + 1)
     ]
     rejecting = []
-    for name, default in FilterConfig().model_dump(include=set(THRESHOLDS)).items():
+    for name, default in FilterConfig().model_dump(include=set(QUALITY_NAMES)).items():
         only = FilterConfig.model_validate(_LOOSE | {name: default})
-        if not judge(pa.Table.from_pylist(table, FRAMES_SCHEMA), only)[0][which]:
+        if first_failed(pa.Table.from_pylist(table, FRAMES_SCHEMA), only)[which] >= 0:
             rejecting.append(name)
     metrics = dict.fromkeys(name.partition("_")[2] for name in thresholds)
     values = ", ".join(f"{name} {columns[name][which]:.3f}" for name in metrics)
@@ -193,7 +194,7 @@ def draw(out: Path) -> None:
     sheet = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(sheet)
     font: Callable[[int], Any] = ImageFont.load_default
-    defaults = FilterConfig().model_dump(include=set(THRESHOLDS))
+    defaults = FilterConfig().model_dump(include=set(QUALITY_NAMES))
     for line, (title, samples) in enumerate(gallery.items()):
         y = _MARGIN + line * (_CELL[1] + _CAPTION + _GAP)
         names = title.split(", ")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,72 +20,20 @@ from dataminer.formats.contact_sheet import spread
 from dataminer.frames.table import FRAMES_FILE
 from dataminer.provenance import recipes
 from dataminer.stages.filter.scores import SCORES_FILE, read_scores
-from dataminer.stages.filter.stage import THRESHOLDS, first_failed, load_frames
+from dataminer.stages.filter.stage import first_failed, load_frames
+from dataminer.stages.filter.thresholds import (
+    CONTENT,
+    QUALITY,
+    REPEATS,
+    SEMANTIC,
+    Flags,
+    Threshold,
+    Values,
+)
 from dataminer.store.layout import Store
 
 MOST_VIDEOS = 500
-_REPEATS = "min_change"
-
-Values = NDArray[np.float32]
-Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """One threshold of the filter.
-
-    Attributes
-    ----------
-    name : str
-        Its key in the configuration, below ``filter``.
-    rejects : str
-        The reason that `filter` writes for frames that fail it.
-    column : str
-        The column that it limits, in the frame table or in ``scores.parquet``.
-    least : bool
-        Whether it is a minimum; otherwise it is a maximum.
-    strict : bool
-        Whether a value equal to the threshold fails.
-    """
-
-    name: str
-    rejects: str
-    column: str
-    least: bool
-    strict: bool = False
-
-    def limit(self, settings: FilterConfig) -> float | None:
-        """Return its value; None if it is off."""
-        value: Any = settings
-        for part in self.name.split("."):
-            if not getattr(value, "on", True):
-                return None
-            value = getattr(value, part, None)
-        return None if value is None else float(value)
-
-    def fails(self, values: Values, limit: float) -> Flags:
-        """Return which values fail; a value that was not measured (NaN) always does."""
-        bound = np.float32(limit)  # float32 like the column, so that equal values stay equal
-        good: Flags
-        if self.least:
-            good = values > bound if self.strict else values >= bound
-        else:
-            good = values < bound if self.strict else values <= bound
-        return ~good
-
-
-# in the order of the filter
-_QUALITY = tuple(
-    Threshold(name, name, name.partition("_")[2], name.startswith("min_")) for name in THRESHOLDS
-)
-_MODEL_THRESHOLDS = (
-    Threshold("semantic.min_score", "semantic.min_score", "score", least=True),
-    Threshold("semantic.min_cosine", "semantic.min_cosine", "positive_cosine", least=True),
-    Threshold("semantic.min_margin", "semantic.min_margin", "margin", least=True),
-    Threshold("semantic.max_junk", "semantic.max_junk", "junk", least=False),
-    Threshold("content.confidence", "content.require", "required", least=True),
-    Threshold("content.confidence", "content.exclude", "excluded", least=False, strict=True),
-)
+_MODEL_THRESHOLDS = (*SEMANTIC, *CONTENT)
 
 
 @dataclass(frozen=True)
@@ -254,7 +201,7 @@ def _measure(
     videos: Sequence[PreviewVideo], settings: FilterConfig, tried: FilterConfig
 ) -> tuple[Measured, ...]:
     measured = []
-    for threshold in (*_QUALITY, *_MODEL_THRESHOLDS):
+    for threshold in (*QUALITY, *_MODEL_THRESHOLDS):
         values = _column(videos, threshold)
         if threshold in _MODEL_THRESHOLDS and np.isnan(values).all():
             continue  # no model ran
@@ -270,7 +217,7 @@ def _measure(
 def _column(videos: Sequence[PreviewVideo], threshold: Threshold) -> Values:
     parts = []
     for video in videos:
-        if threshold in _QUALITY:
+        if threshold in QUALITY:
             part = video.frames[threshold.column].to_numpy().astype(np.float32)
         else:
             unknown = np.full(video.frames.num_rows, np.nan, np.float32)
@@ -288,8 +235,8 @@ def _fails(
 ) -> Flags:
     if limit is None:
         return np.zeros(len(values), np.bool_)
-    if threshold.name == _REPEATS:  # it applies to frames that pass those before it
-        index = THRESHOLDS.index(_REPEATS)
+    if threshold.name == REPEATS:  # it applies to frames that pass those before it
+        index = QUALITY.index(threshold)
         return np.concatenate([first_failed(each.frames, settings) == index for each in videos])
     failed = threshold.fails(values, limit)
     if threshold in _MODEL_THRESHOLDS:  # only videos that a model scored can fail it

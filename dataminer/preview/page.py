@@ -13,10 +13,11 @@ from dataminer.config.models import FilterConfig
 from dataminer.config.section import describe
 from dataminer.files.publishing import atomic_write
 from dataminer.preview.histogram import histogram
-from dataminer.preview.measures import Flags, Measured, Preview
+from dataminer.preview.measures import Measured, Preview
 from dataminer.preview.strips import Cutter, StripFrame
 from dataminer.report.html.markup import render
 from dataminer.report.html.style import policy, read_asset
+from dataminer.stages.filter.thresholds import Flags
 from dataminer.text import cut
 
 _TEMPLATES = Path(__file__).with_name("templates")

@@ -16,7 +16,8 @@ from dataminer.errors import PermanentError
 from dataminer.frames.image_decoding import open_image
 from dataminer.frames.images import FrameReader
 from dataminer.frames.table import PROVENANCE
-from dataminer.preview.measures import Flags, Measured, Preview
+from dataminer.preview.measures import Measured, Preview
+from dataminer.stages.filter.thresholds import Flags
 
 FRAMES = 6  # of a strip
 _SIZE = (256, 160)  # pixels

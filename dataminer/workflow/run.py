@@ -245,7 +245,7 @@ class Run:
             videos |= {v for project in comparing for v in plan.members[project]}
         new = videos & set(plan.due("extract"))
         frames = {v: plan.frames[v] for v in videos - new if v in plan.frames}
-        return sorted(({*models.unseen(frames)} | new) - plan.failed)
+        return sorted(({*models.outdated_videos(frames)} | new) - plan.failed)
 
     def _in_batches(self, videos: set[str]) -> dict[str, list[str]]:
         found = {name: [v for v in part if v in videos] for name, part in self.parts.items()}

@@ -55,7 +55,7 @@ def looking(folder: Path, model: Path, **settings: object) -> FrameModels:
 
 
 def run_models(what: FrameModels, *videos: str) -> tuple[list[str], dict[str, int]]:
-    """Run a batch; return what was said, and how many videos each model looked at."""
+    """Run a batch; return its messages, and how many videos each model processed."""
     said: list[str] = []
     frames = {video_id: [frames_of(what.store, video_id)] for video_id in videos}
     return said, what.run_models(frames, 2, said.append)
@@ -250,7 +250,7 @@ def test_frames_in_an_archive_and_videos_that_failed(tiny_siglip: Path, tmp_path
 def test_what_is_out_of_date_is_not_judged_by(tiny_siglip: Path, tmp_path: Path) -> None:
     what = looking(tmp_path, tiny_siglip)
     frames(what.store, "v", ["red"])
-    with pytest.raises(TransientError, match="have not seen the frames of video v"):
+    with pytest.raises(TransientError, match="have not processed the present frames of video v"):
         filtered(what, "v", tmp_path / "out")
     run_models(what, "v")
     embed_prompts(what)

@@ -23,7 +23,8 @@ from dataminer.frames.table import (
 )
 from dataminer.report.data.facts import ProjectFacts, VideoFacts
 from dataminer.report.data.gather import Findings
-from dataminer.stages.filter.stage import METRICS, first_failed
+from dataminer.stages.filter.stage import first_failed
+from dataminer.stages.filter.thresholds import METRICS
 from dataminer.store.layout import Store
 from dataminer.urls import SourceUrl
 

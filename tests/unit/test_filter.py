@@ -13,16 +13,23 @@ import pytest
 
 from dataminer.config.models import FilterConfig
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table, write_table
-from dataminer.stages.filter.stage import METRICS, THRESHOLDS, VERSION, FilterResult, filter_frames
+from dataminer.frames.table import (
+    FRAMES_FILE,
+    FRAMES_SCHEMA,
+    read_meta,
+    read_table,
+    write_table,
+)
+from dataminer.stages.filter.stage import VERSION, FilterResult, filter_frames
+from dataminer.stages.filter.thresholds import METRICS, QUALITY_NAMES
 from tests.support.frame_rows import frame_row
 
 NAN = float("nan")
 SETTINGS = FilterConfig(
     min_sharpness=0.01, min_brightness=0.06, max_brightness=0.97, min_contrast=0.03
 )
-LOOSE = FilterConfig.model_validate({name: int(name.startswith("max_")) for name in THRESHOLDS})
-NONE = dict.fromkeys(THRESHOLDS, 0)
+LOOSE = FilterConfig.model_validate({name: int(name.startswith("max_")) for name in QUALITY_NAMES})
+NONE = dict.fromkeys(QUALITY_NAMES, 0)
 
 
 def frame(index: int, **values: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import cv2
@@ -23,7 +24,8 @@ from dataminer.stages.extract.quality.metrics import (
     to_working_size,
 )
 from dataminer.stages.extract.quality.sharpness import sharpness
-from dataminer.stages.filter.stage import METRICS, judge
+from dataminer.stages.filter.stage import first_failed
+from dataminer.stages.filter.thresholds import METRICS, QUALITY_NAMES
 from demo.shapes import photographs
 from tests.support.frame_rows import frame_row
 from tests.support.videos import REAL_FOOTAGE, picture
@@ -53,7 +55,8 @@ def failures(images: list[GreyImage], bounds: FilterConfig) -> dict[str, int]:
     for name in METRICS:
         place = rows.schema.get_field_index(name)
         rows = rows.set_column(place, name, pa.array(columns[name], pa.float32()))
-    return {name: count for name, count in judge(rows, bounds)[1].items() if count}
+    failed = first_failed(rows, bounds)
+    return dict(Counter(QUALITY_NAMES[number] for number in np.sort(failed[failed >= 0])))
 
 
 def passes(image: GreyImage, bounds: FilterConfig) -> bool:

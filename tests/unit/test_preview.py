@@ -20,7 +20,8 @@ from dataminer.preview.measures import gather
 from dataminer.preview.page import write_page
 from dataminer.preview.strips import FRAMES, Cutter
 from dataminer.stages.filter.scores import SCORES_FILE
-from dataminer.stages.filter.stage import judge, load_frames
+from dataminer.stages.filter.stage import first_failed, load_frames
+from dataminer.stages.filter.thresholds import QUALITY_NAMES
 from dataminer.store.layout import Store
 from tests.support.preview_project import PROJECT, add_video, rows_of
 from tests.support.stores import frames_of
@@ -61,9 +62,10 @@ class TestCounts:
         first = np.where(fails.any(axis=0), fails.argmax(axis=0), -1)
         passes, rejected = 0, dict.fromkeys((each.threshold.name for each in preview.measured), 0)
         for video_id in ("-a", "b", "c"):
-            good, why = judge(load_frames(frames_of(store, video_id)), settings)
-            passes += int(good.sum())
-            rejected = {name: count + why[name] for name, count in rejected.items()}
+            failed = first_failed(load_frames(frames_of(store, video_id)), settings)
+            passes += int((failed < 0).sum())
+            for number, name in enumerate(QUALITY_NAMES):
+                rejected[name] += int((failed == number).sum())
         assert (first < 0).sum() == passes > 0
         names = list(rejected)
         assert rejected == {name: int((first == names.index(name)).sum()) for name in names}

@@ -21,7 +21,8 @@ from dataminer.formats.contact_sheet import spread
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table
 from dataminer.provenance import recipes
 from dataminer.stages.filter.scores import SCORES_FILE, read_scores
-from dataminer.stages.filter.stage import METRICS, THRESHOLDS, first_failed
+from dataminer.stages.filter.stage import first_failed
+from dataminer.stages.filter.thresholds import METRICS, QUALITY_NAMES
 from dataminer.store.layout import Store
 from dataminer.text import cut
 
@@ -188,7 +189,8 @@ def _read_video(
         return
     meta = read_meta(folder / FRAMES_FILE)
     settings = _settings(meta, fallback)
-    reasons = [THRESHOLDS[first] if first >= 0 else "" for first in first_failed(table, settings)]
+    failed = first_failed(table, settings)
+    reasons = [QUALITY_NAMES[number] if number >= 0 else "" for number in failed]
     values = {name: table[name].to_numpy() for name in METRICS}
     if (folder / SCORES_FILE).is_file():
         _add_scores(read_scores(folder / SCORES_FILE), table, reasons, values)

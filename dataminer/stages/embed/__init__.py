@@ -1,1 +1,1 @@
-"""Embed: what models see on candidate frames."""
+"""Embed: the output of models on candidate frames."""

@@ -1,4 +1,4 @@
-"""Objects in all frames of many videos, and which frames show what they must or must not."""
+"""Objects in the frames of many videos, and which frames show required or excluded ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ from dataminer.frames.image_decoding import MAX_PIXELS_AT_ONCE, decode_image
 from dataminer.frames.table import read_model_output_meta, read_table, write_table
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed.pending import PendingVideo
-from dataminer.stages.embed.prefetch import DecodedImage, batches, by_video, decode_ahead, pictures
+from dataminer.stages.embed.prefetch import (
+    StoredFrame,
+    batches,
+    decode_ahead,
+    frames_of,
+    rows_by_video,
+)
 from dataminer.stages.filter.scores import FrameScores
+from dataminer.stages.filter.thresholds import CONTENT, passes_by_reason
 from dataminer.vision.detectors import Detector, opened
 from dataminer.vision.weights import weights_sha256
 
@@ -32,7 +39,7 @@ BOXES_SCHEMA = pa.schema(
         pa.field("frame_index", pa.int32(), nullable=False),
         pa.field("category", pa.int32(), nullable=False),
         pa.field("confidence", pa.float32(), nullable=False),
-        # share of the picture's area that the box takes
+        # the share of the picture's area that the box covers
         pa.field("size", pa.float32(), nullable=False),
     ]
 )
@@ -48,84 +55,76 @@ def find_boxes(
     threads: int,
     progress: _Progress,
 ) -> int:
-    """Find objects in all frames of those videos that lack it, loading the model once.
+    """Find objects in the frames of the videos that lack them, and return how many videos did.
 
-    Every box of at least ``LEAST_CONFIDENCE`` is kept, so that other thresholds need no model.
+    The model is loaded at most once.
 
     Parameters
     ----------
     videos : sequence of PendingVideo
-        The videos' frames, and where their boxes go.
+        The videos' frames, and the files for their boxes.
     settings : ContentConfig
-        Batch, device, picture size; and class names, which the model must know.
+        Batch, device, image size; and class names, which the model must know.
     weights : Path
         The detector's file or folder, as rule detect takes it.
-    threads : int
-        For reading and decoding images ahead of the model.
-    progress : callable
-        Told of each video.
-
-    Returns
-    -------
-    int
-        How many videos were looked at; 0 where the model was not loaded.
+    threads, progress : int, callable
+        Threads that decode images ahead of the model; a function that gets a message per video.
 
     Raises
     ------
     TransientError
-        The model knows no class of a name that is asked for, or a library or device is missing.
+        The model has no class of a given name, or a library or device is missing.
     """
-    mark = fingerprint(weights_sha256(weights), settings.image_size)
-    lacking = [todo for todo in videos if todo.lacks("content", VERSION, mark)]
-    if not lacking:
+    model = fingerprint(weights_sha256(weights), settings.image_size)
+    pending = [video for video in videos if video.lacks_output("content", VERSION, model)]
+    if not pending:
         return 0
-    how = DetectConfig(
+    with opened(weights, _detector_settings(settings)) as detector:
+        progress(f"loaded the content model {weights}")
+        names = list(detector.names)
+        _refuse_unknown_classes(settings, names)
+        found = _boxes(detector, frames_of(pending), settings.batch, threads)
+        for video, rows in rows_by_video(found, pending):
+            _write(video, rows, {"names": names, "model": model}, progress)
+    return len(pending)
+
+
+def _detector_settings(settings: ContentConfig) -> DetectConfig:
+    return DetectConfig(
         model=settings.model,
-        confidence=LEAST_CONFIDENCE,
+        confidence=LEAST_CONFIDENCE,  # so that other thresholds need no model
         image_size=settings.image_size,
         batch=settings.batch,
         device=settings.device,
     )
-    with opened(weights, how) as detector:
-        progress(f"loaded the content model {weights}")
-        names = list(detector.names)
-        _known(settings, names)
-        left = {todo.video_id: todo for todo in lacking}
-        found = _boxes(detector, pictures(lacking), settings.batch, threads)
-        about = {"stage": "content", "version": VERSION, "names": names}
-        for video_id, rows in by_video(found):
-            _write(left.pop(video_id), rows, about, mark, progress)
-        for todo in left.values():  # without a single frame
-            _write(todo, [], about, mark, progress)
-    return len(lacking)
 
 
-_Row = tuple[DecodedImage, _Boxes | None]
+_Row = tuple[StoredFrame, _Boxes | None]
 
 
 def _boxes(
-    detector: Detector, wanted: Iterable[DecodedImage], batch: int, threads: int
+    detector: Detector, frames: Iterable[StoredFrame], batch: int, threads: int
 ) -> Iterator[_Row]:
-    """Yield the boxes of pictures in their order; None for one that cannot be read."""
-    decoded = decode_ahead(wanted, decode_image, threads=threads, window=2 * batch + threads)
-    order: deque[tuple[DecodedImage, tuple[int, ...] | None]] = deque()
+    """Yield the boxes of frames in their order; None for one that cannot be read."""
+    decoded = decode_ahead(frames, decode_image, threads=threads, window=2 * batch + threads)
+    order: deque[tuple[StoredFrame, tuple[int, ...] | None]] = deque()
 
-    def fed() -> Iterator[list[NDArray[np.uint8]]]:
-        # of one size each: a batch of unlike ones is padded, and boxes would depend on neighbours
+    def image_batches() -> Iterator[list[NDArray[np.uint8]]]:
+        # of one size each: a batch of mixed sizes is padded, and boxes would depend on neighbours
         for group in batches(decoded, batch, lambda image: image.shape, MAX_PIXELS_AT_ONCE):
             order.extend(
-                (item.picture, None if item.value is None else item.value.shape) for item in group
+                (item.frame, None if item.value is None else item.value.shape) for item in group
             )
             if images := [item.value for item in group if item.value is not None]:
                 yield images
 
-    for boxes in detector.predict(fed()):
+    for boxes in detector.predict(image_batches()):
         while order[0][1] is None:
             yield order.popleft()[0], None
-        picture, shape = order.popleft()
+        frame, shape = order.popleft()
         assert shape
-        yield picture, _rows(boxes, shape[0] * shape[1])
-    yield from ((picture, None) for picture, _ in order)
+        yield frame, _rows(boxes, shape[0] * shape[1])
+    yield from ((frame, None) for frame, _ in order)
 
 
 def _rows(boxes: Sequence[Box], area: int) -> _Boxes:
@@ -134,60 +133,89 @@ def _rows(boxes: Sequence[Box], area: int) -> _Boxes:
 
 
 def _write(
-    todo: PendingVideo,
-    rows: Sequence[_Row],
-    about: Mapping[str, Any],
-    model: str,
-    progress: _Progress,
+    video: PendingVideo, rows: Sequence[_Row], model: Mapping[str, Any], progress: _Progress
 ) -> None:
-    seen = [(picture.frame_index, boxes) for picture, boxes in rows if boxes is not None]
-    flat = np.concatenate([np.zeros((0, 3), np.float32), *(boxes for _, boxes in seen)])
+    readable = [(frame.frame_index, boxes) for frame, boxes in rows if boxes is not None]
+    frames = [frame_index for frame_index, _ in readable]
+    flat = np.concatenate([np.zeros((0, 3), np.float32), *(boxes for _, boxes in readable)])
     columns = {
-        "frame_index": np.repeat(
-            np.array([place for place, _ in seen], np.int32), [len(boxes) for _, boxes in seen]
-        ),
+        "frame_index": np.repeat(np.array(frames, np.int32), [len(boxes) for _, boxes in readable]),
         "category": flat[:, 0].astype(np.int32),
         "confidence": flat[:, 1],
         "size": flat[:, 2],
     }
     arrays = [pa.array(columns[field.name], field.type) for field in BOXES_SCHEMA]
     meta = {
-        **about,
-        "model": model,
-        "mark": todo.mark("content", VERSION, model),
+        "stage": "content",
+        "version": VERSION,
+        **model,
+        "mark": video.output_fingerprint("content", VERSION, str(model["model"])),
         # a frame without boxes has no row above
-        "frames": [place for place, _ in seen],
+        "frames": frames,
     }
-    write_table(todo.out, pa.Table.from_arrays(arrays, schema=BOXES_SCHEMA), BOXES_SCHEMA, meta)
-    progress(f"found {len(flat)} objects in {len(seen)} frames of video {todo.video_id}")
+    write_table(video.out, pa.Table.from_arrays(arrays, schema=BOXES_SCHEMA), BOXES_SCHEMA, meta)
+    progress(f"found {len(flat)} objects in {len(frames)} frames of video {video.video_id}")
 
 
-def read_look(path: Path, settings: ContentConfig) -> FrameScores:
-    """Hold a video's boxes against the settings.
+def read_scores(path: Path, settings: ContentConfig) -> FrameScores:
+    """Score a video's frames by its boxes, and apply the thresholds.
 
     Parameters
     ----------
     path : Path
-        A file that :func:`find_boxes` made.
+        A file that :func:`find_boxes` wrote.
     settings : ContentConfig
-        What is required and excluded; a value on a threshold passes.
+        The required and excluded classes, and the thresholds.
 
     Returns
     -------
-    Look
-        Columns ``required`` (of the entry that is worst off, the score of its best object) and
-        ``excluded`` (the score of the best object that must not be there); 0 without one.
+    FrameScores
+        Columns ``required`` (the best score per entry, of the entry with the least) and
+        ``excluded`` (the best score of an excluded object); 0 without one.
 
     Raises
     ------
     DamagedFile
-        It is something else.
+        The file is not such a table.
     TransientError
-        The model knows no class of a name that is asked for.
+        The model has no class of a given name.
+    """
+    meta, boxes = _read(path)
+    _refuse_unknown_classes(settings, meta["names"])
+    scores = _scores(boxes, meta, settings)
+    passes = passes_by_reason(CONTENT, settings, scores)
+    return FrameScores(meta["frames"], scores, passes, str(meta["mark"]))
+
+
+def _scores(
+    boxes: Mapping[str, NDArray[Any]], meta: Mapping[str, Any], settings: ContentConfig
+) -> dict[str, NDArray[np.float32]]:
+    big = boxes["size"] >= np.float32(settings.min_size)
+    numbers = {name.casefold(): number for number, name in enumerate(meta["names"])}
+
+    def best(entries: Sequence[str]) -> NDArray[np.float32]:
+        classes = [numbers[name] for entry in entries for name in _alternatives(entry)]
+        chosen = big & np.isin(boxes["category"], classes)
+        scores = np.zeros(len(meta["frames"]), np.float32)
+        np.maximum.at(scores, boxes["frame"][chosen], boxes["confidence"][chosen])
+        return scores
+
+    scores: dict[str, NDArray[np.float32]] = {}
+    if settings.require:
+        scores["required"] = np.minimum.reduce([best([entry]) for entry in settings.require])
+    if settings.exclude:
+        scores["excluded"] = best(settings.exclude)
+    return scores
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return the metadata of a file of boxes, with frames as an array, and its columns.
+
+    Column ``frame`` is the index of a box's frame among those frames.
     """
     meta, table = read_model_output_meta(path), read_table(path, schema=BOXES_SCHEMA)
     if not meta.get("names") or not {"frames", "mark"} <= meta.keys():
-        raise DamagedFile(path, "it does not say what was looked at")
+        raise DamagedFile(path, "it does not list its frames and classes")
     frames = np.array(meta["frames"], np.int32)
     boxes = {name: table[name].to_numpy() for name in BOXES_SCHEMA.names}
     boxes["frame"] = np.searchsorted(frames, boxes["frame_index"])
@@ -196,42 +224,22 @@ def read_look(path: Path, settings: ContentConfig) -> FrameScores:
     )
     if (frames[1:] <= frames[:-1]).any() or not listed.all():
         raise DamagedFile(path, "it has objects of frames or classes that it does not list")
-    _known(settings, meta["names"])
-    big = boxes["size"] >= np.float32(settings.min_size)
-    numbers = {name.casefold(): number for number, name in enumerate(meta["names"])}
-
-    def best(entries: Sequence[str]) -> NDArray[np.float32]:
-        wanted = [numbers[name] for entry in entries for name in _alternatives(entry)]
-        chosen = big & np.isin(boxes["category"], wanted)
-        scores = np.zeros(len(frames), np.float32)
-        np.maximum.at(scores, boxes["frame"][chosen], boxes["confidence"][chosen])
-        return scores
-
-    least = np.float32(settings.confidence)
-    scores: dict[str, NDArray[np.float32]] = {}
-    passes: dict[str, NDArray[np.bool_]] = {}
-    if settings.require:
-        scores["required"] = np.minimum.reduce([best([entry]) for entry in settings.require])
-        passes["content.require"] = scores["required"] >= least
-    if settings.exclude:
-        scores["excluded"] = best(settings.exclude)
-        passes["content.exclude"] = scores["excluded"] < least
-    return FrameScores(frames, scores, passes, str(meta["mark"]))
+    return {**meta, "frames": frames}, boxes
 
 
 def _alternatives(entry: str) -> list[str]:
     return [name.strip().casefold() for name in entry.split("|")]
 
 
-def _known(settings: ContentConfig, names: Sequence[str]) -> None:
-    """Refuse class names that the model does not know: no frame could ever show them."""
-    known = {name.casefold(): name for name in names}
+def _refuse_unknown_classes(settings: ContentConfig, names: Sequence[str]) -> None:
+    """Refuse class names that the model does not have: no frame could ever show them."""
+    classes = {name.casefold(): name for name in names}
     for entry in (*settings.require, *settings.exclude):
         for name in _alternatives(entry):
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
+            if name not in classes:
+                near = difflib.get_close_matches(name, classes, n=1)
                 listed = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
-                hint = f"did you mean {known[near[0]]}?" if near else f"it knows {listed}"
+                hint = f"did you mean {classes[near[0]]}?" if near else f"it knows {listed}"
                 raise TransientError(
                     f"filter.content: {settings.model} knows no class {name!r}",
                     ErrorClass.MISSING_TOOL,

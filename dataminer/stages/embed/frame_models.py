@@ -1,4 +1,4 @@
-"""What one configuration has models look at: which files that takes, makes and gives."""
+"""The models that one configuration runs on frames, and the files that they read and write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from dataminer.errors import ErrorClass, TransientError
 from dataminer.files.hashing import fingerprint
 from dataminer.frames.embeddings import model_key
 from dataminer.frames.table import read_model_output_meta
-from dataminer.stages.embed.pending import PendingVideo, changed, has_seen, pending_video, read_mark
+from dataminer.stages.embed.pending import (
+    PendingVideo,
+    changed,
+    is_up_to_date,
+    pending_video,
+    read_fingerprint,
+)
 from dataminer.store.layout import Store
 from dataminer.vision.hub import CONFIG_FILE, MODELS_FOLDER
 from dataminer.vision.weights import weights_path
@@ -29,18 +35,18 @@ _Folders = Mapping[str, Collection[Path]]
 
 @dataclass(frozen=True)
 class FrameModels:
-    """The models of a configuration, and where what they see lies.
+    """The models of a configuration, and the files of their outputs.
 
     Parameters
     ----------
     store : Store
         The store.
     settings : FilterConfig
-        Which models, and what they are asked.
+        The models, their prompts and their classes.
     compares : bool
-        Whether dedup compares embeddings: then they are made even without prompts.
+        Whether dedup compares embeddings, which are then made even without prompts.
     models : Path
-        Where fetched models are kept.
+        The folder of fetched models.
     """
 
     store: Store
@@ -50,7 +56,7 @@ class FrameModels:
 
     @classmethod
     def of(cls, config: Config) -> FrameModels:
-        """Return what a configuration has models look at."""
+        """Return the models of a configuration."""
         compares = config.dedup.method == "embedding"
         return cls(Store(config.store_path), config.filter, compares)
 
@@ -61,19 +67,19 @@ class FrameModels:
 
     @property
     def on(self) -> bool:
-        """Whether a model looks at frames at all."""
+        """Whether any model runs on frames."""
         return self.embeds or self.settings.content.on
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the settings of a model that is in use name a CUDA GPU."""
+        """Whether a model in use is set to run on a CUDA GPU."""
         semantic = self.embeds and self.settings.semantic.device.startswith("cuda")
         content = self.settings.content.on and self.settings.content.device.startswith("cuda")
         return semantic or content
 
     @property
     def checkpoint(self) -> Path:
-        """The folder of the semantic filter's model, there or not."""
+        """The folder of the semantic filter's model, which may not exist yet."""
         from dataminer.vision.checkpoint import checkpoint_path
 
         return checkpoint_path(self.settings.semantic.model, self.models)
@@ -85,7 +91,7 @@ class FrameModels:
 
     @property
     def key(self) -> str:
-        """What tells embeddings of the semantic filter's model from those of another."""
+        """The key of the semantic filter's model in the paths of embeddings."""
         return model_key(self.settings.semantic.model)
 
     def embeddings(self, video_id: str, recipe: str) -> Path:
@@ -93,7 +99,7 @@ class FrameModels:
         return self.store.embeddings(self.key, video_id, recipe)
 
     def embedded(self, video_id: str, recipe: str) -> Path:
-        """Return where embeddings are: those of an older version lie beside the video's folder."""
+        """Return the file of embeddings; that of an older version lies beside the folder."""
         path = self.embeddings(video_id, recipe)
         older = path.parent.with_name(f"{video_id}{path.suffix}")
         return older if older.is_file() and not path.exists() else path
@@ -105,50 +111,49 @@ class FrameModels:
         return self.store.content(key, video_id, recipe)
 
     def model_fingerprints(self, video_id: str, recipe: str) -> list[str | None]:
-        """Return the marks of what the models saw in frames that are filtered; None of no file."""
+        """Return the fingerprints of the outputs that the filter reads; None for an absent one."""
         semantic = [self.embeddings(video_id, recipe)] if self.settings.semantic.on else []
         content = [self.boxes(video_id, recipe)] if self.settings.content.on else []
-        return [read_mark(path) for path in (*semantic, *content)]
+        return [read_fingerprint(path) for path in (*semantic, *content)]
 
-    def unseen(self, frames: Mapping[str, Collection[str]]) -> list[str]:
-        """Return the videos that a model in use has not seen as their frames are now.
+    def outdated_videos(self, frames: Mapping[str, Collection[str]]) -> list[str]:
+        """Return the videos for whose present frames the output of a model in use is missing.
 
-        What is older than the model's file was seen by another model.
+        Output that is older than the model's file is that of another model.
 
         Parameters
         ----------
         frames : mapping of str to collection of str
             The recipes of the frames of each video that are chosen from.
         """
-        eyes: list[tuple[str, _File, Path]] = []
+        models: list[tuple[str, _File, float | None]] = []
         if self.embeds:
-            eyes.append(("embed", self.embeddings, self.checkpoint / CONFIG_FILE))
+            models.append(("embed", self.embeddings, changed(self.checkpoint / CONFIG_FILE)))
         if self.settings.content.on:
             weights = weights_path(self.settings.content.model, self.models)
-            eyes.append(("content", self.boxes, weights))
-        fetched = [(stage, path, changed(file)) for stage, path, file in eyes]
+            models.append(("content", self.boxes, changed(weights)))
 
-        def seen(video_id: str) -> bool:
+        def is_done(video_id: str) -> bool:
             return all(
-                has_seen(stage, path(video_id, recipe), recipe, since)
-                for stage, path, since in fetched
+                is_up_to_date(stage, path(video_id, recipe), recipe, since)
+                for stage, path, since in models
                 for recipe in frames[video_id]
             )
 
         with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
-            found = zip(frames, pool.map(seen, frames), strict=True)
-            return [video_id for video_id, was_seen in found if not was_seen]
+            done = zip(frames, pool.map(is_done, frames), strict=True)
+            return [video_id for video_id, is_complete in done if not is_complete]
 
     def batches(self, videos: Sequence[str]) -> list[tuple[str, ...]]:
-        """Part videos into batches for one process each, which loads each model once."""
+        """Divide videos into batches for one process each, which loads each model once."""
         size = self.settings.videos_per_job
         return [tuple(videos[start : start + size]) for start in range(0, len(videos), size)]
 
     def run_models(self, frames: _Folders, threads: int, progress: _Progress) -> dict[str, int]:
-        """Have each model in use look at the videos of a batch that it has not seen.
+        """Run each model in use on the videos of a batch that lack its output.
 
-        One process loads each model once, or not at all where it has seen every frame. Videos that
-        failed are passed over.
+        Each model is loaded once, or not at all if every output is up to date. Videos that failed
+        are skipped.
 
         Parameters
         ----------
@@ -157,29 +162,29 @@ class FrameModels:
         threads : int
             For reading and decoding images ahead of a model.
         progress : callable
-            Told a line now and then.
+            Gets a message now and then.
 
         Returns
         -------
         dict of str to int
-            How many videos each model looked at.
+            The number of videos that each model processed.
         """
-        looked = {}
+        processed = {}
         if self.embeds:
-            looked["semantic"] = self._embed(frames, threads, progress)
+            processed["semantic"] = self._embed(frames, threads, progress)
         if self.settings.content.on:
-            looked["content"] = self._find_boxes(frames, threads, progress)
-        loads = sum(1 for count in looked.values() if count)
-        said = ", ".join(f"{count} by {name}" for name, count in looked.items())
-        progress(f"model loads: {loads} for {len(frames)} videos ({said})")
-        return looked
+            processed["content"] = self._find_boxes(frames, threads, progress)
+        loads = sum(1 for count in processed.values() if count)
+        counts = ", ".join(f"{count} by {name}" for name, count in processed.items())
+        progress(f"model loads: {loads} for {len(frames)} videos ({counts})")
+        return processed
 
     def _embed(self, frames: _Folders, threads: int, progress: _Progress) -> int:
         from dataminer.stages.embed.semantic import embed
 
-        todos = self._todos(frames, self.embeddings)
+        videos = self._videos(frames, self.embeddings)
         return embed(
-            todos, self.settings.semantic, self.checkpoint, threads=threads, progress=progress
+            videos, self.settings.semantic, self.checkpoint, threads=threads, progress=progress
         )
 
     def _find_boxes(self, frames: _Folders, threads: int, progress: _Progress) -> int:
@@ -187,62 +192,70 @@ class FrameModels:
 
         content = self.settings.content
         weights = weights_path(content.model, self.models)
-        todos = self._todos(frames, self.boxes)
-        return find_boxes(todos, content, weights, threads=threads, progress=progress)
+        videos = self._videos(frames, self.boxes)
+        return find_boxes(videos, content, weights, threads=threads, progress=progress)
 
-    def _todos(self, frames: _Folders, out: _File) -> list[PendingVideo]:
+    def _videos(self, frames: _Folders, out: _File) -> list[PendingVideo]:
         pairs = ((v, folder) for v, folders in frames.items() for folder in folders)
-        found = [pending_video(v, folder, out(v, folder.name)) for v, folder in pairs]
-        return [item for item in found if item]
+        videos = [pending_video(v, folder, out(v, folder.name)) for v, folder in pairs]
+        return [video for video in videos if video]
 
     def frame_scores(self, video_id: str, source: Mapping[str, Any]) -> list[FrameScores]:
-        """Hold what the models saw in a video's frames against the settings; needs no model.
+        """Score a video's frames by the stored outputs of the models, without any model.
 
         Parameters
         ----------
         video_id : str
             The video.
         source : Mapping
-            The metadata of its frame table; one that tells of a failure was not looked at.
+            The metadata of its frame table; a video that failed has no scores.
 
         Raises
         ------
         DamagedFile
-            What a model saw, or the prompts' embeddings, cannot be read.
+            The output of a model, or the file of the prompts' embeddings, cannot be read.
         TransientError
-            The models have not seen these frames yet.
+            The models have not processed these frames yet.
         """
         if "failure" in source:
             return []
-        found: list[FrameScores] = []
-        mark = str(source.get("fingerprint"))
+        scores: list[FrameScores] = []
+        recipe = str(source.get("fingerprint"))
         if self.settings.semantic.on:
-            from dataminer.stages.embed import semantic
-
-            _there(self.prompts, video_id)
-            prompts = semantic.read_prompts(self.prompts, self.settings.semantic.prompts)
-            path = self.embeddings(video_id, mark)
-            item = PendingVideo(video_id, self.store.recipe(video_id, mark), path, mark)
-            _there(path, video_id, item.mark("embed", semantic.VERSION, prompts.model))
-            found.append(semantic.read_look(path, prompts, self.settings.semantic))
+            scores.append(self._semantic_scores(video_id, recipe))
         if self.settings.content.on:
-            from dataminer.stages.embed import content
+            scores.append(self._content_scores(video_id, recipe))
+        return scores
 
-            path = self.boxes(video_id, mark)
-            _there(path, video_id)
-            item = PendingVideo(video_id, self.store.recipe(video_id, mark), path, mark)
-            model = str(read_model_output_meta(path).get("model"))
-            _there(path, video_id, item.mark("content", content.VERSION, model))
-            found.append(content.read_look(path, self.settings.content))
-        return found
+    def _semantic_scores(self, video_id: str, recipe: str) -> FrameScores:
+        from dataminer.stages.embed import semantic
+
+        _require(self.prompts, video_id)
+        prompts = semantic.read_prompts(self.prompts, self.settings.semantic.prompts)
+        path = self.embeddings(video_id, recipe)
+        video = PendingVideo(video_id, self.store.recipe(video_id, recipe), path, recipe)
+        expected = video.output_fingerprint("embed", semantic.VERSION, prompts.model)
+        _require(path, video_id, expected)
+        return semantic.read_scores(path, prompts, self.settings.semantic)
+
+    def _content_scores(self, video_id: str, recipe: str) -> FrameScores:
+        from dataminer.stages.embed import content
+
+        path = self.boxes(video_id, recipe)
+        _require(path, video_id)
+        video = PendingVideo(video_id, self.store.recipe(video_id, recipe), path, recipe)
+        model = str(read_model_output_meta(path).get("model"))
+        _require(path, video_id, video.output_fingerprint("content", content.VERSION, model))
+        return content.read_scores(path, self.settings.content)
 
 
-def _there(path: Path, video_id: str, mark: str | None = None) -> None:
-    found = read_mark(path)
-    if found is None or (mark and found != mark):
+def _require(path: Path, video_id: str, expected: str | None = None) -> None:
+    """Refuse a model's output that is absent, or not the expected one."""
+    found = read_fingerprint(path)
+    if found is None or (expected and found != expected):
         raise TransientError(
-            f"the models of filter.semantic and filter.content have not seen the frames of video"
-            f" {video_id} as they are now",
+            f"the models of filter.semantic and filter.content have not processed the present"
+            f" frames of video {video_id}",
             ErrorClass.INTERNAL,
-            "run snakemake again: rule embed has them look",
+            "run snakemake again: rule embed runs them",
         )

@@ -1,4 +1,4 @@
-"""What a model has still to look at: a video's frames, and where what it sees goes."""
+"""The videos that a model has still to process, and whether its output is up to date."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataminer.provenance.fingerprints import VERSIONS
 
 @dataclass(frozen=True)
 class PendingVideo:
-    """One video's frames and the file for what one model sees in them.
+    """One video's frames and the file for one model's output on them.
 
     Attributes
     ----------
@@ -34,42 +34,42 @@ class PendingVideo:
     out: Path
     source: str
 
-    def mark(self, stage: str, version: int, model: str) -> str:
-        """Return what tells that a file is of these frames and this model."""
+    def output_fingerprint(self, stage: str, version: int, model: str) -> str:
+        """Return the fingerprint of an output on these frames by this model."""
         return fingerprint(stage, version, model, self.source)
 
-    def lacks(self, stage: str, version: int, model: str) -> bool:
-        """Tell whether the file has to be made; one that need not be is given the present time.
+    def lacks_output(self, stage: str, version: int, model: str) -> bool:
+        """Tell whether the file has to be made; one that is up to date gets the present time.
 
-        One of an older version, which lay beside the folder of the video's, is moved into it.
+        A file of an older version, which lay beside the video's folder, is moved into the folder.
         """
-        mark = self.mark(stage, version, model)
+        expected = self.output_fingerprint(stage, version, model)
         older = self.out.parent.with_suffix(self.out.suffix)
-        if not self.out.exists() and read_mark(older) == mark:
+        if not self.out.exists() and read_fingerprint(older) == expected:
             make_folder(self.out.parent)
             older.replace(self.out)
-        if read_mark(self.out) != mark:
+        if read_fingerprint(self.out) != expected:
             return True
-        self.out.touch()  # newer than its frames again, where those were written anew
+        self.out.touch()  # newer than its frames, even if those were written again
         return False
 
 
 def pending_video(video_id: str, frames_dir: Path, out: Path) -> PendingVideo | None:
-    """Return what is to be looked at; None for a video that failed or has no frame table yet."""
+    """Return the frames to process; None for a video that failed or has no frame table yet."""
     meta = _read(read_meta, frames_dir / FRAMES_FILE)
     if meta is None or "failure" in meta:
         return None
     return PendingVideo(video_id, frames_dir, out, str(meta.get("fingerprint")))
 
 
-def read_mark(path: Path) -> str | None:
-    """Return the mark of a file; None where there is none, or it is damaged."""
-    mark = (_read(read_model_output_meta, path) or {}).get("mark")
-    return None if mark is None else str(mark)
+def read_fingerprint(path: Path) -> str | None:
+    """Return the fingerprint of a model's output; None if it is absent or damaged."""
+    found = (_read(read_model_output_meta, path) or {}).get("mark")
+    return None if found is None else str(found)
 
 
-def has_seen(stage: str, out: Path, source: str, since: float | None) -> bool:
-    """Tell whether a file is of these frames, and by the model that is here now.
+def is_up_to_date(stage: str, out: Path, source: str, since: float | None) -> bool:
+    """Tell whether a file is of these frames, and not older than the model.
 
     Parameters
     ----------
@@ -80,13 +80,14 @@ def has_seen(stage: str, out: Path, source: str, since: float | None) -> bool:
     source : str
         The fingerprint of the frame table.
     since : float or None
-        When the model's file was last changed; None if it is not here.
+        When the model's file was last changed; None if there is none.
     """
-    made, meta = changed(out), _read(read_model_output_meta, out) or {}
-    mark = PendingVideo("", Path(), out, source).mark(
-        stage, VERSIONS[stage], str(meta.get("model"))
-    )
-    return made is not None and since is not None and made >= since and meta.get("mark") == mark
+    written, meta = changed(out), _read(read_model_output_meta, out) or {}
+    if written is None or since is None or written < since:
+        return False
+    video = PendingVideo("", Path(), out, source)
+    expected = video.output_fingerprint(stage, VERSIONS[stage], str(meta.get("model")))
+    return bool(meta.get("mark") == expected)
 
 
 def changed(path: Path) -> float | None:

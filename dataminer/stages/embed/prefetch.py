@@ -1,4 +1,4 @@
-"""Pictures of many videos, decoded on threads ahead of the model that looks at them."""
+"""Frames of many videos, decoded on threads ahead of the model that takes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class DecodedImage:
-    """One frame of a video, and where to read it."""
+class StoredFrame:
+    """One frame of a video, and the reader of its image."""
 
-    video_id: str
+    video: PendingVideo
     frame_index: int
     name: str
     reader: FrameReader
@@ -33,126 +33,119 @@ class DecodedImage:
 
 @dataclass(frozen=True)
 class Decoded(Generic[T]):
-    """A picture and what was made of it; None where its file cannot be read."""
+    """A frame and its decoded image; None if the image cannot be read."""
 
-    picture: DecodedImage
+    frame: StoredFrame
     value: T | None
 
 
-def pictures(videos: Iterable[PendingVideo]) -> Iterator[DecodedImage]:
-    """Yield all frames of some videos, of each in the order of their place in it."""
-    for todo in videos:
-        reader = FrameReader(todo.frames_dir)  # closed by by_video, when all of it was read
+def frames_of(videos: Iterable[PendingVideo]) -> Iterator[StoredFrame]:
+    """Yield all frames of some videos, in the order of their index."""
+    for video in videos:
+        reader = FrameReader(video.frames_dir)  # rows_by_video closes it
         columns = ["frame_index", "file_name", "width", "height"]
-        table = read_table(todo.frames_dir / FRAMES_FILE, columns, schema=FRAMES_SCHEMA).sort_by(
-            "frame_index"
-        )
-        rows = table.to_pylist()
+        table = read_table(video.frames_dir / FRAMES_FILE, columns, schema=FRAMES_SCHEMA)
+        rows = table.sort_by("frame_index").to_pylist()
         with contextlib.suppress(PermanentError):
-            # an archive is opened here, once, and not by several threads at a time
+            # opens an archive once, here, and not in several threads at the same time
             if rows and reader.archive:
                 reader.read(rows[0]["file_name"])
         for row in rows:
             pixels = row["width"] * row["height"]
-            yield DecodedImage(todo.video_id, row["frame_index"], row["file_name"], reader, pixels)
+            yield StoredFrame(video, row["frame_index"], row["file_name"], reader, pixels)
 
 
-def by_video(
-    rows: Iterable[tuple[DecodedImage, T]],
-) -> Iterator[tuple[str, list[tuple[DecodedImage, T]]]]:
-    """Gather what was made of each video's pictures, one video after the other."""
-    for video_id, group in itertools.groupby(rows, key=lambda row: row[0].video_id):
-        whole = list(group)
-        with whole[0][0].reader:
-            yield video_id, whole
+def rows_by_video(
+    rows: Iterable[tuple[StoredFrame, T]], videos: Sequence[PendingVideo]
+) -> Iterator[tuple[PendingVideo, list[tuple[StoredFrame, T]]]]:
+    """Group the results of frames by video; at the end come the videos without a single frame."""
+    left = dict.fromkeys(videos)
+    for video, group in itertools.groupby(rows, key=lambda row: row[0].video):
+        of_video = list(group)
+        with of_video[0][0].reader:
+            yield video, of_video
+        del left[video]
+    for video in left:
+        yield video, []
 
 
 def decode_ahead(
-    wanted: Iterable[DecodedImage],
-    decode: Callable[[bytes], T],
-    *,
-    threads: int,
-    window: int,
+    frames: Iterable[StoredFrame], decode: Callable[[bytes], T], *, threads: int, window: int
 ) -> Iterator[Decoded[T]]:
-    """Read and decode pictures on threads, and yield them in their order.
+    """Read and decode images on threads, and yield them in their order.
 
     Parameters
     ----------
-    wanted : iterable of DecodedImage
-        Taken from it as room comes free.
+    frames : iterable of StoredFrame
+        Consumed as the window has room.
     decode : callable
-        From a file's bytes to what the model takes; called from several threads at once.
+        From a file's bytes to the model's input; called by several threads at the same time.
     threads : int
-        How many of them.
+        The number of threads.
     window : int
-        How many pictures may be read, decoded or waiting at once; of large ones fewer.
+        The most images that are in memory or being read; fewer if they are large.
 
     Raises
     ------
     OSError
-        When the disk or the network fails; a picture that is damaged or missing is yielded with
-        None.
+        The disk or the network fails. An image that is damaged or missing is yielded as None.
     """
-
-    def work(picture: DecodedImage) -> T | None:
-        try:
-            return decode(picture.reader.read_checked(picture.name))
-        except (PermanentError, ValueError):
-            return None
-
+    waiting: deque[tuple[StoredFrame, Future[T | None]]] = deque()
+    pixels = 0
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[DecodedImage, Future[T | None]]] = deque()
-        pixels = 0
-
-        def first() -> Decoded[T]:
-            nonlocal pixels
-            picture, future = waiting.popleft()
-            pixels -= picture.pixels
-            return Decoded(picture, future.result())
-
         try:
-            for picture in wanted:
+            for frame in itertools.chain(frames, [None]):
                 while waiting and (
-                    len(waiting) >= window or pixels + picture.pixels > MAX_PIXELS_AT_ONCE
+                    frame is None
+                    or len(waiting) >= window
+                    or pixels + frame.pixels > MAX_PIXELS_AT_ONCE
                 ):
-                    yield first()
-                pixels += picture.pixels
-                waiting.append((picture, pool.submit(work, picture)))
-            while waiting:
-                yield first()
+                    first, future = waiting.popleft()
+                    pixels -= first.pixels
+                    yield Decoded(first, future.result())
+                if frame:
+                    pixels += frame.pixels
+                    waiting.append((frame, pool.submit(_decode, frame, decode)))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _decode(frame: StoredFrame, decode: Callable[[bytes], T]) -> T | None:
+    try:
+        return decode(frame.reader.read_checked(frame.name))
+    except (PermanentError, ValueError):
+        return None
 
 
 def batches(
     decoded: Iterable[Decoded[T]],
     size: int,
-    alike: Callable[[T], object],
+    kind_of: Callable[[T], object],
     most_pixels: float = math.inf,
 ) -> Iterator[list[Decoded[T]]]:
-    """Part pictures into batches of one kind, across videos; unreadable ones go along in any.
+    """Divide images into batches of one kind each, across videos; unreadable ones join any batch.
 
     Parameters
     ----------
     decoded : iterable of Decoded
         In their order, which the batches keep.
     size : int
-        The most readable pictures of a batch.
-    alike : callable
-        Pictures for which it gives different values share no batch.
+        The most readable images of a batch.
+    kind_of : callable
+        Images with different values share no batch.
     most_pixels : float
-        Of a batch, unless one picture has more.
+        The most pixels of a batch, unless a single image has more.
     """
     batch: list[Decoded[T]] = []
     count, pixels, kind = 0, 0, None
     for item in decoded:
         if item.value is not None:
-            full = count == size or pixels + item.picture.pixels > most_pixels
-            if count and (full or alike(item.value) != kind):
+            full = count == size or pixels + item.frame.pixels > most_pixels
+            if count and (full or kind_of(item.value) != kind):
                 yield batch
                 batch, count, pixels = [], 0, 0
-            kind, count = alike(item.value), count + 1
-            pixels += item.picture.pixels
+            kind, count = kind_of(item.value), count + 1
+            pixels += item.frame.pixels
         batch.append(item)
     if batch:
         yield batch

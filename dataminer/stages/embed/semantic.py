@@ -1,4 +1,4 @@
-"""Frames and prompts as embeddings by one model, and how near they are to each other."""
+"""Embeddings of frames and prompts by one model, and the scores that follow from them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from dataminer.frames.embeddings import Embeddings, read_embeddings, write_embed
 from dataminer.frames.table import read_model_output_meta, read_table, write_table
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed.pending import PendingVideo
-from dataminer.stages.embed.prefetch import DecodedImage, batches, by_video, decode_ahead, pictures
-from dataminer.stages.filter.scores import FrameScores
-from dataminer.vision.checkpoint import (
-    Inputs,
-    Vision,
-    encode_texts,
-    load_vision,
-    read_scale,
+from dataminer.stages.embed.prefetch import (
+    StoredFrame,
+    batches,
+    decode_ahead,
+    frames_of,
+    rows_by_video,
 )
+from dataminer.stages.filter.scores import FrameScores
+from dataminer.stages.filter.thresholds import SEMANTIC, passes_by_reason
+from dataminer.vision.checkpoint import Inputs, Vision, encode_texts, load_vision, read_scale
 from dataminer.vision.weights import weights_sha256
 
 VERSION = VERSIONS["embed"]
@@ -34,40 +35,40 @@ _Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts as embeddings, and what makes logits of cosines.
+    """Embeddings of prompts, and the factors that turn cosines into logits.
 
     Attributes
     ----------
     vectors : dict of str to ndarray of float32, shape (d,)
-        By prompt, of length 1.
+        Unit vectors by prompt.
     scale : float
         Logits per unit of cosine.
     bias : float or None
         Added to logits; None for models trained with softmax (CLIP).
-    mark, model : str
-        What changes with the prompts' embeddings, and with the model.
+    fingerprint, model : str
+        Of the prompts' embeddings, and of the model.
     """
 
     vectors: dict[str, NDArray[np.float32]]
     scale: float
     bias: float | None
-    mark: str
+    fingerprint: str
     model: str
 
 
 def write_prompts(out: Path, prompts: PromptsConfig, checkpoint: Path, progress: _Progress) -> None:
-    """Embed the prompts with the text tower alone, and keep them with the model's scale.
+    """Embed the prompts with the text tower alone, and store them with the model's scale.
 
     Parameters
     ----------
     out : Path
-        The file, which appears whole or not at all.
+        The file, which is replaced atomically.
     prompts : PromptsConfig
         At least one.
     checkpoint : Path
         The model's folder.
     progress : callable
-        Told that the tower was loaded.
+        Gets a message after the tower was loaded.
     """
     texts = sorted(prompts.all)
     vectors = encode_texts(checkpoint, texts)
@@ -93,12 +94,12 @@ def write_prompts(out: Path, prompts: PromptsConfig, checkpoint: Path, progress:
 
 
 def read_prompts(path: Path, prompts: PromptsConfig) -> Prompts:
-    """Read what :func:`write_prompts` wrote of these prompts.
+    """Read the file that :func:`write_prompts` wrote of these prompts.
 
     Raises
     ------
     DamagedFile
-        It is something else.
+        The file is not such a table, or it has other prompts.
     """
     table, meta = read_table(path), read_model_output_meta(path)
     try:
@@ -121,14 +122,14 @@ def embed(
     threads: int,
     progress: _Progress,
 ) -> int:
-    """Embed all frames of those videos that lack it, in one process that loads the model once.
+    """Embed the frames of the videos that lack it; the model is loaded at most once.
 
-    Nothing is loaded when nothing lacks. Batches go across videos; a video's file appears whole.
+    Batches span videos; each video's file is replaced atomically.
 
     Parameters
     ----------
     videos : sequence of PendingVideo
-        The videos' frames, and where their embeddings go.
+        The videos' frames, and the files for their embeddings.
     settings : SemanticConfig
         Batch and device.
     checkpoint : Path
@@ -136,41 +137,38 @@ def embed(
     threads : int
         For reading and decoding images ahead of the model.
     progress : callable
-        Told of each video.
+        Gets a message per video.
 
     Returns
     -------
     int
-        How many videos were embedded; 0 where the model was not loaded.
+        The number of videos that were embedded; 0 if the model was not loaded.
     """
-    mark = weights_sha256(checkpoint)
-    lacking = [todo for todo in videos if todo.lacks("embed", VERSION, mark)]
-    if not lacking:
+    model = weights_sha256(checkpoint)
+    pending = [video for video in videos if video.lacks_output("embed", VERSION, model)]
+    if not pending:
         return 0
     vision = load_vision(checkpoint, settings.device)
     progress(f"loaded the vision tower of {checkpoint}")
-    parts = _vectors(vision, pictures(lacking), settings.batch, threads)
-    left = {todo.video_id: todo for todo in lacking}
-    for video_id, rows in by_video(parts):
-        _write(left.pop(video_id), rows, vision.dimension, mark, progress)
-    for todo in left.values():  # without a single frame
-        _write(todo, [], vision.dimension, mark, progress)
-    return len(lacking)
+    found = _vectors(vision, frames_of(pending), settings.batch, threads)
+    for video, rows in rows_by_video(found, pending):
+        _write(video, rows, vision.dimension, model, progress)
+    return len(pending)
 
 
-_Row = tuple[DecodedImage, NDArray[np.float16] | None]
+_Row = tuple[StoredFrame, NDArray[np.float16] | None]
 
 
 def _vectors(
-    vision: Vision, wanted: Iterator[DecodedImage], batch: int, threads: int
+    vision: Vision, frames: Iterator[StoredFrame], batch: int, threads: int
 ) -> Iterator[_Row]:
     window = 2 * batch + threads
-    decoded = decode_ahead(wanted, vision.prepare, threads=threads, window=window)
+    decoded = decode_ahead(frames, vision.prepare, threads=threads, window=window)
     for group in batches(decoded, batch, _shapes):
         inputs = [item.value for item in group if item.value is not None]
         vectors = iter(vision.encode(inputs) if inputs else ())
         for item in group:
-            yield item.picture, None if item.value is None else next(vectors)
+            yield item.frame, None if item.value is None else next(vectors)
 
 
 def _shapes(inputs: Inputs) -> object:
@@ -178,88 +176,80 @@ def _shapes(inputs: Inputs) -> object:
 
 
 def _write(
-    todo: PendingVideo, rows: Sequence[_Row], dimension: int, model: str, progress: _Progress
+    video: PendingVideo, rows: Sequence[_Row], dimension: int, model: str, progress: _Progress
 ) -> None:
-    seen = [(picture.frame_index, vector) for picture, vector in rows if vector is not None]
-    vectors = np.array([vector for _, vector in seen], np.float16).reshape(len(seen), dimension)
-    unread = len(rows) - len(seen)
+    readable = [(frame.frame_index, vector) for frame, vector in rows if vector is not None]
+    frame_index = np.array([index for index, _ in readable], np.int32)
+    vectors = np.array([vector for _, vector in readable], np.float16)
+    unreadable = len(rows) - len(readable)
     meta = {
         "stage": "embed",
         "version": VERSION,
         "model": model,
-        "mark": todo.mark("embed", VERSION, model),
-        "unreadable": unread,
+        "mark": video.output_fingerprint("embed", VERSION, model),
+        "unreadable": unreadable,
     }
-    places = np.array([place for place, _ in seen], np.int32)
-    write_embeddings(todo.out, todo.video_id, places, vectors, meta)
-    said = f", {unread} cannot be read" if unread else ""
-    progress(f"embedded {len(seen)} frames of video {todo.video_id}{said}")
+    vectors = vectors.reshape(len(readable), dimension)
+    write_embeddings(video.out, video.video_id, frame_index, vectors, meta)
+    note = f", {unreadable} cannot be read" if unreadable else ""
+    progress(f"embedded {len(readable)} frames of video {video.video_id}{note}")
 
 
-def look(
-    embeddings: Embeddings, prompts: Prompts, settings: SemanticConfig, mark: str
+def score(
+    embeddings: Embeddings, prompts: Prompts, settings: SemanticConfig, source: str
 ) -> FrameScores:
-    """Score the frames of a video against the prompts, and hold the scores against the settings.
+    """Score the frames of a video by the prompts, and apply the thresholds.
 
     Parameters
     ----------
     embeddings : Embeddings
         Of the n frames that could be read.
     prompts : Prompts
-        By the same model; those of ``settings`` among them.
+        By the same model, with those of ``settings``.
     settings : SemanticConfig
-        Prompts and thresholds; a value on a threshold passes.
-    mark : str
-        Of the embeddings.
+        Prompts and thresholds.
+    source : str
+        The fingerprint of the embeddings.
 
     Returns
     -------
-    Look
+    FrameScores
         Columns ``positive_cosine``, ``negative_cosine`` and ``junk_cosine`` (to the best prompt of
         each kind), ``score`` and ``junk`` (probabilities), ``margin`` (logits).
     """
-    asked = settings.prompts
-    cosines = {
-        name: _cosines(embeddings, prompts, texts)
-        for name, texts in (
-            ("positive", asked.positive),
-            ("negative", asked.negative),
-            ("junk", asked.junk),
-        )
-    }
-    best = {name: _best(values) for name, values in cosines.items()}
-    chance = _chances(cosines, prompts)
+    texts = settings.prompts
+    kinds = {"positive": texts.positive, "negative": texts.negative, "junk": texts.junk}
+    cosines = {kind: _cosines(embeddings, prompts, kinds[kind]) for kind in kinds}
+    best = {kind: _best(values) for kind, values in cosines.items()}
+    probability = _probabilities(cosines, prompts)
     margin = prompts.scale * (best["positive"] - best["negative"])
-    scores = {f"{name}_cosine": values for name, values in best.items()}
-    scores |= {"score": chance["positive"], "margin": margin, "junk": chance["junk"]}
+    scores = {f"{kind}_cosine": values for kind, values in best.items()}
+    scores |= {"score": probability["positive"], "margin": margin, "junk": probability["junk"]}
     scores = {name: values.astype(np.float32) for name, values in scores.items()}
-    return FrameScores(
-        embeddings.frame_index,
-        scores,
-        _passes(scores, settings),
-        fingerprint("semantic", mark, prompts.mark),
-    )
+    passes = passes_by_reason(SEMANTIC, settings, scores)
+    source = fingerprint("semantic", source, prompts.fingerprint)
+    return FrameScores(embeddings.frame_index, scores, passes, source)
 
 
 def _cosines(embeddings: Embeddings, prompts: Prompts, texts: Sequence[str]) -> NDArray[np.float32]:
     """Return the cosines of n frames and k texts, shape (n, k)."""
     if not texts or not len(embeddings):
         return np.zeros((len(embeddings), len(texts)), np.float32)
-    against = np.stack([prompts.vectors[text] for text in dict.fromkeys(texts)])
-    return np.asarray(embeddings.vectors.astype(np.float32) @ against.T)
+    vectors = np.stack([prompts.vectors[text] for text in dict.fromkeys(texts)])
+    return np.asarray(embeddings.vectors.astype(np.float32) @ vectors.T)
 
 
 def _best(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
     if not cosines.shape[1]:
         return np.full(len(cosines), np.nan, np.float32)
-    found: NDArray[np.float32] = cosines.max(axis=1)
-    return found
+    best: NDArray[np.float32] = cosines.max(axis=1)
+    return best
 
 
-def _chances(
+def _probabilities(
     cosines: dict[str, NDArray[np.float32]], prompts: Prompts
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the probability of each kind of prompt: a sigmoid's, or a share of the softmax."""
+    """Return the probability of each kind of prompt: by a sigmoid, or its share of a softmax."""
     if prompts.bias is not None:
         return {
             name: 1 / (1 + np.exp(-(prompts.scale * _best(values) + prompts.bias).clip(-80, 80)))
@@ -275,31 +265,15 @@ def _chances(
     }
 
 
-def _passes(
-    scores: dict[str, NDArray[np.float32]], settings: SemanticConfig
-) -> dict[str, NDArray[np.bool_]]:
-    asked = settings.prompts
-    passes: dict[str, NDArray[np.bool_]] = {}
-    if settings.min_score is not None:
-        passes["semantic.min_score"] = scores["score"] >= np.float32(settings.min_score)
-    if settings.min_cosine is not None:
-        passes["semantic.min_cosine"] = scores["positive_cosine"] >= np.float32(settings.min_cosine)
-    if asked.positive and asked.negative:
-        passes["semantic.min_margin"] = scores["margin"] >= np.float32(settings.min_margin)
-    if asked.junk:
-        passes["semantic.max_junk"] = scores["junk"] <= np.float32(settings.max_junk)
-    return passes
-
-
-def read_look(path: Path, prompts: Prompts, settings: SemanticConfig) -> FrameScores:
-    """Score a video's frames from its embeddings' file, as :func:`look` does.
+def read_scores(path: Path, prompts: Prompts, settings: SemanticConfig) -> FrameScores:
+    """Score a video's frames by the file of their embeddings, as :func:`score` does.
 
     Raises
     ------
     DamagedFile
-        The file is something else.
+        The file is not a table of embeddings.
     PermanentError
-        ``CORRUPT``: it is not of the prompts' model, whatever it says.
+        ``CORRUPT``: the embeddings are not by the prompts' model.
     """
     embeddings = read_embeddings(path)
     length = len(next(iter(prompts.vectors.values())))
@@ -309,4 +283,4 @@ def read_look(path: Path, prompts: Prompts, settings: SemanticConfig) -> FrameSc
             ErrorClass.CORRUPT,
             "remove the store's folders embeddings and prompts, then run snakemake again",
         )
-    return look(embeddings, prompts, settings, str(read_model_output_meta(path).get("mark")))
+    return score(embeddings, prompts, settings, str(read_model_output_meta(path).get("mark")))

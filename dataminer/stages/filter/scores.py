@@ -1,4 +1,4 @@
-"""What a model's look at a video's frames says of each: scores, and which settings it passes."""
+"""The scores that a model gives the frames of a video, and the thresholds that each passes."""
 
 from __future__ import annotations
 
@@ -18,40 +18,42 @@ SCORES_FILE = "scores.parquet"
 
 @dataclass(frozen=True)
 class FrameScores:
-    """Scores of the n frames of a video that a model could see.
+    """Scores of the n frames of a video that a model could read.
 
     Attributes
     ----------
     frame_index : ndarray of int32, shape (n,)
-        Which frames; one that is left out could not be read.
+        The frames; one that is left out could not be read.
     scores : dict of str to ndarray of float32, shape (n,)
-        By column name; NaN where a score means nothing.
+        By column name; NaN if a score is undefined.
     passes : dict of str to ndarray of bool, shape (n,)
-        By the name of the setting, in the order in which they are held against a frame.
-    mark : str
-        What changes when anything that the scores were made from does.
+        By :attr:`.thresholds.Threshold.rejects`, in the order of the filter.
+    fingerprint : str
+        Changes with anything that the scores were made from.
     """
 
     frame_index: NDArray[np.int32]
     scores: dict[str, NDArray[np.float32]]
     passes: dict[str, NDArray[np.bool_]]
-    mark: str
+    fingerprint: str
 
-    def of(self, frame_index: NDArray[np.int32]) -> FrameScores:
-        """Return the look at these frames; one that was not seen has NaN and passes nothing."""
+    def aligned_to(self, frame_index: NDArray[np.int32]) -> FrameScores:
+        """Return the scores of these frames; one without scores has NaN and passes nothing."""
         order = np.argsort(self.frame_index, kind="stable")
-        known = self.frame_index[order]
-        place = np.searchsorted(known, frame_index).clip(max=max(len(known) - 1, 0))
-        seen = known[place] == frame_index if len(known) else np.zeros(len(frame_index), np.bool_)
-        rows = order[place[seen]]
+        scored = self.frame_index[order]
+        nearest = np.searchsorted(scored, frame_index).clip(max=max(len(scored) - 1, 0))
+        has_scores = np.zeros(len(frame_index), np.bool_)
+        if len(scored):
+            has_scores = scored[nearest] == frame_index
+        rows = order[nearest[has_scores]]
         scores, passes = {}, {}
         for name, values in self.scores.items():
             scores[name] = np.full(len(frame_index), np.nan, np.float32)
-            scores[name][seen] = values[rows]
+            scores[name][has_scores] = values[rows]
         for name, good in self.passes.items():
             passes[name] = np.zeros(len(frame_index), np.bool_)
-            passes[name][seen] = good[rows]
-        return FrameScores(frame_index, scores, passes, self.mark)
+            passes[name][has_scores] = good[rows]
+        return FrameScores(frame_index, scores, passes, self.fingerprint)
 
 
 def scores_schema(scores: Sequence[FrameScores]) -> pa.Schema:
@@ -59,8 +61,8 @@ def scores_schema(scores: Sequence[FrameScores]) -> pa.Schema:
     return pa.schema(
         [
             pa.field("frame_index", pa.int32(), nullable=False),
-            *(pa.field(name, pa.float32()) for look in scores for name in look.scores),
-            # the setting that the frame failed first, of quality or of a look; null where it passed
+            *(pa.field(name, pa.float32()) for each in scores for name in each.scores),
+            # the first threshold that the frame failed; null if it passed
             pa.field("rejected", pa.dictionary(pa.int32(), pa.string())),
         ]
     )
@@ -72,7 +74,7 @@ def read_scores(path: Path) -> pa.Table:
     Raises
     ------
     DamagedFile
-        It is something else.
+        The file is not such a table.
     """
     table = read_table(path)
     index = table["frame_index"] if "frame_index" in table.column_names else None

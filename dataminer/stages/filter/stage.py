@@ -1,4 +1,4 @@
-"""Keep the frames of a video that are good enough, judged by what extract measured on them."""
+"""Keep the frames of a video that are good enough, judged by the metrics that extract stored."""
 
 from __future__ import annotations
 
@@ -21,30 +21,22 @@ from dataminer.frames.result_files import missing_error
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, STILL, read_table, write_table
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.filter.scores import SCORES_FILE, FrameScores, scores_schema
+from dataminer.stages.filter.thresholds import METRICS, QUALITY, QUALITY_NAMES, REPEATS
 
 VERSION = VERSIONS["filter"]
-# by threshold, in FilterConfig's order, the column that it is held against
-_JUDGED = {
-    name: name.partition("_")[2]
-    for name in FilterConfig.model_fields
-    if name.startswith(("min_", "max_"))
-}
-THRESHOLDS = tuple(_JUDGED)
-METRICS = tuple(dict.fromkeys(_JUDGED.values()))
 _NAN = make_array([math.nan], pa.float32())[0]
-_REPEATS = "min_change"  # the last one: of what stands still, the first good frame stays
 
 
 @dataclass(frozen=True)
 class FilterResult:
-    """What became of the frames of one video.
+    """The outcome for the frames of one video.
 
     Attributes
     ----------
     passed : int
-        Frames that were good enough.
+        Frames that passed every threshold.
     rejected : dict of str to int
-        The others, by the threshold that each failed first, in the order of ``FilterConfig``.
+        The other frames, by the first threshold that each failed, in the order of ``FilterConfig``.
     """
 
     passed: int
@@ -61,8 +53,7 @@ def filter_frames(
 ) -> FilterResult:
     """Link the frames of a video that pass every threshold, and write their table.
 
-    No image is opened: what is judged are columns of the table. Images in an archive stay there,
-    and the table tells where it is.
+    No image is opened. Images in an archive stay there, and the new table names the archive.
 
     Parameters
     ----------
@@ -71,163 +62,165 @@ def filter_frames(
     out : Path
         An existing empty folder, which the caller publishes.
     settings : FilterConfig
-        The thresholds; a frame that was not measured (NaN or null) passes none of that metric.
+        The thresholds; a frame that was not measured (NaN or null) fails all of that metric.
     meta : dict, optional
-        What else to note in the table's metadata: anything JSON can hold.
+        More metadata for the table: anything that JSON can hold.
     scores : sequence of FrameScores
-        What models said of the frames: held against those that pass all thresholds. With any,
-        ``scores.parquet`` tells of each frame its scores and what it was rejected for.
-
-    Returns
-    -------
-    FilterResult
-        How many frames passed, and why the others did not.
+        Of models; ``scores.parquet`` lists them. Their thresholds apply after those of the metrics.
 
     Raises
     ------
     PermanentError
-        ``CORRUPT``: the table or the archive is damaged, or no frame table. ``MISSING_SOURCE``:
-        the table, the archive, or an image that passed, is not there.
+        ``CORRUPT`` or ``MISSING_SOURCE``: the table, the archive or an image.
     """
     table = load_frames(frames_dir)
-    names = (*THRESHOLDS, *(name for look in scores for name in look.passes))
-    scores = [look.of(numbers(table["frame_index"])) for look in scores]
-    failed = _first_failed_of(table, settings, scores)
-    rejected = {name: int((failed == place).sum()) for place, name in enumerate(names)}
-    passed = make_array(np.flatnonzero(failed < 0), pa.int64())
-    kept = table.take(passed).sort_by("frame_index")
+    scores = [each.aligned_to(numbers(table["frame_index"])) for each in scores]
+    rejections = _rejections(table, settings, scores)
+    passed = table.take(rejections.passing()).sort_by("frame_index")
+    archive = _link_images(passed, frames_dir, out)
+    _write_scores(out / SCORES_FILE, scores, rejections)
+    result = FilterResult(passed.num_rows, rejections.counts())
+    summary = {**(meta or {}), **archive, **_summary(table, settings, result)}
+    write_table(out / FRAMES_FILE, passed, FRAMES_SCHEMA, summary)
+    return result
+
+
+@dataclass(frozen=True)
+class _Rejections:
+    """The first threshold that each frame failed.
+
+    Attributes
+    ----------
+    reasons : tuple of str
+        Of the thresholds that apply, in their order.
+    first_failed : ndarray of int8, shape (n,)
+        An index into ``reasons``; -1 if the frame passes.
+    """
+
+    reasons: tuple[str, ...]
+    first_failed: NDArray[np.int8]
+
+    def passing(self) -> pa.Array:
+        """Return the rows of the frames that pass."""
+        return make_array(np.flatnonzero(self.first_failed < 0), pa.int64())
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of frames by reason, zeros included."""
+        return {
+            reason: int((self.first_failed == number).sum())
+            for number, reason in enumerate(self.reasons)
+        }
+
+
+def _rejections(
+    table: pa.Table, settings: FilterConfig, scores: Sequence[FrameScores]
+) -> _Rejections:
+    """Apply the thresholds of the metrics, then those of the models."""
+    failed = first_failed(table, settings)
+    by_models = {reason: good for each in scores for reason, good in each.passes.items()}
+    for number, good in enumerate(by_models.values(), start=len(QUALITY)):
+        failed[(failed < 0) & ~good] = number
+    return _Rejections((*QUALITY_NAMES, *by_models), failed)
+
+
+def _link_images(passed: pa.Table, frames_dir: Path, out: Path) -> dict[str, Any]:
+    """Link images that are files; return the metadata that leads to those in an archive."""
     reader = FrameReader(frames_dir)
     if reader.kind == "files":
-        for name in kept["file_name"].to_pylist():
+        for name in passed["file_name"].to_pylist():
             reader.link(name, out / name)
-    about = {
-        **reader.archive_pointer(out),
+    return reader.archive_pointer(out)
+
+
+def _summary(table: pa.Table, settings: FilterConfig, result: FilterResult) -> dict[str, Any]:
+    return {
         "stage": "filter",
         "version": VERSION,
         "settings": settings.result_settings(),
         "frames": table.num_rows,
-        "passed": kept.num_rows,
-        "rejected": rejected,
+        "passed": result.passed,
+        "rejected": result.rejected,
         "unmeasured": {metric: int(np.isnan(numbers(table[metric])).sum()) for metric in METRICS},
     }
-    if scores:
-        _write_scores(out / SCORES_FILE, scores, failed, names)
-    write_table(out / FRAMES_FILE, kept, FRAMES_SCHEMA, {**(meta or {}), **about})
-    return FilterResult(kept.num_rows, rejected)
 
 
-def _first_failed_of(
-    table: pa.Table, settings: FilterConfig, scores: Sequence[FrameScores]
-) -> NDArray[np.int8]:
-    """Go on from :func:`first_failed` with what models said, their settings numbered further."""
-    failed = first_failed(table, settings)
-    tests = [good for look in scores for good in look.passes.values()]
-    for place, good in enumerate(tests, start=len(THRESHOLDS)):
-        failed[(failed < 0) & ~good] = place
-    return failed
-
-
-def _write_scores(
-    path: Path, scores: Sequence[FrameScores], failed: NDArray[np.int8], names: Sequence[str]
-) -> None:
+def _write_scores(path: Path, scores: Sequence[FrameScores], rejections: _Rejections) -> None:
+    if not scores:
+        return
     frame_index = scores[0].frame_index
     order = np.argsort(frame_index, kind="stable")
     columns: dict[str, Any] = {"frame_index": pa.array(frame_index[order], pa.int32())}
-    for look in scores:
-        for name, values in look.scores.items():
+    for each in scores:
+        for name, values in each.scores.items():
             columns[name] = pa.array(values[order], pa.float32(), from_pandas=True)  # NaN: null
-    reasons = [None if place < 0 else names[place] for place in failed[order]]
-    columns["rejected"] = pa.array(reasons, pa.string()).dictionary_encode()
+    rejected = [
+        None if number < 0 else rejections.reasons[number]
+        for number in rejections.first_failed[order]
+    ]
+    columns["rejected"] = pa.array(rejected, pa.string()).dictionary_encode()
     schema = scores_schema(scores)
     write_table(path, pa.table(columns), schema, {"stage": "filter", "version": VERSION})
 
 
-def judge(table: pa.Table, settings: FilterConfig) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    """Say which frames pass, and how many failed first at which threshold.
-
-    Parameters
-    ----------
-    table : pa.Table
-        A frame table of n rows, of one video.
-    settings : FilterConfig
-        The thresholds; a value on the threshold passes.
-
-    Returns
-    -------
-    passes : ndarray of bool, shape (n,)
-        True where every threshold is met.
-    rejected : dict of str to int
-        One entry a threshold, in the order of ``FilterConfig``, zeros included.
-    """
-    failed = first_failed(table, settings)
-    rejected = {name: int((failed == place).sum()) for place, name in enumerate(THRESHOLDS)}
-    return failed < 0, rejected
-
-
 def first_failed(table: pa.Table, settings: FilterConfig) -> NDArray[np.int8]:
-    """Say for each frame which threshold it failed first.
+    """Return for each frame the first threshold of its metrics that it failed.
 
     Parameters
     ----------
     table : pa.Table
         A frame table of n rows, of one video.
     settings : FilterConfig
-        The thresholds; a value on the threshold passes.
+        The thresholds.
 
     Returns
     -------
     ndarray of int8, shape (n,)
-        A place in ``THRESHOLDS``; -1 where every one is met.
+        An index into ``QUALITY``; -1 if the frame passes them all.
     """
     failed = np.full(table.num_rows, -1, np.int8)
-    for place, (name, metric) in enumerate(_JUDGED.items()):
-        limit, values = getattr(settings, name), numbers(table[metric])
-        # float32 like the column, so that a value equal to the limit is equal in the table too;
-        # a comparison with NaN is false, so what was not measured does not pass
-        if name == _REPEATS:
-            good = (values >= np.float32(limit)) | ~_repeats(table, failed < 0)
+    for number, threshold in enumerate(QUALITY):
+        values = numbers(table[threshold.column])
+        good = ~threshold.fails(values, getattr(settings, threshold.name))
+        if threshold.name == REPEATS:
+            good |= ~_repeats_good_frame(table, failed < 0)
             good &= ~np.isnan(values)
-        elif name.startswith("min_"):
-            good = values >= np.float32(limit)
-        else:
-            good = values <= np.float32(limit)
-        failed[(failed < 0) & ~good] = place
+        failed[(failed < 0) & ~good] = number
     return failed
 
 
-def _repeats(table: pa.Table, passes: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell which frames come after one that passes, in a run of frames that show the same.
+def _repeats_good_frame(table: pa.Table, passes: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which frames follow one that passes, in a run of frames that show the same.
 
-    So a still picture is kept once, also where the first frame of it is too bad to be kept.
+    So a still picture is kept once, even if its first frame is too bad to be kept.
     """
     order = np.argsort(numbers(table["frame_index"]), kind="stable")
     run = np.cumsum(numbers(table["change"])[order] >= np.float32(STILL))
     good = passes[order]
     earlier: NDArray[np.int64] = np.cumsum(good) - good  # frames that pass, before each
-    first = np.searchsorted(run, run)  # where each one's run begins
+    first = np.searchsorted(run, run)  # the start of each one's run
     repeats = np.empty(len(order), np.bool_)
     repeats[order] = earlier > earlier[first]
     return repeats
 
 
 def load_frames(folder: Path) -> pa.Table:
-    """Read the frame table of a folder and make sure that it can be trusted.
+    """Read the frame table of a folder and check that it can be trusted.
 
     Parameters
     ----------
     folder : Path
-        Where ``frames.parquet`` lies; the table may have no rows.
+        The folder of ``frames.parquet``; the table may have no rows.
 
     Returns
     -------
     pa.Table
-        As ``FRAMES_SCHEMA`` says, without metadata. Metrics that are null there are NaN here;
-        each file name comes once and names a file directly in the folder.
+        With the columns of ``FRAMES_SCHEMA`` and no metadata. Metrics that are null in the file are
+        NaN; each file name occurs once and names a file directly in the folder.
 
     Raises
     ------
     PermanentError
-        ``MISSING_SOURCE`` where there is no table, ``CORRUPT`` where it is not a frame table.
+        ``MISSING_SOURCE`` if there is no table, ``CORRUPT`` if it is not a frame table.
     """
     path = folder / FRAMES_FILE
     try:
@@ -238,6 +231,6 @@ def load_frames(folder: Path) -> pa.Table:
     if pc.count_distinct(names).as_py() != len(names):
         raise DamagedFile(path, "it names a file twice")
     for metric in METRICS:
-        place = table.schema.get_field_index(metric)
-        table = table.set_column(place, metric, pc.fill_null(table[metric], _NAN))
+        column = table.schema.get_field_index(metric)
+        table = table.set_column(column, metric, pc.fill_null(table[metric], _NAN))
     return table.cast(FRAMES_SCHEMA)

@@ -95,7 +95,7 @@ class _Filtering:
         if "failure" not in self.meta and results.read_frames_meta(self.folder) != self.meta:
             raise InputChanged(self.folder)
         scores = self._read_scores()
-        seen = [score.mark for score in scores]
+        seen = [score.fingerprint for score in scores]
         settings = self.config.filter.result_settings()
         source = self.meta.get("fingerprint")
         fingerprint = fingerprints.of_filter(settings, source, seen)

@@ -1,4 +1,4 @@
-"""When a model looks at a video again, and when what it saw stays."""
+"""When a model processes a video again, and when its output is reused."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from dataminer.files.hashing import sha256_file
 from dataminer.frames.embeddings import Embeddings
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.stages.embed import content, semantic
-from dataminer.stages.embed.pending import PendingVideo, changed, has_seen, pending_video
+from dataminer.stages.embed.pending import PendingVideo, changed, is_up_to_date, pending_video
 from dataminer.vision.weights import weights_sha256
 
 
-def test_what_was_seen_is_of_one_stage_version_model_and_source() -> None:
-    def mark(stage: str = "embed", version: int = 1, model: str = "m", source: str = "f") -> str:
-        return PendingVideo("v", Path("frames"), Path("out"), source).mark(stage, version, model)
+def test_an_output_belongs_to_one_stage_version_model_and_source() -> None:
+    def made(stage: str = "embed", version: int = 1, model: str = "m", source: str = "f") -> str:
+        video = PendingVideo("v", Path("frames"), Path("out"), source)
+        return video.output_fingerprint(stage, version, model)
 
-    usual = mark()
-    others = {mark(stage="content"), mark(version=2), mark(model="n"), mark(source="g")}
+    usual = made()
+    others = {made(stage="content"), made(version=2), made(model="n"), made(source="g")}
     assert len(others) == 4 and usual not in others
     elsewhere = PendingVideo("w", Path("elsewhere"), Path("other"), "f")
-    assert elsewhere.mark("embed", 1, "m") == usual
+    assert elsewhere.output_fingerprint("embed", 1, "m") == usual
 
 
 @dataclass
 class Model:
-    """A model that is never asked anything, for the video has no frames; and what it is given."""
+    """Models that get no image, as the video has no frames; and their settings."""
 
     folder: Path
     patch: pytest.MonkeyPatch
@@ -51,8 +52,8 @@ class Model:
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint"
 
-    def looks(self) -> dict[str, int]:
-        """Return how many videos the content model and the semantic one look at."""
+    def processed(self) -> dict[str, int]:
+        """Return how many videos the content model and the semantic one process."""
         frames = self.folder / "frames"
         frames.mkdir(exist_ok=True)
         empty = FRAMES_SCHEMA.empty_table()
@@ -66,8 +67,8 @@ class Model:
         boxes = [item for item in [items["c"]] if item]
         vectors = [item for item in [items["s"]] if item]
         found = content.find_boxes(boxes, ContentConfig(**given), self.weights, **how)
-        seen = semantic.embed(vectors, SemanticConfig(**semantic_only), self.checkpoint, **how)
-        return {"content": found, "semantic": seen}
+        embedded = semantic.embed(vectors, SemanticConfig(**semantic_only), self.checkpoint, **how)
+        return {"content": found, "semantic": embedded}
 
 
 @pytest.fixture
@@ -84,8 +85,8 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     made.checkpoint.mkdir()
     (made.checkpoint / "config.json").write_text("{}")
     (made.checkpoint / "model.safetensors").write_bytes(b"weights")
-    assert made.looks() == {"content": 1, "semantic": 1}
-    assert made.looks() == {"content": 0, "semantic": 0}
+    assert made.processed() == {"content": 1, "semantic": 1}
+    assert made.processed() == {"content": 0, "semantic": 0}
     return made
 
 
@@ -108,49 +109,60 @@ def retrained(path: Path) -> None:
         (lambda m: m.settings.update(image_size=320), ["content"]),
         (lambda m: other_version(m, content), ["content"]),
         (lambda m: other_version(m, semantic), ["semantic"]),
-        # how, and what is made of it, change nothing of what a model sees
+        # settings that do not change the output of a model
         (lambda m: m.settings.update(batch=1, device="cpu"), []),
         (lambda m: m.settings.update(confidence=0.5, min_size=0.1, require=["bus"]), []),
         (lambda m: m.weights.touch(), []),
     ],
 )
-def test_a_model_looks_again_when_what_it_sees_would_be_another(
+def test_a_model_runs_again_if_its_output_would_be_another(
     model: Model, change: Callable[[Model], object], again: list[str]
 ) -> None:
     change(model)
-    assert model.looks() == {name: int(name in again) for name in ("content", "semantic")}
-    assert model.looks() == {"content": 0, "semantic": 0}
+    assert model.processed() == {name: int(name in again) for name in ("content", "semantic")}
+    assert model.processed() == {"content": 0, "semantic": 0}
 
 
-def test_it_shows_without_a_model_whether_it_has_seen_frames(model: Model) -> None:
+def test_each_recipe_of_a_video_gets_a_file_of_its_own(model: Model) -> None:
+    frames = model.folder / "frames"
+    videos = [
+        PendingVideo("v", frames, model.folder / f"{recipe}.parquet", recipe) for recipe in "ab"
+    ]
+    how: dict[str, Any] = {"threads": 1, "progress": lambda line: None}
+    assert semantic.embed(videos, SemanticConfig(), model.checkpoint, **how) == 2
+    assert all(video.out.is_file() for video in videos)
+
+
+def test_without_a_model_its_output_is_known_to_be_up_to_date(model: Model) -> None:
     out = model.folder / "c.parquet"
     fetched = changed(model.weights)
 
-    def seen(source: str = "f", since: float | None = fetched) -> bool:
-        return has_seen("content", out, source, since)
+    def done(source: str = "f", since: float | None = fetched) -> bool:
+        return is_up_to_date("content", out, source, since)
 
     os.utime(model.folder / "frames" / FRAMES_FILE)  # as a copy of the store may have it
-    assert seen()
-    assert not seen("other frames")
-    assert not seen(since=None)
-    assert fetched is not None and not seen(since=time.time() + 60)
+    assert done()
+    assert not done("other frames")
+    assert not done(since=None)
+    assert fetched is not None and not done(since=time.time() + 60)
     out.write_bytes(b"cut off")
-    assert not seen()
+    assert not done()
     out.unlink()
-    assert not seen()
+    assert not done()
 
 
-def test_a_look_is_of_embeddings_and_prompts() -> None:
+def test_scores_belong_to_embeddings_and_prompts() -> None:
     none = Embeddings((), np.zeros(0, np.int32), np.zeros((0, 2), np.float16))
     vector = np.array([1, 0], np.float32)
 
-    def mark(embeddings: str = "e", prompts: str = "p", **settings: Any) -> str:
+    def made(embeddings: str = "e", prompts: str = "p", **settings: Any) -> str:
         known = semantic.Prompts({"a": vector, "b": vector}, 1.0, 0.0, prompts, "m")
         given = {"prompts": {"positive": ["a"], "negative": ["b"]}, **settings}
-        return semantic.look(none, known, SemanticConfig.model_validate(given), embeddings).mark
+        chosen = SemanticConfig.model_validate(given)
+        return semantic.score(none, known, chosen, embeddings).fingerprint
 
-    assert len({mark(), mark(embeddings="f"), mark(prompts="q")}) == 3
-    assert mark(min_margin=1.0, min_score=0.5) == mark()
+    assert len({made(), made(embeddings="f"), made(prompts="q")}) == 3
+    assert made(min_margin=1.0, min_score=0.5) == made()
 
 
 def test_the_checksum_of_a_model_is_of_all_that_its_files_say(tmp_path: Path) -> None:
