@@ -68,15 +68,15 @@ def policy_id(policy: PolicyConfig) -> str:
     return fingerprint("policy", policy.model_dump())
 
 
-def refused_id(made_with: str | None, policy: str | None) -> str:
+def refused_id(recipe: str | None, policy: str | None) -> str:
     """Return the ``downloaded_with`` of a video that was refused by a policy.
 
     Parameters
     ----------
-    made_with, policy : str or None
+    recipe, policy : str or None
         The :func:`recipe_id` of the download and the :func:`policy_id`.
     """
-    return f"{made_with} {policy}"
+    return f"{recipe} {policy}"
 
 
 def of_download(url: str, source: Sequence[Any] | None, settings: Settings) -> str:

@@ -77,9 +77,9 @@ class Hooks:
         session = self._session
         or_exit(bring_up_to_date, session.projects, session.settings.monitor, session.store)
 
-    def _outcome(self, progress: RunProgress | None) -> summary.Outcome:
+    def _outcome(self, progress: RunProgress | None) -> summary.RunOutcome:
         session = self._session
         is_whole = session.has_planned and not commands.makes_part()
         is_done = or_exit(session.run.is_done) if is_whole else None
         targets = tuple(sorted(session.snakemake.targets))
-        return summary.Outcome(progress, is_done, targets, session.snakemake.other_folder)
+        return summary.RunOutcome(progress, is_done, targets, session.snakemake.other_folder)

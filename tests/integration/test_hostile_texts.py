@@ -187,7 +187,7 @@ def told(place: Place) -> dict[str, Any]:
     printed = {name: io.StringIO() for name in ("status", "monitor", "summary", "why", "failed")}
     status.show([], printed["status"])
     live.show(watch.read(), printed["monitor"])
-    summary.show([], printed["summary"], place.store, summary.Outcome())
+    summary.show([], printed["summary"], place.store, summary.RunOutcome())
     story.show(story.story("video00000", place.store), printed["why"])
     story.show(story.story("video00001", place.store), printed["failed"])
     return {name: file.getvalue() for name, file in printed.items()}

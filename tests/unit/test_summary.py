@@ -12,11 +12,11 @@ import pytest
 
 from dataminer.monitor.progress import RunProgress, StageProgress
 from dataminer.monitor.status import Snapshot
-from dataminer.monitor.terminal.summary import Outcome, summary
+from dataminer.monitor.terminal.summary import RunOutcome, summary
 from dataminer.store.layout import Store
 
-DONE = Outcome(done=True)
-LEFT = Outcome(done=False)
+DONE = RunOutcome(done=True)
+LEFT = RunOutcome(done=False)
 PAUSE = {
     "source": "youtube",
     "reason": "it asks to sign in",
@@ -78,7 +78,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def test_a_finished_project_says_what_failed_and_where_everything_is(store: Store) -> None:
     failures = [row("clip017", "empty"), row("clip101", "corrupt"), row("clip102", "corrupt")]
-    outcome = Outcome(PROGRESS, done=True)
+    outcome = RunOutcome(PROGRESS, done=True)
     lines = summary(seen(failures=failures, pauses=[PAUSE]), store, outcome)
     assert (
         "\n".join(lines)
@@ -111,7 +111,7 @@ def test_a_project_that_waits_says_until_when_and_how_it_goes_on(store: Store) -
     assert "birds: FILTERING, 0 of 200 videos extracted\n" in text
     assert f"  waits     2 videos until {LATER:%Y-%m-%d %H:%M:%S} UTC, network, for " in text
     assert "            broke.\n  report " in text
-    text = "\n".join(summary(seen(projects=[unfinished], to_retry=waiting), store, Outcome()))
+    text = "\n".join(summary(seen(projects=[unfinished], to_retry=waiting), store, RunOutcome()))
     assert "            broke. Next: run\n            snakemake --config project=birds\n" in text
     # which is not all that is to be done
     killed = [row("a", "killed")]
@@ -149,7 +149,7 @@ def test_one_failure_has_its_own_next_step(store: Store) -> None:
 
 @pytest.mark.parametrize(("outcome", "told"), [(LEFT, True), (DONE, False)])
 def test_pauses_are_told_if_something_waits_for_them(
-    store: Store, outcome: Outcome, told: bool
+    store: Store, outcome: RunOutcome, told: bool
 ) -> None:
     text = "\n".join(summary(seen(pauses=[PAUSE]), store, outcome))
     assert ("  pauses    youtube until" in text) is told
@@ -175,13 +175,13 @@ def test_a_target_that_was_reached_is_done_and_the_rest_is_an_option(
     store: Store, begun: Callable[[list[str]], None]
 ) -> None:
     begun(["/a/snakemake", "-c2", "only_filter", "-s", "x/Snakefile"])
-    outcome = Outcome(done=True, targets=("only_filter",))
+    outcome = RunOutcome(done=True, targets=("only_filter",))
     assert summary(seen(projects=[unfinished()]), store, outcome)[-3:] == [
         "  done      only_filter, as asked. The rest:",
         "            /a/snakemake --cores 2 --snakefile x/Snakefile",
         "",
     ]
-    outcome = Outcome(done=False, targets=("only_filter",))
+    outcome = RunOutcome(done=False, targets=("only_filter",))
     assert summary(seen(projects=[unfinished()]), store, outcome)[-2:] == [
         "  go on     /a/snakemake only_filter --cores 2 --snakefile x/Snakefile",
         "",
@@ -192,7 +192,7 @@ def test_after_files_by_name_the_rest_is_an_option(
     store: Store, begun: Callable[[list[str]], None]
 ) -> None:
     begun(["/a/snakemake", "data/frames/v/frames.parquet", "-c2"])
-    outcome = Outcome(targets=("data/frames/v/frames.parquet",))
+    outcome = RunOutcome(targets=("data/frames/v/frames.parquet",))
     assert summary(seen(projects=[unfinished()]), store, outcome)[-2] == (
         "  rest      /a/snakemake --cores 2"
     )
@@ -207,7 +207,7 @@ def test_what_a_run_was_making_anew_is_made_anew_again_only_if_it_was_cut_short(
 ) -> None:
     begun(["/a/snakemake", "-F"])
     stage = StageProgress("filter", 200, 198, left_seconds=left_seconds)
-    outcome = Outcome(replace(PROGRESS, stages=[stage]), done=False)
+    outcome = RunOutcome(replace(PROGRESS, stages=[stage]), done=False)
     assert summary(seen(), store, outcome)[-2] == f"  go on     /a/snakemake{force}"
     # all that it was to make anew is there, as it was
     text = "\n".join(summary(seen(), store, replace(outcome, done=True)))
@@ -215,7 +215,7 @@ def test_what_a_run_was_making_anew_is_made_anew_again_only_if_it_was_cut_short(
 
 
 def test_what_a_run_made_in_another_folder_is_found_from_where_it_was_begun(store: Store) -> None:
-    outcome = Outcome(done=True, folder=Path("../site"))
+    outcome = RunOutcome(done=True, folder=Path("../site"))
     text = "\n".join(summary(seen(), store, outcome))
     assert "  report    ../site/data/projects/birds/report/index.html\n" in text
     assert "  dataset   ../site/data/projects/birds/dedup,\n            ../site/data/pr" in text

@@ -30,7 +30,7 @@ _DONE = {"download": "downloaded", "extract": "extracted", "embed": "seen", "fil
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What is known of a run at its end.
 
     Parameters
@@ -51,7 +51,7 @@ class Outcome:
     folder: Path | None = None
 
 
-def show(names: Iterable[str], file: IO[str], store: Store, outcome: Outcome) -> None:
+def show(names: Iterable[str], file: IO[str], store: Store, outcome: RunOutcome) -> None:
     """Print what came of a run.
 
     Parameters
@@ -76,7 +76,7 @@ def show(names: Iterable[str], file: IO[str], store: Store, outcome: Outcome) ->
         console.print(text, soft_wrap=True, highlight=False)
 
 
-def summary(seen: Snapshot, store: Store, outcome: Outcome) -> list[str]:
+def summary(seen: Snapshot, store: Store, outcome: RunOutcome) -> list[str]:
     """Return what came of a run, line by line, at most 80 columns wide but for commands.
 
     Parameters
@@ -113,7 +113,7 @@ def _amount(stage: str, amount: int) -> str:
 
 
 def _project(
-    project: dict[str, Any], seen: Snapshot, store: Store, outcome: Outcome
+    project: dict[str, Any], seen: Snapshot, store: Store, outcome: RunOutcome
 ) -> Iterator[str]:
     name = project["name"]
     mine = {
@@ -142,7 +142,7 @@ def _pauses(pauses: list[dict[str, Any]]) -> Iterator[str]:
         yield from _part("pauses", f"{pause['source']} until {until}: {pause['reason']}")
 
 
-def _next(seen: Snapshot, outcome: Outcome) -> Iterator[str]:
+def _next(seen: Snapshot, outcome: RunOutcome) -> Iterator[str]:
     """Tell how the run goes on or, if it made all that it was to make, how the rest is made."""
     if outcome.folder and seen.projects:
         yield from _part("folder", f"{outcome.folder}: run commands of dataminer there")

@@ -16,7 +16,7 @@ _CHUNK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExtractOutcome:
     """What is known about a video once its frames are extracted."""
 
     info: VideoInfo

@@ -14,7 +14,7 @@ from dataminer.stages.extract.decode import decode
 from dataminer.stages.extract.decode_stats import DecodedFrame, DecodeStats, DecodeSummary
 from dataminer.stages.extract.encode import FrameEncoder
 from dataminer.stages.extract.extraction import Extraction
-from dataminer.stages.extract.outcome import Outcome
+from dataminer.stages.extract.outcome import ExtractOutcome
 from dataminer.stages.extract.planned_decode import configure_decoder, decode_planned
 from dataminer.stages.extract.scenes import CutDetector
 from dataminer.stages.extract.selection.plan import DecodePlan, plan_decoding, select_frames
@@ -28,7 +28,7 @@ from dataminer.stages.extract.selection.scan import (
 from dataminer.video.info import VideoInfo
 
 
-def extract_planned(extraction: Extraction, encoder: FrameEncoder) -> Outcome:
+def extract_planned(extraction: Extraction, encoder: FrameEncoder) -> ExtractOutcome:
     """Extract the selected frames, decoding no more than they require.
 
     Raises
@@ -62,7 +62,7 @@ def extract_planned(extraction: Extraction, encoder: FrameEncoder) -> Outcome:
 
 def plan_frames(
     scan: Scan, stream: VideoStream, info: VideoInfo, settings: ExtractConfig
-) -> tuple[DecodePlan, Outcome]:
+) -> tuple[DecodePlan, ExtractOutcome]:
     """Select frames of a scanned video within the limits, and plan how to decode them."""
     time_base = stream.time_base or Fraction(1, av.time_base)
     order = scan.presentation_order()
@@ -77,7 +77,7 @@ def plan_frames(
     if len(selected) > settings.max_frames:
         selected = selected[: settings.max_frames]
         stopped = f"stopped at max_frames = {settings.max_frames}"
-    return plan_decoding(scan, selected), Outcome(info, summary, stopped)
+    return plan_decoding(scan, selected), ExtractOutcome(info, summary, stopped)
 
 
 def _summarise(
@@ -90,7 +90,7 @@ def _summarise(
     return DecodeSummary(len(stamps), len(scan.pts), seconds, last_gap)
 
 
-def extract_everything(extraction: Extraction, encoder: FrameEncoder) -> Outcome:
+def extract_everything(extraction: Extraction, encoder: FrameEncoder) -> ExtractOutcome:
     """Decode every frame, past what is broken, and extract the selected ones."""
     with extraction.open() as (container, stream):
         info = extraction.describe(container, stream)
@@ -98,7 +98,7 @@ def extract_everything(extraction: Extraction, encoder: FrameEncoder) -> Outcome
         selector = _FrameSelector(extraction.settings, stats.time_base)
         decoded = decode(container, stream, stats, extraction.check)
         extraction.encode(selector.select(decoded), info, encoder)
-        return Outcome(info, stats.summary(), selector.stopped)
+        return ExtractOutcome(info, stats.summary(), selector.stopped)
 
 
 class _FrameSelector:

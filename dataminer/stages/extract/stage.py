@@ -21,7 +21,7 @@ from dataminer.errors import ErrorClass, PermanentError
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.extract.encode import FrameEncoder, return_large_buffers
 from dataminer.stages.extract.extraction import Extraction
-from dataminer.stages.extract.outcome import Outcome, check_readable_to_end
+from dataminer.stages.extract.outcome import ExtractOutcome, check_readable_to_end
 from dataminer.stages.extract.passes import extract_everything, extract_planned
 from dataminer.stages.extract.selection.scan import NotPlannableError
 from dataminer.video.info import as_displayed
@@ -81,7 +81,9 @@ def extract(
     return ExtractResult(encoder.count, outcome.warning())
 
 
-def _table_meta(outcome: Outcome, encoder: FrameEncoder, settings: ExtractConfig) -> dict[str, Any]:
+def _table_meta(
+    outcome: ExtractOutcome, encoder: FrameEncoder, settings: ExtractConfig
+) -> dict[str, Any]:
     return {
         "stage": "extract",
         "version": VERSION,
@@ -92,7 +94,7 @@ def _table_meta(outcome: Outcome, encoder: FrameEncoder, settings: ExtractConfig
 
 def _extract_usable(
     extraction: Extraction, out: Path, video_id: str
-) -> tuple[FrameEncoder, Outcome]:
+) -> tuple[FrameEncoder, ExtractOutcome]:
     """Extract the selected frames; raise an error if the result is not worth keeping."""
     video, max_error_share = extraction.video, extraction.settings.max_error_share
     cv2.setNumThreads(1)  # OpenCV's own threads would compete with ours
@@ -109,7 +111,7 @@ def _extract_usable(
 
 def _extract_frames(
     extraction: Extraction, out: Path, video_id: str
-) -> tuple[FrameEncoder, Outcome]:
+) -> tuple[FrameEncoder, ExtractOutcome]:
     """Extract the selected frames: as planned if possible, else by decoding everything."""
     settings = extraction.settings
     decoding = "planned"

@@ -115,7 +115,7 @@ def _dedup(
 # ---- the videos of the project -------------------------------------------------------------------
 
 
-class _Member(NamedTuple):
+class _EndedVideo(NamedTuple):
     """A video of a project, as its row describes it.
 
     Parameters
@@ -156,14 +156,14 @@ class _FilteredVideo(NamedTuple):
     readable: bool = True
 
 
-def _ended_members(project: str) -> list[_Member]:
+def _ended_members(project: str) -> list[_EndedVideo]:
     """Return the videos of a project that are filtered or have failed, in the order of their ids.
 
     Those that wait for their next attempt, or were added since the run was planned, are left out.
     """
     session = session_name(stage_rows.DEDUP)
     rows = query(statements.MEMBERS, {"project": project}, name=session)
-    members = [_Member(*row) for row in rows]
+    members = [_EndedVideo(*row) for row in rows]
     ended = [member for member in members if member.status in _ENDED]
     if len(ended) < len(members):
         count = len(members) - len(ended)
@@ -176,7 +176,7 @@ def _ended_members(project: str) -> list[_Member]:
     return ended
 
 
-def _embeddings(config: Config, members: Iterable[_Member]) -> dict[str, Path] | None:
+def _embeddings(config: Config, members: Iterable[_EndedVideo]) -> dict[str, Path] | None:
     """Return the file of each video's embeddings; None if frames are compared by their hashes."""
     from dataminer.stages.embed.frame_models import FrameModels
 
@@ -190,7 +190,7 @@ def _embeddings(config: Config, members: Iterable[_Member]) -> dict[str, Path] |
     }
 
 
-def _read_filtered(folder: Path, member: _Member) -> _FilteredVideo:
+def _read_filtered(folder: Path, member: _EndedVideo) -> _FilteredVideo:
     fingerprint = member.filter_fingerprint
     if member.status == ProjectVideoStatus.FAILED:
         if fingerprint is None:  # older than the column

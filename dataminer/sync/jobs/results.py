@@ -303,10 +303,10 @@ _NO_ERROR: Meta = {"error": None, "error_class": None}
 
 def _download_columns(info: Meta) -> Meta:
     """Return the columns of what a file was made with; frames of an older file do not count."""
-    made_with = info.get("made_with")
+    downloaded_with = info.get("made_with")
     if is_refused(info):  # another policy may accept it
-        made_with = refused_id(made_with, info.get("policy"))
-    return {"downloaded_with": made_with, "extracted_with": None, "extract_fingerprint": None}
+        downloaded_with = refused_id(downloaded_with, info.get("policy"))
+    return {"downloaded_with": downloaded_with, "extracted_with": None, "extract_fingerprint": None}
 
 
 def _extract_columns(meta: Meta) -> Meta:
