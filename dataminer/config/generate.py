@@ -134,9 +134,9 @@ def _rows(model: BaseModel, prefix: str) -> list[str]:
         if isinstance(value, BaseModel):
             rows += _rows(value, f"{prefix}{name}.")
             continue
-        rows.append(
-            f"| `{prefix}{name}` | `{_scalar(value)}` | {_takes(field)} | {field.description} |\n"
-        )
+        cells = (f"`{prefix}{name}`", f"`{_scalar(value)}`", _takes(field), field.description or "")
+        escaped = (cell.replace("|", r"\|") for cell in cells)  # it would begin another cell
+        rows.append(f"| {' | '.join(escaped)} |\n")
     return rows
 
 

@@ -267,5 +267,11 @@ def test_the_schema_and_reference_in_the_repository_are_up_to_date() -> None:
     assert (ROOT / "config/README.md").read_text() == generate.reference()
 
 
+def test_the_reference_is_a_table_of_four_columns() -> None:
+    """An unescaped ``|`` would begin another cell, even in code."""
+    table = [line for line in generate.reference().splitlines() if line.startswith("|")]
+    assert {len(re.split(r"(?<!\\)\|", line)) - 2 for line in table} == {4}
+
+
 def test_every_key_is_described() -> None:
     assert all("None" not in line.split("|")[4] for line in generate.reference().splitlines()[-30:])
