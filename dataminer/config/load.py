@@ -18,7 +18,7 @@ from dataminer.config.models import NAME_PATTERN, Config
 from dataminer.errors import ConfigError
 from dataminer.urls import mask_text
 
-try:  # libyaml's, ten times as quick, is not in every build of PyYAML
+try:  # libyaml's loader is ten times as fast, but not in every build of PyYAML
     from yaml import CSafeLoader as _Loader
 except ImportError:
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]
@@ -28,7 +28,7 @@ _EXPECTED = {
     "string_pattern_mismatch": "has an invalid format",
 }
 DEFAULT_FILE = Path("config/config.yaml")
-"""The file below every configuration, in the working directory, as in the ``Snakefile``."""
+"""The file over which all others are merged, in the working directory, as in the ``Snakefile``."""
 HINT = "correct it; config/README.md lists every key with its bounds and default"
 _NAMES = ("project", "projects")
 _SOURCES = ("searches", "query_files", "urls", "url_files", "files")  # of `input`
@@ -48,7 +48,7 @@ def load(values: Mapping[str, Any]) -> Config:
     Raises
     ------
     ConfigError
-        Naming each key that is wrong, what was expected and what was found.
+        If keys are wrong; names each one, what was expected and what was found.
     """
     try:
         return Config.model_validate(dict(values))
@@ -139,7 +139,7 @@ def load_run(
     Raises
     ------
     ConfigError
-        Naming each key that is wrong, and what was expected.
+        If keys are wrong; names each one, and what was expected.
     """
     for file in files:
         written, read = _read(file)
@@ -190,7 +190,7 @@ def load_job(values: Mapping[str, Any]) -> Config:
 
 
 class _AsWritten(_Loader):
-    """Reads numbers and dates as the text that they are written as."""
+    """Reads numbers and dates as text."""
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in known if tag.endswith((":merge", ":null"))]

@@ -135,7 +135,7 @@ class InputConfig(Section):
 class ExtractConfig(Section):
     """Which frames to extract from a video. Projects with the same settings share the frames."""
 
-    # max_memory_mb: not of a result, which stays when it changes; of a refusal
+    # max_memory_mb: a change keeps results, and only undoes refusals
     _only_how = frozenset({"timeout_minutes", "max_memory_mb"})
 
     strategy: Literal["time", "interval", "keyframe", "scene"] = "time"

@@ -32,7 +32,7 @@ class PromptsConfig(Section):
 
     @property
     def all(self) -> list[str]:
-        """Every prompt once."""
+        """All prompts, without duplicates."""
         return list(dict.fromkeys([*self.positive, *self.negative, *self.junk]))
 
 

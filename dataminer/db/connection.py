@@ -25,21 +25,23 @@ from dataminer.process import may_start_database
 
 T = TypeVar("T")
 
-# Between two transactions a connection stays open for so long at most: then the server ends it, so
-# that hundreds of jobs at work hold none. Before PostgreSQL 14 it cannot, and none is kept.
+# Milliseconds that an idle connection stays open before the server ends it, so that hundreds of
+# working jobs occupy no connections. Before PostgreSQL 14 the server cannot do that, and none is
+# kept.
 _SPARE_SECONDS = 5
-_MOST_SPARES = 4  # of a process whose threads ask at the same moment
+_MOST_SPARES = 4  # per process, for threads that need one at the same time
 _IDLE_TIMEOUT_SINCE = 140000
 
-# no connection (08), rolled back for another's sake (40), no resources (53), operator's doing (57),
-# lock not available (55P03): https://www.postgresql.org/docs/current/errcodes-appendix.html
+# Connection failure (08), rollback in favour of another transaction (40), insufficient resources
+# (53), operator intervention (57), lock not available (55P03):
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
 _TRANSIENT = re.compile(r"^(08|40|53|57|55P03)")
 _LIMITS = {
     "statement_timeout": "60000",
     "lock_timeout": "30000",
     "idle_in_transaction_session_timeout": "60000",
 }
-# in a spelling that is no server's default: what is not so was not set by us
+# Spelled as no server spells its defaults: a value that differs was not set by us
 _UTC = "UTC0"
 _OPTIONS = " ".join(f"-c {name}={value}" for name, value in [("timezone", _UTC), *_LIMITS.items()])
 _SET_LIMITS = "; ".join(f"SET LOCAL {name} = {value}" for name, value in _LIMITS.items())
@@ -47,51 +49,51 @@ _REFUSED_OPTIONS = "unsupported startup parameter"
 
 
 def database_url(*, create: bool = False) -> DatabaseUrl:
-    """Return the URL of the database in use; where none is named, start the embedded server.
+    """Return the URL of the database in use; start the embedded server if none is named.
 
-    A job starts none: it waits for the one that its run or the user starts, and reaches it over the
-    network from another machine.
+    A job never starts it. It waits for the server that its run or the user starts, and connects
+    over the network if that runs on another machine.
 
     Parameters
     ----------
     create : bool
-        Whether the embedded database may be made when there is none yet: never by what only reads,
-        and not by a job on a node that cannot see the right one.
+        Whether to make the embedded database if it does not exist. Commands that only read never
+        do, nor do jobs on nodes that may not see the right one.
 
     Raises
     ------
     DatabaseError
-        When ``DATABASE_URL`` cannot be read, or the embedded server cannot start, or cannot be
+        If ``DATABASE_URL`` cannot be read, or the embedded server cannot start, or cannot be
         reached by a job.
     """
     url = os.environ.get("DATABASE_URL")
     if not url:
-        # meant for another server, and libpq would prefer it to the embedded one's password file
+        # Meant for another server; libpq would prefer it to the embedded server's password file
         os.environ.pop("PGPASSWORD", None)
         url = control.start(create=create) if may_start_database() else control.reachable_url()
     return DatabaseUrl(url)
 
 
 def no_database() -> bool:
-    """Whether no database is named, and none has been made."""
+    """Whether no database is named and none has been made."""
     return not os.environ.get("DATABASE_URL") and control.status().state == "absent"
 
 
 class Session(Connection):
-    """A connection of psycopg2's, and whether a pooler stands between it and the server.
+    """A psycopg2 connection that knows whether a pooler is between it and the server.
 
-    A pooler such as pgbouncer in transaction mode gives each transaction another of its sessions:
-    what is set for a session would be another client's, and is set for each transaction instead.
+    A pooler such as pgbouncer in transaction mode may run each transaction in a different session.
+    A session's settings would affect other clients, so they are set per transaction instead.
     """
 
     pooled = False
     role = database = ""
     schema: str | None = None
-    """The schema that dataminer's tables lie in, once it is known."""
+    """The schema of dataminer's tables, once it is known."""
 
 
 def connect(*, create: bool = False, name: str = "dataminer", check: bool = True) -> Session:
-    """Open a connection; it sees and writes UTC, and gives up on hanging statements.
+    """Open a connection that uses UTC and ends statements that hang.
 
     Parameters
     ----------
@@ -100,14 +102,14 @@ def connect(*, create: bool = False, name: str = "dataminer", check: bool = True
     name : str
         What `pg_stat_activity` shows as ``application_name``.
     check : bool
-        Whether the tables must be ours and current; each process looks once.
+        Whether the tables must be dataminer's and current; each process checks once.
 
     Raises
     ------
     NoTables
-        When the database has none of our tables yet.
+        If the database has no tables of dataminer yet.
     DatabaseError
-        When the server cannot be reached or refuses, or the tables are another program's or of
+        If the server cannot be reached or refuses, or the tables belong to another program or
         another version.
     """
     url = database_url(create=create)
@@ -133,7 +135,7 @@ def connect(*, create: bool = False, name: str = "dataminer", check: bool = True
 
 
 def limited(session: Session) -> None:
-    """Give the transaction that begins the limits that a pooler does not keep for a session."""
+    """Set the limits of a session, which a pooler does not keep, for one transaction."""
     if session.pooled:
         with session.cursor() as cursor:
             cursor.execute(_SET_LIMITS)
@@ -141,14 +143,14 @@ def limited(session: Session) -> None:
 
 @contextmanager
 def reading(name: str, *, snapshot: bool = True, check: bool = True) -> Iterator[Session]:
-    """Open a connection that can only read, all of it as of one moment.
+    """Open a read-only connection, optionally to one snapshot of the database.
 
     Parameters
     ----------
     name : str
         See :func:`connect`.
     snapshot : bool
-        Whether all statements see the database as of the first one.
+        Whether all statements see the database as it was at the first one.
     check : bool
         See :func:`connect`.
     """
@@ -165,7 +167,7 @@ def reading(name: str, *, snapshot: bool = True, check: bool = True) -> Iterator
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn what the server refuses into a sentence with the way out."""
+    """Turn a refusal of the server into an error with a next step."""
     try:
         yield
     except psycopg2.Error as error:
@@ -194,18 +196,18 @@ def _connect(url: DatabaseUrl, name: str) -> Session:
         if given:
             raise _not_passed_on(url, given) from error
         session = _opened(parameters)
-    if session.get_parameter_status("TimeZone") != _UTC:  # the options were dropped on the way
+    if session.get_parameter_status("TimeZone") != _UTC:  # The pooler dropped the options
         if given:
             session.close()
             raise _not_passed_on(url, given)
         session.pooled = True
-        _command(session, "SET timezone = %s", _UTC)  # of which poolers keep track
+        _command(session, "SET timezone = %s", _UTC)  # poolers track this one
     return session
 
 
 def _not_passed_on(url: DatabaseUrl, given: str) -> DatabaseError:
     return DatabaseError(
-        f"the pooler at {url} passes no options on, such as {given!r}",
+        f"the pooler at {url} does not pass on options such as {given!r}",
         "leave them out, and have an administrator set them for the role, such as"
         " ALTER ROLE ... IN DATABASE ... SET search_path = dataminer",
     )
@@ -225,16 +227,16 @@ def transaction(
     keep: bool = True,
     single: bool = False,
 ) -> T:
-    """Run ``work`` in one transaction on a connection of its own.
+    """Run ``work`` in one transaction on a separate connection.
 
     Parameters
     ----------
     work : callable
         Called with the connection, and again after a transient failure. Its result is returned.
     patience, name : float, str
-        Seconds for which transient failures are tried again; for the name see :func:`connect`.
+        How many seconds to retry after transient failures; for the name see :func:`connect`.
     keep : bool
-        Whether the connection stays open for a next transaction within seconds.
+        Whether to keep the connection open for another transaction within seconds.
     single : bool
         Whether ``work`` is one statement, which needs no BEGIN and COMMIT.
     """
@@ -258,7 +260,7 @@ def transaction(
     return _retrying(patience)(once)
 
 
-@cache  # made anew, it takes as long as a statement
+@cache  # a new one takes as long as a statement
 def _retrying(patience: float) -> Retrying:
     return Retrying(
         retry=retry_if_exception(_may_pass),
@@ -270,7 +272,7 @@ def _retrying(patience: float) -> Retrying:
 
 @dataclass(frozen=True)
 class _Spare:
-    """An open connection that no thread uses: of which process, to where, since when."""
+    """An open connection that no thread uses: its process, its URL, and since when it is idle."""
 
     connection: Session
     pid: int
@@ -279,13 +281,13 @@ class _Spare:
 
 
 _spares: list[_Spare] = []
-# the schema of the tables, of databases that this process has looked at
+# the schema of the tables, per database that this process has checked
 _checked: dict[tuple[str, ...], str | None] = {}
 
 
 @contextmanager
 def _borrowed(name: str, *, keep: bool) -> Iterator[Session]:
-    """Give a connection for one transaction: the spare one, where there is one that lives."""
+    """Provide a connection for one transaction: a spare one if it is still open."""
     connection = _take(name) or _open(name)
     try:
         yield connection
@@ -306,7 +308,7 @@ def _open(name: str) -> Session:
 
 
 def _ends_by_itself(connection: Session) -> bool:
-    """Whether an idle connection can be given a time after which the server ends it."""
+    """Whether the server can end idle connections after a timeout."""
     return connection.server_version >= _IDLE_TIMEOUT_SINCE and not connection.pooled
 
 
@@ -317,7 +319,7 @@ def _take(name: str) -> Session | None:
         except IndexError:  # another thread was faster
             return None
         if spare.pid != os.getpid():
-            continue  # the parent's, whose session a goodbye from here would end
+            continue  # The parent process's: closing it here would end the parent's session
         young = time.monotonic() - spare.since < _SPARE_SECONDS - 1
         if young and spare.location == _location() and _revived(spare.connection, name):
             return spare.connection
@@ -326,11 +328,11 @@ def _take(name: str) -> Session | None:
 
 
 def _revived(connection: Connection, name: str) -> bool:
-    """Tell whether a connection still lives, and give it its new user's name."""
+    """Return whether a connection is still open, and set its application name."""
     try:
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)
-        if poll.poll(0):  # a server that says something unasked says that it ends the session
+        if poll.poll(0):  # An unrequested message from the server means that it ended the session
             return False
         if connection.get_parameter_status("application_name") != name[:63]:
             _command(connection, "SET application_name = %s", name[:63])
@@ -340,7 +342,7 @@ def _revived(connection: Connection, name: str) -> bool:
 
 
 def _command(connection: Connection, command: str, value: str) -> None:
-    """Run a command outside any transaction."""
+    """Run a statement outside any transaction."""
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute(command, (value,))
@@ -348,7 +350,7 @@ def _command(connection: Connection, command: str, value: str) -> None:
 
 
 def _location() -> tuple[str, ...]:
-    """Return what tells one database from another."""
+    """Return what identifies a database."""
     url = os.environ.get("DATABASE_URL")
     return (url,) if url else ("", os.environ.get("DATAMINER_PGDATA", ""), os.getcwd())
 

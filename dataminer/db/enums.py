@@ -1,4 +1,4 @@
-"""What a source, a video, a video in a project, and a project can be."""
+"""The states of sources, videos, videos in projects, and projects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class SourceType(StrEnum):
 
 
 class VideoStatus(StrEnum):
-    """Where a video stands, for all projects: download, then extract."""
+    """The status of a video for all projects: download, then extract."""
 
     PENDING = "PENDING"
     DOWNLOADING = "DOWNLOADING"
@@ -26,7 +26,7 @@ class VideoStatus(StrEnum):
 
 
 class ProjectVideoStatus(StrEnum):
-    """Where a video stands in one project: filter."""
+    """The status of a video in one project: filter."""
 
     PENDING = "PENDING"
     FILTERING = "FILTERING"
@@ -36,7 +36,7 @@ class ProjectVideoStatus(StrEnum):
 
 
 class ProjectStatus(StrEnum):
-    """Where a project stands: its videos, then dedup, then detect."""
+    """The stage of a project: its videos, then dedup, then detect."""
 
     POPULATING = "POPULATING"
     FILTERING = "FILTERING"

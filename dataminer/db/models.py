@@ -1,4 +1,4 @@
-"""The tables. Migrations make them; a test holds the two against each other."""
+"""The tables. Migrations create them; a test compares the two."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _listed(members: tuple[StrEnum, ...]) -> str:
 
 
 def _lock_check(table: str, status: str, running: tuple[StrEnum, ...]) -> sa.CheckConstraint:
-    """A row is locked exactly while it is being worked on."""
+    """A row is locked exactly while a job works on it."""
     return _check(
         f"({status} IN ({_listed(running)})) = (locked_by IS NOT NULL)"
         " AND (locked_by IS NULL) = (heartbeat_at IS NULL)"
@@ -53,11 +53,11 @@ def _lock_check(table: str, status: str, running: tuple[StrEnum, ...]) -> sa.Che
 
 
 class _Model(SQLModel, registry=registry()):
-    """Of tables of their own: Snakemake has others in what SQLModel shares."""
+    """Separate metadata: Snakemake registers tables of its own in SQLModel's."""
 
 
 class _Claimable(_Model):
-    """Who works on a row, since when, and how the last attempts ended."""
+    """Which job works on a row, since when, and how the last attempts ended."""
 
     error: str | None = None
     error_class: str | None = None
@@ -89,7 +89,7 @@ class _Claimable(_Model):
 
 
 class Project(_Claimable, table=True):
-    """A dataset in the making; its counters follow the rows of its videos."""
+    """A dataset and its counters, which follow the rows of its videos."""
 
     __tablename__ = "projects"
     __table_args__ = (
@@ -133,7 +133,7 @@ class Project(_Claimable, table=True):
 
 
 class Video(_Claimable, table=True):
-    """A source, once for all projects, with where its file and its frames lie."""
+    """A source, one row for all projects, with the paths of its file and its frames."""
 
     __tablename__ = "videos"
     __table_args__ = (
@@ -144,7 +144,7 @@ class Video(_Claimable, table=True):
             "ck_videos_video_path",
         ),
         _check(
-            # a comparison with NULL is neither true nor false, and a CHECK lets that pass
+            # a comparison with NULL is neither true nor false, and passes a CHECK
             "status <> 'EXTRACTED' OR (frames_dir IS NOT NULL AND coalesce(frame_count, 0) > 0)",
             "ck_videos_frames",
         ),
@@ -194,7 +194,7 @@ class Video(_Claimable, table=True):
 
 
 class ProjectVideo(_Claimable, table=True):
-    """A video's place in one project."""
+    """The state of a video in one project."""
 
     __tablename__ = "project_videos"
     __table_args__ = (
@@ -244,11 +244,12 @@ class ProjectVideo(_Claimable, table=True):
 
 
 class PairedStore(_Model, table=True):
-    """The store that the database goes with; one row, or none.
+    """The store that the database belongs to; one row, or none.
 
     See :mod:`dataminer.sync.pairing.records`.
 
-    Its path, as the paths in rows begin, and the inode of its folder; where the database was then.
+    It holds the store's path, with which the paths in rows begin, the inode of its folder, and
+    where the database was at that time.
     """
 
     __tablename__ = "dataminer_store"
@@ -265,7 +266,7 @@ class PairedStore(_Model, table=True):
 
 
 class Budget(_Model, table=True):
-    """What is counted of one source, and when it was asked last."""
+    """The request counts of one source, and when it was last used."""
 
     __tablename__ = "budgets"
     __table_args__ = (
@@ -287,7 +288,7 @@ class Budget(_Model, table=True):
 
 
 class Breaker(_Model, table=True):
-    """A source that refused; it is asked again when its pause is over, by one job first.
+    """A source that refused requests; after its pause, one job tries it first.
 
     The pause lasts from ``opened_at`` to ``open_until``.
     """

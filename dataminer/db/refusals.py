@@ -1,4 +1,4 @@
-"""What a server's refusals mean, and which statement or setting makes it agree."""
+"""What a server's refusals mean, and which statement or setting resolves them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataminer.errors import DatabaseError
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _DENIED, _READ_ONLY, _NO_SCHEMA = "42501", "25006", "3F000"
 _UNTRANSLATABLE = ("22P05", "22021")
-_TAKEN = ("42P07", "42710", "42723")  # a table or index, a type, a function of that name
+_TAKEN = ("42P07", "42710", "42723")  # a table or index, a type, or a function with that name
 _TIMEOUT, _LOCKED = "57014", "55P03"
 
 OWN_SCHEMA = (
@@ -20,8 +20,8 @@ OWN_SCHEMA = (
 )
 UTF8 = "CREATE DATABASE dataminer ENCODING 'UTF8' TEMPLATE template0, and name it in DATABASE_URL"
 
-# a refused connection has no SQLSTATE in psycopg2, only words; whoever must change something first
-# hears so at once
+# Texts, because psycopg2 gives no SQLSTATE for a refused connection. Refusals that need a change
+# first are reported at once.
 _AT_THE_DOOR = {
     "password authentication failed|no password supplied": "correct user and password in"
     " DATABASE_URL or ~/.pgpass; an administrator sees with VALID UNTIL whether it has expired",
@@ -40,14 +40,14 @@ _CROWDED = re.compile("too many (clients|connections)|remaining connection slots
 
 
 def refused_at_the_door(reason: str) -> str | None:
-    """Return the way out of a refused connection that no waiting helps; None for any other."""
+    """Return the next step for a refused connection if waiting does not help, otherwise None."""
     return next(
         (hint for pattern, hint in _AT_THE_DOOR.items() if re.search(pattern, reason)), None
     )
 
 
 def way_in(reason: str) -> str:
-    """Return what to do about a connection that failed."""
+    """Return the next step for a failed connection."""
     if _CROWDED.search(reason):
         return "try again later, or have an administrator raise CONNECTION LIMIT or max_connections"
     return refused_at_the_door(reason) or "check DATABASE_URL and that the server runs"
@@ -61,7 +61,7 @@ def quoted(name: str) -> str:
 
 
 def explain(error: psycopg2.Error) -> DatabaseError | None:
-    """Say in one sentence what a server refuses; None for what is no refusal.
+    """Explain a server's refusal in one sentence; None if the error is not a refusal.
 
     Parameters
     ----------
@@ -75,21 +75,21 @@ def explain(error: psycopg2.Error) -> DatabaseError | None:
         return read_only(message, *_who(error)[:2])
     if error.pgcode == _NO_SCHEMA:
         return DatabaseError(
-            "no schema of the search_path is there", "CREATE SCHEMA, or set another search_path"
+            "no schema of the search_path exists", "CREATE SCHEMA, or set another search_path"
         )
     if error.pgcode in _UNTRANSLATABLE:
         return DatabaseError(f"the database's encoding cannot hold a text: {message}", UTF8)
     if error.pgcode in _TAKEN:
         role, database, _ = _who(error)
         return DatabaseError(
-            f"the database holds something of a name that dataminer uses: {message}",
+            f"the database has something else under a name that dataminer uses: {message}",
             f"have an administrator run {OWN_SCHEMA.format(role=role, database=database)}",
         )
     return None
 
 
 def last_words(error: BaseException) -> DatabaseError | None:
-    """Say in one sentence how a command ended that the database did not let end well."""
+    """Explain in one sentence how the database made a command fail."""
     if not isinstance(error, psycopg2.Error):
         return None
     message = _message(error)
@@ -100,7 +100,7 @@ def last_words(error: BaseException) -> DatabaseError | None:
         hint = "try again; SELECT * FROM pg_stat_activity shows who holds the lock"
     elif "closed the connection" in message:
         hint = (
-            "try again; if a pooler stands before the server, have its pool_mode set to transaction"
+            "try again; if the server is behind a pooler, have its pool_mode set to transaction"
             " or session"
         )
     else:
@@ -109,9 +109,9 @@ def last_words(error: BaseException) -> DatabaseError | None:
 
 
 def read_only(what: str, role: str, database: str) -> DatabaseError:
-    """Return the error for a database in which nothing can be written."""
+    """Return the error for a read-only database."""
     return DatabaseError(
-        f"the database can only be read: {what}",
+        f"the database is read-only: {what}",
         "name the primary server in DATABASE_URL; or, if it is set so, have an administrator run"
         f" ALTER ROLE {role} RESET default_transaction_read_only, or ALTER DATABASE {database}"
         " RESET default_transaction_read_only",
@@ -131,7 +131,7 @@ def _grant(error: psycopg2.Error, message: str) -> str:
     if "must be owner" in message:
         return "have the owner of the tables run `dataminer db upgrade`"
     if "row-level security" in message:
-        return f"have the owner of the tables make a policy that lets {role} read and write them"
+        return f"have the owner of the tables create a policy that lets {role} read and write them"
     denied = re.search("permission denied for schema (.*)", message)
     if denied:
         return f"have its owner run GRANT USAGE, CREATE ON SCHEMA {quoted(denied[1])} TO {role}"
@@ -147,7 +147,7 @@ def _grants(role: str, schema: str) -> str:
 
 
 def _who(error: psycopg2.Error) -> tuple[str, str, str]:
-    """Return the role, the database and the tables' schema, as SQL writes them."""
+    """Return the role, the database and the tables' schema, quoted for SQL."""
     session = getattr(error.cursor, "connection", None)
     names = [getattr(session, key, None) for key in ("role", "database", "schema")]
     unknown = ("ROLE", "DATABASE", "SCHEMA")

@@ -1,4 +1,4 @@
-"""Bring the database's tables to what this version needs."""
+"""Upgrade the database's tables to the schema of this version."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FROM pg_class, aclexplode(relacl) WHERE oid = to_regclass(:table) AND grantee <>
 
 
 def upgrade() -> str:
-    """Apply the migrations that the database lacks; nothing when it is current.
+    """Apply the missing migrations; does nothing if the tables are current.
 
     Returns
     -------
@@ -43,8 +43,7 @@ def upgrade() -> str:
     Raises
     ------
     DatabaseError
-        When the tables are of a newer version than this one or another program's, or cannot be
-        made there.
+        If the tables belong to a newer version or to another program, or cannot be created.
     """
     session = connect(create=True, check=False)
     try:
@@ -61,7 +60,7 @@ def upgrade() -> str:
 
 
 def current() -> str | None:
-    """Return the revision of the database's tables, or None where there are none of ours."""
+    """Return the revision of dataminer's tables, or None if there are none."""
     session = connect(create=True, check=False)
     try:
         with explained():
@@ -82,24 +81,24 @@ def _refuse_unfit(session: Connection, found: Tables) -> None:
     own = OWN_SCHEMA.format(role=role, database=database)
     if schema is None or schema.startswith("pg_temp"):
         raise DatabaseError(
-            f"no schema of the search_path of role {role} is there in database {database}",
+            f"no schema of the search_path of role {role} exists in database {database}",
             f"have an administrator run {own}",
         )
     if not may_create:
         raise DatabaseError(
-            f"role {role} may not make tables in schema {schema} of database {database}",
+            f"role {role} may not create tables in schema {schema} of database {database}",
             f"have an administrator run GRANT CREATE ON SCHEMA {quoted(schema)} TO {role}; or"
             f" {own}",
         )
-    if encoding not in ("UTF8", "SQL_ASCII"):  # titles come in all languages
+    if encoding not in ("UTF8", "SQL_ASCII"):  # titles may be in any language
         raise DatabaseError(
             f"database {database} has the encoding {encoding}, which cannot hold all titles",
-            f"have one made: {UTF8}",
+            f"have another one created: {UTF8}",
         )
 
 
 def _may_move(session: Connection, found: Tables) -> bool:
-    """Whether the role may give the version table its new name; else somebody else will."""
+    """Whether the role may rename the version table; otherwise another role will."""
     with session.cursor() as cursor:
         cursor.execute(
             "SELECT pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE')"
@@ -121,9 +120,9 @@ def _migrate() -> None:
     with _unwrapped(), engine.begin() as connection:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
         session: Any = connection.connection.driver_connection
-        found = find_tables(session)  # another run may have been first
+        found = find_tables(session)  # Another run may have been faster
         check(found)
-        if found.schema:  # the search_path may begin with one that was made since
+        if found.schema:  # The search_path may now begin with a schema that was created since
             connection.execute(
                 sa.text("SELECT set_config('search_path', quote_ident(:name), true)"),
                 {"name": found.schema},
@@ -136,7 +135,7 @@ def _migrate() -> None:
 
 
 def _move_version(connection: sa.Connection, revision: str | None) -> None:
-    """Take the revision out of the table that every program with Alembic has by default."""
+    """Move the revision out of the table that all programs with Alembic use by default."""
     import sqlalchemy as sa
 
     rows = connection.execute(sa.text(f"SELECT version_num FROM {OLD_VERSION_TABLE}")).all()
@@ -159,7 +158,7 @@ def _move_version(connection: sa.Connection, revision: str | None) -> None:
 
 @contextmanager
 def _unwrapped() -> Iterator[None]:
-    """Explain what the server refuses under SQLAlchemy, too."""
+    """Explain the server's refusals under SQLAlchemy as well."""
     import sqlalchemy as sa
 
     try:

@@ -1,4 +1,4 @@
-"""Whose tables a database holds, and of which version: asked before anything is read or written."""
+"""Whose tables a database contains, and of which version: checked before reading or writing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dataminer.errors import DatabaseError
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "dataminer_version"
-OLD_VERSION_TABLE = "alembic_version"  # up to November 2026; any program that uses Alembic has one
+OLD_VERSION_TABLE = "alembic_version"  # until November 2026; any program that uses Alembic has one
 
-# each table's columns that, taken together, no other program's table of that name has
+# per table, columns whose combination no other program's table of that name has
 _OURS = {
     "projects": {"project_id", "name", "project_stage", "lease", "heartbeat_at"},
     "videos": {"video_id", "url", "source_type", "status", "lease", "heartbeat_at"},
@@ -23,7 +23,7 @@ _OURS = {
 }
 _LATER = ("budgets", "breakers", "dataminer_store")
 
-# as the session's search_path finds them
+# those that the session's search_path finds
 _COLUMNS = """
 SELECT c.relname::text, n.nspname::text, array_agg(a.attname::text)
 FROM unnest(%(names)s::text[]) AS name
@@ -32,13 +32,13 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 GROUP BY 1, 2
 """
-# in one schema, whatever comes before it in the search_path
+# those in one schema, whatever comes before it in the search_path
 _VERSION_TABLES = """
 SELECT c.relname::text FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 WHERE c.relnamespace = to_regnamespace(quote_ident(%s)) AND c.relname = ANY (%s)
     AND a.attname = 'version_num'
 """
-# a search_path leaves out, without a word, what the role has no right to
+# the search_path silently omits schemas that the role may not use
 _CLOSED = """
 SELECT n.nspname::text FROM unnest(string_to_array(current_setting('search_path'), ',')) AS part
 JOIN pg_namespace n ON n.nspname = CASE btrim(part, ' "') WHEN '$user' THEN current_user
@@ -50,18 +50,18 @@ WHERE NOT has_schema_privilege(n.oid, 'USAGE') AND %s = (
 
 @dataclass(frozen=True)
 class Tables:
-    """What a database holds under the names that dataminer uses.
+    """What a database contains under the names that dataminer uses.
 
     Parameters
     ----------
     revision : str or None
-        That of dataminer's tables; None where there are none.
+        The revision of dataminer's tables; None if there are none.
     foreign : sequence of str
-        Tables of another program, with their schema, that stand where ours would.
+        Tables of another program, with their schema, in place of dataminer's.
     version_table : str or None
-        Where their revision stands.
+        The table that contains their revision.
     schema : str or None
-        The schema that our tables lie in.
+        The schema of dataminer's tables.
     """
 
     revision: str | None
@@ -76,23 +76,23 @@ class Tables:
 
 
 class NoTables(DatabaseError):
-    """The database holds no tables yet."""
+    """The database has no tables yet."""
 
     def __init__(self) -> None:
         super().__init__(
             "the database has no tables yet",
-            "make them with `dataminer populate` or `dataminer db init`",
+            "create them with `dataminer populate` or `dataminer db init`",
         )
 
 
 def find_tables(session: Connection) -> Tables:
-    """Tell whose tables there are, without writing anything.
+    """Find out whose tables there are, without writing anything.
 
     Raises
     ------
     DatabaseError
-        They are ours and cannot be used: their schema is closed to this role, or nothing says of
-        which version they are.
+        If they are dataminer's but cannot be used: this role may not use their schema, or their
+        version is unknown.
     """
     with session.cursor() as cursor:
         cursor.execute(_COLUMNS, {"names": [*_OURS, *_LATER, VERSION_TABLE]})
@@ -113,7 +113,7 @@ def find_tables(session: Connection) -> Tables:
 
 
 def _version(session: Connection, schema: str) -> tuple[str, tuple[()], str]:
-    """Return the revision of our tables, and the table that says so."""
+    """Return the revision of dataminer's tables, and the table that contains it."""
     tables = [VERSION_TABLE, OLD_VERSION_TABLE]
     with session.cursor() as cursor:
         cursor.execute(_VERSION_TABLES, (schema, tables))
@@ -121,57 +121,57 @@ def _version(session: Connection, schema: str) -> tuple[str, tuple[()], str]:
         for table in (table for table in tables if table in there):
             cursor.execute(f"SELECT version_num FROM {quoted(schema)}.{table}")
             revisions = {str(row[0]) for row in cursor.fetchall()}
-            if table == OLD_VERSION_TABLE:  # of which other programs may have a row, too
+            if table == OLD_VERSION_TABLE:  # in which other programs may have a row as well
                 revisions &= set(REVISIONS)
             if len(revisions) == 1:
                 return revisions.pop(), (), table
     raise DatabaseError(
-        f"nothing in schema {schema} says of which version dataminer's tables there are",
-        f"if this dataminer last worked with them, have their owner run CREATE TABLE IF NOT EXISTS"
+        f"the version of dataminer's tables in schema {schema} is unknown",
+        f"if this dataminer last used them, have their owner run CREATE TABLE IF NOT EXISTS"
         f" {quoted(schema)}.{VERSION_TABLE} (version_num varchar(32) PRIMARY KEY); INSERT INTO"
-        f" {quoted(schema)}.{VERSION_TABLE} VALUES ('{HEAD}'); else restore them from a backup",
+        f" {quoted(schema)}.{VERSION_TABLE} VALUES ('{HEAD}'); or restore them from a backup",
     )
 
 
 def require(session: Connection) -> str | None:
-    """Raise an error unless the tables are ours, and of this version; return their schema.
+    """Return the schema of the tables; raise an error unless they are dataminer's and current.
 
     Raises
     ------
     NoTables
-        There are none yet.
+        If there are none yet.
     DatabaseError
-        They are another program's, or of an older or a newer dataminer.
+        If they belong to another program, or to an older or a newer dataminer.
     """
     check(tables := find_tables(session))
     if tables.revision is None:
         raise NoTables
     if tables.revision != HEAD:
         raise DatabaseError(
-            f"the database's tables are of an older dataminer (revision {tables.revision})",
-            "bring them up to date with `dataminer db upgrade`",
+            f"the database's tables are from an older dataminer (revision {tables.revision})",
+            "upgrade them with `dataminer db upgrade`",
         )
     return tables.schema
 
 
 def check(tables: Tables) -> None:
-    """Raise an error for tables that must not be touched.
+    """Raise an error if the tables must not be changed.
 
     Raises
     ------
     DatabaseError
-        They are another program's, or of a newer dataminer.
+        If they belong to another program, or to a newer dataminer.
     """
     if tables.foreign:
         raise DatabaseError(
-            f"the database holds another program's {', '.join(tables.foreign)}, where dataminer's"
+            f"the database has another program's {', '.join(tables.foreign)}, where dataminer's"
             " own tables would be",
-            "give dataminer a database of its own (CREATE DATABASE dataminer, and name it in"
-            " DATABASE_URL), or a schema of its own (CREATE SCHEMA dataminer, and"
+            "give dataminer a separate database (CREATE DATABASE dataminer, and name it in"
+            " DATABASE_URL), or a separate schema (CREATE SCHEMA dataminer, and"
             " options=-csearch_path%3Ddataminer in the query of DATABASE_URL)",
         )
     if tables.revision is not None and tables.revision not in REVISIONS:
         raise DatabaseError(
-            f"the database's tables are of a newer dataminer (revision {tables.revision})",
+            f"the database's tables are from a newer dataminer (revision {tables.revision})",
             "update dataminer, or name another database with DATABASE_URL",
         )

@@ -1,4 +1,4 @@
-"""The database's URL: read by libpq's own parser, shown without a password, checked beforehand."""
+"""The database's URL: parsed by libpq, checked before use, and shown without a password."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dataminer.urls import HIDDEN, MaskedUrl
 _SCHEME = re.compile(r"([a-z][a-z0-9]{0,19})(?:\+[a-z0-9]*)?://", re.IGNORECASE)
 _SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key")
 _PLACE = ("user", "host", "port", "dbname")
-_SHORT = 4  # a shorter password stands in many words; libpq's own never repeat it
+_SHORT = 4  # a shorter password is part of many words; libpq's messages never repeat it
 HINT = (
     "set it to postgresql://USER@HOST/NAME with the password in ~/.pgpass, or unset it for the"
     " embedded server; in a user name or password, write @ as %40, : as %3A, / as %2F, ? as %3F"
@@ -25,17 +25,17 @@ HINT = (
 
 
 class DatabaseUrl(MaskedUrl):
-    """Where a database is, as ``postgresql://…`` or libpq's ``key=value`` pairs.
+    """The address of a database, as ``postgresql://…`` or libpq's ``key=value`` pairs.
 
     Parameters
     ----------
     raw : str
-        As the user wrote it.
+        The text that the user wrote.
 
     Raises
     ------
     DatabaseError
-        When it cannot be read; its words hold nothing of the URL.
+        If it cannot be parsed; the message repeats no part of the URL.
     """
 
     __slots__ = ("parameters",)
@@ -43,27 +43,27 @@ class DatabaseUrl(MaskedUrl):
     def __init__(self, raw: str) -> None:
         super().__init__(raw)
         self.parameters: dict[str, str] = _parse(raw.strip())
-        """libpq's connection parameters, secrets included."""
+        """libpq's connection parameters, including secrets."""
 
     @property
     def masked(self) -> str:
-        """User, host, port and name of the database, and nothing else."""
+        """Only the user, host, port and name of the database."""
         parts = {key: self.parameters.get(key, "") for key in _PLACE}
-        parts["user"] = parts["user"].partition(":")[0]  # of a password with its colon encoded
+        parts["user"] = parts["user"].partition(":")[0]  # part of a password with an encoded colon
         if "://" in parts["dbname"] or "@" in parts["dbname"]:
             parts["dbname"] = HIDDEN
         return _composed(parts, {})
 
     @property
     def without_password(self) -> str:
-        """All of it but its secrets: what a program connects with that has the password itself."""
+        """The URL without secrets, for a program that gets the password in another way."""
         hidden = (*_SECRETS, *_PLACE)
         return _composed(
             self.parameters, {k: v for k, v in self.parameters.items() if k not in hidden}
         )
 
     def cleaned(self, text: str) -> str:
-        """Take what is secret here out of a text, such as libpq's own words."""
+        """Remove this URL's secrets from a text, such as a message of libpq."""
         for key in _SECRETS:
             secret = self.parameters.get(key)
             if secret and len(secret) >= _SHORT:
@@ -94,13 +94,13 @@ def _parse(raw: str) -> dict[str, str]:
     if scheme is not None:
         if scheme[1].lower() not in ("postgresql", "postgres"):
             raise DatabaseError(
-                f"DATABASE_URL begins with {scheme[1]}, and dataminer works with PostgreSQL only",
+                f"DATABASE_URL begins with {scheme[1]}, but dataminer works only with PostgreSQL",
                 HINT,
             )
         raw = f"postgresql://{raw[scheme.end() :]}"
         _refuse_ambiguous(raw.partition("://")[2])
     parameters: dict[str, str] | None = None
-    with suppress(psycopg2.Error):  # whose words repeat what was given
+    with suppress(psycopg2.Error):  # whose message repeats the URL
         parameters = parse_dsn(raw)
     if parameters is None:
         raise _unreadable()
@@ -109,7 +109,7 @@ def _parse(raw: str) -> dict[str, str]:
 
 
 def _refuse_ambiguous(rest: str) -> None:
-    """Libpq would take what follows a second @, or a / before the first, for a host's name."""
+    """Refuse a second @, and a / before the first: libpq would parse what follows as the host."""
     host_list = rest.partition("?")[0]
     if host_list.count("@") > 1 or "@" in host_list.partition("/")[2]:
         raise _unreadable()

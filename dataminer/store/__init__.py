@@ -1,1 +1,1 @@
-"""What lies in a store: its folders, its JSON files, and what is thrown away."""
+"""The contents of a store: its folders, its JSON files, and their removal."""

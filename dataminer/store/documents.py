@@ -1,7 +1,7 @@
-"""What JSON in a store may say: files of it, and what its tables say of themselves.
+"""The JSON of a store: files, and the metadata of tables.
 
-Others may be able to write in a store, so that each is checked where it is read. What does not fit
-its model is damaged, which is the same as absent to whoever can go on without it.
+Other users may be able to write in a store, so all JSON is checked when it is read. If it does not
+fit its model, it is damaged; callers that can continue without it treat it as absent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataminer.files.links import StrPath
 from dataminer.files.reading import MAX_DOCUMENT_BYTES, is_plain_name, read_file
 from dataminer.text import cut
 
-_LONGEST = 100  # characters of the names of what is wrong
+_LONGEST = 100  # maximum characters of the names of invalid keys
 # a million images of 400 bytes each, with 10 objects of 150 bytes in each, take 1.9 GB
 _MOST_LABELS = 2**31
 _MODEL = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
@@ -35,26 +35,26 @@ _MODEL = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 def _plain_name(name: str) -> str:
     if not is_plain_name(name):
-        raise ValueError("leads out of its folder, or is no plain name")
+        raise ValueError("leads out of its folder, or is not a plain name")
     return name
 
 
 def _whole_characters(value: Any) -> Any:
-    """Replace halves of characters, which titles and names of files may have."""
+    """Replace lone surrogates, which titles and file names may contain."""
     return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 _PlainName = Annotated[str, AfterValidator(_plain_name)]
-# what goes into a column, which takes neither NUL nor halves of characters
+# Text for a column, which may contain neither NUL nor lone surrogates
 _Word = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 _Text = Annotated[_Word, BeforeValidator(_whole_characters)]
 _Class = Annotated[str, AfterValidator(ErrorClass)]
 _Count = Annotated[int, Ge(0), Lt(2**63)]
-_Frames = Annotated[int, Ge(0), Lt(2**31)]  # as their columns, of int32 and `integer`
+_Frames = Annotated[int, Ge(0), Lt(2**31)]  # within the range of their columns, int32 and `integer`
 _Number = Annotated[float, Ge(-(2**31)), Le(2**31)]  # of pixels, of seconds
 _Side = Annotated[int, Gt(0), Lt(2**31)]
 _Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-# from a table's folder, four of which lie below the store at most
+# from a table's folder, which is at most four levels below the store
 _ArchivePath = Annotated[
     str, StringConstraints(pattern=r"^(\.\./){0,4}([A-Za-z0-9_-][^/\x00]*/)*frames\.tar$")
 ]
@@ -184,44 +184,44 @@ def read_info(path: StrPath) -> dict[str, Any]:
     Raises
     ------
     FileNotFoundError
-        There is none.
+        If there is none.
     DamagedFile
-        It is not one.
+        If it is not valid.
     """
     return _checked(path, _INFO, read_file(path, MAX_DOCUMENT_BYTES))
 
 
 def table_meta(path: StrPath, text: bytes) -> dict[str, Any]:
-    """Check what the table at ``path`` says of itself.
+    """Check the metadata of the table at ``path``.
 
     Raises
     ------
     DamagedFile
-        It is not what a stage wrote.
+        If no stage wrote it.
     """
     return _checked(path, _TABLE_META, text)
 
 
 def seen_meta(path: StrPath, text: bytes) -> dict[str, Any]:
-    """Check what a table of what a model saw says of itself; see :func:`table_meta`."""
+    """Check the metadata of a table of model outputs; see :func:`table_meta`."""
     return _checked(path, _SEEN_META, text)
 
 
 def read_annotations(path: Path) -> dict[str, Any]:
-    """Read annotations in COCO's format; all that they refer to is there.
+    """Read annotations in COCO's format, and check that all that they refer to exists.
 
     Raises
     ------
     FileNotFoundError
-        There are none.
+        If there are none.
     DamagedFile
-        The file holds something else.
+        If the file contains something else.
     """
     coco = _checked(path, _ANNOTATIONS, read_file(path, _MOST_LABELS))
     images, classes = ({entry["id"] for entry in coco[key]} for key in ("images", "categories"))
     for found in coco["annotations"]:
         if found["image_id"] not in images or found["category_id"] not in classes:
-            raise DamagedFile(path, "an annotation is of an image or a class that is not in it")
+            raise DamagedFile(path, "an annotation names an image or a class that is missing")
     return coco
 
 
@@ -231,22 +231,22 @@ def read_shard(path: Path) -> dict[str, Any]:
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        If there is no such file.
     DamagedFile
-        It holds something else.
+        If it contains something else.
     """
     return _checked(path, _SHARD, read_file(path, _MOST_LABELS))
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read which state of a remote file a transfer that broke off is of.
+    """Read which version of a remote file an interrupted transfer belongs to.
 
     Raises
     ------
     FileNotFoundError
-        Nothing tells.
+        If there is no record of it.
     DamagedFile
-        The file holds something else.
+        If the file contains something else.
     """
     return _checked(path, _STATE, read_file(path, MAX_DOCUMENT_BYTES))
 
@@ -260,6 +260,6 @@ def _checked(path: StrPath, model: TypeAdapter[Any], text: bytes) -> dict[str, A
         reason = f"{where}: {first['msg']}" if where else first["msg"]
         raise DamagedFile(path, reason) from None
     except (ValueError, RecursionError) as error:
-        reason = "it is empty" if not text else f"it is no JSON ({type(error).__name__})"
+        reason = "it is empty" if not text else f"it is not JSON ({type(error).__name__})"
         raise DamagedFile(path, reason) from None
     return checked

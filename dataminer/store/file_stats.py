@@ -1,4 +1,4 @@
-"""Looks at many files, several at a time where that pays."""
+"""Read the state of many files, several at a time if that is faster."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from dataminer.errors import DamagedFile
 from dataminer.files.links import StrPath, lstat_or_none
 from dataminer.files.reading import open_file
 
-_LOOKS_AT_ONCE = 32  # a look at a file on a network file system is mostly waiting
-_TRIED, _QUICK_SECONDS = 32, 0.0001  # a local one answers sooner than threads take turns
+_LOOKS_AT_ONCE = 32  # Reading the state of a file on a network file system is mostly waiting
+_TRIED, _QUICK_SECONDS = 32, 0.0001  # A local one answers faster than threads can switch
 
 FileStats = os.stat_result | None
 FileState = tuple[int, int, int] | None
-"""What tells a file from what was there before or will be: inode, size and time; None: no file."""
+"""What identifies a version of a file: inode, size and time; None: no file."""
 
 
 def times(paths: Sequence[StrPath]) -> list[float | None]:
-    """Return when each result was last changed; None if there is none.
+    """Return when each result was last changed; None for a missing one.
 
-    A link is none, nor is what is behind one, nor an empty file, as no result is.
+    Links, files behind links, and empty files count as missing, because no result is one.
     """
     found = _each(paths, partial(_lstat, known=set()))
     return [file.st_mtime if file and _is_filled(file) else None for file in found]
 
 
 def stats(paths: Sequence[StrPath]) -> list[FileStats]:
-    """Look at files."""
+    """Read the state of files."""
     return _each(paths, _stat)
 
 
 def states(paths: Iterable[StrPath]) -> list[FileState]:
-    """Return the state that each file is in: another one once it is replaced or written to.
+    """Return a state per file, which changes if the file is replaced or written to.
 
-    Each is opened, as only that makes a network file system ask its server; one that cannot be
-    opened is in no state, and whoever reads it says why.
+    Each file is opened, because only that makes a network file system query its server. A file that
+    cannot be opened has no state; reading it will report the reason.
     """
     found = _each(list(paths), _open)
     return [file and (file.st_ino, file.st_size, file.st_mtime_ns) for file in found]

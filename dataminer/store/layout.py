@@ -1,4 +1,4 @@
-"""Where everything lies under the store."""
+"""The paths of everything in a store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Store:
     Parameters
     ----------
     root : Path
-        The store itself, as the configuration names it; relative stays relative.
+        The store's path as in the configuration; a relative path stays relative.
     """
 
     root: Path
@@ -34,11 +34,11 @@ class Store:
         return self.root.joinpath("videos", video_id)
 
     def frames(self, video_id: str) -> Path:
-        """Return the folder of all frames of a video, in a folder for each recipe."""
+        """Return the folder of all frames of a video, with one folder per recipe."""
         return self.root.joinpath("frames", video_id)
 
     def recipe(self, video_id: str, recipe: str) -> Path:
-        """Return the folder of the frames of a video that were made by one recipe."""
+        """Return the folder of the frames that one recipe made of a video."""
         return self.root.joinpath("frames", video_id, recipe)
 
     def embeddings(self, model_key: str, video_id: str, recipe: str) -> Path:
@@ -54,13 +54,13 @@ class Store:
         return self.root / "prompts" / model_key / f"{digest}.parquet"
 
     def of_models(self) -> list[Path]:
-        """Return the folders of what models saw in frames, one a model, that are there."""
+        """Return the existing folders of model outputs for frames, one per model."""
         kinds = ("embeddings", "content")
         tops = (self.root / kind for kind in kinds)
         return sorted(top / name for top in tops for name in names_in(top) if is_folder(top / name))
 
     def seen(self, video_id: str) -> list[Path]:
-        """Return where what models saw in a video's frames is: folders, and files of older runs."""
+        """Return the paths of model outputs for a video: folders, and files of older runs."""
         found = (folder / name for folder in self.of_models() for name in _seen(video_id))
         return [path for path in found if lstat_or_none(path)]
 
@@ -81,15 +81,15 @@ class Store:
         return self.project(project) / "detect"
 
     def detect_shards(self, project: str) -> Path:
-        """Return the folder of boxes that are kept for the next run of detect."""
+        """Return the folder of boxes for the next run of detect."""
         return self.project(project) / "detect_shards"
 
     def report(self, project: str) -> Path:
-        """Return the folder of a project's pictures and tables for people."""
+        """Return the folder of a project's report."""
         return self.project(project) / "report"
 
     def outputs(self, project: str) -> tuple[Path, ...]:
-        """Return the folders of a project's outputs that Snakemake knows."""
+        """Return the folders of a project's outputs that Snakemake tracks."""
         folders = (self.dedup, self.detect_shards, self.detect, self.report)
         return tuple(folder(project) for folder in folders)
 

@@ -1,4 +1,4 @@
-"""Take folders out of the store: aside while rows are locked, for good once that is recorded."""
+"""Remove folders from the store: set aside while rows are locked, deleted after the commit."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ PROJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 @dataclass(frozen=True)
 class Size:
-    """How much a number of folders hold; hard links count once."""
+    """The contents of some folders, counted; hard links count once."""
 
     files: int
     bytes: int
 
 
 def checked(name: str, pattern: re.Pattern[str]) -> str:
-    """Return an id that may become a part of a path.
+    """Return an id if it may become part of a path.
 
     Raises
     ------
     DataminerError
-        When it may not.
+        If it may not.
     """
     if not pattern.fullmatch(name):
         raise DataminerError(
@@ -41,7 +41,7 @@ def checked(name: str, pattern: re.Pattern[str]) -> str:
 
 
 def measure(paths: Iterable[Path]) -> Size:
-    """Count what lies under paths, without following links."""
+    """Count what is under some paths, without following links."""
     seen: dict[tuple[int, int], int] = {}
     for path in paths:
         for stat in _walk(path):
@@ -66,9 +66,9 @@ def _walk(path: Path) -> Iterator[os.stat_result]:
 
 @contextmanager
 def set_aside(paths: Iterable[Path]) -> Iterator[None]:
-    """Move paths out of the way for the block; delete them after it, or put them back.
+    """Set paths aside for the block; delete them after it, or restore them if it fails.
 
-    A crash leaves hidden ``.partial`` folders, which `dataminer cleanup-orphans` finds.
+    A crash leaves hidden ``.partial`` folders, which ``dataminer cleanup-orphans`` finds.
     """
     moved: list[tuple[Path, Path]] = []
     try:

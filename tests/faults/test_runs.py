@@ -285,7 +285,7 @@ def test_a_killed_database_does_not_stop_the_run(
         gate.open()
         until(lambda: answers(seen), run, f"the database, killed when {stage.running}")
     assert run.end() == 0, run.said
-    assert run.said.count("the database had died and is started again") == len(strikes)
+    assert run.said.count("the database has crashed and is being restarted") == len(strikes)
     assert story(seen) == ("EXTRACTED", 0, None, None, None)
     assert seen.rows("SELECT project_stage, attempts FROM projects") == [("COMPLETE", 0)]
     assert leftovers(site) == []

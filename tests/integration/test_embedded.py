@@ -216,7 +216,7 @@ def test_absent_and_not_to_be_made(fresh: Path, tmp_path: Path) -> None:
 def test_a_strange_folder_is_left_alone(fresh: Path) -> None:
     fresh.mkdir(parents=True)
     (fresh / "notes.txt").write_text("mine")
-    with pytest.raises(DatabaseError, match="holds no database"):
+    with pytest.raises(DatabaseError, match="contains no database"):
         control.start(fresh)
     assert [entry.name for entry in fresh.iterdir()] == ["notes.txt"]
 

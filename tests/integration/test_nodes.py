@@ -166,8 +166,8 @@ def test_a_named_port_that_is_taken_is_an_error(home: Path) -> None:
     ("wish", "said"),
     [
         (ListenSettings(addresses="203.0.113.7"), "no address 203.0.113.7"),
-        (ListenSettings(addresses="x' y"), "no address to listen on"),
-        (ListenSettings(host="a b"), "no name of a machine"),
+        (ListenSettings(addresses="x' y"), "not an address to listen on"),
+        (ListenSettings(host="a b"), "not the name of a machine"),
     ],
 )
 def test_a_wrong_wish_changes_nothing(home: Path, wish: ListenSettings, said: str) -> None:
@@ -219,7 +219,7 @@ def test_a_home_on_a_local_disk_need_not_be_seen(home: Path, on_node: Any) -> No
         assert url == control.start(home, create=False) and answer(url) == TCP
         assert ".dataminer%2Fnodes%2Fpgpass" in url
         for use in (control.stop, control.listen, control.serve_own_machine):
-            with pytest.raises(DatabaseError, match=r"held by .*nodes/host\.json"):
+            with pytest.raises(DatabaseError, match=r"in use by .*nodes/host\.json"):
                 use(home)
         assert control.reachable_url(home) == url and not home.resolve().exists()
     with on_node(hidden=home), pytest.MonkeyPatch.context() as patch:

@@ -82,7 +82,7 @@ def test_what_is_damaged_is_named(database: str, store: Store, tmp_path: Path) -
     told = story.story("vid", store)
     link, document = told.files["damaged"]
     assert link == f"{store.frames('vid')} is damaged: it is a link, which is not followed"
-    assert document.startswith(f"{info} is damaged: it is no JSON")
+    assert document.startswith(f"{info} is damaged: it is not JSON")
     assert "damaged" in words(told)
 
 

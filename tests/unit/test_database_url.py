@@ -13,7 +13,7 @@ from dataminer.monitor import status
 @pytest.mark.parametrize("url", ["mysql://u@h/d", "sqlite:///x.db"])
 def test_other_databases_are_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
-    with pytest.raises(DatabaseError, match="works with PostgreSQL only"):
+    with pytest.raises(DatabaseError, match="works only with PostgreSQL"):
         status.snapshot()
 
 

@@ -213,7 +213,7 @@ def test_annotations_of_nothing(tmp_path: Path) -> None:
     for key in ("image_id", "category_id"):
         path = tmp_path / "annotations.json"
         path.write_text(json.dumps(put(COCO, ("annotations", 0, key), 7)))
-        with pytest.raises(DamagedFile, match="not in it"):
+        with pytest.raises(DamagedFile, match="that is missing"):
             documents.read_annotations(path)
 
 

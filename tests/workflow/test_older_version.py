@@ -53,7 +53,7 @@ def test_an_older_folder_and_its_database_go_on_working(older: Site) -> None:
     assert dict(rows)["broken-6c289ec894"] == dict(rows)["gone-38bac442c5"] == "FAILED"
 
     done = older.dataminer_here("status")
-    assert done.returncode == 1 and "Next: bring them up to date with `dataminer db upgrade`" in (
+    assert done.returncode == 1 and "Next: upgrade them with `dataminer db upgrade`" in (
         done.stderr
     )
     planned = older.snakemake("-n")

@@ -1,4 +1,4 @@
-"""Who runs the server, and the small file helpers that depend on it."""
+"""The account that runs the server, and small file helpers that depend on it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ HINT_OTHER_LOCATION = (
 
 @dataclass(frozen=True)
 class ServerAccount:
-    """The operating system's user that the server runs as.
+    """The operating system user that the server runs as.
 
     Parameters
     ----------
     uid, gid : int
-        Its numbers.
+        The user's and the group's number.
     name : str
-        Its name, or its number where it has none.
+        The user's name, or the number if it has none.
     """
 
     uid: int
@@ -44,13 +44,13 @@ class ServerAccount:
 
     @property
     def dropped(self) -> bool:
-        """Whether the server runs as somebody else than the calling process."""
+        """Whether the server runs as a different user than the calling process."""
         return self.uid != os.geteuid()
 
     def run(
         self, command: Sequence[str], *, text: str | None = None, keep_fds: Sequence[int] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Run a server program to its end as this account; errors of its own are not raised."""
+        """Run a server program as this account and wait for it; its failure raises no error."""
         who = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.dropped else {}
         return subprocess.run(  # type: ignore[call-overload, no-any-return]
             command,
@@ -66,7 +66,7 @@ class ServerAccount:
         )
 
     def may_enter(self, folder: Path) -> bool:
-        """Whether the account can pass through a folder and all that lie above it."""
+        """Whether the account can traverse a folder and all its parents."""
         return all(self._has_search_right(path) for path in (folder, *folder.parents))
 
     def _has_search_right(self, folder: Path) -> bool:
@@ -76,23 +76,23 @@ class ServerAccount:
         return bool(facts.st_mode & (stat.S_IXGRP if facts.st_gid == self.gid else stat.S_IXOTH))
 
     def own(self, path: Path) -> None:
-        """Hand a path that the calling process just made over to the account."""
+        """Make the account the owner of a path that the calling process has just created."""
         if self.dropped:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
 def account_for(data_dir: Path | None) -> ServerAccount:
-    """Choose the account of a server: the owner of its data, the caller, or one below root.
+    """Choose the account of a server: the owner of its data, the caller or, for root, another user.
 
     Parameters
     ----------
     data_dir : Path or None
-        An existing data folder; None for one that is to be made.
+        An existing data folder; None if it is to be created.
 
     Raises
     ------
     DatabaseError
-        When the data belongs to another user, or root finds no user to drop to.
+        If the data belongs to another user, or root finds no other user to run the server as.
     """
     me = os.geteuid()
     owner = data_dir.stat() if data_dir else None
@@ -116,40 +116,40 @@ def _account_below_root() -> ServerAccount:
             continue
         return ServerAccount(entry.pw_uid, entry.pw_gid, name)
     raise DatabaseError(
-        "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as",
+        "PostgreSQL does not run as root, and there is neither a user postgres nor a user nobody",
         "run dataminer as a normal user, or set DATABASE_URL to a server",
     )
 
 
 def _clean_environment() -> dict[str, str]:
-    # PGPORT, PGDATA and their kin would move the server; its messages are read in English
+    # PGPORT, PGDATA and the like would affect the server; its messages are parsed in English
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     return kept | {"LC_ALL": "C"}
 
 
 def private_root(folder: Path) -> Path:
-    """Make or check a folder of root's that others may read but not change."""
+    """Create or check a folder of root that others may read but not change."""
     folder.mkdir(mode=0o755, exist_ok=True)
     facts = folder.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
         raise DatabaseError(
             f"{folder} is not a folder that only its owner can write to",
-            f"remove it, or make it right with `chown root {folder}; chmod 755 {folder}`",
+            f"remove it, or correct it with `chown root {folder}; chmod 755 {folder}`",
         )
-    if facts.st_mode & 0o777 != 0o755:  # made under a tighter umask
+    if facts.st_mode & 0o777 != 0o755:  # created under a stricter umask
         folder.chmod(0o755)
     return folder
 
 
 def private_folder(folder: Path, account: ServerAccount) -> None:
-    """Make or check a folder that only the account can enter; never trust another's."""
+    """Create or check a folder that only the account can enter; never trust another user's."""
     if account.dropped and not os.path.lexists(folder):
-        # whoever looks at this moment sees no folder, or the account's own
+        # Other processes see either no folder, or one that already belongs to the account
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         account.own(fresh)
         try:
             fresh.rename(folder)
-        except OSError:  # somebody else was first
+        except OSError:  # another process was faster
             fresh.rmdir()
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -159,23 +159,23 @@ def private_folder(folder: Path, account: ServerAccount) -> None:
 
 
 def require_private(folder: Path, account: ServerAccount) -> None:
-    """Refuse a folder that is not the account's own."""
+    """Refuse a folder that does not belong to the account alone."""
     if not is_private(folder, account):
         raise DatabaseError(
             f"{folder} is not a private folder of user {account.name}; it is not safe to use",
-            "remove it, or ask its owner to; it may hold the sockets of nobody else",
+            "remove it, or ask its owner to remove it; the server's sockets need a private one",
         )
 
 
 def is_private(folder: Path, account: ServerAccount) -> bool:
-    """Whether a path is a real folder of the account, closed to everybody else."""
+    """Whether a path is a real folder that belongs to the account and is closed to all others."""
     facts = folder.lstat()
     closed = not facts.st_mode & 0o077
     return stat.S_ISDIR(facts.st_mode) and facts.st_uid == account.uid and closed
 
 
 def write_whole(path: Path, content: str, mode: int = 0o644) -> None:
-    """Write a small file so that a reader sees the old one or the new one, never a part."""
+    """Write a small file atomically: readers see the old one or the new one, never a part."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
@@ -190,7 +190,7 @@ def write_whole(path: Path, content: str, mode: int = 0o644) -> None:
 
 
 def try_lock(fd: int) -> bool:
-    """Take the lock of an open file if it is free."""
+    """Lock an open file unless it is locked."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -205,9 +205,9 @@ def try_lock(fd: int) -> bool:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Hold a lock file; a dead holder's lock is free at once.
+    """Lock a file for the block; the lock of a dead process is released at once.
 
-    The file stays: removing it would let two processes hold two files of one name.
+    The file stays: if it were removed, two processes could lock two files with the same name.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -215,8 +215,8 @@ def file_lock(path: Path) -> Iterator[None]:
         while not try_lock(fd):
             if time.monotonic() > deadline:
                 raise DatabaseError(
-                    f"another process has held {path} for {LOCK_WAIT_SECONDS:.0f} s",
-                    "see whether another dataminer is starting or stopping the database",
+                    f"another process has locked {path} for {LOCK_WAIT_SECONDS:.0f} s",
+                    "check whether another dataminer is starting or stopping the database",
                 )
             time.sleep(0.02)
         yield

@@ -1,4 +1,4 @@
-"""Where the PostgreSQL server programs are, and a copy of them for an account that cannot read."""
+"""Find the PostgreSQL server programs, and copy them for an account that cannot read them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ OLDEST_MAJOR = 13
 
 @dataclass(frozen=True)
 class Binaries:
-    """One set of server programs.
+    """An installation of the server programs.
 
     Parameters
     ----------
     bin_dir : Path
         The folder that holds ``postgres``, ``initdb`` and ``pg_ctl``.
     version : str
-        The full version, ``16.14``.
+        The full version, such as ``16.14``.
     """
 
     bin_dir: Path
@@ -40,7 +40,7 @@ class Binaries:
 
     @property
     def major(self) -> str:
-        """The part of the version that a data folder is bound to."""
+        """The part of the version that must match a data folder."""
         return self.version.split(".")[0]
 
     def program(self, name: str) -> str:
@@ -49,7 +49,7 @@ class Binaries:
 
 
 def find(major: str | None, account: ServerAccount) -> Binaries:
-    """Choose the server programs, readable by the account that runs the server.
+    """Choose server programs that the server's account can execute.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def find(major: str | None, account: ServerAccount) -> Binaries:
     Raises
     ------
     DatabaseError
-        When no set of programs is found, or none of the wanted version.
+        If no programs are found, or none of the requested version.
     """
     seen: list[str] = []
     for bin_dir in _candidates():
@@ -107,7 +107,7 @@ def _checked_choice(bin_dir: Path) -> Path:
 
 
 def _wheel_folders() -> Iterator[Path]:
-    # find_spec does not import the wheel: its import has side effects that are not wanted here
+    # find_spec does not import the wheel, whose import has unwanted side effects
     spec = importlib.util.find_spec(WHEEL)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         yield from (Path(folder).absolute() / folder / "bin" for folder in WHEEL_FOLDERS)
@@ -131,7 +131,7 @@ def _version(bin_dir: Path) -> str | None:
 
 
 def _readable_copy(found: Binaries, account: ServerAccount) -> Binaries:
-    """Give the programs in place, or copied once to where the account can execute them."""
+    """Return the programs as installed, or a copy that the account can execute."""
     if not account.dropped or _runs_as(found, account):
         return found
     root = private_root(STATE_DIR)
@@ -150,7 +150,7 @@ def _readable_copy(found: Binaries, account: ServerAccount) -> Binaries:
 
 
 def _runs_as(found: Binaries, account: ServerAccount) -> bool:
-    # initdb rather than postgres: it also needs the libraries that lie beside the programs
+    # initdb rather than postgres: it also needs the libraries beside the programs
     command = [found.program("initdb"), "-V"]
     try:
         return account.run(command).returncode == 0
@@ -164,8 +164,8 @@ def _fingerprint(found: Binaries) -> str:
 
 
 def _copy_installation(prefix: Path, target: Path) -> None:
-    """Copy one installation; the programs find their libraries by the path between the two."""
-    for old in target.parent.glob(".copy-*"):  # left by a copy that was killed
+    """Copy an installation; the programs find their libraries by relative paths."""
+    for old in target.parent.glob(".copy-*"):  # left by a copy process that was killed
         shutil.rmtree(old, ignore_errors=True)
     staging = target.with_name(f".copy-{secrets.token_hex(8)}")
     package = prefix.parent
@@ -185,7 +185,7 @@ def _copy_installation(prefix: Path, target: Path) -> None:
 
 
 def _open_for_reading(tree: Path) -> None:
-    # an installation made under umask 077 must not stay closed in its copy
+    # An installation made under umask 077 must be readable in its copy
     for folder, _, files in os.walk(tree):
         os.chmod(folder, 0o755)
         for name in files:

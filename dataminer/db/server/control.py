@@ -1,4 +1,4 @@
-"""A PostgreSQL server in the user's own space, started on demand for one working directory."""
+"""An embedded PostgreSQL server, started on demand for one working directory."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from dataminer.errors import DatabaseAway, DatabaseError
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What is known of one embedded server.
+    """The status of an embedded server.
 
     Parameters
     ----------
     state : str
-        ``absent``: no database has been made; ``stopped``: it takes no connections now;
-        ``running``; ``elsewhere``: a server on another host holds it.
+        ``absent``: there is no database; ``stopped``: it accepts no connections at the moment;
+        ``running``; ``elsewhere``: a server on another host uses it.
     data_dir : Path
         PostgreSQL's data folder.
     socket_dir : Path or None
         The folder of the server's socket.
     pid : int or None
-        The server's process; also given while it starts up or goes down.
+        The server's process; also set while it starts or stops.
     version : str or None
         The major version of the data folder.
     url : str or None
-        How to connect from this machine; it holds no password.
+        How to connect from this machine; without a password.
     host : str or None
-        The machine that the server was last started on, while its note stands.
+        The machine that the server was last started on, as long as its marker exists.
     listens : str or None
-        Where other machines reach it, and whether it encrypts; None where they do not.
+        The address for other machines, and whether it encrypts; None if it does not serve them.
     nodes_url : str or None
-        How to connect from other machines; it holds no password.
+        How to connect from other machines; without a password.
     """
 
     state: Literal["absent", "stopped", "running", "elsewhere"]
@@ -63,31 +63,31 @@ class ServerStatus:
 
 
 def default_home() -> Path:
-    """Give the database's place: $DATAMINER_PGDATA, else .dataminer/postgres in this folder."""
+    """Return the database's folder: $DATAMINER_PGDATA, or .dataminer/postgres in this folder."""
     chosen = os.environ.get("DATAMINER_PGDATA")
     return Path(os.path.expanduser(chosen or ".dataminer/postgres")).absolute()
 
 
 def start(home: Path | None = None, *, create: bool = True) -> str:
-    """Start the server unless it runs, and make its database the first time.
+    """Start the server unless it is running, and create its database on the first start.
 
     Parameters
     ----------
     home : Path, optional
-        The database's place; ``default_home()`` unless given.
+        The database's folder; ``default_home()`` by default.
     create : bool
-        Whether to make a database where there is none.
+        Whether to create a database if there is none.
 
     Returns
     -------
     str
-        The URL to connect with; of a server on another machine, where it serves this one.
+        The URL to connect with; that of a server on another machine if it serves this one.
 
     Raises
     ------
     DatabaseError
-        When the server cannot be started, is held by a host that serves only itself, or ``create``
-        is False and there is no database.
+        If the server cannot be started, runs on another host without serving this one, or
+        ``create`` is False and there is no database.
     """
     server_home = _home(home)
     with _plain_errors(server_home):
@@ -104,22 +104,22 @@ def start(home: Path | None = None, *, create: bool = True) -> str:
 
 
 def stop(home: Path | None = None) -> bool:
-    """Stop the server; open connections are cut, committed work is kept.
+    """Stop the server; open connections are closed, committed work is kept.
 
     Parameters
     ----------
     home : Path, optional
-        The database's place; ``default_home()`` unless given.
+        The database's folder; ``default_home()`` by default.
 
     Returns
     -------
     bool
-        Whether a server ran.
+        Whether a server was running.
 
     Raises
     ------
     DatabaseError
-        When it cannot be stopped, or runs on another host.
+        If it cannot be stopped, or runs on another host.
     """
     server_home = _home(home)
     with _plain_errors(server_home):
@@ -140,12 +140,12 @@ def stop(home: Path | None = None) -> bool:
 
 
 def status(home: Path | None = None) -> ServerStatus:
-    """Say what is known of the server; starts and writes nothing.
+    """Return the status of the server; starts and writes nothing.
 
     Parameters
     ----------
     home : Path, optional
-        The database's place; ``default_home()`` unless given.
+        The database's folder; ``default_home()`` by default.
     """
     server_home = _home(home)
     with _plain_errors(server_home):
@@ -153,17 +153,17 @@ def status(home: Path | None = None) -> ServerStatus:
 
 
 def url(home: Path | None = None) -> str:
-    """Give the URL of the server, whether it runs or not.
+    """Return the URL of the server, whether it runs or not.
 
     Parameters
     ----------
     home : Path, optional
-        The database's place; ``default_home()`` unless given.
+        The database's folder; ``default_home()`` by default.
 
     Raises
     ------
     DatabaseError
-        When there is no database.
+        If there is no database.
     """
     server_home = _home(home)
     found = status(server_home.path)
@@ -173,19 +173,19 @@ def url(home: Path | None = None) -> str:
 
 
 def reachable_url(home: Path | None = None) -> str:
-    """Give the URL of a server that runs, and start none: what a job may do, on any machine.
+    """Return the URL of a running server, without starting one: what a job may do, on any machine.
 
     Parameters
     ----------
     home : Path, optional
-        The database's place; ``default_home()`` unless given.
+        The database's folder; ``default_home()`` by default.
 
     Raises
     ------
     DatabaseAway
-        When no server runs now.
+        If no server is running.
     DatabaseError
-        When it serves its own machine only, which is not this one.
+        If it serves only its own machine, and this is another one.
     """
     server_home = _home(home)
     source = nodes_copy(server_home) or server_home
@@ -195,7 +195,7 @@ def reachable_url(home: Path | None = None) -> str:
     if server and server.socket_dir and server.reachable():
         return server_home.url(server.socket_dir, server.port)
     if endpoint:
-        return endpoint.url(source)  # also on its own machine, from a job with a /tmp of its own
+        return endpoint.url(source)  # also on its own machine, for a job with a private /tmp
     if machine is None or here:
         raise DatabaseAway(
             f"the server of the database in {server_home.path} does not run", "`dataminer db start`"
@@ -204,26 +204,26 @@ def reachable_url(home: Path | None = None) -> str:
 
 
 def listening(home: Path | None = None) -> bool:
-    """Whether a server runs that other machines can reach.
+    """Whether a server is running that other machines can reach.
 
     Parameters
     ----------
     home : Path, optional
-        The database's place; ``default_home()`` unless given.
+        The database's folder; ``default_home()`` by default.
     """
     found = status(home)
     return found.state in ("running", "elsewhere") and found.nodes_url is not None
 
 
 def listen(home: Path | None = None, wanted_settings: ListenSettings | None = None) -> str:
-    """Have the server serve other machines too, from now on: one that does not is started again.
+    """Make the server serve other machines from now on; restarts it if it does not yet.
 
     Parameters
     ----------
     home : Path, optional
-        The database's place; ``default_home()`` unless given.
-    wish : ListenSettings, optional
-        On which addresses and port; what it leaves open stays as it was, or is chosen.
+        The database's folder; ``default_home()`` by default.
+    wanted_settings : ListenSettings, optional
+        The addresses and the port; settings that are None stay as they were, or are chosen.
 
     Returns
     -------
@@ -233,7 +233,8 @@ def listen(home: Path | None = None, wanted_settings: ListenSettings | None = No
     Raises
     ------
     DatabaseError
-        When it cannot be started so (it then runs as before), or is held by another host.
+        If it cannot be started with these settings (it then runs as before), or another host runs
+        it.
     """
     wanted_settings = wanted_settings or ListenSettings()
     wanted_settings.check()
@@ -248,29 +249,29 @@ def listen(home: Path | None = None, wanted_settings: ListenSettings | None = No
 
 
 def serve_own_machine(home: Path | None = None) -> None:
-    """Have the server serve its own machine only, from now on.
+    """Make the server serve only its own machine from now on.
 
     Parameters
     ----------
     home : Path, optional
-        The database's place; ``default_home()`` unless given.
+        The database's folder; ``default_home()`` by default.
     """
     _change_listening(_home(home), None)
 
 
 def ensure_listening(home: Path | None = None) -> str | None:
-    """See to it that jobs on other machines reach the database, before they are sent there.
+    """Ensure that jobs on other machines can reach the database, before they are submitted.
 
     Parameters
     ----------
     home : Path, optional
-        The database's place; ``default_home()`` unless given.
+        The database's folder; ``default_home()`` by default.
 
     Returns
     -------
     str or None
-        What to tell the user when the server was started again for it; None when nothing changed,
-        as where ``DATABASE_URL`` names a server.
+        A message for the user if the server was restarted; None if nothing changed, for example
+        because ``DATABASE_URL`` names a server.
 
     Raises
     ------
@@ -290,12 +291,12 @@ def ensure_listening(home: Path | None = None) -> str | None:
 
 
 def crashed(home: Path | None = None) -> bool:
-    """Whether this machine's server ended although nobody stopped it.
+    """Whether this machine's server ended without being stopped.
 
     Parameters
     ----------
     home : Path, optional
-        The database's place; ``default_home()`` unless given.
+        The database's folder; ``default_home()`` by default.
     """
     server_home = _home(home)
     return is_here(read_marker(server_home)) and postmaster(server_home.data) is None
@@ -326,7 +327,7 @@ def _change_listening(server_home: ServerHome, wanted: ListenSettings | None) ->
 
 def _serves_itself(host: str) -> DatabaseError:
     return DatabaseError(
-        f"the database's server on host {host} serves that machine only",
+        f"the database's server on host {host} serves only that machine",
         f"`dataminer db start --listen` on {host}, or set DATABASE_URL to a server that this "
         "machine can reach",
     )
@@ -340,13 +341,13 @@ def _home(home: Path | None) -> ServerHome:
 def _absent(home: ServerHome) -> DatabaseError:
     return DatabaseError(
         f"there is no database in {home.path} yet",
-        "`dataminer populate` or `dataminer db init` makes it, or set DATABASE_URL to a server",
+        "`dataminer populate` or `dataminer db init` creates it, or set DATABASE_URL to a server",
     )
 
 
 @contextmanager
 def _plain_errors(home: ServerHome) -> Iterator[None]:
-    """Turn an error of the operating system into a sentence."""
+    """Turn an error of the operating system into one with a next step."""
     try:
         yield
     except OSError as error:
@@ -354,7 +355,7 @@ def _plain_errors(home: ServerHome) -> Iterator[None]:
         where = f" ({error.filename})" if error.filename else ""
         raise DatabaseError(
             f"the database folder {home.path} cannot be used: {reason}{where}",
-            f"see that its disk has space and that you may write to it, or {HINT_OTHER_LOCATION}",
+            f"check that its disk has space and that you may write to it, or {HINT_OTHER_LOCATION}",
         ) from error
 
 
@@ -387,7 +388,7 @@ def _status(home: ServerHome) -> ServerStatus:
 
 
 def _status_by_copy(home: ServerHome) -> ServerStatus:
-    """Tell what the run that this working directory belongs to left for machines like this one."""
+    """Return what the run of this working directory published for machines like this one."""
     copy = nodes_copy(home)
     machine, endpoint = (read_marker(copy), read_endpoint(copy)) if copy else (None, None)
     if not (copy and machine and endpoint) or is_here(machine):

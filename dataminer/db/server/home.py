@@ -1,12 +1,12 @@
-"""The folder of one embedded database: its layout, and how it is made whole or not at all.
+"""The folder of an embedded database: its layout, and how it is created atomically.
 
 - ``data/``: PostgreSQL's own folder
-- ``log/``: what the server writes
-- ``server.conf``: our settings, written anew at each start
+- ``log/``: the server's logs
+- ``server.conf``: dataminer's settings, rewritten at each start
 - ``pgpass``: the passwords, for libpq
 - ``identity``: a random name of this database
-- ``host.json``: the machine that runs the server, while it runs, and where it listens
-- ``server.lock``: locked by every process of the running server
+- ``host.json``: while the server runs, its machine and where it listens
+- ``server.lock``: locked by all processes of the running server
 """
 
 from __future__ import annotations
@@ -86,19 +86,19 @@ log_checkpoints = off
 
 @dataclass(frozen=True)
 class ServerHome:
-    """The paths of one embedded database.
+    """The paths of an embedded database.
 
     Parameters
     ----------
     path : Path
-        Where the user asked for it; may be a symbolic link.
+        Where the user wants it; may be a symbolic link.
     """
 
     path: Path
 
     @property
     def real(self) -> Path:
-        """The folder itself, behind any symbolic link."""
+        """The folder itself, with symbolic links resolved."""
         return self.path.resolve()
 
     @property
@@ -118,29 +118,29 @@ class ServerHome:
 
     @property
     def marker(self) -> Path:
-        """The note that says which machine runs the server."""
+        """The marker file that names the machine that runs the server."""
         return self.real / "host.json"
 
     @property
     def start_lock(self) -> Path:
-        """The lock around making, starting and stopping; beside the home, which comes late."""
+        """The lock for creating, starting and stopping; beside the home, which is created last."""
         return self.path.with_name(self.path.name + ".lock")
 
     def major(self) -> str | None:
-        """Give the major version of the data; None where there is no database yet."""
+        """Return the major version of the data; None if there is no database yet."""
         try:
             return (self.data / "PG_VERSION").read_text().strip()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError:
-            # data/ is closed to everybody but its owner
+            # data/ is closed to all but its owner
             raise DatabaseError(
                 f"the database in {self.path} belongs to another user",
                 f"run dataminer as that user, or {HINT_OTHER_LOCATION}",
             ) from None
 
     def socket_dir(self, account: ServerAccount) -> Path:
-        """Compute where the next start puts the socket; the running server knows its own."""
+        """Return where the next start puts the socket; that of a running server may differ."""
         name = self._name()
         base = _runtime_dir(account)
         if base and len(os.fsencode(socket_file(base / name))) <= SOCKET_PATH_LIMIT:
@@ -148,17 +148,17 @@ class ServerHome:
         return Path("/tmp", f"dataminer-{account.uid}", name)
 
     def _name(self) -> str:
-        """Return what no other database is called, nor a copy of this one."""
+        """Return a name that neither another database nor a copy of this one has."""
         identity = (self.real / "identity").read_text().strip()
         return hashlib.sha256(f"{identity}:{self.real}".encode()).hexdigest()[:16]
 
     def url(self, socket_dir: Path, port: int = PORT) -> str:
-        """Give the URL for libpq, psycopg2 and SQLAlchemy; it holds no password."""
+        """Return the URL for libpq, psycopg2 and SQLAlchemy, without a password."""
         host, passfile = (quote(str(path), safe="") for path in (socket_dir, self.passfile))
         return f"postgresql://{DATABASE}@/{DATABASE}?host={host}&port={port}&passfile={passfile}"
 
     def write_settings(self, socket_dir: Path, network: str) -> Path:
-        """Write the server's settings for one start; `network` says who may reach it where."""
+        """Write the server's settings for one start, including those for other machines."""
         conf = self.real / "server.conf"
         text = SERVER_CONF.format(
             cluster_name=f"dataminer-{self._name()[:8]}",
@@ -170,51 +170,51 @@ class ServerHome:
 
 
 def socket_file(socket_dir: Path, port: int = PORT) -> Path:
-    """Path of the socket that PostgreSQL makes in a folder."""
+    """Return the path of the socket that PostgreSQL creates in a folder."""
     return socket_dir / f".s.PGSQL.{port}"
 
 
 def _runtime_dir(account: ServerAccount) -> Path | None:
-    """Give $XDG_RUNTIME_DIR/dataminer, if that folder outlives the login session."""
+    """Return $XDG_RUNTIME_DIR/dataminer, if that folder outlives the login session."""
     value = os.environ.get("XDG_RUNTIME_DIR")
     if not value or account.dropped:
         return None
     base = Path(value)
-    # logind removes /run/user/UID at the last logout, under a server that goes on over night
+    # logind removes /run/user/UID at the last logout, even if a server still uses it
     lingers = Path("/var/lib/systemd/linger", account.name).exists()
     if value.startswith("/run/user/") and not lingers:
         return None
-    plain = re.fullmatch(r"/[\w/.+-]+", value, re.ASCII)  # it goes into a list in server.conf
+    plain = re.fullmatch(r"/[\w/.+-]+", value, re.ASCII)  # it becomes part of a list in server.conf
     usable = plain and base.is_dir() and os.access(base, os.W_OK | os.X_OK)
     return base / "dataminer" if usable and is_private(base, account) else None
 
 
 def prepare_socket_dir(socket_dir: Path, account: ServerAccount) -> None:
-    """Make the socket's folder and the one above it, or check that both are the account's own."""
+    """Create the socket's folder and its parent, or check that both belong to the account."""
     private_folder(socket_dir.parent, account)
     private_folder(socket_dir, account)
 
 
 def check_socket_dir(socket_dir: Path, account: ServerAccount) -> None:
-    """Refuse a socket folder that somebody else has put where ours would be."""
+    """Refuse a socket folder that another user created in place of ours."""
     for folder in (socket_dir.parent, socket_dir):
         if os.path.lexists(folder):
             require_private(folder, account)
 
 
 def check_path(home: ServerHome) -> None:
-    """Refuse a path that ``pg_ctl`` would let a shell read as something else."""
+    """Refuse a path that the shell of ``pg_ctl`` would interpret."""
     if re.search(r'["$`\\\n]', str(home.real)):
         raise DatabaseError(
-            f"the database folder {home.real} has a quote, $, ` or backslash in its path",
+            f"the path of the database folder {home.real} contains a quote, $, ` or backslash",
             "set DATAMINER_PGDATA to a folder with a plain name",
         )
 
 
 def create(home: ServerHome, account: ServerAccount, binaries: Binaries) -> None:
-    """Make the database; nothing of it is seen under its name before it is whole.
+    """Create the database; it appears under its name only once it is complete.
 
-    The caller holds the start lock.
+    The caller has the start lock.
     """
     _check_free(home)
     target = home.real
@@ -238,17 +238,17 @@ def _check_free(home: ServerHome) -> None:
     if home.path.is_symlink() and not home.path.exists():
         raise DatabaseError(
             f"{home.path} points to {home.real}, which does not exist",
-            "mount or restore it, or remove the link to begin with an empty database",
+            "mount or restore it, or remove the link to start with an empty database",
         )
     if home.path.exists() and (not home.real.is_dir() or any(home.real.iterdir())):
         raise DatabaseError(
-            f"{home.path} exists and holds no database of dataminer",
+            f"{home.path} exists and contains no database of dataminer",
             "set DATAMINER_PGDATA to a new or an empty folder",
         )
 
 
 def _remove_leftovers(target: Path) -> None:
-    # made by a process that was killed: the start lock says that nobody is making one now
+    # Left by a process that was killed: because of the start lock, no other process is creating one
     for entry in target.parent.iterdir():
         if entry.name.startswith(f".{target.name}.new-"):
             shutil.rmtree(entry, ignore_errors=True)
@@ -272,27 +272,27 @@ def _fill(home: ServerHome, account: ServerAccount, binaries: Binaries) -> None:
     write_whole(home.passfile, lines, 0o600)
     write_whole(home.real / "identity", secrets.token_hex(16) + "\n")
     if account.dropped:
-        home.path.chmod(0o711)  # the account passes through; pgpass in it stays root's
+        home.path.chmod(0o711)  # the account may traverse it; pgpass in it still belongs to root
     _initdb(home, account, binaries, passwords[SUPERUSER])
     _make_database(home, account, binaries, passwords[DATABASE])
     _sync(home.path)
 
 
 def _refuse_unknown(account: ServerAccount) -> None:
-    """Stop if the system has no name for the account: initdb does not work for it."""
+    """Refuse an account without a name on this system: initdb does not work for it."""
     try:
         pwd.getpwuid(account.uid)
     except KeyError:
         raise DatabaseError(
             f"user id {account.uid} has no entry among the system's users (/etc/passwd), without"
             " which PostgreSQL makes no database",
-            "have an entry made (containers: start them with a user that the image or the host"
+            "have one added (containers: start them with a user that the image or the host"
             " knows), or set DATABASE_URL to a PostgreSQL server",
         ) from None
 
 
 def _initdb(home: ServerHome, account: ServerAccount, binaries: Binaries, password: str) -> None:
-    # in data's sibling log/, which the account can read; a pipe could not be opened by it
+    # in log/ beside data/, which the account can read; it could not open a pipe
     pwfile = home.log / "initdb-password"
     write_whole(pwfile, password + "\n", 0o600)
     account.own(pwfile)
@@ -310,7 +310,7 @@ def _initdb(home: ServerHome, account: ServerAccount, binaries: Binaries, passwo
 def _make_database(
     home: ServerHome, account: ServerAccount, binaries: Binaries, password: str
 ) -> None:
-    """Make the role and its database without a server; the role is no superuser."""
+    """Create the role and its database without a server; the role is not a superuser."""
     sql = (
         f"CREATE ROLE {DATABASE} LOGIN CREATEDB PASSWORD '{password}'\n"
         f"CREATE DATABASE {DATABASE} OWNER {DATABASE}\n"
@@ -328,14 +328,14 @@ def _check(result: subprocess.CompletedProcess[str], home: ServerHome) -> None:
         return
     reason = clear_lines(result.stderr) or f"exit status {result.returncode}"
     raise DatabaseError(
-        f"the database folder {home.path.parent} could not be made: {reason}",
-        "see that its disk has space and can be written to (a new database takes 50 MB), "
+        f"the database folder {home.path.parent} could not be created: {reason}",
+        "check that its disk has space and is writable (a new database takes 50 MB), "
         f"or {HINT_OTHER_LOCATION}",
     )
 
 
 def clear_lines(text: str, count: int = 3) -> str:
-    """Give the last lines that say what went wrong, as one line."""
+    """Return the last log lines that explain a failure, as one line."""
     stamp = re.compile(r"^\d{4}-\d\d-\d\d .*?\[\d+\]\s+")
     lines = [stamp.sub("", line.strip()) for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if "Future log output" not in line]
@@ -344,12 +344,12 @@ def clear_lines(text: str, count: int = 3) -> str:
 
 
 def server_options(conf: Path) -> str:
-    """Give the argument of ``pg_ctl -o``, which goes through a shell."""
+    """Return the argument of ``pg_ctl -o``, which a shell parses."""
     return shlex.join(["-c", f"config_file={conf}"])
 
 
 def warn_network(folder: Path) -> None:
-    """Warn when a database is to live on a network file system."""
+    """Warn if a database will be on a network file system."""
     try:
         table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
     except OSError:
@@ -357,14 +357,14 @@ def warn_network(folder: Path) -> None:
     kind = file_system(folder.resolve(), table)
     if kind and NETWORK_FILE_SYSTEM.fullmatch(kind):
         log.warning(
-            "the database folder %s is on a network file system (%s), where it is slow and two "
-            "hosts can harm it: %s",
+            "the database folder %s is on a network file system (%s), where it is slow, and two "
+            "hosts can damage it: %s",
             *(folder, kind, HINT_OTHER_LOCATION),
         )
 
 
 def file_system(folder: Path, mountinfo: str) -> str | None:
-    """Give the type of the file system that a folder is on, from the text of mountinfo."""
+    """Return the type of a folder's file system, from the text of mountinfo."""
     best: tuple[int, str | None] = (-1, None)
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
@@ -372,7 +372,7 @@ def file_system(folder: Path, mountinfo: str) -> str | None:
         if len(fields) < 5 or not right:
             continue
         mount = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
-        # a later line over the same folder hides the earlier one
+        # a later mount on the same folder hides the earlier one
         if folder.is_relative_to(mount) and len(Path(mount).parts) >= best[0]:
             best = (len(Path(mount).parts), right.split()[0])
     return best[1]

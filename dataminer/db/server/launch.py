@@ -1,4 +1,4 @@
-"""Start and end the processes of one embedded server, and say why that did not work."""
+"""Start and stop the processes of an embedded server, and explain failures."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ POLL_SECONDS = 0.02
 
 
 def launch(home: ServerHome) -> str:
-    """Start the server as its home says, and give the URL of its socket.
+    """Start the server with the settings of its home, and return the URL of its socket.
 
-    The caller holds the start lock, and no server runs.
+    The caller has the start lock, and no server is running.
     """
     account = account_for(home.data)
     if account.dropped and not account.may_enter(home.real):
         raise DatabaseError(
-            f"user {account.name}, who runs the database, cannot enter {home.real}",
-            "move the folder to where every user may enter, or set DATAMINER_PGDATA to such a one",
+            f"user {account.name}, as whom the server runs, cannot enter {home.real}",
+            "move it to where every user may enter, or set DATAMINER_PGDATA to such a folder",
         )
     binaries = _pgbinaries.find(home.major(), account)
     socket_dir = home.socket_dir(account)
@@ -73,17 +73,17 @@ def launch(home: ServerHome) -> str:
 
 
 def _take_server_lock(lock: int, home: ServerHome) -> None:
-    """Wait for the last process of an earlier server: all of them hold this lock.
+    """Wait for the last process of an earlier server: each of them has this lock.
 
-    It is the kernel's own word, also on processes of another container that have no number
-    here: after a killed server, its remaining processes still write to the data folder.
+    The kernel keeps the lock, also for processes of another container that have no number here.
+    After a server was killed, its remaining processes may still write to the data folder.
     """
     deadline = time.monotonic() + ORPHAN_SECONDS
     while not try_lock(lock):
         if time.monotonic() > deadline:
             raise DatabaseError(
-                f"processes of an earlier server still work in {home.data}",
-                "wait until they have ended (`ps ax | grep 'postgres: dataminer'`), or end them",
+                f"processes of an earlier server still use {home.data}",
+                "wait until they have ended (`ps ax | grep 'postgres: dataminer'`), or kill them",
             )
         time.sleep(POLL_SECONDS)
 
@@ -100,7 +100,7 @@ def _pg_ctl_start(
     startup_log.unlink(missing_ok=True)
     sizes = _log_sizes(home)
     conf = home.write_settings(socket_dir, network.settings(home, endpoint))
-    # pg_ctl gives the server a session of its own and takes it off our terminal and pipes
+    # pg_ctl starts the server in a separate session, without our terminal and pipes
     command = [
         *(binaries.program("pg_ctl"), "start", "-w", "-s", "-t", f"{START_SECONDS:.0f}"),
         *("-D", str(home.data), "-l", str(startup_log)),
@@ -121,7 +121,7 @@ def _log_sizes(home: ServerHome) -> dict[Path, int]:
 
 
 def _log_since(home: ServerHome, before: dict[Path, int]) -> str:
-    """Give what the server's logs say about a start that failed, and nothing older."""
+    """Return what the server's logs say about a failed start, without older lines."""
     text = ""
     for path, size in sorted(_log_sizes(home).items(), reverse=True):
         known = before.get(path, 0)
@@ -132,7 +132,7 @@ def _log_since(home: ServerHome, before: dict[Path, int]) -> str:
 
 
 def create_unless_there(home: ServerHome) -> None:
-    """Make the database where there is none, and refuse one that another machine holds."""
+    """Create the database if there is none, and refuse one that another machine uses."""
     check_path(home)
     refuse_elsewhere(home)
     if home.major() is None:
@@ -141,15 +141,15 @@ def create_unless_there(home: ServerHome) -> None:
 
 
 def refuse_elsewhere(home: ServerHome) -> None:
-    """Refuse to touch what a server on another machine may be writing to."""
+    """Refuse a database that a server on another machine may be writing to."""
     host, source = other_host(home), home
     copy = nodes_copy(home)
-    if copy and home.major() is None:  # it may lie on the other machine's own disk
+    if copy and home.major() is None:  # it may be on a local disk of the other machine
         machine = read_marker(copy)
         host, source = None if machine is None or is_here(machine) else machine.host, copy
     if host:
         raise DatabaseError(
-            f"the database in {home.path} is held by a server on host {host}",
+            f"the database in {home.path} is in use by a server on host {host}",
             f"work on {host}, or have it serve other machines with `dataminer db start --listen` "
             f"there, or run `dataminer db stop` there; if that host is gone for good, remove "
             f"{source.marker}; or {HINT_OTHER_LOCATION}",
@@ -157,7 +157,7 @@ def refuse_elsewhere(home: ServerHome) -> None:
 
 
 def settle(home: ServerHome) -> Postmaster | None:
-    """Wait for a server that is on its way up or down; give it once it takes connections."""
+    """Wait for a server that is starting or stopping; return it once it accepts connections."""
     deadline = time.monotonic() + START_SECONDS
     while server := postmaster(home.data):
         if server.reachable():
@@ -168,14 +168,14 @@ def settle(home: ServerHome) -> Postmaster | None:
             raise DatabaseError(
                 f"the embedded PostgreSQL (process {server.pid}) has been {server.phase} for "
                 f"{START_SECONDS:.0f} s",
-                f"wait, and see its log in {home.log}",
+                f"wait, or check its log in {home.log}",
             )
         time.sleep(POLL_SECONDS)
     return None
 
 
 def _end_unreachable(server: Postmaster, home: ServerHome) -> None:
-    """Stop a server whose socket was removed; not one whose socket only we cannot see."""
+    """Stop a server whose socket was removed, but not one whose socket is just not visible here."""
     if not server.sees_same_files():
         raise DatabaseError(
             f"the database in {home.path} is served by process {server.pid}, whose socket in "
@@ -186,8 +186,8 @@ def _end_unreachable(server: Postmaster, home: ServerHome) -> None:
 
 
 def end(server: Postmaster, home: ServerHome) -> None:
-    """Stop a server; open connections are cut, committed work is kept."""
-    # fast shutdown, then the immediate one, from which the next start recovers
+    """Stop a server; open connections are closed, committed work is kept."""
+    # Fast shutdown, then an immediate one, after which the next start recovers
     for number, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, KILL_SECONDS)):
         with suppress(ProcessLookupError):
             os.kill(server.pid, number)

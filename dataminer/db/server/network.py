@@ -1,9 +1,10 @@
-"""Serving other machines: address and port, who may come in, encryption, and the note to them.
+"""Serving other machines: address and port, access rules, encryption, and the published endpoint.
 
-In the home, beside what ``_pghome`` names: ``listen.json``, what the user asked for, kept over
-restarts; ``pg_hba.conf``, who may come in, written anew at each start; ``server.crt`` and
-``server.key``, which encrypt. Where the home cannot be seen from other machines, a copy of what
-they need lies in ``.dataminer/nodes`` of the working directory, which jobs share with their run.
+Files in the home, besides those of :mod:`dataminer.db.server.home`: ``listen.json`` has the user's
+settings, which survive restarts; ``pg_hba.conf`` says who may connect, and is rewritten at each
+start; ``server.crt`` and ``server.key`` are for encryption. If other machines cannot see the home,
+a copy of what they need is in ``.dataminer/nodes`` of the working directory, which jobs share with
+their run.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 NODES_FOLDER = Path(".dataminer/nodes")
 EVERYWHERE = "*"
-# between the well-known ports and those that a kernel gives to outgoing connections
+# between the well-known ports and those that kernels use for outgoing connections
 PORTS = range(20000, 30000)
 TRIES = 100
 PROBE_SECONDS = 5.0
@@ -45,16 +46,16 @@ HOST_RULES = (
 
 @dataclass(frozen=True)
 class ListenSettings:
-    """What the user asked for; what is None stays as it was, or is chosen.
+    """The user's settings; those that are None stay as they were, or are chosen.
 
     Parameters
     ----------
     addresses : str or None
-        The addresses to listen on, as PostgreSQL's ``listen_addresses`` has them.
+        The addresses to listen on, in the format of PostgreSQL's ``listen_addresses``.
     port : int or None
-        The port; one that was chosen changes when somebody else has taken it.
+        The port; a chosen one changes if another program has taken it.
     host : str or None
-        The name or address that other machines reach this one by.
+        The name or address by which other machines reach this one.
     """
 
     addresses: str | None = None
@@ -62,39 +63,39 @@ class ListenSettings:
     host: str | None = None
 
     def over(self, kept: ListenSettings) -> ListenSettings:
-        """Fill in from what was asked for before."""
+        """Fill in missing settings from earlier ones."""
         return ListenSettings(
             self.addresses or kept.addresses,
             self.port or kept.port,
-            # a name that was given for one address does not lead to another
+            # a name that was given for one address does not fit another
             self.host or (kept.host if self.addresses in (None, kept.addresses) else None),
         )
 
     def check(self) -> None:
-        """Refuse what could not stand in the server's settings or in a URL."""
+        """Refuse values that are invalid in the server's settings or in a URL."""
         if not re.fullmatch(r"[\w.:*-]+(, *[\w.:*-]+)*", self.addresses or EVERYWHERE, re.ASCII):
             raise DatabaseError(
-                f"{self.addresses!r} is no address to listen on",
-                "give an address of this machine, several with commas between, or * for all",
+                f"{self.addresses!r} is not an address to listen on",
+                "give addresses of this machine, separated by commas, or * for all",
             )
         if not re.fullmatch(r"[\w.:-]+", self.host or "x", re.ASCII):
             raise DatabaseError(
-                f"{self.host!r} is no name of a machine", "give a host name or an address"
+                f"{self.host!r} is not the name of a machine", "give a host name or an address"
             )
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the server can be reached from other machines.
+    """Where other machines can reach the server.
 
     Parameters
     ----------
     host : str
-        The name or address of its machine.
+        The name or address of the server's machine.
     port : int
         Its port.
     tls : bool
-        Whether it encrypts, and takes no connection that does not.
+        Whether it encrypts and refuses unencrypted connections.
     """
 
     host: str
@@ -108,8 +109,8 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def url(self, source: ServerHome) -> str:
-        """Give the URL for libpq, psycopg2 and SQLAlchemy; it holds no password."""
-        # our own certificate is the only one that is trusted, so its name needs no check
+        """Return the URL for libpq, psycopg2 and SQLAlchemy, without a password."""
+        # only our own certificate is trusted, so its name needs no check
         mode = "verify-ca" if self.tls else "disable"
         options = [f"sslmode={mode}", f"passfile={quote(str(source.passfile), safe='')}"]
         if self.tls:
@@ -129,11 +130,11 @@ def _kept(home: ServerHome) -> Path:
     return home.real / "listen.json"
 
 
-# --- what the user asked for
+# --- the user's settings
 
 
 def read_listen_settings(home: ServerHome) -> ListenSettings | None:
-    """Read what was asked for; None where the server serves its own machine only."""
+    """Read the user's settings; None if the server serves only its own machine."""
     try:
         return ListenSettings(**json.loads(_kept(home).read_text()))
     except (FileNotFoundError, NotADirectoryError):
@@ -141,7 +142,7 @@ def read_listen_settings(home: ServerHome) -> ListenSettings | None:
 
 
 def write_listen_settings(home: ServerHome, wanted_settings: ListenSettings | None) -> None:
-    """Keep what was asked for over restarts; None ends the service to other machines."""
+    """Store the user's settings for later starts; None ends the service to other machines."""
     if wanted_settings is None:
         _kept(home).unlink(missing_ok=True)
     else:
@@ -149,19 +150,19 @@ def write_listen_settings(home: ServerHome, wanted_settings: ListenSettings | No
 
 
 def prepare(home: ServerHome, account: ServerAccount, binaries: Binaries) -> Endpoint | None:
-    """Make ready to serve other machines at the next start, if that was asked for.
+    """Prepare for serving other machines at the next start, if the user wants that.
 
-    Writes ``pg_hba.conf``, chooses the port the first time, and makes the certificate.
+    Writes ``pg_hba.conf``, chooses the port the first time, and creates the certificate.
 
     Returns
     -------
-    Offer or None
-        Where the server will be reached; None when only by its socket.
+    Endpoint or None
+        The endpoint for other machines; None if the server only has its socket.
 
     Raises
     ------
     DatabaseError
-        When the port is taken, or this machine has no such address.
+        If the port is taken, or this machine has no such address.
     """
     wanted_settings = read_listen_settings(home)
     endpoint = None
@@ -178,7 +179,7 @@ def prepare(home: ServerHome, account: ServerAccount, binaries: Binaries) -> End
 
 
 def settings(home: ServerHome, endpoint: Endpoint | None) -> str:
-    """Give the lines of the server's settings on who may reach it where."""
+    """Return the server's settings on who may connect and where it listens."""
     wanted_settings = read_listen_settings(home)
     addresses = (wanted_settings.addresses or EVERYWHERE) if wanted_settings and endpoint else ""
     rules = str(_rules(home)).replace("'", "''")
@@ -198,7 +199,7 @@ def _rules(home: ServerHome) -> Path:
 
 
 def _own_name(addresses: str) -> str:
-    """Choose how other machines call this one: by the only address, else by its full name."""
+    """Choose this machine's name for others: the only address, otherwise its full name."""
     if re.fullmatch(r"[\w.:-]+", addresses, re.ASCII) and addresses not in ("0.0.0.0", "::"):
         return addresses
     name, full = socket.gethostname(), socket.getfqdn()
@@ -209,7 +210,7 @@ def _own_name(addresses: str) -> str:
 
 
 def _usable_port(home: ServerHome, addresses: str, wanted_settings: ListenSettings) -> int:
-    """Give the port that was asked for, else the last one, else one that is free."""
+    """Return the user's port, otherwise the last one, otherwise a free one."""
     if wanted_settings.port:
         if not _is_free(addresses, wanted_settings.port):
             raise DatabaseError(
@@ -239,7 +240,7 @@ def _last_port(home: ServerHome) -> int | None:
 
 
 def _is_free(addresses: str, port: int) -> bool:
-    # of two addresses PostgreSQL would serve one, and only warn that it cannot have the other
+    # If only one of two addresses is free, PostgreSQL listens on it and just logs a warning
     return all(_can_bind(*address, port) for address in _socket_addresses(addresses))
 
 
@@ -270,19 +271,19 @@ def _can_bind(family: socket.AddressFamily, address: str, port: int) -> bool:
             return False
         if error.errno == errno.EADDRNOTAVAIL and address != "::":
             raise _no_such_address(address) from error
-        return family == socket.AF_INET6  # a machine without IPv6
+        return family == socket.AF_INET6  # This machine has no IPv6
     return True
 
 
 def _no_such_address(address: str) -> DatabaseError:
     return DatabaseError(
         f"this machine has no address {address} to listen on",
-        "`dataminer db start --listen` listens on all that it has (`hostname -I` shows them)",
+        "`dataminer db start --listen` listens on all of its addresses (`hostname -I` shows them)",
     )
 
 
 def warn_unreachable(endpoint: Endpoint) -> None:
-    """Warn when the name that other machines are given does not lead here even from here."""
+    """Warn if the name for other machines does not lead here even from this machine."""
     try:
         socket.create_connection((endpoint.host, endpoint.port), timeout=PROBE_SECONDS).close()
     except OSError as error:
@@ -297,13 +298,13 @@ def warn_unreachable(endpoint: Endpoint) -> None:
 
 
 def _encrypts(home: ServerHome, account: ServerAccount, binaries: Binaries) -> bool:
-    """Ask the server programs whether they were built with TLS."""
+    """Return whether the server programs were built with TLS."""
     command = [binaries.program("postgres"), "-D", str(home.data), "-C", "ssl", "-c", "ssl=on"]
     return account.run(command).returncode == 0
 
 
 def _has_certificate(home: ServerHome, account: ServerAccount) -> bool:
-    """Make a certificate unless there is one; False where there is no program to make it."""
+    """Create a certificate unless there is one; return False if there is no program for it."""
     if _certificate(home).is_file() and _key(home).is_file():
         return True
     openssl = shutil.which("openssl")
@@ -323,11 +324,11 @@ def _has_certificate(home: ServerHome, account: ServerAccount) -> bool:
     return True
 
 
-# --- the note to other machines
+# --- the endpoint for other machines
 
 
 def read_endpoint(source: ServerHome) -> Endpoint | None:
-    """Read where the server is reached from other machines; None where it is not."""
+    """Read where other machines reach the server; None if they do not."""
     try:
         offered = _note(source).get("offer")
         return Endpoint(**offered) if offered else None
@@ -344,15 +345,15 @@ def _note(source: ServerHome) -> dict[str, Any]:
 
 
 def nodes_copy(home: ServerHome) -> ServerHome | None:
-    """Give the copy for other machines in this working directory; None unless of this database."""
+    """Return the copy for other machines in this working directory; None if of another database."""
     copy = ServerHome(NODES_FOLDER.absolute())
     return copy if _note(copy).get("home") == str(home.path) else None
 
 
 def publish_endpoint(home: ServerHome, endpoint: Endpoint | None) -> None:
-    """Leave what other machines need where jobs of this working directory find it.
+    """Write what other machines need to where jobs of this working directory find it.
 
-    They see the home itself when it lies in the working directory, and need no copy then.
+    They need no copy if the home is in the working directory, where they can see it.
     """
     if endpoint is None or home.real.is_relative_to(Path.cwd()):
         old = nodes_copy(home)

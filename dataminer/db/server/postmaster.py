@@ -1,4 +1,4 @@
-"""Which server process, on which machine, serves a data folder: facts from files and the kernel."""
+"""Find the server process of a data folder and its machine, from files and the kernel."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from dataminer.db.server.account import write_whole
 from dataminer.db.server.home import PORT, ServerHome, socket_file
 
 CONNECT_SECONDS = 2.0
-# an attribute cache of NFS may show another host's start this late
+# NFS attribute caches may show a start on another host with this delay
 FRESH_MARKER_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What tells one machine, or container, from another.
+    """What identifies a machine or a container.
 
     Parameters
     ----------
     host : str
         Its name.
     boot : str
-        The kernel's boot id; empty where there is none.
+        The kernel's boot id; empty if there is none.
     pid_space : str
-        The space that its process numbers belong to; empty where there is none.
+        The namespace of its process numbers; empty if there is none.
     """
 
     host: str
@@ -38,13 +38,13 @@ class Machine:
     pid_space: str = ""
 
     def same(self, other: Machine) -> bool:
-        """Whether two notes mean one machine: a laptop changes its name, a server reboots."""
+        """Whether two markers mean one machine: a laptop changes its name, a server reboots."""
         same_boot = bool(self.boot) and (self.boot, self.pid_space) == (other.boot, other.pid_space)
         return self.host == other.host or same_boot
 
 
 def this_machine() -> Machine:
-    """Describe the machine that this process runs on."""
+    """Return the machine that this process runs on."""
     boot = pid_space = ""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -54,17 +54,17 @@ def this_machine() -> Machine:
 
 
 def is_here(machine: Machine | None) -> bool:
-    """Whether a note means this machine."""
+    """Whether a marker means this machine."""
     return machine is not None and machine.same(this_machine())
 
 
 def write_marker(home: ServerHome, endpoint: dict[str, object] | None = None) -> None:
-    """Note that this machine runs the server, and where other machines reach it."""
+    """Record that this machine runs the server, and where other machines reach it."""
     write_whole(home.marker, json.dumps({**asdict(this_machine()), "offer": endpoint}) + "\n")
 
 
 def read_marker(home: ServerHome) -> Machine | None:
-    """Read which machine runs the server; None where no note is kept or it cannot be read."""
+    """Read which machine runs the server; None if the marker is missing or unreadable."""
     try:
         note = json.loads(home.marker.read_text())
         return Machine(note["host"], note.get("boot", ""), note.get("pid_space", ""))
@@ -73,11 +73,11 @@ def read_marker(home: ServerHome) -> Machine | None:
 
 
 def other_host(home: ServerHome) -> str | None:
-    """Give the name of another machine that holds the database."""
+    """Return the name of another machine that uses the database."""
     marker = read_marker(home)
     if marker is None or is_here(marker):
         return None
-    # a server that ended by itself has removed its pid file, and leaves only our note
+    # a server that ended by itself removed its pid file, and leaves only our marker
     in_use = (home.data / "postmaster.pid").exists()
     fresh = abs(time.time() - home.marker.stat().st_mtime) < FRESH_MARKER_SECONDS
     return marker.host if in_use or fresh else None
@@ -85,16 +85,16 @@ def other_host(home: ServerHome) -> str | None:
 
 @dataclass(frozen=True)
 class Postmaster:
-    """A living server process of a data folder, as its pid file describes it.
+    """A live server process of a data folder, as its pid file describes it.
 
     Parameters
     ----------
     pid : int
         Its number.
     socket_dir : Path or None
-        Where its socket is; None while it starts.
+        The folder of its socket; None while it starts.
     port : int
-        Its port, which also stands in the socket's name.
+        Its port, which is also part of the socket's name.
     phase : str
         ``starting``, ``ready`` or ``stopping``.
     """
@@ -105,7 +105,7 @@ class Postmaster:
     phase: str
 
     def reachable(self) -> bool:
-        """Whether it is ready and takes connections on its socket."""
+        """Whether it is ready and accepts connections on its socket."""
         if self.phase != "ready" or self.socket_dir is None:
             return False
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -114,12 +114,12 @@ class Postmaster:
                 probe.connect(str(socket_file(self.socket_dir, self.port)))
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
-            except OSError:  # its queue is full: it is busy, not gone
+            except OSError:  # its queue is full: it is busy but alive
                 return True
         return True
 
     def sees_same_files(self) -> bool:
-        """Whether it lives under the same mounts: with a private /tmp its socket is hidden."""
+        """Whether it runs under the same mounts: with a private /tmp its socket is hidden."""
         try:
             return os.path.samefile(f"/proc/{self.pid}/ns/mnt", "/proc/self/ns/mnt")
         except OSError:
@@ -127,7 +127,7 @@ class Postmaster:
 
 
 def postmaster(data: Path) -> Postmaster | None:
-    """Find the living server of a data folder; a stale or recycled pid gives None."""
+    """Find the live server of a data folder; None for a stale or reused process number."""
     lines = _pid_file(data)
     pid = _number(lines[0]) if lines else None
     if pid is None or not is_server_of(pid, data):
@@ -150,10 +150,10 @@ def _number(text: str) -> int | None:
 
 
 def is_server_of(pid: int, data: Path) -> bool:
-    """Whether a process is a PostgreSQL server that works in this data folder.
+    """Whether a process is a PostgreSQL server of this data folder.
 
-    The kernel's word on its working folder counts; where that is hidden (a container's root
-    without CAP_SYS_PTRACE, macOS) its command line does.
+    Decided by the process's working folder or, if the kernel hides that (root in a container
+    without CAP_SYS_PTRACE, macOS), by its command line.
     """
     arguments = _command_line(pid)
     if not arguments or not Path(arguments[0]).name.startswith(("postgres", "postmaster")):
@@ -184,10 +184,10 @@ def _command_line_from_ps(pid: int) -> list[str]:
 
 
 def remove_stale_pid_file(data: Path) -> None:
-    """Remove a pid file whose number now belongs to somebody else.
+    """Remove a pid file whose number now belongs to another process.
 
-    PostgreSQL itself sees through a number that is free, and asks the shared memory too; it
-    gives up before one that lives. The caller holds the server's lock and has found no server.
+    PostgreSQL itself recognises a number that is free, and also checks the shared memory, but does
+    not start if a process has the number. The caller has the server's lock and has found no server.
     """
     lines = _pid_file(data)
     pid = _number(lines[0]) if lines else None
@@ -198,9 +198,9 @@ def remove_stale_pid_file(data: Path) -> None:
 
 
 def remove_stale_socket(socket_dir: Path) -> None:
-    """Empty the socket's folder, whose lock file may name a number that lives again.
+    """Empty the socket's folder, whose lock file may name a number that is in use again.
 
-    No other database shares the folder. The caller holds the server's lock.
+    No other database uses the folder. The caller has the server's lock.
     """
     for path in socket_dir.glob(".s.PGSQL.*"):
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Have an embedded server that died run again, for as long as a run needs it."""
+"""Restart a crashed embedded server for as long as a run needs it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LOOK_SECONDS = 1.0
 
 
 class ServerSupervisor(threading.Thread):
-    """Starts the server of this machine again when it crashed, on a thread of its own.
+    """Restarts this machine's server after a crash, in a separate thread.
 
-    Jobs only wait for it. A server that was stopped by ``dataminer db stop`` stays stopped, and one
-    that ``DATABASE_URL`` names is its administrator's.
+    Jobs only wait for the server. One that was stopped by ``dataminer db stop`` stays stopped, and
+    one that ``DATABASE_URL`` names is its administrator's responsibility.
     """
 
     def __init__(self) -> None:
@@ -27,28 +27,28 @@ class ServerSupervisor(threading.Thread):
         self._ended = threading.Event()
 
     def begin(self) -> None:
-        """Look after the server from now on."""
+        """Start supervising the server."""
         if self.ident is None and not os.environ.get("DATABASE_URL"):
             self.start()
 
     def stop(self) -> None:
-        """Look after it no more."""
+        """Stop supervising the server."""
         self._ended.set()
         if self.is_alive():
             self.join()
 
     def run(self) -> None:
-        """Look, and start; called by :meth:`begin`."""
+        """Check the server, and restart it if needed; called by :meth:`begin`."""
         message, before = "", False
         while not self._ended.wait(LOOK_SECONDS):
             try:
-                # seen once, it may be one that is being started at this moment
+                # After a single check, it might be a server that is just being started
                 before, was = control.crashed(self._home), before
                 if before and was:
-                    log.warning("dataminer: the database had died and is started again")
+                    log.warning("dataminer: the database has crashed and is being restarted")
                     control.start(self._home, create=False)
                     message = ""
             except DatabaseError as error:
                 if str(error) != message:
                     message = str(error)
-                    log.warning("dataminer: the database cannot be started again: %s", message)
+                    log.warning("dataminer: the database cannot be restarted: %s", message)
