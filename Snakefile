@@ -10,7 +10,7 @@ from snakemake.utils import min_version
 
 min_version("9.17")
 
-# a folder may have other configuration files alone
+# a folder may have only other configuration files
 if Path("config/config.yaml").exists():
 
     configfile: "config/config.yaml"
@@ -38,7 +38,7 @@ localrules:
     only_dedup,
 
 
-# ---- what to make: everything, or everything up to a stage ------------------------------------
+# ---- targets: everything, or everything up to a stage -----------------------------------------
 
 
 rule all:
@@ -73,7 +73,7 @@ rule only_dedup:
         due=jobs.begins_with("dedup"),
 
 
-# ---- the database follows: before the first job, and after the last, however it ended ----------
+# ---- update the database: before the first job, and after the last, however it ended -----------
 
 
 onstart:

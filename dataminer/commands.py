@@ -1,4 +1,4 @@
-"""Command lines that work as they stand, for hints."""
+"""Command lines for hints, which work as shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SECRET = ("key", "password", "secret", "token")
 
 @dataclass
 class _Run:
-    """How this run was begun; outside of a run, how one is."""
+    """How this run was started; outside a run, how to start one."""
 
     program: tuple[str, ...] = ("snakemake",)
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -26,14 +26,14 @@ _run = _Run()
 
 
 def begun_by(program: Sequence[str], options: Mapping[str, Sequence[str]]) -> None:
-    """Have commands say what this run was begun with.
+    """Make commands repeat the options with which this run was started.
 
     Parameters
     ----------
     program : sequence of str
-        As it was called.
+        The program as it was called.
     options : mapping of str to sequence of str
-        By their long names, with the values that were typed; targets by the empty string.
+        Typed values by the long name of the option; targets under the empty string.
     """
     _run.program, _run.options = tuple(program), dict(options)
 
@@ -46,20 +46,20 @@ def snakemake(
     forced: bool = False,
     rest: bool = False,
 ) -> str:
-    """Return the command that mines projects: in a run, the one that was typed, without secrets.
+    """Return the command that runs the workflow: in a run, the typed one, without secrets.
 
     Parameters
     ----------
     projects : sequence of str
-        Projects to name instead of those that were typed or that the configuration names.
+        Projects to name instead of those in the typed command or the configuration.
     files : iterable of Path, optional
         The configuration files, if the projects do not remember them yet.
     dry_run : bool
-        Whether it only shows what would be done.
+        Whether the command only shows what would be done.
     forced : bool
-        Whether it keeps the options that force rules.
+        Whether the command keeps the options that force rules.
     rest : bool
-        Whether it makes everything, even if the typed command makes a part.
+        Whether the command makes everything, even if the typed one makes a part.
     """
     left_out = {"--dry-run", *(() if forced else _FORCE), *(("", *_PART) if rest else ())}
     options: dict[str, Sequence[str]] = {
@@ -79,7 +79,7 @@ def snakemake(
 
 
 def _line(options: dict[str, Sequence[str]]) -> str:
-    # targets first: behind options of any number of values they would be values
+    # targets first: after an option with any number of values they would become values
     words = [*_run.program, *map(mask_text, options.pop("", ()))]
     for option, values in options.items():
         secret = any(part in option for part in _SECRET)
@@ -88,11 +88,11 @@ def _line(options: dict[str, Sequence[str]]) -> str:
 
 
 def makes_part() -> bool:
-    """Tell whether this run makes a part of its targets, or only touches files."""
+    """Return whether this run makes only a part of its targets, or only touches files."""
     return not _run.options.keys().isdisjoint(_PART)
 
 
 def dataminer(*words: str, files: Iterable[Path] | None = None) -> str:
-    """Return a command of ``dataminer``, with the configuration files that it was given."""
+    """Return a command of ``dataminer``, with the configuration files of the current one."""
     options = [part for file in files or () for part in ("--config", str(file))]
     return shlex.join(["dataminer", *words, *options])

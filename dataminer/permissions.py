@@ -1,4 +1,4 @@
-"""What a file system refuses, in one sentence: which file, whose it is, and what lets one in."""
+"""Explain refusals of a file system in one sentence: the file, its owner, and the next step."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass, TransientErr
 
 _REFUSED = (errno.EACCES, errno.EPERM)
 _IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
-_NO_PLACE = "look at it and at the folders above it with `ls -ld`, and move away what is in the way"
+_NO_PLACE = "check it and the folders above it with `ls -ld`, and move away what is in the way"
 _SHARED = (
     "have its owner share it with a group: g+rwX, setgid folders and umask 002, as docs/stores.md"
     " says under 'A store of several people'"
 )
 _READ_ONLY = (
-    "have it mounted for writing; report, preview and export can write elsewhere, with --output"
+    "have it mounted writable; report, preview and export can write elsewhere, with --output"
     " or --to"
 )
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, or the number of one that the system has no entry for."""
+    """Return the name of a user, or the number if the system has no entry for it."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -36,7 +36,7 @@ def user_name(uid: int) -> str:
 
 
 def group_name(gid: int) -> str:
-    """Return the name of a group, or the number of one that the system has no entry for."""
+    """Return the name of a group, or the number if the system has no entry for it."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:
@@ -44,17 +44,17 @@ def group_name(gid: int) -> str:
 
 
 def explain(error: OSError) -> DataminerError | None:
-    """Say in one sentence what a file system refused or could not do.
+    """Explain in one sentence what a file system refused or could not do.
 
     Parameters
     ----------
     error : OSError
-        As it was raised.
+        The error as raised.
 
     Returns
     -------
     DataminerError or None
-        None for what is no condition of this machine, but a mistake in the program.
+        None if the cause is not a condition of this machine, but a bug.
     """
     error_class = os_error_class(error)
     if not isinstance(error.filename, str | os.PathLike):
@@ -64,7 +64,7 @@ def explain(error: OSError) -> DataminerError | None:
     path = Path(error.filename)
     if error.errno == errno.EROFS:
         folder = _folder(path)
-        return DataminerError(f"{folder} can only be read: it is mounted read-only", _READ_ONLY)
+        return DataminerError(f"{folder} is mounted read-only", _READ_ONLY)
     if error.errno in _REFUSED:
         return _refused(path, str(error.strerror))
     if error_class in (ErrorClass.DISK, ErrorClass.DISK_FULL):
@@ -76,7 +76,7 @@ def explain(error: OSError) -> DataminerError | None:
 
 @contextmanager
 def named() -> Iterator[None]:
-    """Raise what :func:`explain` knows as a failure that this machine must be mended for."""
+    """Raise errors that :func:`explain` knows as failures to be fixed on this machine."""
     try:
         yield
     except OSError as error:
@@ -87,12 +87,12 @@ def named() -> Iterator[None]:
 
 
 def try_to_write(folder: Path) -> None:
-    """Make a folder, and see whether files can be made in it, of which none is left.
+    """Create a folder, and check that files can be created in it; leaves none behind.
 
     Raises
     ------
     OSError
-        They cannot; :func:`explain` says why.
+        If they cannot; :func:`explain` gives the reason.
     """
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
@@ -101,7 +101,7 @@ def try_to_write(folder: Path) -> None:
 
 def _refused(path: Path, reason: str) -> DataminerError:
     where, what = _closed(path)
-    if not what:  # a flag of the file, or a rule of the system's own
+    if not what:  # a flag of the file, or a policy of the system
         return DataminerError(f"{path}: {reason}", NEXT_STEP[ErrorClass.PERMISSION])
     found = where.stat()
     owner = f"{user_name(found.st_uid)}:{group_name(found.st_gid)}"
@@ -114,7 +114,7 @@ def _refused(path: Path, reason: str) -> DataminerError:
 
 
 def _closed(path: Path) -> tuple[Path, str]:
-    """Return what keeps a path from being used, and what may not be done with it, if that shows."""
+    """Return the path that blocks another one, and what may not be done with it, if known."""
     for folder in reversed(path.absolute().parents):
         if not _may(folder, os.X_OK):
             return folder, "entered"
@@ -127,7 +127,7 @@ def _closed(path: Path) -> tuple[Path, str]:
 
 
 def _folder(path: Path) -> Path:
-    """Return the nearest folder above that there is."""
+    """Return the nearest parent folder that exists."""
     return next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
 
 

@@ -1,4 +1,4 @@
-"""What a run hands down to its jobs' processes, and where its libraries come from."""
+"""What job processes inherit from a run, and how optional libraries are installed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _CONNECT_ONLY = "DATAMINER_CONNECT_ONLY"
 
 
 def let_jobs_import(folder: Path | str) -> None:
-    """Let the package in ``folder`` be imported by scripts that run in an environment of a rule.
+    """Make the package in ``folder`` importable for scripts in the environment of a rule.
 
     Parameters
     ----------
     folder : Path or str
-        The workflow's folder, which holds the package; it goes first in ``PYTHONPATH``.
+        The workflow's folder, which contains the package; it becomes the first in ``PYTHONPATH``.
     """
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     rest = [path for path in paths if path and path != str(folder)]
@@ -24,17 +24,17 @@ def let_jobs_import(folder: Path | str) -> None:
 
 
 def connect_only() -> None:
-    """Let this process and those it starts connect to the embedded database, and never start it.
+    """Let this process and its children connect to the embedded database, but never start it.
 
     A job on a compute node would start a second server on the same data, or one that ends with the
-    job. Only the command and the main process of a run start it.
+    job. Only commands and the main process of a run start it.
     """
     os.environ[_CONNECT_ONLY] = "1"
 
 
 @contextmanager
 def connecting_only() -> Iterator[None]:
-    """Do as :func:`connect_only` for the length of the block."""
+    """Apply :func:`connect_only` for the block."""
     before = os.environ.get(_CONNECT_ONLY)
     connect_only()
     try:
@@ -50,9 +50,9 @@ def may_start_database() -> bool:
 
 
 def how_to_install(extra: str) -> str:
-    """Say how an optional part of this very checkout is installed.
+    """Return how to install an optional part of this checkout.
 
-    The package index has another program under the name dataminer.
+    The dataminer on the package index is another program.
 
     Parameters
     ----------
@@ -61,4 +61,4 @@ def how_to_install(extra: str) -> str:
     """
     folder = Path(__file__).resolve().parents[1]
     own = f"pip install --constraint constraints.txt --editable '.[{extra}]'"
-    return f"run `make {extra}` in {folder}, or there, in an environment of your own, `{own}`"
+    return f"run `make {extra}` in {folder}, or `{own}` there in your own environment"

@@ -1,4 +1,4 @@
-"""Text that strangers wrote, made safe to show in a terminal, a log or a page."""
+"""Make untrusted text safe to show in a terminal, a log or a page."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import unicodedata
 from collections.abc import Iterator
 from typing import IO
 
-# printable, with nothing to see: of Unicode's Default_Ignorable_Code_Point, and a blank of Braille
+# printable but invisible: Unicode's Default_Ignorable_Code_Point, and the Braille blank
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-# joiners and variation selectors: emoji and many scripts need them behind what they join or vary
+# joiners and variation selectors: emoji and many scripts need them after other characters
 _JOINING = frozenset(
     "\u200c\u200d\u180b\u180c\u180d\u180f"
     + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
 )
-_MOST_JOINING = 2  # in a row, as in a heart on fire
-_MOST_MARKS = 8  # on one letter; Tibetan and pointed Hebrew have about five
+_MOST_JOINING = 2  # in sequence, as in the emoji "heart on fire"
+_MOST_MARKS = 8  # per letter; Tibetan and pointed Hebrew have about five
 
 
 def inert(text: str) -> str:
-    r"""Spell out each character that a terminal or a browser would obey or hide: ``\x1b``."""
+    r"""Escape each character that a terminal or a browser would interpret or hide: ``\x1b``."""
     return "".join(kept or ascii(c)[1:-1] for c, kept in _judged(text))
 
 
@@ -28,15 +28,15 @@ def inert_lines(text: str) -> str:
 
 
 def is_inert(text: str) -> bool:
-    """Tell whether :func:`inert` leaves a text as it is."""
+    """Return whether :func:`inert` leaves a text unchanged."""
     return all(kept == c for c, kept in _judged(text))
 
 
 def _judged(text: str, lines: str = "") -> Iterator[tuple[str, str]]:
-    """Yield pieces of a text, and each once more or, if it would be obeyed or hidden, nothing.
+    """Yield pieces of a text, each with itself or, if it would be interpreted or hidden, "".
 
-    That holds for controls, escapes, marks that turn or hide text, halves of a character, private
-    characters, odd spaces, what cannot be seen, and heaps of marks on a letter.
+    The latter are control characters, escapes, marks that reverse or hide text, lone surrogates,
+    private characters, unusual spaces, invisible characters, and too many marks on a letter.
     """
     if text.isascii() and text.isprintable():
         yield text, text
@@ -58,20 +58,20 @@ def _judged(text: str, lines: str = "") -> Iterator[tuple[str, str]]:
 
 
 def cut(text: str, most: int) -> str:
-    """Return a text of at most so many characters; ``…`` ends one that was longer."""
+    """Return a text cut to at most ``most`` characters; a longer one ends with ``…``."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def clean(text: str, most: int) -> str:
-    """Return what is kept of a text: one short line, without what :func:`inert` spells out."""
+    """Return a text as one short line, without what :func:`inert` escapes."""
     return "".join(kept for _, kept in _judged(text[: 4 * most]))[:most].strip()
 
 
 def shown(text: str, most: int) -> str:
-    """Return a text of at most so many characters, made inert but for line ends and tabs."""
+    """Return a text cut to at most ``most`` characters, inert except for line ends and tabs."""
     return cut(inert_lines(cut(text, most)), most)
 
 
 def tell(line: str, file: IO[str] | None = None) -> None:
-    """Print a line in which a stranger's text may stand; nothing in it steers the terminal."""
+    """Print a line that may contain untrusted text; nothing in it controls the terminal."""
     print(inert_lines(line), file=file)

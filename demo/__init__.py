@@ -1,1 +1,1 @@
-"""A small dataset mined end to end: drawn videos, a detector of our own, and a score."""
+"""A small dataset mined end to end: drawn videos, a tiny detector, and a score."""

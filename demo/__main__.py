@@ -1,4 +1,4 @@
-"""Mine the demo's dataset as a user would, and say how well it went."""
+"""Mine the demo's dataset as a user would, and print a score."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main() -> int:
     Returns
     -------
     int
-        0 if everything planted came out as it should, 1 if not; a failed command's own status.
+        0 if everything planted was found as expected, 1 if not; or the status of a failed command.
     """
     os.chdir(Path(__file__).resolve().parents[1])
     try:
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def prepare() -> None:
-    """Draw the videos and train the detector, where that was not done by the same scripts."""
+    """Draw the videos and train the detector, unless the same scripts have already done so."""
     _made(VIDEOS / TRUTH_FILE, ["shapes.py", "clips.py"], "drawing five videos", _draw_clips)
     _made(WEIGHTS, ["shapes.py", "detector.py"], "training a detector", _train)
 
@@ -67,13 +67,13 @@ def _draw_clips(_: Path) -> None:
 
 
 def _train(weights: Path) -> None:
-    from demo.detector import train  # takes torch along, seconds of import
+    from demo.detector import train  # imports torch, which takes seconds
 
     train(weights, progress=_report)
 
 
 def _made(path: Path, scripts: list[str], doing: str, make: Callable[[Path], None]) -> None:
-    """Make a file unless the same scripts made it before."""
+    """Make a file unless the same scripts have already made it."""
     note = FOLDER / f".stamp-{path.name}"
     content = "".join(f"{sha256_file(FOLDER / script)} {script}\n" for script in scripts)
     if path.is_file() and note.is_file() and note.read_text() == content:
@@ -85,11 +85,11 @@ def _made(path: Path, scripts: list[str], doing: str, make: Callable[[Path], Non
 
 
 def run(command: list[str]) -> int:
-    """Run a command as a user would type it, echoing it first; returns its exit status."""
+    """Print a command as a user would type it, run it, and return its exit status."""
     print(f"\n$ {shlex.join(command)}", flush=True)
     beside = Path(sys.executable).with_name(command[0])
     program = str(beside) if beside.is_file() else command[0]
-    # so that what these start is found beside them too, also where no environment is active
+    # so that programs beside these are found too, even if no environment is active
     path = f"{beside.parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:
         return subprocess.run([program, *command[1:]], env={**os.environ, "PATH": path}).returncode
@@ -99,7 +99,7 @@ def run(command: list[str]) -> int:
 
 
 def report(result: Score) -> None:
-    """Print what came out, where it is, and what to try next."""
+    """Print the score, where the results are, and what to try next."""
     verdict = "all as planted" if result.good else "NOT as planted, see above"
     print(f"\n{result}\n{verdict}\n")
     print(f"dataset        {PROJECT / 'detect' / 'annotations.json'}   (COCO; YOLO: data.yaml)")

@@ -1,4 +1,4 @@
-"""Five short videos, drawn frame by frame, and the truth about every frame of them."""
+"""Five short videos, drawn frame by frame, with the ground truth of every frame."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from demo.shapes import CLASSES, COLOURS, BBox, Image, Shape, draw, photographs
 
 TRUTH_FILE = "truth.json"
 WIDTH, HEIGHT, FPS = 640, 360, 25
-_TICKS = 1000  # of the time base, a second
-_MARGIN = 8  # pixels that shapes keep from the frame's edge
+_TICKS = 1000  # ticks of the time base per second
+_MARGIN = 8  # pixels between shapes and the frame's edge
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Some seconds of a clip: a photograph, shapes that move over it, and what befalls them.
+    """Some seconds of a clip: a photograph, shapes that move over it, and their changes.
 
-    ``seed`` decides everything in the picture: two scenes with the same seed show the same.
+    ``seed`` determines the whole picture: two scenes with the same seed look the same.
     """
 
     seed: int
@@ -36,7 +36,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Clip:
-    """One video: scenes in a row, the encoder's quality (CRF: less is better), its timing."""
+    """One video: its scenes in order, the encoder's quality (CRF: less is better), its timing."""
 
     name: str
     scenes: tuple[Scene, ...]
@@ -64,21 +64,21 @@ CLIPS = (
 
 
 def make_clips(folder: Path) -> Path:
-    """Draw the demo's videos and write down what is in them.
+    """Draw the demo's videos and write their ground truth.
 
-    The same packages give the same files, byte for byte.
+    The same packages produce the same files, byte for byte.
 
     Parameters
     ----------
     folder : Path
-        Where ``*.mp4`` and ``truth.json`` shall lie; what stands there is replaced as a whole.
+        The folder for ``*.mp4`` and ``truth.json``; an existing one is replaced as a whole.
 
     Returns
     -------
     Path
         The path of ``truth.json``: under ``clips``, by file name, ``scenes`` (start and end in
         seconds, kind) and ``frames`` (time in seconds; objects with class and bbox x1, y1, x2, y2
-        in pixels), and under ``duplicates`` pairs of spans that show the same.
+        in pixels), and under ``duplicates`` pairs of spans that look the same.
     """
     pictures = photographs()
     with staging_dir(folder) as staging:
@@ -91,7 +91,7 @@ def make_clips(folder: Path) -> Path:
 
 
 def make_clip(folder: Path, clip: Clip, pictures: list[Image]) -> dict[str, Any]:
-    """Draw one video over photographs, as ``NAME.mp4``; returns its part of the truth."""
+    """Draw one video over photographs, as ``NAME.mp4``; returns its part of the ground truth."""
     truth: list[dict[str, Any]] = []
     with av.open(str(folder / f"{clip.name}.mp4"), "w") as container:
         # one thread: the number of threads changes what x264 writes
@@ -122,7 +122,7 @@ def _spans(clip: Clip) -> list[dict[str, Any]]:
 
 
 def _duplicates() -> list[list[dict[str, Any]]]:
-    """Pairs of spans that show the same: each still scene with itself, the shared one in both."""
+    """Pairs of spans that look the same: a still scene with itself, the shared one in two clips."""
     spans = [{"clip": f"{clip.name}.mp4", **span} for clip in CLIPS for span in _spans(clip)]
     still = [[span, span] for span in spans if span["kind"] == "still"]
     return [*still, [span for span in spans if span["kind"] == "shared"]]
@@ -136,7 +136,7 @@ def frames(clip: Clip, pictures: list[Image]) -> Iterator[Frame]:
     clip : Clip
         What to draw.
     pictures : list of ndarray
-        The photographs to draw over, as :func:`demo.shapes.photographs` gives them.
+        The photographs to draw over, from :func:`demo.shapes.photographs`.
 
     Yields
     ------
@@ -147,7 +147,7 @@ def frames(clip: Clip, pictures: list[Image]) -> Iterator[Frame]:
     for scene in clip.scenes:
         actors = _Actors(scene, pictures)
         for index in range(scene.seconds * FPS):
-            # an uneven clip lacks frames, as a screen recording does where nothing happens
+            # an uneven clip lacks frames, like a screen recording while nothing happens
             if clip.variable_rate and index % 25 and (index * index) % 7 > 2:
                 continue
             yield actors.frame(index / FPS, start + index / FPS)
@@ -155,7 +155,7 @@ def frames(clip: Clip, pictures: list[Image]) -> Iterator[Frame]:
 
 
 class _Actors:
-    """A scene's photograph, camera and shapes, chosen once by its seed."""
+    """A scene's photograph, camera and shapes, all determined by its seed."""
 
     def __init__(self, scene: Scene, pictures: list[Image]) -> None:
         rng = np.random.default_rng(scene.seed)
@@ -206,7 +206,7 @@ def _camera(rng: np.random.Generator, picture: Image, seconds: int) -> np.ndarra
 
 
 class _Track:
-    """One shape's way: it swings within its own upright lane, so that no two ever overlap."""
+    """The path of one shape, which swings within its own vertical lane: no two ever overlap."""
 
     def __init__(
         self, rng: np.random.Generator, lane: int, lanes: int, kind: str, colour: int
@@ -222,7 +222,7 @@ class _Track:
         self.kind, self.colour = kind, colour
 
     def at(self, seconds: float) -> Shape:
-        """Return the shape as it is so many seconds after the cut."""
+        """Return the shape at some seconds after the cut."""
         x, y = self.centre + self.swing * np.sin(self.phase + self.speed * seconds)
         angle = self.turn * float(np.sin(self.phase[0] + seconds))
         return Shape(self.kind, float(x), float(y), self.size, angle, self.colour)

@@ -1,4 +1,4 @@
-"""A tiny detector for the demo's shapes, trained from nothing in well under a minute."""
+"""A tiny detector for the demo's shapes, trained from scratch in well under a minute."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = 700
 BATCH = 16
 SIDE = 128  # pixels of a training picture; detection runs at 320, where shapes have the same size
 _RATE = 0.005
-_UPDATES = 20  # how often the loss moves its weight from the one-to-many to the one-to-one head
+_UPDATES = 20  # how often the loss shifts weight from the one-to-many to the one-to-one head
 
 # the yolo26 family at its smallest: an end-to-end head, one scale, and a first layer that takes
 # 4x4 pixels at once, which halves the time
@@ -60,13 +60,13 @@ def train(
     Parameters
     ----------
     out : Path
-        The weights file to make, ``*.pt``; it appears whole or not at all.
+        The weights file to make, ``*.pt``; it is written atomically.
     seed : int
-        For the first weights and for every drawn picture.
+        The seed of the initial weights and of every drawn picture.
     steps : int
-        How many batches to learn from.
+        How many batches to train on.
     progress : callable, optional
-        Told a line now and then.
+        Called with a line of text from time to time.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def train(
 
         torch.manual_seed(seed)
         threads = torch.get_num_threads()
-        # tensors this small gain nothing from a second thread, and lose much where cores are shared
+        # tensors this small gain nothing from a second thread, which costs much on shared cores
         torch.set_num_threads(1)
         try:
             model = _new_model()
@@ -100,7 +100,7 @@ def _new_model() -> Any:
     model.names = dict(enumerate(CLASSES))
     model.args = get_cfg(overrides={"epochs": _UPDATES, "model": "shapes.yaml", "imgsz": 320})
     model.criterion = model.init_criterion()
-    # the order of memory that convolutions on a CPU like best
+    # the memory layout in which convolutions on a CPU are fastest
     return model.train().to(memory_format=torch.channels_last)
 
 
@@ -127,7 +127,7 @@ def _fit(model: Any, rng: np.random.Generator, steps: int, progress: Callable[[s
 
 
 def _batches(rng: np.random.Generator, count: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Draw batches, each while the one before is learnt from."""
+    """Draw batches, each during training on the previous one."""
     pictures = photographs()
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(batch, rng, pictures)
@@ -137,7 +137,7 @@ def _batches(rng: np.random.Generator, count: int) -> Iterator[dict[str, torch.T
 
 
 def batch(rng: np.random.Generator, pictures: list[Image]) -> dict[str, torch.Tensor]:
-    """Draw one batch in the form that ultralytics' losses take.
+    """Draw one batch in the format of ultralytics' losses.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def picture(
 
 
 def _background(rng: np.random.Generator, pictures: list[Image]) -> Image:
-    """Cut a square of twice the training size out of a photograph, at some zoom."""
+    """Cut a square of twice the training size out of a photograph, at a random zoom."""
     source = pictures[rng.integers(len(pictures))]
     side = int(rng.integers(SIDE, min(source.shape[:2])))
     y, x = (int(rng.integers(0, extent - side + 1)) for extent in source.shape[:2])
@@ -238,7 +238,7 @@ def _save(model: Any, out: Path) -> None:
         "train_args": train_args,
         "version": ultralytics.__version__,
     }
-    # into memory, since torch writes a file's name into the file
+    # to memory first, because torch writes a file's name into the file
     packed = io.BytesIO()
     torch.save(checkpoint, packed)
     with atomic_write(out) as partial:

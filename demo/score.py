@@ -1,4 +1,4 @@
-"""How much of what was planted in the demo's videos came out at the other end."""
+"""Score how much of what was planted in the demo's videos was found."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataminer.frames.table import CLUSTERS_FILE, read_table
 
 LEAST_IOU = 0.5
 LEAST_RECALL = 0.9
-_SAME_MOMENT = 0.02  # seconds within which two frames of one shared scene show the same
+_SAME_MOMENT = 0.02  # seconds within which two frames of a shared scene look the same
 
 Frame = tuple[str, int]  # clip, frame index
 Objects = list[tuple[str, Sequence[float]]]  # class, box x1, y1, x2, y2 in pixels
@@ -22,11 +22,11 @@ Objects = list[tuple[str, Sequence[float]]]  # class, box x1, y1, x2, y2 in pixe
 
 @dataclass(frozen=True)
 class Score:
-    """What was planted, and what was found of it.
+    """What was planted, and how much of it was found.
 
     ``objects`` and ``found`` count planted objects in kept frames; ``false_positives`` detections
-    of nothing that was planted; ``duplicates`` and ``merged`` pairs of frames that show the same;
-    ``spoiled`` the dark and blurred frames that were kept.
+    that match no planted object; ``duplicates`` and ``merged`` pairs of frames that look the same;
+    ``spoiled`` dark and blurred frames that were kept.
     """
 
     frames: int
@@ -39,12 +39,12 @@ class Score:
 
     @property
     def recall(self) -> float:
-        """Share of planted objects that were found; 0 where no frame was kept."""
+        """Share of planted objects that were found; 0 if no frame was kept."""
         return self.found / self.objects if self.objects else 0.0
 
     @property
     def good(self) -> bool:
-        """Whether the demo did what it shall do."""
+        """Whether the demo worked as expected."""
         return self.recall >= LEAST_RECALL and self.merged == self.duplicates and not self.spoiled
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class Score:
 
 
 def score(project_dir: Path, truth: Path) -> Score:
-    """Compare a finished demo project with what was drawn.
+    """Compare a finished demo project with the ground truth.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def score(project_dir: Path, truth: Path) -> Score:
     Returns
     -------
     Score
-        Counts.
+        The counts.
     """
     known = json.loads(truth.read_text())
     clips = _Clips(project_dir.parent.parent / "videos", list(known["clips"]))
@@ -99,7 +99,7 @@ _SPOILED = ("dark", "blurred")
 
 
 class _Clips:
-    """Which clip a video of the store is."""
+    """The clip of a video of the store."""
 
     def __init__(self, videos: Path, names: Sequence[str]) -> None:
         self._videos, self._names = videos, names
@@ -116,11 +116,11 @@ class _Clips:
         for name in self._names:
             if name in names or video_id.startswith(f"{Path(name).stem}-"):
                 return name
-        raise LookupError(f"the video {video_id} is none of the demo's clips")
+        raise LookupError(f"the video {video_id} is not one of the demo's clips")
 
 
 def _file_names(value: Any) -> Iterator[str]:
-    """Yield the last part of every text in a JSON value, as if it was a path or URL."""
+    """Yield the last part of every text in a JSON value, as if it were a path or URL."""
     if isinstance(value, str):
         yield value.rpartition("/")[2]
     elif isinstance(value, (dict, list)):
@@ -129,7 +129,7 @@ def _file_names(value: Any) -> Iterator[str]:
 
 
 def _detections(annotations: Path, clips: _Clips) -> dict[Frame, Objects]:
-    """Read what was found in every kept frame, the surest first."""
+    """Read the detections in every kept frame, the best score first."""
     dataset = json.loads(annotations.read_text())
     names = {category["id"]: category["name"] for category in dataset["categories"]}
     by_image: dict[int, Objects] = defaultdict(list)
@@ -149,12 +149,12 @@ def match(planted: Objects, found: Objects) -> int:
     Parameters
     ----------
     planted, found : list
-        Class and box x1, y1, x2, y2 in pixels; ``found`` with the surest first.
+        Class and box x1, y1, x2, y2 in pixels; ``found`` with the best score first.
 
     Returns
     -------
     int
-        Each planted object counts at most once, and so does each found one.
+        Each planted and each found object counts at most once.
     """
     left = list(planted)
     for kind, box in found:
@@ -165,7 +165,7 @@ def match(planted: Objects, found: Objects) -> int:
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Area that two boxes x1, y1, x2, y2 share, over the area that they cover together."""
+    """Intersection over union of two boxes x1, y1, x2, y2."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
@@ -179,7 +179,7 @@ def _kind(scenes: Sequence[Mapping[str, Any]], time: float) -> str:
 
 
 def _planted_pairs(known: Mapping[str, Any], clips: _Clips, clusters: Path) -> Iterator[bool]:
-    """For every two frames that show the same: whether at most one of them was kept."""
+    """For all pairs of frames that look the same: whether at most one of them was kept."""
     kept: dict[str, dict[float, tuple[Frame, Frame]]] = defaultdict(dict)
     for row in read_table(clusters).to_pylist():
         clip, index = clips[row["video_id"]], row["frame_index"]
@@ -200,7 +200,7 @@ def _planted_pairs(known: Mapping[str, Any], clips: _Clips, clusters: Path) -> I
 def _within(
     frames: Mapping[float, tuple[Frame, Frame]], span: Mapping[str, Any]
 ) -> list[tuple[float, tuple[Frame, Frame]]]:
-    """Pick a span's frames, with their seconds since its start, in order."""
+    """Return a span's frames in order, with their seconds since its start."""
     inside = (
         (time, frame) for time, frame in frames.items() if span["start"] <= time < span["end"]
     )

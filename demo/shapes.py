@@ -1,4 +1,4 @@
-"""Photographs that installed packages carry, and the three shapes that are planted on them."""
+"""Photographs from installed packages, and the three shapes that are planted on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Image = npt.NDArray[np.uint8]
 BBox = tuple[float, float, float, float]
 
 CLASSES = ("disc", "box", "triangle")
-# BGR; vivid, so that a shape stands out of a photograph
+# BGR; vivid, so that shapes stand out from a photograph
 COLOURS = (
     (60, 60, 235),
     (60, 190, 60),
@@ -55,7 +55,7 @@ class Shape:
 
 
 def photographs() -> list[Image]:
-    """Load the photographs that this machine has, without importing the packages they lie in.
+    """Load the photographs on this machine, without importing the packages that contain them.
 
     Returns
     -------
@@ -65,11 +65,11 @@ def photographs() -> list[Image]:
     Raises
     ------
     FileNotFoundError
-        No package that carries photographs is installed.
+        If no package with photographs is installed.
     """
     found = [_load(path) for path in map(_path, _PHOTOGRAPHS) if path is not None]
     if not found:
-        raise FileNotFoundError("no photographs: install ultralytics, which carries two")
+        raise FileNotFoundError("no photographs: install ultralytics, which contains two")
     return found
 
 

@@ -1,4 +1,4 @@
-# What a run begins with: rows take up what their files say, and the list of its batches is written.
+# The start of a run: record results found on disk, and write the list of batches.
 
 
 rule take_up:
@@ -10,7 +10,7 @@ rule take_up:
     conda:
         "../envs/extract.yaml"
     message:
-        "Rows take up what their files say"
+        "Recording results found on disk"
     script:
         "../scripts/take_up.py"
 
@@ -19,7 +19,7 @@ rule batches:
     input:
         adopted=jobs.adopted,
     output:
-        # not temporary: a missing temporary input is no reason for a job to run
+        # not temporary: a missing temporary input does not make a job run
         listed=jobs.of_run("batches.json"),
     log:
         "logs/batches/{run}.log",

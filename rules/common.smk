@@ -1,4 +1,4 @@
-# Settings, plan and hooks of this process, and what all rules share.
+# Settings, plan and hooks of this process, shared by all rules.
 from dataminer.store.layout import INFO_FILE, SHEET_FILE
 from dataminer.workflow.jobs import MODELS, Jobs
 from dataminer.workflow.session import WorkflowSession
@@ -17,7 +17,7 @@ wildcard_constraints:
 
 session = WorkflowSession(workflow, config, logger)
 jobs = Jobs(session)
-if session.is_main:  # a job needs none of what it imports
+if session.is_main:  # a job needs none of its imports
     from dataminer.workflow.hooks import Hooks
 
     hooks = Hooks(session)

@@ -1,4 +1,4 @@
-# One frame of each group of near-duplicates, across all videos of a project.
+# One frame per group of near-duplicates, across all videos of a project.
 
 
 rule dedup:

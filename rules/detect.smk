@@ -8,7 +8,7 @@ rule weights:
         "logs/weights/{weights}.log",
     benchmark:
         "logs/benchmarks/weights/{weights}.tsv"
-    # first of all: a run that cannot get its model says so before hours of other work
+    # Highest priority: a run that cannot get its model fails before hours of other work
     priority: 100
     localrule: True
     conda:
@@ -29,7 +29,7 @@ use rule weights as model_folder with:
         "logs/benchmarks/weights/{weights}.tsv"
 
 
-# one of the `detect.jobs` that share the frames of a project; what they made is kept as shards
+# One of the `detect.jobs` that share the frames of a project; their results are stored as shards
 rule detect_shards:
     input:
         unique=jobs.unique_frames,
@@ -59,7 +59,7 @@ rule detect:
         unique=jobs.unique_frames,
         weights=jobs.detect_weights,
         due=jobs.if_due("detect"),
-        # none unless several jobs share the frames: then they are looked at here
+        # empty for a single job, which then detects objects in this rule
         shards=jobs.shards,
     output:
         annotations=update(str(store.detect("{project}") / "annotations.json")),
@@ -80,7 +80,7 @@ rule detect:
     resources:
         mem_mb=jobs.growing(4000),
         runtime=jobs.growing(240),
-        # asked for where the settings say so; `auto` takes one that set-resources asks for
+        # requested if the settings say so; `auto` uses one that set-resources requests
         gpu=int(settings.detect.device.startswith("cuda") and settings.detect.jobs == 1),
     message:
         "Annotating the unique frames of project {wildcards.project}"

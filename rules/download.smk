@@ -1,4 +1,4 @@
-# Videos into the store: yt-dlp for URLs, a link or a copy for local files.
+# Download videos into the store: yt-dlp for URLs, a link or a copy for local files.
 
 
 rule download:
@@ -10,7 +10,7 @@ rule download:
         "logs/download/{run}/{batch}.log",
     conda:
         "../envs/download.yaml"
-    # mostly waits: what extracts meanwhile has all cores, and `downloads` bounds how many there are
+    # Mostly waiting: other jobs can use all cores, and `downloads` limits how many run in parallel
     threads: 0
     resources:
         downloads=jobs.downloads,
@@ -27,10 +27,10 @@ rule download:
         "../scripts/batch.py"
 
 
-# for whoever asks for a video's file by name
+# for users who request a video's file by name
 rule download_video:
     output:
-        # another run may be making this very video: never deleted, replaced as a whole
+        # another run may be making the same video: never deleted, only replaced atomically
         info=update(str(store.video("{video_id}") / INFO_FILE)),
     log:
         "logs/download/{video_id}.log",

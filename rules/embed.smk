@@ -1,5 +1,5 @@
-# Models look at the frames of many videos in one process; what they saw is kept for every project.
-# Filter judges and dedup compares by it, where the settings say so; else there are no jobs here.
+# Run models on the frames of many videos in one process; all projects share the outputs. Filter and
+# dedup use them if the settings say so; otherwise there are no jobs of these rules.
 
 
 wildcard_constraints:
@@ -33,7 +33,7 @@ rule embed:
         frames=jobs.frames_of_batch,
         models=jobs.model_files,
     output:
-        # each video has a file of its own; this one only tells filter to go on
+        # the outputs are one file per video; this file only lets filter start
         done=temp(jobs.of_run("embed/{batch}.done")),
     log:
         "logs/embed/{run}/{batch}.log",
@@ -47,6 +47,6 @@ rule embed:
     params:
         videos=jobs.first_videos("embed"),
     message:
-        "Models look at the frames of {params.videos}"
+        "Running models on the frames of {params.videos}"
     script:
         "../scripts/embed.py"

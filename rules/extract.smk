@@ -1,4 +1,4 @@
-# The frames of videos, with quality and hashes: one pass over each file.
+# Extract the frames of videos, with quality and hashes: one pass over each file.
 
 
 rule extract:

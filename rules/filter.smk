@@ -1,5 +1,4 @@
-# The frames that are good enough for one project: judged by their columns, and by what models saw in
-# them.
+# Select the frames that are good enough for one project, by quality columns and model outputs.
 
 
 rule filter:
@@ -11,7 +10,7 @@ rule filter:
     log:
         "logs/filter/{project}/{run}/{batch}.log",
     group:
-        # extract's, unless something comes in between
+        # those of extract, unless models run in between
         None if session.frame_models.on else "batch"
     conda:
         "../envs/extract.yaml"

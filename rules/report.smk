@@ -1,4 +1,4 @@
-# One page a project that shows what was mined: drawn where Snakemake runs, in a second or a few.
+# One page per project that shows the results; made on Snakemake's machine within seconds.
 
 
 rule report:

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to give back
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is a claim to release
 gc.disable()  # useless while much is loaded; the batch enables it again
 
 from dataminer.config import load_job  # noqa: E402

@@ -1,4 +1,4 @@
-"""Keep one frame of each group of near-duplicates of a project."""
+"""Keep one frame per group of near-duplicates of a project."""
 
 from typing import TYPE_CHECKING
 

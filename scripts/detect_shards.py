@@ -1,4 +1,4 @@
-"""Make one job's part of the boxes of a project's unique frames."""
+"""Detect objects in one job's part of a project's unique frames."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -12,7 +12,7 @@ from dataminer.sync.jobs.rule_log import log_job
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are there, or fetched before
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models exist or were downloaded before
 with log_job(snakemake.log[0]):
     write_prompts(
         Path(snakemake.output.prompts),

@@ -1,4 +1,4 @@
-"""Record results that files show and rows lack."""
+"""Record results found on disk in the database."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

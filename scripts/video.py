@@ -1,4 +1,4 @@
-"""Do a stage for one video."""
+"""Run a stage for one video."""
 
 from typing import TYPE_CHECKING
 

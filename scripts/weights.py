@@ -1,4 +1,4 @@
-"""Fetch the weights of a detector by name."""
+"""Download the weights of a detector by name."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

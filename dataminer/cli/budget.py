@@ -40,7 +40,7 @@ def show(
     for row in seen["pauses"]:
         tell(f"{row['source']}  pauses: {told_until(row)}: {row['reason']}")
     if not seen["budgets"]:
-        print("nothing was asked yet")
+        print("no requests yet")
 
 
 @app.command()
@@ -59,4 +59,4 @@ def reset(
     from dataminer.sync.rate_limit import breakers
 
     gone = breakers.reset(source)
-    print(f"no pause any more: {', '.join(gone)}" if gone else "nothing paused")
+    print(f"no longer paused: {', '.join(gone)}" if gone else "nothing paused")

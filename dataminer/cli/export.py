@@ -103,7 +103,7 @@ def export(
 
 
 class _Told:
-    """Reports the progress of an export on stderr now and then."""
+    """Reports the progress of an export on stderr from time to time."""
 
     def __init__(self, what: str) -> None:
         self._what, self._next = what, time.monotonic() + _SAY_EVERY

@@ -49,10 +49,10 @@ def populate_from(files: Sequence[Path] = (), *, dry_run: bool = False) -> None:
     Raises
     ------
     ConfigError
-        When the configuration is wrong or names no sources, or the last run of its projects read
+        If the configuration is wrong or names no sources, or the last run of its projects read
         files that name others.
     DataminerError
-        When nothing that it names can be used.
+        If none of the sources can be used.
     """
     config, used = _to_populate(files, dry_run=dry_run)
     _refuse_strangers(config, dry_run=dry_run)
@@ -110,7 +110,7 @@ def add_source(
     Raises
     ------
     DataminerError
-        When it cannot be used.
+        If the link or path cannot be used.
     """
     load({"project": project})  # checks the name
     config = settings_of(files, [project], database=not dry_run)
@@ -190,7 +190,7 @@ def _asking(config: Config, *, dry_run: bool) -> LookUp:
                 yield from look_up(asked, filters, settings, gate=limiter)
             except Paused:
                 raise
-            except TransientError as error:  # said by a page; an HTTP 429 was asked again
+            except TransientError as error:  # reported by a page; an HTTP 429 was already retried
                 if is_refusal(error):
                     limiter.open_breaker(YOUTUBE, error.message, error_class=error.error_class)
                 raise
@@ -231,7 +231,7 @@ def _renew(links: Mapping[str, SourceUrl], store: Store) -> None:
 
 @dataclass(frozen=True)
 class _Known:
-    """Which videos the database knows, and whether each project has them."""
+    """The videos that the database knows, and the projects that have them."""
 
     links: renewal.Links = field(default_factory=renewal.Links)
     videos: dict[str, dict[str, bool]] = field(default_factory=dict)

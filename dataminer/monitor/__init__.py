@@ -1,1 +1,1 @@
-"""What people and programs are shown of the database."""
+"""Views of the database for people and programs."""

@@ -1,4 +1,4 @@
-"""A terminal that obeys what we write to it, and nothing that strangers wrote."""
+"""A terminal that interprets our own markup, but nothing in untrusted texts."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataminer.text import inert_lines, is_inert
 
 
 def console_of(file: IO[str], kind: type[Any] | None = None, **options: Any) -> Any:
-    """Return rich's console, which shows texts as they are: see :func:`inert_lines`.
+    """Return a rich console that shows texts as they are: see :func:`inert_lines`.
 
     Parameters
     ----------
     file : file
-        Where to.
+        Where to print.
     kind : type, optional
-        A kind of rich's console.
+        The class of the console.
     **options
-        Of rich's console.
+        Options of rich's console.
     """
     from rich.console import Console
     from rich.segment import Segment
@@ -27,7 +27,7 @@ def console_of(file: IO[str], kind: type[Any] | None = None, **options: Any) -> 
     class Inert(kind or Console):  # type: ignore[misc]
         def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
             if isinstance(renderable, Text) and not is_inert(renderable.plain):
-                # before lines are broken, so that what is spelled out has room
+                # before lines are wrapped, so that escaped characters fit
                 renderable = renderable.copy()
                 renderable.plain = inert_lines(renderable.plain)
             for segment in super().render(renderable, options):

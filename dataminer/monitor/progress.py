@@ -1,7 +1,7 @@
-"""How far a run is: of what it planned, how much is done, and how long the rest takes.
+"""The progress of a run: how much of its plan is done, and how long the rest takes.
 
-The run's own list of batches says what was planned, rows say what has come of it. So the run, a
-``dataminer monitor`` beside it and its page show the same numbers.
+The plan is the run's list of batches; the results are in rows. Therefore the run, a ``dataminer
+monitor`` beside it and its page show the same numbers.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from dataminer.sync.pairing.database import workdirs
 from dataminer.sync.rate_limit.statements import PAUSES
 from dataminer.urls import masked_row
 
-_SINCE_SLACK = 120.0  # seconds: a row is written before its files are in place, and committed after
-_CLOCK_SLACK = 5.0  # seconds that the clocks of a file server and this machine may differ
-_ENOUGH = 2000  # of the latest results are looked at for a rate
-_SHARE, _LONGEST = 0.05, 60.0  # of the time that is spent on asking; seconds between two looks
-_MOMENT = 5.0  # seconds that any download may take
-_KEEP_SECONDS = 7 * 24 * 3600  # of the list of a run on another machine, which may have ended
+_SINCE_SLACK = 120.0  # seconds: a row is written before its files are in place, committed later
+_CLOCK_SLACK = 5.0  # seconds by which the clocks of a file server and this machine may differ
+_ENOUGH = 2000  # of the latest results are used for a rate
+_SHARE, _LONGEST = 0.05, 60.0  # maximum share of time for queries; maximum seconds to wait
+_MOMENT = 5.0  # seconds: a download is never late before
+_KEEP_SECONDS = 7 * 24 * 3600  # of a list from another machine, whose run may have ended
 
 _VIDEOS = """
 SELECT v.video_id, v.status, v.error_class, v.error IS NOT NULL, v.video_path IS NOT NULL,
@@ -86,7 +86,7 @@ class _Video(NamedTuple):
     begun: float | None
 
     def cost(self, stage: str) -> tuple[float | None, float | None, float | None]:
-        """Return when a stage's result came, how long it took, and its bytes or frames."""
+        """Return when a stage's result was made, how long it took, and its bytes or frames."""
         if stage == "download":
             return self.downloaded_at, self.download_seconds, self.bytes
         return self.extracted_at, self.extract_seconds, self.frames
@@ -106,7 +106,7 @@ class _Pair(NamedTuple):
 
 
 def _waits(row: _Video | _Pair | None, since: float) -> bool:
-    """Tell whether an attempt of this run failed, and another follows later or in the next run."""
+    """Return whether an attempt failed in this run, and another one follows at some time."""
     if row is None or row.updated < since or row.at_work:
         return False
     return row.has_error and row.status in ("PENDING", "DOWNLOADED")
@@ -114,7 +114,7 @@ def _waits(row: _Video | _Pair | None, since: float) -> bool:
 
 @dataclass(frozen=True)
 class StageProgress:
-    """How far a stage of a run is.
+    """The progress of one stage of a run.
 
     Parameters
     ----------
@@ -123,20 +123,20 @@ class StageProgress:
     total : int
         The videos that the run planned, per project for ``filter``.
     done, failed : int
-        Those with a result, and those that will have none.
+        Videos with a result, and videos that will have none.
     running : int
-        Those that somebody works on.
+        Videos that a job works on.
     size : int
-        Bytes of ``download``, frames of the others, of those that are done.
+        Bytes (``download``) or frames (other stages) of the results.
     per_minute : float
-        Videos per minute of work; 0 if nobody works.
+        Videos per minute of work; 0 if no job works.
     size_per_second : float
         Bytes or frames per second of work.
     left_seconds : float or None
-        How long the rest takes, without what waits for another attempt; 0 if there is none, None if
-        that is not known.
+        Remaining time, without videos that wait for another attempt; 0 if nothing is left, None if
+        unknown.
     coming : int
-        Bytes of downloads under way that are there already.
+        Bytes that current downloads have received so far.
     """
 
     name: str
@@ -152,35 +152,35 @@ class StageProgress:
 
     @property
     def left(self) -> int:
-        """How many videos have not ended."""
+        """The number of videos without a result or a final failure."""
         return max(self.total - self.done - self.failed, 0)
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is.
+    """The progress of a run.
 
     Parameters
     ----------
     projects : list of str
-        Whose run it is.
+        The projects of the run.
     seconds : float
-        Since it began.
+        Seconds since the run began.
     stages : list of StageProgress
-        The stages of videos, in their order.
+        The stages for videos, in order.
     datasets : dict of str to dict
-        For ``dedup``, ``detect`` and ``report``, how many projects are ``waiting``, ``running`` and
+        For ``dedup``, ``detect`` and ``report``: how many projects are ``waiting``, ``running`` and
         ``done``.
     failures, to_retry : dict of str to int
-        By class, how many videos failed for good, and how many wait for another attempt.
+        Per class, how many videos failed permanently, and how many wait for another attempt.
     pauses : list of dict
-        Sources that refuse for now: ``source``, ``reason``, ``open_until``, ``seconds_left``.
+        Sources that refuse requests: ``source``, ``reason``, ``open_until``, ``seconds_left``.
     left_seconds : float or None
-        How long the stages of videos still take in all; None if that is not known.
+        Remaining time of all stages for videos; None if unknown.
     idle_seconds : float or None
-        For how long nobody has worked on anything; None if somebody does.
+        How long no job has been working; None if one is.
     trouble : str or None
-        Why the database could not be asked since.
+        Why the database could not be read since then.
     """
 
     projects: list[str]
@@ -196,14 +196,14 @@ class RunProgress:
 
     @property
     def work(self) -> int:
-        """How much of all stages' work has ended, in hundredths."""
+        """The share of all stages' work that is done, in percent."""
         ended = sum(stage.total - stage.left for stage in self.stages)
         total = sum(stage.total for stage in self.stages)
         return 100 * ended // total if total else 0
 
 
 def _plan(listed: BatchList) -> dict[str, dict[str, frozenset[str]]]:
-    """Return the videos that a run planned, by stage and project ("" for stages without one)."""
+    """Return the planned videos of a run by stage and project ("" for stages without one)."""
     found: dict[str, dict[str, frozenset[str]]] = {}
     for rule, batches in listed.members.items():
         stage, _, project = rule.partition("/")
@@ -213,16 +213,16 @@ def _plan(listed: BatchList) -> dict[str, dict[str, frozenset[str]]]:
 
 
 class Tracker:
-    """Follows one run.
+    """Tracks the progress of one run.
 
     Parameters
     ----------
     listed : BatchList
-        What it planned.
+        The run's plan.
     began : float
         When its list was written, in seconds since 1970 by this machine's clock.
     store : Store or None
-        Where reports and videos appear; None if nobody knows.
+        The store of reports and videos; None if unknown.
     """
 
     def __init__(self, listed: BatchList, began: float, store: Store | None = None) -> None:
@@ -239,19 +239,19 @@ class Tracker:
 
     @classmethod
     def of_list(cls, path: Path, store: Store | None = None) -> Tracker | None:
-        """Follow the run with this list of batches; None until it is written."""
+        """Track the run with this list of batches; None until it is written."""
         try:
             return cls(BatchList.read(path), path.stat().st_mtime, store)
         except FileNotFoundError:
             return None
 
     def read(self, *, force: bool = False) -> RunProgress:
-        """Ask the database how far the run is; if it does not answer, the numbers stay.
+        """Read the progress from the database; if it does not answer, the numbers stay.
 
         Parameters
         ----------
-        anew : bool
-            Ask even if that took long a moment ago.
+        force : bool
+            Query even if the last query was recent and slow.
         """
         began = time.monotonic()
         if not self._latest or force or self._latest.trouble or began >= self._ask_at:
@@ -263,7 +263,7 @@ class Tracker:
                 self._latest = replace(before, trouble=reason)
             took = time.monotonic() - began
             self._ask_at = began + took + min(took / _SHARE, _LONGEST)
-        # time goes on, whatever is known of the rest
+        # the elapsed time is always current
         return replace(self._latest, seconds=max(time.time() - self._began, self._latest.seconds))
 
     def _read(self) -> RunProgress:
@@ -294,7 +294,7 @@ class Tracker:
         projects: Mapping[str, tuple[Any, ...]],
         pauses: list[dict[str, Any]],
     ) -> RunProgress:
-        """Return how far the run is, from the rows that are known."""
+        """Return the progress of the run, from the rows read so far."""
         since = began - _CLOCK_SLACK
         counts = [
             *self._of_videos("download", since),
@@ -307,7 +307,7 @@ class Tracker:
         quiet = max(now - max([began, *(row.updated for row in self._rows())]), 0.0)
         idle = not busy and quiet > BRIDGED
         stages = [counted.progress(now, idle=idle) for counted in counts]
-        if pauses:  # nobody knows how long a source refuses
+        if pauses:  # it is unknown how long a source refuses
             stages = [
                 replace(stage, left_seconds=None)
                 if stage.name == "download" and stage.left_seconds != 0
@@ -389,7 +389,7 @@ class Tracker:
         yield counted
 
     def _is_planned(self, row: _Video | _Pair) -> bool:
-        """Tell whether the run works on what a row is about."""
+        """Return whether this run works on the video of a row."""
         if isinstance(row, _Pair):
             return row.video_id in self._planned.get("filter", {}).get(row.project, ())
         return any(row.video_id in self._videos_of(stage) for stage in ("download", "extract"))
@@ -398,11 +398,11 @@ class Tracker:
         return self._planned.get(stage, {}).get("", frozenset())
 
     def _is_lost(self, video: _Video, since: float) -> bool:
-        """Tell whether a failed video stays so: it failed in this run, or is not tried again."""
+        """Return whether a failure is final: it happened in this run, or is not retried."""
         return video.updated >= since or not self._is_planned(video)
 
     def _looked(self) -> Iterator[_Counted]:
-        """Count the videos that models have looked at: their jobs leave marks, and no rows."""
+        """Count the videos that models were run on: their jobs write marker files, not rows."""
         batches = self._members.get("embed", {})
         counted = _Counted("embed", sum(map(len, batches.values())))
         if not counted.total:
@@ -414,7 +414,7 @@ class Tracker:
             if video_id in filters.get(project, ()) and row.status in STAGES["filter"].past
         }
         for batch, videos in batches.items():
-            # a mark goes once nothing needs it
+            # a marker file is deleted once nothing needs it
             if through.issuperset(videos) or (self._folder / "embed" / f"{batch}.done").exists():
                 counted.done += len(videos)
             else:
@@ -461,7 +461,7 @@ class Tracker:
 
 @dataclass
 class _Counted:
-    """What of a stage has ended, and what is left to do now."""
+    """The results of a stage so far, and what is left to do now."""
 
     name: str
     total: int
@@ -475,10 +475,10 @@ class _Counted:
     coming: int = 0
     under_way: list[Ended] = field(default_factory=list)
     begun: list[float] = field(default_factory=list)
-    """Since when each download is under way."""
+    """When each current download began."""
 
     def knows(self, video_id: str, row: _Video | None) -> None:
-        """Note how long a video plays."""
+        """Record the duration of a video."""
         if row and row.duration is not None:
             self.lengths[video_id] = row.duration
 
@@ -490,21 +490,21 @@ class _Counted:
         size: float | None,
         since: float,
     ) -> None:
-        """Count a result; one that was there before the run says nothing of its speed."""
+        """Count a result; one from before the run does not affect the rate."""
         self.done += 1
         self.size += size or 0.0
         if at is not None and at >= since:
             self.results.append((at, seconds or 0.0, size or 0.0, video_id))
 
     def lost(self, video_id: str, at: float | None) -> None:
-        """Count a video that will have no result; ``at`` is None if it was lost before."""
+        """Count a video that will have no result; ``at`` is None if it failed before the run."""
         self.failed += 1
         if at is not None:
             self.results.append((at, 0.0, 0.0, video_id))
 
     @cached_property
     def ended(self) -> list[Ended]:
-        """What came of the stage in this run last."""
+        """The latest results of the stage in this run."""
         return [
             Ended(at, seconds, self._work(video_id), size)
             for at, seconds, size, video_id in self._latest
@@ -520,11 +520,11 @@ class _Counted:
         return sum(known) / len(known) if known else None
 
     def _work(self, video_id: str) -> float:
-        # a video of unknown length is taken for one like those that have ended
+        # A video of unknown length is estimated like those that have ended
         return estimate(self.lengths.get(video_id, self._usual))
 
     def progress(self, now: float, *, idle: bool) -> StageProgress:
-        """Return how far the stage is, how fast it goes, and how long the rest takes."""
+        """Return the progress of the stage, its rate and its remaining time."""
         found = speed(self.ended, now, at_work=self.running > 0, idle=idle)
         rest = sum(map(self._work, self.left))
         seconds = 0.0 if not rest else rest / found.work if found.work else None
@@ -532,12 +532,12 @@ class _Counted:
             seconds = None
         counts = (self.total, self.done, self.failed, self.running, round(self.size))
         size = flow(self.ended, self.under_way, now)
-        if not size and self.coming <= self.size:  # else what ended is too little to tell
+        if not size and self.coming <= self.size:  # otherwise too little has ended for an estimate
             size = found.size
         return StageProgress(self.name, *counts, 60 * found.results, size, seconds, self.coming)
 
     def _is_unusual(self, now: float) -> bool:
-        """Tell whether what is under way is larger, or takes longer, than all that has ended."""
+        """Return whether current work is larger, or takes longer, than all that has ended."""
         took = max((seconds for _, seconds, _, _ in self.results), default=0.0)
         size = max((size for _, _, size, _ in self.results), default=0.0)
         longest = 2 * took + _MOMENT
@@ -545,7 +545,7 @@ class _Counted:
 
 
 def _in_all(stages: list[StageProgress], apart: float) -> float | None:
-    """Return how long all stages take, if their times overlap as much as they did so far."""
+    """Return the remaining time of all stages, if they overlap as much as they did so far."""
     times = [stage.left_seconds for stage in stages]
     known = [seconds for seconds in times if seconds is not None]
     if len(known) < len(times):
@@ -557,13 +557,13 @@ def _counted(classes: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(classes).items(), key=lambda item: (-item[1], item[0])))
 
 
-# ---- runs at work ------------------------------------------------------------------------------
+# ---- current runs ------------------------------------------------------------------------------
 
 
 def runs_at_work(names: Iterable[str] = ()) -> list[tuple[BatchList, float]]:
-    """Return the lists of the runs that work on projects, each with when it was written.
+    """Return the batch lists of the current runs of some projects, each with its time.
 
-    Only those are found whose working folder this machine can see.
+    Only runs whose working folder is visible on this machine are found.
 
     Parameters
     ----------
@@ -578,7 +578,7 @@ def runs_at_work(names: Iterable[str] = ()) -> list[tuple[BatchList, float]]:
         for path in Path(folder).glob(f".snakemake/dataminer/*/{BATCHES_FILE}"):
             try:
                 listed, began = BatchList.read(path), path.stat().st_mtime
-            except (OSError, ValueError, TypeError):  # removed meanwhile, or of another version
+            except (OSError, ValueError, TypeError):  # removed just now, or of another version
                 continue
             others = wanted and wanted.isdisjoint(listed.datasets)
             old = time.time() - began > _KEEP_SECONDS

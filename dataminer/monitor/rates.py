@@ -1,7 +1,7 @@
-"""How fast a stage goes: the one measure for runs, ``dataminer monitor`` and its page.
+"""The rate of a stage: one measure for runs, ``dataminer monitor`` and its page.
 
-Rows say when each result came and how long it took. A rate is taken over time in which somebody
-worked. A pause, a suspended machine or a wait for a source is no such time, so it slows nothing.
+Rows say when each result was made and how long it took. A rate is measured only over time in which
+a job worked, so pauses, suspended machines and waits for a source do not lower it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 from dataminer.db.connection import transaction
 
-WINDOW = 600.0  # seconds of work that a rate is taken over
-BRIDGED = 60.0  # seconds between two results that still count as work: a job starts, and the like
-_LEAST = 5.0  # seconds of work before which a rate says nothing
-_FREAK = 10.0  # times as long as usual, of the same length: more than that, somebody slept
-ALIVE = 300.0  # seconds: a claim with an older heartbeat is no sign of work
+WINDOW = 600.0  # seconds of work over which a rate is measured
+BRIDGED = 60.0  # seconds between two results that still count as work, such as the start of a job
+_LEAST = 5.0  # seconds of work that a rate needs to be meaningful
+_FREAK = 10.0  # times the usual duration for a length: a longer one means that the machine slept
+ALIVE = 300.0  # seconds: a claim with an older heartbeat does not count as work
 
 _COUNTS = """
 SELECT p.name, count(*) FILTER (WHERE pv.status IN ('FILTERED', 'FILTERED_EMPTY', 'FAILED')),
@@ -42,7 +42,7 @@ FROM projects p JOIN project_videos pv USING (project_id) JOIN videos v USING (v
     (SELECT clock_timestamp() - make_interval(secs => %(alive)s) AS alive) since
 WHERE p.name = ANY(%(names)s) GROUP BY p.name
 """
-# A row that is not held was last touched when it ended. The latest are enough for a rate.
+# A row that is not claimed was last changed when it ended. The latest rows are enough for a rate.
 _ENDED = """
 SELECT name, ended, seconds FROM (
     SELECT p.name, t.ended, coalesce((pv.costs->'filter'->>'seconds')::float, 0) AS seconds,
@@ -57,18 +57,18 @@ WHERE place <= 1000
 
 @dataclass(frozen=True)
 class Ended:
-    """One result of a stage.
+    """A result of a stage.
 
     Parameters
     ----------
     at : float
-        When it came, in seconds since 1970.
+        When it was made, in seconds since 1970.
     seconds : float
-        How long it took; 0 if nobody knows.
+        How long it took; 0 if unknown.
     work : float
-        How much it was, in whatever unit.
+        The amount of work, in any unit.
     size : float
-        Its bytes, or its frames.
+        Its bytes or frames.
     """
 
     at: float
@@ -79,12 +79,12 @@ class Ended:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a stage goes, per second of work; zeros if nobody works.
+    """The rate of a stage per second of work; zeros if no job works.
 
     Parameters
     ----------
     results, work, size : float
-        Of :class:`Ended`.
+        See :class:`Ended`.
     """
 
     results: float = 0.0
@@ -94,21 +94,20 @@ class Speed:
 
 @dataclass(frozen=True)
 class Rate:
-    """A project's pace.
+    """A project's rate.
 
     Parameters
     ----------
     through : int
-        Videos whose filter has ended, failed ones included.
+        Videos whose filter has ended, including failed ones.
     filtered : int
-        Those of them that were filtered.
+        Those of them that were filtered successfully.
     per_minute : float
-        Videos that got through per minute, over the last ten minutes of work at most; 0 if nobody
-        works.
+        Videos finished per minute, over at most the last ten minutes of work; 0 if no job works.
     eta_seconds : float or None
-        Until the last video is through; None if that is not known.
+        Seconds until the last video is finished; None if unknown.
     counters : dict
-        The counters of the project's row that follow videos, as of now: the row's own may lag.
+        Current counters of the project's videos: those in the project's row may lag behind.
     """
 
     through: int
@@ -119,7 +118,7 @@ class Rate:
 
 
 def speed(results: Iterable[Ended], now: float, *, at_work: bool, idle: bool = False) -> Speed:
-    """Measure how fast results come, over the last ten minutes of work.
+    """Measure the rate of results over the last ten minutes of work.
 
     Parameters
     ----------
@@ -128,35 +127,35 @@ def speed(results: Iterable[Ended], now: float, *, at_work: bool, idle: bool = F
     now : float
         The time, in seconds since 1970.
     at_work : bool
-        Whether somebody works on another result of this stage at this moment.
+        Whether a job works on another result of this stage at the moment.
     idle : bool
-        Whether nobody works on anything: then nothing is known of the future.
+        Whether no job works on anything: then the future rate is unknown.
     """
     latest = sorted(_awake(list(results)), key=lambda result: result.at, reverse=True)
     if idle or not latest:
         return Speed()
     active, low = 0.0, latest[0].at
     if at_work:
-        # what is being made may take as long as what was made: until then it lowers no rate
+        # current work may take as long as the last results did: until then it lowers no rate
         longest = max(BRIDGED, *(result.seconds for result in latest))
         active = min(max(now - low, 0.0), longest)
     return _measured(latest, active, low)
 
 
 def flow(results: Iterable[Ended], under_way: Iterable[Ended], now: float) -> float:
-    """Measure the size per second of results and of what has come of those under way; 0 if unknown.
+    """Measure the size per second of results and of current work so far; 0 if unknown.
 
     Parameters
     ----------
     results : iterable of Ended
         The results of a stage.
     under_way : iterable of Ended
-        What has come of others in the last ten minutes, as if it had ended now.
+        What others have received in the last ten minutes, as if they had ended now.
     now : float
         The time, in seconds since 1970.
     """
     parts = list(under_way)
-    # they came side by side: as one, all of them count
+    # they ran in parallel: combined into one, all of them count
     seconds = max((part.seconds for part in parts), default=0.0)
     size = sum(part.size for part in parts)
     if seconds < _LEAST:
@@ -166,7 +165,7 @@ def flow(results: Iterable[Ended], under_way: Iterable[Ended], now: float) -> fl
 
 
 def _measured(latest: list[Ended], active: float, low: float) -> Speed:
-    """Take rates over the last ten minutes of work, of which some are known to be over."""
+    """Measure rates over the last ten minutes of work, of which some are known to be over."""
     count, work, size = 0, 0.0, 0.0
     for result in latest:
         if active < WINDOW:
@@ -176,7 +175,7 @@ def _measured(latest: list[Ended], active: float, low: float) -> Speed:
             begin = result.at - result.seconds
             active += max(low - begin, 0.0)
             low = min(low, begin)
-        elif result.at <= low:  # others were made side by side with those
+        elif result.at <= low:  # other results were made in parallel with those
             break
         count, work, size = count + 1, work + result.work, size + result.size
     if active < _LEAST:
@@ -185,10 +184,10 @@ def _measured(latest: list[Ended], active: float, low: float) -> Speed:
 
 
 def _awake(results: list[Ended]) -> list[Ended]:
-    """Return results without the time that whoever made them was stopped.
+    """Return results without the time for which their job was stopped.
 
-    A job that is stopped and continued, or whose file system hangs, does not know: its result seems
-    to take many times as long as any other.
+    A job does not notice that it was stopped and continued, or that its file system was hanging:
+    its result seems to take many times as long as any other.
     """
     each = [result.seconds / result.work for result in results if result.seconds]
     if not each:
@@ -201,12 +200,12 @@ def _awake(results: list[Ended]) -> list[Ended]:
 
 
 def overlap(stages: Iterable[Iterable[Ended]]) -> float:
-    """Return how far stages run at the same time: 1 if one after the other, else less.
+    """Return how much stages overlap: 1 if they run one after the other, less if in parallel.
 
     Parameters
     ----------
     stages : iterable of iterable of Ended
-        The results of each stage; those of the last ten minutes are compared.
+        The results per stage; those of the last ten minutes are compared.
     """
     found = [list(results) for results in stages]
     latest = max((result.at for results in found for result in results), default=0.0)

@@ -1,4 +1,4 @@
-"""Where the projects stand: one look at the database, as a table or as data."""
+"""The state of the projects: one snapshot of the database, as a table or as data."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WHERE v.warning IS NOT NULL AND (%(all)s OR p.name = ANY(%(names)s))
 ORDER BY p.name, v.video_id
 """
 
-# what failed in passing: tried again by the next run, or by Snakemake's own retries
+# temporary failures, which the next run or Snakemake's own retries try again
 _TO_RETRY = """
 SELECT p.name AS project, v.video_id, v.error_class, v.error, v.not_before
 FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id)
@@ -74,7 +74,7 @@ WHERE (stage <> 'extract' OR coalesce(pv.filtered_from = v.extract_fingerprint, 
     AND m.made IS NOT NULL AND v.status <> 'FAILED' AND p.name = ANY(%(names)s)
 GROUP BY m.place, 1, 2, 3 ORDER BY 1, m.place
 """
-# those that have chosen from other frames than the newest, or whose source is gone
+# those that were filtered from other frames than the newest, or whose source is gone
 _CHOSEN = """
 SELECT p.name AS project, v.video_id, v.sha256, pv.filtered_from, v.extracted_with,
     pv.filtered_from = v.extract_fingerprint AS newest,
@@ -89,8 +89,8 @@ NO_PROJECTS = "No projects yet. Next: list videos in config/config.yaml, then `d
 _REMADE = {
     "download": "it stays; to fetch one again: `dataminer retry --download VIDEO`, all: `{run} -R"
     " download`",
-    "extract": "`{run}` makes it anew",
-    "filter": "`{run}` makes it anew",
+    "extract": "`{run}` makes it again",
+    "filter": "`{run}` makes it again",
 }
 
 _CLAIMS = """
@@ -108,30 +108,30 @@ FROM projects WHERE project_stage IN ('DEDUPING', 'DETECTING')
 ORDER BY 1, 2
 """
 
-_SHOWN = 10  # rows of failures and warnings in the table for people
+_SHOWN = 10  # rows of failures and warnings in the table
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One consistent look at the database.
+    """A consistent snapshot of the database.
 
     Parameters
     ----------
     projects : list of dict
-        Name, stage and counters of each project, by name.
+        Name, stage and counters of each project, sorted by name.
     failures : list of dict
         Failed videos with their reason, the latest first.
     to_retry : list of dict
-        Videos and projects (video_id None) whose last attempt failed in a way that may pass.
+        Videos and projects (video_id None) whose last attempt failed temporarily.
     warnings : list of dict
-        Videos that gave less than they hold, a truncated file say.
+        Videos with incomplete results, for example of a truncated file.
     claims : list of dict
-        What is being worked on: by whom, and the heartbeat's age in seconds.
+        Current work: the job that does it, and the heartbeat's age in seconds.
     pauses : list of dict
-        Sources that refuse for now: why, until when, and the seconds left.
+        Sources that refuse requests: why, until when, and the seconds left.
     other_settings : list of dict
-        By project and stage, how many videos were made with other settings than those of the
-        configuration; of its projects alone.
+        Per project and stage, how many videos were made with other settings than those of the
+        configuration; only for its projects.
     """
 
     projects: list[dict[str, Any]]
@@ -143,13 +143,13 @@ class Snapshot:
     other_settings: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the snapshot as JSON can hold it; times in ISO 8601, UTC."""
+        """Return the snapshot as JSON values; times in ISO 8601, UTC."""
         shown: dict[str, Any] = as_json(asdict(self))
         return shown
 
 
 def as_json(value: Any) -> Any:
-    """Return a value as JSON can hold it: links masked, times in ISO 8601."""
+    """Return a value for JSON: links masked, times in ISO 8601."""
     if isinstance(value, dict):
         return {key: as_json(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -160,19 +160,19 @@ def as_json(value: Any) -> Any:
 
 
 def snapshot(names: Iterable[str] = (), configs: Iterable[Config] = ()) -> Snapshot:
-    """Read where projects stand, without writing anything.
+    """Read the state of projects, without writing anything.
 
     Parameters
     ----------
     names : iterable of str
-        Which projects; none for all.
+        The projects; all if empty.
     configs : iterable of Config
-        The settings that videos of their projects are compared with.
+        The settings to compare the videos of their projects with.
 
     Raises
     ------
     DataminerError
-        When a project that was named does not exist.
+        If a named project does not exist.
     """
     wanted = list(names)
     values = {"names": wanted, "all": not wanted}
@@ -199,7 +199,7 @@ def snapshot(names: Iterable[str] = (), configs: Iterable[Config] = ()) -> Snaps
 def _made_otherwise(
     cursor: Any, names: list[str], config: Config
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Count the videos that were made with other settings; tell which of them stay so, and why."""
+    """Count the videos that were made with other settings, with those that stay so and why."""
     from dataminer.planning.current_settings import CurrentSettings
 
     configured = [name for name in config.project_names if name in names or not names]
@@ -228,7 +228,7 @@ def _made_otherwise(
 
 
 def show(names: Iterable[str], file: IO[str], configs: Iterable[Config] = ()) -> None:
-    """Print where projects stand, as a table."""
+    """Print the state of projects as a table."""
     console = console_of(file)
     if not console.is_terminal and console.width < 120:
         console = console_of(file, width=120)
@@ -291,14 +291,14 @@ def _pause_table(seen: Snapshot) -> RenderableType | None:
 
 
 def told_until(pause: dict[str, Any]) -> str:
-    """Say until when a source pauses, and what comes then."""
+    """Return until when a source pauses, and what follows."""
     if pause["seconds_left"] > 0:
         return f"{pause['open_until']:%Y-%m-%d %H:%M:%S} UTC, then one job goes first"
     return "one job goes first"
 
 
 def _class_table(seen: Snapshot) -> RenderableType | None:
-    """Count the failures of each class, the most frequent first, each with its next step."""
+    """Count the failures of each class, the most frequent first, with its next step."""
     shown = [
         [known, kind_of(known), f"{count:,}", step]
         for error_class, count, step in by_class(seen.failures, seen.to_retry)
@@ -310,19 +310,19 @@ def _class_table(seen: Snapshot) -> RenderableType | None:
 
 
 def unbroken(text: str) -> str:
-    """Return a text with each command on a line of its own, so that it can be copied whole."""
+    """Return a text with each command on a separate line, so that it can be copied."""
     return _COMMAND.sub(r"\n\1", text)
 
 
 def by_class(
     failures: Iterable[dict[str, Any]], to_retry: Iterable[dict[str, Any]]
 ) -> list[tuple[str, int, str]]:
-    """Return each class of failures, the most frequent first: of how many videos, and what to do.
+    """Return the classes of failures, the most frequent first: number of videos, next step.
 
     Parameters
     ----------
     failures, to_retry : iterable of dict
-        Of a snapshot.
+        Those of a snapshot.
     """
     videos, projects = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
     failures = list(failures)
@@ -363,7 +363,7 @@ def _other_settings_table(seen: Snapshot) -> RenderableType | None:
         [row["project"], row["stage"], f"{row['videos']:,}", _remade(row)]
         for row in seen.other_settings
     ]
-    headings = ["project", "stage", "videos", "what becomes of them"]
+    headings = ["project", "stage", "videos", "how they are updated"]
     return _table("Made with other settings than those of the configuration", headings, rows)
 
 
@@ -376,11 +376,11 @@ def _table(
     if not rows:
         return None
     cut = limit is not None and len(rows) > limit
-    more = f" (the latest {limit} of {len(rows)}; --json has all)" if cut else ""
+    more = f" (the latest {limit} of {len(rows)}; --json shows all)" if cut else ""
     table = Table(title=title + more, title_justify="left", header_style="bold")
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows[:limit]:
-        # Text: what strangers wrote is shown as it is, never read as markup
+        # Text: untrusted text is shown as it is, never parsed as markup
         table.add_row(*(Text(unbroken(cell or "")) for cell in row))
     return table

@@ -1,4 +1,4 @@
-"""One video's whole story: where it came from, where it stands, why, and what to do."""
+"""The whole story of one video: its source, its state, the reason, and the next step."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ ORDER BY video_id <> %(text)s, video_id LIMIT 11
 _ALL = "SELECT video_id FROM videos"
 
 _LAST_LINES = 12
-_LOG_TAIL = 65536  # bytes of a log's end that are looked at
+_LOG_TAIL = 65536  # bytes that are read from the end of a log
 
 
 @dataclass(frozen=True)
 class Log:
-    """A rule's log of the video.
+    """A log of a rule for the video.
 
     Parameters
     ----------
@@ -70,9 +70,9 @@ class Log:
     written : datetime
         When it was last written to.
     failed : bool
-        Whether its end tells of an error.
+        Whether its end reports an error.
     last_lines : list of str
-        Its end.
+        Its last lines.
     """
 
     path: str
@@ -83,24 +83,24 @@ class Log:
 
 @dataclass(frozen=True)
 class VideoStory:
-    """All that is known about one video.
+    """Everything known about one video.
 
     Parameters
     ----------
     video : dict
-        Its row, with the heartbeat's age in seconds.
+        Its row, and the heartbeat's age in seconds.
     next_step : str or None
-        What to do about its error.
+        The next step for its error.
     projects : list of dict
-        Its row in each project, with the project's stage, the next step, and what is there of its
-        frames: ``filtered`` and ``unique`` (None where there is no such table).
+        Its row in each project, with the project's stage, the next step, and the number of its
+        frames: ``filtered`` and ``unique`` (None if there is no such table).
     files : dict
-        ``video`` and ``video_bytes``: what is there (None where nothing is); ``frames``: how many
-        each folder of them has, the newest first; ``damaged``: what is wrong with files.
+        ``video`` and ``video_bytes``: the downloaded file (None if there is none); ``frames``: how
+        many frames each folder has, the newest first; ``damaged``: problems with files.
     logs : list of Log
-        The rules' logs of it, in the order of the stages.
+        The rules' logs for it, in the order of the stages.
     pause : dict or None
-        Why its source is left alone for now, where it is not downloaded yet.
+        Why its source pauses, if it is not downloaded yet.
     """
 
     video: dict[str, Any]
@@ -111,18 +111,18 @@ class VideoStory:
     pause: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the story as JSON can hold it; times in ISO 8601, UTC."""
+        """Return the story as JSON values; times in ISO 8601, UTC."""
         shown: dict[str, Any] = as_json(asdict(self))
         return shown
 
 
 def find(text: str) -> str:
-    """Return the video that an id, or the beginning of only one id, names.
+    """Return the video with an id, or with a prefix that only one id has.
 
     Raises
     ------
     DataminerError
-        When there is none, or several; with the nearest ids.
+        If no or several ids match; the message names similar ids.
     """
     (found,) = read([(_BEGINNING, {"text": text})])
     ids = [row["video_id"] for row in found] if text else []
@@ -141,14 +141,14 @@ def find(text: str) -> str:
 
 
 def story(video_id: str, store: Store, logs: Path = Path("logs")) -> VideoStory:
-    """Read all that is known about a video, without writing anything.
+    """Read everything known about a video, without writing anything.
 
     Parameters
     ----------
     video_id : str
-        Its id, whole.
+        Its full id.
     store : Store
-        Where the files lie.
+        The store with the files.
     logs : Path
         The folder of the rules' logs.
     """
@@ -183,19 +183,19 @@ def _pause_of(video: dict[str, Any], pauses: list[dict[str, Any]]) -> dict[str, 
 def read(
     questions: list[tuple[str, dict[str, Any]]], name: str = "why"
 ) -> list[list[dict[str, Any]]]:
-    """Ask the database, all at one moment, without writing anything.
+    """Run queries on one snapshot of the database, without writing anything.
 
     Parameters
     ----------
     questions : list of tuple
-        Queries and their values.
+        Queries and their parameters.
     name : str
         See :func:`dataminer.db.connection.connect`.
 
     Returns
     -------
     list of list of dict
-        The rows of each answer.
+        The rows of each result.
     """
     answers = []
     with reading(name) as session, session.cursor(cursor_factory=RealDictCursor) as cursor:
@@ -206,7 +206,7 @@ def read(
 
 
 def _near(text: str, known: list[str]) -> list[str]:
-    """Return ids that look like ``text``, contain it, or begin with something like it."""
+    """Return ids that are similar to ``text``, contain it, or begin with something similar."""
     if not text:
         return []
     beginnings: dict[str, str] = {}
@@ -220,7 +220,7 @@ def _near(text: str, known: list[str]) -> list[str]:
 
 
 def _advise(row: dict[str, Any], projects: list[str]) -> None:
-    """Add the next step to a row, and fill in what its error says to run."""
+    """Add the next step to a row, and complete the commands in its error."""
     failed = row["status"] == "FAILED"
     row["next_step"] = advice(row["error_class"], row["video_id"], projects, failed=failed) or None
     if row["error"]:
@@ -263,7 +263,7 @@ def _files(video_id: str, store: Store) -> dict[str, Any]:
 
 
 def _count(folder: Path, video_id: str | None = None) -> int | None:
-    """Count the frames that a folder's table names, of one video or of all."""
+    """Count the frames in a folder's table, of one video or of all."""
     try:
         table = read_table(folder / FRAMES_FILE, ["video_id"], schema=FRAMES_SCHEMA)
     except ABSENT_ERRORS:

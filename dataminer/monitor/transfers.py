@@ -1,4 +1,4 @@
-"""What has come of downloads under way, from the files that they write in the store."""
+"""The bytes received by current downloads, from the files that they write in the store."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from dataminer.monitor.rates import WINDOW, Ended
 from dataminer.stages.download import partial
 
-STILL = 150.0  # seconds without growth: a pause; two looks are up to two minutes apart
-_SHARE = 0.05  # of the time that is spent on listing the store's videos
+STILL = 150.0  # seconds without growth: a pause; updates are up to two minutes apart
+_SHARE = 0.05  # maximum share of time for listing the store's videos
 
 
 @dataclass
 class _Transfer:
-    """The bytes of one transfer, each time that it had more of them."""
+    """The bytes of one transfer over time."""
 
     grown: deque[tuple[float, int]] = field(default_factory=deque)
 
@@ -27,7 +27,7 @@ class _Transfer:
         return self.grown[-1][1]
 
     def saw(self, now: float, size: int) -> None:
-        """Note how large it is; one that began anew, or stood still, is measured from here."""
+        """Record its size; a transfer that restarted or was stalled is measured from here."""
         if self.grown and size != self.size and (size < self.size or not self.moves(now)):
             self.grown.clear()
         if not self.grown or size != self.size:
@@ -36,22 +36,22 @@ class _Transfer:
             self.grown.popleft()
 
     def moves(self, now: float) -> bool:
-        """Tell whether it grew lately."""
+        """Return whether it grew recently."""
         return now - self.grown[-1][0] <= STILL
 
     def since(self, now: float) -> Ended:
-        """Return what has come of it while somebody looked."""
+        """Return the bytes received while it was observed."""
         at, size = self.grown[0]
         return Ended(now, now - at, size=self.size - size)
 
 
 class Transfers:
-    """Follows the downloads of a run; of a store that cannot be seen, nothing is known.
+    """Tracks the downloads of a run; finds nothing if the store is not visible.
 
     Parameters
     ----------
     folder : Path or None
-        Where the store keeps its videos.
+        The store's folder of videos.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -62,27 +62,27 @@ class Transfers:
 
     @property
     def size(self) -> int:
-        """How many bytes there are of them, in this attempt and earlier ones."""
+        """The bytes received so far, in this attempt and earlier ones."""
         return sum(transfer.size for transfer in self._transfers.values())
 
     @property
     def under_way(self) -> list[Ended]:
-        """What has come of those that move, as results of the moment of the last look."""
+        """The bytes of transfers that grow, as results at the time of the last update."""
         moving = (transfer for transfer in self._transfers.values() if transfer.moves(self._now))
         return [transfer.since(self._now) for transfer in moving]
 
     def read(self, videos: Collection[str], now: float) -> None:
-        """Look at the files of the videos that are being downloaded.
+        """Read the file sizes of videos that are being downloaded.
 
         Parameters
         ----------
         videos : collection of str
-            Those.
+            The ids of the videos.
         now : float
-            The time, by the clock of what is measured.
+            The time, by the clock used for the measurements.
         """
         self._now = now
-        # what is whole lies elsewhere a moment before its row says so
+        # A complete file is moved a moment before its row is updated
         self._transfers = {v: self._transfers[v] for v in videos if v in self._transfers}
         self._found = {v: self._found[v] for v in videos if v in self._found}
         if self._folder is None:
@@ -92,7 +92,7 @@ class Transfers:
         for video, folder in [*self._found.items()]:
             try:
                 size = partial.bytes_in(folder)
-            except OSError:  # taken over by another attempt, or put in place
+            except OSError:  # taken over by another attempt, or moved to its final path
                 del self._found[video]
                 continue
             self._transfers.setdefault(video, _Transfer()).saw(now, size)

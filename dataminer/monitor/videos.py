@@ -1,4 +1,4 @@
-"""Videos by the page: which there are, and how far each one is."""
+"""Pages of videos, with the state of each one."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class VideoQuery:
     Parameters
     ----------
     project : str
-        Of this project; of all where it is empty.
+        Only videos of this project; of all projects if empty.
     state : str
         One of ``STATES``.
     text : str
-        What id or title must contain, in any case.
+        Text that the id or title must contain; case is ignored.
     page : int
-        From 0.
+        The page number, from 0.
     """
 
     project: str = ""
@@ -57,14 +57,14 @@ class VideoQuery:
 
 
 def videos(wanted: VideoQuery, names: list[str]) -> dict[str, Any]:
-    """Return one page of videos, those that changed last first; nothing is written.
+    """Return one page of videos, the last changed first, without writing anything.
 
     Parameters
     ----------
     wanted : VideoQuery
-        Which ones.
+        The videos and the page.
     names : list of str
-        The projects that may be shown; all where it is empty.
+        The projects that may be shown; all if empty.
 
     Returns
     -------

@@ -1,10 +1,10 @@
-"""Lengths of time and sizes, in words."""
+"""Durations and sizes as text."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in its two largest units at most."""
+    """Return a duration in at most its two largest units."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -14,7 +14,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Return a number of bytes in a unit that leaves it three digits."""
+    """Return a number of bytes in a unit with which it has three digits."""
     for unit in ("B", "kB", "MB", "GB"):
         if round(count) < 1000:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
@@ -23,10 +23,10 @@ def size(count: float) -> str:
 
 
 def counted(classes: dict[str, int]) -> str:
-    """Return how many there are of each class."""
+    """Return the number per class as text."""
     return ", ".join(f"{count:,} {name or 'unknown'}" for name, count in classes.items())
 
 
 def videos(count: int) -> str:
-    """Return a number of videos."""
+    """Return a number of videos as text."""
     return "1 video" if count == 1 else f"{count:,} videos"

@@ -1,1 +1,1 @@
-"""Snakemake: a run's plan in batches, and what is changed in Snakemake itself."""
+"""Snakemake: the plan of a run in batches, and changes to Snakemake itself."""

@@ -1,4 +1,4 @@
-"""What a run does before its first job, and after its last."""
+"""What a run does before its first job and after its last."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from dataminer.workflow.session import WorkflowSession, or_exit
 
 
 class Hooks:
-    """What Snakemake's ``onstart``, ``onsuccess`` and ``onerror`` call.
+    """The functions for Snakemake's ``onstart``, ``onsuccess`` and ``onerror``.
 
-    In between, the database hears of jobs that were killed, the embedded server is kept running,
-    and people see how far the run is.
+    In between, claims of killed jobs are released, the embedded server is restarted if it crashes,
+    and the progress of the run is shown.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Hooks:
         )
 
     def start(self) -> None:
-        """Bring the database up to date before the first job, and follow the run."""
+        """Update the database before the first job, and start following the run."""
         session = self._session
         if not session.snakemake.runs_here and (message := or_exit(ensure_listening)):
             print(f"dataminer: {message}", file=sys.stderr)
@@ -54,14 +54,14 @@ class Hooks:
         or_exit(session.refuse_unread)
         or_exit(remember, session.projects, session.snakemake.named_files)
         or_exit(session.snakemake.end_with_last_job)
-        connect_only()  # what is stopped from now on stays so
+        connect_only()  # a server that is stopped from now on stays stopped
         self._supervisor.begin()
         self._dead_jobs.listen_to(session.logger)
         if session.has_planned:
             self._display.start(session.logger)
 
     def end(self) -> None:
-        """Bring the database up to date after the last job, however it ended, and sum up."""
+        """Update the database after the last job, however it ended, and print a summary."""
         session = self._session
         progress = self._display.stop()
         self._dead_jobs.stop()

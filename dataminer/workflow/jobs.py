@@ -1,4 +1,4 @@
-"""What Snakemake asks about jobs: their inputs, parameters and resources."""
+"""Inputs, parameters and resources of Snakemake's jobs."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ MODELS = Path("models")
 
 _T = TypeVar("_T")
 Function = Callable[..., Any]
-"""What Snakemake calls for an input, a parameter or a resource, with the wildcards of a job."""
+"""A function that Snakemake calls with a job's wildcards for an input, parameter or resource."""
 
 
 class Jobs:
-    """The functions that rules name.
+    """The functions that rules use.
 
-    In the main process they answer from the plan. A job on a node reads the Snakefile again: there
-    they answer from the list of batches, or with nothing.
+    In the main process they use the plan. A job on a node reads the Snakefile again: there they use
+    the list of batches, or return nothing.
 
     Parameters
     ----------
     session : WorkflowSession
-        This process.
+        The session of this process.
     """
 
     def __init__(self, session: WorkflowSession) -> None:
@@ -42,37 +42,37 @@ class Jobs:
     # ---- batches -------------------------------------------------------------------------------
 
     def of_run(self, name: str) -> str:
-        """Return the path of something that the jobs of a run leave to say that they are done."""
+        """Return the path of a file by which the jobs of a run record that they are done."""
         return str(RUNS / "{run}" / name)
 
     def done_files(self, rule: str) -> list[str]:
-        """Return what the jobs of a batch rule leave; a job on a node asks for none of it."""
+        """Return the marker files of a batch rule's jobs; none in a job on a node."""
         return self._session.run.listed.done_files(rule) if self._is_main else []
 
     def batch_list(self, wildcards: Any = None) -> str:
-        """Return the list of this run's batches: what it is made for is due."""
+        """Return the path of the list of this run's batches, which is made if something is due."""
         return str(self._session.run.listed.path)
 
     def batch_list_of_run(self, wildcards: Any) -> str:
-        """Return the list of batches that a job reads."""
+        """Return the path of the list of batches that a job reads."""
         return self.of_run("batches.json").format(run=wildcards.run)
 
     def listed(self, wildcards: Any) -> Any:
-        """Return the contents of the list of batches; a job on a node is given the file."""
+        """Return the contents of the list of batches; a job on a node reads the file."""
         return self._session.run.listed.as_json() if self._is_main else None
 
     def reasons(self, wildcards: Any) -> Any:
-        """Return why something is left to do."""
+        """Return the reasons for what is left to do."""
         return self._session.run.plan.reasons() if self._is_main else None
 
     def adopted(self, wildcards: Any) -> str | list[str]:
-        """Return what says that rows agree with files, if they did not."""
+        """Return the marker that rows agree with files, if they did not before."""
         return (
             str(self._session.run.adopted) if self._is_main and self._session.run.to_adopt else []
         )
 
     def of_batch(self, tell: Callable[[BatchList, str, str], _T], rule: str) -> Callable[..., _T]:
-        """Return a function of a batch: as it was planned or, on a node, as it is listed."""
+        """Return a function of a batch: from the plan or, on a node, from the list of batches."""
 
         def of(wildcards: Any) -> _T:
             if self._is_main:
@@ -84,17 +84,17 @@ class Jobs:
         return of
 
     def workers(self, rule: str) -> Function:
-        """Return the workers of a batch: its threads here, and the cores that it asks Slurm for."""
+        """Return the workers of a batch: its threads here, or its cores in a Slurm job."""
         return self.of_batch(BatchList.workers, rule)
 
     def first_videos(self, rule: str) -> Function:
-        """Return what names the first videos of a batch, for its message."""
+        """Return a text that names the first videos of a batch, for its message."""
         return self.of_batch(BatchList.first_videos, rule)
 
     def after(self, rule: str) -> Function:
-        """Return what must be done before a batch; the list of batches if nothing must.
+        """Return the inputs of a batch; the list of batches if there are no others.
 
-        On a node as well: of two jobs of a group it must know the order.
+        Also used on a node, which must know the order of the jobs in a group.
         """
         done_files = self.of_batch(BatchList.done_files_of_batch, rule)
         return lambda wildcards: done_files(wildcards) or self.batch_list_of_run(wildcards)
@@ -107,7 +107,7 @@ class Jobs:
     # ---- resources -----------------------------------------------------------------------------
 
     def growing(self, amount: int) -> Function:
-        """Return a resource that grows with each attempt: a job killed for lack of it gets more."""
+        """Return a resource that grows with each attempt: a job that ran out of it gets more."""
 
         def resource(wildcards: Any, attempt: int) -> int:
             return amount * attempt
@@ -115,7 +115,7 @@ class Jobs:
         return resource
 
     def per_worker(self, amount: int, rule: str) -> Function:
-        """Return memory that grows with the videos that a batch works on at once, and attempts."""
+        """Return the memory, which grows with the number of attempts and of parallel videos."""
         count = self.workers(rule)
 
         def resource(wildcards: Any, attempt: int) -> int:
@@ -124,7 +124,7 @@ class Jobs:
         return resource
 
     def minutes(self, rule: str) -> Function:
-        """Return the run time that a batch is given."""
+        """Return the run time of a batch."""
 
         def resource(wildcards: Any, attempt: int) -> int:
             if not self._is_main:
@@ -136,14 +136,14 @@ class Jobs:
     # ---- results of projects -------------------------------------------------------------------
 
     def _unless_due(self, stage: str, project: str) -> str:
-        """Return a project's result that is to be made before, or is up to date."""
+        """Return a project's result as an input: it is due, or up to date."""
         path = self._result(project, stage)
         if not self._is_main or self._session.run.plan.is_due(project, stage):
             return str(path)
         return ancient(str(path))
 
     def _is_remade(self, project: str, stage: str) -> bool:
-        """Tell whether a stage is due whose result exists, so that Snakemake must be told."""
+        """Return whether a stage is due although its result exists, so Snakemake must rerun it."""
         is_due = self._session.run.plan.is_due(project, stage)
         return is_due and self._result(project, stage).exists()
 
@@ -155,7 +155,7 @@ class Jobs:
         }[stage]
 
     def if_due(self, stage: str) -> Function:
-        """Return what has a stage of a project run again if it is due: a file new in each run."""
+        """Return an input that reruns a due stage of a project: a file that is new in each run."""
 
         def due(wildcards: Any) -> str | list[str]:
             if not self._is_main:
@@ -176,7 +176,7 @@ class Jobs:
     # ---- models --------------------------------------------------------------------------------
 
     def weights_file(self, model: str) -> str:
-        """Return the file of a model's weights: as given, or models/NAME, which is fetched."""
+        """Return the file of a model's weights: the given one, or models/NAME to be downloaded."""
         resolve = to_fetch if self._is_main else weights_path
         file = file_of(or_exit(resolve, model, MODELS), model)
         return ancient(str(file)) if file.exists() else str(file)
@@ -186,28 +186,28 @@ class Jobs:
         return self.weights_file(self._settings.detect.model)
 
     def shards(self, wildcards: Any) -> list[str]:
-        """Return what the jobs leave that share a project's frames; nothing if one has them all."""
+        """Return the marker files of jobs that share a project's frames; none for a single job."""
         parts = self._settings.detect.jobs
         folder = self._store.detect_shards(wildcards.project)
         names = (f"{part}-of-{parts}.done" for part in range(parts))
         return [str(folder / name) for name in names] if parts > 1 else []
 
     def checkpoint(self) -> list[str]:
-        """Return the file that stands for the model of the semantic filter, if it is used."""
+        """Return the file that represents the semantic filter's model, if that is used."""
         if not self._models.embeds:
             return []
-        # with --sdm conda the libraries are where the jobs run, and need not be here
+        # With --sdm conda, the libraries are in the environments of the jobs
         if self._is_main and not self._session.snakemake.deployment_methods:
             or_exit(require_transformers)
         return [str(or_exit(lambda: self._models.checkpoint) / CONFIG_FILE)]
 
     def model_files(self, wildcards: Any) -> list[str]:
-        """Return the files of the models that are run on frames; rule weights fetches them."""
+        """Return the files of the models that are run on frames; rule weights downloads them."""
         content = self._settings.filter.content
         return [*self.checkpoint(), *([self.weights_file(content.model)] if content.on else [])]
 
     def model_outputs(self, wildcards: Any) -> list[str]:
-        """Return what must be there before a batch is filtered."""
+        """Return the inputs for filtering a batch."""
         if not self._models.on or not self._is_main:
             return []
         prompts = [self._models.prompts] if self._settings.filter.semantic.on else []
@@ -215,19 +215,19 @@ class Jobs:
         return [*(ancient(str(file)) for file in prompts), *outputs]
 
     def model_outputs_of_project(self, wildcards: Any) -> list[str]:
-        """Return what must be there before dedup compares embeddings."""
+        """Return the inputs that dedup needs to compare embeddings."""
         if not self._models.compares or not self._is_main:
             return []
         return self._session.run.model_outputs(wildcards.project)
 
     def frames_of_batch(self, wildcards: Any) -> list[str]:
-        """Return what must be done before models are run on a batch."""
+        """Return the inputs for running models on a batch."""
         return self._session.run.extracted(wildcards.batch) if self._is_main else []
 
     # ---- targets -------------------------------------------------------------------------------
 
     def filtered(self, wildcards: Any) -> list[str]:
-        """Return what the jobs leave that filter frames, for all projects."""
+        """Return the marker files of the filter jobs for all projects."""
         return [
             file
             for project in self._session.projects
@@ -247,8 +247,8 @@ class Jobs:
     def begins_with(self, *stages: str) -> Function:
         """Return the list of batches if a stage of a project is due, or rows lag behind files.
 
-        Asked for by targets, as Snakemake makes missing inputs only if something else asks for
-        them. Otherwise a file that exists: a target without any input always runs.
+        Targets have it as an input, because Snakemake makes missing inputs only if another rule
+        needs them. Otherwise a file that exists is returned: a target without inputs always runs.
         """
 
         def begin(wildcards: Any) -> str | list[str]:

@@ -1,4 +1,4 @@
-"""One run of Snakemake: what it makes, in which batches, and which files its jobs leave."""
+"""One run of Snakemake: its targets, its batches, and the marker files of its jobs."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from dataminer.sync.claims.owners import owner_name
 from dataminer.sync.pairing.check import PairingStep, require
 
 RUNS = Path(".snakemake", "dataminer")
-"""Beside Snakemake's own notes: what the jobs of each run leave to say that they are done."""
-_LOCAL_BATCH_SECONDS = 1800.0  # about as long as a batch is on one machine, at our slow estimate
-_STARTUP_MINUTES = 10  # what a cluster job is given besides the work of its videos
-_SLOWEST = 2.0  # how many times the estimate a cluster job may take
+"""The marker files of each run's finished jobs, beside Snakemake's own records."""
+_LOCAL_BATCH_SECONDS = 1800.0  # approximate length of a batch on one machine, by a slow estimate
+_STARTUP_MINUTES = 10  # run time of a cluster job in addition to that of its videos
+_SLOWEST = 2.0  # factor from the estimate to a cluster job's run time
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """How long and how large the jobs of a cluster's profile are.
+    """The length and size of jobs that a cluster's profile sets.
 
     Parameters
     ----------
     minutes : float
-        About how long a job works.
+        Approximate length of a job.
     slots : int
-        How many videos it works on at once.
+        How many videos a job processes in parallel.
     most : int
-        How many videos it holds at most.
+        Maximum number of videos per job.
     """
 
     minutes: float
@@ -50,21 +50,21 @@ class Cluster:
 
 
 def new_name() -> str:
-    """Return a name that no other run has."""
+    """Return a unique name for a run."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def upto(targets: Iterable[str]) -> str:
-    """Return the last stage that these target rules want."""
+    """Return the last stage that these target rules need."""
     stages = {f"only_{stage}": stage for stage in UPTO}
     found = [stages.get(target, "report") for target in targets]
     return max(found, key=UPTO.index, default="report")
 
 
 def forced(rules: Iterable[str], *, everything: bool) -> frozenset[str]:
-    """Return the stages whose results are made anew, if these rules are forced.
+    """Return the stages whose results are remade if these rules are forced.
 
-    What is filtered is made anew with its frames, as it shares their files.
+    Filtered frames are remade together with extracted ones, because they share files.
     """
     named = {rule.removesuffix("_shards") for rule in rules}
     of_videos = ("download", "extract", "filter")
@@ -75,24 +75,24 @@ def forced(rules: Iterable[str], *, everything: bool) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of Snakemake makes.
+    """The plan of one run of Snakemake.
 
     Parameters
     ----------
     config : Config
         The settings.
     name : str
-        Of the run, in the paths of what its jobs leave.
+        The run's name, which is part of its jobs' marker files.
     upto : str
-        The last stage that is wanted, see :func:`upto`.
+        The last stage to run, see :func:`upto`.
     forced : set of str
-        Rules whose results are made anew.
+        Rules whose results are remade.
     cores : int
-        Of this machine, for this run.
+        The cores of this machine for this run.
     cluster : Cluster, optional
-        Where jobs run, unless on this machine.
+        The cluster that runs the jobs; None for this machine.
     files : sequence of Path, optional
-        The configuration files, unless they are those that the projects remember.
+        The configuration files, if the projects remember others.
     """
 
     config: Config
@@ -105,14 +105,14 @@ class Run:
 
     @cached_property
     def to_adopt(self) -> bool:
-        """Whether rows lag behind: behind files of the store, or behind what a run is made with."""
+        """Whether rows lag behind the files of the store or the run's settings."""
         if self.plan.to_adopt:
             return True
         if (
             self.pairing_step not in (PairingStep.NOTHING, PairingStep.REPLACED)
             and not self._is_busy
         ):
-            return True  # so that there is a run, which begins with that
+            return True  # this starts a run, which updates them first
         if self.files is None:
             return False
         return not config_files.are_remembered(self.config.project_names, self.files)
@@ -124,21 +124,21 @@ class Run:
 
     @cached_property
     def pairing_step(self) -> PairingStep:
-        """What the run does first so that its store and its database continue as a pair."""
+        """What the run does first to keep its store and its database a pair."""
         return require(Store(self.config.store_path))
 
     @cached_property
     def plan(self) -> Plan:
-        """What is left to do; asked of the database once."""
+        """What is left to do; read once from the database."""
         projects = self.config.project_names
         return planning.plan(self.config, projects, upto=self.upto, forced=self.forced)
 
     def is_done(self) -> bool:
-        """Tell whether all that is wanted is there by now, but for what failed for good."""
+        """Return whether all targets exist by now, except for permanent failures."""
         return planning.plan(self.config, self.config.project_names, upto=self.upto).is_done
 
     def reasons(self) -> Iterator[str]:
-        """Yield what is left to do, and why; what has no row is not a part of it."""
+        """Yield what is left to do and why; files without a row are only reported."""
         yield from self.plan.reasons()
         store = Store(self.config.store_path)
         for project, members in self.plan.members.items():
@@ -147,18 +147,18 @@ class Run:
                 videos = "1 video has" if unknown == 1 else f"{unknown} videos have"
                 yield (
                     f"project {project}: {videos} files and no row, as after an older dump."
-                    f" Next: `{commands.dataminer('sync', '--project', project)}` brings back the"
+                    f" Next: `{commands.dataminer('sync', '--project', project)}` restores the"
                     " rows"
                 )
 
     @property
     def folder(self) -> Path:
-        """Where the jobs of this run say that they are done."""
+        """The folder of marker files for finished jobs of this run."""
         return RUNS / self.name
 
     @cached_property
     def listed(self) -> BatchList:
-        """The batches, as the jobs are told of them."""
+        """The batches in the form that jobs read."""
         datasets = {
             project: [stage for stage in stages if self.plan.is_due(project, stage)]
             for project, stages in self.plan.projects.items()
@@ -180,22 +180,22 @@ class Run:
 
     @property
     def adopted(self) -> Path:
-        """What says that rows agree with files."""
+        """The marker file that rows agree with files."""
         return self.folder / "adopted"
 
     def left(self) -> list[str]:
-        """Return all that no other run will ask for."""
+        """Return the files that no other run will need."""
         done = [file for rule in self.members for file in self.listed.done_files(rule)]
         return [str(self.listed.path), str(self.adopted), *done]
 
     @property
     def slots(self) -> int:
-        """How many videos a job works on at once, if it has so many."""
+        """How many videos a job processes in parallel, if it has that many."""
         return self.cluster.slots if self.cluster else self.cores
 
     @cached_property
     def parts(self) -> dict[str, tuple[str, ...]]:
-        """The batches, by name: every video with something due is in one, for all its stages."""
+        """The batches by name: each video with something due is in one, for all its stages."""
         due = {v for stage in ("download", "extract") for v in self.plan.due(stage)}
         due |= {v for project in self.plan.members for v in self.plan.due("filter", project)}
         seconds = {video_id: self._estimate(video_id) for video_id in due}
@@ -205,15 +205,15 @@ class Run:
         return {partition.batch_name(part): part for part in parts}
 
     def _estimate(self, video_id: str) -> float:
-        """Return about how many seconds one of a job's slots works on a video in this run."""
+        """Return approximately how many seconds a slot of a job needs for a video in this run."""
         length = self.plan.lengths.get(video_id)
-        if self.upto == "download":  # whose number at once has nothing to do with the slots
+        if self.upto == "download":  # the number of parallel downloads does not depend on the slots
             at_once = partition.share_of_several(self._at_once)
             return self.slots * partition.estimate_download(length, at_once)
         return partition.estimate(length)
 
     def _count(self, videos: int, seconds: float) -> tuple[int, int | None]:
-        """Return how many batches there shall be, and how many videos one may hold."""
+        """Return the number of batches, and the maximum number of videos in one."""
         if isinstance(self.config.batch_videos, int):
             most = self.config.batch_videos
             return max(1, math.ceil(videos / most)), most
@@ -226,7 +226,7 @@ class Run:
 
     @cached_property
     def members(self) -> dict[str, dict[str, list[str]]]:
-        """The videos of each batch with something due, by rule and batch."""
+        """The videos with something due, by rule and batch."""
         due = {stage: set(self.plan.due(stage)) for stage in ("download", "extract")}
         due |= {f"filter/{p}": set(self.plan.due("filter", p)) for p in self.plan.members}
         found = {rule: self._in_batches(videos) for rule, videos in due.items()}
@@ -237,7 +237,7 @@ class Run:
         return found
 
     def _without_outputs(self, models: FrameModels) -> list[str]:
-        """Return the videos that models must be run on before they are filtered."""
+        """Return the videos that models must be run on before filtering."""
         plan = self.plan
         videos = {v for project in plan.members for v in plan.due("filter", project)}
         if models.compares:  # dedup compares embeddings
@@ -252,7 +252,7 @@ class Run:
         return {name: part for name, part in found.items() if part}
 
     def model_outputs(self, project: str, batch: str | None = None) -> list[str]:
-        """Return what must be there before videos are filtered, or a project's are compared."""
+        """Return the inputs for filtering a batch, or for comparing the videos of a project."""
         rule = f"filter/{project}"
         videos = set(self.members[rule][batch] if batch else self.plan.members[project])
         parts = self.members.get("embed", {}).items()
@@ -261,7 +261,7 @@ class Run:
         ]
 
     def extracted(self, batch: str) -> list[str]:
-        """Return what must be done before models are run on a batch."""
+        """Return the inputs for running models on a batch."""
         videos = set(self.members["embed"][batch])
         parts = self.members["extract"].items()
         return [
@@ -272,7 +272,7 @@ class Run:
         return done_file(self.folder, rule, batch)
 
     def minutes(self, rule: str, batch: str, attempt: int) -> int:
-        """Return the run time to ask a cluster for."""
+        """Return the run time to request from a cluster."""
         videos: Sequence[str] = self.members[rule][batch]
         each = [self._estimate(video_id) for video_id in videos]
         seconds = max(sum(each) / self.slots, *each) * _SLOWEST

@@ -1,7 +1,7 @@
-"""A process of Snakemake that has read the Snakefile: its settings, and the plan of a run.
+"""A Snakemake process that has read the Snakefile: its settings, and the plan of a run.
 
-The main process plans. Each job is a process that reads the Snakefile again, and asks for nothing
-that only the plan knows.
+The main process plans. Each job is a process that reads the Snakefile again, and does not need the
+plan.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from dataminer.workflow.snakemake_compat import (
     read_last,
 )
 
-_MOST_VIDEOS = 200  # that a job of a cluster holds, unless the profile's group-components say less
+_MOST_VIDEOS = 200  # videos per cluster job, unless the profile's group-components set fewer
 
 _T = TypeVar("_T")
 
 
 def or_exit(function: Callable[..., _T], *args: object) -> _T:
-    """Call a function; end the process with one sentence if it cannot go on."""
+    """Call a function; end the process with one sentence if the function fails."""
     try:
         return function(*args)
     except DataminerError as error:
@@ -52,16 +52,16 @@ def or_exit(function: Callable[..., _T], *args: object) -> _T:
 
 
 class WorkflowSession:
-    """One process of Snakemake that has read the Snakefile.
+    """A Snakemake process that has read the Snakefile.
 
     Parameters
     ----------
     workflow : snakemake.workflow.Workflow
-        As the Snakefile knows it.
+        The Snakefile's ``workflow`` object.
     config : dict
-        Snakemake's configuration; the files of the last run are read into it if none is named.
+        Snakemake's configuration; it is read from the last run's files if none are given.
     logger : logging.Logger
-        Snakemake's.
+        Snakemake's logger.
     """
 
     def __init__(self, workflow: Any, config: dict[str, Any], logger: logging.Logger) -> None:
@@ -71,7 +71,7 @@ class WorkflowSession:
         self.logger = logger
         self.is_main = self.snakemake.is_main
         let_jobs_import(self.snakemake.folder)
-        if self.is_main:  # Snakemake itself ends in a traceback without it
+        if self.is_main:  # without it, Snakemake itself fails with a traceback
             or_exit(try_to_write, Path(".snakemake"))
         else:
             connect_only()
@@ -82,12 +82,12 @@ class WorkflowSession:
             try:
                 read_last(workflow, config, logger)
             except (DataminerError, psycopg2.Error) as error:
-                self._unread = error  # raised by a run: --unlock and --lint go on
+                self._unread = error  # raised only by a run: --unlock and --lint continue
         self.settings: Config = or_exit(self._load, config)
         self.store = Store(self.settings.store_path)
         self.projects = self.settings.project_names
         self.frame_models = FrameModels.of(self.settings)
-        # so many downloads at once, in all jobs together, unless the profile allows others
+        # parallel downloads in all jobs together, unless the profile sets another number
         if self.snakemake.limit("downloads") is None:
             most = self.settings.download.concurrent_downloads
             self.snakemake.register_resource("downloads", most)
@@ -95,26 +95,26 @@ class WorkflowSession:
     def _refuse_braces(self) -> None:
         if set("{}") & set(str(self.snakemake.folder)):
             sys.exit(
-                f"dataminer: the path {self.snakemake.folder} has a brace, which Snakemake takes"
-                " for a wildcard. Next: move dataminer to a folder without braces in its path"
+                f"dataminer: the path {self.snakemake.folder} has a brace, which Snakemake parses"
+                " as a wildcard. Next: move dataminer to a folder without braces in its path"
             )
 
     def _load(self, config: dict[str, Any]) -> Config:
-        # those of the command line lie over the Snakefile's own, and come before it in the list
+        # those of the command line override the Snakefile's own, but precede it in the list
         files, named = self.snakemake.files, self.snakemake.named_files
         arguments = self.snakemake.config_arguments
         return load_run(config, sorted(files, key=named.__contains__), arguments, profile_files())
 
     def refuse_unread(self) -> None:
-        """Raise what kept the files of the last run from being read."""
+        """Raise the error that prevented reading the files of the last run."""
         if self._unread:
             raise self._unread
 
-    # ---- the plan: asked of the database by the process that plans, when it plans -------------
+    # ---- the plan: read from the database by the process that plans, when it plans ------------
 
     @cached_property
     def run(self) -> Run:
-        """What this run makes; Snakemake knows its options only once the Snakefile is read."""
+        """The plan of this run; Snakemake knows its options only after reading the Snakefile."""
         or_exit(self.refuse_unread)
         found = Run(
             self.settings,
@@ -126,7 +126,7 @@ class WorkflowSession:
         )
         if or_exit(lambda: found.pairing_step) is PairingStep.FOLLOW and self.snakemake.is_dry_run:
             self.logger.info(
-                "dataminer: the store has moved: the paths in the database will follow it"
+                "dataminer: the store has moved: the paths in the database will be updated"
             )
         for line in or_exit(lambda: [*found.reasons()]):
             self.logger.info(f"dataminer: {line}")
@@ -134,13 +134,13 @@ class WorkflowSession:
 
     @property
     def has_planned(self) -> bool:
-        """Whether there is a plan: not if files were asked for by name."""
+        """Whether there is a plan: there is none if files were requested by name."""
         return "run" in vars(self)
 
     def _cluster(self) -> Cluster | None:
-        """How large a cluster's jobs are, as its profile says; None if jobs run on this machine."""
+        """The size of cluster jobs from the profile; None if jobs run on this machine."""
         minutes = self.snakemake.limit("job_minutes")
-        if minutes is None:  # not `local_exec`, which a dry run is, too
+        if minutes is None:  # not `local_exec`, which is also true of a dry run
             return None
         slots = self.snakemake.limit("job_slots")
         most = min(self.snakemake.group_components, default=_MOST_VIDEOS)

@@ -1,8 +1,8 @@
-"""Snakemake's insides, and those of its Slurm plugin: all that is read or changed of them.
+"""All access to internals of Snakemake and its Slurm plugin: what is read, what is changed.
 
-Each change checks that what it replaces has the signature that it had when the change was written,
-and each read checks that there is something to read, so that a new version of theirs ends in a
-sentence and not in silence.
+Each change checks that the function it replaces still has the signature for which the change was
+written. Each read checks that the attribute exists. An incompatible new version therefore causes a
+clear error.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from dataminer.files.links import ABSENT_ERRNOS
 from dataminer.permissions import user_name
 from dataminer.sync.config_files import files_of
 
-# the jobs in Slurm's queue, in the form in which the plugin asks for states
+# the jobs in Slurm's queue, in the format in which the plugin queries states
 _QUEUE = "squeue --noheader --me --format='%i|%T'"
 
-_LONGEST_PAUSE = 180.0  # seconds; the plugin's own
+_LONGEST_PAUSE = 180.0  # seconds, as in the plugin
 
 
 def adapt() -> None:
-    """Make all changes.
+    """Apply all changes.
 
     Raises
     ------
     DataminerError
-        When something is not as it was when its change was written.
+        If the code to change differs from that for which the change was written.
     """
     keep_outputs()
     plan_without_folders()
@@ -63,8 +63,8 @@ def adapt() -> None:
 def keep_outputs() -> None:
     """Leave outputs of failed jobs as they are.
 
-    When a job fails, Snakemake puts its ``update`` outputs back as they were, or deletes them. Here
-    they appear whole or not at all, and may be what another run has published meanwhile: they stay.
+    If a job fails, Snakemake restores its ``update`` outputs or deletes them. Outputs of dataminer
+    are published atomically, and another run may have published them in the meantime: they stay.
     """
 
     def backup_output(persistence: Any, path: Path) -> None:
@@ -78,10 +78,10 @@ def keep_outputs() -> None:
 
 
 def plan_without_folders() -> None:
-    """Let a run be planned if a file or a loop of links is in the place of a folder.
+    """Let Snakemake plan a run if a file or a loop of links is in place of a folder.
 
-    Snakemake lists folders beforehand, so that it need not look for each file in them, and takes
-    none for empty only if nothing at all is there.
+    Snakemake lists folders in advance, to avoid checking each file, and treats a folder as empty
+    only if nothing exists at its path.
     """
     listed = _IOFile._local_inventory
 
@@ -96,10 +96,10 @@ def plan_without_folders() -> None:
 
 
 def tell_lost_jobs() -> None:
-    """Have jobs fail that Slurm ended by a preemption or with their node, and does not requeue.
+    """Let jobs fail that Slurm ended by preemption or with their node, and does not requeue.
 
-    The plugin leaves these states to Slurm, and waits for ever. It also waits for ever on a state
-    with an addition, such as "CANCELLED by 1000". docs/slurm-plugin.md reports both.
+    The plugin leaves these states to Slurm, and waits forever. It also waits forever after a state
+    with a suffix, such as "CANCELLED by 1000". docs/slurm-plugin.md reports both.
     """
     ask = slurm.query_job_status
 
@@ -120,12 +120,12 @@ def tell_lost_jobs() -> None:
 
 
 def ask_in_proportion() -> None:
-    """Have the pauses between two looks at Slurm's jobs grow with the time that the jobs take.
+    """Let the pauses between two status checks of Slurm's jobs grow with the jobs' run times.
 
-    The plugin adds ten seconds to its pause after each look at which no job has ended, so that a
-    job of twelve seconds is found to have ended after half a minute; and a run ends only after its
-    last pause. Here a pause is an eighth longer than the one before, or half as long once a job has
-    ended, and the end of the run cuts it short. The first pause is the plugin's
+    The plugin adds ten seconds to its pause after each check that finds no ended job, so a job of
+    twelve seconds is found to have ended after half a minute. A run ends only after its last pause.
+    Here, a pause is an eighth longer than the previous one, or half as long after a job has ended,
+    and the end of the run interrupts it. The first pause is the plugin's
     ``init-seconds-before-status-checks``, the longest its three minutes.
     """
     pauses: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
@@ -143,11 +143,11 @@ def ask_in_proportion() -> None:
 
 
 def end_when_asked() -> None:
-    """Have SIGTERM end Snakemake whatever it is doing.
+    """Let SIGTERM end Snakemake at any time.
 
-    Its handler waits for a lock that the interrupted code may hold, as it does when a job has just
-    ended: then the process waits for itself, for ever. ``scancel`` ends the job of a process and
-    asks the process to end in the same moment.
+    Its handler waits for a lock that the interrupted code may already have, for example when a job
+    has just ended: then the process waits for itself forever. ``scancel`` ends a job of the process
+    and signals the process at the same moment.
     """
     exit_gracefully = JobScheduler.exit_gracefully
 
@@ -158,9 +158,9 @@ def end_when_asked() -> None:
 
 
 def name_user() -> None:
-    """Give a user whom the system has no entry for their number as a name, as containers do.
+    """Use the number as the name of a user without an entry in the system, as in containers.
 
-    Snakemake and its Slurm plugin ask for the user's name, and end in a KeyError without one.
+    Snakemake and its Slurm plugin query the user's name, and fail with a KeyError without one.
     """
     try:
         getpass.getuser()
@@ -169,17 +169,17 @@ def name_user() -> None:
 
 
 class SnakemakeProcess:
-    """What is read of Snakemake's workflow object, which promises nobody to stay as it is.
+    """What is read from Snakemake's workflow object, which is not a stable interface.
 
     Parameters
     ----------
     workflow : snakemake.workflow.Workflow
-        As a Snakefile knows it.
+        The Snakefile's ``workflow`` object.
 
     Raises
     ------
     DataminerError
-        From any attribute that this version of Snakemake does not have.
+        By each attribute that this version of Snakemake does not have.
     """
 
     def __init__(self, workflow: Any) -> None:
@@ -193,7 +193,7 @@ class SnakemakeProcess:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process plans, and is no job."""
+        """Whether this process plans, and is not a job."""
         return bool(self._read("is_main_process"))
 
     @property
@@ -203,7 +203,7 @@ class SnakemakeProcess:
 
     @property
     def is_dry_run(self) -> bool:
-        """Whether nothing is made."""
+        """Whether this is a dry run."""
         return bool(self._read("dryrun"))
 
     @property
@@ -229,7 +229,7 @@ class SnakemakeProcess:
 
     @property
     def named_files(self) -> list[Path]:
-        """Those of ``--configfile``, and those that :func:`read_last` added."""
+        """The files of ``--configfile``, and those that :func:`read_last` added."""
         return list(self._read("config_settings.configfiles"))
 
     @property
@@ -239,7 +239,7 @@ class SnakemakeProcess:
 
     @property
     def targets(self) -> set[str]:
-        """The rules or files that were asked for."""
+        """The requested rules or files."""
         return set(self._read("dag_settings.targets"))
 
     @property
@@ -254,7 +254,7 @@ class SnakemakeProcess:
 
     @property
     def cores(self) -> int:
-        """Cores of this machine for this run."""
+        """The cores of this machine for this run."""
         return int(self._read("cores") or 1)
 
     @property
@@ -279,33 +279,33 @@ class SnakemakeProcess:
 
     @property
     def group_components(self) -> list[int]:
-        """How many jobs groups may hold, as ``--group-components`` says."""
+        """The maximum number of jobs per group, from ``--group-components``."""
         return list(self._read("group_settings.group_components").values())
 
     def limit(self, resource: str) -> int | None:
-        """Return the limit of a resource in the whole run; None if it has none."""
+        """Return the limit of a resource for the whole run; None if there is none."""
         found = self._read("global_resources")
         return found[resource].value if resource in found else None
 
     def register_resource(self, name: str, value: int) -> None:
-        """Set the limit of a resource in the whole run."""
+        """Set the limit of a resource for the whole run."""
         self._read("register_resource")(name, value)
 
     def end_with_last_job(self) -> None:
-        """Let a run end when its last job does.
+        """Let a run end together with its last job.
 
-        Snakemake limits how many jobs it starts per second: after each start it looks again a
-        second later, and stays for that look. Jobs are limited by cores here, or by the profile's
-        ``jobs``.
+        Snakemake limits how many jobs it starts per second: after each start it checks again a
+        second later, and does not end before that check. Here, cores or the profile's ``jobs``
+        limit the jobs.
         """
         self._read("scheduler.job_rate_limiter")
         workflow = self._workflow
         workflow.scheduler.job_rate_limiter = None
 
     def forget(self, paths: Iterable[str]) -> None:
-        """Have Snakemake forget files that it will never be asked for again.
+        """Delete Snakemake's records of files that no run will request again.
 
-        It keeps a note of each output, also of those that it deletes: one file per job and run.
+        It keeps a record of each output, even of deleted ones: one file per job and run.
         """
         clean_up = self._read("persistence.cleanup_metadata")
         for path in paths:
@@ -313,7 +313,7 @@ class SnakemakeProcess:
 
 
 def profile_files() -> list[str]:
-    """Return the files of the profiles that were asked for."""
+    """Return the files of the requested profiles."""
     named = os.environ.get("SNAKEMAKE_PROFILE", "").split(",")
     for option in ("--profile", "--workflow-profile"):
         named += [value for word, value in pairwise(sys.argv) if word == option]
@@ -328,8 +328,8 @@ def read_last(workflow: Any, config: dict[str, Any], logger: Any) -> None:
     Raises
     ------
     ConfigError
-        When the projects were last run with different ones, or one is not there any more, or names
-        other projects.
+        If the projects were last run with different files, or a file is missing or names other
+        projects.
     """
     arguments = workflow.config_settings.config_args
     names = names_in(config, arguments)
@@ -342,12 +342,12 @@ def read_last(workflow: Any, config: dict[str, Any], logger: Any) -> None:
 
 
 def ancient(path: str) -> str:
-    """Return an input whose age is no reason for a job to run."""
+    """Return an input whose age does not cause a job to run."""
     return _ancient(path)  # type: ignore[no-any-return]
 
 
 def options_of(words: Sequence[str]) -> dict[str, list[str]]:
-    """Return the options of a command line of Snakemake, with their values as they were typed.
+    """Return the options of a Snakemake command line, with their values as typed.
 
     Parameters
     ----------
@@ -357,7 +357,7 @@ def options_of(words: Sequence[str]) -> dict[str, list[str]]:
     Returns
     -------
     dict of str to list of str
-        By the long name of the option; targets by the empty string.
+        By the long name of the option; targets under the empty string.
     """
     found: dict[str, list[str]] = {}
     parser = get_argument_parser()
@@ -378,7 +378,7 @@ def options_of(words: Sequence[str]) -> dict[str, list[str]]:
 
 
 def note_command_line() -> None:
-    """Have hints name the command by which this run was begun; a job's process was begun by it."""
+    """Let hints name the command that started this run, also in the processes of its jobs."""
     program, *words = sys.argv
     path = Path(program)
     if "--mode" in words:
@@ -394,7 +394,7 @@ def note_command_line() -> None:
 def _replace(owner: Any, name: str, function: Callable[..., Any], parameters: list[str]) -> None:
     found = getattr(owner, name, None)
     if getattr(found, "__module__", None) == __name__:
-        return  # by another workflow in this process
+        return  # of another workflow in this process
     if found is None or list(inspect.signature(found).parameters) != parameters:
         raise _other_version(owner, name)
     setattr(owner, name, function)

@@ -496,7 +496,7 @@ def invoke(*arguments: str) -> str:
 
 def test_pauses_are_shown_and_reset(database: str, tmp_path: Path) -> None:
     rows.add("p", "clip", url=URL)
-    assert invoke("show") == "nothing was asked yet\n"
+    assert invoke("show") == "no requests yet\n"
     limiter = SharedRateLimiter(NO_WAIT)
     limiter.request(URL)
     limiter.refused(URL, "HTTP 429 [bold]slow[/] down\x1b[0m", None)
@@ -515,7 +515,7 @@ def test_pauses_are_shown_and_reset(database: str, tmp_path: Path) -> None:
     assert "host.example  requests: 1 so far, at least 0.01 s apart" in invoke("show")
     assert "pauses: 20" in invoke("show")
     assert invoke("reset", "other.example") == "nothing paused\n"
-    assert invoke("reset") == "no pause any more: host.example\n"
+    assert invoke("reset") == "no longer paused: host.example\n"
     SharedRateLimiter(NO_WAIT).request(URL)
     assert "pause" not in invoke("show")
 

@@ -157,7 +157,7 @@ def test_a_look_gives_stale_claims_back_and_moves_stages_on(busy: str) -> None:
     assert [claim.key for claim in view.recovered] == ["v4"]
     assert view.seen.claims == []
     text = drawn(view)
-    assert "given back for jobs that died" in text
+    assert "released for jobs that died" in text
     assert "v4: EXTRACTING -> DOWNLOADED" in text
     assert view.seen.projects[0]["videos_extracted"] == 4
     assert execute(busy, "SELECT project_stage FROM projects") == [("FILTERING",)]
@@ -303,7 +303,7 @@ def test_in_a_terminal_it_goes_on_until_ctrl_c(busy: str) -> None:
     try:
         seen = _read_until(master, b"birds")
         silence(busy)
-        seen += _read_until(master, b"given back for jobs")
+        seen += _read_until(master, b"released for jobs")
         watching.send_signal(signal.SIGINT)
         rest = _read_until(master, None)
         assert watching.wait(120) == 0

@@ -77,8 +77,8 @@ def test_time_is_left_in_all_once_it_is_known_of_all_stages() -> None:
 def test_a_database_that_is_away_and_a_run_that_stands_still_are_told() -> None:
     lost = replace(PROGRESS, trouble="connection refused", idle_seconds=600.0, pauses=[])
     assert drawn(lost, 80).splitlines()[-2:] == [
-        "nobody has worked on anything for 10 min",
-        "the database does not answer, asking again: connection refused",
+        "no job has worked for 10 min",
+        "the database does not answer, trying again: connection refused",
     ]
 
 
@@ -114,7 +114,7 @@ def test_datasets_of_several_projects_are_counted() -> None:
 
 def test_a_pause_that_ends_today_needs_no_day() -> None:
     assert pauses_until(PAUSE, PAUSE["open_until"]) == "pauses until 14:30:00 UTC"
-    assert pauses_until({**PAUSE, "seconds_left": 0}) == "pauses until one job has asked it again"
+    assert pauses_until({**PAUSE, "seconds_left": 0}) == "pauses until one job has tried it again"
 
 
 def test_what_strangers_wrote_is_no_markup() -> None:

@@ -26,7 +26,7 @@ def test_a_run_refuses_another_store_and_follows_its_own(mined: Site) -> None:
     (mined.folder / "data").rename(mined.folder / "other")
     planned = mined.snakemake("-n")
     assert jobs(planned) == {"take_up": 1, "all": 1}
-    assert "the store has moved: the paths in the database will follow it" in planned.stdout
+    assert "the store has moved: the paths in the database will be updated" in planned.stdout
     assert mined.dump() == before
     done = mined.mine()
     moved = f"the store has moved from {mined.folder / 'data'} to {mined.folder / 'other'}"

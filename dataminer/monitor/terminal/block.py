@@ -1,4 +1,4 @@
-"""How far a run is, for people: a block that moves in a terminal, or one line for a file."""
+"""The progress of a run for people: a live block in a terminal, or one line in a file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dataminer.monitor.progress import RunProgress, StageProgress
 from dataminer.monitor.words import counted, duration, size
 
 _STYLES = {"download": "cyan", "extract": "cyan", "embed": "cyan", "filter": "magenta"}
-_PROJECTS = 3  # that are named
+_PROJECTS = 3  # classes that are named
 
 
 def block(progress: RunProgress) -> RenderableType:
-    """Return the progress of a run as something that rich can print, at 80 columns and more."""
+    """Return the progress of a run as a rich renderable for at least 80 columns."""
     parts: list[RenderableType] = [_headline(progress)]
     if progress.stages:
         parts.append(_stages(progress))
@@ -39,7 +39,7 @@ def plain(progress: RunProgress) -> str:
 
 
 def words(progress: RunProgress) -> dict[str, Any]:
-    """Return the words of the block for a page: headline, cells of each stage, and notes."""
+    """Return the texts of the block for a page: headline, cells of each stage, and notes."""
     return {
         "projects": _names(progress),
         "headline": _after(progress),
@@ -66,7 +66,7 @@ def _after(progress: RunProgress) -> str:
 
 
 def _left(progress: RunProgress) -> str:
-    """Tell how much is done, and how long the rest takes if that is known."""
+    """Return how much is done and, if known, the remaining time."""
     if not any(stage.left for stage in progress.stages):
         return "all videos are through" if progress.stages else "no videos to do"
     if not progress.left_seconds:
@@ -126,11 +126,11 @@ def _brackets(stage: StageProgress) -> str:
     return f" ({text})" if text else ""
 
 
-# ---- what else there is to tell ------------------------------------------------------------------
+# ---- notes below the stages ----------------------------------------------------------------------
 
 
 def _notes(progress: RunProgress) -> Iterator[tuple[str, str]]:
-    """Yield lines, each with its style."""
+    """Yield lines with their styles."""
     running = [f"{stage.running:,} {stage.name}" for stage in progress.stages if stage.running]
     if running:
         yield f"running: {', '.join(running)}", ""
@@ -145,15 +145,15 @@ def _notes(progress: RunProgress) -> Iterator[tuple[str, str]]:
     for pause in progress.pauses:
         yield f"{pause['source']} {pauses_until(pause)}: {pause['reason']}", "yellow"
     if progress.idle_seconds is not None:
-        yield f"nobody has worked on anything for {duration(progress.idle_seconds)}", "yellow"
+        yield f"no job has worked for {duration(progress.idle_seconds)}", "yellow"
     if progress.trouble:
-        yield f"the database does not answer, asking again: {progress.trouble}", "bold red"
+        yield f"the database does not answer, trying again: {progress.trouble}", "bold red"
 
 
 def pauses_until(pause: dict[str, Any], now: datetime | None = None) -> str:
-    """Return until when a source pauses; the day, too, if that is not today."""
+    """Return until when a source pauses, with the day if that is not today."""
     if pause["seconds_left"] <= 0:
-        return "pauses until one job has asked it again"
+        return "pauses until one job has tried it again"
     until, now = pause["open_until"].astimezone(UTC), now or datetime.now(UTC)
     day = "" if until.date() == now.date() else f"{until:%Y-%m-%d} "
     return f"pauses until {day}{until:%H:%M:%S} UTC"
@@ -170,16 +170,16 @@ def _dataset(name: str, counts: dict[str, int]) -> str:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar as wide as its column, to be read without colours too.
+    """A bar as wide as its column, which can also be read without colours.
 
     Parameters
     ----------
     count, total : int
-        How much of it is full.
+        The full part, and the whole.
     style : str
-        Of the full part.
+        The style of the full part.
     failed : int
-        What is lost: drawn after the full part.
+        The failed part, which is drawn after the full part.
     """
 
     count: int

@@ -1,4 +1,4 @@
-"""The live view: looks at the database again and again, and mends what dead jobs left."""
+"""The live view: reads the database regularly, and releases the claims of dead jobs."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from dataminer.store.layout import Store
 from dataminer.sync.recovery import stale_claims
 from dataminer.sync.recovery.stale_claims import Recovered
 
-_KEPT = 5  # claims given back that the view remembers
-_SHARE = 0.1  # of the time at most that a monitor spends on recounting
+_KEPT = 5  # released claims that the view remembers
+_SHARE = 0.1  # maximum share of time that a monitor spends on recounting
 
 
 @dataclass(frozen=True)
 class View:
-    """What one look found.
+    """The result of one update.
 
     Parameters
     ----------
     seen : Snapshot
         Projects, claims, failures.
     rates : dict
-        Each project's pace.
+        The rate of each project.
     recovered : list of Recovered
-        Claims that this monitor gave back, the latest first.
+        Claims that this monitor released, the latest first.
     settings : MonitorConfig
         When a heartbeat is late, and when a claim is stale.
     at : datetime
-        When the look was taken.
+        When the database was read.
     read_only : bool
-        Whether the monitor only looks.
+        Whether the monitor changes nothing.
     trouble : str or None
-        Why the database could not be asked since.
+        Why the database could not be read since then.
     runs : list of RunProgress
-        How far each run at work is, as its own terminal shows it.
+        The progress of each current run, as its own terminal shows it.
     """
 
     seen: status.Snapshot
@@ -76,18 +76,18 @@ class View:
 
 
 class Monitor:
-    """Takes one look after the other.
+    """Reads the database for one view after the other.
 
     Parameters
     ----------
     names : iterable of str
-        The projects to show; none for all. Stale claims of all are given back.
+        The projects to show; all if empty. Stale claims of all projects are released.
     settings : MonitorConfig
         When a claim is stale.
     read_only : bool
         Change nothing.
     configs : iterable of Config
-        What videos of their projects are compared with, see
+        The settings to compare the videos of their projects with, see
         :func:`dataminer.monitor.status.snapshot`.
     store : Store, optional
         Where the reports of runs appear.
@@ -112,12 +112,12 @@ class Monitor:
         self._heal_at = 0.0
 
     def read(self) -> View:
-        """Mend what dead jobs left, unless read-only, and say where everything stands.
+        """Release the claims of dead jobs, unless read-only, and return the current state.
 
         Raises
         ------
         DataminerError
-            When the database cannot be asked, or has no such project.
+            If the database cannot be read, or has no such project.
         """
         self._heal()
         seen = status.snapshot(self._names, self._configs)
@@ -149,7 +149,7 @@ class Monitor:
         try:
             found = stale_claims.heal(self._settings)
         except NoTables:
-            return  # the look says so in a sentence
+            return  # reading the state will report it
         self._recovered.extendleft(found)
         took = time.monotonic() - began
         self._heal_at = began + took / _SHARE
@@ -163,14 +163,14 @@ def show(view: View, file: IO[str], width: int | None = None) -> None:
 
 
 def run(monitor: Monitor, interval: float, file: IO[str]) -> None:
-    """Show the view until Ctrl-C; what stood there last stays on the terminal.
+    """Show the view until Ctrl-C; the last one stays on the terminal.
 
-    A database that is away is said in the view, and asked again.
+    If the database does not answer, the view says so, and the monitor tries again.
 
     Raises
     ------
     DataminerError
-        When already the first look fails.
+        If the first update fails.
     """
     from rich.live import Live
 
@@ -190,7 +190,7 @@ def run(monitor: Monitor, interval: float, file: IO[str]) -> None:
 
 
 def next_view(monitor: Monitor, before: View) -> View:
-    """Look again; where that fails, return the view before, with the reason."""
+    """Update the view; if that fails, return the previous one with the reason."""
     try:
         return monitor.read()
     except (DataminerError, psycopg2.Error) as error:

@@ -1,4 +1,4 @@
-"""The live view as people see it: funnels, claims, failures. What strangers wrote is no markup."""
+"""The layout of the live view: funnels, claims, failures. Untrusted texts are not markup."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dataminer.monitor.terminal.block import Bar, block
 from dataminer.monitor.terminal.live import View
 from dataminer.monitor.words import duration
 
-_FUNNELS = 3  # projects that are drawn at full length; more get a line each
+_FUNNELS = 3  # projects that are drawn in full; others get one line each
 _CLAIMS, _FAILURES = 12, 6
 
 _STAGE_STYLES = {"COMPLETE": "bold green", "POPULATING": "dim"}
@@ -27,7 +27,7 @@ _BAR_STYLES = ("cyan", "cyan", "cyan", "magenta", "green")
 
 
 def drawn(view: View) -> RenderableType:
-    """Return a view as something that rich can print, at 80 columns and more."""
+    """Return a view as a rich renderable for at least 80 columns."""
     parts: list[RenderableType] = [_headline(view)]
     if view.trouble:
         parts.append(_trouble(view))
@@ -42,14 +42,14 @@ def drawn(view: View) -> RenderableType:
 
 
 def _headline(view: View) -> Text:
-    mode = "read-only" if view.read_only else "gives back dead claims"
+    mode = "read-only" if view.read_only else "releases dead claims"
     line = Text.assemble(("dataminer monitor", "bold"), f"  {view.at:%H:%M:%S} UTC")
     return line.append(f"  {mode}  Ctrl-C ends", "dim")
 
 
 def _trouble(view: View) -> Text:
     return Text(
-        f"The database did not answer; shown is {view.at:%H:%M:%S} UTC, asking again."
+        f"The database did not answer; this is from {view.at:%H:%M:%S} UTC. Trying again."
         f" {view.trouble}",
         style="bold red",
     )
@@ -93,7 +93,7 @@ def _funnel(project: dict[str, Any], rate: Rate | None) -> Table:
 
 
 def _steps(project: dict[str, Any], rate: Rate | None) -> Iterator[tuple[str, int, int, str]]:
-    """Tell each step of the funnel: name, how many, of how many, in words."""
+    """Return the steps of the funnel: name, number, total, and a text."""
     total = project["total_videos"]
     filtered = rate.filtered if rate else 0
     for name, count in (
@@ -151,7 +151,7 @@ def _pauses(view: View) -> Iterator[RenderableType]:
         yield Text.assemble(("⏸ ", "yellow"), (pause["source"], "bold"), f"  {pause['reason']}")
         until = "until " if pause["seconds_left"] > 0 else ""
         yield Padding(Text(until + told_until(pause)), (0, 0, 0, 2))
-    yield Text("Ask them again at once: dataminer budget reset", "dim")
+    yield Text("Try them again at once: dataminer budget reset", "dim")
 
 
 # ---- claims ------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def _claims(view: View) -> Iterator[RenderableType]:
 
 
 def owner_parts(owner: str) -> tuple[str, str, str]:
-    """Return host, process id and Slurm job of ``host:pid[:slurm-ID]``; "" where there is none."""
+    """Return host, process id and Slurm job of ``host:pid[:slurm-ID]``; "" for a missing one."""
     host, _, rest = owner.partition(":")
     pid, _, job = rest.partition(":")
     return host, pid, job.removeprefix("slurm-")
@@ -193,7 +193,7 @@ def _stale(claim: dict[str, Any], settings: MonitorConfig) -> bool:
 
 def _recovered(view: View) -> Iterator[RenderableType]:
     if view.recovered:
-        yield _heading(Text("given back for jobs that died"))
+        yield _heading(Text("released for jobs that died"))
         yield from (Text(str(claim), style="yellow") for claim in view.recovered)
 
 

@@ -1,8 +1,7 @@
-"""What a run shows while it works: a block that moves in a terminal, else a line per minute.
+"""The display of a run: a live block in a terminal, otherwise one line per minute.
 
-Everything that is written to the terminal meanwhile, by the run and by its jobs, appears above the
-block, line by line. The block changes no setting of the terminal, so that a run that is killed
-leaves it as it was.
+Everything that the run and its jobs write to the terminal in the meantime appears above the block,
+line by line. The block changes no setting of the terminal, so a killed run leaves it as it was.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from dataminer.monitor.console import console_of
 from dataminer.monitor.progress import RunProgress, Tracker
 from dataminer.text import tell
 
-EACH = 2.0  # seconds between two looks of the block
-FIRST, EACH_LINE = 10.0, 60.0  # seconds until the first line, and between two
-_PATIENCE = 5.0  # seconds that the end waits for a look, or for the last words of jobs
-_HANDLER = "DefaultStreamHandler"  # Snakemake's own, unless somebody chose another logger
-# what the block tells of; of other rules, such as the download of a model, Snakemake's lines do
+EACH = 2.0  # seconds between two updates of the block
+FIRST, EACH_LINE = 10.0, 60.0  # seconds until the first line, and between two lines
+_PATIENCE = 5.0  # seconds to wait at the end for an update, or for the last output of jobs
+_HANDLER = "DefaultStreamHandler"  # Snakemake's own, unless the user chose another logger
+# Rules that the block shows; other rules, such as a model's download, keep Snakemake's lines
 _RULES = {
     *("download", "extract", "embed", "filter", "dedup", "detect_shards", "detect", "report"),
     *("take_up", "batches", "all", "only_download", "only_extract", "only_filter", "only_dedup"),
@@ -39,18 +38,18 @@ _OF_ERROR = re.compile(r"[\w.]+(Error|Exception|Exit|Interrupt|Warning)\b")
 
 
 class RunDisplay:
-    """Shows how far a run is, from :meth:`start` to :meth:`stop`; no error leaves it.
+    """Shows the progress of a run from :meth:`start` to :meth:`stop`; raises no errors.
 
     Parameters
     ----------
     track : callable
-        Returns what follows the run; None as long as there is nothing to follow.
+        Returns the tracker of the run; None as long as there is none.
     verbose : bool
-        Whether Snakemake's own lines were asked for: then there is no block.
+        Whether the user wants Snakemake's own lines: then there is no block.
     quiet : collection of str
-        What Snakemake shall be silent about: if anything, its other lines stay.
+        What Snakemake does not print: if anything, its other lines stay.
     colours : bool
-        Whether the block may have any.
+        Whether the block may be coloured.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class RunDisplay:
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
     def start(self, logger: logging.Logger) -> None:
-        """Begin; a run with a logger of the user's choice is left to that."""
+        """Start; does nothing if the user chose another logger for the run."""
         found = [handler for handler in logger.handlers if handler.name == _HANDLER]
         if self._is_quiet or not found or self._thread.ident is not None:
             return
@@ -86,7 +85,7 @@ class RunDisplay:
         self._thread.start()
 
     def stop(self) -> RunProgress | None:
-        """End, and return how far the run has come; None if nothing is known of that."""
+        """Stop, and return the progress of the run; None if unknown."""
         if self._thread.ident is None:
             return None
         first = not self._ended.is_set()
@@ -98,7 +97,7 @@ class RunDisplay:
             self._block = None
         if self._handler:
             self._handler.removeFilter(self._filter)
-        # a database that keeps the thread waiting would keep the end of the run, too
+        # a database that blocks the thread must not also block the end of the run
         return self._read(force=True) if first and not self._thread.is_alive() else None
 
     def _follow(self) -> None:
@@ -127,9 +126,9 @@ class RunDisplay:
 
 
 class _Filter(logging.Filter):
-    """Passes what is none of the lines in which Snakemake tells of its jobs.
+    """Passes all records except those in which Snakemake reports on its jobs.
 
-    Once it was asked to end, jobs end with errors that say no more than that.
+    After Snakemake was asked to end, jobs end with errors that add no information.
     """
 
     def __init__(self) -> None:
@@ -137,7 +136,7 @@ class _Filter(logging.Filter):
         self._ends = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is shown."""
+        """Return whether a record is shown."""
         event, text = getattr(record, "event", None), str(record.msg)
         self._ends = self._ends or text.startswith(_ASKED_TO_END)
         if record.levelno >= logging.WARNING:
@@ -148,14 +147,14 @@ class _Filter(logging.Filter):
 
 
 class _Interrupts:
-    """Leaves out where jobs were when Ctrl-C ended them while their Python started."""
+    """Drops the tracebacks of jobs that Ctrl-C ended while their Python was starting."""
 
     def __init__(self) -> None:
         self._held: list[str] = []
-        self._open = 0  # tracebacks whose last line is to come; jobs write side by side
+        self._open = 0  # incomplete tracebacks; jobs write at the same time
 
     def __call__(self, lines: Iterable[str], *, last: bool = False) -> list[str]:
-        """Return those lines that are to be shown by now."""
+        """Return the lines that can be shown now."""
         shown: list[str] = []
         for line in lines:
             if line == _TRACEBACK:
@@ -185,7 +184,7 @@ def _is_terminal(stream: IO[str] | None) -> bool:
 
 
 class _Block:
-    """The block at the end of a terminal, and all that others write above it."""
+    """The block at the end of a terminal, and the output of others above it."""
 
     def __init__(self, colours: bool) -> None:
         from rich.live import Live
@@ -203,7 +202,7 @@ class _Block:
         self._lines.start()
 
     def show(self, progress: RunProgress) -> None:
-        """Draw the block anew."""
+        """Redraw the block."""
         from dataminer.monitor.terminal.block import block
 
         with suppress(OSError):
@@ -211,7 +210,7 @@ class _Block:
         self._live.update(block(progress), refresh=True)
 
     def close(self) -> None:
-        """Take the block away; what others write goes to the terminal itself again."""
+        """Remove the block; the output of others goes directly to the terminal again."""
         self._lines.stop()
         self._live.stop()
 
@@ -227,7 +226,7 @@ def _console(file: IO[str], colours: bool) -> Any:
 
     class Terminal(Console):
         def show_cursor(self, show: bool = True) -> bool:
-            """Leave the cursor alone: a run that is killed could not bring it back."""
+            """Do not hide the cursor: a killed run could not show it again."""
             return False
 
     return console_of(file, Terminal, force_terminal=True, no_color=None if colours else True)
@@ -241,14 +240,14 @@ def _is_same_terminal() -> bool:
 
 
 class _Lines:
-    """Takes what is written to the terminal through some descriptors, line by line.
+    """Captures what is written to the terminal through some file descriptors, line by line.
 
     Parameters
     ----------
     descriptors : list of int
-        Of the terminal; jobs inherit them.
+        The terminal's descriptors, which jobs inherit.
     show : callable
-        Shows lines.
+        Shows the lines.
     """
 
     def __init__(self, descriptors: list[int], show: Callable[[list[str]], None]) -> None:
@@ -264,7 +263,7 @@ class _Lines:
         self._thread = threading.Thread(target=self._read, name="terminal", daemon=True)
 
     def start(self) -> None:
-        """Begin to show lines."""
+        """Start capturing."""
         _flush()
         self._source, sink = os.pipe()
         self._thread.start()
@@ -273,7 +272,7 @@ class _Lines:
         os.close(sink)
 
     def stop(self) -> None:
-        """Give the descriptors back, once what was written has been shown."""
+        """Restore the descriptors after everything written so far has been shown."""
         _flush()
         for number, saved in self._saved.items():
             os.dup2(saved, number)
@@ -300,7 +299,7 @@ class _Lines:
                 os.write(self.terminal.fileno(), piece)
 
     def _tell(self, lines: list[bytes], *, last: bool = False) -> None:
-        # of a line that was written over and over, what stood there last
+        # only the last state of a line that was overwritten
         written = (_last(line).decode(errors="replace") for line in lines)
         shown = self._without_interrupts(written, last=last)
         if not shown:
@@ -314,7 +313,7 @@ class _Lines:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # closed, or none
+        with suppress(Exception):  # closed, or not a terminal
             stream.flush()
 
 

@@ -1,4 +1,4 @@
-"""What came of a run: counts, failures with the next step, and where results are."""
+"""The summary of a run: counts, failures with their next steps, and paths of results."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from dataminer.store.layout import ANNOTATIONS_FILE, Store
 
 _WIDTH = 80
 _LABEL = 10  # columns
-_CLASSES = 6  # of failures that are told of
-_REASON = 140  # characters of one
+_CLASSES = 6  # classes of failures that are listed
+_REASON = 140  # characters of a reason
 _ONLY_AGAIN = re.compile("run `[^`]*snakemake [^`]*` again(?!,)")
 _DONE = {"download": "downloaded", "extract": "extracted", "embed": "seen", "filter": "filtered"}
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What is known of a run at its end.
+    """The state of a run at its end.
 
     Parameters
     ----------
     progress : RunProgress, optional
-        How far it has come.
+        The progress of the run.
     done : bool, optional
-        Whether all that it was to make is there; None if that was files by name, or a part.
+        Whether all its targets exist; None if they were files by name, or a part.
     targets : tuple of str
-        What it was to make; nothing for all.
+        Its targets; everything if empty.
     folder : Path, optional
-        Where it worked, if not where it was begun, as was typed there.
+        Its working folder as typed, if it was started in another one.
     """
 
     progress: RunProgress | None = None
@@ -52,18 +52,18 @@ class RunOutcome:
 
 
 def show(names: Iterable[str], file: IO[str], store: Store, outcome: RunOutcome) -> None:
-    """Print what came of a run.
+    """Print the summary of a run.
 
     Parameters
     ----------
     names : iterable of str
-        Its projects.
+        The projects of the run.
     file : file
-        Where to.
+        Where to print.
     store : Store
-        Where its results are.
+        The store with the results.
     outcome : Outcome
-        What is known of the run.
+        The state of the run.
     """
     from rich.text import Text
 
@@ -77,12 +77,12 @@ def show(names: Iterable[str], file: IO[str], store: Store, outcome: RunOutcome)
 
 
 def summary(seen: Snapshot, store: Store, outcome: RunOutcome) -> list[str]:
-    """Return what came of a run, line by line, at most 80 columns wide but for commands.
+    """Return the lines of the summary, at most 80 columns wide except for commands.
 
     Parameters
     ----------
     seen : Snapshot
-        Where its projects are.
+        The state of its projects.
     store, outcome : Store, Outcome
         See :func:`show`.
     """
@@ -143,11 +143,11 @@ def _pauses(pauses: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _next(seen: Snapshot, outcome: RunOutcome) -> Iterator[str]:
-    """Tell how the run goes on or, if it made all that it was to make, how the rest is made."""
+    """Yield how to continue the run or, if its targets are complete, how to make the rest."""
     if outcome.folder and seen.projects:
         yield from _part("folder", f"{outcome.folder}: run commands of dataminer there")
     stages = outcome.progress.stages if outcome.progress else []
-    # what waits for another attempt was made anew as far as it could be
+    # what waits for another attempt was remade as far as possible
     short = any(stage.left and stage.left_seconds != 0 for stage in stages)
     if outcome.done is False or (outcome.done and short):
         yield _command("go on", commands.snakemake(forced=short))
@@ -202,7 +202,7 @@ def _waits(to_retry: list[dict[str, Any]], *, goes_on: bool) -> Iterator[str]:
 
 
 def _reason(row: dict[str, Any]) -> str:
-    """Return what happened to a video, as a short sentence that names it."""
+    """Return why a video failed, as a short sentence that names it."""
     reason = (row["error"] or "").partition(" Next: ")[0].rstrip(".")
     named = reason if row["video_id"] in reason else f"{row['video_id']}: {reason}"
     return f"{textwrap.shorten(named, _REASON, placeholder=' …')}."
@@ -228,7 +228,7 @@ def _results(project: dict[str, Any], store: Store, folder: Path) -> Iterator[st
 
 
 def _shown(path: Path, folder: Path) -> str:
-    """Return a path as one would type it where the run was begun, which works in ``folder``."""
+    """Return a path as typed where the run, which works in ``folder``, was started."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else str(folder / relative)
 
@@ -238,7 +238,7 @@ def _command(label: str, command: str) -> str:
 
 
 def _part(label: str, text: str) -> Iterator[str]:
-    """Yield a labelled text; each command has a line of its own, to be copied whole."""
+    """Yield a labelled text; each command is on a separate line, so that it can be copied."""
     indent = " " * (2 + _LABEL)
     first = f"  {label:<{_LABEL}}"
     for line in unbroken(f" {text}").strip().splitlines():
