@@ -1,4 +1,4 @@
-"""Signatures in links: parameters that let somebody in for a while, and name no other object."""
+"""Signatures in links: parameters that grant access for a while, but do not change the object."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _AZURE = (
     " skoid sktid skt ske sks skv skdutid rscc rscd rsce rscl rsct"
 )
 _OSS = "signature-version credential date expires security-token additional-headers"
-# For each way to sign: whether case counts in its names, those without which there is no signature,
-# and what else belongs to one. MinIO, Backblaze, Cloudflare R2 and Wasabi sign as S3 does. What
-# asks for something else, such as `versionId` and `x-oss-process`, belongs to none.
+# For each way to sign: whether names are case-sensitive, the parameters that are required, and
+# those that may be added. MinIO, Backblaze, Cloudflare R2 and Wasabi sign like S3. Parameters that
+# select something else, such as `versionId` and `x-oss-process`, are not part of a signature.
 _SIGNATURES = [
     (
         [re.compile(name, 0 if case_counts else re.IGNORECASE) for name in needed.split()],
@@ -36,19 +36,19 @@ _SIGNATURES = [
         ),
     ]
 ]
-# headers of the answer, which only a signed request may choose
+# headers of the answer: only a signed request may set them
 _ANSWER = re.compile(
     "response-(cache-control|content-(disposition|encoding|language|type)|expires)", re.IGNORECASE
 )
 
-# when it was signed or, if a link does not say, until when it holds
+# when it was signed or, if the link does not contain that, when it expires
 _TIME = re.compile(
     r"[?&](x-(?:amz|goog|oss)-date|expires|se|q-sign-time)=(\d[\w.:%-]*)", re.IGNORECASE
 )
 
 
 def is_older(url: str, other: str) -> bool:
-    """Tell whether the signature of a link was made before that of another, if both tell."""
+    """Return whether the signature of a link is older than that of another, if both have a time."""
     (name, time), (other_name, other_time) = map(_time, (url, other))
     return name == other_name and time < other_time
 
@@ -59,14 +59,14 @@ def _time(url: str) -> tuple[str, str]:
 
 
 def unsigned(url: str) -> str:
-    """Return a link without its signature; one that has none as it is.
+    """Return a link without its signature, if it has one.
 
-    Links that are the same without their signatures lead to the same object.
+    Links that are equal without their signatures lead to the same object.
 
     Raises
     ------
     ValueError
-        It is no link.
+        If it is not a link.
     """
     parts = urlsplit(url)
     items = parts.query.split("&")

@@ -1,4 +1,4 @@
-"""URLs that can be shown: each shows itself without what lets one in."""
+"""URLs that are safe to show: without passwords, signatures and tokens."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dataminer.signatures import unsigned
 HIDDEN = "..."
 UNREADABLE = "a URL that cannot be read"
 
-# Parameters that name a video or a place in it, and what their values look like; whatever else
-# stands in a query may let one in.
+# Parameters that name a video or a position in it, and the form of their values. Any other
+# parameter may grant access.
 _NUMBERS = ["p", "page", "index", "part", "n", "quality", "width", "height"]
 _PLAIN = {
     name: re.compile(pattern)
@@ -27,7 +27,7 @@ _PLAIN = {
     ]
     for name in names
 }
-# What info.json leaves out of a query, and it alone: a new database takes the URL up from there.
+# Removed from the URL in info.json. All else stays there, because a new database reads it.
 _SECRET = re.compile(
     r".*(token|key|sig|signature|hmac|secret|password|passwd|pwd|auth|credential|policy|session"
     r"|sessionid|sid)|md5|st",
@@ -38,7 +38,7 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,20}://", re.IGNORECASE)
 _SCHEME_END = re.compile(r"[a-z][a-z0-9+.-]{0,20}$", re.IGNORECASE)
 _HOST = re.compile(r"\[|localhost\b|[\w-]+(\.[\w-]+)+|[\w-]+(:\d|/)")
 _HOST_AND_PATH = re.compile(r"[\w-]+(\.[\w-]+)+(:\d+)?/")
-_TEXTS = ("error", "warning", "reason")  # columns that a stage's own words stand in
+_TEXTS = ("error", "warning", "reason")  # columns with a stage's own messages
 _FOLDER = re.compile(r"(?<![\w.:/~?=&-])(/[^\s/'\"]+)+/(?=[^\s/'\"])")
 _WORD = re.compile(r"[^\s'\"<>]+")
 _NO_WORD = re.compile(r"[\s'\"<>]")
@@ -46,10 +46,10 @@ _LAST_SIGNS = ".,;:!)]}"
 
 
 class MaskedUrl(ABC):
-    """A URL that shows itself masked, however it is printed, formatted or logged.
+    """A URL that is masked however it is printed, formatted or logged.
 
-    It is no ``str``: who writes it as JSON or binds it to SQL by mistake gets an error. Only
-    `reveal` gives all of it, for what connects or fetches.
+    It is not a ``str``: writing it as JSON or binding it to SQL by mistake is an error. Only
+    `reveal` returns all of it, for connecting or fetching.
     """
 
     __slots__ = ("_raw",)
@@ -60,10 +60,10 @@ class MaskedUrl(ABC):
     @property
     @abstractmethod
     def masked(self) -> str:
-        """What may be shown to anybody."""
+        """The part that may be shown to anybody."""
 
     def reveal(self) -> str:
-        """Return all of it, secrets included."""
+        """Return the whole URL, secrets included."""
         return self._raw
 
     def __str__(self) -> str:
@@ -96,18 +96,18 @@ class SourceUrl(MaskedUrl):
 
     @property
     def public(self) -> str:
-        """What may leave this machine: as `masked`, and of a local file its name alone."""
+        """The part that may leave this machine: as `masked`, but only the name of a local file."""
         return PurePath(self._raw).name if self.is_path else self.masked
 
     def without_folder(self, text: str) -> str:
-        """Return a text about it without folders of this machine."""
+        """Return a text about this source without the folders of this machine."""
         for path in (self._raw, mask_text(self._raw)) if self.is_path else ():
             text = text.replace(path, self.public)
         return _FOLDER.sub("", text)
 
     @property
     def is_whole(self) -> bool:
-        """Whether `masked` is the whole URL, so that it can be opened."""
+        """Whether `masked` is the whole URL and can be opened."""
         return not self.is_path and self.masked == self._raw
 
     @property
@@ -116,8 +116,8 @@ class SourceUrl(MaskedUrl):
         return not self.is_path and unsigned(self._raw) != self._raw
 
     @property
-    def kept(self) -> str:
-        """What a store keeps: the URL without user, password, signature and tokens."""
+    def stored(self) -> str:
+        """The part that is written to a store: without user, password, signature and tokens."""
         if self.is_path:
             return self._raw
         try:
@@ -132,7 +132,7 @@ class SourceUrl(MaskedUrl):
 
 
 def public_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row as `masked_row` does, as it may leave this machine."""
+    """Return a row as `masked_row` does, but in a form that may leave this machine."""
     public = masked_row(row)
     for key in _TEXTS:
         if public.get(key):
@@ -141,7 +141,7 @@ def public_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def masked_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of the database as it may be shown: its URL, and URLs in what it tells."""
+    """Return a row of the database with its URL, and URLs in its messages, masked."""
     masked = dict(row)
     if masked.get("url") is not None:
         masked["url"] = SourceUrl(masked["url"])
@@ -155,7 +155,7 @@ def masked_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def mask_url(url: str) -> str:
-    """Return a URL without its user, its password, and values that may let one in."""
+    """Return a URL without its user, its password, and values that may grant access."""
     try:
         parts = _without_user(urlsplit(url))
     except ValueError:
@@ -166,23 +166,23 @@ def mask_url(url: str) -> str:
 
 
 def mask_text(text: str) -> str:
-    """Mask every URL in a text, also one without its scheme."""
+    """Mask every URL in a text, including those without a scheme."""
     return _WORD.sub(lambda match: _mask_word(match[0]), text)
 
 
 def mask_line(text: str) -> str:
-    """Mask a line that was meant as one URL, however it is written."""
+    """Mask a line that is meant to be one URL, however it is written."""
     scheme = _SCHEME.match(text)
     if scheme is None or not _NO_WORD.search(text):
         return mask_text(text)
     before, at, rest = text[scheme.end() :].rpartition("@")
-    place, mark, _ = rest.partition("?")
-    query = f"?{HIDDEN}" if mark else ""
-    return f"{scheme[0]}{HIDDEN if before else ''}{at}{mask_text(place)}{query}"
+    location, question, _ = rest.partition("?")
+    query = f"?{HIDDEN}" if question else ""
+    return f"{scheme[0]}{HIDDEN if before else ''}{at}{mask_text(location)}{query}"
 
 
 def without_parameters(name: str) -> str:
-    """Mask what stands in a name that was the end of a URL."""
+    """Mask the secrets in a name that was the end of a URL."""
     return _mask_path(mask_line(name))
 
 
@@ -199,15 +199,15 @@ def _mask_word(word: str) -> str:
 
 
 def _mask_loose(word: str) -> str:
-    """Mask what looks like a URL without its scheme, or with half of one."""
+    """Mask a word that looks like a URL without its scheme, or with half of one."""
     before, at, rest = word.rpartition("@")
     if (":" in before and _HOST.match(rest)) or (before and _HOST_AND_PATH.match(rest)):
         word = f"{HIDDEN}{at}{rest}"
-    place, mark, query = word.partition("?")
-    query = _mask_query(query) if "." in place else query
-    if "=" in place:
-        place = _mask_parameters(place, lambda item: not is_secret(item))
-    return f"{place}{mark}{query}"
+    location, question, query = word.partition("?")
+    query = _mask_query(query) if "." in location else query
+    if "=" in location:
+        location = _mask_parameters(location, lambda item: not is_secret(item))
+    return f"{location}{question}{query}"
 
 
 def _mask_query(query: str) -> str:
@@ -215,7 +215,7 @@ def _mask_query(query: str) -> str:
 
 
 def _mask_item(item: str, *, keep: bool) -> str:
-    """Mask the value of one ``name=value``; without a name, all of it may be a token."""
+    """Mask the value of one ``name=value``; an item without a name may be a token as a whole."""
     name, equals, _ = item.partition("=")
     if keep or not item:
         return item
@@ -223,20 +223,20 @@ def _mask_item(item: str, *, keep: bool) -> str:
 
 
 def _mask_path(path: str) -> str:
-    """Mask a URL within a URL, signatures that are folders, parameters, and what hides as text."""
+    """Mask a URL within a URL, folders that are signatures, parameters, and encoded secrets."""
     nested = _SCHEME.search(path)
     if nested:
         return _mask_path(path[: nested.start()]) + mask_url(path[nested.start() :])
-    shown: list[str] = []
+    masked: list[str] = []
     segments = path.split("/")
     for index, segment in enumerate(segments):
         signed = 0 < index < len(segments) - 1 and _SIGNED_FOLDER.fullmatch(segments[index - 1])
-        shown.append(HIDDEN if signed else _mask_encoded(segment))
-    return _mask_parameters("/".join(shown), lambda item: "=" not in item)
+        masked.append(HIDDEN if signed else _mask_encoded(segment))
+    return _mask_parameters("/".join(masked), lambda item: "=" not in item)
 
 
 def _mask_encoded(segment: str) -> str:
-    """Hide the rest of a path's segment from where percent-encoding hides a query or a user."""
+    """Mask the rest of a path segment if percent-encoding hides a query or a user in it."""
     plain = unquote(unquote(segment))
     if any(sign in plain and sign not in segment for sign in ("=", "@", "://")):
         return segment.partition("%")[0] + HIDDEN
@@ -255,17 +255,17 @@ def _is_plain(item: str) -> bool:
 
 
 def is_secret(item: str) -> bool:
-    """Whether a parameter is named like a secret, or holds one that is."""
+    """Return whether a parameter has the name of a secret, or contains one that does."""
     name, equals, value = item.partition("=")
     inner = re.split("[~;,&]", unquote(value)) if "=" in unquote(value) else []
     return bool(equals and _SECRET.fullmatch(name)) or any(map(is_secret, inner))
 
 
 def _without_user(parts: SplitResult) -> SplitResult:
-    _, at, place = parts.netloc.rpartition("@")
-    if ":" in place and not at and re.search("[^/]@", parts.path):  # a password with a slash
+    _, at, address = parts.netloc.rpartition("@")
+    if ":" in address and not at and re.search("[^/]@", parts.path):  # a password with a slash
         return parts._replace(netloc="", path=f"//{parts.path.rpartition('@')[2]}")
-    host, colon, port = place.rpartition(":")
-    if colon and port and not port.isdigit() and not place.endswith("]"):
-        place = f"{host}:{HIDDEN}"  # a part of what stands before an @ that is missing
-    return parts._replace(netloc=place)
+    host, colon, port = address.rpartition(":")
+    if colon and port and not port.isdigit() and not address.endswith("]"):
+        address = f"{host}:{HIDDEN}"  # a part of user and password, whose @ is missing
+    return parts._replace(netloc=address)

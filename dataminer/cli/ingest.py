@@ -21,7 +21,7 @@ from dataminer.db.connection import no_database
 from dataminer.db.enums import SourceType
 from dataminer.errors import ConfigError, DatabaseError, DataminerError, TransientError
 from dataminer.ingest.parse import printable
-from dataminer.ingest.search import Asked, look_up
+from dataminer.ingest.search import ListRequest, look_up
 from dataminer.ingest.sources import Collected, LookUp, Source, collect
 from dataminer.net.rate_limit import YOUTUBE, Paused
 from dataminer.store.layout import Store
@@ -179,15 +179,15 @@ def _asking(config: Config, *, dry_run: bool) -> LookUp:
     """
 
     def asking(
-        asked: Asked, filters: ListFilters, settings: DownloadConfig
+        request: ListRequest, filters: ListFilters, settings: DownloadConfig
     ) -> Generator[Source | None, None, None]:
         if dry_run:
-            yield from look_up(asked, filters, settings)
+            yield from look_up(request, filters, settings)
             return
         schema.upgrade()
         with SharedRateLimiter(config.download.budget, name="populate", report=_report) as limiter:
             try:
-                yield from look_up(asked, filters, settings, gate=limiter)
+                yield from look_up(request, filters, settings, limiter=limiter)
             except Paused:
                 raise
             except TransientError as error:  # reported by a page; an HTTP 429 was already retried

@@ -1,1 +1,1 @@
-"""From what a user gives (searches, links, link files, paths) to sources of video."""
+"""Input: from searches, links, link files and paths to sources of video."""

@@ -1,8 +1,8 @@
-"""Filters of searches, playlists and channels: what YouTube is asked for, and what is checked.
+"""Filters of searches, playlists and channels: those that YouTube applies, and our own checks.
 
-A list of videos tells little of each: its duration, mostly; how long ago it was uploaded, in whole
-days, weeks, months or years; never its licence. What is certain here decides. What is not passes,
-and is left to the policy that is applied when the video is downloaded.
+A list of videos says little about each of them: usually its duration; its age in whole days, weeks,
+months or years; never its licence. Only what is certain here decides. A video in doubt passes, and
+the download's policy decides.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from dataminer.ingest.youtube import SITE
 
 _NOT_FINISHED = {"is_live", "is_upcoming"}
 _CREATIVE_COMMONS = "creative commons"
-_LONGEST = 10 * 366 * 86400.0  # seconds; beyond is no duration of a video
+_LONGEST = 10 * 366 * 86400.0  # seconds; no video is longer
 
-# Fields and values of the message in a results page's `sp`, as youtubei.js 16 has them in its
-# protos/youtube/search_filter.proto; the field VERBATIM, and VIDEO alone, as in yt-dlp's own.
+# Fields and values of the message in a results page's `sp`, from protos/youtube/search_filter.proto
+# of youtubei.js 16; the field VERBATIM, and VIDEO alone, as in yt-dlp.
 _FILTERS, _VERBATIM = 2, 30
 _UPLOAD_DATE, _TYPE, _DURATION, _CREATIVE_COMMONS_ONLY = 1, 2, 3, 6
 _VIDEO = 1
 _UPLOADED_WITHIN = [(7, 3), (28, 4), (365, 5)]  # days, value
 _OVER_20_MINUTES, _UNDER_3_MINUTES, _3_TO_20_MINUTES = 2, 4, 5
 
-# "3 weeks ago": as a video grows older, YouTube tells its age in ever larger units. The age in
-# days below which none but a smaller unit can have been used, and that unit's days.
+# "3 weeks ago": as a video gets older, YouTube gives its age in larger units. Each entry: an age in
+# days below which YouTube uses this unit or a smaller one, and the unit's days.
 _UNIT_DAYS = [(6, 1), (26, 7), (360, 31)]
 _YEAR_DAYS = 366
 
@@ -45,45 +45,45 @@ def day(text: str) -> date:
 
 
 def search_target(query: str, filters: ListFilters, today: date | None = None) -> str:
-    """Return what yt-dlp is to be asked for a search.
+    """Return the search as a target for yt-dlp.
 
     Parameters
     ----------
     query : str
         As typed into YouTube's search box.
     filters : ListFilters
-        What of them YouTube knows goes into the results page's ``sp``: only classes that leave out
-        nothing which the filters allow, so that the exact checks can follow.
+        Those that YouTube supports go into the results page's ``sp``, but only in classes that
+        exclude no video that the filters allow. The exact checks follow.
     today : date, optional
         In UTC.
 
     Returns
     -------
     str
-        ``ytsearchall:…``, or the link of a results page where YouTube is to filter.
+        ``ytsearchall:…``, or the link of a results page if YouTube applies filters.
     """
-    inner = {_TYPE: _VIDEO, **_asked_of_youtube(filters, today or datetime.now(UTC).date())}
+    inner = {_TYPE: _VIDEO, **_youtube_filters(filters, today or datetime.now(UTC).date())}
     if len(inner) == 1:
         return f"ytsearchall:{query}"
     return f"{SITE}/results?{urlencode({'search_query': query, 'sp': _sp(inner)})}"
 
 
 def admits(entry: dict[str, Any], filters: ListFilters, now: datetime | None = None) -> bool:
-    """Say whether a video of a list may be taken, by what the list says of it.
+    """Return whether the filters admit a video of a list, as far as the list describes it.
 
     Parameters
     ----------
     entry : dict
-        A flat entry of yt-dlp's.
+        A flat entry from yt-dlp.
     filters : ListFilters
-        What is wanted.
+        The filters.
     now : datetime, optional
-        In UTC; the ages of videos count from it.
+        In UTC; the ages of videos are relative to it.
 
     Returns
     -------
     bool
-        False where the entry breaks a filter for certain, and for streams that are not over.
+        False if the entry certainly fails a filter, and for streams that have not ended.
     """
     if entry.get("live_status") in _NOT_FINISHED:
         return False
@@ -95,29 +95,29 @@ def admits(entry: dict[str, Any], filters: ListFilters, now: datetime | None = N
 
 
 def duration(entry: dict[str, Any]) -> float | None:
-    """Return an entry's duration in seconds, or None where it has none that can be one."""
+    """Return an entry's duration in seconds, or None if it has no plausible one."""
     value = entry.get("duration")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) and 0 < value < _LONGEST else None
 
 
-def _asked_of_youtube(filters: ListFilters, today: date) -> dict[int, int]:
-    asked: dict[int, int] = {}
+def _youtube_filters(filters: ListFilters, today: date) -> dict[int, int]:
+    found: dict[int, int] = {}
     if filters.after:
-        age = (today - day(filters.after)).days + 1  # a day of grace: theirs may end later
+        age = (today - day(filters.after)).days + 1  # a day more: YouTube's day may end later
         value = next((value for days, value in _UPLOADED_WITHIN if age < days), None)
-        asked |= {_UPLOAD_DATE: value} if value else {}
+        found |= {_UPLOAD_DATE: value} if value else {}
     low, high = (filters.min_duration or 0), (filters.max_duration or math.inf)
     if low > 20 * 60:
-        asked[_DURATION] = _OVER_20_MINUTES
+        found[_DURATION] = _OVER_20_MINUTES
     elif high < 3 * 60:
-        asked[_DURATION] = _UNDER_3_MINUTES
+        found[_DURATION] = _UNDER_3_MINUTES
     elif low > 3 * 60 and high < 20 * 60:
-        asked[_DURATION] = _3_TO_20_MINUTES
+        found[_DURATION] = _3_TO_20_MINUTES
     if filters.licence == "creative_commons":
-        asked[_CREATIVE_COMMONS_ONLY] = 1
-    return asked
+        found[_CREATIVE_COMMONS_ONLY] = 1
+    return found
 
 
 def _sp(inner: dict[int, int]) -> str:
@@ -152,25 +152,25 @@ def _uploaded(entry: dict[str, Any], filters: ListFilters, now: datetime) -> boo
 
 
 def _upload_days(entry: dict[str, Any], now: datetime) -> tuple[date, date] | None:
-    """Return the first and the last day that an entry can have been uploaded on."""
+    """Return the first and the last day on which an entry may have been uploaded."""
     try:
         stated = entry.get("upload_date")
         if stated:
             exact = datetime.strptime(str(stated), "%Y%m%d").date()
             return exact, exact
-        # what yt-dlp makes of "3 weeks ago": now less 3 weeks, though it may be nearly 4
+        # yt-dlp turns "3 weeks ago" into now minus 3 weeks, though it may be nearly 4
         latest = datetime.fromtimestamp(float(entry["timestamp"]), UTC)
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
         return None
     age = (now - latest).days
     unit = next((unit for days, unit in _UNIT_DAYS if age < days), _YEAR_DAYS)
-    grace = timedelta(days=1)  # yt-dlp rounds to a day, and that day may have begun elsewhere
+    grace = timedelta(days=1)  # yt-dlp rounds to a day, which depends on the time zone
     longer = timedelta(days=_calendar_days(age, unit))
     return (latest - timedelta(days=unit) - grace).date(), (latest + longer + grace).date()
 
 
 def _calendar_days(age: int, unit: int) -> int:
-    """Return by how many days yt-dlp's months or years may be longer than those of 30 or 365."""
+    """Return how many days yt-dlp's months or years may exceed those of 30 or 365 days."""
     if unit == _YEAR_DAYS:
         return age // 1461 + 1
     return age // 30 if unit > 7 else 0

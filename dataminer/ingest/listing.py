@@ -24,8 +24,8 @@ VIDEO_SUFFIXES = frozenset({
 })
 # fmt: on
 HIDDEN_FOLDER = "hidden folder"
-MAX_BYTES = 64 * 2**20  # some 800,000 links; whatever is larger is no list but a video
-MAX_LINES = 1_000_000  # also of a table's rows: each takes more memory than it has bytes
+MAX_BYTES = 64 * 2**20  # about 800,000 links; a larger file is not a list but a video
+MAX_LINES = 1_000_000  # also for the rows of a table: each takes more memory than its bytes
 
 _BOMS = [
     (codecs.BOM_UTF8, "utf-8"),
@@ -33,45 +33,45 @@ _BOMS = [
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 ]
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_QUERY_REMARK = re.compile(r"(?:^|\s)#(?:\s.*)?$", re.DOTALL)
-_REMARK = re.compile(r"(?:^|\s)#.*", re.DOTALL)
+_QUERY_COMMENT = re.compile(r"(?:^|\s)#(?:\s.*)?$", re.DOTALL)
+_COMMENT = re.compile(r"(?:^|\s)#.*", re.DOTALL)
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Read the lines of a link file that say something.
+    """Read the lines of a link file, without blank lines and comments.
 
     Parameters
     ----------
     path : Path
-        UTF-8 or UTF-16 text; ends of line of any system.
+        UTF-8 or UTF-16 text; line ends of any system.
 
     Returns
     -------
     list of (int, str)
-        The line's number from 1 and its text; blank lines and lines that begin with
-        ``#`` are left out, a remark behind a link is not (see :func:`without_remark`). Bytes
-        that are not UTF-8 stay in the text as lone surrogates.
+        The line's number from 1, and its text. Blank lines and lines that start with ``#`` are
+        omitted, but a comment after a link is not (see :func:`without_comment`). Bytes that are
+        not UTF-8 become lone surrogates.
 
     Raises
     ------
     OSError
-        The file cannot be read.
+        If the file cannot be read.
     ValueError
-        It is not a text file, or far too large for one.
+        If it is not a text file, or far too large for one.
     """
     return list(significant(split_lines(read_text(path))))
 
 
 def significant(lines: Sequence[str], start: int = 0) -> Iterator[tuple[int, str]]:
     """Yield the lines that are neither blank nor a comment, with their numbers from 1."""
-    for place in range(start, len(lines)):
-        said = lines[place].lstrip()
-        if said and not said.startswith("#"):
-            yield place + 1, lines[place]
+    for index in range(start, len(lines)):
+        content = lines[index].lstrip()
+        if content and not content.startswith("#"):
+            yield index + 1, lines[index]
 
 
 def split_lines(text: str) -> list[str]:
-    """Split a text at the ends of line of any system; `ValueError` if there are far too many."""
+    """Split a text at line ends of any system; `ValueError` if there are far too many."""
     if max(text.count("\n"), text.count("\r")) > MAX_LINES:
         raise ValueError(f"has more than {MAX_LINES:,} lines: split it")
     return _LINE_END.split(text)
@@ -92,46 +92,46 @@ def read_text(path: Path) -> str:
 
 
 def _guess(raw: bytes) -> str:
-    """Tell UTF-16 without a byte order mark by the first letter, which is one of ASCII."""
+    """Recognise UTF-16 without a byte order mark by its first letter, which is ASCII."""
     if len(raw) % 2 or raw[:2].count(0) != 1:
         return "utf-8"
     return "utf-16-le" if raw[0] else "utf-16-be"
 
 
-def without_remark(line: str) -> str:
-    """Cut a line at its first ``#`` that follows white space."""
-    return _REMARK.sub("", line).rstrip()
+def without_comment(line: str) -> str:
+    """Cut off a line at the first ``#`` that follows white space."""
+    return _COMMENT.sub("", line).rstrip()
 
 
 def without_quotes(line: str) -> str:
-    """Take off quotation marks around a whole line."""
+    """Remove quotation marks around a whole line."""
     text = line.strip()
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
     return text[1:-1] if quoted and text[0] not in text[1:-1] else line
 
 
-def without_query_remark(line: str) -> str:
-    """Cut a search at its first ``#`` that stands alone; ``#shorts`` is a part of the search."""
-    return _QUERY_REMARK.sub("", line).rstrip()
+def without_query_comment(line: str) -> str:
+    """Cut off a search at the first separate ``#``; ``#shorts`` is part of the search."""
+    return _QUERY_COMMENT.sub("", line).rstrip()
 
 
 @dataclass(frozen=True)
 class FoundVideos:
-    """What is below a folder: video files in sorted order, and what was not taken.
+    """The video files below a folder in sorted order, and what was skipped.
 
     Attributes
     ----------
     videos : list of Path
-        By their suffixes.
+        Files with the suffix of a video.
     errors : list of OSError
         Of folders that could not be read.
-    left_out : Counter
-        How many other files there are, by their suffixes, and how many hidden folders.
+    skipped : Counter
+        The number of other files per suffix, and the number of hidden folders.
     """
 
     videos: list[Path]
     errors: list[OSError] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 def find_videos(folder: Path, skip: Path | None = None) -> FoundVideos:
@@ -140,40 +140,41 @@ def find_videos(folder: Path, skip: Path | None = None) -> FoundVideos:
     Parameters
     ----------
     folder : Path
-        Where to look; linked folders are followed, each once. Hidden folders are left out.
+        Searched with its subfolders and linked folders, each once, but without hidden folders.
     skip : Path, optional
-        A folder to leave out: the store, whose videos are not new ones.
+        A folder to skip: the store, whose videos are not new.
     """
     found = FoundVideos([])
-    seen = {os.path.realpath(folder)} | ({os.path.realpath(skip)} if skip else set())
-    for where, folders, names in os.walk(folder, onerror=found.errors.append, followlinks=True):
+    visited = {os.path.realpath(folder)} | ({os.path.realpath(skip)} if skip else set())
+    for parent, folders, names in os.walk(folder, onerror=found.errors.append, followlinks=True):
         hidden = [name for name in folders if name.startswith(".")]
-        found.left_out.update(HIDDEN_FOLDER for name in hidden if _real(where, name) not in seen)
-        shown = sorted(set(folders).difference(hidden))
-        folders[:] = [name for name in shown if _is_new(_real(where, name), seen)]
+        new_hidden = [name for name in hidden if _real(parent, name) not in visited]
+        found.skipped.update(HIDDEN_FOLDER for _ in new_hidden)
+        visible = sorted(set(folders).difference(hidden))
+        folders[:] = [name for name in visible if _is_new(_real(parent, name), visited)]
         for name in names:
             kind = _kind(name)
             if kind in VIDEO_SUFFIXES:
-                found.videos.append(Path(where, name))
+                found.videos.append(Path(parent, name))
             else:
-                found.left_out[kind] += 1
+                found.skipped[kind] += 1
     found.videos.sort()
     return found
 
 
-def _real(where: str, name: str) -> str:
-    return os.path.realpath(os.path.join(where, name))
+def _real(parent: str, name: str) -> str:
+    return os.path.realpath(os.path.join(parent, name))
 
 
-def _is_new(real: str, seen: set[str]) -> bool:
-    if real in seen:
+def _is_new(real: str, visited: set[str]) -> bool:
+    if real in visited:
         return False
-    seen.add(real)
+    visited.add(real)
     return True
 
 
 def _kind(name: str) -> str:
-    """Return a file's suffix in small letters, or what it is called without one."""
+    """Return a file's suffix in lower case, or a word for a file without one."""
     if name.startswith("."):
         return "hidden"
     return os.path.splitext(name)[1].strip().lower() or "without an ending"

@@ -1,4 +1,4 @@
-"""Turn one link or path into a source: a video with an id that never changes."""
+"""Turn one link or path into a source: a video with a permanent id."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from dataminer.urls import SourceUrl, mask_line
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 MAX_LENGTH = 4096
 _SLUG_LENGTH = 40
-_SHOWN_LENGTH = 200
-_SHOWN_SCHEME = 20
+_MAX_QUOTED = 200
+_MAX_SCHEME = 20
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PLAIN_HOST = re.compile(r"[a-z0-9._:-]+")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -37,14 +37,14 @@ _PREFIXED_ID = re.compile(r"youtube:(?!//)\s*(.*)", re.IGNORECASE)
 
 
 class InputError(ConfigError):
-    """A text names no video that could be mined.
+    """A text does not name a video that can be mined.
 
     Parameters
     ----------
     text : str
-        What was given.
+        The text.
     reason : str
-        Why it cannot be used, and what to write instead; continues the text as a sentence.
+        Why it cannot be used, and what to write instead: the rest of a sentence about the text.
     """
 
     def __init__(self, text: str, reason: str) -> None:
@@ -54,7 +54,7 @@ class InputError(ConfigError):
 
 @dataclass(frozen=True)
 class Source:
-    """One video to mine: its lasting id, where it is, and how it came in."""
+    """One video to mine: its permanent id, its location, and how it was named."""
 
     video_id: str
     url: SourceUrl
@@ -71,20 +71,20 @@ def parse(text: str, *, base: Path = Path()) -> Source:
         A link to a YouTube video in any spelling, ``youtube:ID``, an http(s) link, or a local
         path.
     base : Path
-        Where a relative path begins.
+        The folder that a relative path starts from.
 
     Returns
     -------
     Source
-        Of type ``"URL"`` or ``"FILE"``. The id of a YouTube video is YouTube's; any other is a
-        readable part of the name, `-`, and 10 digits of the SHA-256 of the normalised link
-        (without user, password and signature) or of the resolved path: at least 12 characters, so
-        that it never equals one of YouTube's.
+        Of type ``"URL"`` or ``"FILE"``. A YouTube video has YouTube's id. Any other id consists of
+        a readable part of the name, `-`, and 10 digits of the SHA-256 of the normalised link
+        (without user, password and signature) or of the resolved path. It has at least 12
+        characters, so that it never equals one of YouTube's.
 
     Raises
     ------
     InputError
-        The text names no video; the message says why in one sentence.
+        If the text does not name a video; the message says why in one sentence.
     """
     check_text(text.strip())
     url = as_url(text.strip())
@@ -92,15 +92,15 @@ def parse(text: str, *, base: Path = Path()) -> Source:
 
 
 def printable(text: str) -> str:
-    """Make a stranger's text safe to show: one short line, no control characters, no secret."""
+    """Make an untrusted text safe to show: one short line, no control characters, no secrets."""
     text = mask_line(text)
-    if len(text) > _SHOWN_LENGTH:
-        text = f"{text[:_SHOWN_LENGTH]}..."
+    if len(text) > _MAX_QUOTED:
+        text = f"{text[:_MAX_QUOTED]}..."
     return inert(text)
 
 
 def check_text(text: str) -> None:
-    """Raise `InputError` for a text that no link and no path we can store may be."""
+    """Raise `InputError` for a text that cannot be a link, or a path that can be stored."""
     if not text:
         raise InputError(text, "is empty")
     if len(text) > MAX_LENGTH:
@@ -114,7 +114,7 @@ def check_text(text: str) -> None:
 
 
 def as_url(text: str) -> str | None:
-    """Complete a text that means a link; None for one that means a path."""
+    """Return the complete link that a text means; None if it means a path."""
     prefixed = _PREFIXED_ID.fullmatch(text)
     if prefixed is not None:
         if not youtube.is_id(prefixed[1]):
@@ -124,18 +124,18 @@ def as_url(text: str) -> str | None:
     if scheme is None:
         return youtube.with_scheme(text)
     if scheme[1].lower() not in _DEFAULT_PORTS:
-        name = scheme[1][:_SHOWN_SCHEME]
+        name = scheme[1][:_MAX_SCHEME]
         raise InputError(text, f"`{name}://` is not supported: give an http(s) link or a path")
     return text
 
 
 def as_video_list(text: str) -> youtube.VideoList | None:
-    """Read a text as a YouTube playlist, channel or page of results; None for anything else.
+    """Read a text as a YouTube playlist, channel or results page; None for anything else.
 
     Raises
     ------
     InputError
-        The text is no link that could be used.
+        If the text is not a usable link.
     """
     text = text.strip()
     check_text(text)
@@ -148,7 +148,7 @@ def as_video_list(text: str) -> youtube.VideoList | None:
 
 
 def _refuse_row(text: str, parts: SplitResult) -> None:
-    """Refuse a row of a table that begins with a link: all of it looks like one."""
+    """Refuse a row of a table that starts with a link, because all of it looks like one."""
     if _SECOND_LINK.search(text):
         raise InputError(text, "holds more than one link: give each its own line")
     name = parts.path.rpartition("/")[2]
@@ -174,11 +174,11 @@ def _from_url(text: str, url: str) -> Source:
         return _from_youtube(text, parts)
     if re.search(r"\s", url):
         raise InputError(text, "has a space in the link: write %20, or ` #` before a remark")
-    shown = _normalised(text, parts, host, port)
+    normalised = _normalised(text, parts, host, port)
     user, at, _ = parts.netloc.rpartition("@")
-    full = SourceUrl(shown.replace("//", f"//{user}{at}", 1))
+    full = SourceUrl(normalised.replace("//", f"//{user}{at}", 1))
     stem = PurePosixPath(unquote(urlsplit(full.masked).path, errors="replace")).stem
-    return Source(_make_id(stem, unsigned(shown)), full, "URL")
+    return Source(_make_id(stem, unsigned(normalised)), full, "URL")
 
 
 def _from_youtube(text: str, parts: SplitResult) -> Source:
@@ -190,7 +190,7 @@ def _from_youtube(text: str, parts: SplitResult) -> Source:
 
 
 def _normalised(text: str, parts: SplitResult, host: str, port: int | None) -> str:
-    """Spell a link in one way; without user, password and fragment."""
+    """Return the canonical spelling of a link, without user, password and fragment."""
     scheme = parts.scheme.lower()
     try:
         host = host if host.isascii() else host.encode("idna").decode()
@@ -213,15 +213,14 @@ def _from_path(text: str, base: Path) -> Source:
         raise InputError(text, "is a folder: give a video file")
     if not stat.S_ISREG(mode):
         raise InputError(text, "is not a regular file")
-    check_text(str(path))  # a link on disk can lead to any name
+    check_text(str(path))  # a symbolic link may lead to any name
     return Source(_make_id(path.stem, str(path)), SourceUrl(str(path)), "FILE")
 
 
 def find(text: str, base: Path) -> tuple[Path, int | None]:
-    """Resolve a path and say what is there (``st_mode``); None for nothing.
+    """Resolve a path; return it with its ``st_mode``, or with None if it does not exist.
 
-    A name may begin or end with a space; if there is none of that kind, spaces around it are left
-    out of account.
+    A name may start or end with spaces. If no such file exists, the spaces are ignored.
     """
     path, mode = _find(text, base)
     return _find(text.strip(), base) if mode is None and text.strip() else (path, mode)
@@ -229,14 +228,14 @@ def find(text: str, base: Path) -> tuple[Path, int | None]:
 
 def _find(text: str, base: Path) -> tuple[Path, int | None]:
     path = Path(text)
-    with suppress(RuntimeError):  # `~nobody` may be a file's name
+    with suppress(RuntimeError):  # `~nobody` may be the name of a file
         path = path.expanduser()
     try:
         resolved = (base / path).resolve()
         return resolved, resolved.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return base / path, None
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+    except (OSError, RuntimeError) as error:  # RuntimeError: a circle of symbolic links
         reason = getattr(error, "strerror", None) or "links lead in a circle"
         raise InputError(text, f"cannot be looked at ({reason})") from None
 

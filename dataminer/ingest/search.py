@@ -1,4 +1,4 @@
-"""YouTube searches, playlists and channels, through yt-dlp, without opening one of the videos."""
+"""YouTube searches, playlists and channels through yt-dlp, without opening any of the videos."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from dataminer.ingest import filters as checks
 from dataminer.ingest import youtube
 from dataminer.ingest.parse import InputError, Source, check_text, printable
 from dataminer.net.rate_limit import LocalRateLimiter, RateLimiter
-from dataminer.net.ytdlp_options import base_options, client, stage_error
+from dataminer.net.ytdlp_errors import stage_error
+from dataminer.net.ytdlp_options import base_options, client
 from dataminer.text import clean, inert
 from dataminer.urls import SourceUrl
 
@@ -24,17 +25,17 @@ _LINKS = {"url", "url_transparent"}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A list of videos to ask YouTube for.
+class ListRequest:
+    """A request to YouTube for a list of videos.
 
     Parameters
     ----------
     name : str
-        What people are told that it is: ``search cats``.
+        Its name in messages: ``search cats``.
     target : str
-        What yt-dlp is given: a link, or ``ytsearchall:…``.
+        The input for yt-dlp: a link, or ``ytsearchall:…``.
     info : dict
-        Goes into the ``source_info`` of each video, beside its rank.
+        Part of the ``source_info`` of each video, in addition to its rank.
     source_type : str
         Of each video.
     """
@@ -45,93 +46,97 @@ class Asked:
     source_type: str = "URL"
 
 
-def search(query: str, filters: ListFilters) -> Asked:
-    """Describe a search.
+def search(query: str, filters: ListFilters) -> ListRequest:
+    """Return the request for a search.
 
     Raises
     ------
     InputError
-        The query is empty, or holds what no query may.
+        If the query is empty, or contains a character that no query may have.
     """
     query = " ".join(query.split())
     if not query:
         raise InputError(query, "an empty search")
     check_text(query)
     target = checks.search_target(query, filters)
-    return Asked(f"search {printable(query)}", target, {"query": query}, "SEARCH")
+    return ListRequest(f"search {printable(query)}", target, {"query": query}, "SEARCH")
 
 
-def video_list(found: youtube.VideoList) -> Asked:
-    """Describe a playlist, a channel, or a page of results."""
+def video_list(found: youtube.VideoList) -> ListRequest:
+    """Return the request for a playlist, a channel, or a results page."""
     key = found.kind.replace(" ", "_")
-    return Asked(f"{found.kind} {printable(found.url)}", found.url, {key: found.url})
+    return ListRequest(f"{found.kind} {printable(found.url)}", found.url, {key: found.url})
 
 
 def look_up(
-    asked: Asked,
+    request: ListRequest,
     filters: ListFilters,
     settings: DownloadConfig,
     *,
-    gate: RateLimiter | None = None,
+    limiter: RateLimiter | None = None,
 ) -> Generator[Source | None, None, None]:
-    """Ask YouTube for a list of videos, page by page as they are taken.
+    """Request a list of videos from YouTube, one page at a time as they are consumed.
 
     Parameters
     ----------
-    asked : Asked
-        Which list.
+    request : ListRequest
+        The list.
     filters : ListFilters
-        Which of its videos are wanted.
+        Which of its videos to return.
     settings : DownloadConfig
-        Retries, time-out, and how yt-dlp reaches the network.
-    gate : RateLimiter, optional
-        Asked before each HTTP request; by default this process keeps to the limits by itself.
+        Network settings.
+    limiter : RateLimiter, optional
+        ListRequest before each HTTP request; by default this process applies the limits alone.
 
     Yields
     ------
     Source or None
-        One for each entry, in YouTube's order; None for one that is no video, was there before,
-        or that the filters leave out. ``source_info`` holds ``asked.info``, the rank from 1, and
-        what the list says: title, duration, uploader, licence.
+        One per entry, in YouTube's order; None for an entry that is not a video, is a duplicate, or
+        fails the filters. ``source_info`` is ``request.info``, the rank from 1, and known facts.
 
     Raises
     ------
     TransientError
-        NETWORK, RATE_LIMIT, BOT_CHECK, BLOCKED or TIMEOUT: it may work later; also after the first
-        pages.
+        NETWORK, RATE_LIMIT, BOT_CHECK, BLOCKED or TIMEOUT, even after the first pages.
     """
-    options = _lazily(base_options(settings, lambda line: None), filters)
-    gate = gate or LocalRateLimiter(settings.budget)
-    seen: set[str] = set()
+    options = _list_options(base_options(settings, lambda line: None), filters)
+    limiter = limiter or LocalRateLimiter(settings.budget)
     try:
-        with client(options, gate=gate, given=asked.target) as ydl:
-            for rank, entry in enumerate(_entries(_first_page(ydl, asked.target)), start=1):
-                if rank == 1:  # it answers
-                    gate.report_success()
-                source = _source(entry, asked, rank)
-                if source is None or source.video_id in seen or not checks.admits(entry, filters):
-                    yield None
-                    continue
-                seen.add(source.video_id)
-                yield source
+        with client(options, limiter=limiter, trusted=request.target) as ydl:
+            yield from _sources(ydl, request, filters, limiter)
     except DataminerError:
         raise
-    except Exception as error:  # whatever yt-dlp could not make of the answer
-        raise _failure(error, asked) from error
+    except Exception as error:  # yt-dlp could not parse the answer
+        raise _failure(error, request) from error
 
 
-def _lazily(options: dict[str, Any], filters: ListFilters) -> dict[str, Any]:
-    """Add to options: hide what is gone from playlists, and tell ages where they are wanted."""
+def _sources(
+    ydl: Any, request: ListRequest, filters: ListFilters, limiter: RateLimiter
+) -> Iterator[Source | None]:
+    known_ids: set[str] = set()
+    for rank, entry in enumerate(_entries(_first_page(ydl, request.target)), start=1):
+        if rank == 1:  # YouTube answers
+            limiter.report_success()
+        source = _source(entry, request, rank)
+        if source is None or source.video_id in known_ids or not checks.admits(entry, filters):
+            yield None
+            continue
+        known_ids.add(source.video_id)
+        yield source
+
+
+def _list_options(options: dict[str, Any], filters: ListFilters) -> dict[str, Any]:
+    """Add options: omit unavailable videos from playlists, and add ages if a filter needs them."""
     options = {**options, "compat_opts": {"no-youtube-unavailable-videos"}}
     if filters.after or filters.before:
-        given = options.get("extractor_args", {})
-        ages = {**given.get("youtubetab", {}), "approximate_date": [""]}
-        options["extractor_args"] = {**given, "youtubetab": ages}
+        arguments = options.get("extractor_args", {})
+        ages = {**arguments.get("youtubetab", {}), "approximate_date": [""]}
+        options["extractor_args"] = {**arguments, "youtubetab": ages}
     return options
 
 
 def _first_page(ydl: Any, target: str) -> dict[str, Any]:
-    """Ask for a list and follow yt-dlp from link to link; unprocessed, its entries stay lazy."""
+    """Request a list and follow yt-dlp from link to link; without processing, entries stay lazy."""
     found: dict[str, Any] = ydl.extract_info(target, download=False, process=False) or {}
     for _ in range(_MAX_REDIRECTS):
         if found.get("_type") not in _LINKS or _video_id(found):
@@ -154,12 +159,14 @@ def _entries(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield entry
 
 
-def _source(entry: dict[str, Any], asked: Asked, rank: int) -> Source | None:
+def _source(entry: dict[str, Any], request: ListRequest, rank: int) -> Source | None:
     video_id = _video_id(entry)
     if video_id is None:
         return None
-    info = {**asked.info, "rank": rank, **_about(entry)}
-    return Source(video_id, SourceUrl(youtube.WATCH_URL.format(video_id)), asked.source_type, info)
+    info = {**request.info, "rank": rank, **_about(entry)}
+    return Source(
+        video_id, SourceUrl(youtube.WATCH_URL.format(video_id)), request.source_type, info
+    )
 
 
 def _video_id(entry: dict[str, Any]) -> str | None:
@@ -185,8 +192,8 @@ def _text(value: Any) -> str:
     return clean(value, _MAX_TEXT) if isinstance(value, str) else ""
 
 
-def _failure(error: Exception, asked: Asked) -> DataminerError:
-    cause = stage_error(error, asked.name)
+def _failure(error: Exception, request: ListRequest) -> DataminerError:
+    cause = stage_error(error, request.name)
     passes = isinstance(cause, TransientError) and cause.error_class != ErrorClass.INTERNAL
     kind = cause.error_class if passes else ErrorClass.NETWORK
     return TransientError(inert(cause.message), kind, "run `dataminer populate` again")

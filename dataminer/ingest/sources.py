@@ -1,10 +1,10 @@
-"""Gather all sources of an input section: searches, links, link files, files and folders."""
+"""Collect all sources of an input section: searches, links, link files, files and folders."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from dataminer.config.models import DownloadConfig, InputConfig, ListFilters
 from dataminer.db.enums import SourceType
 from dataminer.errors import DataminerError
 from dataminer.ingest import listing, search, tables
+from dataminer.ingest.columns import Table
 from dataminer.ingest.parse import (
     ID_PATTERN,
     InputError,
@@ -33,17 +34,19 @@ __all__ = ["ID_PATTERN", "Collected", "InputError", "Rejected", "Source", "colle
 
 _Content = TypeVar("_Content")
 
-LookUp = Callable[[search.Asked, ListFilters, DownloadConfig], Generator[Source | None, None, None]]
+LookUp = Callable[
+    [search.ListRequest, ListFilters, DownloadConfig], Generator[Source | None, None, None]
+]
 
-_LOOKED_AT_A_LINE = 100  # entries of a list between two lines of progress
-_SHOWN_ENDINGS = 8
-_QUOTE_OR_REMARK = re.compile("[\"'#]")
-_LOOKED_AT_A_RESULT = 10  # how many entries of a search may be passed over for each that is wanted
+_ENTRIES_PER_REPORT = 100  # entries of a list between two lines of progress
+_LISTED_SUFFIXES = 8
+_QUOTE_OR_COMMENT = re.compile("[\"'#]")
+_ENTRIES_PER_RESULT = 10  # entries of a search to read at most, per video wanted
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A text that was given and cannot be mined, where it stood, and why."""
+    """A text of the input that cannot be mined, where it was, and why."""
 
     text: str
     origin: str
@@ -52,7 +55,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Collected:
-    """All that came out of an input section; ``interrupted`` when Ctrl-C ended it early."""
+    """All results of an input section; ``interrupted`` if Ctrl-C ended the collection early."""
 
     sources: list[Source]
     rejected: list[Rejected]
@@ -68,38 +71,40 @@ def collect(
     progress: Callable[[str], None] | None = None,
     skip: Path | None = None,
 ) -> Collected:
-    """Gather all sources of an input section, in the order of its keys.
+    """Collect all sources of an input section, in the order of its keys.
 
-    Ctrl-C ends the gathering, and what was found until then is returned.
+    Ctrl-C ends the collection; what was found until then is returned.
 
     Parameters
     ----------
-    settings : InputConfig
-        What to look for.
+    settings, download : InputConfig, DownloadConfig
+        The input section, and how yt-dlp reaches YouTube.
     base : Path
-        Where relative paths begin; those in a link file begin at its folder, then here.
-    download : DownloadConfig, optional
-        How yt-dlp reaches YouTube.
+        The folder that relative paths start from; those in a link file first start from its folder.
     look_up : callable, optional
         Lists searches, playlists and channels.
     progress : callable, optional
-        Is told what was looked at, a line each, and on long lists how far it is.
+        Gets a line per list or folder, and more on long lists.
     skip : Path, optional
-        A folder that no scan of folders enters: the store.
+        A folder to skip in scans of folders: the store.
 
     Returns
     -------
     Collected
-        Each video once, as it was mentioned first, with the last signature that its link was
-        given with; and everything that could not be used.
+        Each video once, as first mentioned, but with the latest signature of its link; and
+        everything that could not be used.
     """
-    say = progress or (lambda line: None)
-    collector = _Collector(settings, base, download or DownloadConfig(), look_up, say, skip)
+    report = progress or (lambda line: None)
+    collector = _Collector(settings, base, download or DownloadConfig(), look_up, report, skip)
+    return _without_duplicates(collector.everything())
+
+
+def _without_duplicates(items: Iterable[Source | Rejected]) -> Collected:
     sources: dict[str, Source] = {}
     rejected: list[Rejected] = []
     interrupted = False
     try:
-        for item in collector.everything():
+        for item in items:
             if isinstance(item, Rejected):
                 rejected.append(item)
             else:
@@ -112,13 +117,13 @@ def collect(
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _InputText:
     """One text that names a video, a folder of videos or a list of them."""
 
     text: str
-    origin: str  # "links.txt:12": kept with the source
-    label: str  # "links.txt line 12": said to people
-    bases: tuple[Path, ...]  # where a relative path may begin
+    origin: str  # "links.txt:12": stored with the source
+    label: str  # "links.txt line 12": used in messages
+    bases: tuple[Path, ...]  # folders that a relative path may start from
 
 
 @dataclass(frozen=True)
@@ -127,124 +132,126 @@ class _Collector:
     base: Path
     download: DownloadConfig
     look_up: LookUp
-    say: Callable[[str], None]
+    report: Callable[[str], None]
     skip: Path | None
 
     def everything(self) -> Iterator[Source | Rejected]:
-        given = self.settings
-        for index, query in enumerate(given.searches):
-            yield from self.from_search(self.given(query, f"input.searches[{index}]"))
-        for index, text in enumerate(given.query_files):
+        settings = self.settings
+        for index, query in enumerate(settings.searches):
+            yield from self.from_search(self.from_setting(query, f"input.searches[{index}]"))
+        for index, text in enumerate(settings.query_files):
             yield from self.from_query_file(text, f"input.query_files[{index}]")
-        for index, text in enumerate(given.urls):
-            yield from self.from_entry(self.given(text, f"input.urls[{index}]"))
-        for index, text in enumerate(given.url_files):
+        for index, text in enumerate(settings.urls):
+            yield from self.from_entry(self.from_setting(text, f"input.urls[{index}]"))
+        for index, text in enumerate(settings.url_files):
             yield from self.from_url_file(text, f"input.url_files[{index}]")
-        for index, text in enumerate(given.files):
-            yield from self.from_entry(self.given(text, f"input.files[{index}]"))
+        for index, text in enumerate(settings.files):
+            yield from self.from_entry(self.from_setting(text, f"input.files[{index}]"))
 
-    def given(self, text: str, place: str) -> _Entry:
-        return _Entry(text, place, place, (self.base,))
+    def from_setting(self, text: str, setting: str) -> _InputText:
+        return _InputText(text, setting, setting, (self.base,))
 
-    def from_search(self, entry: _Entry) -> Iterator[Source | Rejected]:
+    def from_search(self, entry: _InputText) -> Iterator[Source | Rejected]:
         try:
-            asked = search.search(entry.text, self.settings.filters)
+            request = search.search(entry.text, self.settings.filters)
         except InputError as error:
             yield Rejected(printable(entry.text), entry.label, error.reason)
             return
-        yield from self.from_list(entry, asked)
+        yield from self.from_list(entry, request)
 
-    def from_query_file(self, text: str, place: str) -> Iterator[Source | Rejected]:
-        for entry in self.lines_of(text, place):
+    def from_query_file(self, text: str, setting: str) -> Iterator[Source | Rejected]:
+        for entry in self.lines_of(text, setting):
             if isinstance(entry, Rejected):
                 yield entry
             else:
-                query = listing.without_query_remark(entry.text)
+                query = listing.without_query_comment(entry.text)
                 yield from self.from_search(replace(entry, text=query))
 
-    def from_list(self, entry: _Entry, asked: search.Asked) -> Iterator[Source | Rejected]:
-        """Take videos off a list until there are enough, and say how far it is."""
-        most, patience, key = self._bounds(asked)
-        looked = taken = 0
+    def from_list(
+        self, entry: _InputText, request: search.ListRequest
+    ) -> Iterator[Source | Rejected]:
+        """Take videos from a list until there are enough, and report the progress."""
+        most, max_entries, key = self._bounds(request)
+        read = taken = 0
         try:
-            with closing(self.look_up(asked, self.settings.filters, self.download)) as found:
+            with closing(self.look_up(request, self.settings.filters, self.download)) as found:
                 for source in found:
-                    looked += 1
+                    read += 1
                     if source is not None:
                         taken += 1
                         info = {**source.source_info, "origin": entry.origin}
                         yield replace(source, source_info=info)
-                    if taken == most or looked == patience:
+                    if taken == most or read == max_entries:
                         break
-                    if looked % _LOOKED_AT_A_LINE == 0:
-                        self.say(f"{asked.name}: {taken} videos of {looked} so far")
+                    if read % _ENTRIES_PER_REPORT == 0:
+                        self.report(f"{request.name}: {taken} videos of {read} so far")
         except DataminerError as error:
             after = f"; {taken} videos were found before" if taken else ""
             yield Rejected(printable(entry.text), entry.label, f"{inert(error.message)}{after}")
             return
-        self.say(f"{asked.name}: {_summary(looked, taken, taken == most and key)}")
+        self.report(f"{request.name}: {_summary(read, taken, taken == most and key)}")
         if not taken:
-            reason = f"found no video{' that input.filters let pass' if looked else ''}"
+            reason = f"found no video{' that input.filters let pass' if read else ''}"
             yield Rejected(printable(entry.text), entry.label, reason)
 
-    def _bounds(self, asked: search.Asked) -> tuple[int, int, str]:
-        """Return the videos and the entries at most, and the setting behind it."""
-        if asked.source_type == SourceType.SEARCH:
+    def _bounds(self, request: search.ListRequest) -> tuple[int, int, str]:
+        """Return the most videos and the most entries, and the setting for them."""
+        if request.source_type == SourceType.SEARCH:
             most = self.settings.max_results_per_query
-            return most, most * _LOOKED_AT_A_RESULT, "max_results_per_query"
+            return most, most * _ENTRIES_PER_RESULT, "max_results_per_query"
         most = self.settings.max_videos_per_playlist
         return most, -1, "max_videos_per_playlist"
 
-    def from_url_file(self, text: str, place: str) -> Iterator[Source | Rejected]:
+    def from_url_file(self, text: str, setting: str) -> Iterator[Source | Rejected]:
         name = printable(text)
         try:
             path, table = _read(text, self.base, self._read_table)
         except InputError as error:
-            yield Rejected(name, place, error.reason)
+            yield Rejected(name, setting, error.reason)
             return
         column = f", links in column {table.column}" if table.column else ""
-        self.say(f"{name}: {len(table.cells)} {table.unit}s{column}")
+        self.report(f"{name}: {len(table.cells)} {table.unit}s{column}")
         for cell in table.cells:
             label = f"{name} {table.unit} {cell.number}"
             if cell.reason:
                 yield Rejected(printable(cell.text), label, cell.reason)
                 continue
             bases = (path.parent, self.base)
-            entry = _Entry(cell.text, f"{name}:{cell.number}", label, bases)
+            entry = _InputText(cell.text, f"{name}:{cell.number}", label, bases)
             if table.column:
                 yield from self.from_entry(entry, with_folders=False)
             else:
                 yield from self.from_entry(_bare(entry))
 
-    def _read_table(self, path: Path) -> tables.Table:
+    def _read_table(self, path: Path) -> Table:
         return tables.read(path, self.settings.url_column)
 
-    def lines_of(self, text: str, place: str) -> Iterator[_Entry | Rejected]:
+    def lines_of(self, text: str, setting: str) -> Iterator[_InputText | Rejected]:
         name = printable(text)
         try:
             path, lines = _read(text, self.base, listing.read_lines)
         except InputError as error:
-            yield Rejected(name, place, error.reason)
+            yield Rejected(name, setting, error.reason)
             return
-        self.say(f"{name}: {len(lines)} lines")
+        self.report(f"{name}: {len(lines)} lines")
         for number, line in lines:
             bases = (path.parent, self.base)
-            yield _Entry(line, f"{name}:{number}", f"{name} line {number}", bases)
+            yield _InputText(line, f"{name}:{number}", f"{name} line {number}", bases)
 
     def from_entry(
-        self, entry: _Entry, *, with_folders: bool = True
+        self, entry: _InputText, *, with_folders: bool = True
     ) -> Iterator[Source | Rejected]:
-        """Look up what a text names; a table's cell names no folder: `.` is a missing value."""
+        """Yield what a text names; a table's cell never names a folder: `.` is a missing value."""
         found = _as_video_list(entry.text)
-        place = None if found else _locate(entry)
+        location = None if found else _locate(entry)
         if found is not None:
             yield from self.from_list(entry, search.video_list(found))
-        elif with_folders and place is not None and place[1].is_dir():
-            yield from self.from_folder(entry, place[1])
+        elif with_folders and location is not None and location[1].is_dir():
+            yield from self.from_folder(entry, location[1])
         else:
-            yield _parse_entry(entry, entry.text, entry.bases[-1] if place is None else place[0])
+            yield _parse_entry(entry, entry.text, location[0] if location else entry.bases[-1])
 
-    def from_folder(self, entry: _Entry, folder: Path) -> Iterator[Source | Rejected]:
+    def from_folder(self, entry: _InputText, folder: Path) -> Iterator[Source | Rejected]:
         found = listing.find_videos(folder, self.skip)
         for path in found.videos:
             yield _parse_entry(entry, str(path), folder, {"folder": str(folder)})
@@ -252,14 +259,14 @@ class _Collector:
             reason = f"cannot be read ({error.strerror})"
             yield Rejected(printable(str(error.filename)), entry.label, reason)
         count = len(found.videos)
-        self.say(f"{printable(entry.text)}: {count} video files{_left_out(found.left_out)}")
+        self.report(f"{printable(entry.text)}: {count} video files{_skipped(found.skipped)}")
         if not count:
             yield Rejected(printable(entry.text), entry.label, "no video file in this folder")
 
 
-def _left_out(counts: Counter[str]) -> str:
-    """Count the files that are no videos, by their endings, the most frequent first."""
-    first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN_ENDINGS]
+def _skipped(counts: Counter[str]) -> str:
+    """Count the files that are not videos per suffix, the most frequent first."""
+    first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_LISTED_SUFFIXES]
     parts = [f"{count} {_kind(kind, count)}" for kind, count in first]
     if rest := counts.total() - sum(count for _, count in first):
         parts.append(f"{rest} others")
@@ -271,16 +278,16 @@ def _kind(kind: str, count: int) -> str:
     return f"{printable(kind)}{plural}"
 
 
-def _summary(looked: int, taken: int, bound: str | bool) -> str:
+def _summary(read: int, taken: int, bound: str | bool) -> str:
     videos = f"{taken} video{'' if taken == 1 else 's'}"
-    others = f", {looked - taken} left out" if looked > taken else ""
+    others = f", {read - taken} left out" if read > taken else ""
     return f"{videos}{others}{f', as many as input.{bound} allows' if bound else ''}"
 
 
 def _as_video_list(text: str) -> VideoList | None:
     try:
         return as_video_list(text)
-    except InputError:  # parse() says the same again
+    except InputError:  # parse() raises it again
         return None
 
 
@@ -297,20 +304,20 @@ def _read(text: str, base: Path, read: Callable[[Path], _Content]) -> tuple[Path
         raise InputError(text, str(error)) from None
 
 
-def _bare(entry: _Entry) -> _Entry:
-    """Take quotes and a remark off a line, unless the whole line is a file's name."""
-    if not _QUOTE_OR_REMARK.search(entry.text):
+def _bare(entry: _InputText) -> _InputText:
+    """Remove quotes and a comment from a line, unless the whole line is the name of a file."""
+    if not _QUOTE_OR_COMMENT.search(entry.text):
         return entry
-    for text in dict.fromkeys((entry.text, listing.without_remark(entry.text))):
+    for text in dict.fromkeys((entry.text, listing.without_comment(entry.text))):
         for bare in dict.fromkeys((text, listing.without_quotes(text))):
             found = replace(entry, text=bare)
             if _locate(found) is not None:
                 return found
-    return replace(entry, text=listing.without_quotes(listing.without_remark(entry.text)))
+    return replace(entry, text=listing.without_quotes(listing.without_comment(entry.text)))
 
 
-def _locate(entry: _Entry) -> tuple[Path, Path] | None:
-    """Find the first base under which an entry's path exists; None for a link or nothing."""
+def _locate(entry: _InputText) -> tuple[Path, Path] | None:
+    """Find the first base under which an entry's path exists; None for a link or a missing file."""
     for base in entry.bases:
         try:
             check_text(entry.text.strip())
@@ -324,7 +331,7 @@ def _locate(entry: _Entry) -> tuple[Path, Path] | None:
 
 
 def _parse_entry(
-    entry: _Entry, text: str, base: Path, info: dict[str, Any] | None = None
+    entry: _InputText, text: str, base: Path, info: dict[str, Any] | None = None
 ) -> Source | Rejected:
     try:
         source = parse(text, base=base)

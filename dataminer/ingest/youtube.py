@@ -1,8 +1,8 @@
-"""YouTube links: from any of their spellings to the 11-character id, or to a list of videos.
+"""YouTube links: from any spelling to the 11-character id, or to a list of videos.
 
-A table of our own instead of ``yt_dlp``'s ``YoutubeIE.extract_id``: that costs 0.2 s to import,
-takes any bare word of 11 characters for an id, cuts longer ids to 11, and knows no link without
-a scheme. The tests hold the two against each other.
+This is our own table, because ``YoutubeIE.extract_id`` of ``yt_dlp`` takes 0.2 s to import, accepts
+any word of 11 characters as an id, truncates longer ids to 11, and rejects links without a scheme.
+The tests compare the two.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ _HOST = (
 _HOST_ONLY = re.compile(_HOST + r"\.?", re.IGNORECASE)
 _NO_SCHEME = re.compile(rf"(?://)?(?={_HOST}(?::\d+)?(?:[/?#]|$))", re.IGNORECASE)
 _WHOLE_ID = re.compile(_ID)
-# what follows an id may be anything that could not be a part of it
+# an id may be followed by anything that cannot be part of an id
 _LEADING_ID = re.compile(_ID + r"(?![\w-])")
 _IN_PATH = re.compile(r"/(?:v|vi|e|embed|shorts|live|watch)/([^/?&#;]+)", re.IGNORECASE)
 _SHORT_HOST = re.compile(r"(?:www\.)?youtu\.be\.?", re.IGNORECASE)
 _IN_QUERY = re.compile(r"(?:^|[?&;!])v=([^&;#]*)")
-# pages that show the video of their `v=`, or lead to it by a link in their query
+# pages that show the video of their `v=`, or link to it in their query
 _WATCH_PATH = re.compile(
     r"/?(?:(?:watch|movie)(?:_popup)?(?:\.php)?|attribution_link|signin|ml?)?/?", re.IGNORECASE
 )
-_NOT_IDS = {"videoseries", "live_stream"}  # both have 11 letters and stand where an id stands
+_NOT_IDS = {
+    "videoseries",
+    "live_stream",
+}  # both have 11 letters and appear in the position of an id
 _OTHER_PAGES = [
     (re.compile(pattern, re.IGNORECASE), sentence)
     for pattern, sentence in [
@@ -69,14 +72,14 @@ _ALL_UPLOADS = {"", "featured", "home", "about"}
 
 @dataclass(frozen=True)
 class VideoList:
-    """A page of YouTube that stands for many videos.
+    """A page of YouTube that lists many videos.
 
     Parameters
     ----------
     kind : str
         ``"playlist"``, ``"channel"`` or ``"search page"``.
     url : str
-        Its link, spelled as yt-dlp takes it.
+        Its link, in the spelling that yt-dlp accepts.
     """
 
     kind: str
@@ -84,28 +87,28 @@ class VideoList:
 
 
 def is_id(text: str) -> bool:
-    """Say whether a text has the form of a YouTube id (many a plain word has it too)."""
+    """Return whether a text has the form of a YouTube id (as do many plain words)."""
     return _WHOLE_ID.fullmatch(text) is not None
 
 
 def is_host(host: str) -> bool:
-    """Say whether a host name is one of YouTube's own."""
+    """Return whether a host name is one of YouTube's own."""
     return _HOST_ONLY.fullmatch(host) is not None
 
 
 def with_scheme(text: str) -> str | None:
-    """Complete a YouTube link that was written without ``https:``; None for anything else."""
+    """Complete a YouTube link that lacks ``https:``; return None for anything else."""
     match = _NO_SCHEME.match(text)
     return None if match is None else f"https://{text[match.end() :]}"
 
 
 def video_id(url: SplitResult) -> str:
-    """Take the video's id out of a link to one of YouTube's hosts.
+    """Return the id of the video that a link to one of YouTube's hosts names.
 
     Parameters
     ----------
     url : SplitResult
-        A link whose host :func:`is_host` accepts.
+        A link whose host passes :func:`is_host`.
 
     Returns
     -------
@@ -115,12 +118,12 @@ def video_id(url: SplitResult) -> str:
     Raises
     ------
     ValueError
-        With the reason, when the link names no video: a playlist, a channel, a cut id.
+        With the reason, if the link names no video: a playlist, a channel, a truncated id.
     """
     path = re.sub("/+", "/", unquote(url.path, errors="replace"))
     candidate = _candidate(url, path)
     if candidate is None:
-        raise ValueError(_what_it_is(f"{path}?{url.query}"))
+        raise ValueError(_describe_page(f"{path}?{url.query}"))
     match = _LEADING_ID.match(candidate)
     if match is None:
         raise ValueError("names no YouTube video: an id has 11 letters, digits, `-` or `_`")
@@ -133,12 +136,12 @@ def video_list(url: SplitResult) -> VideoList | None:
     Parameters
     ----------
     url : SplitResult
-        A link whose host :func:`is_host` accepts.
+        A link whose host passes :func:`is_host`.
 
     Returns
     -------
     VideoList or None
-        None for a link to one video (also of one in a playlist), and for any other page.
+        None for a link to one video (also to one in a playlist), and for any other page.
     """
     path = re.sub("/+", "/", unquote(url.path, errors="replace"))
     query = parse_qs(url.query)
@@ -150,8 +153,8 @@ def video_list(url: SplitResult) -> VideoList | None:
         return VideoList("playlist", f"{SITE}/playlist?list={list_id}")
     words = in_query.get("search_query") or in_query.get("q")
     if path.lower().rstrip("/") == "/results" and words:
-        kept = {"search_query": words, **({"sp": in_query["sp"]} if "sp" in in_query else {})}
-        return VideoList("search page", f"{SITE}/results?{urlencode(kept)}")
+        fields = {"search_query": words, **({"sp": in_query["sp"]} if "sp" in in_query else {})}
+        return VideoList("search page", f"{SITE}/results?{urlencode(fields)}")
     return _channel(path)
 
 
@@ -169,7 +172,7 @@ def _candidate(url: SplitResult, path: str) -> str | None:
     in_path = _IN_PATH.match(path)
     if in_path is not None:
         return None if in_path[1].lower() in _NOT_IDS else in_path[1]
-    page, _, escaped_query = path.partition("?")  # `watch%3Fv%3D…` was copied with its escapes
+    page, _, escaped_query = path.partition("?")  # `watch%3Fv%3D…`: a link copied with its escapes
     if _WATCH_PATH.fullmatch(page):
         for query in (url.query, escaped_query, unquote(url.query), unquote(url.fragment)):
             in_query = _IN_QUERY.search(query)
@@ -180,7 +183,7 @@ def _candidate(url: SplitResult, path: str) -> str | None:
     return None
 
 
-def _what_it_is(path_and_query: str) -> str:
+def _describe_page(path_and_query: str) -> str:
     for pattern, sentence in _OTHER_PAGES:
         if pattern.search(path_and_query):
             return sentence

@@ -1,4 +1,4 @@
-"""Which addresses a link from a stranger may lead to."""
+"""Which addresses a link from an untrusted source may lead to."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from dataminer.errors import ErrorClass, PermanentError
 
 
 class Scope(IntEnum):
-    """How far inside an address lies."""
+    """How far inside the local network an address lies."""
 
     PUBLIC = 0
     PRIVATE = 1
     LOOPBACK = 2
     FORBIDDEN = 3
-    """Link-local and metadata services of clouds, multicast, reserved: no video is ever there."""
+    """Link-local, cloud metadata services, multicast, reserved: no video is ever served there."""
 
 
-# What IANA's registries of special-purpose addresses name, and what else is no place on the
-# internet (multicast, RFC 3879, RFC 4291, RFC 2765); the narrowest network decides. Python's own
-# table follows its version: 3.11 counts many of these as public.
+# IANA's registries of special-purpose addresses, and other addresses that are not on the internet
+# (multicast, RFC 3879, RFC 4291, RFC 2765). The narrowest network decides. Python's own table
+# depends on its version: 3.11 treats many of these as public.
 _SCOPES = {
     Scope.PUBLIC: """
         0.0.0.0/0 192.0.0.9/32 192.0.0.10/32
@@ -42,8 +42,8 @@ _SCOPES = {
         ::/0 2001::/23 2001:db8::/32 3fff::/20
     """,
 }
-# of Azure, Alibaba, Oracle, and AWS and Google over IPv6; 169.254.169.254 of the others is
-# link-local
+# Azure, Alibaba, Oracle, and AWS and Google over IPv6; the others use the link-local
+# 169.254.169.254
 _METADATA = "168.63.129.16 100.100.100.200 192.0.0.192 fd00:ec2::254 fd20:ce::254"
 _NETWORKS = sorted(
     (
@@ -51,118 +51,120 @@ _NETWORKS = sorted(
         for scope, texts in [*_SCOPES.items(), (Scope.FORBIDDEN, _METADATA)]
         for text in texts.split()
     ),
-    key=lambda known: -known[0].prefixlen,
+    key=lambda entry: -entry[0].prefixlen,
 )
 _NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 _AUTHORITY = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d*)?")
 
 
-def scope_of(place: tuple[Any, ...]) -> Scope:
-    """Tell how far inside a socket's address lies.
+def scope_of(socket_address: tuple[Any, ...]) -> Scope:
+    """Return how far inside the local network a socket address lies.
 
     Parameters
     ----------
-    place : tuple
-        As :func:`socket.getaddrinfo` gives it: an address in digits, a port, and more.
+    socket_address : tuple
+        As returned by :func:`socket.getaddrinfo`: a numeric address, a port, and more.
     """
-    address = _unwrapped(ip_address(str(place[0]).partition("%")[0]))
+    address = _embedded_ipv4(ip_address(str(socket_address[0]).partition("%")[0]))
     return next(scope for network, scope in _NETWORKS if address in network)
 
 
-def plain_authority(text: str) -> str:
-    """Return a URL's host and port, written in the one way that everybody reads alike.
+def normalised_authority(text: str) -> str:
+    """Return a URL's host and port in the one spelling that every program reads alike.
 
-    urllib decodes ``%31`` before it connects, proxies and browsers read dots, digits and letters of
-    other scripts as their own: a host is judged by what they make of it.
+    urllib decodes ``%31`` before it connects; proxies and browsers map dots, digits and letters of
+    other scripts to ASCII. The host that they arrive at is the one to check.
 
     Parameters
     ----------
     text : str
-        Host and port as they stand in the URL.
+        Host and port as written in the URL.
 
     Raises
     ------
     PermanentError
-        UNSUPPORTED if it is no host, or names a user too.
+        UNSUPPORTED if it is not a host, or also names a user.
     """
     try:
-        plain = unquote(text).encode("idna").decode().lower()
+        authority = unquote(text).encode("idna").decode().lower()
     except UnicodeError:
-        plain = ""
-    if not _AUTHORITY.fullmatch(plain):
+        authority = ""
+    if not _AUTHORITY.fullmatch(authority):
         raise PermanentError(f"{text[:100]!r} names no host", ErrorClass.UNSUPPORTED)
-    return plain
+    return authority
 
 
 class AddressPolicy:
-    """What one download may connect to: public addresses, and the host that the user gave.
+    """Which addresses one download may connect to: public ones, and those of the user's own host.
 
-    A name is judged by the address that is connected to, not by one that was looked up before. The
-    host that the user gave may lie inside; that opens for its name what lies as far inside as the
-    addresses that it stood for at first, and nothing for other names. A name that stood for a
-    public address at first opens none.
+    The address that is connected to is checked, not one that was resolved before. The trusted host
+    may be private: then its name may lead to every address of the scopes that it resolved to first.
+    Other names gain nothing. If the trusted host first resolves to a public address, it gains
+    nothing either.
 
     Parameters
     ----------
-    given : str
-        What the user gave: a link, or something else, which leads to public places only.
+    trusted : str
+        The link that the user named. Anything else leads to public addresses only.
     """
 
-    def __init__(self, given: str) -> None:
-        self._host = _host(given)
-        self._opened: frozenset[Scope] | None = None
+    def __init__(self, trusted: str) -> None:
+        self._trusted_host = _host(trusted)
+        self._trusted_scopes: frozenset[Scope] | None = None
 
-    def look_up(self, host: str, port: int | None = None) -> list[tuple[Any, ...]]:
-        """Return what :func:`socket.getaddrinfo` finds for a host.
+    def resolve(self, host: str, port: int | None = None) -> list[tuple[Any, ...]]:
+        """Return the results of :func:`socket.getaddrinfo` for a host.
 
         Raises
         ------
         OSError
-            It finds nothing.
+            If there are none.
         """
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        if self._opened is None and self._is_given(host):
-            scopes = frozenset(scope_of(place) for *_, place in found)
-            self._opened = frozenset() if Scope.PUBLIC in scopes else scopes - {Scope.FORBIDDEN}
+        if self._trusted_scopes is None and self._is_trusted(host):
+            scopes = frozenset(scope_of(address) for *_, address in found)
+            is_public = Scope.PUBLIC in scopes
+            self._trusted_scopes = frozenset() if is_public else scopes - {Scope.FORBIDDEN}
         return found
 
-    def check(self, host: str, place: tuple[Any, ...]) -> None:
-        """Let an address pass that a host's name stands for.
+    def check(self, host: str, socket_address: tuple[Any, ...]) -> None:
+        """Check one address that a host name resolved to.
 
         Raises
         ------
         PermanentError
-            UNSUPPORTED, if it lies inside and is not that of the host that the user gave, or if no
-            video can ever be there.
+            UNSUPPORTED, if the address is not public and not one of the trusted host's, or if no
+            video can ever be served there.
         """
-        scope, given = scope_of(place), self._is_given(host)
-        if scope is Scope.PUBLIC or (given and scope in (self._opened or ())):
+        scope, trusted = scope_of(socket_address), self._is_trusted(host)
+        if scope is Scope.PUBLIC or (trusted and scope in (self._trusted_scopes or ())):
             return
-        message = f"{host[:100]} leads to {place[0]}, a {scope.name.lower()} address"
-        # its name led elsewhere, at first or too
-        hint = f"give a link to {place[0]} itself" if given else "give a link to it"
+        address = socket_address[0]
+        message = f"{host[:100]} leads to {address}, a {scope.name.lower()} address"
+        # a trusted name that is refused resolved to something else first, or to both
+        hint = f"give a link to {address} itself" if trusted else "give a link to it"
         if scope is Scope.FORBIDDEN:
             raise PermanentError(message, ErrorClass.UNSUPPORTED)
         raise PermanentError(message, ErrorClass.UNSUPPORTED, f"if that server is yours, {hint}")
 
     def check_name(self, host: str) -> None:
-        """Check a host that a proxy will connect to, as far as its name is known here.
+        """Check a host that a proxy will connect to, if its name can be resolved here.
 
-        All its addresses are: the proxy may take any.
+        All its addresses are checked, because the proxy may use any of them.
         """
         try:
-            found = self.look_up(host.rstrip("."))  # some proxies read 127.0.0.1. as an address
+            found = self.resolve(host.rstrip("."))  # some proxies read 127.0.0.1. as an address
         except OSError:
             return
-        for *_, place in found:
-            self.check(host, place)
+        for *_, address in found:
+            self.check(host, address)
 
-    def _is_given(self, host: str) -> bool:
-        return host.lower().rstrip(".") == self._host
+    def _is_trusted(self, host: str) -> bool:
+        return host.lower().rstrip(".") == self._trusted_host
 
 
-def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return the IPv4 address that an IPv6 address leads to, if public ones may be written so."""
+def _embedded_ipv4(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """Return the IPv4 address embedded in an IPv6 address; any other address unchanged."""
     if isinstance(address, IPv4Address):
         return address
     if address in _NAT64:
@@ -173,6 +175,6 @@ def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 def _host(url: str) -> str | None:
     try:
         authority = urlsplit(url).netloc.rpartition("@")[2]
-        return (urlsplit(f"//{plain_authority(authority)}").hostname or "").rstrip(".")
+        return (urlsplit(f"//{normalised_authority(authority)}").hostname or "").rstrip(".")
     except (ValueError, PermanentError):
         return None

@@ -1,4 +1,4 @@
-"""Ends an attempt that takes too long, or whose bytes come too slowly, wherever it hangs."""
+"""Ends a download attempt that takes too long or is too slow, wherever it hangs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FrameType
+from typing import NamedTuple
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, TransientError
 
-_TICK = 0.5  # seconds between two looks at the clock
+_TICK = 0.5  # seconds between two checks of the clock
 
 
 class DeadlineExceeded(BaseException):
-    """Time is up. No Exception, of which yt-dlp catches and forgives many."""
+    """Time is up. Not an Exception, because yt-dlp catches and ignores many of those."""
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Stop:
     Parameters
     ----------
     reason : BaseException, optional
-        What the attempts end with, once it is set.
+        The error that the attempts end with, once it is set.
     """
 
     reason: BaseException | None = None
@@ -41,7 +42,7 @@ _STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Let another thread end what this thread downloads in the block."""
+    """Let another thread end the downloads of this thread within the block."""
     stop = Stop()
     token = _STOP.set(stop)
     try:
@@ -50,13 +51,13 @@ def stoppable() -> Iterator[Stop]:
         _STOP.reset(token)
 
 
-def naps(seconds: float) -> Iterator[float]:
-    """Divide a sleep, so that another thread can end it within half a second.
+def stoppable_sleeps(seconds: float) -> Iterator[float]:
+    """Divide a sleep into short ones, so that another thread can end it within half a second.
 
     Raises
     ------
     BaseException
-        The reason that the other thread gave, see :func:`stoppable`.
+        The reason set by the other thread, see :func:`stoppable`.
     """
     stop = _STOP.get()
     while stop and seconds > _TICK:
@@ -67,11 +68,18 @@ def naps(seconds: float) -> Iterator[float]:
     yield seconds
 
 
+class _RateWindow(NamedTuple):
+    """When a measurement of the transfer rate began, and after how many bytes."""
+
+    start: float
+    bytes: int
+
+
 class TransferDeadline:
-    """The clock of one attempt: all of it, and the pace of its bytes.
+    """The limits of one attempt: its duration, and its transfer rate.
 
     A system call may hang for as long as single bytes trickle in. In the main thread, a timer of
-    the operating system interrupts it. In any other thread, where Python hears no signals, the
+    the operating system interrupts it. In any other thread, where Python delivers no signals, the
     attempt's connections are shut down instead.
 
     Parameters
@@ -86,26 +94,26 @@ class TransferDeadline:
         self._began = time.monotonic()
         self._paused_at: float | None = None
         self._reason: BaseException | None = None
-        self._mark: tuple[float, int] | None = None  # when the window began, with how many bytes
+        self._window: _RateWindow | None = None
         self._bytes = 0
         self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Watch over the block.
+        """Apply the limits to the block.
 
         Raises
         ------
         TransientError
-            TIMEOUT, when time was up.
+            TIMEOUT, if a limit was exceeded.
         BaseException
-            The reason that another thread gave, see :func:`stoppable`.
+            The reason set by another thread, see :func:`stoppable`.
         """
         try:
             with self._timer() if _in_main_thread() else self._clock():
                 yield
-            self._raise_if_over()  # bytes whose number nobody declared seem to end where we cut
+            self._raise_if_over()  # an answer of undeclared length seems to end where we cut it
         except BaseException as error:
             if self._reason is None or not isinstance(error, DeadlineExceeded | Exception):
                 raise
@@ -113,32 +121,32 @@ class TransferDeadline:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Stop the clock for the block, which has limits of its own: a request, a wait for one."""
+        """Stop the clock for the block, which has limits of its own: a request, or a wait."""
         self._paused_at = time.monotonic()
         try:
             yield
         finally:
-            lost = time.monotonic() - self._paused_at
-            self._began += lost
-            if self._mark:
-                self._mark = (self._mark[0] + lost, self._mark[1])
+            pause = time.monotonic() - self._paused_at
+            self._began += pause
+            if self._window:
+                self._window = self._window._replace(start=self._window.start + pause)
             self._paused_at = None
 
-    def uses(self, connection: socket.socket) -> None:
-        """Note a connection of the attempt."""
+    def add_connection(self, connection: socket.socket) -> None:
+        """Register a connection of the attempt."""
         with self._lock:
             self._connections.add(connection)
 
     def transfer_begins(self) -> None:
         """Expect bytes from now on."""
-        self._mark = (time.monotonic(), self._bytes)
+        self._window = _RateWindow(time.monotonic(), self._bytes)
 
     def transfer_ends(self) -> None:
         """Expect no more bytes."""
-        self._mark = None
+        self._window = None
 
-    def rest(self, seconds: float) -> None:
-        """Wait, unless time is up; no bytes come meanwhile."""
+    def sleep(self, seconds: float) -> None:
+        """Wait, while no bytes are expected, unless time is up."""
         self.transfer_ends()
         self.check()
         end = time.monotonic() + seconds
@@ -146,29 +154,29 @@ class TransferDeadline:
             time.sleep(min(left, _TICK))
             self.check()
 
-    def saw(self, total: int) -> None:
-        """Note how many bytes have come so far, and look at the clock."""
+    def received(self, total: int) -> None:
+        """Record how many bytes have been received so far, and check the limits."""
         least = self._settings.min_bytes_per_second * self._settings.rate_window_seconds
-        if self._mark and not self._mark[1] <= total < self._mark[1] + least:
-            self._mark = (time.monotonic(), total)
+        if self._window and not self._window.bytes <= total < self._window.bytes + least:
+            self._window = _RateWindow(time.monotonic(), total)
         self._bytes = total
         self.check()
 
     def check(self) -> None:
-        """Raise :class:`DeadlineExceeded` when time is up."""
+        """Raise :class:`DeadlineExceeded` if time is up."""
         if self._reason is None:
             self._reason = self._end()
         self._raise_if_over()
 
     def cut_if_over(self) -> None:
-        """Shut down the connections when time is up; called by another thread."""
+        """Shut down the connections if time is up; called by another thread."""
         if self._reason is None:
             self._reason = self._end()
         if self._reason is not None:
             with self._lock:
                 connections = list(self._connections)
             for connection in connections:
-                with suppress(OSError):  # not that of TLS, which the reading thread is in
+                with suppress(OSError):  # not TLS's own shutdown: the other thread is reading
                     socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def _raise_if_over(self) -> None:
@@ -176,18 +184,17 @@ class TransferDeadline:
             raise DeadlineExceeded(str(self._reason))
 
     def _end(self) -> BaseException | None:
-        """Return why the attempt ends now; None if it goes on."""
+        """Return why the attempt ends now; None if it continues."""
         if self._stop and self._stop.reason:
             return self._stop.reason
         if self._paused_at is not None:
             return None
-        now, settings = time.monotonic(), self._settings
-        mark, window = self._mark, settings.rate_window_seconds
+        now, settings, window = time.monotonic(), self._settings, self._window
+        least, seconds = settings.min_bytes_per_second, settings.rate_window_seconds
         if now - self._began > settings.timeout_minutes * 60:
             return _timeout(f"not done within timeout_minutes ({settings.timeout_minutes:g})")
-        if mark and now - mark[0] > window and settings.min_bytes_per_second:
-            least = settings.min_bytes_per_second
-            return _timeout(f"slower than min_bytes_per_second ({least}) for {window:g} s")
+        if window and now - window.start > seconds and least:
+            return _timeout(f"slower than min_bytes_per_second ({least}) for {seconds:g} s")
         return None
 
     @contextmanager
@@ -205,43 +212,43 @@ class TransferDeadline:
 
     @contextmanager
     def _clock(self) -> Iterator[None]:
-        _CLOCK.watch(self)
+        _CLOCK.add(self)
         try:
             yield
         finally:
-            _CLOCK.forget(self)
+            _CLOCK.discard(self)
 
 
 class _Clock:
-    """A thread that looks at the watches of all others."""
+    """A thread that checks the deadlines of all other threads."""
 
     def __init__(self) -> None:
-        self._watches: set[TransferDeadline] = set()
+        self._deadlines: set[TransferDeadline] = set()
         self._lock = threading.Lock()
         self._never = threading.Event()
         self._runs = False
 
-    def watch(self, watch: TransferDeadline) -> None:
+    def add(self, deadline: TransferDeadline) -> None:
         with self._lock:
-            self._watches.add(watch)
+            self._deadlines.add(deadline)
             if not self._runs:
                 self._runs = True
                 threading.Thread(target=self._run, name="clock", daemon=True).start()
 
-    def forget(self, watch: TransferDeadline) -> None:
+    def discard(self, deadline: TransferDeadline) -> None:
         with self._lock:
-            self._watches.discard(watch)
+            self._deadlines.discard(deadline)
 
     def _run(self) -> None:
         while True:
             self._never.wait(_TICK)
             with self._lock:
-                watches = list(self._watches)
-                if not watches:
+                deadlines = list(self._deadlines)
+                if not deadlines:
                     self._runs = False
                     return
-            for watch in watches:
-                watch.cut_if_over()
+            for deadline in deadlines:
+                deadline.cut_if_over()
 
 
 _CLOCK = _Clock()

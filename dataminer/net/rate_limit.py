@@ -1,7 +1,7 @@
 """Rate limits: sources, how often each may be asked, and the limiter that each request waits for.
 
-A stage asks a :class:`RateLimiter` and does not know who keeps it: PostgreSQL for all nodes
-(:mod:`dataminer.sync.rate_limit.shared`), or this process for itself (:class:`LocalRateLimiter`).
+A stage uses a :class:`RateLimiter` without knowing who applies the limits: PostgreSQL for all nodes
+(:mod:`dataminer.sync.rate_limit.shared`), or this process alone (:class:`LocalRateLimiter`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataminer.config.models import BudgetConfig
 from dataminer.errors import ErrorClass, TransientError
 
 PERMIT_GRACE_SECONDS = 1.0
-"""Seconds after its moment for which a permit may still be used."""
+"""Seconds for which a permit may still be used after its time."""
 TRANSIT_SECONDS = 1.0
-"""Seconds by which requests may differ in how long they are under way to the server."""
+"""Seconds by which the travel times of requests to a server may differ."""
 MINUTE, HOUR = 60.0, 3600.0
 
 YOUTUBE = "youtube"
@@ -30,16 +30,16 @@ _YOUTUBE_HOSTS = (
     "youtube.googleapis.com",
     "youtubei.googleapis.com",
     "ytimg.com",
-    "www.google.com",  # where YouTube sends those whom it takes for robots
+    "www.google.com",  # where YouTube sends suspected robots
 )
 _YOUTUBE_MEDIA_HOSTS = ("googlevideo.com",)
 _UNREADABLE = "unknown"
 _PORTS = {"http": 80, "https": 443}
-_MAX_NAME = 255  # the longest name of a host that there is (RFC 1035)
+_MAX_NAME = 255  # the longest possible host name (RFC 1035)
 
 
 class RequestKind(StrEnum):
-    """What is counted by itself."""
+    """Requests that have a limit of their own."""
 
     REQUEST = "request"
     MEDIA = "media"
@@ -48,32 +48,32 @@ class RequestKind(StrEnum):
 
 @dataclass(frozen=True)
 class Quota:
-    """A line to stand in: a source, which pauses as a whole, and what is counted of it."""
+    """One limit of one source. A source pauses as a whole, and each kind of request has a limit."""
 
     source: str
-    lane: RequestKind
+    kind: RequestKind
 
 
 class Paused(TransientError):
-    """A source pauses, or its budget is used up, for longer than a job waits."""
+    """A source pauses, or its limit is exhausted, for longer than a job waits."""
 
 
 class RateLimiter(Protocol):
-    """Lets requests through, one at a time and none too soon."""
+    """Lets requests through one at a time, none of them too soon."""
 
     waited: float
-    """Seconds spent waiting so far: no fault of a server or a network."""
+    """Seconds spent waiting so far: not the fault of a server or network."""
 
     def download(self, url: str) -> None:
-        """Wait until a download from the source of ``url`` may begin."""
+        """Wait until a download from the source of ``url`` may start."""
 
     def request(self, url: str) -> float:
-        """Wait until ``url`` may be asked for.
+        """Wait until ``url`` may be requested.
 
         Returns
         -------
         float
-            Until when the permit holds, by :func:`time.monotonic`: later, ask again.
+            When the permit expires, by :func:`time.monotonic`. After that, wait for a new one.
         """
 
     def refused(
@@ -83,51 +83,51 @@ class RateLimiter(Protocol):
         retry_after: float | None,
         error_class: ErrorClass = ErrorClass.RATE_LIMIT,
     ) -> bool:
-        """Take note that a source wants no more for now; tell whether to ask it again."""
+        """Record that a source refuses requests for now; return whether to ask it again."""
 
     def report_success(self) -> None:
-        """Take note that the sources asked through this gate give what they are asked for."""
+        """Record that the sources asked through this limiter answer as they should."""
 
 
-def quota_of(url: str, lane: RequestKind = RequestKind.REQUEST) -> Quota:
-    """Return what a request counts against: YouTube with all its hosts, or one host and port."""
+def quota_of(url: str, kind: RequestKind = RequestKind.REQUEST) -> Quota:
+    """Return the quota of a request: of YouTube with all its hosts, or of one host and port."""
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").lower().rstrip("."), parts.port
     except ValueError:
-        return Quota(_UNREADABLE, lane)
+        return Quota(_UNREADABLE, kind)
     if _within(host, _YOUTUBE_HOSTS):
-        return Quota(YOUTUBE, lane)
+        return Quota(YOUTUBE, kind)
     if _within(host, _YOUTUBE_MEDIA_HOSTS):
-        return Quota(YOUTUBE, RequestKind.MEDIA if lane == RequestKind.REQUEST else lane)
-    named = host if port in (None, _PORTS.get(parts.scheme)) else f"{host}:{port}"
-    return Quota(named[:_MAX_NAME] or _UNREADABLE, lane)
+        return Quota(YOUTUBE, RequestKind.MEDIA if kind == RequestKind.REQUEST else kind)
+    source = host if port in (None, _PORTS.get(parts.scheme)) else f"{host}:{port}"
+    return Quota(source[:_MAX_NAME] or _UNREADABLE, kind)
 
 
-def spacing(settings: BudgetConfig, place: Quota) -> tuple[float, float]:
+def spacing(settings: BudgetConfig, quota: Quota) -> tuple[float, float]:
     """Return the least and the most seconds between two permits.
 
-    So many permits, evenly spaced, that no window of a minute (an hour, for downloads) at the
-    server sees more than the limit, though some are used :data:`PERMIT_GRACE_SECONDS` after others
-    and travel :data:`TRANSIT_SECONDS` longer: arrivals within W seconds had their moments within
-    W plus both.
+    The permits are spaced so that the server sees no more than the limit in any minute (any hour,
+    for downloads). Some are used up to :data:`PERMIT_GRACE_SECONDS` late and travel up to
+    :data:`TRANSIT_SECONDS` longer. Requests that arrive within W seconds therefore had permits
+    within W plus both.
     """
-    rates = settings.youtube if place.source == YOUTUBE else settings.others
-    if place.lane == RequestKind.DOWNLOAD:
+    rates = settings.youtube if quota.source == YOUTUBE else settings.others
+    if quota.kind == RequestKind.DOWNLOAD:
         least = max(
             (HOUR + PERMIT_GRACE_SECONDS + TRANSIT_SECONDS) / rates.downloads_per_hour,
             rates.sleep_interval,
         )
         return least, max(least, rates.max_sleep_interval)
     per_minute = rates.requests_per_minute
-    if place.lane == RequestKind.MEDIA:
+    if quota.kind == RequestKind.MEDIA:
         per_minute = settings.youtube.media_requests_per_minute
     seconds = (MINUTE + PERMIT_GRACE_SECONDS + TRANSIT_SECONDS) / per_minute
     return seconds, seconds
 
 
 class LocalRateLimiter:
-    """The limits, kept by this process for itself: for use without a database.
+    """The limits, applied by this process alone: for use without a database.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class LocalRateLimiter:
         self.waited = 0.0
 
     def download(self, url: str) -> None:
-        """Wait until a download may begin."""
+        """Wait until a download may start."""
         self._wait(quota_of(url, RequestKind.DOWNLOAD))
 
     def request(self, url: str) -> float:
@@ -155,17 +155,17 @@ class LocalRateLimiter:
         retry_after: float | None,
         error_class: ErrorClass = ErrorClass.RATE_LIMIT,
     ) -> bool:
-        """Leave it to the caller, who has no others to speak for."""
+        """Leave the error to the caller: no other process depends on it."""
         return False
 
     def report_success(self) -> None:
-        """Nothing pauses here, so nothing goes on."""
+        """Do nothing: no source is paused here."""
 
-    def _wait(self, place: Quota) -> float:
-        least, most = spacing(self._settings, place)
+    def _wait(self, quota: Quota) -> float:
+        least, most = spacing(self._settings, quota)
         now = time.monotonic()
-        slot = max(now, self._last.get(place, now - most) + random.uniform(least, most))
-        self._last[place] = slot
+        slot = max(now, self._last.get(quota, now - most) + random.uniform(least, most))
+        self._last[quota] = slot
         time.sleep(slot - now)
         self.waited += slot - now
         return slot

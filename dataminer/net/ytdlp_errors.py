@@ -1,4 +1,4 @@
-"""What the many errors of yt-dlp, and the sentences of YouTube in them, mean: one table."""
+"""What yt-dlp's many errors, and YouTube's sentences in them, mean: one table."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from dataminer.errors import (
 )
 from dataminer.urls import SourceUrl, mask_text
 
-# Read in this order against the message without its links. What no line knows is INTERNAL and
-# tried again: a wrong guess there costs attempts, a wrong REMOVED costs a video. Those that pass
-# come first: YouTube says "unavailable" of much that it only withholds. A test holds each line
-# against the texts of the yt-dlp that is installed, and the sentences that YouTube is known for.
+# Searched in this order in the message without its links. A message that matches none is INTERNAL
+# and retried: a wrong guess there costs attempts, while a wrong REMOVED costs a video. Temporary
+# errors come first: YouTube calls much "unavailable" that it only withholds. A test compares each
+# pattern with the messages of the installed yt-dlp and with YouTube's known sentences.
 PATTERNS = [
     (re.compile(pattern, re.IGNORECASE), error_class)
     for pattern, error_class in [
@@ -55,13 +55,13 @@ PATTERNS = [
         ("timed out", ErrorClass.TIMEOUT),
         (r"http error 5\d\d", ErrorClass.SERVER),
         ("more expected|connection (reset|refused)", ErrorClass.NETWORK),
-        ("got error: ", ErrorClass.NETWORK),  # its downloader has run out of retries
+        ("got error: ", ErrorClass.NETWORK),  # its downloader used up its retries
     ]
 ]
-_NO_PICTURE = re.compile("requested format is not available", re.IGNORECASE)
+_NO_SUCH_FORMAT = re.compile("requested format is not available", re.IGNORECASE)
 _UNSUPPORTED = re.compile("unsupported url", re.IGNORECASE)
 _NO_FORMAT = re.compile("no video formats", re.IGNORECASE)
-# of one in the environment: the settings take no such proxy
+# of a proxy from the environment: the settings accept no such proxy
 _NO_PROXY = re.compile("to use an https proxy|unsupported proxy type", re.IGNORECASE)
 _STATUS = {
     401: ErrorClass.BLOCKED,
@@ -83,15 +83,15 @@ SIGNATURE_HINT = (
     "if its signature has expired, add the link with a new one, which replaces it: `dataminer"
     " add-video URL --project PROJECT`"
 )
-_OF_SIGNATURE = (ErrorClass.BLOCKED, ErrorClass.LOGIN, ErrorClass.UNSUPPORTED)
+_MAYBE_EXPIRED = (ErrorClass.BLOCKED, ErrorClass.LOGIN, ErrorClass.UNSUPPORTED)
 _PROXY_HINT = "set download.proxy, or the shell's HTTPS_PROXY, to one of http:// or socks5://"
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-# what the generic extractor calls a video is the end of its URL, as it was given
+# the generic extractor names a video by the end of its URL, secrets included
 _LEAD = re.compile(
     r"^\s*(ERROR:\s*)?(\[generic\] .{1,500}?: (?=\S)|\[[^\]\s]+\]\s*)?(Got error:\s*)?"
 )
-_BAD_PORT = re.compile("nonnumeric port: .*")  # and what follows is half of user and password
-# the advice to users of yt-dlp's command line that follows what happened
+_BAD_PORT = re.compile("nonnumeric port: .*")  # and what follows is part of the user and password
+# the advice to users of yt-dlp's command line that follows the message
 _TAIL = re.compile(
     r"[;.]?\s*(please report this|\(caused by|Use --|See  ?https?:|Giving up).*", re.IGNORECASE
 )
@@ -102,48 +102,38 @@ _MAX_MESSAGE = 200
 def stage_error(
     error: BaseException, url: str, secrets: Iterable[str] = (), content_type: str = ""
 ) -> StageError:
-    """Say in our words what an exception out of yt-dlp means.
+    """Return the error of ours that an exception from yt-dlp means.
 
     Parameters
     ----------
     error : BaseException
-        What it raised; the cause is often wrapped twice.
+        The exception; its cause is often wrapped twice.
     url : str
-        What was asked for.
+        The link that was requested.
     secrets : iterable of str
-        What must not be repeated.
+        Texts that the message must not contain.
     content_type : str
-        What the server sent, if that is known.
+        The type of what the server sent, if known.
 
     Returns
     -------
     StageError
         A :class:`PermanentError` or a :class:`TransientError` with one short sentence.
     """
-    text = one_line(str(error), secrets)
-    error_class = _by_message(str(error)) or _by_type(error)
-    hint = ""
-    if _NO_PROXY.search(text):
-        error_class, hint, text = ErrorClass.NETWORK, _PROXY_HINT, "the proxy is of no usable kind"
-    if error_class is None and (_NO_PICTURE.search(text) or _NO_FORMAT.search(text)):
-        error_class, hint = _without_stream(error, text)
-        text = "has no video stream"
-    error_class = error_class or ErrorClass.INTERNAL
-    if error_class is ErrorClass.EMPTY:
-        hint, text = CHECK_LINK, "the server sent an empty answer (0 bytes)"
+    error_class, text, hint = _explain(error, one_line(str(error), secrets))
     if content_type and _UNSUPPORTED.match(text):
         text = f"the server sent {content_type}, in which yt-dlp finds no video"
-    if SourceUrl(url).is_signed and error_class in _OF_SIGNATURE:
+    if SourceUrl(url).is_signed and error_class in _MAYBE_EXPIRED:
         hint = SIGNATURE_HINT
     _close_responses(error)
-    shown = str(SourceUrl(url))
-    text = text.replace(shown, "").rstrip(" :.") or type(error).__name__
+    masked = str(SourceUrl(url))
+    text = text.replace(masked, "").rstrip(" :.") or type(error).__name__
     kind = PermanentError if kind_of(error_class) is Kind.PERMANENT else TransientError
-    return kind(f"{shown[:_MAX_MESSAGE]}: {text[:_MAX_MESSAGE]}", error_class, hint)
+    return kind(f"{masked[:_MAX_MESSAGE]}: {text[:_MAX_MESSAGE]}", error_class, hint)
 
 
 def one_line(text: str, secrets: Iterable[str] = ()) -> str:
-    """Reduce a message of yt-dlp to what happened: no colours, advice, secrets or lines."""
+    """Reduce a message of yt-dlp to one line without colours, advice and secrets."""
     for secret in secrets:
         text = text.replace(secret, "...")
     text = _LEAD.sub("", " ".join(_ANSI.sub("", text).split(" ")).replace("\r", ""))
@@ -152,27 +142,40 @@ def one_line(text: str, secrets: Iterable[str] = ()) -> str:
     return mask_text(text)
 
 
+def _explain(error: BaseException, text: str) -> tuple[ErrorClass, str, str]:
+    """Return an exception's class, its message and a hint; ``text`` is its own message."""
+    error_class = _by_message(str(error)) or _by_type(error)
+    if _NO_PROXY.search(text):
+        return ErrorClass.NETWORK, "the proxy is of no usable kind", _PROXY_HINT
+    if error_class is None and (_NO_SUCH_FORMAT.search(text) or _NO_FORMAT.search(text)):
+        error_class, hint = _without_stream(error, text)
+        return error_class, "has no video stream", hint
+    if error_class is ErrorClass.EMPTY:
+        return error_class, "the server sent an empty answer (0 bytes)", CHECK_LINK
+    return error_class or ErrorClass.INTERNAL, text, ""
+
+
 def _by_message(text: str) -> ErrorClass | None:
     text = _LINK.sub("", text)
     return next((error_class for pattern, error_class in PATTERNS if pattern.search(text)), None)
 
 
 def _without_stream(error: BaseException, text: str) -> tuple[ErrorClass, str]:
-    """Tell sound alone from formats that a site hides, as YouTube does from what it distrusts."""
+    """Distinguish a sound-only source from formats hidden by YouTube, which distrusts us."""
     if any(getattr(cause, "ie", None) == "youtube" for cause in _chain(error)):
         return ErrorClass.BLOCKED, _YOUTUBE_HINT
-    return (ErrorClass.NO_VIDEO if _NO_PICTURE.search(text) else ErrorClass.INTERNAL), ""
+    return (ErrorClass.NO_VIDEO if _NO_SUCH_FORMAT.search(text) else ErrorClass.INTERNAL), ""
 
 
 def _by_type(error: BaseException) -> ErrorClass | None:
     for cause in _chain(error):
-        error_class = _of_one(cause)
+        error_class = _by_own_type(cause)
         if error_class is not None:
             return error_class
     return None
 
 
-def _of_one(error: BaseException) -> ErrorClass | None:
+def _by_own_type(error: BaseException) -> ErrorClass | None:
     from yt_dlp import cookies, utils
     from yt_dlp.networking import exceptions
 
@@ -202,7 +205,7 @@ def _of_one(error: BaseException) -> ErrorClass | None:
 
 
 def _close_responses(error: BaseException) -> None:
-    """Give back the sockets that an exception of yt-dlp still holds."""
+    """Close the sockets that an exception of yt-dlp still has open."""
     for cause in _chain(error):
         response = getattr(cause, "response", None)
         if response is not None:
@@ -210,14 +213,14 @@ def _close_responses(error: BaseException) -> None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those it was made from, the outermost first."""
+    """Yield an exception and its causes, the outermost first."""
     waiting: list[BaseException | None] = [error]
-    seen: set[int] = set()
+    visited: set[int] = set()
     while waiting:
         current = waiting.pop(0)
-        if not isinstance(current, BaseException) or id(current) in seen:
+        if not isinstance(current, BaseException) or id(current) in visited:
             continue
-        seen.add(id(current))
+        visited.add(id(current))
         yield current
         wrapped = getattr(current, "exc_info", None) or (None, None)
         waiting += [wrapped[1], getattr(current, "cause", None)]

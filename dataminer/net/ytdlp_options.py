@@ -1,4 +1,4 @@
-"""How we run yt-dlp: its options, its cookies, its messages, and the one place that makes it."""
+"""How yt-dlp is run: its options, cookies and messages, and the only place that creates it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from dataminer.errors import ErrorClass, TransientError
 from dataminer.net.addresses import AddressPolicy
 from dataminer.net.deadline import TransferDeadline
 from dataminer.net.rate_limit import RateLimiter
-from dataminer.net.ytdlp_errors import one_line, stage_error
+from dataminer.net.ytdlp_errors import one_line
 from dataminer.urls import is_secret
 
-__all__ = ["base_options", "client", "downloader", "pause", "secrets_of", "stage_error"]
+Log = Callable[[str], None]
 
-
-RETRIED = ("http", "fragment", "extractor")  # what yt-dlp itself tries again
+RETRIED = ("http", "fragment", "extractor")  # what yt-dlp itself retries
 _TOKEN_LENGTH = 20  # names of players and languages are shorter
-# seven fields, of which the fifth is a time or empty: as yt-dlp's cookies.py has it
+# seven fields, the fifth a time or empty, as in yt-dlp's cookies.py
 _COOKIE = re.compile(r"([^\t]*\t){4}(\d+(\.\d+)?)?\t[^\t]*\t[^\t]*")
 
 
 class _Logger:
-    """Takes in what yt-dlp would print; its warnings go on, its errors come as exceptions."""
+    """Receives what yt-dlp would print. Only warnings are passed on: its errors are exceptions."""
 
-    def __init__(self, say: Callable[[str], None], secrets: list[str]) -> None:
-        self._say = say
+    def __init__(self, warn: Log, secrets: list[str]) -> None:
+        self._warn = warn
         self._secrets = secrets
 
     def debug(self, message: str) -> None:
@@ -43,27 +42,28 @@ class _Logger:
     info = error = debug
 
     def warning(self, message: str) -> None:
-        self._say(f"yt-dlp: {one_line(message, self._secrets)}")
+        self._warn(f"yt-dlp: {one_line(message, self._secrets)}")
 
 
-def client(options: dict[str, Any], *, gate: RateLimiter, given: str) -> Any:
-    """Return a ``YoutubeDL`` whose requests ask a gate: the only place where one is made.
+def client(options: dict[str, Any], *, limiter: RateLimiter, trusted: str) -> Any:
+    """Return a new ``YoutubeDL`` whose requests are limited; nothing else creates one.
 
     Parameters
     ----------
     options : dict
-        Those of :func:`base_options`, and what the use needs besides.
-    gate : RateLimiter
+        Those of :func:`base_options`, and any others.
+    limiter : RateLimiter
         Asked before each HTTP request.
-    given : str
-        What the user gave, which decides how far inside requests may go.
+    trusted : str
+        The link that the user named, see :class:`~dataminer.net.addresses.AddressPolicy`.
     """
-    from dataminer.net.ytdlp_client import Errand, YoutubeDL
+    from dataminer.net.ytdlp_client import YoutubeDL
+    from dataminer.net.ytdlp_handler import RequestContext
 
-    return YoutubeDL(options, Errand(gate, AddressPolicy(given)))
+    return YoutubeDL(options, RequestContext(limiter, AddressPolicy(trusted)))
 
 
-_made = threading.local()
+_clients = threading.local()
 
 
 @contextmanager
@@ -71,73 +71,73 @@ def downloader(
     settings: DownloadConfig,
     options: dict[str, Any],
     *,
-    say: Callable[[str], None],
-    gate: RateLimiter,
-    given: str,
-    watch: TransferDeadline,
+    warn: Log,
+    limiter: RateLimiter,
+    trusted: str,
+    deadline: TransferDeadline,
 ) -> Iterator[Any]:
-    """Yield this thread's ``YoutubeDL`` for one link; it is made once, or anew after an error.
+    """Yield this thread's ``YoutubeDL`` for one link; after an error, the next link gets a new one.
 
-    What sites set as cookies stays from link to link, as in a run of yt-dlp: its extractors log in
-    and consent once. The file of cookies is read when one is made.
+    Cookies set by sites are kept from link to link, as in a run of yt-dlp: its extractors log in
+    and consent once. The cookie file is read when a ``YoutubeDL`` is created.
 
     Parameters
     ----------
     settings : DownloadConfig
-        How a source is asked.
+        Network settings.
     options : dict
-        What this link needs besides :func:`base_options`: the same keys for each link.
-    say : callable
-        Is told warnings.
-    gate, given : RateLimiter, str
+        Options for this link besides :func:`base_options`: the same keys for each link.
+    warn : callable
+        Gets yt-dlp's warnings.
+    limiter, trusted : RateLimiter, str
         As for :func:`client`.
-    watch : TransferDeadline
-        Is told of each connection.
+    deadline : TransferDeadline
+        Gets each connection.
     """
-    from dataminer.net.ytdlp_client import Errand
+    from dataminer.net.ytdlp_handler import RequestContext
 
-    before, ydl = getattr(_made, "found", (None, None))
-    _made.found = (None, None)
+    before, ydl = getattr(_clients, "last", (None, None))
+    _clients.last = (None, None)
     if ydl is None or before != settings:
-        ydl = client({**base_options(settings, say), **options}, gate=gate, given=given)
-    ydl.params |= {**options, "logger": _Logger(say, secrets_of(settings))}
-    ydl.errand = Errand(gate, AddressPolicy(given), watch)
+        ydl = client({**base_options(settings, warn), **options}, limiter=limiter, trusted=trusted)
+    ydl.params |= {**options, "logger": _Logger(warn, secrets_of(settings))}
+    ydl.request_context = RequestContext(limiter, AddressPolicy(trusted), deadline)
     yield ydl
-    _made.found = (settings, ydl)
+    _clients.last = (settings, ydl)
 
 
-def base_options(settings: DownloadConfig, say: Callable[[str], None]) -> dict[str, Any]:
+def base_options(settings: DownloadConfig, warn: Log) -> dict[str, Any]:
     """Return the options of every use of yt-dlp: silent, no cache, no config, no ``file://``.
 
     Raises
     ------
     TransientError
-        COOKIES, where the cookies cannot be read.
+        COOKIES, if the cookies cannot be read.
     """
     return {
         "quiet": True,
         "noprogress": True,
         "color": "no_color",
-        "logger": _Logger(say, secrets_of(settings)),
+        "logger": _Logger(warn, secrets_of(settings)),
         "cachedir": False,
         "enable_file_urls": False,
-        # YouTube wants one; yt-dlp itself only looks for deno
+        # YouTube needs one; by default yt-dlp only looks for deno
         "js_runtimes": dict(map(_runtime, settings.js_runtimes)),
         "noplaylist": True,
-        # a forged address would be asked with a second time, and is no way to behave
+        # it would repeat requests with a forged address, which is not polite
         "geo_bypass": False,
         "socket_timeout": settings.socket_timeout,
         "retries": settings.retries,
         "fragment_retries": settings.retries,
         "extractor_retries": settings.retries,
-        "retry_sleep_functions": dict.fromkeys(RETRIED, pause),
-        **_identity(settings),
-        **_parsed(settings),
+        "retry_sleep_functions": dict.fromkeys(RETRIED, retry_delay),
+        **_identity_options(settings),
+        **_command_line_options(settings),
     }
 
 
 def secrets_of(settings: DownloadConfig) -> list[str]:
-    """Return what of the settings must not be told to anybody, the longest first."""
+    """Return the secrets among the settings, the longest first."""
     found = {value for text in settings.extractor_args for value in _argument_values(text)}
     if settings.proxy:
         parts = urlsplit(settings.proxy)
@@ -146,7 +146,7 @@ def secrets_of(settings: DownloadConfig) -> list[str]:
 
 
 def _argument_values(text: str) -> list[str]:
-    """Return the values of extractor arguments that may be a token: by their name, or long ones."""
+    """Return the values of an extractor argument that may be tokens, by their name or length."""
     found = []
     for part in text.partition(":")[2].split(";"):
         value = part.partition("=")[2]
@@ -155,38 +155,39 @@ def _argument_values(text: str) -> list[str]:
     return found
 
 
-def _identity(settings: DownloadConfig) -> dict[str, Any]:
+def _identity_options(settings: DownloadConfig) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if settings.proxy:
         options["proxy"] = settings.proxy
     if settings.user_agent:
         options["http_headers"] = {"User-Agent": settings.user_agent}
     if settings.cookies:
-        options["cookiefile"] = _cookies(Path(os.path.expanduser(settings.cookies)))
+        options["cookiefile"] = _read_cookies(Path(os.path.expanduser(settings.cookies)))
     return options
 
 
-def _cookies(path: Path) -> io.StringIO:
-    """Read the cookies into memory: yt-dlp writes back what it was given, and jobs run at once."""
-    shown = path if "=" not in str(path) else "what it names"  # cookies instead of their file
+def _read_cookies(path: Path) -> io.StringIO:
+    """Read the cookies into memory: yt-dlp would write to the file, which other jobs use too."""
+    # the setting may hold cookies instead of the name of their file
+    name = path if "=" not in str(path) else "what it names"
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is no text"
-        message = f"download.cookies: {shown} cannot be read: {reason}"
+        message = f"download.cookies: {name} cannot be read: {reason}"
         raise TransientError(message, ErrorClass.COOKIES) from error
     for number, line in enumerate(text.splitlines(), 1):
         entry = line.removeprefix("#HttpOnly_")
         if entry.strip() and not entry.startswith("#") and not _COOKIE.fullmatch(entry):
-            # yt-dlp would leave it out, and print it
-            message = f"download.cookies: line {number} of {shown} is no cookie in Netscape format"
+            # yt-dlp would skip it, and print it
+            message = f"download.cookies: line {number} of {name} is no cookie in Netscape format"
             hint = "write its seven fields with tabs between them, or export the file again"
             raise TransientError(message, ErrorClass.COOKIES, hint)
     return io.StringIO(text)
 
 
-def _parsed(settings: DownloadConfig) -> dict[str, Any]:
-    """Have yt-dlp itself read what is written as on its command line."""
+def _command_line_options(settings: DownloadConfig) -> dict[str, Any]:
+    """Let yt-dlp itself parse settings that are written as on its command line."""
     arguments = [f"--extractor-args={text}" for text in settings.extractor_args]
     if settings.cookies_from_browser:
         arguments.append(f"--cookies-from-browser={settings.cookies_from_browser}")
@@ -208,6 +209,6 @@ def _runtime(text: str) -> tuple[str, dict[str, str]]:
     return name, {"path": path} if path else {}
 
 
-def pause(n: int) -> float:
-    """Return the seconds to wait after ``n`` tries that failed."""
+def retry_delay(n: int) -> float:
+    """Return the seconds to wait after ``n`` failed tries; yt-dlp passes ``n`` by name."""
     return min(2.0**n, 20.0)

@@ -183,7 +183,7 @@ def test_one_heartbeat_keeps_all_and_tells_whose_lease_is_lost(
 
     def work(name: str) -> None:
         with keeper.kept_alive(held[name], QUICK):
-            for _ in deadline.naps(60.0):
+            for _ in deadline.stoppable_sleeps(60.0):
                 if ended.wait(0.05):
                     return
 

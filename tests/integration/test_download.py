@@ -151,7 +151,7 @@ def test_yt_dlp_tries_again_itself(
     first: Reply,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dataminer.net.ytdlp_options.pause", lambda n: 0.0)
+    monkeypatch.setattr("dataminer.net.ytdlp_options.retry_delay", lambda n: 0.0)
     link = server.add(path, [broken(clip) if path == PLAIN else clip, first, clip])
     video = fetch(link, out, settings=DownloadConfig(retries=2)).video
     assert video.read_bytes() == clip.read_bytes()
@@ -171,7 +171,7 @@ def test_the_first_request_is_not_repeated(
 def test_a_body_that_breaks_off_is_resumed(
     server: Server, clip: Path, out: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dataminer.net.ytdlp_options.pause", lambda n: 0.0)
+    monkeypatch.setattr("dataminer.net.ytdlp_options.retry_delay", lambda n: 0.0)
     look = [] if path == PLAIN else [clip]
     link = server.add(path, [*look, broken(clip), clip])
     settings = DownloadConfig(retries=1, min_bytes_per_second=50)  # small blocks
@@ -277,7 +277,7 @@ def test_statuses(
     when: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dataminer.net.ytdlp_options.pause", lambda n: 0.0)
+    monkeypatch.setattr("dataminer.net.ytdlp_options.retry_delay", lambda n: 0.0)
     link = then(server, clip, when, Reply(status, body=b"private video, removed, not a bot"))
     error = fails(link, out, settings=DownloadConfig(retries=int(when == "plain, later")))
     assert (error.error_class, isinstance(error, PermanentError)) == (kind, permanent)
@@ -302,7 +302,7 @@ def test_broken_connections(
     when: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dataminer.net.ytdlp_options.pause", lambda n: 0.0)
+    monkeypatch.setattr("dataminer.net.ytdlp_options.retry_delay", lambda n: 0.0)
     settings = DownloadConfig(retries=int(when == "plain, later"))
     error = fails(then(server, clip, when, reply), out, settings=settings)
     assert isinstance(error, TransientError)
@@ -862,7 +862,7 @@ def test_an_interruption_leaves_nothing(
         assert any(name.startswith(ID) for name in names(out))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stage, "_describe", interrupt)
+    monkeypatch.setattr(stage, "describe", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch(server.add("/clip.mp4", clip), out)
     assert names(out) == []

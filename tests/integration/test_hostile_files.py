@@ -15,7 +15,7 @@ import pytest
 
 from dataminer.config.models import DownloadConfig, ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.net import ytdlp_client as net
+from dataminer.net import ytdlp_limits
 from dataminer.stages.extract.stage import extract
 from dataminer.sync.batches.partition import estimate, estimate_download
 from dataminer.video.info import probe
@@ -278,7 +278,7 @@ def too_large(url: str, out: Path) -> None:
 
 
 def test_endless_pages_and_lists_are_not_read(server: Server, tmp_path: Path) -> None:
-    page = b"<!doctype html>" + bytes(net.MOST_PAGE)
+    page = b"<!doctype html>" + bytes(ytdlp_limits.MOST_PAGE)
     lines = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n" + b"a\n" * 600_000 + b"#EXT-X-ENDLIST"
     too_large(server.add("/page", Reply(body=page)), tmp_path / "page")
     too_large(server.add("/page.mp4", Reply(body=page)), tmp_path / "plain")
@@ -306,7 +306,7 @@ def test_what_unpacks_to_gigabytes_is_not_unpacked(
     coding: str, wbits: int, path: str, server: Server, tmp_path: Path
 ) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, wbits)
-    body = packer.compress(b"<!doctype html>" + bytes(2 * net.MOST_PAGE)) + packer.flush()
+    body = packer.compress(b"<!doctype html>" + bytes(2 * ytdlp_limits.MOST_PAGE)) + packer.flush()
     reply = Reply(body=body, headers={"Content-Encoding": coding})
     too_large(server.add(path, reply), tmp_path / "out")
 
@@ -324,7 +324,7 @@ def test_packed_pages_are_read(server: Server, tmp_path: Path) -> None:
 def test_parts_of_a_stream_have_an_end(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(net, "MOST_PART", 1 << 20)
+    monkeypatch.setattr(ytdlp_limits, "MOST_PART", 1 << 20)
     server.add("/part.ts", Reply(body=bytes(2 << 20), content_type="video/mp2t"))
     body = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\npart.ts\n#EXT-X-ENDLIST\n"
     reply = Reply(body=body, content_type="application/vnd.apple.mpegurl")

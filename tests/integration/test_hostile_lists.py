@@ -25,12 +25,12 @@ import cv2
 import dataminer.sync.jobs.download, yt_dlp.extractor.extractors
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import StageError
-from dataminer.net import ytdlp_client
+from dataminer.net import ytdlp_limits
 from dataminer.stages.download.stage import download
 
 for number, link in enumerate(sys.argv[2:]):
     if number == 1:  # it was reached once, which takes seconds
-        ytdlp_client._MOST_LISTED = 40
+        ytdlp_limits._MOST_LISTED = 40
     try:
         download(link, Path(tempfile.mkdtemp(dir=sys.argv[1])), "v", DownloadConfig(retries=0))
         error = ["", ""]

@@ -134,7 +134,7 @@ def test_a_proxy_of_another_kind_is_refused_and_condemns_no_video(
     monkeypatch.delenv("NO_PROXY")
     monkeypatch.delenv("no_proxy")
     monkeypatch.setattr(
-        ytdlp_options, "_made", threading.local()
+        ytdlp_options, "_clients", threading.local()
     )  # yt-dlp reads the environment once
     monkeypatch.setenv("http_proxy", link)
     with pytest.raises(TransientError, match="proxy is of no usable kind") as caught:

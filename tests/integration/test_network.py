@@ -22,7 +22,7 @@ from yt_dlp.socks import sockssocket
 
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
-from dataminer.net import addresses, ytdlp_client, ytdlp_options
+from dataminer.net import addresses, ytdlp_handler, ytdlp_options
 from dataminer.net import rate_limit as gate
 from dataminer.net.addresses import Scope
 from dataminer.stages.download.stage import download
@@ -110,7 +110,7 @@ class Recorder:
 
 
 def fetch(url: str, out: Path, gate: Any, retries: int = 0) -> None:
-    download(url, out, ID, QUICK.model_copy(update={"retries": retries}), gate=gate)
+    download(url, out, ID, QUICK.model_copy(update={"retries": retries}), limiter=gate)
 
 
 def broken(clip: Path) -> Reply:
@@ -334,7 +334,7 @@ def test_a_name_that_turns_inside_between_two_requests(
     path: str,
 ) -> None:
     """The second is for the file after a look at it, or for the rest of a file."""
-    monkeypatch.setattr("dataminer.net.ytdlp_options.pause", lambda n: 0.0)
+    monkeypatch.setattr("dataminer.net.ytdlp_options.retry_delay", lambda n: 0.0)
     server.add(path, clip if path == "/clip" else broken(clip))
     inside.add(path, clip)
     lookup, looked_up = socket.getaddrinfo, []
@@ -355,7 +355,7 @@ def test_a_proxy_may_lie_inside_and_what_it_is_asked_for_may_not(
     server: Server, clip: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(
-        ytdlp_options, "_made", threading.local()
+        ytdlp_options, "_clients", threading.local()
     )  # yt-dlp reads the environment once
     monkeypatch.setenv("http_proxy", server.url)
     monkeypatch.setenv("no_proxy", "")
@@ -402,7 +402,7 @@ def test_a_host_is_judged_as_it_is_read_behind_a_proxy_too(
     link = proxy and server.url.replace("http", proxy)
     settings = QUICK.model_copy(update={"proxy": link})
     with pytest.raises(PermanentError, match=re.escape(SPELLED[location])) as caught:
-        download(f"{tube}/v", tmp_path, ID, settings, gate=Recorder())
+        download(f"{tube}/v", tmp_path, ID, settings, limiter=Recorder())
     assert caught.value.error_class is ErrorClass.UNSUPPORTED
     assert {path for _, path, _ in server.log} == {"/v"}
 
@@ -539,7 +539,7 @@ def test_each_request_asks_once_redirects_and_parts_included(
 def test_yt_dlp_s_own_retries_ask_too(
     server: Server, clip: Path, tmp_path: Path, path: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("dataminer.net.ytdlp_options.pause", lambda n: 0.0)
+    monkeypatch.setattr("dataminer.net.ytdlp_options.retry_delay", lambda n: 0.0)
     first = clip if path == "/clip" else broken(clip)
     link = server.add(path, [first, Reply(reset=True), Reply(status=500), clip])
     gate = Recorder()
@@ -636,7 +636,7 @@ def test_a_permit_that_came_too_late_is_asked_for_again(
     assert len(server.log) == 2  # a look, and the file
     assert len(recorder.asked) == 4
     monkeypatch.setattr(
-        ytdlp_client, "_STALE", -1.0
+        ytdlp_handler, "_STALE", -1.0
     )  # each connection has become too old meanwhile
     (tmp_path / "again").mkdir()
     recorder = Late()

@@ -222,8 +222,8 @@ def test_the_rest_of_a_file_of_no_known_type_behind_a_redirect(
     (keep := tmp_path / "keep").mkdir()
     slow = DownloadConfig(retries=0, socket_timeout=0.3, min_bytes_per_second=50)
     with pytest.raises(TransientError):
-        download(link, out, ID, slow, keep=keep)
-    result = download(link, out, ID, slow, keep=keep)
+        download(link, out, ID, slow, partial_folder=keep)
+    result = download(link, out, ID, slow, partial_folder=keep)
     assert result.video.read_bytes() == path.read_bytes()
     assert result.video.suffix == ".video"
     first, rest = server.ranges["/get"]
@@ -252,8 +252,10 @@ def test_the_video_of_a_page_is_gone_on_with(server: Server, tmp_path: Path) -> 
     (keep := tmp_path / "keep").mkdir()
     slow = DownloadConfig(retries=0, socket_timeout=0.3, min_bytes_per_second=50)
     with pytest.raises(TransientError):
-        download(link, out, ID, slow, keep=keep)
-    assert download(link, out, ID, slow, keep=keep).video.read_bytes() == path.read_bytes()
+        download(link, out, ID, slow, partial_folder=keep)
+    assert (
+        download(link, out, ID, slow, partial_folder=keep).video.read_bytes() == path.read_bytes()
+    )
     assert server.ranges["/real.mp4"][0] is None
     assert str(server.ranges["/real.mp4"][1]).startswith("bytes=")
     assert server.requests == {"/page.mp4": 2, "/real.mp4": 2}
@@ -425,7 +427,7 @@ def test_another_thread_ends_an_attempt(
 
 def made() -> Any:
     """Return this thread's ``YoutubeDL``."""
-    return getattr(ytdlp_options._made, "found", (None, None))[1]
+    return getattr(ytdlp_options._clients, "last", (None, None))[1]
 
 
 def test_a_thread_has_one_and_another_its_own(
@@ -483,7 +485,7 @@ def test_nothing_of_a_link_is_left_for_the_next(
     said: list[list[str]] = [[], [], []]
     gates = [Gate(), Gate(), Gate()]
     for link, lines, gate in zip(links, said, gates, strict=True):
-        fetch(link, out, progress=lines.append, gate=gate)
+        fetch(link, out, progress=lines.append, limiter=gate)
     warned = [sum(line.startswith("yt-dlp: ") for line in lines) for lines in said]
     assert warned == [2, 0, 2]  # of a file that its answer does not call a video
     assert [lines[-1] for lines in said] == ["downloaded 0.0 MB"] * 3

@@ -65,7 +65,7 @@ def other(clip: Path) -> Path:
 def fetch(url: str, store: Path, settings: DownloadConfig = QUICK) -> DownloadResult:
     out = store / ".attempt"
     out.mkdir(parents=True, exist_ok=True)
-    return download(url, out, ID, settings, keep=store)
+    return download(url, out, ID, settings, partial_folder=store)
 
 
 def folders(store: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.net.addresses import AddressPolicy, Scope, plain_authority, scope_of
+from dataminer.net.addresses import AddressPolicy, Scope, normalised_authority, scope_of
 from tests.support.addresses import REGISTRY, addresses_in, is_public, spelled, spellings_of
 
 SCOPES = {
@@ -120,9 +120,9 @@ def found(*addresses: str) -> Any:
 def looked_up(monkeypatch: pytest.MonkeyPatch, given: str, *addresses: str) -> AddressPolicy:
     """Return what a link opens whose host stands for some addresses."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found(*addresses))
-    reach = AddressPolicy(given)
-    reach.look_up("lab.example", 80)
-    return reach
+    policy = AddressPolicy(given)
+    policy.resolve("lab.example", 80)
+    return policy
 
 
 @pytest.mark.parametrize(
@@ -144,39 +144,39 @@ def looked_up(monkeypatch: pytest.MonkeyPatch, given: str, *addresses: str) -> A
 def test_a_link_to_an_inner_host_opens_this_host_alone(
     monkeypatch: pytest.MonkeyPatch, given: str, addresses: list[str], open_: list[str]
 ) -> None:
-    reach = looked_up(monkeypatch, given, *addresses)
-    reach.check("lab.example", (OUTSIDE, 80))
-    reach.check("other.example", (OUTSIDE, 80))
+    policy = looked_up(monkeypatch, given, *addresses)
+    policy.check("lab.example", (OUTSIDE, 80))
+    policy.check("other.example", (OUTSIDE, 80))
     for address in {*addresses, LAB, HERE, CLOUD, LAB_TOO} - {OUTSIDE}:
         places = [("lab.example", address)] * (address not in open_) + [("other.example", address)]
         for host, refused in places:
             with pytest.raises(PermanentError, match=f"{host} leads to {address}") as caught:
-                reach.check(host, (refused, 80))
+                policy.check(host, (refused, 80))
             assert caught.value.error_class is ErrorClass.UNSUPPORTED
     for address in open_:
-        reach.check("lab.example", (address, 80))
+        policy.check("lab.example", (address, 80))
 
 
 @pytest.mark.parametrize("first", [OUTSIDE, LAB])
 def test_a_name_that_stands_for_another_address_the_second_time(
     monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
-    reach = looked_up(monkeypatch, "http://lab.example/x", first)
+    policy = looked_up(monkeypatch, "http://lab.example/x", first)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found(HERE))
-    reach.look_up("lab.example", 80)
+    policy.resolve("lab.example", 80)
     with pytest.raises(PermanentError, match=r"127\.0\.0\.1 itself"):
-        reach.check("lab.example", (HERE, 80))
+        policy.check("lab.example", (HERE, 80))
 
 
 def test_the_next_step_helps(monkeypatch: pytest.MonkeyPatch) -> None:
-    reach = looked_up(monkeypatch, "http://lab.example/x", OUTSIDE, LAB)
+    policy = looked_up(monkeypatch, "http://lab.example/x", OUTSIDE, LAB)
     for host, address, hint in [
         ("lab.example", LAB, f"give a link to {LAB} itself"),
         ("other.example", LAB, "give a link to it"),
         ("lab.example", CLOUD, ""),
     ]:
         with pytest.raises(PermanentError) as caught:
-            reach.check(host, (address, 80))
+            policy.check(host, (address, 80))
         assert ("if that server is yours" in caught.value.hint) is bool(hint)
         assert hint in caught.value.hint
 
@@ -198,7 +198,7 @@ def test_the_next_step_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_one_way_to_write_a_host(text: str, plain: str) -> None:
-    assert plain_authority(text) == plain
+    assert normalised_authority(text) == plain
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_one_way_to_write_a_host(text: str, plain: str) -> None:
 )
 def test_what_may_be_read_in_two_ways_is_no_host(text: str) -> None:
     with pytest.raises(PermanentError, match="names no host") as caught:
-        plain_authority(text)
+        normalised_authority(text)
     assert caught.value.error_class is ErrorClass.UNSUPPORTED
 
 
@@ -228,22 +228,22 @@ def test_what_may_be_read_in_two_ways_is_no_host(text: str) -> None:
 @given(st.sampled_from(sorted(REGISTRY)).flatmap(addresses_in))
 def test_a_link_to_an_address_opens_it_if_a_video_can_be_there(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
-    reach = AddressPolicy(f"http://{host}/x")
-    reach.look_up(address)
+    policy = AddressPolicy(f"http://{host}/x")
+    policy.resolve(address)
     if scope_of((address, 80)) is Scope.FORBIDDEN:
         with pytest.raises(PermanentError):
-            reach.check(address, (address, 80))
+            policy.check(address, (address, 80))
     else:
-        reach.check(address, (address, 80))
+        policy.check(address, (address, 80))
 
 
 def test_names_that_a_proxy_will_look_up() -> None:
-    reach = AddressPolicy("https://tube.example/x")
-    reach.check_name("no-such-name.invalid")  # known to the proxy only
-    reach.check_name(OUTSIDE)
+    policy = AddressPolicy("https://tube.example/x")
+    policy.check_name("no-such-name.invalid")  # known to the proxy only
+    policy.check_name(OUTSIDE)
     for name in ("localhost", "127.1", "2130706433", "10.0.0.1", "127.0.0.1."):
         with pytest.raises(PermanentError):
-            reach.check_name(name)
+            policy.check_name(name)
     inside = AddressPolicy("http://localhost:8000/x")
     for name in ("localhost", OUTSIDE):
         inside.check_name(name)

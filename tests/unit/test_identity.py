@@ -35,8 +35,8 @@ def test_all_of_it_reaches_yt_dlp() -> None:
     assert options["cookiesfrombrowser"] == ("firefox", "someone", None, None)
     assert options["js_runtimes"] == {"node": {"path": "/opt/node/bin/node"}}
     del options["cookiesfrombrowser"]  # nobody's browser is at hand
-    gate = LocalRateLimiter(DownloadConfig().budget)
-    assert isinstance(client(options, gate=gate, given="https://youtu.be/x"), YoutubeDL)
+    limiter = LocalRateLimiter(DownloadConfig().budget)
+    assert isinstance(client(options, limiter=limiter, trusted="https://youtu.be/x"), YoutubeDL)
 
 
 def test_secrets_stay_out_of_warnings_results_and_representations(

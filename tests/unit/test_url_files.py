@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dataminer.config.models import InputConfig
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.ingest import listing, tables
-from dataminer.ingest.search import Asked
+from dataminer.ingest.search import ListRequest
 from dataminer.ingest.sources import Collected, Source, collect
 from dataminer.urls import SourceUrl
 
@@ -30,12 +30,12 @@ def read(folder: Path, content: bytes | str, **more: object) -> Collected:
     return collect(settings, base=folder, look_up=offline, **more)  # type: ignore[arg-type]
 
 
-def offline(asked: Asked, *_: object) -> Looked:
+def offline(request: ListRequest, *_: object) -> Looked:
     """Find one video for each word of a search; other lists are away."""
-    if "query" not in asked.info:
-        raise TransientError(f"{asked.name}: no network", ErrorClass.NETWORK)
-    for rank, word in enumerate(asked.info["query"].split(), start=1):
-        yield Source(word * 11, SourceUrl("u"), asked.source_type, {**asked.info, "rank": rank})
+    if "query" not in request.info:
+        raise TransientError(f"{request.name}: no network", ErrorClass.NETWORK)
+    for rank, word in enumerate(request.info["query"].split(), start=1):
+        yield Source(word * 11, SourceUrl("u"), request.source_type, {**request.info, "rank": rank})
 
 
 def ids(collected: Collected) -> list[str]:
@@ -305,9 +305,9 @@ def test_order_and_doubles(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4")
     (tmp_path / "links.txt").write_text(f"youtu.be/{TWO}\nyoutu.be/{THREE}\na.mp4\n")
 
-    def look_up(asked: Asked, *_: object) -> Looked:
+    def look_up(request: ListRequest, *_: object) -> Looked:
         for rank in range(1, 8):
-            yield Source(ONE, SourceUrl("u"), "SEARCH", {**asked.info, "rank": rank})
+            yield Source(ONE, SourceUrl("u"), "SEARCH", {**request.info, "rank": rank})
         raise AssertionError("more was asked for than is wanted")
 
     section = InputConfig(
@@ -331,12 +331,12 @@ def test_order_and_doubles(tmp_path: Path) -> None:
 
 
 def test_a_search_that_fails_or_finds_nothing(tmp_path: Path) -> None:
-    def look_up(asked: Asked, *_: object) -> Looked:
-        if asked.info["query"] == "half":
-            yield Source(ONE, SourceUrl("u"), "SEARCH", asked.info)
-        if asked.info["query"] in {"down", "half"}:
+    def look_up(request: ListRequest, *_: object) -> Looked:
+        if request.info["query"] == "half":
+            yield Source(ONE, SourceUrl("u"), "SEARCH", request.info)
+        if request.info["query"] in {"down", "half"}:
             raise TransientError("the network is \x1b[31mdown", ErrorClass.NETWORK)
-        if asked.info["query"] == "filtered":
+        if request.info["query"] == "filtered":
             yield None
 
     settings = InputConfig(searches=["down", "none", "half", "filtered"])
@@ -371,7 +371,7 @@ def test_a_file_of_searches(tmp_path: Path) -> None:
 
 
 def test_a_list_says_how_far_it_is_and_what_ended_it(tmp_path: Path) -> None:
-    def look_up(asked: Asked, *_: object) -> Looked:
+    def look_up(request: ListRequest, *_: object) -> Looked:
         for rank in range(1, 1000):
             yield Source(f"{rank:011}", SourceUrl("u"), "URL", {}) if rank % 2 else None
 
@@ -389,7 +389,7 @@ def test_a_list_says_how_far_it_is_and_what_ended_it(tmp_path: Path) -> None:
 def test_a_search_that_filters_leave_little_of_ends(tmp_path: Path) -> None:
     looked = 0
 
-    def look_up(asked: Asked, *_: object) -> Looked:
+    def look_up(request: ListRequest, *_: object) -> Looked:
         nonlocal looked
         while True:
             looked += 1
@@ -402,7 +402,7 @@ def test_a_search_that_filters_leave_little_of_ends(tmp_path: Path) -> None:
 def test_an_interrupt_keeps_what_was_found(tmp_path: Path) -> None:
     closed = False
 
-    def look_up(asked: Asked, *_: object) -> Looked:
+    def look_up(request: ListRequest, *_: object) -> Looked:
         nonlocal closed
         try:
             yield Source(ONE, SourceUrl("u"), "URL", {})

@@ -108,7 +108,7 @@ def test_what_is_told_of_a_local_file_leaves_without_its_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "kept"),
+    ("url", "stored"),
     [
         ("/home/me/a.mp4", "/home/me/a.mp4"),
         ("http://h/get?file=a.mp4&n=2", "http://h/get?file=a.mp4&n=2"),
@@ -127,8 +127,8 @@ def test_what_is_told_of_a_local_file_leaves_without_its_folder() -> None:
         ),
     ],
 )
-def test_a_store_keeps_what_names_the_file(url: str, kept: str) -> None:
-    assert SourceUrl(url).kept == kept
+def test_a_store_keeps_what_names_the_file(url: str, stored: str) -> None:
+    assert SourceUrl(url).stored == stored
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""A plain link to a video file, which one request fetches.
+"""A plain link to a video file, which is fetched with one request.
 
-yt-dlp's generic extractor asks for such a link twice: to find out what it is, then for the file.
-Here the answer to the first request is the file. If it is anything else, mostly a page, yt-dlp gets
-that answer instead of asking again.
+yt-dlp's generic extractor requests such a link twice: to identify it, and for the file. Here the
+answer to the first request is the file. If it is anything else, usually a page, yt-dlp gets that
+answer instead of requesting it again.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-# as yt-dlp's generic extractor knows them
+# as in yt-dlp's generic extractor
 _TYPE = re.compile(
     r"(?P<type>audio|video|application(?=/(?:ogg$|(?:vnd\.apple\.|x-)?mpegurl)))/(?P<format_id>[^;\s]+)"
 )
 _PLAYLIST = re.compile(r".*mpegurl|f4m")
-_RESERVED = re.compile(r"[\s,/+\[\]()]")  # what yt-dlp takes out of the name of a format
-# sites whose links look like files, of which yt-dlp's extractors know more than the answer says
+_RESERVED = re.compile(r"[\s,/+\[\]()]")  # what yt-dlp removes from the name of a format
+# sites whose links look like files, but whose yt-dlp extractors know more than the answer does
 _SITES = ("arnes.si", "dropbox.com", "imgur.com", "redgifs.com")
 _PARTIAL = 206
-_GLANCE = 512  # bytes, as yt-dlp's generic extractor reads
-_UNNAMED = "0"  # how yt-dlp calls the only format that has no name
-_UNKNOWN = "unknown_video"  # and the suffix of a file of which it does not know one
+_SNIFFED = 512  # bytes, as in yt-dlp's generic extractor
+_UNNAMED = "0"  # yt-dlp's name for the only format if it has none
+_UNKNOWN = "unknown_video"  # yt-dlp's suffix for a file of unknown type
 _MANIFESTS = ("m3u8", "f4m")
 
 
 class NotAFile(Exception):
-    """The answer to a plain link is no video file.
+    """The answer to a plain link is not a video file.
 
     Parameters
     ----------
     response : yt_dlp.networking.Response
-        The answer; all of it can still be read.
+        The answer, which can still be read in full.
     """
 
     def __init__(self, response: Any) -> None:
@@ -42,8 +42,8 @@ class NotAFile(Exception):
         self.response = response
 
 
-class Unanswered(Exception):
-    """The first request failed: unlike one in the middle of a transfer, it is not repeated here."""
+class FirstRequestFailed(Exception):
+    """The first request failed: unlike a request in the middle of a transfer, it is not retried."""
 
 
 def suffix_of(url: str) -> str | None:
@@ -60,7 +60,7 @@ def suffix_of(url: str) -> str | None:
 
 
 def describe(response: Any) -> dict[str, Any]:
-    """Describe a file as yt-dlp's generic extractor does, by the answer to its request.
+    """Describe a file as yt-dlp's generic extractor does, from the answer to its request.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def describe(response: Any) -> dict[str, Any]:
     Raises
     ------
     NotAFile
-        If the answer is something else: a page, a playlist, a sound.
+        If the answer is something else: a page, a playlist, or audio.
     """
     from yt_dlp.utils import strftime_or_none, unified_timestamp, url_basename
 
@@ -100,7 +100,7 @@ def _format_of(response: Any) -> tuple[str, str]:
 
     found = _TYPE.match((response.headers.get("Content-Type") or "").lower())
     if found is None:
-        # a part is the rest of what was a file before
+        # a partial answer continues what was a file before
         if response.status != _PARTIAL and _is_text(_first_bytes(response)):
             raise NotAFile(response)
         ext = determine_ext(response.url)
@@ -120,9 +120,9 @@ def _is_text(start: bytes) -> bool:
 
 
 def _first_bytes(response: Any) -> bytes:
-    """Read the beginning of an answer, and leave it there to be read again."""
+    """Read the first bytes of an answer, which can then be read again."""
     read: Callable[[int | None], bytes] = response.read
-    start = left = read(_GLANCE)
+    start = left = read(_SNIFFED)
 
     def replay(size: int | None = None) -> bytes:
         nonlocal left

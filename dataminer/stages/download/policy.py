@@ -1,8 +1,8 @@
-"""The user's policy: judged on what a site says of a video, before a byte of it is fetched.
+"""The user's policy, applied to a video's metadata before a byte of it is fetched.
 
-A check ends in one of three ways. It passes; it refuses for good, as POLICY (or LIVE, which no
-setting lets in); or it cannot be made because the site did not say what it needs, which lets
-nothing through either: :class:`~dataminer.errors.UncheckedError`, tried again.
+A check has three outcomes. The video passes; it is refused for good, as POLICY (or LIVE, which no
+setting allows); or the check is impossible because the site did not provide what it needs. The
+latter refuses the video too, as :class:`~dataminer.errors.UncheckedError`, which is retried.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MEGABYTE = 1_000_000
 _HASHTAG = re.compile(r"[#＃](\w+)")
 _MAX_TITLE = 1000  # YouTube's have 100 characters at most
 _MAX_TEXT = 20_000  # YouTube's descriptions have 5,000
-_MAX_SHOWN = 80
+_MAX_QUOTED = 80
 _NOT_ENDED = {
     "is_live": "is a live stream that goes on",
     "is_upcoming": "has not begun",
@@ -30,43 +30,43 @@ _NOT_ENDED = {
 Info = dict[str, Any]
 
 
-def judge(info: Info, policy: PolicyConfig, shown: str) -> None:
-    """Refuse a video that the policy does not want, or that is no finished video.
+def judge(info: Info, policy: PolicyConfig, label: str) -> None:
+    """Refuse a video that the policy does not allow, or that is not a finished video.
 
     Parameters
     ----------
     info : dict
-        What yt-dlp has found out about it.
+        What yt-dlp knows about it.
     policy : PolicyConfig
-        What is wanted.
-    shown : str
-        How to name the video in messages.
+        What is allowed.
+    label : str
+        The video's name in messages.
 
     Raises
     ------
     PermanentError
         POLICY, or LIVE.
     UncheckedError
-        When a check could not be made. A definite no goes first.
+        If a check was impossible and no other check refused the video.
     """
-    _refuse_live(info, shown)
+    _refuse_live(info, label)
     missing = []
     for check in (_title, _hashtags, _duration, _licence):
         reason, unknown = check(info, policy)
         if reason:
-            raise refusal(shown, reason)
+            raise refusal(label, reason)
         missing += [unknown] if unknown else []
-    judge_size(info.get("filesize"), policy, shown)
+    judge_size(info.get("filesize"), policy, label)
     if missing:
-        message = f"{shown}: the policy cannot be checked: {', '.join(missing)} not known"
+        message = f"{label}: the policy cannot be checked: {', '.join(missing)} not known"
         raise UncheckedError(message)
 
 
-def judge_size(size: int | None, policy: PolicyConfig, shown: str, *, whole: bool = True) -> None:
-    """Refuse a file that is too large or too small; a size that is not known yet passes.
+def judge_size(size: int | None, policy: PolicyConfig, label: str, *, whole: bool = True) -> None:
+    """Refuse a file that is too large or too small; an unknown size passes.
 
-    With ``whole`` False, ``size`` is only what has come so far. The size is judged again when the
-    server declares it, while the bytes come, and when they are all there: it never goes unchecked.
+    If ``whole`` is False, ``size`` is only what has arrived so far. The size is checked again when
+    the server declares it, while bytes arrive, and when all have arrived, so it is always checked.
 
     Raises
     ------
@@ -76,30 +76,30 @@ def judge_size(size: int | None, policy: PolicyConfig, shown: str, *, whole: boo
     if size is None:
         return
     if policy.max_size_mb is not None and size > policy.max_size_mb * MEGABYTE:
-        raise refusal(shown, f"more than max_size_mb ({policy.max_size_mb:g})")
+        raise refusal(label, f"more than max_size_mb ({policy.max_size_mb:g})")
     if whole and policy.min_size_mb is not None and size < policy.min_size_mb * MEGABYTE:
-        raise refusal(shown, f"less than min_size_mb ({policy.min_size_mb:g})")
+        raise refusal(label, f"less than min_size_mb ({policy.min_size_mb:g})")
 
 
-def refusal(shown: str, reason: str) -> PermanentError:
+def refusal(label: str, reason: str) -> PermanentError:
     """Return the error for a video that the policy refuses."""
-    return PermanentError(f"{shown}: refused by the policy: {reason}", ErrorClass.POLICY)
+    return PermanentError(f"{label}: refused by the policy: {reason}", ErrorClass.POLICY)
 
 
-def _refuse_live(info: Info, shown: str) -> None:
+def _refuse_live(info: Info, label: str) -> None:
     status = info.get("live_status") or ("is_live" if info.get("is_live") else "")
     if status in _NOT_ENDED:
-        raise PermanentError(f"{shown}: {_NOT_ENDED[status]}", ErrorClass.LIVE)
+        raise PermanentError(f"{label}: {_NOT_ENDED[status]}", ErrorClass.LIVE)
 
 
-# ---- each check: why not (or nothing), and what it lacks (or nothing) --------------------------
+# ---- each check returns a reason to refuse (or nothing), and what it lacks (or nothing) -------
 
 
 def _title(info: Info, policy: PolicyConfig) -> tuple[str, str]:
     if not policy.blocked_titles:
         return "", ""
     title = info.get("title")
-    # yt-dlp writes a title of its own where a site gives none
+    # yt-dlp makes up a title if a site provides none
     made_up = f"{str(info.get('extractor')).replace(':', '-')} video #{info.get('id')}"
     if not title or title == made_up:
         return "", "the title"
@@ -117,7 +117,7 @@ def _hashtags(info: Info, policy: PolicyConfig) -> tuple[str, str]:
     found = sorted(blocked & set(_tags_of(info)))
     if found:
         return f"it carries #{_short(found[0])}", ""
-    # every video of YouTube has a description, be it an empty one
+    # every YouTube video has a description, even if it is empty
     unread = info.get("extractor") == "youtube" and info.get("description") is None
     return "", "the description" if unread else ""
 
@@ -148,14 +148,14 @@ def _licence(info: Info, policy: PolicyConfig) -> tuple[str, str]:
         return "", ""
     licence = str(info.get("license") or "").strip()[:_MAX_TITLE]
     if licence:
-        wanted = (pattern.strip().casefold() for pattern in policy.licences)
-        allowed = any(fnmatchcase(licence.casefold(), pattern) for pattern in wanted)
+        patterns = (pattern.strip().casefold() for pattern in policy.licences)
+        allowed = any(fnmatchcase(licence.casefold(), pattern) for pattern in patterns)
         return "" if allowed else f"its licence is {_short(licence)}", ""
-    # A page that was read and names none grants none, as YouTube's standard licence, and a bare
-    # file has no page. Where nothing at all is known of the uploader, the page was not read.
+    # A page that was read and names no licence grants none, like YouTube's standard licence. A
+    # plain file has no page. If nothing is known about the uploader, the page was not read.
     read = info.get("direct") or info.get("uploader") or info.get("channel")
     return ("it states no licence", "") if read else ("", "the licence")
 
 
 def _short(text: str) -> str:
-    return cut(clean(text, 2 * _MAX_SHOWN), _MAX_SHOWN)
+    return cut(clean(text, 2 * _MAX_QUOTED), _MAX_QUOTED)

@@ -186,8 +186,8 @@ def _fetcher(
         url,
         video_id=video_id,
         settings=settings,
-        given=source.given,
-        keep=Store(config.store_path).video(video_id).parent,
+        trusted=source.given,
+        partial_folder=Store(config.store_path).video(video_id).parent,
         meta=provenance,
         progress=log.info,
     )
@@ -197,7 +197,7 @@ def _fetcher(
 
     def fetch_remote(out: Path) -> None:
         def attempt(limiter: SharedRateLimiter) -> None:
-            fetch(out, gate=limiter)
+            fetch(out, limiter=limiter)
 
         fetch_within_limits(settings.budget, url.reveal(), session, attempt, stock)
 

@@ -189,7 +189,7 @@ class SharedRateLimiter:
         least, most = spacing(self._settings, quota)
         values = {
             "source": quota.source,
-            "lane": quota.lane,
+            "lane": quota.kind,
             "least": least,
             "pause": random.uniform(least, most),
             "ahead": AHEAD,
@@ -273,7 +273,7 @@ class SharedRateLimiter:
         self._sleep(part)
 
     def _sleep(self, seconds: float) -> None:
-        for nap in deadline.naps(seconds):
+        for nap in deadline.stoppable_sleeps(seconds):
             time.sleep(nap)
         self.waited += seconds
 

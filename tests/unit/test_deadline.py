@@ -23,21 +23,21 @@ class Attempt:
     def __init__(self, settings: DownloadConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.watch, self.total = TransferDeadline(settings), 0
+        self.deadline, self.total = TransferDeadline(settings), 0
 
     def bytes_come(self, seconds: float, rate: int) -> None:
         for _ in range(round(seconds)):
             self.now += 1
             self.total += rate
-            self.watch.saw(self.total)
+            self.deadline.received(self.total)
 
     def nothing_comes(self, seconds: float) -> None:
         self.now += seconds
-        self.watch.check()
+        self.deadline.check()
 
     def waits(self, seconds: float) -> None:
         """A request, or the budget, has it wait."""
-        with self.watch.paused():
+        with self.deadline.paused():
             self.nothing_comes(seconds)
 
 
@@ -47,8 +47,8 @@ def ends(
     """Return why an attempt was ended, or nothing."""
     attempt = Attempt(settings, monkeypatch)
     try:
-        with attempt.watch.running():
-            attempt.watch.transfer_begins()
+        with attempt.deadline.running():
+            attempt.deadline.transfer_begins()
             act(attempt)
     except TransientError as error:
         assert error.error_class is ErrorClass.TIMEOUT
@@ -85,7 +85,7 @@ def waits_in_a_slow_minute(attempt: Attempt) -> None:
 
 
 def between_two_parts(attempt: Attempt) -> None:
-    attempt.watch.transfer_ends()
+    attempt.deadline.transfer_ends()
     attempt.nothing_comes(59 * MINUTE)
 
 

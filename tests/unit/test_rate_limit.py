@@ -1,4 +1,4 @@
-"""Which source a link counts against, how far apart permits are, and the gate of one process."""
+"""Which source a link counts against, how far apart permits are, and the limiter of one process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dataminer.config.models import BudgetConfig, HostRates, YouTubeRates
-from dataminer.net import rate_limit as gate_module
+from dataminer.net import rate_limit
 from dataminer.net.rate_limit import (
     PERMIT_GRACE_SECONDS,
     TRANSIT_SECONDS,
@@ -79,19 +79,19 @@ def test_media_and_downloads_of_youtube_have_limits_of_their_own() -> None:
     )
 
 
-def test_the_gate_of_one_process_spaces_requests_and_never_asks_again(
+def test_the_limiter_of_one_process_spaces_requests_and_never_asks_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     slept: list[float] = []
     clock = SimpleNamespace(monotonic=lambda: 50 + sum(slept), sleep=slept.append)
-    monkeypatch.setattr(gate_module, "time", clock)
-    gate = LocalRateLimiter(BudgetConfig(others=HostRates(requests_per_minute=620)))
+    monkeypatch.setattr(rate_limit, "time", clock)
+    limiter = LocalRateLimiter(BudgetConfig(others=HostRates(requests_per_minute=620)))
     for _ in range(4):
-        gate.request("http://host.example/x")
+        limiter.request("http://host.example/x")
     assert slept == pytest.approx([0, 0.1, 0.1, 0.1])
-    assert gate.waited == pytest.approx(0.3)
-    gate.request("http://other.example/x")
-    assert not gate.refused("http://host.example/x", "HTTP 429", 1.0)
+    assert limiter.waited == pytest.approx(0.3)
+    limiter.request("http://other.example/x")
+    assert not limiter.refused("http://host.example/x", "HTTP 429", 1.0)
 
 
 class Clock:
@@ -111,10 +111,10 @@ class Clock:
     ("ask", "count", "seconds", "most"),
     [
         # the defaults: downloads an hour, 10 to 20 seconds apart; requests a minute
-        (lambda gate: gate.download("https://youtu.be/x"), 300, 3600, 240),
-        (lambda gate: gate.request("https://youtu.be/x"), 70, 60, 30),
-        (lambda gate: gate.request("https://r1.googlevideo.com/x"), 250, 60, 120),
-        (lambda gate: gate.request("http://host.example/x"), 800, 60, 600),
+        (lambda limiter: limiter.download("https://youtu.be/x"), 300, 3600, 240),
+        (lambda limiter: limiter.request("https://youtu.be/x"), 70, 60, 30),
+        (lambda limiter: limiter.request("https://r1.googlevideo.com/x"), 250, 60, 120),
+        (lambda limiter: limiter.request("http://host.example/x"), 800, 60, 600),
     ],
     ids=["downloads", "pages", "media", "another host"],
 )
@@ -126,10 +126,10 @@ def test_the_defaults_keep_their_rates_over_hours(
     most: int,
 ) -> None:
     clock, begun = Clock(), []
-    monkeypatch.setattr(gate_module, "time", clock)
-    gate = LocalRateLimiter(BudgetConfig())
+    monkeypatch.setattr(rate_limit, "time", clock)
+    limiter = LocalRateLimiter(BudgetConfig())
     for _ in range(count):
-        ask(gate)
+        ask(limiter)
         begun.append(clock.now)
     pauses = [later - sooner for sooner, later in pairwise(begun)]
     assert begun[0] == 1000.0, "the first need not wait"
@@ -137,7 +137,7 @@ def test_the_defaults_keep_their_rates_over_hours(
     assert begun[-1] - begun[0] <= 1.35 * seconds * count / most, "and no slower than it must be"
     if most == 240:
         assert 15.0 <= min(pauses) < 16 and 19 < max(pauses) <= 20.0
-    assert gate.waited == pytest.approx(begun[-1] - begun[0])
+    assert limiter.waited == pytest.approx(begun[-1] - begun[0])
 
 
 @pytest.mark.parametrize(
