@@ -20,9 +20,9 @@ from dataminer.db import schema
 from dataminer.db.connection import no_database
 from dataminer.db.enums import SourceType
 from dataminer.errors import ConfigError, DatabaseError, DataminerError, TransientError
-from dataminer.ingest.parse import printable
+from dataminer.ingest.parse import Source, printable
 from dataminer.ingest.search import ListRequest, look_up
-from dataminer.ingest.sources import Collected, LookUp, Source, collect
+from dataminer.ingest.sources import Collected, LookUp, collect
 from dataminer.net.rate_limit import YOUTUBE, Paused
 from dataminer.store.layout import Store
 from dataminer.sync.claims import projects

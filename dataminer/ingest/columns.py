@@ -72,7 +72,7 @@ def cell_of(number: int, value: Any, cells: Iterable[Any], label: str) -> Cell:
     if isinstance(value, str) and value.strip():
         return Cell(number, value)
     filled = islice((cell for cell in cells if cell not in (None, "")), _LISTED_COLUMNS)
-    what = "no text" if value not in (None, "") and not isinstance(value, str) else "empty"
+    what = "not text" if value not in (None, "") and not isinstance(value, str) else "empty"
     return Cell(number, ", ".join(map(_text_of, filled)), f"its column {label} is {what}")
 
 

@@ -28,7 +28,7 @@ _DELIMITER = re.compile(f"[{re.escape(_DELIMITERS)}]")
 _COMMENT = re.compile(r"\s*#")
 _REMARK = re.compile(r"\s*#[#\s]")
 _AFTER_QUOTE = re.compile(r'"[^\S\t]+(?=[,;\t|]|$)')
-_NO_END = "has a quotation mark that does not end, or a cell of more than 128 kB"
+_NO_END = "has an unclosed quotation mark, or a cell of more than 128 kB"
 _SAMPLE = 100  # rows that determine the delimiter
 
 
@@ -139,11 +139,11 @@ def _is_row(row: _Record, width: int, index: int) -> bool:
 def _fitted(row: _Record, width: int) -> _Record:
     """Reject a possible comment, and a row with more cells than columns: one cell was split."""
     if _REMARK.match(row.text):
-        reason = "begins like a comment: put its first cell into quotation marks if it is a row"
+        reason = "starts like a comment: quote its first cell if it is a row"
         return _Record(row.number, (), row.text, reason)
     if row.reason or not any(map(str.strip, row.cells[width:])):
         return replace(row, cells=row.cells[:width])
-    reason = f"has {len(row.cells)} cells, and the table {width}: quote the cell that holds more"
+    reason = f"has {len(row.cells)} cells, but the table has {width}: quote the cell that was split"
     return _Record(row.number, (), row.text, reason)
 
 

@@ -47,7 +47,8 @@ def read_json_lines(lines: list[str], column: str | None) -> Table:
         elif isinstance(value, str) and not names:
             cells.append(cell_of(number, value, [value], label))
         else:
-            cells.append(Cell(number, line, "is no JSON object" if names else "is no JSON text"))
+            kind = "object" if names else "string"
+            cells.append(Cell(number, line, f"is not a JSON {kind}"))
     return Table(label, "line", cells)
 
 

@@ -82,7 +82,7 @@ def read_text(path: Path) -> str:
     with path.open("rb") as file:
         raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
-        raise ValueError(f"is larger than {MAX_BYTES // 2**20} MB: no list of links")
+        raise ValueError(f"is larger than {MAX_BYTES // 2**20} MB: not a list of links")
     bom, encoding = next(((b, e) for b, e in _BOMS if raw.startswith(b)), (b"", _guess(raw)))
     errors = "surrogateescape" if encoding == "utf-8" else "replace"
     text = raw[len(bom) :].decode(encoding, errors)
@@ -177,4 +177,4 @@ def _kind(name: str) -> str:
     """Return a file's suffix in lower case, or a word for a file without one."""
     if name.startswith("."):
         return "hidden"
-    return os.path.splitext(name)[1].strip().lower() or "without an ending"
+    return os.path.splitext(name)[1].strip().lower() or "without a suffix"

@@ -19,7 +19,6 @@ from dataminer.signatures import unsigned
 from dataminer.text import inert
 from dataminer.urls import SourceUrl, mask_line
 
-ID_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 MAX_LENGTH = 4096
 _SLUG_LENGTH = 40
 _MAX_QUOTED = 200
@@ -106,7 +105,7 @@ def check_text(text: str) -> None:
     if len(text) > MAX_LENGTH:
         raise InputError(text, f"is longer than {MAX_LENGTH} characters")
     if not text.isprintable() and any(unicodedata.category(c) == "Cc" for c in text):
-        raise InputError(text, "holds control characters such as a line end or a NUL")
+        raise InputError(text, "contains control characters such as a line end or a NUL")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -118,7 +117,7 @@ def as_url(text: str) -> str | None:
     prefixed = _PREFIXED_ID.fullmatch(text)
     if prefixed is not None:
         if not youtube.is_id(prefixed[1]):
-            raise InputError(text, "names no YouTube video: `youtube:` wants an 11-character id")
+            raise InputError(text, "names no YouTube video: `youtube:` needs an 11-character id")
         return youtube.WATCH_URL.format(prefixed[1])
     scheme = _SCHEME.match(text)
     if scheme is None:
@@ -150,7 +149,7 @@ def as_video_list(text: str) -> youtube.VideoList | None:
 def _refuse_row(text: str, parts: SplitResult) -> None:
     """Refuse a row of a table that starts with a link, because all of it looks like one."""
     if _SECOND_LINK.search(text):
-        raise InputError(text, "holds more than one link: give each its own line")
+        raise InputError(text, "contains more than one link: give each its own line")
     name = parts.path.rpartition("/")[2]
     cell = _NEXT_CELL.search(name)
     video = name[: cell.start()] if cell else name
@@ -173,7 +172,7 @@ def _from_url(text: str, url: str) -> Source:
     if youtube.is_host(host):
         return _from_youtube(text, parts)
     if re.search(r"\s", url):
-        raise InputError(text, "has a space in the link: write %20, or ` #` before a remark")
+        raise InputError(text, "has a space in the link: write %20, or ` #` before a comment")
     normalised = _normalised(text, parts, host, port)
     user, at, _ = parts.netloc.rpartition("@")
     full = SourceUrl(normalised.replace("//", f"//{user}{at}", 1))
@@ -195,9 +194,9 @@ def _normalised(text: str, parts: SplitResult, host: str, port: int | None) -> s
     try:
         host = host if host.isascii() else host.encode("idna").decode()
     except UnicodeError:
-        raise InputError(text, "is not a valid link (its host is no host name)") from None
+        raise InputError(text, "is not a valid link (its host is not a host name)") from None
     if not _PLAIN_HOST.fullmatch(host):
-        raise InputError(text, "is not a valid link (its host is no host name)")
+        raise InputError(text, "is not a valid link (its host is not a host name)")
     netloc = f"[{host}]" if ":" in host else host
     if port is not None and port != _DEFAULT_PORTS[scheme]:
         netloc = f"{netloc}:{port}"
@@ -236,13 +235,13 @@ def _find(text: str, base: Path) -> tuple[Path, int | None]:
     except (FileNotFoundError, NotADirectoryError):
         return base / path, None
     except (OSError, RuntimeError) as error:  # RuntimeError: a circle of symbolic links
-        reason = getattr(error, "strerror", None) or "links lead in a circle"
-        raise InputError(text, f"cannot be looked at ({reason})") from None
+        reason = getattr(error, "strerror", None) or "symbolic links lead in a circle"
+        raise InputError(text, f"cannot be accessed ({reason})") from None
 
 
 def _why_missing(text: str) -> str:
     if youtube.is_id(text):
-        return f"is no file here; if it is a YouTube id, write `youtube:{text}`"
+        return f"is not a file here; if it is a YouTube id, write `youtube:{text}`"
     scheme = _NOT_A_PATH.match(text)
     if scheme is not None and scheme[1].lower() in _DEFAULT_PORTS:
         return "is not a complete link: write it with ://"

@@ -56,7 +56,7 @@ def search(query: str, filters: ListFilters) -> ListRequest:
     """
     query = " ".join(query.split())
     if not query:
-        raise InputError(query, "an empty search")
+        raise InputError(query, "is an empty search")
     check_text(query)
     target = checks.search_target(query, filters)
     return ListRequest(f"search {printable(query)}", target, {"query": query}, "SEARCH")

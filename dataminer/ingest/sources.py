@@ -16,7 +16,6 @@ from dataminer.errors import DataminerError
 from dataminer.ingest import listing, search, tables
 from dataminer.ingest.columns import Table
 from dataminer.ingest.parse import (
-    ID_PATTERN,
     InputError,
     Source,
     as_url,
@@ -29,8 +28,6 @@ from dataminer.ingest.parse import (
 from dataminer.ingest.youtube import VideoList
 from dataminer.signatures import is_older
 from dataminer.text import inert
-
-__all__ = ["ID_PATTERN", "Collected", "InputError", "Rejected", "Source", "collect", "parse"]
 
 _Content = TypeVar("_Content")
 
@@ -191,7 +188,7 @@ class _Collector:
             return
         self.report(f"{request.name}: {_summary(read, taken, taken == most and key)}")
         if not taken:
-            reason = f"found no video{' that input.filters let pass' if read else ''}"
+            reason = f"found no video{' that passes input.filters' if read else ''}"
             yield Rejected(printable(entry.text), entry.label, reason)
 
     def _bounds(self, request: search.ListRequest) -> tuple[int, int, str]:

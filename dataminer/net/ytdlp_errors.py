@@ -77,14 +77,14 @@ _STATUS = {
 }
 _YOUTUBE_HINT = (
     "yt-dlp needs a JavaScript runtime (deno, or node 22) and a recent version for YouTube, see"
-    " docs/youtube.md; else wait, then run snakemake again"
+    " docs/youtube.md; otherwise wait, then run snakemake again"
 )
 SIGNATURE_HINT = (
     "if its signature has expired, add the link with a new one, which replaces it: `dataminer"
     " add-video URL --project PROJECT`"
 )
 _MAYBE_EXPIRED = (ErrorClass.BLOCKED, ErrorClass.LOGIN, ErrorClass.UNSUPPORTED)
-_PROXY_HINT = "set download.proxy, or the shell's HTTPS_PROXY, to one of http:// or socks5://"
+_PROXY_HINT = "set download.proxy, or the shell's HTTPS_PROXY, to an http:// or socks5:// proxy"
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # the generic extractor names a video by the end of its URL, secrets included
 _LEAD = re.compile(
@@ -146,7 +146,7 @@ def _explain(error: BaseException, text: str) -> tuple[ErrorClass, str, str]:
     """Return an exception's class, its message and a hint; ``text`` is its own message."""
     error_class = _by_message(str(error)) or _by_type(error)
     if _NO_PROXY.search(text):
-        return ErrorClass.NETWORK, "the proxy is of no usable kind", _PROXY_HINT
+        return ErrorClass.NETWORK, "the type of the proxy is not supported", _PROXY_HINT
     if error_class is None and (_NO_SUCH_FORMAT.search(text) or _NO_FORMAT.search(text)):
         error_class, hint = _without_stream(error, text)
         return error_class, "has no video stream", hint

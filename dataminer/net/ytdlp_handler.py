@@ -135,7 +135,7 @@ class _Redirects(_urllib.RedirectHandler):  # type: ignore[misc]
             scheme = urlsplit(headers.get("Location") or "").scheme.lower()
             target = "" if scheme in ("", "http", "https") else f"a {scheme[:20]}: link"
         except ValueError:
-            target = "what is no link"
+            target = "something that is not a link"
         if target:
             fp.close()
             message = f"{mask_url(req.full_url)[:200]} redirects to {target}"
@@ -199,7 +199,8 @@ class _Connections(_urllib.HTTPHandler):  # type: ignore[misc]
     @staticmethod
     def brotli(data: bytes) -> bytes:
         """Refuse an encoding that was not requested."""
-        raise WrappedError(PermanentError("its answer is packed by brotli", ErrorClass.UNSUPPORTED))
+        message = "its answer is compressed with brotli"
+        raise WrappedError(PermanentError(message, ErrorClass.UNSUPPORTED))
 
     def do_open(self, http_class: Callable[..., Any], req: Any, **options: Any) -> Any:
         """Make one request once the rate limiter permits it."""

@@ -138,7 +138,7 @@ def _memory_of(found: dict[str, Any]) -> int:
 
 
 def _too_long() -> PermanentError:
-    message = "it leads to a list that is too large: more than some 2,000 formats or 500,000 parts"
+    message = "it leads to a list that is too large: more than about 2,000 formats or 500,000 parts"
     return PermanentError(message, ErrorClass.UNSUPPORTED, _OTHER_LINK)
 
 

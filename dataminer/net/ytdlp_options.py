@@ -173,14 +173,15 @@ def _read_cookies(path: Path) -> io.StringIO:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is no text"
+        reason = getattr(error, "strerror", None) or "is not text"
         message = f"download.cookies: {name} cannot be read: {reason}"
         raise TransientError(message, ErrorClass.COOKIES) from error
     for number, line in enumerate(text.splitlines(), 1):
         entry = line.removeprefix("#HttpOnly_")
         if entry.strip() and not entry.startswith("#") and not _COOKIE.fullmatch(entry):
             # yt-dlp would skip it, and print it
-            message = f"download.cookies: line {number} of {name} is no cookie in Netscape format"
+            position = f"line {number} of {name}"
+            message = f"download.cookies: {position} is not a cookie in Netscape format"
             hint = "write its seven fields with tabs between them, or export the file again"
             raise TransientError(message, ErrorClass.COOKIES, hint)
     return io.StringIO(text)

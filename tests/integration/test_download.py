@@ -366,14 +366,14 @@ ARCHIVE = b"PK\3\4\x14\0\0\0" + bytes(200)
 @pytest.mark.parametrize(
     ("body", "content_type", "kind", "told"),
     [
-        (JSON, "application/json", "unsupported", f"application/json {SIZE} in place of a video"),
+        (JSON, "application/json", "unsupported", f"application/json {SIZE} instead of a video"),
         (JSON, "Application/JSON; charset=utf-8", "unsupported", f"application/json {SIZE} in"),
-        (JSON, "video/mp4", "unsupported", f"text {SIZE} in place of a video"),
-        (JSON, "binary/octet-stream", "unsupported", f"text {SIZE} in place of a video"),
-        (JSON, "", "unsupported", f"text {SIZE} in place of a video"),
-        (JSON, "so it is", "unsupported", f"text {SIZE} in place of a video"),
+        (JSON, "video/mp4", "unsupported", f"text {SIZE} instead of a video"),
+        (JSON, "binary/octet-stream", "unsupported", f"text {SIZE} instead of a video"),
+        (JSON, "", "unsupported", f"text {SIZE} instead of a video"),
+        (JSON, "so it is", "unsupported", f"text {SIZE} instead of a video"),
         ("trouvé".encode("latin-1"), "text/plain", "unsupported", "text/plain (6 bytes) in place"),
-        (POINTER, "text/plain", "unsupported", "text/plain (82 bytes) in place of a video"),
+        (POINTER, "text/plain", "unsupported", "text/plain (82 bytes) instead of a video"),
         (ARCHIVE, "application/zip", "corrupt", "application/zip (208 bytes): "),
         (ARCHIVE, "", "corrupt", "208 bytes: "),
         (jpeg()[:300], "image/jpeg", "no_video", "image/jpeg (300 bytes): "),
@@ -396,7 +396,7 @@ def test_text_at_a_link_that_yt_dlp_looked_at_first(server: Server, out: Path) -
     link = server.add("/thing", Reply(body=JSON, content_type="video/mp4"))
     error = fails(link, out)
     assert error.error_class is ErrorClass.UNSUPPORTED
-    assert error.message == f"{link}: the server sent text {SIZE} in place of a video"
+    assert error.message == f"{link}: the server sent text {SIZE} instead of a video"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_cookies_are_sent_and_their_file_stays_as_it_is(
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "cannot be read"), (b"\xff\xfe", "is no text"), (b"not cookies\n", "cookies")],
+    [(None, "cannot be read"), (b"\xff\xfe", "is not text"), (b"not cookies\n", "cookies")],
 )
 def test_cookies_that_cannot_be_used(
     server: Server, tmp_path: Path, content: bytes | None, reason: str

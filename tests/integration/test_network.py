@@ -378,7 +378,7 @@ SPELLED = {
     "http://127.0.0.1./": "127.0.0.1",
     "http://127\u30020\u30020\u30021/": "127.0.0.1",
     "http://tube.invalid\\@127.0.0.1/": "names no host",
-    "http://[::1/": "what is no link",
+    "http://[::1/": "something that is not a link",
 }
 BEHIND = [
     *(("http", location) for location in SPELLED),

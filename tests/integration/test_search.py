@@ -15,9 +15,9 @@ import pytest
 from dataminer.config.models import DownloadConfig, InputConfig, ListFilters
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.ingest import search
-from dataminer.ingest.parse import as_video_list
+from dataminer.ingest.parse import Source, as_video_list
 from dataminer.ingest.search import look_up
-from dataminer.ingest.sources import Collected, Source, collect
+from dataminer.ingest.sources import Collected, collect
 from dataminer.urls import SourceUrl
 from tests.support import youtube_lists, youtube_server
 from tests.support.http_server import Reply, Server, serve

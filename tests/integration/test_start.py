@@ -30,7 +30,8 @@ def test_libraries_start_no_threads_unless_told_to() -> None:
 
 def test_parsing_needs_no_yt_dlp() -> None:
     code = (
-        "import sys; from dataminer.ingest.sources import collect, parse;"
+        "import sys; from dataminer.ingest.parse import parse;"
+        "from dataminer.ingest.sources import collect;"
         "parse('https://youtu.be/aqz-KE-bpKQ');"
         "assert not [m for m in sys.modules if m.split('.')[0] in ('yt_dlp', 'av', 'cv2')]"
     )

@@ -6,7 +6,7 @@ import pytest
 
 from dataminer.config.models import ListFilters
 from dataminer.ingest import search
-from dataminer.ingest.sources import InputError
+from dataminer.ingest.parse import InputError
 
 ANY = ListFilters()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator
 from pathlib import Path
 from unittest import mock
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from dataminer.config.models import InputConfig
 from dataminer.errors import ConfigError
 from dataminer.ingest import listing, youtube
-from dataminer.ingest.parse import _make_id, as_video_list
-from dataminer.ingest.sources import ID_PATTERN, InputError, Source, collect, parse
+from dataminer.ingest.parse import InputError, Source, _make_id, as_video_list, parse
+from dataminer.ingest.sources import collect
 from dataminer.urls import SourceUrl
 
+ID_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 ID = "aqz-KE-bpKQ"
 WATCH = f"https://www.youtube.com/watch?v={ID}"
 
@@ -227,7 +229,7 @@ def test_ids_of_any_look_are_kept(video_id: str) -> None:
         ("https://h/a\r\nHost: evil", "control characters"),
         ("\x1b[31m", "control characters"),
         ("a" * 5000, "longer than"),
-        ("a" * 4000, "cannot be looked at"),
+        ("a" * 4000, "cannot be accessed"),
         ("a/" * 2000, "no such file"),
         ("\ud800.mp4", "not UTF-8"),
         ("caf\udce9.mp4", "not UTF-8"),

@@ -63,10 +63,10 @@ def test_a_table_with_a_header(tmp_path: Path) -> None:
     assert collected.sources[-1].source_info == {"origin": "list.csv:16"}
     assert refused(collected) == [
         ("list.csv line 13", "its column `url` is empty"),
-        ("list.csv line 14", "has 3 cells, and the table 2: quote the cell that holds more"),
+        ("list.csv line 14", "has 3 cells, but the table has 2: quote the cell that was split"),
         (
             "list.csv line 15",
-            "has a quotation mark that does not end, or a cell of more than 128 kB",
+            "has an unclosed quotation mark, or a cell of more than 128 kB",
         ),
         ("list.csv line 17", "no such file or folder"),
     ]
@@ -190,7 +190,7 @@ def test_a_header_that_holds_another_delimiter(tmp_path: Path, header: str) -> N
 @pytest.mark.parametrize("delimiter", ",;|\t")
 def test_rows_under_a_header_of_one_cell(tmp_path: Path, delimiter: str) -> None:
     rows = f"{H}/v/1{delimiter}cat\n{H}/v/2{delimiter}dog\n"
-    reason = "has 2 cells, and the table 1: quote the cell that holds more"
+    reason = "has 2 cells, but the table has 1: quote the cell that was split"
     collected = read(tmp_path, "a.csv", f"url\n{rows}")
     assert links(collected) == []
     assert refused(collected) == [("a.csv line 2", reason), ("a.csv line 3", reason)]
@@ -259,11 +259,11 @@ def test_json_lines_that_are_none_are_refused_alone(tmp_path: Path) -> None:
     collected = read(tmp_path, "a.jsonl", content)
     assert links(collected) == ["1.mp4"]
     assert refused(collected) == [
-        ("a.jsonl line 2", "is no JSON object"),
-        ("a.jsonl line 5", "is no JSON object"),
-        ("a.jsonl line 6", "its column `url` is no text"),
+        ("a.jsonl line 2", "is not a JSON object"),
+        ("a.jsonl line 5", "is not a JSON object"),
+        ("a.jsonl line 6", "its column `url` is not text"),
         ("a.jsonl line 7", "its column `url` is empty"),
-        ("a.jsonl line 8", "is no JSON object"),
+        ("a.jsonl line 8", "is not a JSON object"),
     ]
 
 
@@ -476,7 +476,7 @@ def test_comments_in_tables(tmp_path: Path) -> None:
     )
     collected = read(tmp_path, "a.csv", content)
     assert links(collected) == ["1.mp4", "3.mp4", "5.mp4"]
-    reason = "begins like a comment: put its first cell into quotation marks if it is a row"
+    reason = "starts like a comment: quote its first cell if it is a row"
     assert refused(collected) == [("a.csv line 4", reason)]
 
 

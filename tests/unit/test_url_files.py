@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from dataminer.config.models import InputConfig
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.ingest import listing, tables
+from dataminer.ingest.parse import Source
 from dataminer.ingest.search import ListRequest
-from dataminer.ingest.sources import Collected, Source, collect
+from dataminer.ingest.sources import Collected, collect
 from dataminer.urls import SourceUrl
 
 ONE, TWO, THREE = "aqz-KE-bpKQ", "bbbbbbbbbbb", "ccccccccccc"
@@ -195,7 +196,7 @@ def test_folders(tmp_path: Path) -> None:
         ("w", "no video file in this folder")
     ]
     assert lines == [
-        "v: 4 video files; left out 2 hidden folders, 1 .txt, 1 hidden, 1 without an ending",
+        "v: 4 video files; left out 2 hidden folders, 1 .txt, 1 hidden, 1 without a suffix",
         "w: 0 video files; left out 1 .md, 1 hidden folder",
     ]
 
@@ -345,7 +346,7 @@ def test_a_search_that_fails_or_finds_nothing(tmp_path: Path) -> None:
         "the network is \\x1b[31mdown",
         "found no video",
         "the network is \\x1b[31mdown; 1 videos were found before",
-        "found no video that input.filters let pass",
+        "found no video that passes input.filters",
     ]
     assert ids(collected) == [ONE]
 
@@ -364,7 +365,7 @@ def test_a_file_of_searches(tmp_path: Path) -> None:
         "origin": "words.txt:4",
     }
     assert [(r.origin, r.reason.partition(" such")[0]) for r in collected.rejected] == [
-        ("words.txt line 6", "holds control characters"),
+        ("words.txt line 6", "contains control characters"),
         ("input.query_files[1]", "no"),
     ]
     assert lines == ["words.txt: 3 lines", "search a b: 2 videos", "search c #d: 2 videos"]

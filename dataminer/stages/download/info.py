@@ -18,8 +18,6 @@ from dataminer.urls import SourceUrl, without_parameters
 from dataminer.video.info import VideoInfo, plausible_duration, probe
 from dataminer.video.limits import FileLimits
 
-VERSION = VERSIONS["download"]
-
 _MAX_TEXT = 1000
 _NO_VIDEO = (ErrorClass.EMPTY, ErrorClass.CORRUPT, ErrorClass.NO_VIDEO)
 _VIDEO_TYPE = re.compile("video/.*|.*/octet-stream")  # the latter may be anything
@@ -67,7 +65,7 @@ def describe(request: DownloadRequest, fetched: FetchedVideo) -> dict[str, Any]:
     }
     return {
         "stage": "download",
-        "version": VERSION,
+        "version": VERSIONS["download"],
         "video_id": request.video_id,
         "video": fetched.path.name,
         "url": request.url.stored,
@@ -103,7 +101,7 @@ def _no_video(
     if error.error_class is ErrorClass.CORRUPT and _is_text(path):
         is_named = content_type and not _VIDEO_TYPE.fullmatch(content_type)
         kind = content_type if is_named else "text"
-        message = f"{url}: the server sent {kind} ({size}) in place of a video"
+        message = f"{url}: the server sent {kind} ({size}) instead of a video"
         hint = SIGNATURE_HINT if url.is_signed else CHECK_LINK
         return PermanentError(message, ErrorClass.UNSUPPORTED, hint)
     sent = f"{content_type} ({size})" if content_type else size

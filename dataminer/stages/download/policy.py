@@ -22,9 +22,9 @@ _MAX_TITLE = 1000  # YouTube's have 100 characters at most
 _MAX_TEXT = 20_000  # YouTube's descriptions have 5,000
 _MAX_QUOTED = 80
 _NOT_ENDED = {
-    "is_live": "is a live stream that goes on",
-    "is_upcoming": "has not begun",
-    "post_live": "is a live stream that has just ended, and is not ready",
+    "is_live": "is a live stream that is still running",
+    "is_upcoming": "has not started",
+    "post_live": "is a live stream that has just ended and is not available yet",
 }
 
 Info = dict[str, Any]
@@ -58,7 +58,7 @@ def judge(info: Info, policy: PolicyConfig, label: str) -> None:
         missing += [unknown] if unknown else []
     judge_size(info.get("filesize"), policy, label)
     if missing:
-        message = f"{label}: the policy cannot be checked: {', '.join(missing)} not known"
+        message = f"{label}: the policy cannot be checked without {', '.join(missing)}"
         raise UncheckedError(message)
 
 
@@ -116,7 +116,7 @@ def _hashtags(info: Info, policy: PolicyConfig) -> tuple[str, str]:
     blocked = {tag.strip().lstrip("#").casefold() for tag in policy.blocked_hashtags}
     found = sorted(blocked & set(_tags_of(info)))
     if found:
-        return f"it carries #{_short(found[0])}", ""
+        return f"it has the hashtag #{_short(found[0])}", ""
     # every YouTube video has a description, even if it is empty
     unread = info.get("extractor") == "youtube" and info.get("description") is None
     return "", "the description" if unread else ""

@@ -108,7 +108,7 @@ def _obtain(request: DownloadRequest) -> FetchedVideo:
 
 def _not_trusted(request: DownloadRequest) -> PermanentError:
     return PermanentError(
-        f"{request.url} is named by the store's files alone, in which others may write",
+        f"{request.url} is named only by files in the store, which others may have changed",
         ErrorClass.UNSUPPORTED,
         "if it is yours, list it under `input` and run `dataminer populate`, then `dataminer retry"
         f" --video {request.video_id}`",
