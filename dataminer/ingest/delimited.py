@@ -84,7 +84,7 @@ def _width(widths: Counter[int]) -> int:
 
 
 def _in_links(rows: list[_Record], delimiter: str) -> bool:
-    """Return whether a delimiter that may be part of a link is that in most rows: `/a;id=5`."""
+    """Return whether a delimiter is part of the link in most rows that have it: `/a;id=5`."""
     if delimiter not in ";|":
         return False
     after = [row.text.partition(delimiter)[2] for row in rows if delimiter in row.text]
@@ -99,7 +99,7 @@ def _rows(lines: list[str], start: int, delimiter: str) -> Iterator[_Record]:
 
 
 def read_delimited(lines: list[str], start: int, delimiter: str, column: str | None) -> Table:
-    """Read a table from its lines, from one of them on."""
+    """Read a table from its lines, starting at one of them."""
     rows = list(_rows(lines, start, delimiter))
     sound = [row for row in rows if not row.reason and not _is_comment(row)]
     names = None

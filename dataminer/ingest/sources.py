@@ -192,7 +192,7 @@ class _Collector:
             yield Rejected(printable(entry.text), entry.label, reason)
 
     def _bounds(self, request: search.ListRequest) -> tuple[int, int, str]:
-        """Return the most videos and the most entries, and the setting for them."""
+        """Return the maximum number of videos and of entries, and the name of the setting."""
         if request.source_type == SourceType.SEARCH:
             most = self.settings.max_results_per_query
             return most, most * _ENTRIES_PER_RESULT, "max_results_per_query"

@@ -39,7 +39,7 @@ _MAX_NAME = 255  # the longest possible host name (RFC 1035)
 
 
 class RequestKind(StrEnum):
-    """Requests that have a limit of their own."""
+    """Kinds of request, each with a limit of its own."""
 
     REQUEST = "request"
     MEDIA = "media"

@@ -1,4 +1,4 @@
-"""What yt-dlp's many errors, and YouTube's sentences in them, mean: one table."""
+"""One table of what yt-dlp's many errors, and YouTube's sentences in them, mean."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _by_message(text: str) -> ErrorClass | None:
 
 
 def _without_stream(error: BaseException, text: str) -> tuple[ErrorClass, str]:
-    """Distinguish a sound-only source from formats hidden by YouTube, which distrusts us."""
+    """Distinguish a sound-only source from formats that YouTube hides from suspected robots."""
     if any(getattr(cause, "ie", None) == "youtube" for cause in _chain(error)):
         return ErrorClass.BLOCKED, _YOUTUBE_HINT
     return (ErrorClass.NO_VIDEO if _NO_SUCH_FORMAT.search(text) else ErrorClass.INTERNAL), ""

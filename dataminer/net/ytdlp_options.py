@@ -124,7 +124,7 @@ def base_options(settings: DownloadConfig, warn: Log) -> dict[str, Any]:
         # YouTube needs one; by default yt-dlp only looks for deno
         "js_runtimes": dict(map(_runtime, settings.js_runtimes)),
         "noplaylist": True,
-        # it would repeat requests with a forged address, which is not polite
+        # it would repeat a request with a forged address, which is impolite
         "geo_bypass": False,
         "socket_timeout": settings.socket_timeout,
         "retries": settings.retries,

@@ -372,7 +372,7 @@ ARCHIVE = b"PK\3\4\x14\0\0\0" + bytes(200)
         (JSON, "binary/octet-stream", "unsupported", f"text {SIZE} instead of a video"),
         (JSON, "", "unsupported", f"text {SIZE} instead of a video"),
         (JSON, "so it is", "unsupported", f"text {SIZE} instead of a video"),
-        ("trouvé".encode("latin-1"), "text/plain", "unsupported", "text/plain (6 bytes) in place"),
+        ("trouvé".encode("latin-1"), "text/plain", "unsupported", "text/plain (6 bytes) instead"),
         (POINTER, "text/plain", "unsupported", "text/plain (82 bytes) instead of a video"),
         (ARCHIVE, "application/zip", "corrupt", "application/zip (208 bytes): "),
         (ARCHIVE, "", "corrupt", "208 bytes: "),

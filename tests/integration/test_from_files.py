@@ -57,7 +57,7 @@ def test_a_path_is_taken_again_once_the_user_names_it(
             mine(site)
         for video_id, error_class, error in site.rows(ERRORS):
             assert error_class == "unsupported"
-            assert "is named by the store's files alone" in error
+            assert "is named only by files in the store" in error
             assert f"`dataminer retry --video {video_id}`" in error
         assert not list(site.folder.glob("data/videos/*/*.mp4"))
 

@@ -137,7 +137,7 @@ def test_a_proxy_of_another_kind_is_refused_and_condemns_no_video(
         ytdlp_options, "_clients", threading.local()
     )  # yt-dlp reads the environment once
     monkeypatch.setenv("http_proxy", link)
-    with pytest.raises(TransientError, match="proxy is of no usable kind") as caught:
+    with pytest.raises(TransientError, match="type of the proxy is not supported") as caught:
         fetch(server, tmp_path / "out")
     assert caught.value.error_class is ErrorClass.NETWORK
     assert "HTTPS_PROXY" in caught.value.hint

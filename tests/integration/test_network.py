@@ -1,4 +1,4 @@
-"""Every request of yt-dlp asks the gate, and none goes to an address that is not open to it."""
+"""Every request of yt-dlp waits for the limiter, and none goes to a forbidden address."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from yt_dlp.socks import sockssocket
 from dataminer.config.models import DownloadConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
 from dataminer.net import addresses, ytdlp_handler, ytdlp_options
-from dataminer.net import rate_limit as gate
 from dataminer.net.addresses import Scope
+from dataminer.net.rate_limit import Paused
 from dataminer.stages.download.stage import download
 from tests.support.addresses import REGISTRY, addresses_in, is_public, spellings_of
 from tests.support.http_server import Reply, Server, serve
@@ -77,7 +77,7 @@ def tube(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 class Recorder:
-    """A gate that lets through what it is told to, and remembers who asked."""
+    """A limiter that permits each request and records it; it allows a number of retries."""
 
     def __init__(self, again: int = 0) -> None:
         self.asked: list[str] = []
@@ -109,8 +109,8 @@ class Recorder:
         self.passes += 1
 
 
-def fetch(url: str, out: Path, gate: Any, retries: int = 0) -> None:
-    download(url, out, ID, QUICK.model_copy(update={"retries": retries}), limiter=gate)
+def fetch(url: str, out: Path, limiter: Any, retries: int = 0) -> None:
+    download(url, out, ID, QUICK.model_copy(update={"retries": retries}), limiter=limiter)
 
 
 def broken(clip: Path) -> Reply:
@@ -119,9 +119,9 @@ def broken(clip: Path) -> Reply:
     return Reply(body=body[:2000], content_type="video/mp4", declared_length=len(body))
 
 
-def refused(url: str, out: Path, gate: Any = None, retries: int = 0) -> PermanentError:
+def refused(url: str, out: Path, limiter: Any = None, retries: int = 0) -> PermanentError:
     with pytest.raises(PermanentError) as caught:
-        fetch(url, out, gate or Recorder(), retries)
+        fetch(url, out, limiter or Recorder(), retries)
     assert caught.value.error_class is ErrorClass.UNSUPPORTED
     assert list(out.iterdir()) == []
     return caught.value
@@ -514,7 +514,7 @@ def test_what_lies_no_further_inside_than_the_link_is_fetched(
     assert video.read_bytes() == part.read_bytes()
 
 
-# ---- who asks the gate -------------------------------------------------------------------------
+# ---- who asks the limiter ----------------------------------------------------------------------
 
 
 def test_each_request_asks_once_redirects_and_parts_included(
@@ -527,12 +527,12 @@ def test_each_request_asks_once_redirects_and_parts_included(
     playlist = HLS.replace(b"%s\n", b"%s\n#EXTINF:2,\n%s\n") % (b"part.ts", b"part.ts")
     target = server.add("/list.m3u8", Reply(body=playlist, content_type=M3U8))
     link = server.add("/short", Reply(301, headers={"Location": target}))
-    gate = Recorder()
-    fetch(link, tmp_path / "out", gate)
-    assert gate.asked == [path for _, path, _ in server.log]
-    assert gate.asked.count("/moved.ts") == 1
-    assert gate.asked.count("/part.ts") == 2
-    assert gate.passes >= 1
+    limiter = Recorder()
+    fetch(link, tmp_path / "out", limiter)
+    assert limiter.asked == [path for _, path, _ in server.log]
+    assert limiter.asked.count("/moved.ts") == 1
+    assert limiter.asked.count("/part.ts") == 2
+    assert limiter.passes >= 1
 
 
 @pytest.mark.parametrize("path", ["/clip", "/clip.mp4"])
@@ -542,10 +542,10 @@ def test_yt_dlp_s_own_retries_ask_too(
     monkeypatch.setattr("dataminer.net.ytdlp_options.retry_delay", lambda n: 0.0)
     first = clip if path == "/clip" else broken(clip)
     link = server.add(path, [first, Reply(reset=True), Reply(status=500), clip])
-    gate = Recorder()
-    fetch(link, tmp_path, gate, retries=3)
-    assert gate.asked == [path] * 4 == [path for _, path, _ in server.log]
-    assert gate.passes == (1 if path == "/clip" else 2)  # each answer with bytes of the video
+    limiter = Recorder()
+    fetch(link, tmp_path, limiter, retries=3)
+    assert limiter.asked == [path] * 4 == [path for _, path, _ in server.log]
+    assert limiter.passes == (1 if path == "/clip" else 2)  # each answer with bytes of the video
 
 
 @pytest.mark.parametrize(
@@ -578,13 +578,13 @@ def test_a_refusal_is_told_to_the_gate_and_asked_again_when_it_says_so(
 ) -> None:
     looks = path == "/clip"
     link = server.add(path, [reply, *([clip] if looks else []), reply, clip])
-    gate = Recorder(again=2)
-    fetch(link, tmp_path, gate)
-    assert gate.refusals == [(path, reason, wait)] * 2
+    limiter = Recorder(again=2)
+    fetch(link, tmp_path, limiter)
+    assert limiter.refusals == [(path, reason, wait)] * 2
     robots = ErrorClass.BOT_CHECK if "robots" in reason else ErrorClass.RATE_LIMIT
-    assert gate.classes == [robots] * 2
+    assert limiter.classes == [robots] * 2
     assert server.requests[path] == (4 if looks else 3)
-    assert gate.passes == 1
+    assert limiter.passes == 1
 
 
 @pytest.mark.parametrize(
@@ -595,10 +595,10 @@ def test_a_date_to_wait_for(
     server: Server, tmp_path: Path, seconds: float, least: float, most: float
 ) -> None:
     headers = {"Retry-After": formatdate(time.time() + seconds, usegmt=True)}
-    gate = Recorder()
+    limiter = Recorder()
     with pytest.raises(TransientError):
-        fetch(server.add("/v", Reply(429, headers=headers)), tmp_path, gate)
-    ((_, _, wait),) = gate.refusals
+        fetch(server.add("/v", Reply(429, headers=headers)), tmp_path, limiter)
+    ((_, _, wait),) = limiter.refusals
     assert wait is not None
     assert least <= wait <= most
 
@@ -608,18 +608,18 @@ def test_a_date_to_wait_for(
 def test_other_answers_are_no_refusal(
     server: Server, tmp_path: Path, reply: Reply, path: str
 ) -> None:
-    gate = Recorder(again=9)
+    limiter = Recorder(again=9)
     with pytest.raises(StageError):
-        fetch(server.add(path, reply), tmp_path, gate)
-    assert (gate.refusals, gate.passes) == ([], 0)
+        fetch(server.add(path, reply), tmp_path, limiter)
+    assert (limiter.refusals, limiter.passes) == ([], 0)
 
 
 def test_what_the_gate_says_reaches_the_caller(server: Server, clip: Path, tmp_path: Path) -> None:
     class Shut(Recorder):
         def request(self, url: str) -> float:
-            raise gate.Paused("youtube pauses", ErrorClass.BLOCKED)
+            raise Paused("youtube pauses", ErrorClass.BLOCKED)
 
-    with pytest.raises(gate.Paused, match="youtube pauses"):
+    with pytest.raises(Paused, match="youtube pauses"):
         fetch(server.add("/clip.mp4", clip), tmp_path, Shut())
     assert server.log == []
 

@@ -468,9 +468,9 @@ def test_an_error_has_the_next_link_begin_with_a_new_one(
 def test_nothing_of_a_link_is_left_for_the_next(
     server: Server, clips: dict[str, bytes], out: Path
 ) -> None:
-    """Whose warnings, progress, gate and policy each are."""
+    """Each has its own warnings, progress, limiter and policy."""
 
-    class Gate:
+    class Limiter:
         def __init__(self) -> None:
             self.asked: list[str] = []
 
@@ -483,13 +483,13 @@ def test_nothing_of_a_link_is_left_for_the_next(
 
     links = [server.add(f"/{name}", video(clips["clip"], OCTETS)) for name in ("a", "b.mp4", "c")]
     said: list[list[str]] = [[], [], []]
-    gates = [Gate(), Gate(), Gate()]
-    for link, lines, gate in zip(links, said, gates, strict=True):
-        fetch(link, out, progress=lines.append, limiter=gate)
+    limiters = [Limiter(), Limiter(), Limiter()]
+    for link, lines, limiter in zip(links, said, limiters, strict=True):
+        fetch(link, out, progress=lines.append, limiter=limiter)
     warned = [sum(line.startswith("yt-dlp: ") for line in lines) for lines in said]
     assert warned == [2, 0, 2]  # of a file that its answer does not call a video
     assert [lines[-1] for lines in said] == ["downloaded 0.0 MB"] * 3
-    assert [gate.asked for gate in gates] == [[links[0]] * 2, [links[1]], [links[2]] * 2]
+    assert [limiter.asked for limiter in limiters] == [[links[0]] * 2, [links[1]], [links[2]] * 2]
     policy = {"blocked_titles": ["^a$"]}
     strict = DownloadConfig.model_validate({**QUICK.model_dump(), "policy": policy})
     for settings, link, refused in [

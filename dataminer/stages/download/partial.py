@@ -126,14 +126,12 @@ class PartialDownload:
         version = RemoteVersion(*(state.get(key) for key in ("etag", "last_modified", "size")))  # type: ignore[arg-type]
         part = self.folder / f"{name}{PART}"
         fits = state.get("source") == _hash(source) and version.condition and part.is_file()
-        if fits and part.stat().st_size < (version.size or 0):
-            keep = {part.name, _STATE}
-        else:
-            keep, version = set(), None  # type: ignore[assignment]
+        resumable = fits and part.stat().st_size < (version.size or 0)
+        keep = {part.name, _STATE} if resumable else set()
         for entry in self.folder.iterdir():
             if entry.name not in keep and not entry.name.startswith(_NFS_PREFIX):
                 entry.unlink()
-        return version
+        return version if resumable else None
 
     def restart(self, name: str, source: str, version: RemoteVersion) -> None:
         """Record the version of all bytes to come, and delete the bytes of another version.
