@@ -51,7 +51,8 @@ class Transfer:
     def __init__(self, request: DownloadRequest, unfinished: PartialDownload) -> None:
         self.deadline = TransferDeadline(request.settings)
         self.content_type = ""
-        self._request = request
+        self._name_with = request.file_name
+        self._report = request.report
         self._url = request.url.reveal()
         self._settings = request.settings
         self._unfinished = unfinished
@@ -185,7 +186,7 @@ class Transfer:
         return str(self._unfinished.folder / self._file_name(str(info.get("ext"))))
 
     def _file_name(self, ext: str) -> str:
-        return self._request.file_name(f".{ext}")
+        return self._name_with(f".{ext}")
 
     # ---- requests
 
@@ -308,7 +309,7 @@ class Transfer:
         total = status.get("total_bytes") or status.get("total_bytes_estimate")
         of = f" of {total / 1e6:.1f}" if total and not done else ""
         state = "downloaded" if done else "downloading"
-        self._request.report(f"{state} {received / 1e6:.1f}{of} MB")
+        self._report(f"{state} {received / 1e6:.1f}{of} MB")
 
 
 def _accept_file(
