@@ -138,7 +138,7 @@ def check_downloads() -> None:
             link = server.add(path, [Reply(429), behaviour])
             out, limit = Path(tempfile.mkdtemp(dir=folder)), _NoLimit()
             begin = len(server.log)
-            video = download(link, out, "video", _SETTINGS, gate=limit).video
+            video = download(link, out, "video", _SETTINGS, limiter=limit).video
             if video.read_bytes() != part.read_bytes():
                 raise Incompatible(f"what a download of {path} gives is not the video")
             if limit.asked != [asked for _, asked, _ in server.log[begin:]] or not limit.refusals:

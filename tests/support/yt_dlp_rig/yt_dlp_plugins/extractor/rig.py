@@ -28,11 +28,11 @@ _scope_of: Callable[[tuple[Any, ...]], addresses.Scope] = inspect.unwrap(address
 
 
 @functools.wraps(_scope_of)
-def _scope_with_rig(place: tuple[Any, ...]) -> addresses.Scope:
+def _scope_with_rig(socket_address: tuple[Any, ...]) -> addresses.Scope:
     rig = urllib.parse.urlsplit(_server() if "YOUTUBE_RIG" in os.environ else "")
-    if place[:2] == (rig.hostname, rig.port):
+    if socket_address[:2] == (rig.hostname, rig.port):
         return addresses.Scope.PUBLIC
-    return _scope_of(place)
+    return _scope_of(socket_address)
 
 
 addresses.scope_of = _scope_with_rig
