@@ -67,17 +67,17 @@ class Kind(StrEnum):
     LOCAL = "local"
 
 
-_RUN = re.compile(r"(?<=\brun )snakemake\b|(?<=\bthen )snakemake\b")
-_RETRY = re.compile(r"(retry --class \w+)(?=`)")
-_AGAIN = "run snakemake again"
+_SNAKEMAKE_WORD = re.compile(r"(?<=\brun )snakemake\b|(?<=\bthen )snakemake\b")
+_RETRY_COMMAND = re.compile(r"(retry --class \w+)(?=`)")
+_RUN_AGAIN = "run snakemake again"
 _MOST_REASON, _MOST_STEP = 300, 400  # characters of an error in a list
-_NAMED = 3  # videos of a class that are named
+_MOST_NAMED = 3  # videos of a class that are named
 _DOWNLOAD = "`dataminer retry --download VIDEO`"
-_FETCH_AGAIN = f"replace the file, or check the link, and {_DOWNLOAD}"
-_TAKE_OUT = "`dataminer delete-videos VIDEO --project PROJECT`"
+_REPLACE_FILE = f"replace the file, or check the link, and {_DOWNLOAD}"
+_DELETE_VIDEO = "`dataminer delete-videos VIDEO --project PROJECT`"
 CHECK_LINK = (
     f"open the link in a browser; if it leads to a video, {_DOWNLOAD}, otherwise correct it in"
-    f" your list, and {_TAKE_OUT}"
+    f" your list, and {_DELETE_VIDEO}"
 )
 """The next step if a link returns something that cannot be a video."""
 NEXT_STEP: dict[ErrorClass, str] = {
@@ -100,30 +100,30 @@ NEXT_STEP: dict[ErrorClass, str] = {
     " the setting that refused it; then `dataminer retry --class unsupported`",
     ErrorClass.EMPTY: "replace the file, which has no bytes, or check the link, then"
     " `dataminer retry --class empty`",
-    ErrorClass.NO_VIDEO: f"remove it from your list, and {_TAKE_OUT}",
-    ErrorClass.CORRUPT: f"{_FETCH_AGAIN}: this one cannot be decoded",
-    ErrorClass.NO_FRAMES: f"{_FETCH_AGAIN}: no frame of this one could be decoded",
+    ErrorClass.NO_VIDEO: f"remove it from your list, and {_DELETE_VIDEO}",
+    ErrorClass.CORRUPT: f"{_REPLACE_FILE}: this one cannot be decoded",
+    ErrorClass.NO_FRAMES: f"{_REPLACE_FILE}: no frame of this one could be decoded",
     ErrorClass.MISSING_SOURCE: "put the file back, then `dataminer retry --class missing_source`,"
-    f" or {_TAKE_OUT}",
+    f" or {_DELETE_VIDEO}",
     ErrorClass.MODEL: "check detect.model: it must be a weights file that ultralytics can load",
-    ErrorClass.NETWORK: f"{_AGAIN}: the network failed",
-    ErrorClass.SERVER: f"{_AGAIN} later: the server failed",
+    ErrorClass.NETWORK: f"{_RUN_AGAIN}: the network failed",
+    ErrorClass.SERVER: f"{_RUN_AGAIN} later: the server failed",
     ErrorClass.RATE_LIMIT: "wait an hour, then run snakemake again; smaller limits in"
     " download.budget help, see docs/budget.md",
     ErrorClass.BOT_CHECK: "wait some hours, then run snakemake again; download.cookies or another"
     " address help, see docs/youtube.md",
     ErrorClass.BLOCKED: "wait, then run snakemake again: the server refuses requests for now",
-    ErrorClass.TIMEOUT: f"{_AGAIN}: it resumes where it stopped",
+    ErrorClass.TIMEOUT: f"{_RUN_AGAIN}: it resumes where it stopped",
     ErrorClass.UNCHECKED: "change download.policy, which needs metadata that this source does not"
     " provide, and run snakemake",
-    ErrorClass.CHANGED: f"{_AGAIN}: it is made from the new input",
+    ErrorClass.CHANGED: f"{_RUN_AGAIN}: it is made from the new input",
     ErrorClass.DISK_FULL: "free space under the store, then run snakemake again",
-    ErrorClass.DISK: f"{_AGAIN}; the file system under the store had an error",
+    ErrorClass.DISK: f"{_RUN_AGAIN}; the file system under the store had an error",
     ErrorClass.PERMISSION: "make the path readable and writable, then run snakemake again",
     ErrorClass.MISSING_TOOL: "install what the message names, then run snakemake again",
     ErrorClass.COOKIES: "export the cookies again, see docs/youtube.md, then run snakemake again",
-    ErrorClass.KILLED: f"{_AGAIN}, after `dataminer retry --class killed` if it waits; if memory"
-    " or time ran out, raise the rule's mem_mb or runtime with --set-resources",
+    ErrorClass.KILLED: f"{_RUN_AGAIN}, after `dataminer retry --class killed` if it waits; if"
+    " memory or time ran out, raise the rule's mem_mb or runtime with --set-resources",
     ErrorClass.OUT_OF_MEMORY: "nothing yet: each attempt requests more memory; if the last one "
     "also runs out of it, raise the rule's mem_mb in the profile and run snakemake again",
     ErrorClass.CRASHED: "replace the file, then `dataminer retry --class crashed`; if it plays"
@@ -137,7 +137,7 @@ NEXT_STEP: dict[ErrorClass, str] = {
     "or was needed for another job",
     ErrorClass.INTERNAL: "see the job's log; if it is a bug of dataminer, report it with that log",
 }
-_TRANSIENT = {
+TRANSIENT_CLASSES = {
     ErrorClass.NETWORK,
     ErrorClass.SERVER,
     ErrorClass.RATE_LIMIT,
@@ -147,7 +147,7 @@ _TRANSIENT = {
     ErrorClass.UNCHECKED,
     ErrorClass.CHANGED,
 }
-_LOCAL = {
+LOCAL_CLASSES = {
     ErrorClass.DISK_FULL,
     ErrorClass.DISK,
     ErrorClass.PERMISSION,
@@ -164,7 +164,7 @@ _LOCAL = {
 }
 # failures of a download that an expired signature of the link may also cause
 MENDED_BY_SIGNATURE = frozenset(
-    _TRANSIENT - {ErrorClass.UNCHECKED, ErrorClass.CHANGED}
+    TRANSIENT_CLASSES - {ErrorClass.UNCHECKED, ErrorClass.CHANGED}
     | {
         ErrorClass.REMOVED,
         ErrorClass.PRIVATE,
@@ -189,9 +189,9 @@ _ERRNO = {
 
 def kind_of(error_class: ErrorClass) -> Kind:
     """Return whether failures of a class are permanent, transient or local to this machine."""
-    if error_class in _TRANSIENT:
+    if error_class in TRANSIENT_CLASSES:
         return Kind.TRANSIENT
-    return Kind.LOCAL if error_class in _LOCAL else Kind.PERMANENT
+    return Kind.LOCAL if error_class in LOCAL_CLASSES else Kind.PERMANENT
 
 
 def advice(
@@ -221,7 +221,7 @@ def advice(
     step = NEXT_STEP[known]
     if failed and kind_of(known) is not Kind.PERMANENT and "dataminer retry" not in step:
         step = f"once the cause is gone, `dataminer retry --class {known}`, then run snakemake"
-    if " " in which and len(videos) <= _NAMED:
+    if " " in which and len(videos) <= _MOST_NAMED:
         step = step.replace("--download VIDEO", " ".join(f"--download {v}" for v in videos))
     return runnable(step, which, projects)
 
@@ -256,15 +256,15 @@ def runnable(text: str, which: str, projects: Iterable[str]) -> str:
     projects = list(projects)
     happened, separator, step = text.rpartition(" Next: ")
     run = " and ".join(f"`{commands.snakemake([name])}`" for name in projects)
-    text = happened + separator + _RUN.sub(lambda _: run, step) if run else text
+    text = happened + separator + _SNAKEMAKE_WORD.sub(lambda _: run, step) if run else text
     options, is_id = "".join(f" --project {name}" for name in projects), " " not in which
-    text = _RETRY.sub(rf"\1{options}", text)
+    text = _RETRY_COMMAND.sub(rf"\1{options}", text)
     text = text.replace("add-video URL --project PROJECT", f"add-video URL{options}")
     if is_id:
         text = text.replace(_DOWNLOAD, _DOWNLOAD.replace("VIDEO", which))
     is_odd_id = is_id and which.startswith("-")  # it would be parsed as an option
     chosen = f"{options} -- {which}" if is_odd_id else f" {which}{options}"
-    return text.replace(_TAKE_OUT, f"`dataminer delete-videos{chosen}`")
+    return text.replace(_DELETE_VIDEO, f"`dataminer delete-videos{chosen}`")
 
 
 def os_error_class(error: OSError) -> ErrorClass:

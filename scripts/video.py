@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dataminer.config import load_job
-from dataminer.sync.batches.attempt import Batch
+from dataminer.sync.batches.batch import Batch
 from dataminer.sync.batches.job import run_batch
 from dataminer.sync.jobs.extract import link_frames
 from dataminer.sync.jobs.rule_log import log_job

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from dataminer.db.enums import ProjectVideoStatus, VideoStatus
-from dataminer.errors import ErrorClass, Kind, kind_of
+from dataminer.errors import TRANSIENT_CLASSES
 from dataminer.planning.frame_choice import FrameChoice
 from dataminer.planning.records import MemberRecord, VideoRecord
 from dataminer.planning.request import PlanRequest
@@ -27,7 +27,6 @@ from dataminer.planning.verdicts import (
 from dataminer.sync.claims import stage_rows
 
 _V, _PV = VideoStatus, ProjectVideoStatus
-_TRANSIENT_CLASSES = frozenset(each for each in ErrorClass if kind_of(each) is Kind.TRANSIENT)
 
 
 class RowVerdicts:
@@ -67,7 +66,7 @@ class RowVerdicts:
             yield Verdict(VerdictState.DUE, BEGUN)
         if row.status == _V.PENDING or row.downloaded_with is None:
             again = row.downloaded_with == stage_rows.FETCH_AGAIN
-            first = TRANSIENT if row.error_class in _TRANSIENT_CLASSES else NEW
+            first = TRANSIENT if row.error_class in TRANSIENT_CLASSES else NEW
             retried = FETCH_AGAIN if again else RETRIED
             yield Verdict(VerdictState.DUE, retried if row.downloaded_with else first)
         if row.status == _V.FAILED and row.extracted_with is None:  # a downloaded video stays

@@ -23,7 +23,7 @@ from dataminer.config import Config, load
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, TransientError
 from dataminer.net.rate_limit import quota_of
 from dataminer.stages.extract import stage
-from dataminer.sync.batches.attempt import Batch
+from dataminer.sync.batches.batch import Batch
 from dataminer.sync.batches.batch_list import BatchList
 from dataminer.sync.batches.job import run_batch, run_job
 from dataminer.sync.batches.late_batches import LateBatches

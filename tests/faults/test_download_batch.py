@@ -21,7 +21,7 @@ from dataminer.config import Config, load
 from dataminer.errors import DataminerError
 from dataminer.net.rate_limit import quota_of
 from dataminer.sync.batches import worker
-from dataminer.sync.batches.attempt import Batch
+from dataminer.sync.batches.batch import Batch
 from dataminer.sync.batches.job import run_batch
 from dataminer.sync.claims import claim_end, claims, projects, stage_rows
 from dataminer.sync.jobs.rule_log import log_job

@@ -254,7 +254,7 @@ def unique(config: Config, store: Store) -> None:
 
 @pytest.mark.parametrize(
     "moment",
-    [(detect_stage, "detect"), (shards, "opened"), (shards, "_detect")],
+    [(detect_stage, "detect"), (shards, "open_detector"), (shards, "_detect")],
     ids=lambda moment: moment[1],
 )
 @pytest.mark.usefixtures("unique")

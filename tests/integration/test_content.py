@@ -76,7 +76,7 @@ def test_frames_pass_by_what_is_in_them_and_other_classes_need_no_model(
     assert sum("loaded the content model" in line for line in said) == 1
     assert said[-1] == "model loads: 1 for 2 videos (2 by content)"
 
-    monkeypatch.setattr(content, "opened", None)  # to call it would fail
+    monkeypatch.setattr(content, "open_detector", None)  # to call it would fail
     what.run_models({v: [what.store.recipe(v, v)] for v in ("v", "upright")}, 2, said.append)
     assert said[-1] == "model loads: 0 for 2 videos (0 by content)"
 

@@ -21,7 +21,7 @@ from dataminer.config.models import DetectConfig
 from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientError
 from dataminer.frames.boxes import Box
 from dataminer.vision import weights
-from dataminer.vision.detectors import distinct, opened
+from dataminer.vision.detectors import distinct, open_detector
 from dataminer.vision.prefetch import RgbImage
 from dataminer.vision.weights import class_names, load_model, quiet_ultralytics
 from tests.support import tiny_text_models, torchvision_shim
@@ -94,7 +94,7 @@ class TestText:
         self, text_models: dict[str, Path], size: tuple[int, int]
     ) -> None:
         images = pictures(5, *size)
-        with opened(text_models["owlv2"], SETTINGS) as detector:
+        with open_detector(text_models["owlv2"], SETTINGS) as detector:
             assert detector.names == PROMPTS
             ours = list(detector.predict([images[:3], images[3:]]))
         assert {box.category for boxes in ours for box in boxes} == {0, 1}
@@ -114,7 +114,7 @@ class TestText:
         self, text_models: dict[str, Path]
     ) -> None:
         images = pictures(4, 48, 72)
-        with opened(text_models["grounding_dino"], SETTINGS) as detector:
+        with open_detector(text_models["grounding_dino"], SETTINGS) as detector:
             ours = list(detector.predict([images]))
         assert {box.category for boxes in ours for box in boxes} == {0, 1}
         for boxes, theirs in zip(
@@ -135,7 +135,7 @@ class TestText:
     @pytest.mark.parametrize("name", ["owlv2", "grounding_dino"])
     def test_neighbours_change_nothing(self, text_models: dict[str, Path], name: str) -> None:
         images = pictures(4, 64, 64)
-        with opened(text_models[name], SETTINGS) as detector:
+        with open_detector(text_models[name], SETTINGS) as detector:
             together = list(detector.predict([images]))
             alone = list(detector.predict([image] for image in images))
         assert sum(map(len, together)) > 4
@@ -146,7 +146,7 @@ class TestText:
         silent = SETTINGS.model_copy(update={"prompts": []})
         with (
             pytest.raises(ConfigError, match=r"detect\.prompts is empty.*Next: .*prompts"),
-            opened(text_models["owlv2"], silent),
+            open_detector(text_models["owlv2"], silent),
         ):
             pass
 
@@ -154,14 +154,14 @@ class TestText:
         long = SETTINGS.model_copy(update={"prompts": ["red disc"] * 30})
         with (
             pytest.raises(ConfigError, match=r"make \d+ tokens, and the model reads 32"),
-            opened(text_models["grounding_dino"], long),
+            open_detector(text_models["grounding_dino"], long),
         ):
             pass
 
     def test_a_damaged_folder(self, text_models: dict[str, Path], tmp_path: Path) -> None:
         (tmp_path / "config.json").write_bytes((text_models["owlv2"] / "config.json").read_bytes())
         with pytest.raises(PermanentError, match="cannot load the model") as caught:
-            opened(tmp_path, SETTINGS).__enter__()
+            open_detector(tmp_path, SETTINGS).__enter__()
         assert caught.value.error_class is ErrorClass.MODEL
         assert "\n" not in str(caught.value)
 
@@ -170,14 +170,14 @@ class TestText:
     ) -> None:
         (tmp_path / "config.json").write_text('{"model_type": "bert"}')
         with pytest.raises(PermanentError, match="is a bert model"):
-            opened(tmp_path, SETTINGS).__enter__()
+            open_detector(tmp_path, SETTINGS).__enter__()
 
     def test_without_the_library(
         self, text_models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(importlib.import_module("sys").modules, "transformers", None)
         with pytest.raises(ConfigError, match=r"make semantic.*--editable '\.\[semantic\]'"):
-            opened(text_models["owlv2"], SETTINGS).__enter__()
+            open_detector(text_models["owlv2"], SETTINGS).__enter__()
 
 
 def test_jobs_take_turns_at_the_gpus_that_they_see(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ class TestUltralytics:
             cv2.imwrite(str(file), image)
         (tmp_path / "list.txt").write_text("".join(f"{file}\n" for file in files))
         settings = DetectConfig(confidence=0.001, image_size=160, device="cpu")
-        with opened(shapes_weights, settings) as detector:
+        with open_detector(shapes_weights, settings) as detector:
             ours = list(detector.predict([images[:4], images[4:]]))
         with quiet_ultralytics():
             model = load_model(shapes_weights)
@@ -241,7 +241,7 @@ class TestUltralytics:
     @pytest.mark.parametrize("description", ["yolo11n.yaml", "yolov8n-rtdetr.yaml"])
     def test_families(self, untrained: Callable[[str], Path], description: str) -> None:
         settings = DetectConfig(confidence=0, image_size=64, device="cpu")
-        with opened(untrained(description), settings) as detector:
+        with open_detector(untrained(description), settings) as detector:
             found = list(detector.predict([pictures(2, 64, 64)]))
             assert len(detector.names) == 80
         assert len(found) == 2 and all(found)
@@ -249,7 +249,7 @@ class TestUltralytics:
 
     def test_a_model_with_classes_takes_no_prompts(self, shapes_weights: Path) -> None:
         with pytest.raises(ConfigError, match="has classes of its own"):
-            opened(shapes_weights, SETTINGS).__enter__()
+            open_detector(shapes_weights, SETTINGS).__enter__()
 
     @pytest.mark.parametrize(
         ("description", "encoder"),
@@ -268,7 +268,7 @@ class TestUltralytics:
     ) -> None:
         path = untrained(description)
         with pytest.raises(TransientError, match=r"reads prompts with CLIP.*pip install") as caught:
-            opened(path, SETTINGS).__enter__()
+            open_detector(path, SETTINGS).__enter__()
         assert caught.value.error_class is ErrorClass.MISSING_TOOL
         real = find_spec
         from dataminer.vision.detectors import yolo
@@ -277,7 +277,7 @@ class TestUltralytics:
             yolo, "find_spec", lambda name: real("json" if name == "clip" else name)
         )
         with pytest.raises(PermanentError, match=f"{encoder}, which is not in") as missing:
-            opened(path, SETTINGS).__enter__()
+            open_detector(path, SETTINGS).__enter__()
         assert missing.value.error_class is ErrorClass.MODEL
 
     def test_prompts_that_a_file_was_saved_with_need_no_encoder(
@@ -287,7 +287,7 @@ class TestUltralytics:
         with quiet_ultralytics():
             names = class_names(load_model(path))
         settings = DetectConfig(prompts=names, confidence=0, image_size=64, device="cpu")
-        with opened(path, settings) as detector:
+        with open_detector(path, settings) as detector:
             assert detector.names == names
             assert len(list(detector.predict([pictures(1, 64, 64)]))) == 1
 
@@ -312,9 +312,9 @@ class TestUltralytics:
             return DetectConfig(prompts=PROMPTS, trusted_programs=list(trusted), **how)
 
         with pytest.raises(PermanentError, match="TorchScript file, which is a program") as caught:
-            opened(path, settings()).__enter__()
+            open_detector(path, settings()).__enter__()
         trusted = settings(caught.value.hint.partition("[")[2].partition("]")[0])
-        with opened(path, trusted) as detector:
+        with open_detector(path, trusted) as detector:
             assert detector.names == PROMPTS
             (found,) = detector.predict([pictures(1, 64, 64)])
         assert {box.category for box in found} == {0, 1}
@@ -323,7 +323,7 @@ class TestUltralytics:
         monkeypatch.chdir(tmp_path / "here")  # where ultralytics looks first
         torch.jit.save(torch.jit.script(torch.nn.Identity()), "mobileclip_blt.ts")
         with pytest.raises(PermanentError, match="TorchScript file, which is a program"):
-            opened(path, trusted).__enter__()
+            open_detector(path, trusted).__enter__()
 
     @pytest.mark.parametrize("encoder", ["clip:/some/program.bin", "foo:bar", None, []])
     def test_an_encoder_that_nobody_knows(
@@ -344,7 +344,7 @@ class TestUltralytics:
         (tmp_path / "clip").mkdir()
         (tmp_path / "clip" / "ViT-B-32.pt").touch()
         with pytest.raises(PermanentError, match="which is no known encoder") as caught:
-            opened(tmp_path / "yoloe.pt", SETTINGS).__enter__()
+            open_detector(tmp_path / "yoloe.pt", SETTINGS).__enter__()
         assert caught.value.error_class is ErrorClass.MODEL
 
     def test_a_class_beyond_those_that_are_named(
@@ -358,7 +358,7 @@ class TestUltralytics:
             torch.save({"model": model}, tmp_path / "odd.pt")
         settings = DetectConfig(confidence=0, image_size=64, device="cpu")
         with (
-            opened(tmp_path / "odd.pt", settings) as detector,
+            open_detector(tmp_path / "odd.pt", settings) as detector,
             pytest.raises(PermanentError, match=r"finds class \d+, and its file names 1"),
         ):
             list(detector.predict([pictures(1, 64, 64)]))

@@ -23,7 +23,7 @@ from dataminer.errors import ErrorClass, PermanentError, TransientError
 from dataminer.files.hashing import sha256_file
 from dataminer.frames.boxes import Box
 from dataminer.vision import checkpoint, safe_loading
-from dataminer.vision.detectors import distinct, opened
+from dataminer.vision.detectors import distinct, open_detector
 from dataminer.vision.weights import load_model, quiet_ultralytics
 from tests.support import tiny_text_models, torchvision_shim
 
@@ -325,7 +325,7 @@ class TestUltralytics:
             options = {"conf": 0.001, "imgsz": 160, "nms": False, "verbose": False}
             rows = model.predict(picture, **options)[0].boxes.data.tolist()
         expected = (Box.from_corners(r[:4], r[4], int(r[5]), (160, 120)) for r in rows)
-        with opened(
+        with open_detector(
             tmp_path / "other.pt", DetectConfig(confidence=0.001, image_size=160, device="cpu")
         ) as detector:
             (found,) = detector.predict([[picture]])
@@ -410,9 +410,9 @@ class TestFolders:
         settings = DetectConfig(prompts=["a red disc"], device="cpu")
         if model_type == "custom":
             with pytest.raises(PermanentError, match="cannot load the model"):
-                opened(folder, settings).__enter__()
+                open_detector(folder, settings).__enter__()
         else:  # the library's own classes are taken
-            opened(folder, settings).__enter__()
+            open_detector(folder, settings).__enter__()
         assert not (folder / "ran").exists()
 
     @pytest.mark.parametrize("model_type", ["custom", "siglip"])

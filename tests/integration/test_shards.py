@@ -67,7 +67,7 @@ def test_the_parts_of_several_jobs_are_what_one_job_makes(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded to put together what was there")
 
-    monkeypatch.setattr(shards, "opened", fail)
+    monkeypatch.setattr(shards, "open_detector", fail)
     assert dataset(many, tmp_path / "out_many") == names
     outs = tmp_path / "out_one", tmp_path / "out_many"
     assert filecmp.cmpfiles(*outs, names, shallow=False) == (names, [], [])

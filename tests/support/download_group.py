@@ -20,7 +20,7 @@ import yt_dlp.extractor.generic  # noqa: F401
 
 from dataminer.config.load import load
 from dataminer.net import rate_limit
-from dataminer.sync.batches.attempt import Batch
+from dataminer.sync.batches.batch import Batch
 from dataminer.sync.batches.job import run_batch
 from dataminer.sync.jobs.download import download_video
 

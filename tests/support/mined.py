@@ -57,7 +57,7 @@ def detecting() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (shards, content):
-            patch.setattr(module, "opened", opened)
+            patch.setattr(module, "open_detector", opened)
         yield
 
 

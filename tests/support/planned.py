@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dataminer.config import Config, load
 from dataminer.store.layout import Store
-from dataminer.sync.batches.attempt import Batch
+from dataminer.sync.batches.batch import Batch
 from dataminer.sync.batches.job import run_batch
 from dataminer.sync.jobs.dedup import dedup_project
 from dataminer.sync.repair.record_results import record_results

@@ -116,12 +116,12 @@ def test_one_video_more_does_not_compare_the_thousand_again() -> None:
     hashes = scenes(np.random.default_rng(1), 3003, 10, 2).tolist()
     settings = DedupConfig(hash="both")
     before = frames_of(1000, hashes)
-    choice, first = stage._choose(before, settings, CarriedOver.none(3000), None)
+    choice, first = stage._find_representatives(before, settings, CarriedOver.none(3000), None)
     clusters = stage._clusters(before, choice)
     assert first.judged == 3000
     assert 300 < first.unique < 3000
     after = frames_of(1001, hashes)
-    choice, then = stage._choose(after, settings, carry_over(after, clusters), None)
+    choice, then = stage._find_representatives(after, settings, carry_over(after, clusters), None)
     assert (then.frames, then.judged, then.pinned) == (3003, 3, first.unique)
     assert then.carried == 3000 - first.unique
     # both kinds of hashes: each new frame with those kept before, and the new among themselves

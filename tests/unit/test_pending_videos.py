@@ -77,7 +77,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     def opened(*_: Any, **__: Any) -> Iterator[Any]:
         yield SimpleNamespace(names=["car", "bus"], predict=lambda batches: iter([*batches]))
 
-    monkeypatch.setattr(content, "opened", opened)
+    monkeypatch.setattr(content, "open_detector", opened)
     vision = SimpleNamespace(dimension=2, prepare=None)
     monkeypatch.setattr(semantic, "load_vision", lambda *_: vision)
     made = Model(tmp_path, monkeypatch)

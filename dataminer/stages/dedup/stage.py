@@ -137,7 +137,7 @@ def dedup(
     recipe = _recipe(settings, embedded)
     frames = _load_all(filtered, progress)
     clusters = read_clusters(previous, recipe, progress)
-    choice, result = _choose(frames, settings, carry_over(frames, clusters), embedded)
+    choice, result = _find_representatives(frames, settings, carry_over(frames, clusters), embedded)
     progress(_summary(result))
     unique, archive = _put_unique_images(frames, choice, filtered, out)
     meta = {**(meta or {}), **archive, "stage": "dedup", **recipe, **asdict(result)}
@@ -211,7 +211,7 @@ def _refuse_twins(frames: pa.Table) -> None:
             )
 
 
-def _choose(
+def _find_representatives(
     frames: pa.Table, settings: DedupConfig, earlier: CarriedOver, embedded: Embedded | None
 ) -> tuple[Representatives, DedupResult]:
     """Choose the representative of each row, and count the comparisons."""
@@ -222,7 +222,7 @@ def _choose(
     representative, distance = earlier.representative.copy(), earlier.distance.copy()
     compared = 0
     if len(new):
-        found = _cover(frames.take(pa.array(rows)), settings, len(pinned), embedded)
+        found = _representatives_of(frames.take(pa.array(rows)), settings, len(pinned), embedded)
         representative[rows], distance[rows] = rows[found.representative], found.distance
         compared = found.compared
     count = frames.num_rows
@@ -231,7 +231,7 @@ def _choose(
     return Representatives(representative, distance, compared), result
 
 
-def _cover(
+def _representatives_of(
     frames: pa.Table, settings: DedupConfig, pinned: int, embedded: Embedded | None
 ) -> Representatives:
     """Choose among frames that are ordered from best to worst, after those pinned."""

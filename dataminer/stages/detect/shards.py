@@ -31,7 +31,7 @@ from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.store.documents import read_shard
 from dataminer.store.file_stats import FileState, states
-from dataminer.vision.detectors import Detector, opened
+from dataminer.vision.detectors import Detector, open_detector
 from dataminer.vision.prefetch import batches
 from dataminer.vision.weights import weights_sha256
 
@@ -148,7 +148,7 @@ def make(
     remaining = [shard for shard in plan.shards[part::parts] if read(plan, shard) is None]
     if not remaining and (plan.shards or parts > 1):
         return []
-    with opened(plan.weights, plan.settings, part=part) as detector:
+    with open_detector(plan.weights, plan.settings, part=part) as detector:
         try:
             _detect(plan, remaining, detector, threads, progress or (lambda _: None))
         except PermanentError:

@@ -30,7 +30,7 @@ from dataminer.stages.embed.prefetch import (
 )
 from dataminer.stages.filter.scores import FrameScores
 from dataminer.stages.filter.thresholds import CONTENT, passes_by_reason
-from dataminer.vision.detectors import Detector, opened
+from dataminer.vision.detectors import Detector, open_detector
 from dataminer.vision.weights import weights_sha256
 
 VERSION = VERSIONS["content"]
@@ -79,7 +79,7 @@ def find_boxes(
     pending = [video for video in videos if video.lacks_output("content", VERSION, model)]
     if not pending:
         return 0
-    with opened(weights, _detector_settings(settings)) as detector:
+    with open_detector(weights, _detector_settings(settings)) as detector:
         progress(f"loaded the content model {weights}")
         names = list(detector.names)
         _refuse_unknown_classes(settings, names)

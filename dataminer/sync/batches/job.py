@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dataminer.config import Config
-from dataminer.sync.batches.attempt import Batch
+from dataminer.sync.batches.batch import Batch
 from dataminer.sync.batches.batch_list import BatchList
 from dataminer.sync.batches.late_batches import LateBatches
 from dataminer.sync.batches.rounds import BatchRounds, Resources

@@ -18,7 +18,7 @@ import psycopg2
 
 from dataminer.config import Config
 from dataminer.errors import DatabaseError, DataminerError, brief, runnable
-from dataminer.sync.batches.attempt import Attempt, Batch, Ending
+from dataminer.sync.batches.batch import Attempt, Batch, Ending
 from dataminer.sync.batches.late_batches import LateBatches
 from dataminer.sync.batches.worker import BatchWorker, recount
 from dataminer.sync.claims import claims
@@ -31,7 +31,7 @@ from dataminer.text import tell
 
 # How many times `monitor.retry_seconds` pass before each retry of a transient failure; after these
 # the video is left to the next run.
-_PAUSES = (1, 5)
+RETRY_PAUSES = (1, 5)
 _STAGE_MODULES = {
     "download": "dataminer.stages.download.stage",
     "extract": "dataminer.stages.extract.stage",
@@ -216,8 +216,8 @@ class BatchRounds:
     def _pause(self, video_id: str) -> None:
         """Schedule a retry of a transient failure, unless the next run is to make it."""
         failures = self._transient_failures[video_id]
-        if failures < len(_PAUSES):
-            seconds = _PAUSES[failures] * self.config.monitor.retry_seconds
+        if failures < len(RETRY_PAUSES):
+            seconds = RETRY_PAUSES[failures] * self.config.monitor.retry_seconds
             self._paused_until[video_id] = time.monotonic() + seconds
         self._transient_failures[video_id] += 1
 

@@ -15,7 +15,7 @@ from dataminer.errors import DatabaseError
 from dataminer.files.publishing import remove_partials
 from dataminer.provenance import recipes
 from dataminer.store.layout import Store
-from dataminer.sync.batches.attempt import Attempt, Batch, Ending
+from dataminer.sync.batches.batch import Attempt, Batch, Ending
 from dataminer.sync.batches.call_combiner import CallCombiner
 from dataminer.sync.batches.claim_keeper import SharedKeeper
 from dataminer.sync.claims import claim_end, claims, projects

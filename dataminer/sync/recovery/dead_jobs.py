@@ -26,7 +26,7 @@ _SLURM_LOG = re.compile(r"/(?:rule|group)_[^/]+/(?:[^/]*/)*(\d+(?:_\d+)?)\.log$"
 _DEFAULTS = MonitorConfig()
 # Slurm's words for how a job ended (`man sacct`, JOB STATE CODES). An end that no video caused, or
 # the batch as a whole, is no attempt of the video that was being worked on.
-_STATES = {
+ERROR_CLASS_BY_STATE = {
     "OUT_OF_MEMORY": ErrorClass.OUT_OF_MEMORY,
     "TIMEOUT": ErrorClass.TIME_LIMIT,
     "DEADLINE": ErrorClass.TIME_LIMIT,
@@ -260,7 +260,7 @@ def death_in_slurm(logs: Iterable[str]) -> Death | None:
 
 
 def _died(job: str, state: str) -> Death:
-    error_class = _STATES.get(state, ErrorClass.KILLED)
+    error_class = ERROR_CLASS_BY_STATE.get(state, ErrorClass.KILLED)
     return Death(f"Slurm job {job} ended as {state}", job, error_class)
 
 

@@ -1,4 +1,4 @@
-"""One attempt at a task: make its result, and decide what an error in it comes to."""
+"""One attempt at a task: make its result, or raise what ended it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ from typing import Any
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import (
-    NEXT_STEP,
     DataminerError,
     ErrorClass,
     FailedBefore,
-    Kind,
     PermanentError,
     StageError,
     TransientError,
     UncheckedError,
-    kind_of,
     os_error_class,
 )
 from dataminer.permissions import explain
-from dataminer.sync.claims import claims
 from dataminer.sync.claims.claims import Claim, LeaseLost
 from dataminer.sync.tasks.costs import measured
+from dataminer.sync.tasks.retry_rule import attempts_used_up, final_failure, text_of
 from dataminer.sync.tasks.task import StageTask
 
 log = logging.getLogger(__name__)
@@ -37,7 +34,7 @@ def attempt(
     last = task.write_failure and held.attempts >= settings.max_attempts
     try:
         if task.write_failure and held.attempts > settings.max_attempts:
-            raise _attempts_used_up(held, settings)
+            raise attempts_used_up(held, settings)
         with measured(staging) as cost:
             _make(task, staging)
     except UncheckedError as error:
@@ -45,7 +42,7 @@ def attempt(
             raise
         return cost, error
     except TransientError as error:
-        return cost, _final_failure(task, held, error, settings)
+        return cost, final_failure(task, held, error, settings)
     except PermanentError as error:
         return cost, error
     except MemoryError as error:
@@ -53,7 +50,7 @@ def attempt(
     except OSError as error:
         if os_error_class(error) is ErrorClass.INTERNAL:
             raise
-        return cost, _final_failure(task, held, _transient(error), settings)
+        return cost, final_failure(task, held, _transient(error), settings)
     except Exception as error:
         if not last:
             raise
@@ -86,51 +83,3 @@ def write_failure(task: StageTask, staging: Path, error: StageError) -> None:
     for entry in staging.iterdir():
         entry.unlink()
     task.write_failure(staging, error, error.error_class)
-
-
-def is_failing(error: BaseException) -> bool:
-    """Tell whether an error is about the source, and not about this machine or its pace."""
-    return (
-        isinstance(error, TransientError)
-        and not isinstance(error, UncheckedError)
-        and kind_of(error.error_class) is Kind.TRANSIENT
-        and error.error_class not in (ErrorClass.RATE_LIMIT, ErrorClass.BOT_CHECK)
-        and not error.progressed
-    )
-
-
-def _is_over(held: Claim, settings: MonitorConfig) -> bool:
-    """Tell whether the attempt that is failing now is the last."""
-    tried = held.failures + 1 >= settings.max_attempts
-    return tried and held.failing_seconds >= settings.give_up_hours * 3600
-
-
-def _final_failure(
-    task: StageTask, held: Claim, error: TransientError, settings: MonitorConfig
-) -> StageError:
-    """Return the permanent failure after the last attempt; raise the error if there are more."""
-    if not (task.write_failure and is_failing(error) and _is_over(held, settings)):
-        raise error
-    hours = held.failing_seconds / 3600
-    spread = f" in {hours:,.0f} hours" if hours >= 1 else ""
-    message = f"{error.message}; given up after {held.failures + 1} attempts{spread}"
-    hint = f"once the cause is gone, `dataminer retry --class {error.error_class}`"
-    if error.hint != NEXT_STEP[error.error_class]:
-        hint = error.hint
-    return StageError(message, error.error_class, hint)
-
-
-def _attempts_used_up(held: Claim, settings: MonitorConfig) -> PermanentError:
-    message = f"given up: {settings.max_attempts} attempts at the {held} ended without a result"
-    row = claims.read_row(held.stage, held.key)
-    if row is None or row.error_class is None:
-        return PermanentError(message, ErrorClass.INTERNAL)
-    hint = f"fix the cause, then `dataminer retry`; the last attempt: {row.error}"
-    return PermanentError(message, ErrorClass(row.error_class), hint)
-
-
-def text_of(error: BaseException) -> str:
-    """Return the text of an error for a row."""
-    if isinstance(error, DataminerError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"

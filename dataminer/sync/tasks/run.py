@@ -23,7 +23,8 @@ from dataminer.sync.claims import claim_end, claims, owners
 from dataminer.sync.claims.claims import Claim, LeaseLost
 from dataminer.sync.claims.heartbeat import Interrupted
 from dataminer.sync.recovery import dead_jobs
-from dataminer.sync.tasks.attempt import attempt, is_failing, text_of, write_failure
+from dataminer.sync.tasks.attempt import attempt, write_failure
+from dataminer.sync.tasks.retry_rule import counts_as_failure, text_of
 from dataminer.sync.tasks.task import (
     SINGLE_CLAIM,
     Busy,
@@ -150,7 +151,7 @@ def _give_back(held: Claim, error: BaseException) -> None:
         error=text_of(error),
         error_class=error_class,
         counts=counts,
-        failing=is_failing(error),
+        failing=counts_as_failure(error),
         wait=error.wait if isinstance(error, TransientError) else None,
     ):
         raise LeaseLost.of(held) from error

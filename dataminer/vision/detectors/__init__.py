@@ -44,7 +44,7 @@ class Detector(Protocol):
 
 
 @contextmanager
-def opened(weights: Path, settings: DetectConfig, *, part: int = 0) -> Iterator[Detector]:
+def open_detector(weights: Path, settings: DetectConfig, *, part: int = 0) -> Iterator[Detector]:
     """Load a detector: ultralytics for a file, the transformers library for a folder.
 
     Parameters

@@ -35,7 +35,7 @@ class TextDetector:
     folder : Path
         ``config.json``, the weights as safetensors, the processor's and the tokenizer's files.
     settings : DetectConfig
-        As for :func:`~dataminer.vision.detectors.opened`.
+        As for :func:`~dataminer.vision.detectors.open_detector`.
     part : int
         The number of this job, of several.
     """

@@ -35,7 +35,7 @@ class YoloDetector:
     weights : Path
         The file.
     settings : DetectConfig
-        As for :func:`~dataminer.vision.detectors.opened`.
+        As for :func:`~dataminer.vision.detectors.open_detector`.
     part : int
         The number of this job, of several.
     """
