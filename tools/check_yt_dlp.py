@@ -28,7 +28,7 @@ from tests.support.videos import make_video
 # could pass by the rate limit, the check of addresses or the bounds on sizes. A test compares both.
 REPLACED = {
     "YoutubeDL": "build_request_director dl extract_info process_video_result report_error urlopen",
-    "_GatedRH": "_SUPPORTED_URL_SCHEMES _create_instance _send",
+    "LimitedRH": "_SUPPORTED_URL_SCHEMES _create_instance _send",
     "_Redirects": "http_error_301 http_error_302 http_error_303 http_error_307 http_error_308"
     " redirect_request",
     "_Connections": "_make_conn_class brotli deflate do_open gz http_request http_response"

@@ -292,7 +292,7 @@ def test_a_top_folder_that_is_none_is_named(finished: Finished, damage: str) -> 
     (finished.outside / "projects").rmdir()
     for command in list(COMMANDS)[IN_A_FOLDERS_PLACE.index(damage) :: 4]:
         finished.command(command)
-    with pytest.raises(DataminerError, match=r"data/projects.*: .* Next: look at it"), named():
+    with pytest.raises(DataminerError, match=r"data/projects.*: .* Next: check it"), named():
         mine(finished.site)
     projects.unlink()
     (finished.outside / "kept").rename(projects)

@@ -111,7 +111,7 @@ def world(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
     rows.extracted("v")
     rows.filtered("v", project, recipe="r")
     made = World(tmp_path, {}, {"sha256": "s", "title": "t", "video": "v.mp4"}, [], monkeypatch)
-    looks = lambda *_: [SimpleNamespace(mark=mark) for mark in made.looks]  # noqa: E731
+    looks = lambda *_: [SimpleNamespace(fingerprint=mark) for mark in made.looks]  # noqa: E731
     monkeypatch.setattr(FrameModels, "frame_scores", looks)
     made.weights.write_bytes(b"weights")
     for folder in (made.frames, made.store.filtered("p", "v"), made.store.dedup("p")):

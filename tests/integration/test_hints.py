@@ -24,8 +24,9 @@ from tests.support.postgres import execute
 # what stands in a message for something that is only known when it is printed
 FILLED = {
     "VIDEO": "v1",
-    "{strangers[0]}": "v1",
+    "{missing[0]}": "v1",
     "{video_id}": "v1",
+    "{request.video_id}": "v1",
     "{held.key['video_id']}": "v1",
     "PROJECT": "birds",
     "NAME": "birds",

@@ -109,8 +109,8 @@ def _checked_choice(bin_dir: Path) -> Path:
 def _wheel_folders() -> Iterator[Path]:
     # find_spec does not import the wheel, whose import has unwanted side effects
     spec = importlib.util.find_spec(WHEEL)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        yield from (Path(folder).absolute() / folder / "bin" for folder in WHEEL_FOLDERS)
+    for package in (spec.submodule_search_locations or []) if spec else []:
+        yield from (Path(package).absolute() / folder / "bin" for folder in WHEEL_FOLDERS)
 
 
 def _debian_order(bin_dir: Path) -> tuple[int, ...]:
