@@ -106,6 +106,15 @@ def test_a_video_that_failed_has_no_frames_whatever_lies_there(project: Project)
     assert project.dedup() == (2, 1, 1, 1, 0)
 
 
+def test_sync_leaves_a_dataset_alone_whose_new_video_waits_for_a_retry(project: Project) -> None:
+    projects.add_videos("p", [Given("v1")])
+    force(project.url, "UPDATE videos SET failing_since = now() WHERE video_id = 'v1'")
+    assert stage(project.url) == "FILTERING"
+    repairs = sync(project.store).repairs
+    assert stage(project.url) == "DETECT_READY" and not any(each.removed for each in repairs)
+    assert sync(project.store, deep=True).repairs == []
+
+
 def test_embeddings_of_the_semantic_filters_model_are_compared(
     database: str, tmp_path: Any
 ) -> None:

@@ -158,7 +158,7 @@ class StoreInspector:
         return Evidence(_PV.PENDING, damaged, _NOT_FILTERED)
 
     def project(self, project: str, stage: str, videos: Iterable[str]) -> Evidence:
-        """Return what a project's folders support once all of its ``videos`` are filtered."""
+        """Return what a project's folders support, given the videos whose filter has ended."""
         if not self._dedup_is_whole(project, stage, videos):
             missing = "dedup"
         elif not self._detect_is_whole(project, stage):
