@@ -121,6 +121,36 @@ def recipe(
     return newest if newest and fits else of_extract(settings, sha256())
 
 
+def of_model_output(stage: str, model: str, frames: str) -> str:
+    """Return the fingerprint of a model's output on the frames of a video.
+
+    Parameters
+    ----------
+    stage : str
+        ``embed`` or ``content``.
+    model : str
+        The hash of the model's weights, or :func:`of_content_model`.
+    frames : str
+        The fingerprint of the frames.
+    """
+    return fingerprint(stage, VERSIONS[stage], model, frames)
+
+
+def of_content_model(weights_sha256: str, image_size: int | None) -> str:
+    """Return the fingerprint of the content filter's detector, with what affects its boxes."""
+    return fingerprint(weights_sha256, image_size)
+
+
+def of_prompts(texts: Sequence[str], weights_sha256: str) -> str:
+    """Return the fingerprint of the embeddings of prompts."""
+    return fingerprint("prompts", VERSIONS["embed"], texts, weights_sha256)
+
+
+def of_semantic_scores(embeddings: str, prompts: str) -> str:
+    """Return the fingerprint of a video's semantic scores, by its embeddings and the prompts'."""
+    return fingerprint("semantic", embeddings, prompts)
+
+
 def of_filter(
     settings: Settings, frames: Any, seen: Sequence[str] = (), version: Any = None
 ) -> str:
@@ -163,6 +193,11 @@ def of_dedup(
     by_model = [] if model is None else [model]
     inputs = [list(pair) for pair in filtered]
     return fingerprint("dedup", version or VERSIONS["dedup"], settings, inputs, *by_model)
+
+
+def of_shard(settings: Settings, weights_sha256: str, contents: Sequence[Any]) -> str:
+    """Return the fingerprint of a shard of annotations, by the contents of its frames."""
+    return fingerprint(VERSIONS["detect"], settings, weights_sha256, contents)
 
 
 def of_detect(settings: Settings, weights_sha256: str, unique: str | None) -> str:

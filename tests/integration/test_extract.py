@@ -19,12 +19,13 @@ from PIL import Image
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table
+from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.extract import encode as encode_module
 from dataminer.stages.extract import extraction as extraction_module
 from dataminer.stages.extract.decode import decode
 from dataminer.stages.extract.decode_stats import DecodeStats
 from dataminer.stages.extract.quality.metrics import hash_grey, measure
-from dataminer.stages.extract.stage import VERSION, ExtractResult, extract
+from dataminer.stages.extract.stage import ExtractResult, extract
 from dataminer.video.info import describe, probe
 from dataminer.video.opening import open_video
 from tests.support import videos
@@ -185,7 +186,7 @@ def test_the_table_tells_what_is_in_the_folder(tmp_path: Path) -> None:
     assert found.meta == {
         "fingerprint": "f",
         "stage": "extract",
-        "version": VERSION,
+        "version": VERSIONS["extract"],
         "settings": ExtractConfig().model_dump(),
         "video": {
             "codec": "h264",

@@ -22,7 +22,8 @@ from dataminer.frames.table import (
     read_table,
     write_table,
 )
-from dataminer.stages.dedup.stage import VERSION, Embedded, dedup
+from dataminer.provenance.fingerprints import VERSIONS
+from dataminer.stages.dedup.stage import Embedded, dedup
 from tests.support.frame_rows import frame_row
 
 SETTINGS = DedupConfig(hash="phash", threshold=8)
@@ -107,7 +108,7 @@ def test_the_metadata_say_what_was_done(two_videos: list[Path], tmp_path: Path) 
         assert meta == {
             "fingerprint": "abc",
             "stage": "dedup",
-            "version": VERSION,
+            "version": VERSIONS["dedup"],
             "settings": {"method": "hash", "hash": "phash", "threshold": 8},
             "frames": 5,
             "unique": 3,

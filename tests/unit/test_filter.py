@@ -20,7 +20,8 @@ from dataminer.frames.table import (
     read_table,
     write_table,
 )
-from dataminer.stages.filter.stage import VERSION, FilterResult, filter_frames
+from dataminer.provenance.fingerprints import VERSIONS
+from dataminer.stages.filter.stage import FilterResult, filter_frames
 from dataminer.stages.filter.thresholds import METRICS, QUALITY_NAMES
 from tests.support.frame_rows import frame_row
 
@@ -84,7 +85,7 @@ def test_the_metadata_say_what_was_done(source: Path, out: Path) -> None:
     assert read_meta(out / FRAMES_FILE) == {
         "fingerprint": "abc",
         "stage": "filter",
-        "version": VERSION,
+        "version": VERSIONS["filter"],
         "settings": SETTINGS.result_settings(),
         "frames": 2,
         "passed": 1,

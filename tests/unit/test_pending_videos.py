@@ -18,21 +18,26 @@ from dataminer.config.models import ContentConfig, SemanticConfig
 from dataminer.files.hashing import sha256_file
 from dataminer.frames.embeddings import Embeddings
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed import content, semantic
 from dataminer.stages.embed.pending import PendingVideo, changed, is_up_to_date, pending_video
 from dataminer.vision.weights import weights_sha256
 
 
-def test_an_output_belongs_to_one_stage_version_model_and_source() -> None:
-    def made(stage: str = "embed", version: int = 1, model: str = "m", source: str = "f") -> str:
+def test_an_output_belongs_to_one_stage_version_model_and_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made(stage: str = "embed", model: str = "m", source: str = "f") -> str:
         video = PendingVideo("v", Path("frames"), Path("out"), source)
-        return video.output_fingerprint(stage, version, model)
+        return video.output_fingerprint(stage, model)
 
     usual = made()
-    others = {made(stage="content"), made(version=2), made(model="n"), made(source="g")}
-    assert len(others) == 4 and usual not in others
+    others = {made(stage="content"), made(model="n"), made(source="g")}
     elsewhere = PendingVideo("w", Path("elsewhere"), Path("other"), "f")
-    assert elsewhere.output_fingerprint("embed", 1, "m") == usual
+    assert elsewhere.output_fingerprint("embed", "m") == usual
+    monkeypatch.setitem(VERSIONS, "embed", VERSIONS["embed"] + 1)
+    others.add(made())
+    assert len(others) == 4 and usual not in others
 
 
 @dataclass
@@ -90,8 +95,8 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     return made
 
 
-def other_version(model: Model, stage: Any) -> None:
-    model.patch.setattr(stage, "VERSION", stage.VERSION + 1)
+def other_version(model: Model, stage: str) -> None:
+    model.patch.setitem(VERSIONS, stage, VERSIONS[stage] + 1)
 
 
 def retrained(path: Path) -> None:
@@ -107,8 +112,8 @@ def retrained(path: Path) -> None:
         (lambda m: (m.checkpoint / "config.json").write_text("{ }"), ["semantic"]),
         (lambda m: setattr(m, "source", "other frames"), ["content", "semantic"]),
         (lambda m: m.settings.update(image_size=320), ["content"]),
-        (lambda m: other_version(m, content), ["content"]),
-        (lambda m: other_version(m, semantic), ["semantic"]),
+        (lambda m: other_version(m, "content"), ["content"]),
+        (lambda m: other_version(m, "embed"), ["semantic"]),
         # settings that do not change the output of a model
         (lambda m: m.settings.update(batch=1, device="cpu"), []),
         (lambda m: m.settings.update(confidence=0.5, min_size=0.1, require=["bus"]), []),

@@ -45,7 +45,6 @@ from dataminer.stages.dedup.representatives import (
 )
 from dataminer.stages.filter.stage import load_frames
 
-VERSION = VERSIONS["dedup"]
 _FOLDER = "folder"
 _BEST_FIRST = [
     ("sharpness", "descending"),
@@ -148,7 +147,7 @@ def dedup(
 
 def _recipe(settings: DedupConfig, embedded: Embedded | None) -> dict[str, Any]:
     """Return the metadata of results that may carry over each other's choices."""
-    recipe = {"version": VERSION, "settings": settings.result_settings()}
+    recipe = {"version": VERSIONS["dedup"], "settings": settings.result_settings()}
     if settings.method != "embedding":
         return recipe
     if embedded is None:

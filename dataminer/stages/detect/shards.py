@@ -19,7 +19,6 @@ from typing import Any
 
 from dataminer.config.models import DetectConfig
 from dataminer.errors import ErrorClass, InputChanged, PermanentError
-from dataminer.files.hashing import fingerprint
 from dataminer.files.links import ABSENT_ERRORS, lstat_or_none
 from dataminer.files.publishing import STAGING_SUFFIX, atomic_write, remove_file
 from dataminer.files.reading import names_in
@@ -28,7 +27,7 @@ from dataminer.frames.image_decoding import MAX_PIXELS_AT_ONCE
 from dataminer.frames.images import FrameReader
 from dataminer.frames.result_files import missing_error
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
-from dataminer.provenance.fingerprints import VERSIONS
+from dataminer.provenance import fingerprints
 from dataminer.store.documents import read_shard
 from dataminer.store.file_stats import FileState, states
 from dataminer.vision.detectors import Detector, open_detector
@@ -104,10 +103,10 @@ def plan(dedup_dir: Path, folder: Path, weights: Path, settings: DetectConfig) -
         The table or a frame is missing.
     """
     (table,) = states([dedup_dir / FRAMES_FILE])
-    recipe = [VERSIONS["detect"], settings.result_settings(), weights_sha256(weights)]
+    used, model = settings.result_settings(), weights_sha256(weights)
     shards = tuple(
         Shard(
-            fingerprint(*recipe, [content for _, content in run]),
+            fingerprints.of_shard(used, model, [content for _, content in run]),
             tuple(frame for frame, _ in run),
         )
         for run in _runs(_read(dedup_dir), settings.shard_images)

@@ -13,12 +13,10 @@ from dataminer.formats.coco import coco_dataset, write_coco
 from dataminer.formats.yolo import write_data_yaml, write_labels
 from dataminer.frames.boxes import LabelledImage
 from dataminer.frames.images import FrameReader
-from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.detect import shards
 from dataminer.store.layout import ANNOTATIONS_FILE, DATA_FILE
 from dataminer.vision.detectors import describe
 
-VERSION = VERSIONS["detect"]
 IMAGES_FOLDER = "images"
 _DESCRIPTION = "Frames of videos with objects found by a detector"
 

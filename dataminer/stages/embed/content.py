@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from dataminer.config.models import ContentConfig, DetectConfig
 from dataminer.config.semantic import LEAST_CONFIDENCE
 from dataminer.errors import DamagedFile, ErrorClass, TransientError
-from dataminer.files.hashing import fingerprint
 from dataminer.frames.boxes import Box
 from dataminer.frames.image_decoding import MAX_PIXELS_AT_ONCE, decode_image
 from dataminer.frames.table import read_model_output_meta, read_table, write_table
+from dataminer.provenance import fingerprints
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed.pending import PendingVideo
 from dataminer.stages.embed.prefetch import (
@@ -33,7 +33,6 @@ from dataminer.stages.filter.thresholds import CONTENT, passes_by_reason
 from dataminer.vision.detectors import Detector, open_detector
 from dataminer.vision.weights import weights_sha256
 
-VERSION = VERSIONS["content"]
 BOXES_SCHEMA = pa.schema(
     [
         pa.field("frame_index", pa.int32(), nullable=False),
@@ -75,8 +74,8 @@ def find_boxes(
     TransientError
         The model has no class of a given name, or a library or device is missing.
     """
-    model = fingerprint(weights_sha256(weights), settings.image_size)
-    pending = [video for video in videos if video.lacks_output("content", VERSION, model)]
+    model = fingerprints.of_content_model(weights_sha256(weights), settings.image_size)
+    pending = [video for video in videos if video.lacks_output("content", model)]
     if not pending:
         return 0
     with open_detector(weights, _detector_settings(settings)) as detector:
@@ -147,9 +146,9 @@ def _write(
     arrays = [pa.array(columns[field.name], field.type) for field in BOXES_SCHEMA]
     meta = {
         "stage": "content",
-        "version": VERSION,
+        "version": VERSIONS["content"],
         **model,
-        "mark": video.output_fingerprint("content", VERSION, str(model["model"])),
+        "mark": video.output_fingerprint("content", str(model["model"])),
         # a frame without boxes has no row above
         "frames": frames,
     }

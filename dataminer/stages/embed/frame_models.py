@@ -234,7 +234,7 @@ class FrameModels:
         prompts = semantic.read_prompts(self.prompts, self.settings.semantic.prompts)
         path = self.embeddings(video_id, recipe)
         video = PendingVideo(video_id, self.store.recipe(video_id, recipe), path, recipe)
-        expected = video.output_fingerprint("embed", semantic.VERSION, prompts.model)
+        expected = video.output_fingerprint("embed", prompts.model)
         _require(path, video_id, expected)
         return semantic.read_scores(path, prompts, self.settings.semantic)
 
@@ -245,7 +245,7 @@ class FrameModels:
         _require(path, video_id)
         video = PendingVideo(video_id, self.store.recipe(video_id, recipe), path, recipe)
         model = str(read_model_output_meta(path).get("model"))
-        _require(path, video_id, video.output_fingerprint("content", content.VERSION, model))
+        _require(path, video_id, video.output_fingerprint("content", model))
         return content.read_scores(path, self.settings.content)
 
 

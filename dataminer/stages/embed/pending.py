@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataminer.files.hashing import fingerprint
 from dataminer.files.links import ABSENT_ERRORS, make_folder
 from dataminer.frames.table import FRAMES_FILE, read_meta, read_model_output_meta
-from dataminer.provenance.fingerprints import VERSIONS
+from dataminer.provenance import fingerprints
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,16 @@ class PendingVideo:
     out: Path
     source: str
 
-    def output_fingerprint(self, stage: str, version: int, model: str) -> str:
+    def output_fingerprint(self, stage: str, model: str) -> str:
         """Return the fingerprint of an output on these frames by this model."""
-        return fingerprint(stage, version, model, self.source)
+        return fingerprints.of_model_output(stage, model, self.source)
 
-    def lacks_output(self, stage: str, version: int, model: str) -> bool:
+    def lacks_output(self, stage: str, model: str) -> bool:
         """Tell whether the file has to be made; one that is up to date gets the present time.
 
         A file of an older version, which lay beside the video's folder, is moved into the folder.
         """
-        expected = self.output_fingerprint(stage, version, model)
+        expected = self.output_fingerprint(stage, model)
         older = self.out.parent.with_suffix(self.out.suffix)
         if not self.out.exists() and read_fingerprint(older) == expected:
             make_folder(self.out.parent)
@@ -86,7 +85,7 @@ def is_up_to_date(stage: str, out: Path, source: str, since: float | None) -> bo
     if written is None or since is None or written < since:
         return False
     video = PendingVideo("", Path(), out, source)
-    expected = video.output_fingerprint(stage, VERSIONS[stage], str(meta.get("model")))
+    expected = video.output_fingerprint(stage, str(meta.get("model")))
     return bool(meta.get("mark") == expected)
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from dataminer.config.models import PromptsConfig, SemanticConfig
 from dataminer.errors import DamagedFile, ErrorClass, PermanentError
-from dataminer.files.hashing import fingerprint
 from dataminer.frames.embeddings import Embeddings, read_embeddings, write_embeddings
 from dataminer.frames.table import read_model_output_meta, read_table, write_table
+from dataminer.provenance import fingerprints
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed.pending import PendingVideo
 from dataminer.stages.embed.prefetch import (
@@ -29,7 +29,6 @@ from dataminer.stages.filter.thresholds import SEMANTIC, passes_by_reason
 from dataminer.vision.checkpoint import Inputs, Vision, encode_texts, load_vision, read_scale
 from dataminer.vision.weights import weights_sha256
 
-VERSION = VERSIONS["embed"]
 _Progress = Callable[[str], None]
 
 
@@ -88,7 +87,7 @@ def write_prompts(out: Path, prompts: PromptsConfig, checkpoint: Path, progress:
         "scale": scale,
         "bias": bias,
         "model": model,
-        "mark": fingerprint("prompts", VERSION, texts, model),
+        "mark": fingerprints.of_prompts(texts, model),
     }
     write_table(out, table, schema, meta, ready=True)
 
@@ -145,7 +144,7 @@ def embed(
         The number of videos that were embedded; 0 if the model was not loaded.
     """
     model = weights_sha256(checkpoint)
-    pending = [video for video in videos if video.lacks_output("embed", VERSION, model)]
+    pending = [video for video in videos if video.lacks_output("embed", model)]
     if not pending:
         return 0
     vision = load_vision(checkpoint, settings.device)
@@ -184,9 +183,9 @@ def _write(
     unreadable = len(rows) - len(readable)
     meta = {
         "stage": "embed",
-        "version": VERSION,
+        "version": VERSIONS["embed"],
         "model": model,
-        "mark": video.output_fingerprint("embed", VERSION, model),
+        "mark": video.output_fingerprint("embed", model),
         "unreadable": unreadable,
     }
     vectors = vectors.reshape(len(readable), dimension)
@@ -227,7 +226,7 @@ def score(
     scores |= {"score": probability["positive"], "margin": margin, "junk": probability["junk"]}
     scores = {name: values.astype(np.float32) for name, values in scores.items()}
     passes = passes_by_reason(SEMANTIC, settings, scores)
-    source = fingerprint("semantic", source, prompts.fingerprint)
+    source = fingerprints.of_semantic_scores(source, prompts.fingerprint)
     return FrameScores(embeddings.frame_index, scores, passes, source)
 
 

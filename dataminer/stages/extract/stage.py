@@ -26,8 +26,6 @@ from dataminer.stages.extract.passes import extract_everything, extract_planned
 from dataminer.stages.extract.selection.scan import NotPlannableError
 from dataminer.video.info import as_displayed
 
-VERSION = VERSIONS["extract"]
-
 _MAY_BE_DISK_ERRORS = {ErrorClass.CORRUPT, ErrorClass.NO_FRAMES, ErrorClass.NO_VIDEO}
 
 log = logging.getLogger(__name__)
@@ -86,7 +84,7 @@ def _table_meta(
 ) -> dict[str, Any]:
     return {
         "stage": "extract",
-        "version": VERSION,
+        "version": VERSIONS["extract"],
         "video": asdict(as_displayed(outcome.info, encoder.orientation)),
         **outcome.table_meta(settings),
     }

@@ -23,7 +23,6 @@ from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.filter.scores import SCORES_FILE, FrameScores, scores_schema
 from dataminer.stages.filter.thresholds import METRICS, QUALITY, QUALITY_NAMES, REPEATS
 
-VERSION = VERSIONS["filter"]
 _NAN = make_array([math.nan], pa.float32())[0]
 
 
@@ -135,7 +134,7 @@ def _link_images(passed: pa.Table, frames_dir: Path, out: Path) -> dict[str, Any
 def _summary(table: pa.Table, settings: FilterConfig, result: FilterResult) -> dict[str, Any]:
     return {
         "stage": "filter",
-        "version": VERSION,
+        "version": VERSIONS["filter"],
         "settings": settings.result_settings(),
         "frames": table.num_rows,
         "passed": result.passed,
@@ -159,7 +158,7 @@ def _write_scores(path: Path, scores: Sequence[FrameScores], rejections: _Reject
     ]
     columns["rejected"] = pa.array(rejected, pa.string()).dictionary_encode()
     schema = scores_schema(scores)
-    write_table(path, pa.table(columns), schema, {"stage": "filter", "version": VERSION})
+    write_table(path, pa.table(columns), schema, {"stage": "filter", "version": VERSIONS["filter"]})
 
 
 def first_failed(table: pa.Table, settings: FilterConfig) -> NDArray[np.int8]:
