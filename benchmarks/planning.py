@@ -43,7 +43,7 @@ import yaml
 from claims import fresh_database
 
 from dataminer.config import Config, load
-from dataminer.frames.columns import make_table
+from dataminer.frames.arrays import make_table
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.provenance import fingerprints
 from dataminer.provenance.fingerprints import recipe_id

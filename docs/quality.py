@@ -18,7 +18,7 @@ from dataminer.config.models import FilterConfig
 from dataminer.frames.table import FRAMES_SCHEMA
 from dataminer.stages.extract.quality.metrics import measure, table_columns
 from dataminer.stages.filter.stage import first_failed
-from dataminer.stages.filter.thresholds import METRICS, QUALITY_NAMES
+from dataminer.stages.filter.thresholds import METRIC_COLUMNS, QUALITY_NAMES
 
 Picture = NDArray[np.uint8]
 # one frame to judge, or it in its place between others: (frames, which of them)
@@ -165,7 +165,7 @@ def judged(sample: Sample, thresholds: Sequence[str]) -> tuple[str, list[str]]:
     table = [
         {
             **blank_row,
-            **{name: columns[name][place].item() for name in METRICS},
+            **{name: columns[name][place].item() for name in METRIC_COLUMNS},
             **{"video_id": "", "file_name": "", "frame_index": place},
         }
         for place in range(which + 1)

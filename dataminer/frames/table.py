@@ -107,7 +107,7 @@ def write_table(
         JSON values: the stage, its settings, its fingerprint, counts, warnings.
     ready : bool
         Whether the table has this schema and comes from
-        :func:`dataminer.frames.columns.make_table`. Such a table need not be cast, which saves the
+        :func:`dataminer.frames.arrays.make_table`. Such a table need not be cast, which saves the
         0.05 s of loading ``pyarrow.compute``.
     """
     packed = {_META_KEY: json.dumps(meta, sort_keys=True).encode()}

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataminer.errors import DamagedFile
-from dataminer.frames.columns import values_in_memory
+from dataminer.frames.arrays import values_in_memory
 from dataminer.text import cut
 
 MAX_ROWS = 2**24

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
-from dataminer.ingest.columns import (
+from dataminer.ingest.link_column import (
     LINK_NAMES,
     PATH_NAMES,
     Cell,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from dataminer.ingest.columns import (
+from dataminer.ingest.link_column import (
     Cell,
     Table,
     cell_of,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dataminer.ingest import listing
-from dataminer.ingest.columns import (
+from dataminer.ingest.link_column import (
     Table,
     cell_of,
     choose_column,

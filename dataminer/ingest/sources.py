@@ -14,7 +14,7 @@ from dataminer.config.models import DownloadConfig, InputConfig, ListFilters
 from dataminer.db.enums import SourceType
 from dataminer.errors import DataminerError
 from dataminer.ingest import listing, search, tables
-from dataminer.ingest.columns import Table
+from dataminer.ingest.link_column import Table
 from dataminer.ingest.parse import (
     InputError,
     Source,

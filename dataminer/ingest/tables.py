@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dataminer.ingest.columns import Cell, Table
 from dataminer.ingest.delimited import detect_delimiter, read_delimited
 from dataminer.ingest.json_lines import is_json_object, read_json_lines
+from dataminer.ingest.link_column import Cell, Table
 from dataminer.ingest.listing import read_text, significant, split_lines
 from dataminer.ingest.parquet import read_parquet
 

@@ -22,10 +22,10 @@ from dataminer.provenance import recipes
 from dataminer.stages.filter.scores import SCORES_FILE, read_scores
 from dataminer.stages.filter.stage import first_failed, load_frames
 from dataminer.stages.filter.thresholds import (
-    CONTENT,
-    QUALITY,
+    CONTENT_THRESHOLDS,
+    QUALITY_THRESHOLDS,
     REPEATS,
-    SEMANTIC,
+    SEMANTIC_THRESHOLDS,
     Flags,
     Threshold,
     Values,
@@ -33,7 +33,7 @@ from dataminer.stages.filter.thresholds import (
 from dataminer.store.layout import Store
 
 MOST_VIDEOS = 500
-_MODEL_THRESHOLDS = (*SEMANTIC, *CONTENT)
+_MODEL_THRESHOLDS = (*SEMANTIC_THRESHOLDS, *CONTENT_THRESHOLDS)
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _measure(
     videos: Sequence[PreviewVideo], settings: FilterConfig, tried: FilterConfig
 ) -> tuple[Measured, ...]:
     measured = []
-    for threshold in (*QUALITY, *_MODEL_THRESHOLDS):
+    for threshold in (*QUALITY_THRESHOLDS, *_MODEL_THRESHOLDS):
         values = _column(videos, threshold)
         if threshold in _MODEL_THRESHOLDS and np.isnan(values).all():
             continue  # no model ran
@@ -217,7 +217,7 @@ def _measure(
 def _column(videos: Sequence[PreviewVideo], threshold: Threshold) -> Values:
     parts = []
     for video in videos:
-        if threshold in QUALITY:
+        if threshold in QUALITY_THRESHOLDS:
             part = video.frames[threshold.column].to_numpy().astype(np.float32)
         else:
             unknown = np.full(video.frames.num_rows, np.nan, np.float32)
@@ -236,7 +236,7 @@ def _fails(
     if limit is None:
         return np.zeros(len(values), np.bool_)
     if threshold.name == REPEATS:  # it applies to frames that pass those before it
-        index = QUALITY.index(threshold)
+        index = QUALITY_THRESHOLDS.index(threshold)
         return np.concatenate([first_failed(each.frames, settings) == index for each in videos])
     failed = threshold.fails(values, limit)
     if threshold in _MODEL_THRESHOLDS:  # only videos that a model scored can fail it

@@ -12,7 +12,7 @@ import pytest
 
 from dataminer.config.models import FilterConfig
 from dataminer.errors import TransientError
-from dataminer.frames.columns import make_table
+from dataminer.frames.arrays import make_table
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table, write_table
 from dataminer.stages.embed import content
 from dataminer.stages.embed.frame_models import FrameModels

@@ -10,7 +10,7 @@ import pytest
 
 from dataminer.config.models import FilterConfig
 from dataminer.errors import ConfigError, PermanentError, TransientError
-from dataminer.frames.columns import make_table
+from dataminer.frames.arrays import make_table
 from dataminer.frames.embeddings import read_embeddings
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table, write_table
 from dataminer.stages.embed import semantic

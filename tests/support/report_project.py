@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from dataminer.config.models import FilterConfig
-from dataminer.frames.columns import make_table
+from dataminer.frames.arrays import make_table
 from dataminer.frames.table import (
     CLUSTERS_FILE,
     CLUSTERS_SCHEMA,
@@ -24,7 +24,7 @@ from dataminer.frames.table import (
 from dataminer.report.data.facts import ProjectFacts, VideoFacts
 from dataminer.report.data.gather import Findings
 from dataminer.stages.filter.stage import first_failed
-from dataminer.stages.filter.thresholds import METRICS
+from dataminer.stages.filter.thresholds import METRIC_COLUMNS
 from dataminer.store.layout import Store
 from dataminer.urls import SourceUrl
 
@@ -78,7 +78,7 @@ def _video(
         "file_name": [frame_name(video_id, index, "jpg") for index in range(frames)],
         "width": [640] * frames,
         "height": [360] * frames,
-        **{name: (0.1 + 0.5 * rng.random(frames)).tolist() for name in METRICS},
+        **{name: (0.1 + 0.5 * rng.random(frames)).tolist() for name in METRIC_COLUMNS},
         **{name: [0.0] * frames for name in ("flash", "border")},
         "sharpness": (0.3 * rng.random(frames)).tolist(),
         **{f"border_{side}": [0] * frames for side in ("left", "top", "right", "bottom")},

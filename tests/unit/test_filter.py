@@ -22,7 +22,7 @@ from dataminer.frames.table import (
 )
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.filter.stage import FilterResult, filter_frames
-from dataminer.stages.filter.thresholds import METRICS, QUALITY_NAMES
+from dataminer.stages.filter.thresholds import METRIC_COLUMNS, QUALITY_NAMES
 from tests.support.frame_rows import frame_row
 
 NAN = float("nan")
@@ -90,7 +90,7 @@ def test_the_metadata_say_what_was_done(source: Path, out: Path) -> None:
         "frames": 2,
         "passed": 1,
         "rejected": NONE | {"min_contrast": 1},
-        "unmeasured": dict.fromkeys(METRICS, 0) | {"contrast": 1},
+        "unmeasured": dict.fromkeys(METRIC_COLUMNS, 0) | {"contrast": 1},
     }
 
 

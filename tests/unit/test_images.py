@@ -17,7 +17,7 @@ from PIL import Image
 
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.frames import images
-from dataminer.frames.columns import make_table
+from dataminer.frames.arrays import make_table
 from dataminer.frames.image_decoding import MAX_PIXELS, open_image
 from dataminer.frames.images import (
     ARCHIVE_FILE,

@@ -25,7 +25,7 @@ from dataminer.stages.extract.quality.metrics import (
 )
 from dataminer.stages.extract.quality.sharpness import sharpness
 from dataminer.stages.filter.stage import first_failed
-from dataminer.stages.filter.thresholds import METRICS, QUALITY_NAMES
+from dataminer.stages.filter.thresholds import METRIC_COLUMNS, QUALITY_NAMES
 from demo.shapes import photographs
 from tests.support.frame_rows import frame_row
 from tests.support.videos import REAL_FOOTAGE, picture
@@ -52,7 +52,7 @@ def failures(images: list[GreyImage], bounds: FilterConfig) -> dict[str, int]:
     """Say which thresholds the frames of a video fail, and how many of them do."""
     columns = table_columns([measure(image) for image in images])
     rows = pa.Table.from_pylist([frame_row("v", n) for n in range(len(images))], FRAMES_SCHEMA)
-    for name in METRICS:
+    for name in METRIC_COLUMNS:
         place = rows.schema.get_field_index(name)
         rows = rows.set_column(place, name, pa.array(columns[name], pa.float32()))
     failed = first_failed(rows, bounds)

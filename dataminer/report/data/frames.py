@@ -22,14 +22,14 @@ from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_t
 from dataminer.provenance import recipes
 from dataminer.stages.filter.scores import SCORES_FILE, read_scores
 from dataminer.stages.filter.stage import first_failed
-from dataminer.stages.filter.thresholds import METRICS, QUALITY_NAMES
+from dataminer.stages.filter.thresholds import METRIC_COLUMNS, QUALITY_NAMES
 from dataminer.store.layout import Store
 from dataminer.text import cut
 
 _CANDIDATES = 400  # examples to choose from per reason
 _PER_VIDEO = 2  # of them per video, at least
 _LONGEST = 60  # characters of a score's name, or of a reason
-_COLUMNS = ["frame_index", "file_name", "pts_time", *METRICS]
+_COLUMNS = ["frame_index", "file_name", "pts_time", *METRIC_COLUMNS]
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _read_video(
     settings = _settings(meta, fallback)
     failed = first_failed(table, settings)
     reasons = [QUALITY_NAMES[number] if number >= 0 else "" for number in failed]
-    values = {name: table[name].to_numpy() for name in METRICS}
+    values = {name: table[name].to_numpy() for name in METRIC_COLUMNS}
     if (folder / SCORES_FILE).is_file():
         _add_scores(read_scores(folder / SCORES_FILE), table, reasons, values)
     kept = np.array([not reason for reason in reasons], np.bool_)

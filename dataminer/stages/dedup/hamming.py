@@ -111,6 +111,11 @@ def distances(one: Hashes, two: Hashes, words: int) -> NDArray[np.unsignedintege
     return total
 
 
+def are_near_duplicates(distance: NDArray[np.unsignedinteger], threshold: int) -> NDArray[np.bool_]:
+    """Return which distances are those of near-duplicates: what ``dedup.threshold`` means."""
+    return distance <= threshold
+
+
 def _sample_differences(hashes: Hashes) -> Hashes:
     rng = np.random.default_rng(0)
     rows = rng.integers(0, max(len(hashes), 1), (2, min(_SAMPLED_PAIRS, 4 * len(hashes))))
@@ -271,7 +276,7 @@ class HashIndex:
         self.compared += len(one)
         left, right = queries[one], self._tables[number].hashes[two]
         distance = distances(left, right, self._words)
-        hit = np.flatnonzero(distance <= self.threshold)
+        hit = np.flatnonzero(are_near_duplicates(distance, self.threshold))
         difference = left[hit] ^ right[hit]
         new = np.ones(len(hit), np.bool_)
         for table in self._tables[:number]:
@@ -287,7 +292,7 @@ class HashIndex:
             rows = queries[first : first + step, None]
             distance = distances(rows, self.hashes[left:], self._words).ravel()
             self.compared += len(distance)
-            hit = np.flatnonzero(distance <= self.threshold)
+            hit = np.flatnonzero(are_near_duplicates(distance, self.threshold))
             i, j = np.divmod(hit, len(self.hashes) - left)
             yield i + first, j + left, distance[hit].astype(np.uint16)
 

@@ -17,6 +17,7 @@ from dataminer.stages.dedup.hamming import (
     I64,
     Hashes,
     HashIndex,
+    are_near_duplicates,
     distances,
     distinct_rows,
     words_of,
@@ -118,7 +119,7 @@ def _near(kinds: list[Hashes], threshold: int) -> NDArray[np.bool_]:
     """Return which of a few rows are within the threshold of each other: (n, n)."""
     near = np.zeros((len(kinds[0]),) * 2, np.bool_)
     for kind in kinds:
-        near |= distances(kind[:, None], kind, words_of(kind)) <= threshold
+        near |= are_near_duplicates(distances(kind[:, None], kind, words_of(kind)), threshold)
     return near
 
 

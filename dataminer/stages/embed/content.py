@@ -29,7 +29,7 @@ from dataminer.stages.embed.prefetch import (
     rows_by_video,
 )
 from dataminer.stages.filter.scores import FrameScores
-from dataminer.stages.filter.thresholds import CONTENT, passes_by_reason
+from dataminer.stages.filter.thresholds import CONTENT_THRESHOLDS, passes_by_reason
 from dataminer.vision.detectors import Detector, open_detector
 from dataminer.vision.weights import weights_sha256
 
@@ -182,7 +182,7 @@ def read_scores(path: Path, settings: ContentConfig) -> FrameScores:
     meta, boxes = _read(path)
     _refuse_unknown_classes(settings, meta["names"])
     scores = _scores(boxes, meta, settings)
-    passes = passes_by_reason(CONTENT, settings, scores)
+    passes = passes_by_reason(CONTENT_THRESHOLDS, settings, scores)
     return FrameScores(meta["frames"], scores, passes, str(meta["mark"]))
 
 

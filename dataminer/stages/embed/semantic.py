@@ -25,7 +25,7 @@ from dataminer.stages.embed.prefetch import (
     rows_by_video,
 )
 from dataminer.stages.filter.scores import FrameScores
-from dataminer.stages.filter.thresholds import SEMANTIC, passes_by_reason
+from dataminer.stages.filter.thresholds import SEMANTIC_THRESHOLDS, passes_by_reason
 from dataminer.vision.checkpoint import Inputs, Vision, encode_texts, load_vision, read_scale
 from dataminer.vision.weights import weights_sha256
 
@@ -225,7 +225,7 @@ def score(
     scores = {f"{kind}_cosine": values for kind, values in best.items()}
     scores |= {"score": probability["positive"], "margin": margin, "junk": probability["junk"]}
     scores = {name: values.astype(np.float32) for name, values in scores.items()}
-    passes = passes_by_reason(SEMANTIC, settings, scores)
+    passes = passes_by_reason(SEMANTIC_THRESHOLDS, settings, scores)
     source = fingerprints.of_semantic_scores(source, prompts.fingerprint)
     return FrameScores(embeddings.frame_index, scores, passes, source)
 

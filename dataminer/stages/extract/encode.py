@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError, os_error_class
-from dataminer.frames.columns import make_table
+from dataminer.frames.arrays import make_table
 from dataminer.frames.image_decoding import opencv_memory_errors
 from dataminer.frames.images import FrameWriter, ImageLocation
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, PROVENANCE, frame_name, write_table

@@ -15,13 +15,18 @@ from numpy.typing import NDArray
 
 from dataminer.config.models import FilterConfig
 from dataminer.errors import DamagedFile
-from dataminer.frames.columns import make_array, numbers
+from dataminer.frames.arrays import make_array, numbers
 from dataminer.frames.images import FrameReader
 from dataminer.frames.result_files import missing_error
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, STILL, read_table, write_table
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.filter.scores import SCORES_FILE, FrameScores, scores_schema
-from dataminer.stages.filter.thresholds import METRICS, QUALITY, QUALITY_NAMES, REPEATS
+from dataminer.stages.filter.thresholds import (
+    METRIC_COLUMNS,
+    QUALITY_NAMES,
+    QUALITY_THRESHOLDS,
+    REPEATS,
+)
 
 _NAN = make_array([math.nan], pa.float32())[0]
 
@@ -117,7 +122,7 @@ def _rejections(
     """Apply the thresholds of the metrics, then those of the models."""
     failed = first_failed(table, settings)
     by_models = {reason: good for each in scores for reason, good in each.passes.items()}
-    for number, good in enumerate(by_models.values(), start=len(QUALITY)):
+    for number, good in enumerate(by_models.values(), start=len(QUALITY_THRESHOLDS)):
         failed[(failed < 0) & ~good] = number
     return _Rejections((*QUALITY_NAMES, *by_models), failed)
 
@@ -139,7 +144,9 @@ def _summary(table: pa.Table, settings: FilterConfig, result: FilterResult) -> d
         "frames": table.num_rows,
         "passed": result.passed,
         "rejected": result.rejected,
-        "unmeasured": {metric: int(np.isnan(numbers(table[metric])).sum()) for metric in METRICS},
+        "unmeasured": {
+            metric: int(np.isnan(numbers(table[metric])).sum()) for metric in METRIC_COLUMNS
+        },
     }
 
 
@@ -174,10 +181,10 @@ def first_failed(table: pa.Table, settings: FilterConfig) -> NDArray[np.int8]:
     Returns
     -------
     ndarray of int8, shape (n,)
-        An index into ``QUALITY``; -1 if the frame passes them all.
+        An index into ``QUALITY_THRESHOLDS``; -1 if the frame passes them all.
     """
     failed = np.full(table.num_rows, -1, np.int8)
-    for number, threshold in enumerate(QUALITY):
+    for number, threshold in enumerate(QUALITY_THRESHOLDS):
         values = numbers(table[threshold.column])
         good = ~threshold.fails(values, getattr(settings, threshold.name))
         if threshold.name == REPEATS:
@@ -229,7 +236,7 @@ def load_frames(folder: Path) -> pa.Table:
     names = table["file_name"]
     if pc.count_distinct(names).as_py() != len(names):
         raise DamagedFile(path, "it names a file twice")
-    for metric in METRICS:
+    for metric in METRIC_COLUMNS:
         column = table.schema.get_field_index(metric)
         table = table.set_column(column, metric, pc.fill_null(table[metric], _NAN))
     return table.cast(FRAMES_SCHEMA)

@@ -69,28 +69,28 @@ def _threshold(name: str, column: str, needs: str = "") -> Threshold:
 
 
 # each in the order of the filter: the first threshold that a frame fails is the reason
-QUALITY = tuple(
+QUALITY_THRESHOLDS = tuple(
     _threshold(name, name.partition("_")[2])
     for name in FilterConfig.model_fields
     if name.startswith(("min_", "max_"))
 )
-SEMANTIC = (
+SEMANTIC_THRESHOLDS = (
     _threshold("semantic.min_score", "score"),
     _threshold("semantic.min_cosine", "positive_cosine"),
     _threshold("semantic.min_margin", "margin", needs="prompts.negative"),
     _threshold("semantic.max_junk", "junk", needs="prompts.junk"),
 )
 _CONFIDENCE = "content.confidence"
-CONTENT = (
+CONTENT_THRESHOLDS = (
     Threshold(_CONFIDENCE, "content.require", "required", least=True, needs="require"),
     Threshold(
         _CONFIDENCE, "content.exclude", "excluded", least=False, strict=True, needs="exclude"
     ),
 )
-QUALITY_NAMES = tuple(each.name for each in QUALITY)
-METRICS = tuple(dict.fromkeys(each.column for each in QUALITY))
+QUALITY_NAMES = tuple(each.name for each in QUALITY_THRESHOLDS)
+METRIC_COLUMNS = tuple(dict.fromkeys(each.column for each in QUALITY_THRESHOLDS))
 REPEATS = "min_change"
-"""The last of ``QUALITY``: in a run of frames that show the same, the first good one passes it."""
+"""The last quality threshold: in a run of frames that show the same, the first good one passes."""
 
 
 def passes_by_reason(

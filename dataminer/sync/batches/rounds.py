@@ -25,13 +25,11 @@ from dataminer.sync.claims import claims
 from dataminer.sync.claims.heartbeat import Interrupted
 from dataminer.sync.claims.stage_rows import STAGES, StageRows
 from dataminer.sync.recovery import dead_jobs
+from dataminer.sync.tasks import retry_rule
 from dataminer.sync.workers import pool
 from dataminer.sync.workers.tasks import Limits, Lost
 from dataminer.text import tell
 
-# How many times `monitor.retry_seconds` pass before each retry of a transient failure; after these
-# the video is left to the next run.
-RETRY_PAUSES = (1, 5)
 _STAGE_MODULES = {
     "download": "dataminer.stages.download.stage",
     "extract": "dataminer.stages.extract.stage",
@@ -216,9 +214,9 @@ class BatchRounds:
     def _pause(self, video_id: str) -> None:
         """Schedule a retry of a transient failure, unless the next run is to make it."""
         failures = self._transient_failures[video_id]
-        if failures < len(RETRY_PAUSES):
-            seconds = RETRY_PAUSES[failures] * self.config.monitor.retry_seconds
-            self._paused_until[video_id] = time.monotonic() + seconds
+        pause = retry_rule.pause_before_retry(failures, self.config.monitor)
+        if pause is not None:
+            self._paused_until[video_id] = time.monotonic() + pause
         self._transient_failures[video_id] += 1
 
     def _take_resumed(self, among: Container[str]) -> list[str]:

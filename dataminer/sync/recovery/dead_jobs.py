@@ -37,7 +37,7 @@ ERROR_CLASS_BY_STATE = {
     "PREEMPTED": ErrorClass.NODE_FAIL,
     "REQUEUED": ErrorClass.NODE_FAIL,
 }
-_BLAMED = {ErrorClass.KILLED, ErrorClass.OUT_OF_MEMORY}
+_BLAMED_ON_VIDEO = {ErrorClass.KILLED, ErrorClass.OUT_OF_MEMORY}
 # the lines of slurmstepd in a job's log, without cgroups and with them
 _OUT_OF_MEMORY = re.compile(
     r"slurmstepd.*(exceeded (job )?memory limit|oom.?kill|out of memory)", re.IGNORECASE
@@ -135,7 +135,7 @@ def _settle(
     if row.status != stage.running or not _is_of(row.locked_by, death):
         return False
     held = Claim(stage, key, row.lease, attempts=0)
-    if death.of_job and death.error_class in _BLAMED:
+    if death.of_job and death.error_class in _BLAMED_ON_VIDEO:
         return claim_end.release_killed(held, row, settings, death.how, death.error_class)
     return claim_end.release(
         held, error=error, error_class=death.error_class, counts=not death.of_job

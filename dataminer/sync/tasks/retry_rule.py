@@ -1,9 +1,9 @@
-"""Whether a video that failed is tried again.
+"""Whether and when a video that failed is tried again.
 
 :data:`dataminer.errors.TRANSIENT_CLASSES` says after which failures another attempt may succeed. A
-job tries again after each of :data:`dataminer.sync.batches.rounds.RETRY_PAUSES`, and then leaves
-the video to the next run. A video fails for good once it has failed ``monitor.max_attempts`` times
-over ``monitor.give_up_hours``.
+job tries again after each of :data:`RETRY_PAUSES`, and then leaves the video to the next run. A
+video fails for good once it has failed ``monitor.max_attempts`` times over
+``monitor.give_up_hours``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,29 @@ from dataminer.errors import (
 from dataminer.sync.claims import claims
 from dataminer.sync.claims.claims import Claim
 from dataminer.sync.tasks.task import StageTask
+
+# How many times `monitor.retry_seconds` pass before each retry within a job
+RETRY_PAUSES = (1, 5)
+
+
+def pause_before_retry(failures: int, settings: MonitorConfig) -> float | None:
+    """Return how long a job waits before it tries again; None if that is left to the next run.
+
+    Parameters
+    ----------
+    failures : int
+        How often the video has failed in this job before.
+    settings : MonitorConfig
+        Where ``retry_seconds`` is.
+
+    Returns
+    -------
+    float or None
+        Seconds.
+    """
+    if failures >= len(RETRY_PAUSES):
+        return None
+    return RETRY_PAUSES[failures] * settings.retry_seconds
 
 
 def counts_as_failure(error: BaseException) -> bool:
