@@ -238,7 +238,7 @@ class TestNothingToSee:
         preview = gather(store, PROJECT, NOW, NOW)
         assert (preview.frames, preview.unread) == (40, 2)
         write_page(tmp_path / "index.html", preview)
-        assert "frames of 2 videos are not there" in (tmp_path / "index.html").read_text()
+        assert "frames of 2 videos cannot be read" in (tmp_path / "index.html").read_text()
 
     @pytest.mark.filterwarnings("error")
     @pytest.mark.parametrize("score", [1e308, float("inf"), "a", None])

@@ -87,7 +87,7 @@ This run took 12 min: 198 downloaded (1.2 GB), 198 extracted (31,200 frames),
 198 filtered (15,023 frames).
 
 birds: COMPLETE, 198 of 200 videos extracted, 2 failed
-  frames    31,200 taken out, 15,023 good, 2 unique; 2 objects
+  frames    31,200 extracted, 15,023 good, 2 unique; 2 objects
   failed    2 corrupt, for example: clip101.mp4 broke. Next: replace the file,
             or check the link, and
             dataminer retry --download clip101 --download clip102

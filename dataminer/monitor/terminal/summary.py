@@ -166,7 +166,7 @@ def _videos(project: dict[str, Any]) -> str:
 
 
 def _frames(project: dict[str, Any]) -> str:
-    text = f"{project['extracted_frames']:,} taken out, {project['filtered_frames']:,} good"
+    text = f"{project['extracted_frames']:,} extracted, {project['filtered_frames']:,} good"
     if project["dedup_dir"]:
         text += f", {project['unique_frames']:,} unique"
     if project["detect_dir"]:

@@ -262,7 +262,11 @@ def run(site: Site, port: int, file: IO[str]) -> None:
         login = f"{user_name(os.geteuid())}@{socket.gethostname()}"
         print(f"dataminer monitor: {url_of(server)}", file=file)
         print(f"from another machine, first: ssh -L {bound}:{ADDRESS}:{bound} {login}", file=file)
-        print("It only looks. Who has the address can read. Ctrl-C ends it.", file=file, flush=True)
+        print(
+            "The page is read-only. Anyone with its address can read it. Press Ctrl-C to stop.",
+            file=file,
+            flush=True,
+        )
         try:
             server.serve_forever()
         except KeyboardInterrupt:

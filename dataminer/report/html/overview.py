@@ -47,7 +47,7 @@ def tiles(found: Findings) -> list[dict[str, str]]:
     values = [
         ("videos", f"{len(facts.videos):,}", f"{facts.downloaded:,} downloaded"),
         ("failed", f"{failed:,}", "see their reasons" if failed else "none"),
-        ("frames", f"{sum(found.frames.extracted.values()):,}", "taken out"),
+        ("frames", f"{sum(found.frames.extracted.values()):,}", "extracted"),
         ("unique", f"{merged.unique:,}" if merged else "–", "after dedup"),
         ("objects", f"{len(objects.boxes):,}" if objects else "–", having),
         ("machine time", _machine_time(found.costs), "of all jobs, CPU"),
@@ -99,7 +99,7 @@ def _unfinished(found: Findings) -> list[str]:
         step = commands.snakemake([found.facts.project])
         notes.append(f"Left out: {cut(found.damaged[0], _LONGEST)}{more}. Next: `{step}`")
     notes += [
-        f"The frames of {count:,} videos were taken out with other settings:"
+        f"The frames of {count:,} videos were extracted with other settings:"
         f" {cut(differ, _LONGEST)}."
         for differ, count in sorted(found.frames.other_settings.items())
     ]
@@ -113,11 +113,11 @@ def videos(found: Findings) -> Markup:
     """Return how many frames each video gave."""
     frames, objects = found.frames, found.objects
     counts = [
-        ("frames of a video", frames.extracted, "as extracted"),
-        ("good frames of a video", frames.passed, "after the filter"),
+        ("frames per video", frames.extracted, "as extracted"),
+        ("good frames per video", frames.passed, "after the filter"),
     ]
     if objects:
-        counts.append(("unique frames of a video", objects.images, "after dedup"))
+        counts.append(("unique frames per video", objects.images, "after dedup"))
     plots = []
     for name, by_video, more in counts:
         values = np.array(list(by_video.values()), np.int64)
@@ -182,7 +182,7 @@ def _reason(video: VideoFacts, project: str) -> tuple[str, str]:
 def cost(found: Findings) -> Markup:
     """Return time and memory by stage."""
     if not found.costs:
-        return empty_section("cost", "Time and cost", "Nothing is known of it.")
+        return empty_section("cost", "Time and cost", "No times are recorded.")
     bars, rows = [], []
     for part in found.costs:
         cpu = duration(part.cpu_seconds)

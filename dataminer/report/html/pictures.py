@@ -26,15 +26,15 @@ _CLASSES_NAMED = 400  # characters of the classes in a picture, for screen reade
 _LABEL = 24  # characters of a class in a picture
 _SMALL, _MIDDLE, _LARGE = 200, 260, 380  # pixels
 _WORDS = {
-    "sharpness": "share of coarse detail that is there finely too",
-    "brightness": "mean grey, 0 black, 1 white",
-    "contrast": "standard deviation of grey",
-    "entropy": "bits of information in a grey level",
+    "sharpness": "ratio of fine to coarse detail",
+    "brightness": "mean grey level: 0 black, 1 white",
+    "contrast": "standard deviation of grey levels",
+    "entropy": "entropy of the grey levels, in bits",
     "black": "share of dark pixels",
-    "blank": "share of the picture with nothing in it",
-    "border": "share that black bars take",
-    "flash": "how far a flash lights the frame up",
-    "change": "difference from the frame before",
+    "blank": "share of the picture that is empty",
+    "border": "share of black bars",
+    "flash": "how much a flash brightens the frame",
+    "change": "difference from the previous frame",
 }
 
 
@@ -84,7 +84,7 @@ def merged(found: Findings, thumbs: Thumbnails) -> Markup:
         return empty_section("merged", "Near-duplicates", not_run(found, "Dedup"))
     kinds = [
         ("The largest groups", groups.largest),
-        ("The boldest merges: least alike of what counts as the same", groups.boldest),
+        ("The boldest merges: the least similar frames that count as duplicates", groups.boldest),
     ]
     return render(
         "merged",
@@ -103,9 +103,9 @@ def _group_plots(groups: NearDuplicates) -> list[dict[str, Any]]:
     sizes = f"sizes of {groups.unique:,} groups of near-duplicates"
     unit = "bits" if groups.by_hash else "1 - cosine"
     return [
-        plot("frames that one stands for", charts.histogram(groups.sizes, label=sizes, whole=True)),
+        plot("frames that one represents", charts.histogram(groups.sizes, label=sizes, whole=True)),
         plot(
-            f"{unit} between it and the one that stays",
+            f"{unit} to the kept frame",
             charts.histogram(
                 groups.distances,
                 label="distances of merged frames",
@@ -120,7 +120,7 @@ def _group(group: Group, facts: ProjectFacts, thumbs: Thumbnails) -> dict[str, A
     source = "" if group.videos == 1 else f", from {group.videos:,} videos"
     plural = "" if group.size == 1 else "s"
     return {
-        "words": f"stands for {group.size:,} other{plural}{source}, at most {group.farthest} away",
+        "words": f"represents {group.size:,} other{plural}{source}, at most {group.farthest} away",
         "kept": _frame(group.kept, facts, thumbs, _MIDDLE),
         "merged": [_frame(shot, facts, thumbs, named=False) for shot in group.merged],
     }
@@ -177,20 +177,20 @@ def _object_plots(detected: Objects) -> list[dict[str, Any]]:
         "score": charts.histogram(
             detected.scores, label=f"scores of {count:,} objects", limits=limits, high=1.0
         ),
-        "objects in a frame": charts.histogram(
-            detected.per_frame, label="objects in each frame", whole=True
+        "objects per frame": charts.histogram(
+            detected.per_frame, label="objects per frame", whole=True
         ),
         "side of a box as a share of the picture's": charts.histogram(
             shares, label="sizes of boxes, as shares of the picture", low=0.0
         ),
-        "where boxes lie: their centres": charts.heat(
+        "centres of boxes": charts.heat(
             boxes[:, 0], boxes[:, 1], "centres of boxes in the picture"
         ),
         "width (across) and height (up) of boxes": charts.heat(
             boxes[:, 2], boxes[:, 3], "widths and heights of boxes", upward=True
         ),
-        "objects in a video": charts.histogram(
-            np.array(per_video, np.int64), label="objects in each video", whole=True
+        "objects per video": charts.histogram(
+            np.array(per_video, np.int64), label="objects per video", whole=True
         ),
     }
     return [plot(name, chart) for name, chart in drawn.items()]
