@@ -99,17 +99,18 @@ def why(
 
     Example: dataminer why aqz-KE-bpKQ
     """
-    from dataminer.monitor import story as view
+    from dataminer.monitor import story
+    from dataminer.monitor.terminal import story_text
     from dataminer.sync.config_files import projects_with
 
-    video_id = view.find(video)
+    video_id = story.find(video)
     settings = settings_of(config, projects_with([video_id]))
     tell_strangers([settings])
-    history = view.story(video_id, Store(settings.store_path))
+    history = story.story(video_id, Store(settings.store_path))
     if as_json:
         print(json.dumps(history.as_json(), indent=2))
     else:
-        view.show(history, sys.stdout)
+        story_text.show(history, sys.stdout)
 
 
 def retry(

@@ -7,7 +7,7 @@ import sys
 from dataminer import commands
 from dataminer.db.server.control import ensure_listening
 from dataminer.db.server.supervisor import ServerSupervisor
-from dataminer.monitor.progress import RunProgress, Tracker
+from dataminer.monitor.progress.run import RunProgress, Tracker
 from dataminer.monitor.terminal import summary
 from dataminer.monitor.terminal.run_display import RunDisplay
 from dataminer.process import connect_only

@@ -19,7 +19,7 @@ from dataminer.config.load import load
 from dataminer.config.models import BudgetConfig, HostRates, MonitorConfig
 from dataminer.errors import DataminerError, ErrorClass, TransientError
 from dataminer.monitor import status, story
-from dataminer.monitor.terminal import live
+from dataminer.monitor.terminal import live, story_text
 from dataminer.net.rate_limit import PERMIT_GRACE_SECONDS, Paused, quota_of
 from dataminer.store.layout import Store
 from dataminer.sync.jobs.download import download_video
@@ -508,7 +508,7 @@ def test_pauses_are_shown_and_reset(database: str, tmp_path: Path) -> None:
     assert "host.example" in out.getvalue()
     assert "dataminer budget reset" in out.getvalue()
     out = io.StringIO()
-    story.show(story.story("clip", Store(tmp_path)), out)
+    story_text.show(story.story("clip", Store(tmp_path)), out)
     assert "host.example: HTTP 429" in out.getvalue()
     (pause,) = json.loads(invoke("show", "--json"))["pauses"]
     assert (pause["source"], pause["strikes"]) == ("host.example", 1)

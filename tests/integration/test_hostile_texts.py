@@ -16,7 +16,7 @@ from PIL import Image
 from dataminer.config import FilterConfig, MonitorConfig
 from dataminer.formats.contact_sheet import contact_sheet
 from dataminer.monitor import status, story
-from dataminer.monitor.terminal import live, summary
+from dataminer.monitor.terminal import live, story_text, summary
 from dataminer.preview.measures import gather
 from dataminer.preview.page import write_page
 from dataminer.report import REPORT_FILE
@@ -188,8 +188,8 @@ def told(place: Place) -> dict[str, Any]:
     status.show([], printed["status"])
     live.show(watch.read(), printed["monitor"])
     summary.show([], printed["summary"], place.store, summary.RunOutcome())
-    story.show(story.story("video00000", place.store), printed["why"])
-    story.show(story.story("video00001", place.store), printed["failed"])
+    story_text.show(story.story("video00000", place.store), printed["why"])
+    story_text.show(story.story("video00001", place.store), printed["failed"])
     return {name: file.getvalue() for name, file in printed.items()}
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import DatabaseError, DataminerError
-from dataminer.monitor.rates import paces
+from dataminer.monitor.progress.rates import paces
 from dataminer.monitor.terminal import live
 from dataminer.monitor.terminal.panels import owner_parts
 from dataminer.sync.claims import claim_end, owners, projects, stage_rows

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dataminer.config import MonitorConfig
-from dataminer.monitor.progress import RunProgress, StageProgress, Tracker
+from dataminer.monitor.progress.run import RunProgress, Tracker
+from dataminer.monitor.progress.stage import StageProgress
 from dataminer.monitor.terminal import live
 from dataminer.monitor.terminal.block import plain
 from dataminer.store.layout import Store
@@ -134,7 +135,9 @@ def test_rates_and_time_left_come_from_the_results(
 def test_bytes_move_while_a_file_comes(
     database: str, project: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dataminer.monitor.rates._LEAST", 1e-9)  # seconds before a rate is told
+    monkeypatch.setattr(
+        "dataminer.monitor.progress.rates._LEAST", 1e-9
+    )  # seconds before a rate is told
     part = tmp_path / "videos" / f".v0.{1:012x}.resume" / "v0.mp4.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(bytes(4000))  # an earlier attempt's

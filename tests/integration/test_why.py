@@ -13,6 +13,7 @@ import pytest
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, advice
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.monitor import story
+from dataminer.monitor.terminal import story_text
 from dataminer.store.layout import Store
 from dataminer.sync.claims import owners, stage_rows
 from dataminer.sync.jobs import failures
@@ -29,7 +30,7 @@ def store(tmp_path: Path) -> Store:
 
 def text(told: story.VideoStory) -> str:
     out = io.StringIO()
-    story.show(told, out)
+    story_text.show(told, out)
     return out.getvalue()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from dataminer.monitor.progress import RunProgress, StageProgress
+from dataminer.monitor.progress.run import RunProgress
+from dataminer.monitor.progress.stage import StageProgress
 
 PAUSE: dict[str, Any] = {
     "source": "youtube",

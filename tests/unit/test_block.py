@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from dataminer.monitor.progress import RunProgress, StageProgress
+from dataminer.monitor.progress.run import RunProgress
+from dataminer.monitor.progress.stage import StageProgress
 from dataminer.monitor.terminal.block import block, pauses_until, plain
 from tests.support.progress import PAUSE, PROGRESS
 

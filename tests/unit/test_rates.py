@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dataminer.monitor.rates import Ended, overlap, speed
+from dataminer.monitor.progress.rates import Ended, overlap, speed
 
 
 def every(

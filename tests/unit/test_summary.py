@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dataminer.monitor.progress import RunProgress, StageProgress
+from dataminer.monitor.progress.run import RunProgress
+from dataminer.monitor.progress.stage import StageProgress
 from dataminer.monitor.status import Snapshot
 from dataminer.monitor.terminal.summary import RunOutcome, summary
 from dataminer.store.layout import Store

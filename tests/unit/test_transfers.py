@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dataminer.monitor.rates import WINDOW, Ended, flow
+from dataminer.monitor.progress.rates import WINDOW, Ended, flow
+from dataminer.monitor.progress.transfers import STILL, Transfers
 from dataminer.monitor.terminal.run_display import EACH_LINE
-from dataminer.monitor.transfers import STILL, Transfers
 
 
 def attempt(store: Path, video: str, size: int, number: int = 0) -> Path:
@@ -87,7 +87,7 @@ def test_a_file_that_is_put_in_place_counts_until_its_row_says_so(tmp_path: Path
 def test_a_transfer_that_another_attempt_took_over_is_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dataminer.monitor.transfers._SHARE", 1e9)  # list it at each look
+    monkeypatch.setattr("dataminer.monitor.progress.transfers._SHARE", 1e9)  # list it at each look
     transfers = Transfers(tmp_path)
     folder = attempt(tmp_path, "a", 500)
     transfers.read(["a"], 0.0)

@@ -12,7 +12,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from dataminer.monitor.progress import RunProgress, StageProgress
+from dataminer.monitor.progress.run import RunProgress
+from dataminer.monitor.progress.stage import StageProgress
 from dataminer.monitor.words import counted, duration, size
 
 _STYLES = {"download": "cyan", "extract": "cyan", "embed": "cyan", "filter": "magenta"}

@@ -17,8 +17,8 @@ from dataminer.db.tables import NoTables
 from dataminer.errors import DataminerError
 from dataminer.monitor import status
 from dataminer.monitor.console import console_of
-from dataminer.monitor.progress import RunProgress, Tracker, runs_at_work
-from dataminer.monitor.rates import Rate, paces
+from dataminer.monitor.progress.rates import Rate, paces
+from dataminer.monitor.progress.run import RunProgress, Tracker, runs_at_work
 from dataminer.store.layout import Store
 from dataminer.sync.recovery import stale_claims
 from dataminer.sync.recovery.stale_claims import Recovered

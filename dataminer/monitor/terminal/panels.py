@@ -13,7 +13,7 @@ from rich.text import Text
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import brief
-from dataminer.monitor.rates import Rate
+from dataminer.monitor.progress.rates import Rate
 from dataminer.monitor.status import NO_PROJECTS, told_until, unbroken
 from dataminer.monitor.terminal.block import Bar, block
 from dataminer.monitor.terminal.live import View

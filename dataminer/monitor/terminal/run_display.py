@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from dataminer.monitor.console import console_of
-from dataminer.monitor.progress import RunProgress, Tracker
+from dataminer.monitor.progress.run import RunProgress, Tracker
 from dataminer.text import tell
 
 EACH = 2.0  # seconds between two updates of the block

@@ -15,7 +15,7 @@ from dataminer import commands
 from dataminer.errors import brief
 from dataminer.monitor import status
 from dataminer.monitor.console import console_of
-from dataminer.monitor.progress import RunProgress
+from dataminer.monitor.progress.run import RunProgress
 from dataminer.monitor.status import Snapshot, by_class, unbroken
 from dataminer.monitor.words import counted, duration, size, videos
 from dataminer.report import REPORT_FILE

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataminer.monitor.rates import WINDOW, Ended
+from dataminer.monitor.progress.rates import WINDOW, Ended
 from dataminer.stages.download import partial
 
 STILL = 150.0  # seconds without growth: a pause; updates are up to two minutes apart

@@ -6,25 +6,32 @@ monitor`` beside it and its page show the same numbers.
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg2
 
 from dataminer.db.connection import reading
 from dataminer.errors import DataminerError
-from dataminer.monitor.rates import ALIVE, BRIDGED, Ended, flow, overlap, speed
-from dataminer.monitor.transfers import Transfers
+from dataminer.monitor.progress.rates import ALIVE, BRIDGED, overlap
+from dataminer.monitor.progress.rows import (
+    NOW,
+    PAIRS,
+    PROJECTS,
+    VIDEOS,
+    TrackedPair,
+    TrackedVideo,
+    waits,
+)
+from dataminer.monitor.progress.stage import StageCount, StageProgress, remaining_seconds
+from dataminer.monitor.progress.transfers import Transfers
 from dataminer.report import REPORT_FILE
 from dataminer.store.layout import Store
 from dataminer.sync.batches.batch_list import BATCHES_FILE, BatchList
-from dataminer.sync.batches.partition import estimate
 from dataminer.sync.claims.owners import is_dead
 from dataminer.sync.claims.stage_rows import STAGES
 from dataminer.sync.pairing.database import workdirs
@@ -33,127 +40,8 @@ from dataminer.urls import masked_row
 
 _SINCE_SLACK = 120.0  # seconds: a row is written before its files are in place, committed later
 _CLOCK_SLACK = 5.0  # seconds by which the clocks of a file server and this machine may differ
-_ENOUGH = 2000  # of the latest results are used for a rate
 _SHARE, _LONGEST = 0.05, 60.0  # maximum share of time for queries; maximum seconds to wait
-_MOMENT = 5.0  # seconds: a download is never late before
 _KEEP_SECONDS = 7 * 24 * 3600  # of a list from another machine, whose run may have ended
-
-_VIDEOS = """
-SELECT v.video_id, v.status, v.error_class, v.error IS NOT NULL, v.video_path IS NOT NULL,
-    v.frame_count, v.duration, extract(epoch FROM v.updated_at)::float,
-    coalesce(clock_timestamp() - v.heartbeat_at < make_interval(secs => %(alive)s), false),
-    (v.costs->'download'->>'ended_at')::float, (v.costs->'download'->>'seconds')::float,
-    (v.costs->'download'->>'bytes')::float,
-    (v.costs->'extract'->>'ended_at')::float, (v.costs->'extract'->>'seconds')::float,
-    extract(epoch FROM v.locked_at)::float
-FROM videos v
-WHERE (v.updated_at > to_timestamp(%(since)s) OR v.heartbeat_at IS NOT NULL) AND EXISTS (
-    SELECT FROM project_videos pv JOIN projects p USING (project_id)
-    WHERE pv.video_id = v.video_id AND p.name = ANY(%(names)s))
-"""
-_PAIRS = """
-SELECT p.name, pv.video_id, pv.status, pv.error_class, pv.error IS NOT NULL, pv.passed_frames,
-    extract(epoch FROM pv.updated_at)::float,
-    coalesce(clock_timestamp() - pv.heartbeat_at < make_interval(secs => %(alive)s), false),
-    (pv.costs->'filter'->>'ended_at')::float, (pv.costs->'filter'->>'seconds')::float
-FROM project_videos pv JOIN projects p USING (project_id)
-WHERE p.name = ANY(%(names)s)
-    AND (pv.updated_at > to_timestamp(%(since)s) OR pv.heartbeat_at IS NOT NULL)
-"""
-_PROJECTS = """
-SELECT p.name, p.project_stage, (p.costs->'dedup'->>'ended_at')::float,
-    (p.costs->'detect'->>'ended_at')::float
-FROM projects p WHERE p.name = ANY(%(names)s)
-"""
-_NOW = "SELECT extract(epoch FROM clock_timestamp())::float"
-
-
-class _Video(NamedTuple):
-    video_id: str
-    status: str
-    error_class: str | None
-    has_error: bool
-    has_file: bool
-    frames: int | None
-    duration: float | None
-    updated: float
-    at_work: bool
-    downloaded_at: float | None
-    download_seconds: float | None
-    bytes: float | None
-    extracted_at: float | None
-    extract_seconds: float | None
-    begun: float | None
-
-    def cost(self, stage: str) -> tuple[float | None, float | None, float | None]:
-        """Return when a stage's result was made, how long it took, and its bytes or frames."""
-        if stage == "download":
-            return self.downloaded_at, self.download_seconds, self.bytes
-        return self.extracted_at, self.extract_seconds, self.frames
-
-
-class _Pair(NamedTuple):
-    project: str
-    video_id: str
-    status: str
-    error_class: str | None
-    has_error: bool
-    passed: int | None
-    updated: float
-    at_work: bool
-    filtered_at: float | None
-    filter_seconds: float | None
-
-
-def _waits(row: _Video | _Pair | None, since: float) -> bool:
-    """Return whether an attempt failed in this run, and another one follows at some time."""
-    if row is None or row.updated < since or row.at_work:
-        return False
-    return row.has_error and row.status in ("PENDING", "DOWNLOADED")
-
-
-@dataclass(frozen=True)
-class StageProgress:
-    """The progress of one stage of a run.
-
-    Parameters
-    ----------
-    name : str
-        The stage.
-    total : int
-        The videos that the run planned, per project for ``filter``.
-    done, failed : int
-        Videos with a result, and videos that will have none.
-    running : int
-        Videos that a job works on.
-    size : int
-        Bytes (``download``) or frames (other stages) of the results.
-    per_minute : float
-        Videos per minute of work; 0 if no job works.
-    size_per_second : float
-        Bytes or frames per second of work.
-    left_seconds : float or None
-        Remaining time, without videos that wait for another attempt; 0 if nothing is left, None if
-        unknown.
-    coming : int
-        Bytes that current downloads have received so far.
-    """
-
-    name: str
-    total: int
-    done: int = 0
-    failed: int = 0
-    running: int = 0
-    size: int = 0
-    per_minute: float = 0.0
-    size_per_second: float = 0.0
-    left_seconds: float | None = None
-    coming: int = 0
-
-    @property
-    def left(self) -> int:
-        """The number of videos without a result or a final failure."""
-        return max(self.total - self.done - self.failed, 0)
 
 
 @dataclass(frozen=True)
@@ -231,8 +119,8 @@ class Tracker:
         self.projects = sorted(listed.projects)
         self._began, self._store = began, store
         self._transfers = Transfers(store.root / "videos" if store else None)
-        self._videos: dict[str, _Video] = {}
-        self._pairs: dict[tuple[str, str], _Pair] = {}
+        self._videos: dict[str, TrackedVideo] = {}
+        self._pairs: dict[tuple[str, str], TrackedPair] = {}
         self._since = 0.0
         self._latest: RunProgress | None = None
         self._ask_at = 0.0
@@ -269,13 +157,13 @@ class Tracker:
     def _read(self) -> RunProgress:
         values = {"names": self.projects, "since": self._since, "alive": ALIVE}
         with reading("progress") as session, session.cursor() as cursor:
-            cursor.execute(_NOW)
+            cursor.execute(NOW)
             ((database_now,),) = cursor.fetchall()
-            cursor.execute(_VIDEOS, values)
-            self._videos |= {row[0]: _Video(*row) for row in cursor.fetchall()}
-            cursor.execute(_PAIRS, values)
-            self._pairs |= {(row[0], row[1]): _Pair(*row) for row in cursor.fetchall()}
-            cursor.execute(_PROJECTS, values)
+            cursor.execute(VIDEOS, values)
+            self._videos |= {row[0]: TrackedVideo(*row) for row in cursor.fetchall()}
+            cursor.execute(PAIRS, values)
+            self._pairs |= {(row[0], row[1]): TrackedPair(*row) for row in cursor.fetchall()}
+            cursor.execute(PROJECTS, values)
             projects = {name: tuple(row) for name, *row in cursor.fetchall()}
             cursor.execute(PAUSES)
             columns = [column.name for column in cursor.description or ()]
@@ -323,21 +211,21 @@ class Tracker:
             failures,
             to_retry,
             pauses,
-            _in_all(stages, overlap(counted.ended for counted in counts)),
+            remaining_seconds(stages, overlap(counted.ended for counted in counts)),
             quiet if idle else None,
         )
 
-    def _rows(self) -> Iterator[_Video | _Pair]:
+    def _rows(self) -> Iterator[TrackedVideo | TrackedPair]:
         yield from self._videos.values()
         yield from self._pairs.values()
 
     # ---- the stages -------------------------------------------------------------------------
 
-    def _of_videos(self, name: str, since: float) -> Iterator[_Counted]:
+    def _of_videos(self, name: str, since: float) -> Iterator[StageCount]:
         planned = self._videos_of(name)
         if not planned:
             return
-        stage, counted = STAGES[name], _Counted(name, len(planned))
+        stage, counted = STAGES[name], StageCount(name, len(planned))
         if name == "download":
             counted.coming, counted.under_way = self._transfers.size, self._transfers.under_way
         for video_id in planned:
@@ -353,7 +241,7 @@ class Tracker:
                 counted.lost(video_id, row.updated if here else None)
             elif row.status in stage.past or row.status == "FAILED":
                 counted.has(video_id, *row.cost(name), since)
-            elif not _waits(row, since):
+            elif not waits(row, since):
                 counted.left.append(video_id)
                 if row.at_work and row.status == stage.running:
                     counted.running += 1
@@ -366,9 +254,9 @@ class Tracker:
         rows = (self._videos[v] for v in self._videos_of("download") if v in self._videos)
         return [row.video_id for row in rows if row.at_work and row.status == running]
 
-    def _of_pairs(self, since: float) -> Iterator[_Counted]:
+    def _of_pairs(self, since: float) -> Iterator[StageCount]:
         planned = self._planned.get("filter", {})
-        counted = _Counted("filter", sum(map(len, planned.values())))
+        counted = StageCount("filter", sum(map(len, planned.values())))
         if not counted.total:
             return
         stage = STAGES["filter"]
@@ -383,28 +271,28 @@ class Tracker:
                 counted.lost(video_id, row.updated)
             elif video and video.status == "FAILED" and self._is_lost(video, since):
                 counted.lost(video_id, None)
-            elif not any(_waits(r, since) for r in (video, row)):
+            elif not any(waits(r, since) for r in (video, row)):
                 counted.left.append(video_id)
                 counted.running += bool(row and row.at_work and row.status == stage.running)
         yield counted
 
-    def _is_planned(self, row: _Video | _Pair) -> bool:
+    def _is_planned(self, row: TrackedVideo | TrackedPair) -> bool:
         """Return whether this run works on the video of a row."""
-        if isinstance(row, _Pair):
+        if isinstance(row, TrackedPair):
             return row.video_id in self._planned.get("filter", {}).get(row.project, ())
         return any(row.video_id in self._videos_of(stage) for stage in ("download", "extract"))
 
     def _videos_of(self, stage: str) -> frozenset[str]:
         return self._planned.get(stage, {}).get("", frozenset())
 
-    def _is_lost(self, video: _Video, since: float) -> bool:
+    def _is_lost(self, video: TrackedVideo, since: float) -> bool:
         """Return whether a failure is final: it happened in this run, or is not retried."""
         return video.updated >= since or not self._is_planned(video)
 
-    def _looked(self) -> Iterator[_Counted]:
+    def _looked(self) -> Iterator[StageCount]:
         """Count the videos that models were run on: their jobs write marker files, not rows."""
         batches = self._members.get("embed", {})
-        counted = _Counted("embed", sum(map(len, batches.values())))
+        counted = StageCount("embed", sum(map(len, batches.values())))
         if not counted.total:
             return
         filters = self._planned.get("filter", {})
@@ -454,106 +342,12 @@ class Tracker:
                 continue
             if row.status == "FAILED" and row.has_error and row.updated >= since:
                 failed.setdefault(row.video_id, row.error_class or "")
-            elif _waits(row, since):
+            elif waits(row, since):
                 to_retry.setdefault(row.video_id, row.error_class or "")
-        return _counted(failed.values()), _counted(to_retry.values())
+        return _sorted_counts(failed.values()), _sorted_counts(to_retry.values())
 
 
-@dataclass
-class _Counted:
-    """The results of a stage so far, and what is left to do now."""
-
-    name: str
-    total: int
-    done: int = 0
-    failed: int = 0
-    running: int = 0
-    size: float = 0.0
-    left: list[str] = field(default_factory=list)
-    results: list[tuple[float, float, float, str]] = field(default_factory=list)
-    lengths: dict[str, float] = field(default_factory=dict)
-    coming: int = 0
-    under_way: list[Ended] = field(default_factory=list)
-    begun: list[float] = field(default_factory=list)
-    """When each current download began."""
-
-    def knows(self, video_id: str, row: _Video | None) -> None:
-        """Record the duration of a video."""
-        if row and row.duration is not None:
-            self.lengths[video_id] = row.duration
-
-    def has(
-        self,
-        video_id: str,
-        at: float | None,
-        seconds: float | None,
-        size: float | None,
-        since: float,
-    ) -> None:
-        """Count a result; one from before the run does not affect the rate."""
-        self.done += 1
-        self.size += size or 0.0
-        if at is not None and at >= since:
-            self.results.append((at, seconds or 0.0, size or 0.0, video_id))
-
-    def lost(self, video_id: str, at: float | None) -> None:
-        """Count a video that will have no result; ``at`` is None if it failed before the run."""
-        self.failed += 1
-        if at is not None:
-            self.results.append((at, 0.0, 0.0, video_id))
-
-    @cached_property
-    def ended(self) -> list[Ended]:
-        """The latest results of the stage in this run."""
-        return [
-            Ended(at, seconds, self._work(video_id), size)
-            for at, seconds, size, video_id in self._latest
-        ]
-
-    @cached_property
-    def _latest(self) -> list[tuple[float, float, float, str]]:
-        return heapq.nlargest(_ENOUGH, self.results)
-
-    @cached_property
-    def _usual(self) -> float | None:
-        known = [self.lengths[v] for *_, v in self._latest if v in self.lengths]
-        return sum(known) / len(known) if known else None
-
-    def _work(self, video_id: str) -> float:
-        # A video of unknown length is estimated like those that have ended
-        return estimate(self.lengths.get(video_id, self._usual))
-
-    def progress(self, now: float, *, idle: bool) -> StageProgress:
-        """Return the progress of the stage, its rate and its remaining time."""
-        found = speed(self.ended, now, at_work=self.running > 0, idle=idle)
-        rest = sum(map(self._work, self.left))
-        seconds = 0.0 if not rest else rest / found.work if found.work else None
-        if rest and self._is_unusual(now):
-            seconds = None
-        counts = (self.total, self.done, self.failed, self.running, round(self.size))
-        size = flow(self.ended, self.under_way, now)
-        if not size and self.coming <= self.size:  # otherwise too little has ended for an estimate
-            size = found.size
-        return StageProgress(self.name, *counts, 60 * found.results, size, seconds, self.coming)
-
-    def _is_unusual(self, now: float) -> bool:
-        """Return whether current work is larger, or takes longer, than all that has ended."""
-        took = max((seconds for _, seconds, _, _ in self.results), default=0.0)
-        size = max((size for _, _, size, _ in self.results), default=0.0)
-        longest = 2 * took + _MOMENT
-        return self.coming > self.running * size or any(now - at > longest for at in self.begun)
-
-
-def _in_all(stages: list[StageProgress], apart: float) -> float | None:
-    """Return the remaining time of all stages, if they overlap as much as they did so far."""
-    times = [stage.left_seconds for stage in stages]
-    known = [seconds for seconds in times if seconds is not None]
-    if len(known) < len(times):
-        return None
-    return max(*known, apart * sum(known), 0.0) if known else 0.0
-
-
-def _counted(classes: Iterable[str]) -> dict[str, int]:
+def _sorted_counts(classes: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(classes).items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -1,0 +1,1 @@
+"""How much of a run is done, and how long the rest takes."""
