@@ -64,7 +64,7 @@ def server(count: int) -> Iterator[str]:
             control.stop(home)
 
 
-def job(video_id: str, work: float, begin: Any, told: Any) -> None:
+def job(video_id: str, work: float, begin: Any, outcomes: Any) -> None:
     """Do one job's transactions, and tell what became of it, in seconds."""
     key, waits = {"video_id": video_id}, []
     refused = count_refusals()
@@ -83,9 +83,9 @@ def job(video_id: str, work: float, begin: Any, told: Any) -> None:
             time.sleep(work)
         timed(claim_end.finish, held, "DOWNLOADED", {"video_path": "x"}, lambda: None)
         timed(projects.refresh_of_videos, [video_id])
-        told.put((None, max(waits), refused[0]))
+        outcomes.put((None, max(waits), refused[0]))
     except BaseException as error:
-        told.put((repr(error), 0.0, refused[0]))
+        outcomes.put((repr(error), 0.0, refused[0]))
 
 
 def count_refusals() -> list[int]:
@@ -117,9 +117,9 @@ def measure(count: int, work: float) -> dict[str, float]:
     """Run so many jobs at once; give counts and seconds."""
     with server(count) as url:
         context = multiprocessing.get_context("fork")
-        begin, told = context.Event(), context.Queue()
+        begin, outcomes = context.Event(), context.Queue()
         names = [f"v{number}" for number in range(1, count + 1)]
-        jobs = [context.Process(target=job, args=(name, work, begin, told)) for name in names]
+        jobs = [context.Process(target=job, args=(name, work, begin, outcomes)) for name in names]
         for process in jobs:
             process.start()
         seen: list[int] = []
@@ -129,7 +129,7 @@ def measure(count: int, work: float) -> dict[str, float]:
         time.sleep(1)
         begin.set()
         began = time.perf_counter()
-        results = [told.get() for _ in jobs]
+        results = [outcomes.get() for _ in jobs]
         spent = time.perf_counter() - began
         for process in jobs:
             process.join()

@@ -76,9 +76,9 @@ class Loopback:
         """Return how many bytes of files it has sent, and how many requests it has answered."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         connection.request("GET", COUNTS)
-        told = json.loads(connection.getresponse().read())
+        counts = json.loads(connection.getresponse().read())
         connection.close()
-        return told["bytes"], told["requests"]
+        return counts["bytes"], counts["requests"]
 
 
 @contextmanager
@@ -163,7 +163,7 @@ class Peer:
         listed = folder / "links.csv"
         listed.write_text("\n".join(["url", *links]) + "\n")
         (folder / "call.py").write_text(CALL)
-        asked = {
+        call = {
             "url_list": str(listed),
             "output_folder": str(folder / "out"),
             "output_format": "files",
@@ -171,7 +171,7 @@ class Peer:
             "url_col": "url",
             "config": SETTINGS,
         }
-        return [str(self.python), str(folder / "call.py"), json.dumps(asked)]
+        return [str(self.python), str(folder / "call.py"), json.dumps(call)]
 
 
 if __name__ == "__main__":

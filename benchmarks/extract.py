@@ -293,13 +293,13 @@ def _process(command: list[str]) -> Measured | None:
     wall = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.stdout is not None
-    said = process.stdout.read()
+    output = process.stdout.read()
     process.stdout.close()
     if process.returncode:
         return None
     whole = usage.ru_utime + usage.ru_stime
     found = {"cpu": whole, "wall": wall, "cpu_whole": whole, "mb": peak / 1024}
-    return {**found, **(json.loads(said) if said else {})}
+    return {**found, **(json.loads(output) if output else {})}
 
 
 def _peak_kb(pid: int) -> int:
@@ -397,12 +397,12 @@ def figures(table: dict[str, Any]) -> dict[str, float]:
     for codec in CODECS:
         if not any(clip.startswith(codec) for clip in table):
             continue
-        mark = "" if codec == "h264" else f"_{codec}"
+        suffix = "" if codec == "h264" else f"_{codec}"
         for strategy in STRATEGIES:
-            found[f"{strategy}{mark}_vs_decode_cpu"] = ratio(f"ours_{strategy}", "cpu", codec)
+            found[f"{strategy}{suffix}_vs_decode_cpu"] = ratio(f"ours_{strategy}", "cpu", codec)
             least = ratio(f"floor_{strategy}", "cpu", codec)
-            found[f"{strategy}{mark}_floor_vs_decode_cpu"] = least
-        found[f"time_1s{mark}_whole_process_vs_decode_cpu"] = ratio(
+            found[f"{strategy}{suffix}_floor_vs_decode_cpu"] = least
+        found[f"time_1s{suffix}_whole_process_vs_decode_cpu"] = ratio(
             "ours_time_1s", "cpu_whole", codec
         )
         for other in (*OTHERS, "ffmpeg_jpeg"):
@@ -414,7 +414,7 @@ def figures(table: dict[str, Any]) -> dict[str, float]:
                     row for clip, row in table.items() if clip.startswith(codec) and there in row
                 ]
                 if rows:
-                    found[f"time_1s{mark}_vs_{other}_{kind}"] = _mean(
+                    found[f"time_1s{suffix}_vs_{other}_{kind}"] = _mean(
                         row[there][kind] / row[here][kind] for row in rows
                     )
     found["peak_mb"] = max(row["ours_time_1s"]["mb"] for row in table.values())

@@ -109,12 +109,12 @@ def lit(gain: float, gamma: float = 1.0) -> Alteration:
     return alter
 
 
-def lettered(text: str, place: tuple[float, float], size: float, opacity: float) -> Alteration:
-    """Write over the picture in white, from a place in shares of width and height on."""
+def lettered(text: str, corner: tuple[float, float], size: float, opacity: float) -> Alteration:
+    """Write over the picture in white, from a corner given in shares of width and height."""
 
     def alter(image: Picture) -> tuple[Picture, Picture]:
         height, width = image.shape[:2]
-        at, over = (int(width * place[0]), int(height * place[1])), image.copy()
+        at, over = (int(width * corner[0]), int(height * corner[1])), image.copy()
         thick = max(1, round(size * width / 200))
         font, white = cv2.FONT_HERSHEY_SIMPLEX, (255, 255, 255)
         cv2.putText(over, text, at, font, size * width / 600, white, thick, cv2.LINE_AA)
@@ -228,8 +228,8 @@ def labelled(alterations: Mapping[str, Alteration] = {**LIKE, **WEAK}) -> Labell
     pictures: list[Picture] = []
     photograph: list[int] = []
     pairs: list[Pair] = []
-    for number, place in enumerate(PHOTOGRAPHS):
-        original = load(*place)
+    for number, cut in enumerate(PHOTOGRAPHS):
+        original = load(*cut)
         for kind, alter in alterations.items():
             one, other = alter(original)
             pairs.append(Pair(len(pictures), len(pictures) + 1, kind))
@@ -326,8 +326,8 @@ def score(made: LabelledSet, near: Near) -> dict[str, float]:
 
 
 def _recall(pairs: Sequence[Pair], near: Near, kinds: set[str]) -> float:
-    said = [near[one, other] for one, other, kind in pairs if kind in kinds]
-    return float(np.mean(said))
+    found = [near[one, other] for one, other, kind in pairs if kind in kinds]
+    return float(np.mean(found))
 
 
 def print_table(made: LabelledSet, scores: dict[str, dict[str, float]]) -> None:

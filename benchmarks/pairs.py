@@ -50,11 +50,11 @@ def main() -> None:
                 except AssertionError as error:
                     failures[seed] = str(error)
                     print(f"seed {seed}: {error}", file=sys.stderr, flush=True)
-    told = {"pairs": chosen.pairs, "kills": pairs.kills, "failures": len(failures)}
+    results = {"pairs": chosen.pairs, "kills": pairs.kills, "failures": len(failures)}
     if chosen.json:
-        print(json.dumps(told))
+        print(json.dumps(results))
     else:
-        print(", ".join(f"{count} {name}" for name, count in told.items()))
+        print(", ".join(f"{count} {name}" for name, count in results.items()))
         print(f"{time.monotonic() - began:.0f} s")
     if failures:
         sys.exit("a dataset is not what its settings make alone")

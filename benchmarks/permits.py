@@ -43,9 +43,9 @@ def ask(
     time.sleep(max(0.0, begin - time.time()))
     mine, longest = 0, 0.0
     while time.time() < begin + seconds:
-        asked = time.monotonic()
+        before = time.monotonic()
         asker.request(url)
-        mine, longest = mine + 1, max(longest, time.monotonic() - asked)
+        mine, longest = mine + 1, max(longest, time.monotonic() - before)
     with count.get_lock():
         count.value += mine
     with worst.get_lock():

@@ -349,22 +349,22 @@ def slurm() -> Iterator[bool]:
 def accounted(name: str) -> list[Took]:
     """Return what Slurm's jobs of a name took, once the accounting knows."""
     columns = "JobID,State,ElapsedRaw,TotalCPU"
-    asked = ["sacct", "--name", name, "-n", "-P", "-o", columns]
+    sacct = ["sacct", "--name", name, "-n", "-P", "-o", columns]
     for _ in range(60):
-        told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-        rows = [line.split("|") for line in told.splitlines()]
+        listing = subprocess.run(sacct, capture_output=True, text=True, check=True).stdout
+        rows = [line.split("|") for line in listing.splitlines()]
         jobs = [Took(seconds(cpu), float(wall)) for job, _, wall, cpu in rows if "." not in job]
         if jobs and all(row[1] == "COMPLETED" for row in rows) and all(job.cpu for job in jobs):
             return jobs
         time.sleep(0.5)
-    raise SystemExit(f"{told}\nSlurm's accounting does not say what the jobs took")
+    raise SystemExit(f"{listing}\nSlurm's accounting does not say what the jobs took")
 
 
-def seconds(told: str) -> float:
+def seconds(text: str) -> float:
     """Read a time as sacct writes it: [[days-]hours:]minutes:seconds."""
-    days, _, rest = told.rpartition("-")
+    days, _, rest = text.rpartition("-")
     parts = [float(part) for part in reversed(rest.split(":"))]
-    return sum(part * 60.0**place for place, part in enumerate(parts)) + 86400 * float(days or 0)
+    return sum(part * 60.0**power for power, part in enumerate(parts)) + 86400 * float(days or 0)
 
 
 # ------------------------------------------------------------------------------ the functions
@@ -456,11 +456,11 @@ class Benchmark:
 
     def short(self) -> dict[str, float]:
         """Compare runs over short clips with the functions, by CPU."""
-        counts = {mark: max(LEAST, self._count(count)) for mark, count in COUNTS.items()}
+        counts = {suffix: max(LEAST, self._count(count)) for suffix, count in COUNTS.items()}
         clips = self.clips.short(max(counts.values()))
         return {
-            f"cpu_per_video_vs_work{mark}": self._cpu_vs_work(clips[:count])
-            for mark, count in counts.items()
+            f"cpu_per_video_vs_work{suffix}": self._cpu_vs_work(clips[:count])
+            for suffix, count in counts.items()
         }
 
     def long(self) -> dict[str, float]:
@@ -506,7 +506,7 @@ class Benchmark:
         peer, found = Peer.installed(), {}
         clips = self.clips.short(self._count(max(DOWNLOADS.values())))
         with loopback(clips[0].parent) as server:
-            for mark, count in DOWNLOADS.items():
+            for suffix, count in DOWNLOADS.items():
                 part = clips[: self._count(count)]
                 turns = []
                 for number in range(self.rounds):
@@ -515,9 +515,9 @@ class Benchmark:
                 cpu, wall, sent, their_cpu, their_wall = medians(turns)
                 tell(f"  CPU s: run {cpu:.1f}, peer {their_cpu:.1f}")
                 tell(f"  wall s: run {wall:.1f}, peer {their_wall:.1f}")
-                found[f"download_cpu_vs_video2dataset{mark}"] = cpu / their_cpu
-                found[f"download_wall_vs_video2dataset{mark}"] = wall / their_wall
-                if not mark:
+                found[f"download_cpu_vs_video2dataset{suffix}"] = cpu / their_cpu
+                found[f"download_wall_vs_video2dataset{suffix}"] = wall / their_wall
+                if not suffix:
                     size = sum(clip.stat().st_size for clip in part)
                     found["download_bytes_vs_files"] = sent / size
             tell("counting statements")
@@ -582,8 +582,8 @@ def download_turn(server: Loopback, clips: list[Path], peer: Peer) -> tuple[floa
         theirs = command(peer.command(links, folder), folder, folder / "output")
         fetched = len([*folder.rglob("out/*/*.mp4")])
         if not theirs or fetched != len(clips):
-            said = (folder / "output").read_text()[-3000:]
-            raise SystemExit(f"{said}\n{fetched} of {len(clips)} clips came by video2dataset")
+            output = (folder / "output").read_text()[-3000:]
+            raise SystemExit(f"{output}\n{fetched} of {len(clips)} clips came by video2dataset")
     return ours.cpu, ours.wall, sent, theirs.cpu, theirs.wall
 
 

@@ -124,7 +124,7 @@ FORGET = {
 }
 STATES = ("fresh", "half", "finished_plus_one", "moved_store", "restored_dump")
 STAGES = ("download", "extract", "filter")
-IMAGES = [f"{place:06d}.jpg" for place in range(9)]
+IMAGES = [f"{number:06d}.jpg" for number in range(9)]
 SHA256 = "0" * 64
 CORES = 2
 BATCH_SECONDS = 1800  # of a job on this machine, by our estimate; see dataminer/workflow/run.py
@@ -163,7 +163,7 @@ class Site:
         """The store, wherever it is now."""
         return Store(self.folder / self.config.store)
 
-    def reach(self, state: str) -> None:
+    def bring_to(self, state: str) -> None:
         """Have the project in a state; states come in their order."""
         if state == "half":
             self.finish(self.videos // 2)
@@ -178,11 +178,13 @@ class Site:
         """Have the first so many videos finished, in the database and in the store."""
         if count == self.finished:
             return
-        files = Files(self.store, self.config)
+        files = StoreFiles(self.store, self.config)
         for number in range(self.finished + 1, count + 1):
             files.make(f"v{number}")
         # after the files, as a stage does: what is newer than its row is read again
-        self.change_rows(FINISH, {"finished": count, "images": len(IMAGES), **marks(self.config)})
+        self.change_rows(
+            FINISH, {"finished": count, "images": len(IMAGES), **fingerprints_of(self.config)}
+        )
         self.finished = count
 
     def finish_project(self) -> None:
@@ -221,16 +223,16 @@ class Site:
         return {"all": 1, "batches": 1, "dedup": 1, "detect": 1, "report": 1, **stages, **lag}
 
 
-class Files:
+class StoreFiles:
     """What finished videos have in a store."""
 
     def __init__(self, store: Store, config: Config) -> None:
-        self.store, self.marks = store, marks(config)
+        self.store, self.fingerprints = store, fingerprints_of(config)
         info = {"video": "x", "size_bytes": 0, "sha256": SHA256, "title": "Title", "duration": 60.0}
-        info |= {"made_with": self.marks["download"], "fingerprint": "download"}
+        info |= {"made_with": self.fingerprints["download"], "fingerprint": "download"}
         self.info = json.dumps(info)
         self.frames = self.table("extract", "frames", frames=len(IMAGES))
-        of_frames = {"filtered_from": self.marks["frames"], "passed": len(IMAGES)}
+        of_frames = {"filtered_from": self.fingerprints["frames"], "passed": len(IMAGES)}
         self.filtered = self.table("filter", "filtered", **of_frames)
 
     def table(self, stage: str, made: str, **more: Any) -> bytes:
@@ -241,7 +243,11 @@ class Files:
             for field in FRAMES_SCHEMA
         }
         columns |= {"video_id": ["v1"] * rows, "file_name": IMAGES, "frame_index": np.arange(rows)}
-        about = {"fingerprint": self.marks[made], "made_with": self.marks[stage], **more}
+        about = {
+            "fingerprint": self.fingerprints[made],
+            "made_with": self.fingerprints[stage],
+            **more,
+        }
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / FRAMES_FILE
             write_table(file, make_table(columns, FRAMES_SCHEMA), FRAMES_SCHEMA, about, ready=True)
@@ -249,7 +255,7 @@ class Files:
 
     def make(self, video: str) -> None:
         """Make the files of a finished video."""
-        folders = self.store.video(video), self.store.recipe(video, self.marks["frames"])
+        folders = self.store.video(video), self.store.recipe(video, self.fingerprints["frames"])
         passed = self.store.filtered(PROJECT, video)
         for folder in (*folders, passed):
             folder.mkdir(parents=True)
@@ -262,7 +268,7 @@ class Files:
             os.link(folders[1] / image, passed / image)
 
 
-def marks(config: Config) -> dict[str, str]:
+def fingerprints_of(config: Config) -> dict[str, str]:
     """Return what rows and files of finished videos carry."""
     settings = {stage: getattr(config, stage).result_settings() for stage in STAGES}
     frames = fingerprints.of_extract(settings["extract"], SHA256)
@@ -317,8 +323,8 @@ def cost(command: list[str], expected: dict[str, int]) -> Cost:
         shown = output.read()
         found = jobs(shown) | due(shown)
         if process.returncode or found != expected:
-            told = f"{' '.join(command)}: the plan is {found} instead of {expected}"
-            raise SystemExit(f"{errors.read()[-2000:]}\n{told}")
+            problem = f"{' '.join(command)}: the plan is {found} instead of {expected}"
+            raise SystemExit(f"{errors.read()[-2000:]}\n{problem}")
     return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024)
 
 
@@ -376,7 +382,7 @@ def measure(
     stages = dict.fromkeys(STAGES, videos)
     with project(videos) as site, tempfile.TemporaryDirectory() as folder:
         for state in states:
-            site.reach(state)
+            site.bring_to(state)
             plans = {state: (ours(site), site.expected(state))}
             if slurm:
                 command = ours(site, "--profile", str(SLURM))

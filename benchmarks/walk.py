@@ -38,18 +38,18 @@ def walked(folder: Path, chosen: argparse.Namespace) -> list[dict[str, object]]:
         server = control.url(home)
         tables = template_of(server)
         for seed in range(chosen.seed, chosen.seed + chosen.walks):
-            place = folder / f"walk-{seed}"
-            place.mkdir()
-            told: dict[str, object] = {"seed": seed, "runs": chosen.runs, "failure": None}
-            with begun(place, server, tables, seed, runs) as walk:
+            own_folder = folder / f"walk-{seed}"
+            own_folder.mkdir()
+            result: dict[str, object] = {"seed": seed, "runs": chosen.runs, "failure": None}
+            with begun(own_folder, server, tables, seed, runs) as walk:
                 try:
-                    told["seconds"] = round(go(walk, seed, chosen.runs), 1)
+                    result["seconds"] = round(go(walk, seed, chosen.runs), 1)
                 except AssertionError as error:
-                    told["failure"] = str(error)
-                told["steps"] = len(walk.story)
-            found.append(told)
+                    result["failure"] = str(error)
+                result["steps"] = len(walk.story)
+            found.append(result)
             if not chosen.json:
-                print(told["failure"] or told, flush=True)
+                print(result["failure"] or result, flush=True)
     return found
 
 

@@ -165,10 +165,10 @@ def judged(sample: Sample, thresholds: Sequence[str]) -> tuple[str, list[str]]:
     table = [
         {
             **blank_row,
-            **{name: columns[name][place].item() for name in METRIC_COLUMNS},
-            **{"video_id": "", "file_name": "", "frame_index": place},
+            **{name: columns[name][index].item() for name in METRIC_COLUMNS},
+            **{"video_id": "", "file_name": "", "frame_index": index},
         }
-        for place in range(which + 1)
+        for index in range(which + 1)
     ]
     rejecting = []
     for name, default in FilterConfig().model_dump(include=set(QUALITY_NAMES)).items():
@@ -198,11 +198,11 @@ def draw(out: Path) -> None:
     for line, (title, samples) in enumerate(gallery.items()):
         y = _MARGIN + line * (_CELL[1] + _CAPTION + _GAP)
         names = title.split(", ")
-        for place, name in enumerate(names):
-            pen.text((_MARGIN, y + 44 * place), name, _INK, font(16))
-            pen.text((_MARGIN, y + 20 + 44 * place), f"{defaults[name]:g}", _FAINT, font(16))
-        for place, sample in enumerate(samples):
-            x = _MARGIN + _SIDE + place * (_CELL[0] + _GAP)
+        for index, name in enumerate(names):
+            pen.text((_MARGIN, y + 44 * index), name, _INK, font(16))
+            pen.text((_MARGIN, y + 20 + 44 * index), f"{defaults[name]:g}", _FAINT, font(16))
+        for index, sample in enumerate(samples):
+            x = _MARGIN + _SIDE + index * (_CELL[0] + _GAP)
             values, rejecting = judged(sample, names)
             picture = Image.fromarray(np.ascontiguousarray(sample[1][sample[2]][..., ::-1]))
             sheet.paste(picture.resize(_CELL, Image.Resampling.LANCZOS), (x, y))

@@ -1,8 +1,8 @@
 """The house in figures: its rooms, what they import, and the rules that hold for them.
 
 A room is a folder of the package. Without an option, it prints the table of
-``docs/architecture.md``; ``--write`` puts the table there, ``--check`` checks the rules, and
-``--dot`` prints the picture for graphviz.
+``docs/architecture.md``; ``--write`` puts the table there, ``--check`` checks the rules and the
+names, and ``--dot`` prints the picture for graphviz.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from importlib.util import resolve_name
+from itertools import pairwise
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tools.names import ROOT, broken_names
+
 PACKAGE = "dataminer"
 PAGE = ROOT / "docs" / "architecture.md"
 MOST_FILES = 12
@@ -42,8 +45,9 @@ class Room:
         Lines of each function, without the signature for a command.
     public, documented : int
         Public names, and those with a docstring.
-    imports : set of str
-        Names of other rooms, also those that are imported within functions.
+    imports : dict of str to str
+        Names of other rooms, also those that are imported within functions, and the first file
+        that imports each.
     """
 
     name: str
@@ -53,7 +57,7 @@ class Room:
     functions: dict[str, int] = field(default_factory=dict)
     public: int = 0
     documented: int = 0
-    imports: set[str] = field(default_factory=set)
+    imports: dict[str, str] = field(default_factory=dict)
 
 
 def read_rooms(root: Path = ROOT) -> dict[str, Room]:
@@ -74,14 +78,16 @@ def read_rooms(root: Path = ROOT) -> dict[str, Room]:
         if path.name == "__init__.py":
             room.purpose = (ast.get_docstring(tree) or "").partition("\n")[0]
         where = str(path.relative_to(root))
-        room.functions |= {f"{where}:{name}": length for name, length in _lengths(tree)}
+        lengths = _lengths(tree)
+        room.functions |= {f"{where}:{line}: {name}": length for line, name, length in lengths}
         names = [*_public(tree)]
         room.public += len(names)
         room.documented += sum(ast.get_docstring(node) is not None for node in names)
-        for imported in _imported(tree, modules):
-            room.imports.add(_room_of(imported, modules[imported]))
+        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        for imported in _imported(tree, package, modules):
+            room.imports.setdefault(_room_of(imported, modules[imported]), where)
     for room in rooms.values():
-        room.imports -= {room.name}
+        room.imports.pop(room.name, None)
     return rooms
 
 
@@ -90,11 +96,16 @@ def _room_of(module: str, path: Path) -> str:
     return room.removeprefix(PACKAGE).removeprefix(".")
 
 
-def _lengths(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(tree):
+def _lengths(tree: ast.AST, within: str = "") -> Iterator[tuple[int, str, int]]:
+    """Yield each function's line, its name within classes and functions, and its length."""
+    for node in ast.iter_child_nodes(tree):
+        name = within
+        if isinstance(node, ast.ClassDef | Function):
+            name = f"{within}.{node.name}".lstrip(".")
         if isinstance(node, Function):
             first = node.body[0].lineno if _is_command(node) else node.lineno
-            yield node.name, (node.end_lineno or first) - first + 1
+            yield node.lineno, name, (node.end_lineno or first) - first + 1
+        yield from _lengths(node, name)
 
 
 def _is_command(node: Function) -> bool:
@@ -113,14 +124,19 @@ def _public(tree: ast.Module) -> Iterator[ast.ClassDef | Function]:
                 yield from (one for one in inner if not one.name.startswith("_"))
 
 
-def _imported(tree: ast.Module, modules: Mapping[str, Path]) -> Iterator[str]:
+def _imported(tree: ast.Module, package: str, modules: Mapping[str, Path]) -> Iterator[str]:
+    """Yield the modules that a module of a package imports, also those that it loads by name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if node.value in modules and node.value != PACKAGE:
+                yield node.value
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package)
             for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                found = whole if whole in modules else node.module
+                whole = f"{base}.{alias.name}"
+                found = whole if whole in modules else base
                 if found in modules and found != PACKAGE:  # that only tells the version
                     yield found
 
@@ -131,13 +147,18 @@ def broken_rules(rooms: Mapping[str, Room]) -> list[str]:
     try:
         TopologicalSorter({room.name: room.imports for room in rooms.values()}).prepare()
     except CycleError as error:
-        found.append(f"rooms import each other in a circle: {' <- '.join(error.args[1])}")
+        circle = error.args[1]
+        files = [rooms[one].imports[other] for other, one in pairwise(circle)]
+        names = " <- ".join(name or PACKAGE for name in circle)
+        found.append(f"rooms import each other in a circle: {names} ({', '.join(files)})")
     for room in rooms.values():
         if room.files > MOST_FILES:
-            found.append(f"{_shown(room)} has {room.files} files side by side")
+            found.append(
+                f"{_shown(room)} has {room.files} files side by side, more than {MOST_FILES}"
+            )
         for name, length in room.functions.items():
             if length > MOST_LINES:
-                found.append(f"{name} has {length} lines")
+                found.append(f"{name} has {length} lines, more than {MOST_LINES}")
         if not room.purpose:
             found.append(f"{_shown(room)} does not say what it is for")
     return found
@@ -208,13 +229,14 @@ def picture(rooms: Mapping[str, Room]) -> str:
     for room in rooms.values():
         beyond = set().union(*(_all_below(rooms, name) for name in room.imports))
         lines += (
-            f'"{room.name}" -> "{name}";' for name in sorted(rooms.keys() & room.imports - beyond)
+            f'"{room.name}" -> "{name}";'
+            for name in sorted(rooms.keys() & room.imports.keys() - beyond)
         )
     return "\n".join([*lines, "}"])
 
 
 def _all_below(rooms: Mapping[str, Room], name: str) -> set[str]:
-    below = rooms[name].imports if name in rooms else set()
+    below = set(rooms[name].imports) if name in rooms else set()
     return below.union(*(_all_below(rooms, one) for one in below))
 
 
@@ -231,7 +253,7 @@ def main(arguments: list[str]) -> int:
     if "--write" in arguments:
         PAGE.write_text(in_page(PAGE.read_text("utf-8")), "utf-8")
     elif "--check" in arguments:
-        found = broken_rules(rooms)
+        found = [*broken_rules(rooms), *broken_names()]
         if not found and in_page(page := PAGE.read_text("utf-8")) != page:
             found = [
                 "docs/architecture.md is out of date: run python -m tools.architecture --write"

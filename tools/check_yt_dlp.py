@@ -141,7 +141,10 @@ def check_downloads() -> None:
             video = download(link, out, "video", _SETTINGS, limiter=limit).video
             if video.read_bytes() != part.read_bytes():
                 raise Incompatible(f"what a download of {path} gives is not the video")
-            if limit.asked != [asked for _, asked, _ in server.log[begin:]] or not limit.refusals:
+            if (
+                limit.requested != [requested for _, requested, _ in server.log[begin:]]
+                or not limit.refusals
+            ):
                 raise Incompatible(f"a download of {path} passes by the rate limit")
 
 
@@ -151,7 +154,7 @@ class _NoLimit(RateLimiter):
     waited = 0.0
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.refusals = 0
 
     def download(self, url: str) -> None:
@@ -161,7 +164,7 @@ class _NoLimit(RateLimiter):
         return None
 
     def request(self, url: str) -> float:
-        self.asked.append(urlsplit(url).path)
+        self.requested.append(urlsplit(url).path)
         return time.monotonic() + 60
 
     def refused(self, *why: object) -> bool:

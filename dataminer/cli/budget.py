@@ -26,7 +26,7 @@ def show(
 
     Example: dataminer budget show
     """
-    from dataminer.monitor.status import told_until
+    from dataminer.monitor.status import pause_end
     from dataminer.sync.rate_limit import breakers
 
     seen = breakers.show()
@@ -38,7 +38,7 @@ def show(
         text = f"{row['permits']:,} so far, at least {row['spacing']:.3g} s apart{ahead}"
         print(f"{row['source']}  {row['lane']}s: {text}")
     for row in seen["pauses"]:
-        tell(f"{row['source']}  pauses: {told_until(row)}: {row['reason']}")
+        tell(f"{row['source']}  pauses: {pause_end(row)}: {row['reason']}")
     if not seen["budgets"]:
         print("no requests yet")
 

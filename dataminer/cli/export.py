@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dataminer.export.dataset import Dataset
     from dataminer.export.make import Exported
 
-_SAY_EVERY = 5.0  # seconds
+_SECONDS_BETWEEN_LINES = 5.0  # seconds
 
 
 class Format(StrEnum):
@@ -95,23 +95,23 @@ def export(
     dataset = load(Store(settings_of(config, [project], database=False).store_path), project)
     notes: dict[str, None] = {}
     for each in dict.fromkeys(kind):
-        exported = make(dataset, each, to, options, progress=_Told(each))
+        exported = make(dataset, each, to, options, progress=_ProgressLines(each))
         notes.update(dict.fromkeys(exported.notes))
         tell(_summary(each, exported, dataset))
     for note in notes:
         tell(f"note: {note}", sys.stderr)
 
 
-class _Told:
+class _ProgressLines:
     """Reports the progress of an export on stderr from time to time."""
 
     def __init__(self, what: str) -> None:
-        self._what, self._next = what, time.monotonic() + _SAY_EVERY
+        self._what, self._next = what, time.monotonic() + _SECONDS_BETWEEN_LINES
 
     def __call__(self, done: int, total: int) -> None:
         if time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + _SAY_EVERY
+        self._next = time.monotonic() + _SECONDS_BETWEEN_LINES
         print(f"{self._what}: {done:,} of {total:,} images", file=sys.stderr)
 
 

@@ -55,6 +55,6 @@ def _attribute_docstrings(model: type[Section]) -> Iterator[tuple[str, str]]:
         match field, text:
             case (
                 ast.AnnAssign(target=ast.Name(id=name)),
-                ast.Expr(value=ast.Constant(value=str(said))),
+                ast.Expr(value=ast.Constant(value=str(docstring))),
             ):
-                yield name, inspect.cleandoc(said)
+                yield name, inspect.cleandoc(docstring)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LOCK = 0x646D696E  # "dmin": one migration at a time per database
 
-_PLACE = """
+_CONNECTED_TO = """
 SELECT current_user, current_database(), current_schema(), current_setting('server_encoding'),
     current_setting('transaction_read_only')::bool,
     has_schema_privilege(current_schema(), 'CREATE')
@@ -71,7 +71,7 @@ def current() -> str | None:
 
 def _refuse_unfit(session: Connection, found: Tables) -> None:
     with session.cursor() as cursor:
-        cursor.execute(_PLACE)
+        cursor.execute(_CONNECTED_TO)
         ((role, database, schema, encoding, only_read, may_create),) = cursor.fetchall()
     role, database = quoted(role), quoted(database)
     if only_read:

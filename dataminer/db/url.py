@@ -15,7 +15,7 @@ from dataminer.urls import HIDDEN, MaskedUrl
 
 _SCHEME = re.compile(r"([a-z][a-z0-9]{0,19})(?:\+[a-z0-9]*)?://", re.IGNORECASE)
 _SECRETS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key")
-_PLACE = ("user", "host", "port", "dbname")
+_LOCATION_KEYS = ("user", "host", "port", "dbname")
 _SHORT = 4  # a shorter password is part of many words; libpq's messages never repeat it
 HINT = (
     "set it to postgresql://USER@HOST/NAME with the password in ~/.pgpass, or unset it for the"
@@ -48,7 +48,7 @@ class DatabaseUrl(MaskedUrl):
     @property
     def masked(self) -> str:
         """Only the user, host, port and name of the database."""
-        parts = {key: self.parameters.get(key, "") for key in _PLACE}
+        parts = {key: self.parameters.get(key, "") for key in _LOCATION_KEYS}
         parts["user"] = parts["user"].partition(":")[0]  # part of a password with an encoded colon
         if "://" in parts["dbname"] or "@" in parts["dbname"]:
             parts["dbname"] = HIDDEN
@@ -57,7 +57,7 @@ class DatabaseUrl(MaskedUrl):
     @property
     def without_password(self) -> str:
         """The URL without secrets, for a program that gets the password in another way."""
-        hidden = (*_SECRETS, *_PLACE)
+        hidden = (*_SECRETS, *_LOCATION_KEYS)
         return _composed(
             self.parameters, {k: v for k, v in self.parameters.items() if k not in hidden}
         )
@@ -73,7 +73,7 @@ class DatabaseUrl(MaskedUrl):
 
 
 def _composed(parts: Mapping[str, str], query: Mapping[str, str]) -> str:
-    user, host, port, name = (parts.get(key, "") for key in _PLACE)
+    user, host, port, name = (parts.get(key, "") for key in _LOCATION_KEYS)
     hosts = [f"[{one}]" if ":" in one else one for one in host.split(",")]
     ports = port.split(",")
     if host.startswith(("/", "@")):  # the folder of a socket
@@ -81,9 +81,11 @@ def _composed(parts: Mapping[str, str], query: Mapping[str, str]) -> str:
         query = {"host": host, **({"port": port} if port else {}), **query}
     if len(ports) < len(hosts):
         ports = ports[:1] * len(hosts)
-    places = [f"{at}:{number}" if number else at for at, number in zip(hosts, ports, strict=False)]
+    addresses = [
+        f"{at}:{number}" if number else at for at, number in zip(hosts, ports, strict=False)
+    ]
     login = f"{quote(user, safe='')}@" if user else ""
-    url = f"postgresql://{login}{','.join(places)}/{quote(name, safe='')}"
+    url = f"postgresql://{login}{','.join(addresses)}/{quote(name, safe='')}"
     return f"{url}?{urlencode(query, quote_via=quote)}" if query else url
 
 

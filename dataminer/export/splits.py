@@ -79,7 +79,7 @@ def divide(videos: Iterable[str], shares: Shares) -> Division:
     possible, left_out = splits[: len(draws)], splits[len(draws) :]
     split_of = {}
     for video_id, value in draws.items():
-        drawn = next(split for split in splits if _holds(shares.band(split), value))
+        drawn = next(split for split in splits if _contains(shares.band(split), value))
         split_of[video_id] = drawn if drawn in possible else "train"
     notes = _too_few(list(draws), left_out)
     for split in possible:
@@ -109,7 +109,7 @@ def _width(band: tuple[float, float]) -> float:
     return band[1] - band[0]
 
 
-def _holds(band: tuple[float, float], value: float) -> bool:
+def _contains(band: tuple[float, float], value: float) -> bool:
     return band[0] <= value < band[1]
 
 

@@ -64,7 +64,7 @@ FROM projects p WHERE p.error IS NOT NULL AND (%(all)s OR p.name = ANY(%(names)s
 ORDER BY 1, 2 NULLS FIRST
 """
 
-_MADE_WITH = """
+_FINGERPRINTS = """
 SELECT p.name AS project, m.stage, m.made, count(*) AS videos
 FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id),
     LATERAL (VALUES (1, 'download', v.downloaded_with),
@@ -203,7 +203,7 @@ def _made_otherwise(
     from dataminer.planning.current_settings import CurrentSettings
 
     configured = [name for name in config.project_names if name in names or not names]
-    cursor.execute(_MADE_WITH, {"names": configured})
+    cursor.execute(_FINGERPRINTS, {"names": configured})
     current, counts = CurrentSettings(config), Counter[tuple[str, str]]()
     for row in cursor.fetchall():
         if not current.match(row["stage"], row["made"]) and row["made"] != FETCH_AGAIN:
@@ -286,11 +286,11 @@ def _claim_table(seen: Snapshot) -> RenderableType | None:
 
 
 def _pause_table(seen: Snapshot) -> RenderableType | None:
-    rows = [[pause["source"], told_until(pause), pause["reason"]] for pause in seen.pauses]
+    rows = [[pause["source"], pause_end(pause), pause["reason"]] for pause in seen.pauses]
     return _table("Sources that pause", ["source", "until", "reason"], rows)
 
 
-def told_until(pause: dict[str, Any]) -> str:
+def pause_end(pause: dict[str, Any]) -> str:
     """Return until when a source pauses, and what follows."""
     if pause["seconds_left"] > 0:
         return f"{pause['open_until']:%Y-%m-%d %H:%M:%S} UTC, then one job goes first"

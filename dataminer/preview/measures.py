@@ -190,8 +190,8 @@ def _scores(path: Path, frames: pa.Table) -> dict[str, Values]:
     if not path.is_file():
         return {}
     table = read_scores(path)
-    places = {frame: row for row, frame in enumerate(table["frame_index"].to_pylist())}
-    rows = [places.get(frame) for frame in frames["frame_index"].to_pylist()]
+    row_of = {frame: row for row, frame in enumerate(table["frame_index"].to_pylist())}
+    rows = [row_of.get(frame) for frame in frames["frame_index"].to_pylist()]
     columns = [name for name in table.column_names if pa.types.is_floating(table[name].type)]
     taken = table.select(columns).take(pa.array(rows, pa.int64()))
     return {name: taken[name].to_numpy().astype(np.float32) for name in columns}

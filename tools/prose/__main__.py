@@ -88,9 +88,9 @@ def _findings(texts: list[Text]) -> Iterator[Finding]:
     linted = LintFile("all", _SEPARATOR.join(text.text for text in texts))
     linted.quote_bounds = ()  # what is quoted is checked too, and quotes pair across texts
     for result, _ in linted.lint(json.loads(SETTINGS.read_text(encoding="utf-8"))):
-        place = result.span[0]
-        index = bisect(starts, place) - 1
-        line = texts[index].line + linted.content.count("\n", starts[index], place)
+        position = result.span[0]
+        index = bisect(starts, position) - 1
+        line = texts[index].line + linted.content.count("\n", starts[index], position)
         message = " ".join(f"{result.message} [{result.check_path}]".split())
         yield Finding(str(texts[index].path), line, message)
 

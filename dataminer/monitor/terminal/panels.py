@@ -14,7 +14,7 @@ from rich.text import Text
 from dataminer.config import MonitorConfig
 from dataminer.errors import brief
 from dataminer.monitor.progress.rates import Rate
-from dataminer.monitor.status import NO_PROJECTS, told_until, unbroken
+from dataminer.monitor.status import NO_PROJECTS, pause_end, unbroken
 from dataminer.monitor.terminal.block import Bar, block
 from dataminer.monitor.terminal.live import View
 from dataminer.monitor.words import duration
@@ -150,7 +150,7 @@ def _pauses(view: View) -> Iterator[RenderableType]:
     for pause in view.seen.pauses:
         yield Text.assemble(("⏸ ", "yellow"), (pause["source"], "bold"), f"  {pause['reason']}")
         until = "until " if pause["seconds_left"] > 0 else ""
-        yield Padding(Text(until + told_until(pause)), (0, 0, 0, 2))
+        yield Padding(Text(until + pause_end(pause)), (0, 0, 0, 2))
     yield Text("Try them again at once: dataminer budget reset", "dim")
 
 

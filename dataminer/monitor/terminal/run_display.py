@@ -30,7 +30,7 @@ _RULES = {
     *("download", "extract", "embed", "filter", "dedup", "detect_shards", "detect", "report"),
     *("take_up", "batches", "all", "only_download", "only_extract", "only_filter", "only_dedup"),
 }
-_ASKED_TO_END = "Terminating processes on user request"
+_TERMINATION_PREFIX = "Terminating processes on user request"
 _KEPT = ("Will exit after finishing", "Shutting down", "dataminer: ")
 _ERRORS = ("job_error", "group_error", "error")
 _TRACEBACK, _INTERRUPT = "Traceback (most recent call last):", "KeyboardInterrupt"
@@ -138,12 +138,12 @@ class _Filter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is shown."""
         event, text = getattr(record, "event", None), str(record.msg)
-        self._ends = self._ends or text.startswith(_ASKED_TO_END)
+        self._ends = self._ends or text.startswith(_TERMINATION_PREFIX)
         if record.levelno >= logging.WARNING:
             return not (self._ends and event in _ERRORS)
         if event == "job_info":
             return getattr(record, "rule_name", "") not in _RULES
-        return text.startswith((_ASKED_TO_END, *_KEPT))
+        return text.startswith((_TERMINATION_PREFIX, *_KEPT))
 
 
 class _Interrupts:

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from dataminer.errors import ErrorClass, kind_of
 from dataminer.monitor.console import console_of
-from dataminer.monitor.status import told_until, unbroken
+from dataminer.monitor.status import pause_end, unbroken
 from dataminer.monitor.story import Log, VideoStory
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _video_facts(history: VideoStory) -> Iterator[tuple[str, str]]:
     yield from _times(video)
     yield from _trouble(video, history.next_step)
     if history.pause:
-        until = told_until(history.pause)
+        until = pause_end(history.pause)
         yield "pause", f"{history.pause['source']}: {history.pause['reason']} ({until})"
     yield "warning", video["warning"] or ""
     size = f" ({files['video_bytes']:,} bytes)" if files["video"] else ""

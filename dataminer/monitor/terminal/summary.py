@@ -138,7 +138,7 @@ def _project(
 
 def _pauses(pauses: list[dict[str, Any]]) -> Iterator[str]:
     for pause in pauses:
-        until = status.told_until(pause)
+        until = status.pause_end(pause)
         yield from _part("pauses", f"{pause['source']} until {until}: {pause['reason']}")
 
 

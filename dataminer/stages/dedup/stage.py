@@ -171,12 +171,12 @@ def _put_unique_images(
     unique = frames.filter(pa.array(choice.representative == np.arange(frames.num_rows)))
     archived = unique["byte_offset"].null_count < unique.num_rows
     rows = zip(unique[_FOLDER].to_pylist(), unique["file_name"].to_pylist(), strict=True)
-    places = []
+    locations = []
     with FrameWriter(out, "tar" if archived else "files") as writer:
         for folder, group in itertools.groupby(rows, key=lambda row: row[0]):
             with FrameReader(filtered[folder]) as reader:
-                places += [writer.copy_from(reader, name) for _, name in group]
-    for name, column in location_columns(places).items():
+                locations += [writer.copy_from(reader, name) for _, name in group]
+    for name, column in location_columns(locations).items():
         unique = unique.set_column(unique.schema.get_field_index(name), name, column)
     return unique, writer.meta
 

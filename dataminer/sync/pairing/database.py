@@ -29,7 +29,7 @@ _SAMPLE = 20  # rows whose files are looked for elsewhere
 _KNOWN = "SELECT token, path, root, inode, place FROM dataminer_store"
 # where a database is: a copy is in another place, however it was made
 _MAY_IDENTIFY = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE')"
-_PLACE = """
+_DATABASE_LOCATION = """
 SELECT concat_ws('/', {}, (SELECT oid FROM pg_database WHERE datname = current_database()),
     (SELECT relnamespace::regnamespace FROM pg_class WHERE oid = 'videos'::regclass),
     CASE WHEN current_setting('cluster_name') LIKE 'dataminer-%'
@@ -132,7 +132,7 @@ def _location(cursor: Any) -> str:
     cursor.execute(_MAY_IDENTIFY)
     ((may,),) = cursor.fetchall()
     system = "(SELECT system_identifier FROM pg_control_system())" if may else f"'{_UNKNOWN}'"
-    cursor.execute(_PLACE.format(system))
+    cursor.execute(_DATABASE_LOCATION.format(system))
     ((location,),) = cursor.fetchall()
     return str(location)
 

@@ -120,14 +120,14 @@ def find_links(sources: Iterable[SourceRow]) -> Links:
         for source in sources
         if not source.url.is_path and quota_of(source.url.reveal()).source != YOUTUBE
     }
-    places = sorted({link.partition("?")[0] for link in unsigned_links})
-    if not places:
+    unsigned = sorted({link.partition("?")[0] for link in unsigned_links})
+    if not unsigned:
         return Links()
 
     def work(connection: Connection) -> list[tuple[Any, ...]]:
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION READ ONLY")
-            cursor.execute(_ROWS, {"places": places})
+            cursor.execute(_ROWS, {"places": unsigned})
             return list(cursor.fetchall())
 
     try:
