@@ -83,7 +83,7 @@ def plan_without_folders() -> None:
     Snakemake lists folders in advance, to avoid checking each file, and treats a folder as empty
     only if nothing exists at its path.
     """
-    listed = _IOFile._local_inventory
+    listed = _current(_IOFile, "_local_inventory", ["self", "cache"])
 
     async def inventory(file: Any, cache: Any) -> None:
         try:
@@ -101,7 +101,7 @@ def tell_lost_jobs() -> None:
     The plugin leaves these states to Slurm, and waits forever. It also waits forever after a state
     with a suffix, such as "CANCELLED by 1000". docs/slurm-plugin.md reports both.
     """
-    ask = slurm.query_job_status
+    ask = _current(slurm, "query_job_status", ["command", "logger"])
 
     async def settled(command: str, logger: Any) -> tuple[dict[str, str] | None, float]:
         states, seconds = await ask(command, logger)
@@ -131,12 +131,13 @@ def ask_in_proportion() -> None:
     pauses: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
     async def sleep(executor: Any) -> None:
-        first = executor.workflow.executor_settings.init_seconds_before_status_checks
-        ended = executor.next_seconds_between_status_checks <= first  # as the plugin marks it
+        first = _read(executor, "workflow.executor_settings.init_seconds_before_status_checks")
+        between = _read(executor, "next_seconds_between_status_checks")
+        ended = between <= first  # as the plugin marks it
         pause = pauses.get(executor, first) * (1 / 2 if ended else 9 / 8)
         pauses[executor] = pause = min(max(pause, first), _LONGEST_PAUSE)
         until = time.monotonic() + pause
-        while executor.wait and (left := until - time.monotonic()) > 0:
+        while _read(executor, "wait") and (left := until - time.monotonic()) > 0:
             await asyncio.sleep(min(left, 0.5))
 
     _replace(slurm.Executor, "sleep", sleep, ["self"])
@@ -149,7 +150,7 @@ def end_when_asked() -> None:
     has just ended: then the process waits for itself forever. ``scancel`` ends a job of the process
     and signals the process at the same moment.
     """
-    exit_gracefully = JobScheduler.exit_gracefully
+    exit_gracefully = _current(JobScheduler, "exit_gracefully", ["self", "args"])
 
     def ask(scheduler: Any, *signal: Any) -> None:
         threading.Thread(target=exit_gracefully, args=(scheduler,), daemon=True).start()
@@ -186,10 +187,11 @@ class SnakemakeProcess:
         self._workflow = workflow
 
     def _read(self, path: str) -> Any:
-        try:
-            return attrgetter(path)(self._workflow)
-        except AttributeError:
-            raise _other_version(self._workflow, path) from None
+        return _read(self._workflow, path)
+
+    def _method(self, path: str, parameters: list[str]) -> Any:
+        owner, _, name = path.rpartition(".")
+        return _current(self._read(owner) if owner else self._workflow, name, parameters)
 
     @property
     def is_main(self) -> bool:
@@ -231,6 +233,15 @@ class SnakemakeProcess:
     def named_files(self) -> list[Path]:
         """The files of ``--configfile``, and those that :func:`read_last` added."""
         return list(self._read("config_settings.configfiles"))
+
+    def add_file(self, file: Path) -> None:
+        """Note a configuration file as one of ``--configfile``."""
+        for files in (self._read("configfiles"), self._read("config_settings.configfiles")):
+            files.append(file)
+
+    def override(self, config: dict[str, Any]) -> None:
+        """Set the values of ``--config`` in a configuration."""
+        update_config(config, self._read("config_settings.overwrite_config"))
 
     @property
     def config_arguments(self) -> Any:
@@ -289,7 +300,7 @@ class SnakemakeProcess:
 
     def register_resource(self, name: str, value: int) -> None:
         """Set the limit of a resource for the whole run."""
-        self._read("register_resource")(name, value)
+        self._method("register_resource", ["name", "value"])(name, value)
 
     def end_with_last_job(self) -> None:
         """Let a run end together with its last job.
@@ -307,7 +318,7 @@ class SnakemakeProcess:
 
         It keeps a record of each output, even of deleted ones: one file per job and run.
         """
-        clean_up = self._read("persistence.cleanup_metadata")
+        clean_up = self._method("persistence.cleanup_metadata", ["target"])
         for path in paths:
             clean_up(IOFile(path))
 
@@ -331,14 +342,14 @@ def read_last(workflow: Any, config: dict[str, Any], logger: Any) -> None:
         If the projects were last run with different files, or a file is missing or names other
         projects.
     """
-    arguments = workflow.config_settings.config_args
+    process = SnakemakeProcess(workflow)
+    arguments = process.config_arguments
     names = names_in(config, arguments)
     for file in files_of(names, typed=bool(names_in({}, arguments))):
         logger.info(f"dataminer: reads {file}, as in the last run of {' and '.join(names)}")
         update_config(config, load_configfile(file))
-        update_config(config, workflow.config_settings.overwrite_config)
-        for files in (workflow.configfiles, workflow.config_settings.configfiles):
-            files.append(file.absolute())
+        process.override(config)
+        process.add_file(file.absolute())
 
 
 def ancient(path: str) -> str:
@@ -361,7 +372,7 @@ def options_of(words: Sequence[str]) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     parser = get_argument_parser()
-    read = parser._get_values
+    read = _current(parser, "_get_values", ["action", "arg_strings"])
 
     def note(action: Any, values: list[str]) -> Any:
         named = action.option_strings[0] if action.option_strings else ""
@@ -370,8 +381,6 @@ def options_of(words: Sequence[str]) -> dict[str, list[str]]:
             found[named] = typed
         return read(action, values)
 
-    if list(inspect.signature(read).parameters) != ["action", "arg_strings"]:
-        raise _other_version(parser, "_get_values")
     parser._get_values = note
     parser.parse_known_args(list(words))
     return found
@@ -392,12 +401,30 @@ def note_command_line() -> None:
 
 
 def _replace(owner: Any, name: str, function: Callable[..., Any], parameters: list[str]) -> None:
+    if not _is_replaced(_current(owner, name, parameters)):
+        setattr(owner, name, function)
+
+
+def _current(owner: Any, name: str, parameters: list[str]) -> Any:
+    """Return a function, if it has the parameters for which this module was written."""
     found = getattr(owner, name, None)
-    if getattr(found, "__module__", None) == __name__:
-        return  # of another workflow in this process
+    if _is_replaced(found):
+        return found
     if found is None or list(inspect.signature(found).parameters) != parameters:
         raise _other_version(owner, name)
-    setattr(owner, name, function)
+    return found
+
+
+def _is_replaced(function: Any) -> bool:
+    """Whether a function is of this module, because of another workflow in this process."""
+    return getattr(function, "__module__", None) == __name__
+
+
+def _read(owner: Any, path: str) -> Any:
+    try:
+        return attrgetter(path)(owner)
+    except AttributeError:
+        raise _other_version(owner, path) from None
 
 
 def _other_version(owner: Any, name: str) -> DataminerError:

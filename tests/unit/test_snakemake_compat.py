@@ -9,13 +9,15 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import snakemake_executor_plugin_slurm as slurm
+from snakemake.io import _IOFile
 from snakemake.persistence import FileBackupMixin
 from snakemake.scheduling.job_scheduler import JobScheduler
 
@@ -33,6 +35,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the changes back after the test."""
     for name in ("backup_output", "restore_output"):
         monkeypatch.setattr(FileBackupMixin, name, getattr(FileBackupMixin, name))
+    monkeypatch.setattr(_IOFile, "_local_inventory", _IOFile._local_inventory)
     monkeypatch.setattr(slurm, "query_job_status", slurm.query_job_status)
     monkeypatch.setattr(slurm.Executor, "sleep", slurm.Executor.sleep)
     monkeypatch.setattr(JobScheduler, "exit_gracefully", JobScheduler.exit_gracefully)
@@ -103,6 +106,54 @@ def test_what_is_changed_must_look_as_it_did(
     monkeypatch.delattr(FileBackupMixin, "restore_output")
     with pytest.raises(DataminerError, match="FileBackupMixin has another restore_output"):
         snakemake_compat.keep_outputs()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "change"),
+    [
+        (FileBackupMixin, "backup_output", snakemake_compat.keep_outputs),
+        (_IOFile, "_local_inventory", snakemake_compat.plan_without_folders),
+        (slurm, "query_job_status", snakemake_compat.tell_lost_jobs),
+        (JobScheduler, "exit_gracefully", snakemake_compat.end_when_asked),
+    ],
+)
+def test_a_change_of_what_has_another_name_now_is_an_error(
+    owner: Any,
+    name: str,
+    change: Callable[[], None],
+    restored: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(owner, name)
+    with pytest.raises(DataminerError, match=rf"another {name}.*make install"):
+        change()
+
+
+def test_changes_of_two_workflows_of_one_process_are_made_once(restored: None) -> None:
+    snakemake_compat.adapt()
+    once = slurm.query_job_status, JobScheduler.exit_gracefully, _IOFile._local_inventory
+    snakemake_compat.adapt()
+    assert (
+        slurm.query_job_status,
+        JobScheduler.exit_gracefully,
+        _IOFile._local_inventory,
+    ) == once
+
+
+def test_what_is_read_or_called_must_look_as_it_did(restored: None) -> None:
+    notes = SimpleNamespace(cleanup_metadata=lambda target, more: None)
+    other = SnakemakeProcess(
+        SimpleNamespace(persistence=notes, register_resource=lambda resource: None)
+    )
+    with pytest.raises(DataminerError, match="another cleanup_metadata"):
+        other.forget(["a"])
+    with pytest.raises(DataminerError, match="another register_resource"):
+        other.register_resource("downloads", 1)
+    with pytest.raises(DataminerError, match=r"another config_settings\.config_args"):
+        snakemake_compat.read_last(SimpleNamespace(), {}, None)
+    snakemake_compat.ask_in_proportion()
+    with pytest.raises(DataminerError, match="another workflow"):
+        object.__new__(slurm.Executor).sleep().send(None)
 
 
 def test_outputs_of_a_failed_job_stay(restored: None, tmp_path: Path) -> None:
