@@ -30,8 +30,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dataminer.stages.dedup.hamming import Pairs, pairs_within
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dataminer.stages.dedup.hamming import Pairs
 from dataminer.stages.dedup.representatives import representatives_of_hashes
+from tests.support.hash_pairs import pairs_within
 
 Hashes = NDArray[np.uint64]
 Result = TypeVar("Result")

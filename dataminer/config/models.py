@@ -220,11 +220,6 @@ class FilterConfig(Section):
             raise ValueError("min_brightness must be below max_brightness")
         return self
 
-    @property
-    def uses_models(self) -> bool:
-        """Whether a model has to look at the frames."""
-        return self.semantic.on or self.content.on
-
     def result_settings(self) -> dict[str, Any]:
         """Return the thresholds, and the sections of the models that are in use."""
         dumped = self.model_dump(exclude={"semantic", "content", *self._only_how})

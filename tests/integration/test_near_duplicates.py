@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from dataminer.config.models import DedupConfig
-from dataminer.stages.dedup.hamming import pairs_within
 from dataminer.stages.dedup.stage import hash_columns
 from dataminer.stages.extract.quality.metrics import measure, table_columns
+from tests.support.hash_pairs import pairs_within
 from tests.support.paths import ROOT
 
 pytest.importorskip("skimage")

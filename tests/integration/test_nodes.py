@@ -35,7 +35,7 @@ from dataminer.sync.jobs.extract import extract_video
 from dataminer.sync.jobs.filter import filter_video
 from dataminer.sync.jobs.rule_log import log_job
 from tests.support import videos
-from tests.support.embedded import clean_up, kill_server, own_server, pid_of
+from tests.support.embedded import clean_up, is_listening, kill_server, own_server, pid_of
 from tests.support.postgres import execute
 from tests.support.waiting import wait_until
 
@@ -117,14 +117,14 @@ def test_it_listens_with_a_password_of_which_the_url_tells_nothing(home: Path) -
 def test_it_listens_again_at_the_same_place(home: Path) -> None:
     before = control.status(home)
     control.stop(home)
-    assert not control.listening(home)
+    assert not is_listening(home)
     control.start(home)
     assert control.status(home).nodes_url == before.nodes_url
     kill_server(home)
-    assert not control.listening(home)
+    assert not is_listening(home)
     control.start(home)
     assert control.status(home).nodes_url == before.nodes_url
-    assert control.listening(home)
+    assert is_listening(home)
     first = pid_of(home)
     assert control.listen(home) == before.nodes_url and pid_of(home) == first
 
@@ -135,7 +135,7 @@ def test_it_serves_its_own_machine_again(home: Path) -> None:
     control.serve_own_machine(home)
     url = control.status(home).url
     assert url and answer(url) == SOCKET
-    assert not control.listening(home) and not Path(".dataminer/nodes").exists()
+    assert not is_listening(home) and not Path(".dataminer/nodes").exists()
     with pytest.raises(psycopg2.OperationalError, match="refused"):
         psycopg2.connect(nodes_url)
     said = control.ensure_listening(home)
@@ -159,7 +159,7 @@ def test_a_named_port_that_is_taken_is_an_error(home: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(DatabaseError, match=f"port {port} of this machine is taken"):
             control.listen(home, ListenSettings(port=port))
-    assert control.status(home).nodes_url == before and control.listening(home)
+    assert control.status(home).nodes_url == before and is_listening(home)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_named_port_that_is_taken_is_an_error(home: Path) -> None:
 def test_a_wrong_wish_changes_nothing(home: Path, wish: ListenSettings, said: str) -> None:
     with pytest.raises(DatabaseError, match=said):
         control.listen(home, wish)
-    assert control.listening(home)
+    assert is_listening(home)
 
 
 def test_it_encrypts_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ def test_it_encrypts_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_another_machine_connects_over_the_network(home: Path, on_node: Any) -> None:
     with on_node():
         found = control.status(home)
-        assert found.state == "elsewhere" and control.listening(home)
+        assert found.state == "elsewhere" and is_listening(home)
         assert control.start(home) == control.reachable_url(home) == found.nodes_url
         assert control.ensure_listening(home) is None
         with closing(connection.connect()) as reached, reached.cursor() as cursor:

@@ -21,6 +21,12 @@ from tests.support.waiting import wait_until
 MEMORY, ROOM = Path("/dev/shm"), 2 * 2**30
 
 
+def is_listening(home: Path) -> bool:
+    """Return whether a server is running that other machines can reach."""
+    found = control.status(home)
+    return found.state in ("running", "elsewhere") and found.nodes_url is not None
+
+
 @contextmanager
 def shared_server(folder: Path) -> Iterator[str]:
     """Give the URL of a server for all processes of a test run.

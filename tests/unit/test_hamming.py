@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dataminer.stages.dedup import hamming, representatives
-from dataminer.stages.dedup.hamming import HashIndex, pairs_within
+from dataminer.stages.dedup.hamming import HashIndex
 from dataminer.stages.dedup.representatives import representatives_of_hashes
+from tests.support.hash_pairs import pairs_within
 from tests.support.hashes import Hashes, scenes
 
 thresholds = st.integers(0, 32)

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dataminer.stages.dedup import hamming, representatives
-from dataminer.stages.dedup.hamming import pairs_within
 from dataminer.stages.dedup.representatives import (
     Representatives,
     representatives_of_hashes,
     representatives_of_vectors,
 )
+from tests.support.hash_pairs import pairs_within
 from tests.support.hashes import scenes
 
 Distances = NDArray[np.float64]

@@ -37,7 +37,7 @@ def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any], said: 
 
 def test_a_project_without_prompts_has_the_settings_that_it_had() -> None:
     plain = FilterConfig()
-    assert not plain.uses_models
+    assert not plain.semantic.on and not plain.content.on
     assert "semantic" not in plain.result_settings() and "content" not in plain.result_settings()
     assert "videos_per_job" not in plain.result_settings()
     asked = FilterConfig.model_validate({"semantic": {"prompts": {"junk": ["blur"]}}})

@@ -203,18 +203,6 @@ def reachable_url(home: Path | None = None) -> str:
     raise _serves_itself(machine.host)
 
 
-def listening(home: Path | None = None) -> bool:
-    """Whether a server is running that other machines can reach.
-
-    Parameters
-    ----------
-    home : Path, optional
-        The database's folder; ``default_home()`` by default.
-    """
-    found = status(home)
-    return found.state in ("running", "elsewhere") and found.nodes_url is not None
-
-
 def listen(home: Path | None = None, wanted_settings: ListenSettings | None = None) -> str:
     """Make the server serve other machines from now on; restarts it if it does not yet.
 
