@@ -96,9 +96,9 @@ def timed(work: Callable[[], int]) -> Timed:
 def ours(frames: Path, weights: Path, scratch: Path, threads: int) -> int:
     """Make the shards of all frames, from nothing."""
     shutil.rmtree(scratch, ignore_errors=True)
-    plan = shards.plan(frames, scratch, weights, SETTINGS)
+    plan = shards.divide_into_shards(frames, scratch, weights, SETTINGS)
     shards.make(plan, threads=threads)
-    found = [shards.read(plan, shard) for shard in plan.shards]
+    found = [shards.read_boxes(plan, shard) for shard in plan.shards]
     return sum(len(boxes) for each in found if each for boxes in each.boxes.values())
 
 

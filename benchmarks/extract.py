@@ -181,7 +181,7 @@ def floor(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Cal
     from dataminer.stages.extract.passes import plan_frames
     from dataminer.stages.extract.planned_decode import configure_decoder, decode_planned
     from dataminer.stages.extract.selection.scan import scan_packets
-    from dataminer.video.info import describe
+    from dataminer.video.info import read_headers
     from dataminer.video.opening import open_video
 
     config = ExtractConfig.model_validate(settings)
@@ -189,7 +189,7 @@ def floor(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Cal
     def run() -> None:
         return_large_buffers()
         with open_video(video, threads, fast_open=True) as (container, stream):
-            info = describe(container, stream, video.stat().st_size)
+            info = read_headers(container, stream, video.stat().st_size)
             scan = scan_packets(container, stream, lambda: None)
             plan, _ = plan_frames(scan, stream, info, config)
             configure_decoder(stream, scan)

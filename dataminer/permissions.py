@@ -43,7 +43,7 @@ def group_name(gid: int) -> str:
         return str(gid)
 
 
-def explain(error: OSError) -> DataminerError | None:
+def explain_os_error(error: OSError) -> DataminerError | None:
     """Explain in one sentence what a file system refused or could not do.
 
     Parameters
@@ -76,11 +76,11 @@ def explain(error: OSError) -> DataminerError | None:
 
 @contextmanager
 def named() -> Iterator[None]:
-    """Raise errors that :func:`explain` knows as failures to be fixed on this machine."""
+    """Raise errors that :func:`explain_os_error` knows as failures to be fixed on this machine."""
     try:
         yield
     except OSError as error:
-        known = explain(error)
+        known = explain_os_error(error)
         if known is None:
             raise
         raise TransientError(known.message, os_error_class(error), known.hint) from error
@@ -92,7 +92,7 @@ def try_to_write(folder: Path) -> None:
     Raises
     ------
     OSError
-        If they cannot; :func:`explain` gives the reason.
+        If they cannot; :func:`explain_os_error` gives the reason.
     """
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):

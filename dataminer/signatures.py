@@ -47,7 +47,7 @@ _TIME = re.compile(
 )
 
 
-def is_older(url: str, other: str) -> bool:
+def is_signed_earlier(url: str, other: str) -> bool:
     """Return whether the signature of a link is older than that of another, if both have a time."""
     (name, time), (other_name, other_time) = map(_time, (url, other))
     return name == other_name and time < other_time

@@ -29,7 +29,7 @@ def show(
     from dataminer.monitor.status import pause_end
     from dataminer.sync.rate_limit import breakers
 
-    seen = breakers.show()
+    seen = breakers.read_budget()
     if as_json:
         print(json.dumps(seen, indent=2, default=datetime.isoformat))
         return

@@ -97,7 +97,7 @@ def status(
     if as_json:
         print(json.dumps(view.snapshot(project or [], settings).as_json(), indent=2))
     else:
-        view.show(project or [], sys.stdout, settings)
+        view.print_status(project or [], sys.stdout, settings)
 
 
 maintain.register(app)
@@ -126,9 +126,9 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        from dataminer.permissions import explain
+        from dataminer.permissions import explain_os_error
 
-        known = explain(error)
+        known = explain_os_error(error)
         if known is None:
             raise
         sys.exit(f"dataminer: {known}")

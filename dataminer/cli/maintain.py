@@ -185,7 +185,7 @@ def delete_videos(
 
     Example: dataminer delete-videos --class missing_source --project birds --files
     """
-    from dataminer.monitor.story import find
+    from dataminer.monitor.story import find_video
     from dataminer.sync.config_files import projects_with
     from dataminer.sync.deletion.plan import plan_videos, select_videos
 
@@ -193,7 +193,7 @@ def delete_videos(
         raise typer.BadParameter(_NO_VIDEOS)
     if project and all_projects:
         raise typer.BadParameter("--project and --all-projects do not go together")
-    ids = [find(text) for text in video or []]
+    ids = [find_video(text) for text in video or []]
     settings = settings_of(config, project or projects_with(ids))
     store = paired(Store(settings.store_path), dry_run=dry_run)
     choice = None
@@ -263,7 +263,7 @@ def cleanup_orphans(
     from dataminer.sync.deletion import orphans
 
     settings = settings_of(config)
-    found = orphans.find(paired(Store(settings.store_path)))
+    found = orphans.find_orphans(paired(Store(settings.store_path)))
     plan = orphans.deletion_of_rows(found, files=files)
     paths = [*found.folders, *found.partials, *found.unused]
     _show(_sized([*found.folders, *found.partials]))
@@ -329,7 +329,7 @@ def _force(
 
     store = paired(store_of(config, [project]))
     outputs = outputs_to_remove(store, project, stage, rebuild=rebuild)
-    projects.id_of(project)
+    projects.project_id_of(project)
     print(f"{stage} of project {project} will be redone{'; this deletes:' if outputs else ''}")
     _show(_sized(list(outputs)))
     if _agreed(yes):
@@ -362,9 +362,9 @@ def _agreed(yes: bool) -> bool:
 
 
 def _sized(paths: list[Path]) -> list[str]:
-    from dataminer.store.trash import measure
+    from dataminer.store.trash import measure_size
 
-    sizes = [(path, measure([path])) for path in paths]
+    sizes = [(path, measure_size([path])) for path in paths]
     return [f"{path}: {size.files} files, {size.bytes / 1e6:.1f} MB" for path, size in sizes]
 
 

@@ -78,16 +78,16 @@ def monitor(
         names, settings.monitor, read_only=only_look, configs=found, store=store
     )
     if web:
-        from dataminer.monitor.web.server import Site, run
+        from dataminer.monitor.web.server import Site, run_server
 
-        run(Site(live_monitor, names, store, interval), port, sys.stdout)
+        run_server(Site(live_monitor, names, store, interval), port, sys.stdout)
         return
     if as_json:
         print(json.dumps(live_monitor.read().as_json(), indent=2))
     elif once or not sys.stdout.isatty():
-        live.show(live_monitor.read(), sys.stdout)
+        live.print_view(live_monitor.read(), sys.stdout)
     else:
-        live.run(live_monitor, interval, sys.stdout)
+        live.run_live(live_monitor, interval, sys.stdout)
 
 
 def why(
@@ -103,14 +103,14 @@ def why(
     from dataminer.monitor.terminal import story_text
     from dataminer.sync.config_files import projects_with
 
-    video_id = story.find(video)
+    video_id = story.find_video(video)
     settings = settings_of(config, projects_with([video_id]))
     tell_strangers([settings])
     history = story.story(video_id, Store(settings.store_path))
     if as_json:
         print(json.dumps(history.as_json(), indent=2))
     else:
-        story_text.show(history, sys.stdout)
+        story_text.print_story(history, sys.stdout)
 
 
 def retry(
@@ -145,7 +145,7 @@ def retry(
 
     Example: dataminer retry --download aqz-KE-bpKQ
     """
-    from dataminer.monitor.story import find
+    from dataminer.monitor.story import find_video
     from dataminer.sync.config_files import projects_with
     from dataminer.sync.repair.retry import retry as send_back
 
@@ -154,9 +154,9 @@ def retry(
             raise typer.BadParameter(
                 "--download cannot be combined with --project, --video or --class"
             )
-        _fetch_again([find(text) for text in download], dry_run, config)
+        _fetch_again([find_video(text) for text in download], dry_run, config)
         return
-    videos = [find(text) for text in video or []]
+    videos = [find_video(text) for text in video or []]
     rows = send_back(
         project or [],
         videos,

@@ -157,12 +157,12 @@ def paired(store: Store, *, dry_run: bool = False) -> Store:
     NotAPair
         If the two do not belong together.
     """
-    from dataminer.sync.pairing.check import require
-    from dataminer.sync.pairing.settle import settle
+    from dataminer.sync.pairing.check import require_pair
+    from dataminer.sync.pairing.settle import settle_pair
 
     if dry_run:
-        require(store)
-    elif message := settle(store):
+        require_pair(store)
+    elif message := settle_pair(store):
         _warn(message)
     return store
 

@@ -89,13 +89,13 @@ def preview(
 
     Example: dataminer preview birds --set filter.min_sharpness=0.1 --set filter.max_black=0.9
     """
-    from dataminer.preview.measures import gather
+    from dataminer.preview.measures import gather_preview
     from dataminer.preview.page import write_page
 
     configured = settings_of(config, [project], database=False)
     tried = _changed(configured, settings or [])
     store = Store(configured.store_path)
-    drawn = gather(
+    drawn = gather_preview(
         store,
         project,
         configured.filter,

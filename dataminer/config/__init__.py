@@ -6,8 +6,8 @@ from dataminer.config.load import (
     load_files,
     load_job,
     load_run,
-    names_in,
-    read_file,
+    project_names,
+    read_config_file,
 )
 from dataminer.config.models import (
     NAME_PATTERN,
@@ -38,6 +38,6 @@ __all__ = [
     "load_files",
     "load_job",
     "load_run",
-    "names_in",
-    "read_file",
+    "project_names",
+    "read_config_file",
 ]

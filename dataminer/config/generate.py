@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dataminer.config.models import Config
-from dataminer.config.section import describe
+from dataminer.config.section import set_descriptions
 
 SCHEMA_FILE = "config.schema.json"
 _HEADER = f"""\
@@ -65,19 +65,19 @@ Editors that support `yaml-language-server` complete keys and check values with
 
 def schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration."""
-    describe(Config)
+    set_descriptions(Config)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
 
 
 def default_yaml() -> str:
     """Return the default configuration as commented YAML."""
-    describe(Config)
+    set_descriptions(Config)
     return _HEADER + "".join(_yaml_lines(Config(), indent=0))
 
 
 def reference() -> str:
     """Return the reference of all keys as Markdown."""
-    describe(Config)
+    set_descriptions(Config)
     return _README + "".join(_rows(Config(), prefix=""))
 
 

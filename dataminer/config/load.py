@@ -76,14 +76,14 @@ def load_files(files: Iterable[Path] = ()) -> Config:
     """
     values: dict[str, Any] = {}
     for file in [*([DEFAULT_FILE] if DEFAULT_FILE.is_file() else []), *files]:
-        read = read_file(file)
+        read = read_config_file(file)
         _leave_sources(values, read)
         _lay_over(values, read)
         _last_named(values, read)
     return load(values)
 
 
-def names_in(values: Mapping[str, Any], arguments: Iterable[str] | None = None) -> list[str]:
+def project_names(values: Mapping[str, Any], arguments: Iterable[str] | None = None) -> list[str]:
     """Return the projects that a configuration or ``--config`` names, as they were typed."""
     found = dict(values)
     for key, names in _named(arguments):
@@ -91,7 +91,7 @@ def names_in(values: Mapping[str, Any], arguments: Iterable[str] | None = None) 
     return [str(name) for key in _NAMES for name in _listed(found.get(key)) if name is not None]
 
 
-def read_file(path: Path) -> dict[str, Any]:
+def read_config_file(path: Path) -> dict[str, Any]:
     """Read a YAML configuration file, and check only the names of its projects.
 
     Raises
@@ -224,8 +224,8 @@ def _lay_over(values: dict[str, Any], over: Mapping[str, Any]) -> None:
 
 def _leave_sources(values: dict[str, Any], read: Mapping[str, Any]) -> None:
     """Remove the sources of one project if the file read now names another."""
-    named = names_in(read)
-    if named and named != names_in(values) and isinstance(values.get("input"), dict):
+    named = project_names(read)
+    if named and named != project_names(values) and isinstance(values.get("input"), dict):
         for key in _SOURCES:
             values["input"].pop(key, None)
 

@@ -34,7 +34,7 @@ class Section(BaseModel):
 
 
 @cache
-def describe(model: type[Section]) -> None:
+def set_descriptions(model: type[Section]) -> None:
     """Set the descriptions of a section's fields, recursively, from the docstrings below them.
 
     Pydantic's ``use_attribute_docstrings`` does the same when a class is created, which takes half
@@ -44,7 +44,7 @@ def describe(model: type[Section]) -> None:
     for name, field in model.model_fields.items():
         field.description = texts.get(name, field.description)
         if inspect.isclass(field.annotation) and issubclass(field.annotation, Section):
-            describe(field.annotation)
+            set_descriptions(field.annotation)
     model.model_rebuild(force=True)
 
 

@@ -17,7 +17,7 @@ from psycopg2.extensions import connection as Connection
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from dataminer.db import tables
-from dataminer.db.refusals import explain, refused_at_the_door, way_in
+from dataminer.db.refusals import explain_refusal, refused_at_the_door, way_in
 from dataminer.db.server import control
 from dataminer.db.url import DatabaseUrl
 from dataminer.errors import DatabaseAway, DatabaseError
@@ -125,7 +125,7 @@ def connect(*, create: bool = False, name: str = "dataminer", check: bool = True
         try:
             with explained():
                 limited(session)
-                _checked[_location()] = tables.require(session)
+                _checked[_location()] = tables.require_tables(session)
                 session.rollback()
         except BaseException:
             session.close()
@@ -171,7 +171,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except psycopg2.Error as error:
-        refusal = explain(error)
+        refusal = explain_refusal(error)
         if refusal is None:
             raise
         raise refusal from error

@@ -60,7 +60,7 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def explain(error: psycopg2.Error) -> DatabaseError | None:
+def explain_refusal(error: psycopg2.Error) -> DatabaseError | None:
     """Explain a server's refusal in one sentence; None if the error is not a refusal.
 
     Parameters
@@ -105,7 +105,7 @@ def last_words(error: BaseException) -> DatabaseError | None:
         )
     else:
         hint = "try again, and see `dataminer db status`"
-    return explain(error) or DatabaseError(f"the database did not answer: {message}", hint)
+    return explain_refusal(error) or DatabaseError(f"the database did not answer: {message}", hint)
 
 
 def read_only(what: str, role: str, database: str) -> DatabaseError:

@@ -133,7 +133,7 @@ def _version(session: Connection, schema: str) -> tuple[str, tuple[()], str]:
     )
 
 
-def require(session: Connection) -> str | None:
+def require_tables(session: Connection) -> str | None:
     """Return the schema of the tables; raise an error unless they are dataminer's and current.
 
     Raises

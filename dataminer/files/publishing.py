@@ -17,7 +17,7 @@ from dataminer.files.links import (
     make_folder,
     refuse_links,
 )
-from dataminer.files.reading import names_in
+from dataminer.files.reading import list_names
 
 STAGING_SUFFIX = ".partial"
 RESUME_SUFFIX = ".resume"  # of folders of interrupted transfers, which outlive the attempt
@@ -131,7 +131,7 @@ def remove_partials(final: Path) -> None:
 
 def remove_staging(folder: Path, prefix: str) -> None:
     """Delete what attempts left in a folder under names with this prefix."""
-    for name in names_in(folder):
+    for name in list_names(folder):
         if name.startswith(prefix) and name.endswith(STAGING_SUFFIX):
             remove(folder / name, ignore_errors=True)
 

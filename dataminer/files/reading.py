@@ -112,7 +112,7 @@ def _entries(folder: StrPath) -> list[os.DirEntry[str]]:
         return list(entries)
 
 
-def names_in(folder: StrPath, pattern: Pattern[str] | None = None) -> frozenset[str]:
+def list_names(folder: StrPath, pattern: Pattern[str] | None = None) -> frozenset[str]:
     """Return the names in a folder that match a pattern; none if there is no folder.
 
     Raises

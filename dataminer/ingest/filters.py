@@ -91,10 +91,12 @@ def admits(entry: dict[str, Any], filters: ListFilters, now: datetime | None = N
     stated = isinstance(licence, str) and filters.licence != "any"
     if stated and _CREATIVE_COMMONS not in str(licence).lower():
         return False
-    return _lasts(duration(entry), filters) and _uploaded(entry, filters, now or datetime.now(UTC))
+    return _lasts(duration_of(entry), filters) and _uploaded(
+        entry, filters, now or datetime.now(UTC)
+    )
 
 
-def duration(entry: dict[str, Any]) -> float | None:
+def duration_of(entry: dict[str, Any]) -> float | None:
     """Return an entry's duration in seconds, or None if it has no plausible one."""
     value = entry.get("duration")
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -205,7 +205,7 @@ def _normalised(text: str, parts: SplitResult, host: str, port: int | None) -> s
 
 
 def _from_path(text: str, base: Path) -> Source:
-    path, mode = find(text, base)
+    path, mode = resolve_path(text, base)
     if mode is None:
         raise InputError(text, _why_missing(text))
     if stat.S_ISDIR(mode):
@@ -216,7 +216,7 @@ def _from_path(text: str, base: Path) -> Source:
     return Source(_make_id(path.stem, str(path)), SourceUrl(str(path)), "FILE")
 
 
-def find(text: str, base: Path) -> tuple[Path, int | None]:
+def resolve_path(text: str, base: Path) -> tuple[Path, int | None]:
     """Resolve a path; return it with its ``st_mode``, or with None if it does not exist.
 
     A name may start or end with spaces. If no such file exists, the spaces are ignored.

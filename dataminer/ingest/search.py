@@ -62,7 +62,7 @@ def search(query: str, filters: ListFilters) -> ListRequest:
     return ListRequest(f"search {printable(query)}", target, {"query": query}, "SEARCH")
 
 
-def video_list(found: youtube.VideoList) -> ListRequest:
+def video_list_request(found: youtube.VideoList) -> ListRequest:
     """Return the request for a playlist, a channel, or a results page."""
     key = found.kind.replace(" ", "_")
     return ListRequest(f"{found.kind} {printable(found.url)}", found.url, {key: found.url})
@@ -183,7 +183,7 @@ def _about(entry: dict[str, Any]) -> dict[str, Any]:
         "title": _text(entry.get("title")),
         "uploader": _text(entry.get("uploader") or entry.get("channel")),
         "licence": _text(entry.get("license")),
-        "duration": checks.duration(entry),
+        "duration": checks.duration_of(entry),
     }
     return {key: value for key, value in about.items() if value}
 

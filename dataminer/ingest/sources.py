@@ -21,12 +21,12 @@ from dataminer.ingest.parse import (
     as_url,
     as_video_list,
     check_text,
-    find,
     parse,
     printable,
+    resolve_path,
 )
 from dataminer.ingest.youtube import VideoList
-from dataminer.signatures import is_older
+from dataminer.signatures import is_signed_earlier
 from dataminer.text import inert
 
 _Content = TypeVar("_Content")
@@ -106,7 +106,9 @@ def _without_duplicates(items: Iterable[Source | Rejected]) -> Collected:
                 rejected.append(item)
             else:
                 first = sources.setdefault(item.video_id, item)
-                if item.url.is_signed and not is_older(item.url.reveal(), first.url.reveal()):
+                if item.url.is_signed and not is_signed_earlier(
+                    item.url.reveal(), first.url.reveal()
+                ):
                     sources[item.video_id] = replace(first, url=item.url)
     except KeyboardInterrupt:
         interrupted = True
@@ -221,7 +223,7 @@ class _Collector:
                 yield from self.from_entry(_bare(entry))
 
     def _read_table(self, path: Path) -> Table:
-        return tables.read(path, self.settings.url_column)
+        return tables.read_table_of_links(path, self.settings.url_column)
 
     def lines_of(self, text: str, setting: str) -> Iterator[_InputText | Rejected]:
         name = printable(text)
@@ -242,7 +244,7 @@ class _Collector:
         found = _as_video_list(entry.text)
         location = None if found else _locate(entry)
         if found is not None:
-            yield from self.from_list(entry, search.video_list(found))
+            yield from self.from_list(entry, search.video_list_request(found))
         elif with_folders and location is not None and location[1].is_dir():
             yield from self.from_folder(entry, location[1])
         else:
@@ -290,7 +292,7 @@ def _as_video_list(text: str) -> VideoList | None:
 
 def _read(text: str, base: Path, read: Callable[[Path], _Content]) -> tuple[Path, _Content]:
     check_text(text)
-    path, mode = find(text, base)
+    path, mode = resolve_path(text, base)
     if mode is None:
         raise InputError(text, "no such file")
     try:
@@ -319,7 +321,7 @@ def _locate(entry: _InputText) -> tuple[Path, Path] | None:
         try:
             check_text(entry.text.strip())
             url = as_url(entry.text.strip())
-            path, mode = find(entry.text, base) if url is None else (base, None)
+            path, mode = resolve_path(entry.text, base) if url is None else (base, None)
         except InputError:
             continue
         if mode is not None:

@@ -15,7 +15,7 @@ _JSON_LINES_SUFFIXES, _PARQUET_SUFFIXES = {".jsonl", ".ndjson"}, {".parquet", ".
 _DECLARED_DELIMITER = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # Excel's first line
 
 
-def read(path: Path, column: str | None = None) -> Table:
+def read_table_of_links(path: Path, column: str | None = None) -> Table:
     """Read a table with a column of links, or a list of them.
 
     Parameters

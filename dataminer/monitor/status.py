@@ -144,16 +144,16 @@ class Snapshot:
 
     def as_json(self) -> dict[str, Any]:
         """Return the snapshot as JSON values; times in ISO 8601, UTC."""
-        shown: dict[str, Any] = as_json(asdict(self))
+        shown: dict[str, Any] = json_value(asdict(self))
         return shown
 
 
-def as_json(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """Return a value for JSON: links masked, times in ISO 8601."""
     if isinstance(value, dict):
-        return {key: as_json(item) for key, item in value.items()}
+        return {key: json_value(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [as_json(item) for item in value]
+        return [json_value(item) for item in value]
     if isinstance(value, MaskedUrl):
         return str(value)
     return value.isoformat() if isinstance(value, datetime) else value
@@ -227,7 +227,7 @@ def _made_otherwise(
     return others, stay
 
 
-def show(names: Iterable[str], file: IO[str], configs: Iterable[Config] = ()) -> None:
+def print_status(names: Iterable[str], file: IO[str], configs: Iterable[Config] = ()) -> None:
     """Print the state of projects as a table."""
     console = console_of(file)
     if not console.is_terminal and console.width < 120:

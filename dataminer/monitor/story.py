@@ -20,7 +20,7 @@ from dataminer.errors import (
 )
 from dataminer.files.links import ABSENT_ERRORS, is_file, refuse_links
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
-from dataminer.monitor.status import as_json
+from dataminer.monitor.status import json_value
 from dataminer.net.rate_limit import quota_of
 from dataminer.provenance import recipes
 from dataminer.store.documents import read_info
@@ -106,11 +106,11 @@ class VideoStory:
 
     def as_json(self) -> dict[str, Any]:
         """Return the story as JSON values; times in ISO 8601, UTC."""
-        shown: dict[str, Any] = as_json(asdict(self))
+        shown: dict[str, Any] = json_value(asdict(self))
         return shown
 
 
-def find(text: str) -> str:
+def find_video(text: str) -> str:
     """Return the video with an id, or with a prefix that only one id has.
 
     Raises
@@ -118,7 +118,7 @@ def find(text: str) -> str:
     DataminerError
         If no or several ids match; the message names similar ids.
     """
-    (found,) = read([(_BEGINNING, {"text": text})])
+    (found,) = query_snapshot([(_BEGINNING, {"text": text})])
     ids = [row["video_id"] for row in found] if text else []
     if ids and (ids[0] == text or len(ids) == 1):
         return str(ids[0])
@@ -127,7 +127,7 @@ def find(text: str) -> str:
         raise DataminerError(
             f"several videos begin with {text}: {', '.join(ids[:10])}{more}", "give more of the id"
         )
-    (rows,) = read([(_ALL, {})])
+    (rows,) = query_snapshot([(_ALL, {})])
     known = [str(row["video_id"]) for row in rows]
     near = _near(text, known)
     hint = f"did you mean {' or '.join(near)}?" if near else "`dataminer status` names failed ones"
@@ -147,7 +147,7 @@ def story(video_id: str, store: Store, logs: Path = Path("logs")) -> VideoStory:
         The folder of the rules' logs.
     """
     key = {"video_id": video_id}
-    videos, pairs, pauses = read([(_VIDEO, key), (_PAIRS, key), (PAUSES, {})])
+    videos, pairs, pauses = query_snapshot([(_VIDEO, key), (_PAIRS, key), (PAUSES, {})])
     if not videos:
         raise DataminerError(f"there is no video {video_id}", "it has just been deleted")
     names = [pair["project"] for pair in pairs]
@@ -174,7 +174,7 @@ def _pause_of(video: dict[str, Any], pauses: list[dict[str, Any]]) -> dict[str, 
     return next((pause for pause in pauses if pause["source"] == source), None)
 
 
-def read(
+def query_snapshot(
     questions: list[tuple[str, dict[str, Any]]], name: str = "why"
 ) -> list[list[dict[str, Any]]]:
     """Run queries on one snapshot of the database, without writing anything.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dataminer.monitor.story import read
+from dataminer.monitor.story import query_snapshot
 
 PAGE = 20
 STATES = ("all", "waiting", "working", "done", "failed")
@@ -80,7 +80,7 @@ def videos(wanted: VideoQuery, names: list[str]) -> dict[str, Any]:
         "most": PAGE,
         "start": wanted.page * PAGE,
     }
-    (rows,) = read([(_VIDEOS, values)], name="monitor")
+    (rows,) = query_snapshot([(_VIDEOS, values)], name="monitor")
     total = rows[0]["total"] if rows else 0
     shown = [
         {key: value for key, value in row.items() if key not in ("total", "updated_at")}

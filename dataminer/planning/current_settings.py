@@ -51,7 +51,7 @@ class CurrentSettings:
         """Return why results are out of date; reads only one of those made the same way."""
         key = (stage, recipe_id)
         if key not in self._reasons:
-            read = results.read_info if stage == "download" else results.read_frames_meta
+            read = results.read_info_or_none if stage == "download" else results.read_frames_meta
             self._reasons[key] = self.reason_by_meta(stage, read(folder) or {})
         return self._reasons[key]
 

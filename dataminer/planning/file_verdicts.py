@@ -269,7 +269,7 @@ class FileVerdicts:
 
     def _judge_download(self, video_id: str) -> Verdict | None:
         folder = self._store.video(video_id)
-        info = results.read_info(folder) or {}
+        info = results.read_info_or_none(folder) or {}
         outcome = results.outcome_of_info(folder, info)
         if outcome is None:
             return None

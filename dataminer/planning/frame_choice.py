@@ -99,7 +99,7 @@ class FrameChoice:
         """Return the SHA-256 of a video file; rows of older versions do not have it."""
         pending = row.status == VideoStatus.PENDING
         if row.sha256 is None and not pending and row.video_id not in self.sha256:
-            info = results.read_info(self._store.video(row.video_id)) or {}
+            info = results.read_info_or_none(self._store.video(row.video_id)) or {}
             self.sha256[row.video_id] = info.get("sha256")
         return self.sha256.get(row.video_id, row.sha256)
 

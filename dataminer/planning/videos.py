@@ -11,7 +11,7 @@ from dataminer.planning.request import PlanRequest
 from dataminer.planning.row_verdicts import RowVerdicts
 from dataminer.planning.verdicts import KEPT, SecondFrames, Verdict, VerdictState, in_state
 from dataminer.store.file_stats import stats
-from dataminer.store.trash import measure
+from dataminer.store.trash import measure_size
 from dataminer.urls import SourceUrl
 
 _SAMPLED = 20  # videos whose frames are measured to estimate the size of all
@@ -87,7 +87,7 @@ class Videos:
             and row.extract_fingerprint != self._frames.recipe(row.video_id)
         ]
         sample = rows[:: -(-len(rows) // _SAMPLED) or 1]
-        size = measure(map(self._frames.newest_folder, sample)).bytes
+        size = measure_size(map(self._frames.newest_folder, sample)).bytes
         return SecondFrames(len(rows), size * len(rows) // max(len(sample), 1))
 
     def lengths(self) -> dict[str, float]:

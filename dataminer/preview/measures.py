@@ -15,7 +15,7 @@ from dataminer import commands
 from dataminer.config.models import FilterConfig
 from dataminer.errors import DamagedFile, DataminerError, ErrorClass, PermanentError
 from dataminer.files.links import is_file
-from dataminer.files.reading import names_in
+from dataminer.files.reading import list_names
 from dataminer.formats.contact_sheet import spread
 from dataminer.frames.table import FRAMES_FILE
 from dataminer.provenance import recipes
@@ -109,7 +109,7 @@ class Preview:
         return np.cumsum([video.frames.num_rows for video in self.videos])
 
 
-def gather(
+def gather_preview(
     store: Store,
     project: str,
     settings: FilterConfig,
@@ -157,7 +157,7 @@ def _filtered_videos(store: Store, project: str) -> list[str]:
             f"there is no project {project} under {store.root}",
             "`dataminer status` lists the projects; `--config FILE` names another store",
         )
-    every = [name for name in names_in(folder) if is_file(folder / name / FRAMES_FILE)]
+    every = [name for name in list_names(folder) if is_file(folder / name / FRAMES_FILE)]
     if not every:
         raise DataminerError(
             f"project {project} has no filtered videos yet",

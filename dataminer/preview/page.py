@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from dataminer import commands
 from dataminer.config.models import FilterConfig
-from dataminer.config.section import describe
+from dataminer.config.section import set_descriptions
 from dataminer.files.publishing import atomic_write
 from dataminer.preview.histogram import histogram
 from dataminer.preview.measures import Measured, Preview
@@ -137,7 +137,7 @@ def _figure(frame: StripFrame) -> dict[str, Any]:
 
 def _description(name: str) -> str:
     """Return the description of a threshold in the settings."""
-    describe(FilterConfig)
+    set_descriptions(FilterConfig)
     model: object = FilterConfig
     description = ""
     for part in name.split("."):

@@ -15,7 +15,7 @@ from typing import Any
 
 from dataminer.files.links import ABSENT_ERRORS, clear_path, is_file, lstat_or_none, make_folder
 from dataminer.files.publishing import remove, remove_file, remove_staging, staging_path, write_link
-from dataminer.files.reading import names_in
+from dataminer.files.reading import list_names
 from dataminer.frames.images import ARCHIVE_FILE
 from dataminer.frames.table import FRAMES_FILE, read_meta
 from dataminer.store.layout import Store
@@ -50,12 +50,12 @@ def _meta(folder: Path) -> dict[str, Any]:
 
 
 def _dated(folder: Path) -> Iterator[tuple[int, str]]:
-    for name in names_in(folder, NAME):
+    for name in list_names(folder, NAME):
         if found := lstat_or_none(folder / name / FRAMES_FILE):
             yield found.st_mtime_ns, name
 
 
-def remove_partials(store: Store, video_id: str) -> None:
+def remove_partial_frames(store: Store, video_id: str) -> None:
     """Delete what attempts at a video's frames left behind, and what they replaced."""
     remove_staging(store.frames(video_id), ".")
     with suppress(OSError):  # it has frames of other recipes, or is absent
@@ -68,23 +68,23 @@ def link_newest(store: Store, video_id: str, recipe: str, *, always: bool = Fals
     With a single recipe and without ``always``, no link is made: it would be one more file.
     """
     link = store.frames(video_id) / FRAMES_FILE
-    if is_older(store, video_id) or not (
+    if has_old_layout(store, video_id) or not (
         always or link.is_symlink() or len(of_video(store, video_id)) > 1
     ):
         return
     write_link(f"{recipe}/{FRAMES_FILE}", link)
 
 
-def is_older(store: Store, video_id: str) -> bool:
+def has_old_layout(store: Store, video_id: str) -> bool:
     """Tell whether a video's frames lie where they did before recipes were introduced."""
     return any(is_file(path) for path in older_tables(store, video_id))
 
 
 def older_videos(store: Store) -> list[str]:
     """Return the videos whose frames lie where they did before recipes were introduced."""
-    names = names_in(store.frames("x").parent)
+    names = list_names(store.frames("x").parent)
     videos = {re.sub(r"^\.(.*)\.moving$", r"\1", name) for name in names}
-    return sorted(v for v in videos if NAME.fullmatch(v) and is_older(store, v))
+    return sorted(v for v in videos if NAME.fullmatch(v) and has_old_layout(store, v))
 
 
 def older_tables(store: Store, video_id: str) -> tuple[Path, Path]:
@@ -98,7 +98,7 @@ def folders(store: Store, video_id: str) -> list[Path]:
     return [store.frames(video_id), _moving(store.frames(video_id))]
 
 
-def take_over(store: Store, video_id: str) -> None:
+def move_old_layout(store: Store, video_id: str) -> None:
     """Move frames from their place before recipes into the folder of their recipe.
 
     No file is copied, and a call that was killed is continued. The caller holds the lock of the

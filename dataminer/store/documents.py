@@ -238,7 +238,7 @@ def read_shard(path: Path) -> dict[str, Any]:
     return _checked(path, _SHARD, read_file(path, _MOST_LABELS))
 
 
-def read_state(path: Path) -> dict[str, Any]:
+def read_transfer_state(path: Path) -> dict[str, Any]:
     """Read which version of a remote file an interrupted transfer belongs to.
 
     Raises

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataminer.files.links import is_folder, lstat_or_none, register_store
-from dataminer.files.reading import names_in
+from dataminer.files.reading import list_names
 
 INFO_FILE = "info.json"
 ANNOTATIONS_FILE = "annotations.json"
@@ -57,7 +57,9 @@ class Store:
         """Return the existing folders of model outputs for frames, one per model."""
         kinds = ("embeddings", "content")
         tops = (self.root / kind for kind in kinds)
-        return sorted(top / name for top in tops for name in names_in(top) if is_folder(top / name))
+        return sorted(
+            top / name for top in tops for name in list_names(top) if is_folder(top / name)
+        )
 
     def seen(self, video_id: str) -> list[Path]:
         """Return the paths of model outputs for a video: folders, and files of older runs."""

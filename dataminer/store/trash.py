@@ -40,7 +40,7 @@ def checked(name: str, pattern: re.Pattern[str]) -> str:
     return name
 
 
-def measure(paths: Iterable[Path]) -> Size:
+def measure_size(paths: Iterable[Path]) -> Size:
     """Count what is under some paths, without following links."""
     seen: dict[tuple[int, int], int] = {}
     for path in paths:

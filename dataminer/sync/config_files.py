@@ -9,7 +9,7 @@ from pathlib import Path
 from psycopg2.extensions import connection as Connection
 
 from dataminer import commands
-from dataminer.config import DEFAULT_FILE, names_in, read_file
+from dataminer.config import DEFAULT_FILE, project_names, read_config_file
 from dataminer.db import tables
 from dataminer.db.connection import no_database, reading, transaction
 from dataminer.errors import ConfigError
@@ -121,7 +121,7 @@ def files_of(names: Iterable[str], *, typed: bool) -> tuple[Path, ...]:
         )
     files = next(iter(groups), ())
     for file in files if not typed else ():
-        others = names_in(read_file(file))
+        others = project_names(read_config_file(file))
         if others and others != names:
             raise ConfigError(
                 f"project {' and '.join(names)} was last run with {file}, which names project"

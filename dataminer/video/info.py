@@ -67,13 +67,13 @@ def _probe(path: Path, limits: FileLimits) -> VideoInfo:
 
 def _probe_opened(path: Path, limits: FileLimits, *, fast_open: bool) -> VideoInfo:
     with open_video(path, fast_open=fast_open, limits=limits) as (container, stream):
-        info = describe(container, stream, path.stat().st_size)
+        info = read_headers(container, stream, path.stat().st_size)
         if fast_open and not info.average_rate:
             return info
         return as_displayed(info, first_orientation(container, stream, path.name, limits))
 
 
-def describe(container: InputContainer, stream: VideoStream, size_bytes: int) -> VideoInfo:
+def read_headers(container: InputContainer, stream: VideoStream, size_bytes: int) -> VideoInfo:
     """Collect what the headers say; sizes are as stored, see :func:`as_displayed`."""
     return VideoInfo(
         codec=stream.codec.name,

@@ -49,7 +49,7 @@ def snapshot_folder(model: str, folder: Path = MODELS_FOLDER) -> Path:
     return folder / model.replace("/", "--")
 
 
-def id_of(folder: Path) -> str:
+def model_id_of(folder: Path) -> str:
     """Return the model of a folder, the inverse of :func:`snapshot_folder`."""
     return folder.name.replace("--", "/", 1)  # the hub allows no -- in the names of owners
 

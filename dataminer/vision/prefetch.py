@@ -13,12 +13,12 @@ from dataminer.errors import ErrorClass, PermanentError
 from dataminer.frames.image_decoding import MAX_PIXELS_AT_ONCE, decode_image
 from dataminer.frames.images import FrameReader
 
-RgbImage = NDArray[np.uint8]
+BgrImage = NDArray[np.uint8]
 
 
-def batches(
+def decode_batches(
     reader: FrameReader, names: Iterable[Sequence[str]], *, threads: int = 1
-) -> Iterator[list[RgbImage]]:
+) -> Iterator[list[BgrImage]]:
     """Decode batches of images, the next ones while one is in use.
 
     Parameters
@@ -42,7 +42,7 @@ def batches(
         An image is missing or cannot be decoded.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    waiting: deque[list[Future[RgbImage]]] = deque()
+    waiting: deque[list[Future[BgrImage]]] = deque()
     try:
         for number, batch in enumerate(names):
             if number == 0:
@@ -58,7 +58,7 @@ def batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(reader: FrameReader, name: str) -> RgbImage:
+def _decode(reader: FrameReader, name: str) -> BgrImage:
     try:
         return decode_image(reader.read_checked(name))
     except ValueError as error:

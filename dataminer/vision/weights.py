@@ -147,7 +147,7 @@ def model_of(file: Path) -> Path:
 def fetch_file(file: Path) -> None:
     """Fetch the weights that a file represents, as :func:`fetch` does."""
     weights = model_of(file)
-    name = weights.name if weights == file else hub.id_of(weights)
+    name = weights.name if weights == file else hub.model_id_of(weights)
     fetch(name, weights.parent)
 
 

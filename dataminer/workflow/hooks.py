@@ -70,7 +70,7 @@ class Hooks:
         self._bring_up_to_date()
         if "all" not in self._quiet:
             outcome = self._outcome(progress)
-            or_exit(summary.show, session.projects, sys.stderr, session.store, outcome)
+            or_exit(summary.print_summary, session.projects, sys.stderr, session.store, outcome)
         self._supervisor.stop()
 
     def _bring_up_to_date(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dataminer import commands, planning
 from dataminer.config import Config
-from dataminer.files.reading import names_in
+from dataminer.files.reading import list_names
 from dataminer.planning import UPTO, Plan
 from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import Store
@@ -21,7 +21,7 @@ from dataminer.sync import config_files
 from dataminer.sync.batches import partition
 from dataminer.sync.batches.batch_list import BatchList, done_file
 from dataminer.sync.claims.owners import owner_name
-from dataminer.sync.pairing.check import PairingStep, require
+from dataminer.sync.pairing.check import PairingStep, require_pair
 
 RUNS = Path(".snakemake", "dataminer")
 """The marker files of each run's finished jobs, beside Snakemake's own records."""
@@ -125,7 +125,7 @@ class Run:
     @cached_property
     def pairing_step(self) -> PairingStep:
         """What the run does first to keep its store and its database a pair."""
-        return require(Store(self.config.store_path))
+        return require_pair(Store(self.config.store_path))
 
     @cached_property
     def plan(self) -> Plan:
@@ -142,7 +142,7 @@ class Run:
         yield from self.plan.reasons()
         store = Store(self.config.store_path)
         for project, members in self.plan.members.items():
-            found = names_in(store.filtered(project, "x").parent, VIDEO_ID)
+            found = list_names(store.filtered(project, "x").parent, VIDEO_ID)
             if unknown := len(found - members.keys()):
                 videos = "1 video has" if unknown == 1 else f"{unknown} videos have"
                 yield (

@@ -18,7 +18,7 @@ import psycopg2
 from dataminer.config import Config, load_run
 from dataminer.db.refusals import last_words
 from dataminer.errors import DataminerError
-from dataminer.permissions import explain, try_to_write
+from dataminer.permissions import explain_os_error, try_to_write
 from dataminer.process import connect_only, let_jobs_import
 from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import Store
@@ -46,7 +46,7 @@ def or_exit(function: Callable[..., _T], *args: object) -> _T:
     except psycopg2.Error as error:
         sys.exit(f"dataminer: {last_words(error)}")
     except OSError as error:
-        if (known := explain(error)) is None:
+        if (known := explain_os_error(error)) is None:
             raise
         sys.exit(f"dataminer: {known}")
 

@@ -32,7 +32,7 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.utils import update_config
 
 from dataminer import commands
-from dataminer.config import names_in
+from dataminer.config import project_names
 from dataminer.errors import DataminerError
 from dataminer.files.links import ABSENT_ERRNOS
 from dataminer.permissions import user_name
@@ -344,8 +344,8 @@ def read_last(workflow: Any, config: dict[str, Any], logger: Any) -> None:
     """
     process = SnakemakeProcess(workflow)
     arguments = process.config_arguments
-    names = names_in(config, arguments)
-    for file in files_of(names, typed=bool(names_in({}, arguments))):
+    names = project_names(config, arguments)
+    for file in files_of(names, typed=bool(project_names({}, arguments))):
         logger.info(f"dataminer: reads {file}, as in the last run of {' and '.join(names)}")
         update_config(config, load_configfile(file))
         process.override(config)

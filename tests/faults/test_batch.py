@@ -528,7 +528,7 @@ def test_a_job_that_has_done_its_batch_helps_one_that_is_late(
 
     # another project's rows do not count
     quick, late = (LateBatches(listed, "filter/p", name) for name in ("fast", "slow"))
-    project_id = projects.id_of("p")
+    project_id = projects.project_id_of("p")
     with quick.begun(), late.begun():
         assert quick.videos(FILTER, project_id) == []  # it has just begun
         os.utime(listed.folder / "filter" / "p" / "slow.begun", (0, 0))

@@ -68,7 +68,7 @@ def test_a_killed_detect_goes_on_where_it_was(
         inputs = {"files": [str(tmp_path / "clip.mp4")]}
         populate(each, inputs, detect=settings, dedup={"threshold": 0})
     without_snakemake(site, "dedup")
-    plan = shards.plan(
+    plan = shards.divide_into_shards(
         project(site) / "dedup", Path("unused"), shapes_weights, DetectConfig(**settings)
     )
     assert len(plan.frames) > 24, "a shard holds at most 12: with fewer there may be no middle"

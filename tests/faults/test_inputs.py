@@ -110,7 +110,7 @@ def of_new(folder: Path, names: list[str]) -> None:
 
 def own(config: Config, store: Store) -> Path:
     """Return the folder of the frames that the settings choose."""
-    sha256 = (results.read_info(store.video("v")) or {}).get("sha256")
+    sha256 = (results.read_info_or_none(store.video("v")) or {}).get("sha256")
     return store.recipe("v", fingerprints.of_extract(config.extract.result_settings(), sha256))
 
 

@@ -40,7 +40,7 @@ def run(tmp_path: Path, shapes_weights: Path, capfd: pytest.CaptureFixture[str])
         out.mkdir()
         settings = options.pop("settings", SETTINGS)
         weights = options.pop("weights", shapes_weights)
-        plan = shards.plan(dedup_dir, tmp_path / f"{name}_shards", weights, settings)
+        plan = shards.divide_into_shards(dedup_dir, tmp_path / f"{name}_shards", weights, settings)
         result = detect(plan, out, **options)
         assert capfd.readouterr().out == ""
         return result, out

@@ -22,7 +22,7 @@ from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientE
 from dataminer.frames.boxes import Box
 from dataminer.vision import weights
 from dataminer.vision.detectors import distinct, open_detector
-from dataminer.vision.prefetch import RgbImage
+from dataminer.vision.prefetch import BgrImage
 from dataminer.vision.weights import class_names, load_model, quiet_ultralytics
 from tests.support import tiny_text_models, torchvision_shim
 
@@ -43,7 +43,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def pictures(count: int, height: int, width: int) -> list[RgbImage]:
+def pictures(count: int, height: int, width: int) -> list[BgrImage]:
     rng = np.random.default_rng(7)
     small = rng.integers(0, 255, (count, 8, 8, 3), dtype=np.uint8)
     return [cv2.resize(each, (width, height)) for each in small]
@@ -64,7 +64,7 @@ def text_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: make(folder / name) for name, make in makers.items()}
 
 
-def reference(folder: Path, images: list[RgbImage], prompts: list[str]) -> list[dict[str, Any]]:
+def reference(folder: Path, images: list[BgrImage], prompts: list[str]) -> list[dict[str, Any]]:
     """What the library itself makes of pictures, one at a time."""
     import torch
     from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor

@@ -862,7 +862,7 @@ def test_an_interruption_leaves_nothing(
         assert any(name.startswith(ID) for name in names(out))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stage, "describe", interrupt)
+    monkeypatch.setattr(stage, "make_info", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch(server.add("/clip.mp4", clip), out)
     assert names(out) == []

@@ -475,7 +475,7 @@ def test_root_copies_programs_that_cannot_be_reached(
     """Put the wheel where the server's user cannot go, and start twice at once."""
     closed = tmp_path / "site-packages"
     closed.mkdir(mode=0o700)
-    found = binaries.find("16", account_for(None)).bin_dir.parent
+    found = binaries.find_binaries("16", account_for(None)).bin_dir.parent
     package = found.parent
     for part in (package / found.name, package.with_name(f"{package.name}.libs")):
         if part.is_dir():

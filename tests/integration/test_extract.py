@@ -26,7 +26,7 @@ from dataminer.stages.extract.decode import decode
 from dataminer.stages.extract.decode_stats import DecodeStats
 from dataminer.stages.extract.quality.metrics import hash_grey, measure
 from dataminer.stages.extract.stage import ExtractResult, extract
-from dataminer.video.info import describe, probe
+from dataminer.video.info import probe, read_headers
 from dataminer.video.opening import open_video
 from tests.support import videos
 from tests.support.working_grey import working_grey
@@ -565,7 +565,7 @@ def test_a_glance_tells_what_a_longer_look_does(tmp_path: Path) -> None:
         for glance in (True, False):
             with open_video(clip, fast_open=glance) as (container, stream):
                 rates = stream.guessed_rate, stream.time_base
-                told.append((describe(container, stream, 1), rates))
+                told.append((read_headers(container, stream, 1), rates))
         assert told[0] == told[1], clip
 
 

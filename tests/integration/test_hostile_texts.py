@@ -17,7 +17,7 @@ from dataminer.config import FilterConfig, MonitorConfig
 from dataminer.formats.contact_sheet import contact_sheet
 from dataminer.monitor import status, story
 from dataminer.monitor.terminal import live, story_text, summary
-from dataminer.preview.measures import gather
+from dataminer.preview.measures import gather_preview
 from dataminer.preview.page import write_page
 from dataminer.report import REPORT_FILE
 from dataminer.report.html.page import write_report
@@ -95,7 +95,7 @@ def made(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -
         write_report(store, read_facts(hostile.PROJECT), report, settings=settings)
         preview = folder / "preview.html"
         tried = FilterConfig(min_sharpness=0.2)
-        write_page(preview, gather(store, hostile.PROJECT, FilterConfig(), tried))
+        write_page(preview, gather_preview(store, hostile.PROJECT, FilterConfig(), tried))
         yield Place(url, folder, store, report, preview)
 
 
@@ -185,11 +185,11 @@ def told(place: Place) -> dict[str, Any]:
     """Return what each command prints."""
     watch = live.Monitor([], MonitorConfig(), read_only=True, store=place.store)
     printed = {name: io.StringIO() for name in ("status", "monitor", "summary", "why", "failed")}
-    status.show([], printed["status"])
-    live.show(watch.read(), printed["monitor"])
-    summary.show([], printed["summary"], place.store, summary.RunOutcome())
-    story_text.show(story.story("video00000", place.store), printed["why"])
-    story_text.show(story.story("video00001", place.store), printed["failed"])
+    status.print_status([], printed["status"])
+    live.print_view(watch.read(), printed["monitor"])
+    summary.print_summary([], printed["summary"], place.store, summary.RunOutcome())
+    story_text.print_story(story.story("video00000", place.store), printed["why"])
+    story_text.print_story(story.story("video00001", place.store), printed["failed"])
     return {name: file.getvalue() for name, file in printed.items()}
 
 

@@ -23,7 +23,7 @@ from dataminer.sync.claims import claim_end, claims, projects, stage_rows
 from dataminer.sync.deletion import delete, orphans
 from dataminer.sync.deletion.delete import carry_out
 from dataminer.sync.deletion.plan import plan_project, plan_videos, select_videos
-from dataminer.sync.pairing.settle import settle
+from dataminer.sync.pairing.settle import settle_pair
 from dataminer.sync.repair.redo import redo
 from dataminer.sync.repair.retry import Choice
 from tests.support.postgres import execute
@@ -230,7 +230,7 @@ def test_without_files_a_video_stays_though_no_project_has_it(whole: tuple[str, 
     assert members(database, "p") == ["bad", "v1"]
     assert names(database, "videos") == sorted(VIDEOS)
     assert exact(store, store.video("none"), store.frames("none")) == before
-    assert orphans.find(store).videos == ("none",)
+    assert orphans.find_orphans(store).videos == ("none",)
 
 
 def test_out_of_several_projects_at_once(shared: tuple[str, Store]) -> None:
@@ -243,7 +243,7 @@ def test_out_of_several_projects_at_once(shared: tuple[str, Store]) -> None:
 
 def test_out_of_a_project_that_does_not_have_it_or_is_not_there(shared: tuple[str, Store]) -> None:
     database, store = shared
-    settle(store)
+    settle_pair(store)
     before = (dump(database), listing(store))
     with pytest.raises(
         DataminerError, match=r"not in project q: none\. Next: `dataminer why none`"
@@ -258,7 +258,7 @@ def test_out_of_a_project_that_does_not_have_it_or_is_not_there(shared: tuple[st
 @pytest.mark.parametrize("what", ["video", "member", "project"])
 def test_what_is_worked_on_does_not_leave_a_project(shared: tuple[str, Store], what: str) -> None:
     database, store = shared
-    project_id = projects.id_of("p")
+    project_id = projects.project_id_of("p")
     worked_on: dict[str, tuple[stage_rows.StageRows, dict[str, Any]]] = {
         "video": (stage_rows.EXTRACT, {"video_id": "v1"}),
         "member": (stage_rows.FILTER, {"project_id": project_id, "video_id": "v1"}),
@@ -288,7 +288,7 @@ def test_a_dataset_goes_with_the_last_video_that_it_can_be_made_of(
 
 def test_work_of_one_project_does_not_hold_up_the_other(shared: tuple[str, Store]) -> None:
     database, store = shared
-    key = {"project_id": projects.id_of("q"), "video_id": "v1"}
+    key = {"project_id": projects.project_id_of("q"), "video_id": "v1"}
     assert claims.claim(stage_rows.FILTER, key, stale_seconds=60)
     carry_out(plan_videos(store, ["v1"], out_of=["p"], files=True), CALM)
     assert (members(database, "p"), members(database, "q")) == (["bad", "none"], ["v1"])
@@ -319,7 +319,7 @@ def test_killed_between_rows_and_files(
     assert ("v1" in members(database, "p")) is there
     for folder in left:
         age(folder, 25)
-    assert orphans.find(store).partials == tuple(left)
+    assert orphans.find_orphans(store).partials == tuple(left)
     carry_out(plan_videos(store, ["v1"], out_of=["p"], files=True), CALM) if there else None
     assert members(database, "p") == ["bad", "none"]
     assert (rows_of(database, "q"), exact(store, store.video("v1"), store.frames("v1"))) == before
@@ -492,7 +492,7 @@ def test_a_project_without_frames_counts_no_unique_ones(
 @pytest.mark.parametrize("what", ["video", "member", "project"])
 def test_nothing_is_deleted_under_a_live_claim(whole: tuple[str, Store], what: str) -> None:
     database, store = whole
-    project_id = projects.id_of("p")
+    project_id = projects.project_id_of("p")
     worked_on: dict[str, tuple[stage_rows.StageRows, dict[str, Any]]] = {
         "video": (stage_rows.EXTRACT, {"video_id": "v1"}),
         "member": (stage_rows.FILTER, {"project_id": project_id, "video_id": "v1"}),
@@ -629,7 +629,7 @@ def test_what_no_row_knows_is_found_and_deleted(whole: tuple[str, Store]) -> Non
         folder.mkdir()
         (folder / "x").touch()
         age(folder, hours)
-    found = orphans.find(store)
+    found = orphans.find_orphans(store)
     lost = {store.video("lost"), store.frames("lost"), store.filtered("p", "lost"), seen, older}
     assert set(found.folders) == {*lost, store.project("gone")}
     assert found.partials == (left,)
@@ -639,7 +639,7 @@ def test_what_no_row_knows_is_found_and_deleted(whole: tuple[str, Store]) -> Non
     assert dump(database) == before
     assert young.exists() and known.exists()
     assert (store.root / "videos" / ".gitkeep").exists()
-    again = orphans.find(store)
+    again = orphans.find_orphans(store)
     assert (again.folders, again.partials) == ((), ())
     assert sync(store, deep=True).repairs == []
 
@@ -654,7 +654,7 @@ def test_old_transfers_that_broke_off_are_deleted(whole: tuple[str, Store]) -> N
         (folder / "v.mp4.part").touch()
     age(old, 25)
     age(unknown, 25)
-    found = orphans.find(store)
+    found = orphans.find_orphans(store)
     assert set(found.partials) == {old, unknown}
     orphans.delete_files(found)
     assert young.exists()
@@ -668,7 +668,7 @@ def test_staging_of_a_held_row_stays_however_old(whole: tuple[str, Store], suffi
     left.mkdir()
     age(left, 100)
     claims.claim(stage_rows.DOWNLOAD, {"video_id": "v1"}, stale_seconds=60)
-    assert orphans.find(store).partials == ()
+    assert orphans.find_orphans(store).partials == ()
 
 
 def test_staging_inside_folders_that_stay_is_found(whole: tuple[str, Store]) -> None:
@@ -689,20 +689,20 @@ def test_staging_inside_folders_that_stay_is_found(whole: tuple[str, Store]) -> 
         age(path, 25)
         path.with_name("whole.json").touch()
         path.with_name(f".{'1' * 12}.partial.json").touch()
-    found = orphans.find(store)
+    found = orphans.find_orphans(store)
     assert set(found.partials) == set(left)
     assert len(orphans.delete_files(found)) == len(left)
     assert all(path.with_name("whole.json").exists() for path in left)
     claims.claim(stage_rows.DOWNLOAD, {"video_id": "v1"}, stale_seconds=60)
     left[0].touch()
     age(left[0], 25)
-    assert orphans.find(store).partials == ()
+    assert orphans.find_orphans(store).partials == ()
 
 
 def test_an_orphan_that_got_a_row_meanwhile_stays(whole: tuple[str, Store]) -> None:
     _, store = whole
     make_download(store, "lost")
-    found = orphans.find(store)
+    found = orphans.find_orphans(store)
     projects.add_videos("p", [Given("lost")])
     assert orphans.delete_files(found) == []
     assert store.video("lost").is_dir()
@@ -715,7 +715,7 @@ def test_videos_of_no_project(whole: tuple[str, Store]) -> None:
     seen = store.content("yolo-0123", "none", "r")
     seen.parent.mkdir(parents=True)
     seen.touch()
-    found = orphans.find(store)
+    found = orphans.find_orphans(store)
     assert found.videos == ("bad", "none")
     orphans.delete_rows(found, CALM, files=True)
     assert not seen.exists()
@@ -726,7 +726,7 @@ def test_videos_of_no_project(whole: tuple[str, Store]) -> None:
 
 def test_an_empty_database_makes_no_orphans_of_everything(database: str, files: Store) -> None:
     with pytest.raises(DataminerError, match=r"database is empty.*dataminer sync"):
-        orphans.find(files)
+        orphans.find_orphans(files)
 
 
 # ---- force-dedup, force-detect
@@ -750,7 +750,7 @@ def test_force_removes_what_snakemake_takes_for_whole(whole: tuple[str, Store]) 
 
 def test_force_waits_for_no_live_job(whole: tuple[str, Store]) -> None:
     _, store = whole
-    claims.claim(stage_rows.DETECT, {"project_id": projects.id_of("p")}, stale_seconds=60)
+    claims.claim(stage_rows.DETECT, {"project_id": projects.project_id_of("p")}, stale_seconds=60)
     before = listing(store)
     with pytest.raises(DataminerError, match="is being worked on"):
         redo(store, "p", "dedup")
@@ -781,7 +781,7 @@ def test_without_a_terminal_nothing_is_deleted_unless_yes_is_said(
     whole: tuple[str, Store], command: tuple[str, str, str] | tuple[str, str]
 ) -> None:
     database, store = whole
-    settle(store)
+    settle_pair(store)
     before = (dump(database), listing(store))
     refused = dataminer(store, *command)
     assert refused.exit_code == 1

@@ -40,7 +40,7 @@ COMMAND = [sys.executable, "-m", "dataminer.cli.main", "monitor"]
 
 def drawn(view: live.View, width: int = 80) -> str:
     out = io.StringIO()
-    live.show(view, out, width)
+    live.print_view(view, out, width)
     return out.getvalue()
 
 

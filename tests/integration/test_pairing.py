@@ -20,7 +20,7 @@ from dataminer.errors import DataminerError
 from dataminer.store.layout import Store
 from dataminer.sync.claims.stage_rows import DOWNLOAD
 from dataminer.sync.pairing import settle, write
-from dataminer.sync.pairing.check import PairingStep, require
+from dataminer.sync.pairing.check import PairingStep, require_pair
 from dataminer.sync.pairing.records import STORE_FILE, NeverPaired, NotAPair, StoreRecord
 from dataminer.workflow.run import Run
 from tests.support import rows
@@ -72,7 +72,7 @@ def _configure(site: Site, store: Path | str = "data") -> None:
 
 def paired(site: Site, store: str = "data") -> str | None:
     with site.inside():
-        return settle.settle(Store(Path(store)))
+        return settle.settle_pair(Store(Path(store)))
 
 
 def refused(site: Site, *command: str) -> str:
@@ -159,7 +159,7 @@ def test_rows_follow_a_store_that_has_moved(site: Site, tmp_path: Path) -> None:
     before = execute(site.database, times)
     (site.folder / "data").rename(tmp_path / "big")
     with site.inside():
-        assert require(Store(tmp_path / "big")) is PairingStep.FOLLOW
+        assert require_pair(Store(tmp_path / "big")) is PairingStep.FOLLOW
     said = paired(site, str(tmp_path / "big"))
     assert said == (
         f"the store has moved from {site.folder / 'data'} to {tmp_path / 'big'}: 5 paths in the"
@@ -187,7 +187,7 @@ def test_rows_follow_whatever_a_store_was_called(site: Site, tmp_path: Path) -> 
     assert "5 paths" in str(paired(site, str(site.folder / "data" / "first")))
     inside = replace(site, folder=site.folder / "data" / "first")
     with inside.inside():
-        assert settle.settle(Store(Path("."))) is None
+        assert settle.settle_pair(Store(Path("."))) is None
     (site.folder / "data" / "first").rename(tmp_path / "here")
     inside = replace(site, folder=tmp_path / "here")
     assert "5 paths" in str(paired(inside, "."))
@@ -647,6 +647,6 @@ def test_roles_that_were_let_in_go_on_working(database: str) -> None:
 
 def test_nobody_has_met_where_there_is_no_table_yet(site: Site, server: str) -> None:
     with fresh_database(server, prefix="bare") as url, replace(site, database=url).inside():
-        assert require(Store(Path("data"))) is PairingStep.NOTHING
+        assert require_pair(Store(Path("data"))) is PairingStep.NOTHING
     assert not issubclass(NotAPair, NeverPaired)
     assert issubclass(NotAPair, DataminerError)

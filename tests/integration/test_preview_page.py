@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dataminer.config.models import FilterConfig
-from dataminer.preview.measures import gather
+from dataminer.preview.measures import gather_preview
 from dataminer.preview.page import write_page
 from dataminer.store.layout import Store
 from tests.support.fixtures_browser import Opened
@@ -20,7 +20,7 @@ def test_a_browser_shows_it_and_asks_nobody_else(tmp_path: Path, opened: Opened)
     page_file = tmp_path / "index.html"
     settings = FilterConfig(min_sharpness=0.2)
     tried = settings.model_copy(update={"min_sharpness": 0.4})
-    write_page(page_file, gather(store, PROJECT, settings, tried))
+    write_page(page_file, gather_preview(store, PROJECT, settings, tried))
     page = opened.page
     page.set_viewport_size({"width": 1280, "height": 900})
     page.goto(page_file.as_uri())

@@ -422,15 +422,15 @@ def test_what_no_project_uses_is_found_and_deleted(database: str, store: Store, 
     mine("p", RARE)
     mine("p", OFTEN)
     unused = [store.recipe("v", name) for name in recipes.of_video(store, "v")][1:]
-    assert orphans.find(store).unused == (), "q has not chosen yet"
+    assert orphans.find_orphans(store).unused == (), "q has not chosen yet"
     mine("q", OFTEN)
-    found = orphans.find(store)
+    found = orphans.find_orphans(store)
     assert (found.unused, found.recent) == ((), (*unused,)), "a run may be about to choose from it"
     seen = store.embeddings("siglip-0123", "v", unused[0].name)
     seen.parent.mkdir(parents=True)
     seen.touch()
     a_day_later(unused[0], seen)
-    found = orphans.find(store)
+    found = orphans.find_orphans(store)
     assert found.unused == (*unused, seen)
     assert orphans.delete_files(found) == [*unused, seen]
     assert (due(config("p", OFTEN)), due(config("p", RARE))) == ([], ["extract", "filter"])
@@ -446,7 +446,7 @@ def test_a_row_names_other_frames_once_those_it_names_are_deleted(
     newest = Path(row(database, "frames_dir")[0])
     assert times(newest) == [0, 0.52, 1, 1.52]
     a_day_later(newest)
-    orphans.delete_files(orphans.find(store))
+    orphans.delete_files(orphans.find_orphans(store))
     left = store.recipe("v", recipe_of(database, "p"))
     assert row(database, "frames_dir", "frame_count") == (str(left), 2)
     assert due(config("p", RARE)) == []
@@ -462,7 +462,7 @@ def test_what_an_older_dump_does_not_know_of_is_used_all_the_same(
         mine(project, {**OFTEN, "frame_store": "tar"})
     execute(database, f"UPDATE project_videos SET filtered_from = '{before}'")
     a_day_later(store.frames("v"))
-    assert orphans.find(store).unused == ()
+    assert orphans.find_orphans(store).unused == ()
 
 
 def test_images_without_a_table_are_found(database: str, store: Store, clip: Path) -> None:
@@ -472,7 +472,7 @@ def test_images_without_a_table_are_found(database: str, store: Store, clip: Pat
     (folder,) = (store.recipe("v", name) for name in recipes.of_video(store, "v")[1:])
     (folder / FRAMES_FILE).unlink()
     a_day_later(folder)
-    assert orphans.find(store).unused == (folder,)
+    assert orphans.find_orphans(store).unused == (folder,)
 
 
 # ---- the layout before recipes -----------------------------------------------------------------

@@ -282,7 +282,7 @@ def test_what_a_run_takes_up_of_itself_costs_no_file(
 
 def test_frames_that_are_gone_while_the_project_is_worked_on(whole: tuple[str, Store]) -> None:
     database, store = whole
-    claims.claim(stage_rows.DETECT, {"project_id": projects.id_of("p")}, stale_seconds=60)
+    claims.claim(stage_rows.DETECT, {"project_id": projects.project_id_of("p")}, stale_seconds=60)
     shutil.rmtree(store.frames("v1"))
     before = listing(store)
     assert told(sync(store)) == [("v1", "EXTRACTED", "DOWNLOADED")]
@@ -537,7 +537,7 @@ def test_names_that_are_no_ids_make_no_rows(whole: tuple[str, Store]) -> None:
 def test_live_claims_are_left_alone(whole: tuple[str, Store]) -> None:
     database, store = whole
     claims.claim(stage_rows.EXTRACT, {"video_id": "v1"}, stale_seconds=60)
-    project_id = projects.id_of("p")
+    project_id = projects.project_id_of("p")
     member = {"project_id": project_id, "video_id": "none"}
     claims.claim(stage_rows.FILTER, member, stale_seconds=60)
     claims.claim(stage_rows.DETECT, {"project_id": project_id}, stale_seconds=60)

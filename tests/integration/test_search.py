@@ -45,7 +45,7 @@ def searched(query: str, limit: int = 100, filters: ListFilters = ANY) -> list[S
 def listed(link: str, limit: int = 10_000, filters: ListFilters = ANY) -> list[Source | None]:
     found = as_video_list(link)
     assert found
-    return list(itertools.islice(look_up(search.video_list(found), filters, QUICK), limit))
+    return list(itertools.islice(look_up(search.video_list_request(found), filters, QUICK), limit))
 
 
 def ids(found: list[Source | None]) -> list[str | None]:

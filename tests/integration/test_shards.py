@@ -34,7 +34,7 @@ def planned(
 
     def make(name: str = "shards", dedup: Path = drawn[0], **settings: Any) -> shards.ShardPlan:
         changed = SETTINGS.model_copy(update=settings)
-        return shards.plan(dedup, tmp_path / name, shapes_weights, changed)
+        return shards.divide_into_shards(dedup, tmp_path / name, shapes_weights, changed)
 
     return make
 
@@ -142,7 +142,10 @@ def test_a_shard_is_of_its_pictures_and_of_the_weights(
     def keys(changes: dict[str, Any] | None = None) -> list[str]:
         write_rows(folder, [rows[0] | (changes or {}), *rows[1:]])
         settings = SETTINGS.model_copy(update={"shard_images": 10})
-        return [shard.key for shard in shards.plan(folder, tmp_path, weights, settings).shards]
+        return [
+            shard.key
+            for shard in shards.divide_into_shards(folder, tmp_path, weights, settings).shards
+        ]
 
     usual = keys()
     assert keys() == usual and len(usual) >= 3
@@ -179,7 +182,7 @@ def test_a_video_more_changes_few_shards(shapes_weights: Path, tmp_path: Path) -
             (folder / each["file_name"]).touch()
         write_rows(folder, rows)
         settings = SETTINGS.model_copy(update={"shard_images": 100})
-        return shards.plan(folder, tmp_path, shapes_weights, settings)
+        return shards.divide_into_shards(folder, tmp_path, shapes_weights, settings)
 
     few = [f"v{number:03d}" for number in range(0, 100, 2)]
     before, after = plan(few), plan(sorted([*few, "v051"]))
@@ -214,8 +217,8 @@ def test_what_was_made_before_a_run_that_makes_it_anew_counts_as_absent(
     for file in files.values():
         os.utime(file, (1000, 1000))
     forced = replace(plan, forced_since=2000.0)
-    assert all(shards.read(plan, shard) for shard in files)
-    assert not any(shards.read(forced, shard) for shard in files)
+    assert all(shards.read_boxes(plan, shard) for shard in files)
+    assert not any(shards.read_boxes(forced, shard) for shard in files)
     shards.make(forced)
     made = [file.stat().st_mtime_ns for file in files.values()]
     assert min(made) > 2000 * 10**9

@@ -24,7 +24,7 @@ from tests.support.rows import Given
 
 def shown(*names: str) -> str:
     out = io.StringIO()
-    status.show(names, out)
+    status.print_status(names, out)
     return out.getvalue()
 
 

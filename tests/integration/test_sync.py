@@ -539,7 +539,7 @@ def test_a_finished_project_goes_back_when_its_filter_ran_again(database: str) -
         " passed_frames = 1; UPDATE projects SET project_stage = 'COMPLETE', dedup_dir = 'd',"
         " detect_dir = 'e'",
     )
-    project_id = projects.id_of("p")
+    project_id = projects.project_id_of("p")
     projects.refresh([project_id])
     assert execute(database, "SELECT project_stage FROM projects") == [("COMPLETE",)]
     projects.refresh([project_id], refiltered=True)

@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> Store:
 
 def text(told: story.VideoStory) -> str:
     out = io.StringIO()
-    story_text.show(told, out)
+    story_text.print_story(told, out)
     return out.getvalue()
 
 
@@ -175,12 +175,12 @@ def test_looking_changes_nothing(database: str, store: Store) -> None:
 
 def test_an_id_or_its_only_beginning_finds_it(database: str) -> None:
     add("p", "cars-1a2b", "cars-1a", "bottles-99", "a_b", "axb")
-    assert story.find("cars-1a2b") == "cars-1a2b"
-    assert story.find("cars-1a") == "cars-1a", "a whole id wins over a beginning"
-    assert story.find("bot") == "bottles-99"
-    assert story.find("a_") == "a_b", "no character stands for others"
+    assert story.find_video("cars-1a2b") == "cars-1a2b"
+    assert story.find_video("cars-1a") == "cars-1a", "a whole id wins over a beginning"
+    assert story.find_video("bot") == "bottles-99"
+    assert story.find_video("a_") == "a_b", "no character stands for others"
     with pytest.raises(DataminerError, match="several videos begin with cars: cars-1a, cars-1a2b"):
-        story.find("cars")
+        story.find_video("cars")
 
 
 @pytest.mark.parametrize(
@@ -196,6 +196,6 @@ def test_an_id_or_its_only_beginning_finds_it(database: str) -> None:
 def test_an_unknown_id_gets_near_ones(database: str, given: str, hint: str) -> None:
     add("p", "cars-1a2b", "bottles-99")
     with pytest.raises(DataminerError) as caught:
-        story.find(given)
+        story.find_video(given)
     assert "there is no video" in str(caught.value)
     assert hint in str(caught.value)

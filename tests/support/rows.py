@@ -42,7 +42,7 @@ def forced(statement: str) -> str:
 def add(project: str, *video_ids: str, **source: Any) -> int:
     """Add videos to a project, and return its id."""
     projects.add_videos(project, [Given(video_id, **source) for video_id in video_ids])
-    return projects.id_of(project)
+    return projects.project_id_of(project)
 
 
 def held(stage: stage_rows.StageRows, **key: Any) -> Claim:

@@ -171,7 +171,7 @@ class TestFoldersOfAStore:
             assert not links.is_file(path)
         with pytest.raises(DamagedFile):
             reading.names_without_links(linked)
-        assert reading.names_in(linked) == frozenset()
+        assert reading.list_names(linked) == frozenset()
         assert reading.sizes_in(linked) == {}
         assert not links.is_folder(linked)
         own = linked.with_name("own")

@@ -14,14 +14,14 @@ from dataminer.config.models import ContentConfig, PromptsConfig
 from dataminer.errors import DamagedFile
 from dataminer.frames.embeddings import read_embeddings
 from dataminer.frames.table import write_table
-from dataminer.stages.embed.content import read_scores
+from dataminer.stages.embed.content import score_boxes
 from dataminer.stages.embed.semantic import read_prompts
 
 ASKED = PromptsConfig(positive=["a"], negative=["b"])
 HALVES = pa.array(np.zeros(8, np.float16))
 READERS: dict[str, tuple[Callable[[Path], Any], dict[str, Any], dict[str, Any]]] = {
     "content": (
-        lambda path: read_scores(path, ContentConfig(model="x.pt", require=["cat"])),
+        lambda path: score_boxes(path, ContentConfig(model="x.pt", require=["cat"])),
         {
             "frame_index": pa.array([0, 5], pa.int32()),
             "category": pa.array([0, 0], pa.int32()),

@@ -16,7 +16,7 @@ from dataminer.config.models import FilterConfig
 from dataminer.errors import ConfigError, DataminerError
 from dataminer.frames.table import FRAMES_FILE, write_table
 from dataminer.preview import measures
-from dataminer.preview.measures import gather
+from dataminer.preview.measures import gather_preview
 from dataminer.preview.page import write_page
 from dataminer.preview.strips import FRAMES, Cutter
 from dataminer.stages.filter.scores import SCORES_FILE
@@ -57,7 +57,7 @@ def files(root: Path) -> dict[Path, int]:
 class TestCounts:
     @pytest.mark.parametrize("settings", [NOW, FilterConfig(), FilterConfig(max_black=0.7)])
     def test_are_those_of_the_filter(self, store: Store, settings: FilterConfig) -> None:
-        preview = gather(store, PROJECT, settings, settings)
+        preview = gather_preview(store, PROJECT, settings, settings)
         fails = preview.matrix(tried=False)
         first = np.where(fails.any(axis=0), fails.argmax(axis=0), -1)
         passes, rejected = 0, dict.fromkeys((each.threshold.name for each in preview.measured), 0)
@@ -72,7 +72,7 @@ class TestCounts:
         assert rejected["min_change"] > 0
 
     def test_of_a_threshold_alone(self, store: Store) -> None:
-        preview = gather(store, PROJECT, NOW, NOW.model_copy(update={"min_sharpness": 0.4}))
+        preview = gather_preview(store, PROJECT, NOW, NOW.model_copy(update={"min_sharpness": 0.4}))
         sharp = next(each for each in preview.measured if each.threshold.name == "min_sharpness")
         assert sharp.fails.sum() == (~(sharp.values >= np.float32(0.2))).sum()
         assert sharp.tried_fails.sum() > sharp.fails.sum() > 3
@@ -82,12 +82,12 @@ class TestCounts:
         self, store: Store, change: dict[str, float]
     ) -> None:
         tried = NOW.model_copy(update=change)
-        asked = gather(store, PROJECT, NOW, tried).matrix(tried=True)
-        assert (asked == gather(store, PROJECT, tried, tried).matrix(tried=False)).all()
-        assert (asked != gather(store, PROJECT, NOW, NOW).matrix(tried=False)).any()
+        asked = gather_preview(store, PROJECT, NOW, tried).matrix(tried=True)
+        assert (asked == gather_preview(store, PROJECT, tried, tried).matrix(tried=False)).all()
+        assert (asked != gather_preview(store, PROJECT, NOW, NOW).matrix(tried=False)).any()
 
     def test_of_a_sample(self, store: Store) -> None:
-        preview = gather(store, PROJECT, NOW, NOW, most_videos=2)
+        preview = gather_preview(store, PROJECT, NOW, NOW, most_videos=2)
         assert [video.video_id for video in preview.videos] == ["-a", "c"]
         assert (preview.frames, preview.all_videos) == (80, 3)
 
@@ -110,7 +110,7 @@ class TestScores:
         table = pa.Table.from_pylist(rows, schema=self.SCORES)
         path = store.filtered(PROJECT, "b") / SCORES_FILE
         write_table(path, table, self.SCORES, {})
-        preview = gather(store, PROJECT, NOW, NOW)
+        preview = gather_preview(store, PROJECT, NOW, NOW)
         (scored,) = (each for each in preview.measured if "semantic" in each.threshold.name)
         assert scored.threshold.column == "score"
         known = np.flatnonzero(~np.isnan(scored.values))
@@ -140,7 +140,7 @@ class TestScores:
 
 class TestStrips:
     def test_are_the_nearest_on_each_side(self, store: Store) -> None:
-        preview = gather(store, PROJECT, NOW, NOW)
+        preview = gather_preview(store, PROJECT, NOW, NOW)
         sharp = next(each for each in preview.measured if each.threshold.name == "min_sharpness")
         strips = Cutter(preview).strips(sharp)
         assert len(strips.kept) == len(strips.rejected) == FRAMES
@@ -155,14 +155,14 @@ class TestStrips:
     def test_of_images_that_are_gone(self, tmp_path: Path) -> None:
         store = Store(tmp_path)
         add_video(store, "b", rows_of("b", 5, 1), images=False)
-        write_page(tmp_path / "index.html", gather(store, PROJECT, NOW, NOW))
+        write_page(tmp_path / "index.html", gather_preview(store, PROJECT, NOW, NOW))
         assert "the image is gone" in (tmp_path / "index.html").read_text()
 
 
 class TestPage:
     def test_runs_no_text_of_strangers(self, store: Store, tmp_path: Path) -> None:
         tried = NOW.model_copy(update={"min_sharpness": 0.3})
-        write_page(tmp_path / "index.html", gather(store, PROJECT, NOW, tried))
+        write_page(tmp_path / "index.html", gather_preview(store, PROJECT, NOW, tried))
         text = (tmp_path / "index.html").read_text()
         tags, attributes = tags_of(text)
         assert "&lt;script&gt;" in text
@@ -172,7 +172,7 @@ class TestPage:
 
     def test_is_the_same_each_time(self, store: Store, tmp_path: Path) -> None:
         for name in ("one", "two"):
-            write_page(tmp_path / name, gather(store, PROJECT, NOW, NOW))
+            write_page(tmp_path / name, gather_preview(store, PROJECT, NOW, NOW))
         assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -220,22 +220,22 @@ class TestCommand:
 class TestNothingToSee:
     def test_no_project(self, tmp_path: Path) -> None:
         with pytest.raises(DataminerError, match="there is no project ghosts"):
-            gather(Store(tmp_path), "ghosts", NOW, NOW)
+            gather_preview(Store(tmp_path), "ghosts", NOW, NOW)
 
     def test_nothing_filtered_yet(self, tmp_path: Path) -> None:
         Store(tmp_path).project(PROJECT).mkdir(parents=True)
         with pytest.raises(DataminerError, match=r"no filtered videos yet.*snakemake --config"):
-            gather(Store(tmp_path), PROJECT, NOW, NOW)
+            gather_preview(Store(tmp_path), PROJECT, NOW, NOW)
 
     def test_no_frame(self, tmp_path: Path) -> None:
         add_video(Store(tmp_path), "b", [])
         with pytest.raises(DataminerError, match="no frame to look at"):
-            gather(Store(tmp_path), PROJECT, NOW, NOW)
+            gather_preview(Store(tmp_path), PROJECT, NOW, NOW)
 
     def test_one_video_without_frames_is_counted(self, store: Store, tmp_path: Path) -> None:
         (frames_of(store, "b") / FRAMES_FILE).unlink()
         (frames_of(store, "c") / FRAMES_FILE).write_bytes(b"PAR1")
-        preview = gather(store, PROJECT, NOW, NOW)
+        preview = gather_preview(store, PROJECT, NOW, NOW)
         assert (preview.frames, preview.unread) == (40, 2)
         write_page(tmp_path / "index.html", preview)
         assert "frames of 2 videos cannot be read" in (tmp_path / "index.html").read_text()
@@ -249,9 +249,9 @@ class TestNothingToSee:
         table = pa.table(scores)
         write_table(path, table, table.schema, {}, ready=True)
         told: list[str] = []
-        gather(store, PROJECT, NOW, NOW, leave_out=told.append)
+        gather_preview(store, PROJECT, NOW, NOW, leave_out=told.append)
         damaged = isinstance(score, float)
         assert told == [f"{path} is damaged: its column score has implausible numbers"] * damaged
         path.write_bytes(b"PAR1")
-        gather(store, PROJECT, NOW, NOW, leave_out=told.append)
+        gather_preview(store, PROJECT, NOW, NOW, leave_out=told.append)
         assert "scores.parquet is damaged" in told[-1]

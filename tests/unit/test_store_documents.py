@@ -73,7 +73,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], Any]] = {
     "seen": (lambda path: documents.seen_meta(path, path.read_bytes()), SEEN),
     "annotations": (documents.read_annotations, COCO),
     "shard": (documents.read_shard, SHARD),
-    "state": (documents.read_state, {"source": "s", "etag": None, "size": 3}),
+    "state": (documents.read_transfer_state, {"source": "s", "etag": None, "size": 3}),
 }
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -168,7 +168,7 @@ def test_what_no_column_takes(kind: str, tmp_path: Path) -> None:
 def test_names_that_lead_elsewhere(name: str, tmp_path: Path) -> None:
     path = tmp_path / "info.json"
     path.write_text(json.dumps(INFO | {"video": name}))
-    assert results.read_info(tmp_path) is None
+    assert results.read_info_or_none(tmp_path) is None
     path.write_text(json.dumps(put(COCO, ("images", 0, "file_name"), name)))
     with pytest.raises(DamagedFile):
         documents.read_annotations(path)

@@ -245,7 +245,7 @@ def test_json_lines_of_many_columns_take_little_memory(
     (tmp_path / "a.jsonl").write_text(rows)
     tracemalloc.start()
     try:
-        assert len(tables.read(tmp_path / "a.jsonl").cells) == 1500
+        assert len(tables.read_table_of_links(tmp_path / "a.jsonl").cells) == 1500
         assert tracemalloc.get_traced_memory()[1] < 40 * len(rows)
     finally:
         tracemalloc.stop()
@@ -322,7 +322,7 @@ def test_a_long_value_that_parquet_repeats_is_in_memory_once(tmp_path: Path, nam
     pool = pa.proxy_memory_pool(before)
     pa.set_memory_pool(pool)
     try:
-        cells = tables.read(tmp_path / "a.parquet").cells
+        cells = tables.read_table_of_links(tmp_path / "a.parquet").cells
     finally:
         pa.set_memory_pool(before)
     assert len(cells) == 3000
@@ -455,7 +455,7 @@ def test_links_with_commas_and_links_in_links(tmp_path: Path, link: str) -> None
 def test_any_bytes_are_read_or_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     try:
-        table = tables.read(tmp_path / name)
+        table = tables.read_table_of_links(tmp_path / name)
     except ValueError as error:
         assert str(error)
     else:
@@ -529,7 +529,7 @@ def test_what_python_writes_as_csv_is_read(
         writer = csv.writer(file, delimiter=delimiter)
         writer.writerow([caption, "url"])
         writer.writerows([(text.replace("\0", ""), f"{H}/{n}.mp4") for text, n in rows])
-    table = tables.read(tmp_path / "a.csv")
+    table = tables.read_table_of_links(tmp_path / "a.csv")
     assert len(table.cells) == len(rows)
     for (_, n), cell in zip(rows, table.cells, strict=True):
         assert "comment" in cell.reason or cell.text == f"{H}/{n}.mp4"

@@ -151,7 +151,7 @@ def test_an_unreadable_link_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def refuse(path: Path, column: str | None) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(tables, "read", refuse)
+    monkeypatch.setattr(tables, "read_table_of_links", refuse)
     collected = read(tmp_path, "")
     assert collected.rejected[0].reason == "cannot be read (Permission denied)"
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dataminer.vision.prefetch import batches
+from dataminer.vision.prefetch import decode_batches
 
 PICTURE = cv2.imencode(".png", np.zeros((3, 4, 3), np.uint8))[1].tobytes()
 
@@ -39,7 +39,7 @@ def test_of_large_pictures_fewer_wait(pixels: int, most: int) -> None:
             asked += 1
             yield [name]
 
-    for number, batch in enumerate(batches(reader, wanted(), threads=4), start=1):
+    for number, batch in enumerate(decode_batches(reader, wanted(), threads=4), start=1):
         assert [picture.shape for picture in batch] == [(3, 4, 3)]
         ahead.append(asked - number)
     assert len(ahead) == 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dataminer.store.layout import Store
-from dataminer.sync.pairing.check import PairingStep, require
+from dataminer.sync.pairing.check import PairingStep, require_pair
 from tests.support.site import Site, jobs
 
 
@@ -35,4 +35,4 @@ def test_a_run_refuses_another_store_and_follows_its_own(mined: Site) -> None:
     paths = mined.rows("SELECT dedup_dir FROM projects")
     assert paths == [("other/projects/birds/dedup",)]
     with mined.inside():
-        assert require(Store(Path("other"))) is PairingStep.NOTHING
+        assert require_pair(Store(Path("other"))) is PairingStep.NOTHING

@@ -48,7 +48,7 @@ class Binaries:
         return str(self.bin_dir / name)
 
 
-def find(major: str | None, account: ServerAccount) -> Binaries:
+def find_binaries(major: str | None, account: ServerAccount) -> Binaries:
     """Choose server programs that the server's account can execute.
 
     Parameters

@@ -11,7 +11,13 @@ from typing import Literal
 
 from dataminer.db.server.account import HINT_OTHER_LOCATION, account_for, file_lock
 from dataminer.db.server.home import PORT, ServerHome, check_socket_dir, warn_network
-from dataminer.db.server.launch import create_unless_there, end, launch, refuse_elsewhere, settle
+from dataminer.db.server.launch import (
+    create_unless_there,
+    end,
+    launch,
+    refuse_elsewhere,
+    wait_until_settled,
+)
 from dataminer.db.server.network import (
     ListenSettings,
     nodes_copy,
@@ -296,7 +302,7 @@ def _change_listening(server_home: ServerHome, wanted: ListenSettings | None) ->
         server_home.path.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(server_home.start_lock):
             create_unless_there(server_home)
-            before, server = read_listen_settings(server_home), settle(server_home)
+            before, server = read_listen_settings(server_home), wait_until_settled(server_home)
             endpoint = read_endpoint(server_home)
             if server and wanted == before and bool(endpoint) == bool(wanted):
                 publish_endpoint(server_home, endpoint)
@@ -388,7 +394,7 @@ def _status_by_copy(home: ServerHome) -> ServerStatus:
 
 def _start_locked(home: ServerHome) -> str:
     create_unless_there(home)
-    running = settle(home)
+    running = wait_until_settled(home)
     if running and running.socket_dir:
         return home.url(running.socket_dir, running.port)
     warn_network(home.real)

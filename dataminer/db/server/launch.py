@@ -52,7 +52,7 @@ def launch(home: ServerHome) -> str:
             f"user {account.name}, as whom the server runs, cannot enter {home.real}",
             "move it to where every user may enter, or set DATAMINER_PGDATA to such a folder",
         )
-    binaries = _pgbinaries.find(home.major(), account)
+    binaries = _pgbinaries.find_binaries(home.major(), account)
     socket_dir = home.socket_dir(account)
     prepare_socket_dir(socket_dir, account)
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -137,7 +137,7 @@ def create_unless_there(home: ServerHome) -> None:
     refuse_elsewhere(home)
     if home.major() is None:
         account = account_for(None)
-        _pghome.create(home, account, _pgbinaries.find(None, account))
+        _pghome.create(home, account, _pgbinaries.find_binaries(None, account))
 
 
 def refuse_elsewhere(home: ServerHome) -> None:
@@ -156,7 +156,7 @@ def refuse_elsewhere(home: ServerHome) -> None:
         )
 
 
-def settle(home: ServerHome) -> Postmaster | None:
+def wait_until_settled(home: ServerHome) -> Postmaster | None:
     """Wait for a server that is starting or stopping; return it once it accepts connections."""
     deadline = time.monotonic() + START_SECONDS
     while server := postmaster(home.data):

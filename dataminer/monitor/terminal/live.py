@@ -71,7 +71,7 @@ class View:
                 for name, rate in self.rates.items()
             },
             "recovered": [asdict(claim) for claim in self.recovered],
-            "runs": [{**status.as_json(asdict(run)), "words": words(run)} for run in self.runs],
+            "runs": [{**status.json_value(asdict(run)), "words": words(run)} for run in self.runs],
         }
 
 
@@ -155,14 +155,14 @@ class Monitor:
         self._heal_at = began + took / _SHARE
 
 
-def show(view: View, file: IO[str], width: int | None = None) -> None:
+def print_view(view: View, file: IO[str], width: int | None = None) -> None:
     """Print one view."""
     from dataminer.monitor.terminal.panels import drawn
 
     console_of(file, width=width).print(drawn(view))
 
 
-def run(monitor: Monitor, interval: float, file: IO[str]) -> None:
+def run_live(monitor: Monitor, interval: float, file: IO[str]) -> None:
     """Show the view until Ctrl-C; the last one stays on the terminal.
 
     If the database does not answer, the view says so, and the monitor tries again.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def show(history: VideoStory, file: IO[str]) -> None:
+def print_story(history: VideoStory, file: IO[str]) -> None:
     """Print a story."""
     from rich.console import Group
     from rich.rule import Rule

@@ -51,7 +51,7 @@ class RunOutcome:
     folder: Path | None = None
 
 
-def show(names: Iterable[str], file: IO[str], store: Store, outcome: RunOutcome) -> None:
+def print_summary(names: Iterable[str], file: IO[str], store: Store, outcome: RunOutcome) -> None:
     """Print the summary of a run.
 
     Parameters
@@ -84,7 +84,7 @@ def summary(seen: Snapshot, store: Store, outcome: RunOutcome) -> list[str]:
     seen : Snapshot
         The state of its projects.
     store, outcome : Store, Outcome
-        See :func:`show`.
+        See :func:`print_summary`.
     """
     text = list(_run(outcome.progress))
     lines = ["", *text] if text else []

@@ -22,7 +22,7 @@ import psycopg2
 from dataminer.errors import DataminerError, ErrorClass, kind_of
 from dataminer.files.reading import read_file
 from dataminer.monitor.status import by_class
-from dataminer.monitor.story import find, story
+from dataminer.monitor.story import find_video, story
 from dataminer.monitor.terminal.live import Monitor, View, next_view
 from dataminer.monitor.videos import STATES, VideoQuery, videos
 from dataminer.permissions import user_name
@@ -108,7 +108,7 @@ class Site:
 
     def why(self, video_id: str) -> dict[str, Any]:
         """Return one video's story, like ``dataminer why``."""
-        return story(find(video_id), self._store).as_json()
+        return story(find_video(video_id), self._store).as_json()
 
     def _report(self, path: str) -> _Answer | None:
         """Return the report of a project on the page; None for any other path."""
@@ -255,7 +255,7 @@ def url_of(server: _Server) -> str:
     return f"http://{ADDRESS}:{server.server_address[1]}/{server.site.token}/"
 
 
-def run(site: Site, port: int, file: IO[str]) -> None:
+def run_server(site: Site, port: int, file: IO[str]) -> None:
     """Serve the page until Ctrl-C."""
     with serve(site, port) as server:
         bound = server.server_address[1]

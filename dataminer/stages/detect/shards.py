@@ -21,7 +21,7 @@ from dataminer.config.models import DetectConfig
 from dataminer.errors import ErrorClass, InputChanged, PermanentError
 from dataminer.files.links import ABSENT_ERRORS, lstat_or_none
 from dataminer.files.publishing import STAGING_SUFFIX, atomic_write, remove_file
-from dataminer.files.reading import names_in
+from dataminer.files.reading import list_names
 from dataminer.frames.boxes import Box, LabelledImage
 from dataminer.frames.image_decoding import MAX_PIXELS_AT_ONCE
 from dataminer.frames.images import FrameReader
@@ -31,7 +31,7 @@ from dataminer.provenance import fingerprints
 from dataminer.store.documents import read_shard
 from dataminer.store.file_stats import FileState, states
 from dataminer.vision.detectors import Detector, open_detector
-from dataminer.vision.prefetch import batches
+from dataminer.vision.prefetch import decode_batches
 from dataminer.vision.weights import weights_sha256
 
 _REMAKE = "remove {}, then run snakemake again, which makes it"
@@ -94,7 +94,9 @@ class ShardPlan:
         return [frame for shard in self.shards for frame in shard.frames]
 
 
-def plan(dedup_dir: Path, folder: Path, weights: Path, settings: DetectConfig) -> ShardPlan:
+def divide_into_shards(
+    dedup_dir: Path, folder: Path, weights: Path, settings: DetectConfig
+) -> ShardPlan:
     """Divide a project's unique frames into shards.
 
     Raises
@@ -129,7 +131,7 @@ def make(
     Parameters
     ----------
     plan : ShardPlan
-        From :func:`plan`.
+        From :func:`divide_into_shards`.
     part, parts : int
         Only every ``parts``-th shard, from the ``part``-th on (from 0).
     threads : int
@@ -144,7 +146,7 @@ def make(
     TransientError
         The device or a library is missing, or the frames were replaced (``InputChanged``).
     """
-    remaining = [shard for shard in plan.shards[part::parts] if read(plan, shard) is None]
+    remaining = [shard for shard in plan.shards[part::parts] if read_boxes(plan, shard) is None]
     if not remaining and (plan.shards or parts > 1):
         return []
     with open_detector(plan.weights, plan.settings, part=part) as detector:
@@ -170,7 +172,7 @@ def _detect(
     done, total = 0, sum(len(shard.frames) for shard in remaining)
     with (
         FrameReader(plan.dedup_dir) as reader,
-        closing(detector.predict(batches(reader, files, threads=threads))) as found,
+        closing(detector.predict(decode_batches(reader, files, threads=threads))) as found,
     ):
         for shard, group in zip(remaining, groups, strict=True):
             boxes = {frame.file_name: next(found) for frame in itertools.chain(*group)}
@@ -187,7 +189,7 @@ def _refuse_change(plan: ShardPlan) -> None:
         raise InputChanged(plan.folder)
 
 
-def read(plan: ShardPlan, shard: Shard) -> BoxesFound | None:
+def read_boxes(plan: ShardPlan, shard: Shard) -> BoxesFound | None:
     """Return the content of a shard's file; None if it is absent or damaged."""
     path = plan.folder / f"{shard.key}.json"
     try:
@@ -208,7 +210,7 @@ def read(plan: ShardPlan, shard: Shard) -> BoxesFound | None:
 def prune(plan: ShardPlan) -> None:
     """Delete the shards of other frames or settings, and partial files of killed jobs."""
     current = {f"{shard.key}.json" for shard in plan.shards}
-    for name in names_in(plan.folder):
+    for name in list_names(plan.folder):
         if (name.endswith(".json") and name not in current) or STAGING_SUFFIX in name:
             remove_file(plan.folder / name)
 

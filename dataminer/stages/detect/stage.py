@@ -15,7 +15,7 @@ from dataminer.frames.boxes import LabelledImage
 from dataminer.frames.images import FrameReader
 from dataminer.stages.detect import shards
 from dataminer.store.layout import ANNOTATIONS_FILE, DATA_FILE
-from dataminer.vision.detectors import describe
+from dataminer.vision.detectors import model_info
 
 IMAGES_FOLDER = "images"
 _DESCRIPTION = "Frames of videos with objects found by a detector"
@@ -64,7 +64,7 @@ def detect(
     """
     _put_images(plan.frames, plan.dedup_dir, out / IMAGES_FOLDER)
     names, images = _labelled(plan, shards.make(plan, threads=threads, progress=progress))
-    info = {"description": _DESCRIPTION, **(meta or {}), **describe(plan.weights, plan.settings)}
+    info = {"description": _DESCRIPTION, **(meta or {}), **model_info(plan.weights, plan.settings)}
     write_coco(out / ANNOTATIONS_FILE, coco_dataset(images, names, info=info, videos=videos))
     write_labels(out / "labels", images)
     write_data_yaml(out / DATA_FILE, names)
@@ -84,7 +84,7 @@ def _labelled(plan: shards.ShardPlan, names: list[str]) -> tuple[list[str], list
     """Return the classes, and all frames in their order with their boxes."""
     images = []
     for shard in plan.shards:
-        found = shards.read(plan, shard)
+        found = shards.read_boxes(plan, shard)
         if found is None:
             raise TransientError(
                 f"shard {shard.key} of {plan.folder} was removed in the meantime",

@@ -50,7 +50,7 @@ def _title(info: dict[str, Any]) -> Any:
     return without_parameters(title) if isinstance(title, str) and title in url else title
 
 
-def describe(request: DownloadRequest, fetched: FetchedVideo) -> dict[str, Any]:
+def make_info(request: DownloadRequest, fetched: FetchedVideo) -> dict[str, Any]:
     """Return the content of ``info.json``.
 
     Raises

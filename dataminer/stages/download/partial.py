@@ -157,7 +157,7 @@ class PartialDownload:
 
     def _state(self) -> dict[str, str | int | None]:
         try:
-            return documents.read_state(self.folder / _STATE)
+            return documents.read_transfer_state(self.folder / _STATE)
         except ABSENT_ERRORS:
             return {}
 

@@ -59,7 +59,7 @@ def suffix_of(url: str) -> str | None:
     return suffix if suffix in MEDIA_EXTENSIONS.video and not site else None
 
 
-def describe(response: Any) -> dict[str, Any]:
+def describe_response(response: Any) -> dict[str, Any]:
     """Describe a file as yt-dlp's generic extractor does, from the answer to its request.
 
     Parameters

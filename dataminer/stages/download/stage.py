@@ -16,7 +16,7 @@ from dataminer.files.hashing import sha256_file
 from dataminer.files.publishing import atomic_write
 from dataminer.net.rate_limit import LocalRateLimiter, RateLimiter
 from dataminer.stages.download.fetch import fetch
-from dataminer.stages.download.info import describe
+from dataminer.stages.download.info import make_info
 from dataminer.stages.download.request import DownloadRequest, FetchedVideo, Report
 from dataminer.store.layout import INFO_FILE
 from dataminer.urls import SourceUrl
@@ -74,7 +74,7 @@ def _deliver(request: DownloadRequest) -> DownloadResult:
     _clear(request)
     try:
         fetched = _obtain(request)
-        info = {**request.meta, **describe(request, fetched)}
+        info = {**request.meta, **make_info(request, fetched)}
         with atomic_write(request.out / INFO_FILE) as partial:
             partial.write_text(json.dumps(info, indent=2, sort_keys=True) + "\n")
     except OSError as error:

@@ -316,7 +316,7 @@ def _accept_file(
     ydl: Any, judge: Callable[[dict[str, Any]], None], found: dict[str, Any], response: Any
 ) -> None:
     """Describe and judge the answer to a plain link; raise NotAFile if it is something else."""
-    found.update(plain.describe(response))
+    found.update(plain.describe_response(response))
     judge(found)
     ydl.request_context.limiter.report_success()
     ydl.fetching = True

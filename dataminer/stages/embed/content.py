@@ -23,10 +23,10 @@ from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed.pending import PendingVideo
 from dataminer.stages.embed.prefetch import (
     StoredFrame,
-    batches,
+    batch_decoded,
     decode_ahead,
-    frames_of,
     rows_by_video,
+    stored_frames,
 )
 from dataminer.stages.filter.scores import FrameScores
 from dataminer.stages.filter.thresholds import CONTENT_THRESHOLDS, passes_by_reason
@@ -82,7 +82,7 @@ def find_boxes(
         progress(f"loaded the content model {weights}")
         names = list(detector.names)
         _refuse_unknown_classes(settings, names)
-        found = _boxes(detector, frames_of(pending), settings.batch, threads)
+        found = _boxes(detector, stored_frames(pending), settings.batch, threads)
         for video, rows in rows_by_video(found, pending):
             _write(video, rows, {"names": names, "model": model}, progress)
     return len(pending)
@@ -110,7 +110,7 @@ def _boxes(
 
     def image_batches() -> Iterator[list[NDArray[np.uint8]]]:
         # of one size each: a batch of mixed sizes is padded, and boxes would depend on neighbours
-        for group in batches(decoded, batch, lambda image: image.shape, MAX_PIXELS_AT_ONCE):
+        for group in batch_decoded(decoded, batch, lambda image: image.shape, MAX_PIXELS_AT_ONCE):
             order.extend(
                 (item.frame, None if item.value is None else item.value.shape) for item in group
             )
@@ -156,7 +156,7 @@ def _write(
     progress(f"found {len(flat)} objects in {len(frames)} frames of video {video.video_id}")
 
 
-def read_scores(path: Path, settings: ContentConfig) -> FrameScores:
+def score_boxes(path: Path, settings: ContentConfig) -> FrameScores:
     """Score a video's frames by its boxes, and apply the thresholds.
 
     Parameters

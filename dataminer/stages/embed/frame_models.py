@@ -236,7 +236,7 @@ class FrameModels:
         video = PendingVideo(video_id, self.store.recipe(video_id, recipe), path, recipe)
         expected = video.output_fingerprint("embed", prompts.model)
         _require(path, video_id, expected)
-        return semantic.read_scores(path, prompts, self.settings.semantic)
+        return semantic.score_embeddings(path, prompts, self.settings.semantic)
 
     def _content_scores(self, video_id: str, recipe: str) -> FrameScores:
         from dataminer.stages.embed import content
@@ -246,7 +246,7 @@ class FrameModels:
         video = PendingVideo(video_id, self.store.recipe(video_id, recipe), path, recipe)
         model = str(read_model_output_meta(path).get("model"))
         _require(path, video_id, video.output_fingerprint("content", model))
-        return content.read_scores(path, self.settings.content)
+        return content.score_boxes(path, self.settings.content)
 
 
 def _require(path: Path, video_id: str, expected: str | None = None) -> None:

@@ -39,7 +39,7 @@ class Decoded(Generic[T]):
     value: T | None
 
 
-def frames_of(videos: Iterable[PendingVideo]) -> Iterator[StoredFrame]:
+def stored_frames(videos: Iterable[PendingVideo]) -> Iterator[StoredFrame]:
     """Yield all frames of some videos, in the order of their index."""
     for video in videos:
         reader = FrameReader(video.frames_dir)  # rows_by_video closes it
@@ -117,7 +117,7 @@ def _decode(frame: StoredFrame, decode: Callable[[bytes], T]) -> T | None:
         return None
 
 
-def batches(
+def batch_decoded(
     decoded: Iterable[Decoded[T]],
     size: int,
     kind_of: Callable[[T], object],

@@ -19,10 +19,10 @@ from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed.pending import PendingVideo
 from dataminer.stages.embed.prefetch import (
     StoredFrame,
-    batches,
+    batch_decoded,
     decode_ahead,
-    frames_of,
     rows_by_video,
+    stored_frames,
 )
 from dataminer.stages.filter.scores import FrameScores
 from dataminer.stages.filter.thresholds import SEMANTIC_THRESHOLDS, passes_by_reason
@@ -149,7 +149,7 @@ def embed(
         return 0
     vision = load_vision(checkpoint, settings.device)
     progress(f"loaded the vision tower of {checkpoint}")
-    found = _vectors(vision, frames_of(pending), settings.batch, threads)
+    found = _vectors(vision, stored_frames(pending), settings.batch, threads)
     for video, rows in rows_by_video(found, pending):
         _write(video, rows, vision.dimension, model, progress)
     return len(pending)
@@ -163,7 +163,7 @@ def _vectors(
 ) -> Iterator[_Row]:
     window = 2 * batch + threads
     decoded = decode_ahead(frames, vision.prepare, threads=threads, window=window)
-    for group in batches(decoded, batch, _shapes):
+    for group in batch_decoded(decoded, batch, _shapes):
         inputs = [item.value for item in group if item.value is not None]
         vectors = iter(vision.encode(inputs) if inputs else ())
         for item in group:
@@ -264,7 +264,7 @@ def _probabilities(
     }
 
 
-def read_scores(path: Path, prompts: Prompts, settings: SemanticConfig) -> FrameScores:
+def score_embeddings(path: Path, prompts: Prompts, settings: SemanticConfig) -> FrameScores:
     """Score a video's frames by the file of their embeddings, as :func:`score` does.
 
     Raises

@@ -14,7 +14,7 @@ from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.stages.extract.decode_stats import DecodedFrame
 from dataminer.stages.extract.encode import FrameEncoder
-from dataminer.video.info import VideoInfo, describe
+from dataminer.video.info import VideoInfo, read_headers
 from dataminer.video.limits import FileLimits
 from dataminer.video.opening import open_video
 
@@ -76,7 +76,7 @@ class Extraction:
 
     def describe(self, container: InputContainer, stream: VideoStream) -> VideoInfo:
         """Describe an opened video, refuse too large a file, and limit the decoder's threads."""
-        info = describe(container, stream, self.video.stat().st_size)
+        info = read_headers(container, stream, self.video.stat().st_size)
         if info.size_bytes > self.settings.max_video_gb * 1e9:
             what = f"{self.video.name} has {info.size_bytes / 1e9:.3g} GB, more"
             raise self.limits.exceeded(what, "max_video_gb", self.settings.max_video_gb)

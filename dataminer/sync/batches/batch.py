@@ -50,7 +50,7 @@ class Batch:
     @cached_property
     def project_id(self) -> int | None:
         """The project's number."""
-        return projects.id_of(self.project) if self.project else None
+        return projects.project_id_of(self.project) if self.project else None
 
 
 class Ending(StrEnum):

@@ -124,7 +124,7 @@ class BatchWorker:
     def _remove_partials(self, video_id: str) -> None:
         store = Store(self.config.store_path)
         if self.batch.stage == "extract":
-            recipes.remove_partials(store, video_id)
+            recipes.remove_partial_frames(store, video_id)
         elif self.batch.project:
             remove_partials(store.filtered(self.batch.project, video_id))
         else:

@@ -113,7 +113,7 @@ def known_videos(project: str, video_ids: Iterable[str]) -> dict[str, bool]:
         return {}
 
 
-def id_of(project: str, *, session: str = "dataminer") -> int:
+def project_id_of(project: str, *, session: str = "dataminer") -> int:
     """Return a project's id.
 
     Parameters

@@ -16,7 +16,7 @@ from dataminer.db.connection import transaction
 from dataminer.errors import DataminerError
 from dataminer.files.links import lstat_or_none
 from dataminer.files.publishing import RESUME_SUFFIX, STAGING_SUFFIX
-from dataminer.files.reading import names_in
+from dataminer.files.reading import list_names
 from dataminer.provenance import recipes
 from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME, VIDEO_ID, set_aside
@@ -77,7 +77,7 @@ class Orphans:
     recent: tuple[Path, ...] = ()
 
 
-def find(store: Store) -> Orphans:
+def find_orphans(store: Store) -> Orphans:
     """Find all orphans; change nothing.
 
     Raises
@@ -115,7 +115,7 @@ def find(store: Store) -> Orphans:
 
 def delete_files(orphans: Orphans) -> list[Path]:
     """Delete the folders of ``orphans`` that still have no row; return what was deleted."""
-    present = find(orphans.store)
+    present = find_orphans(orphans.store)
     listed = {*orphans.folders, *orphans.partials, *orphans.unused}
     every = (*present.folders, *present.partials, *present.unused)
     deleted = [path for path in every if path in listed]
@@ -196,12 +196,12 @@ class _StoreEntry:
 def _entries(store: Store) -> Iterator[_StoreEntry]:
     for kind in ("videos", "frames"):
         yield from _entries_in(store.root / kind, VIDEO_ID, kind)
-    for name in sorted(names_in(store.root / "frames")):
+    for name in sorted(list_names(store.root / "frames")):
         if moving := re.fullmatch(rf"\.({VIDEO_ID.pattern})\.moving", name):
             yield _StoreEntry(store.root / "frames" / name, moving[1], "frames")
-    for video_id in sorted(names_in(store.root / "videos", VIDEO_ID)):
+    for video_id in sorted(list_names(store.root / "videos", VIDEO_ID)):
         yield from _staging_in(store.video(video_id), "videos", video_id)
-    for video_id in sorted(names_in(store.root / "frames", VIDEO_ID)):
+    for video_id in sorted(list_names(store.root / "frames", VIDEO_ID)):
         yield from _staging_in(store.frames(video_id), "frames", video_id)
     for folder in store.of_models():
         yield from _entries_in(folder, _MODEL_OUTPUT, "model output")
@@ -210,7 +210,7 @@ def _entries(store: Store) -> Iterator[_StoreEntry]:
         yield from _staging_in(folder, "stage", "")
     projects = store.project("x").parent
     yield from _entries_in(projects, PROJECT_NAME, "projects")
-    for project in sorted(names_in(projects, PROJECT_NAME)):
+    for project in sorted(list_names(projects, PROJECT_NAME)):
         if store.project(project).is_symlink():
             continue
         yield from _entries_in(store.project(project), None, "stage", project)
@@ -222,7 +222,7 @@ def _entries(store: Store) -> Iterator[_StoreEntry]:
 def _entries_in(
     folder: Path, pattern: re.Pattern[str] | None, kind: str, project: str = ""
 ) -> Iterator[_StoreEntry]:
-    for name in sorted(names_in(folder)):
+    for name in sorted(list_names(folder)):
         partial = _PARTIAL.fullmatch(name)
         if partial:
             yield _StoreEntry(folder / name, partial["name"] or "", kind, project, partial=True)
@@ -250,7 +250,7 @@ def _unused_frames(store: Store, tables: RowsOfProjects, video_id: str) -> Itera
     """Yield the frames of a video from which no project has chosen, once all have chosen."""
     members = {name: rows[video_id] for name, rows in tables.members.items() if video_id in rows}
     stored_recipes = [
-        name for name in names_in(store.frames(video_id)) if recipes.NAME.fullmatch(name)
+        name for name in list_names(store.frames(video_id)) if recipes.NAME.fullmatch(name)
     ]
     claimed = tables.videos[video_id].status in stage_rows.running_statuses("videos")
     if (

@@ -13,7 +13,7 @@ from dataminer.db.connection import transaction
 from dataminer.errors import DataminerError
 from dataminer.provenance import recipes
 from dataminer.store.layout import Store
-from dataminer.store.trash import PROJECT_NAME, VIDEO_ID, checked, measure
+from dataminer.store.trash import PROJECT_NAME, VIDEO_ID, checked, measure_size
 from dataminer.sync.claims import projects
 from dataminer.sync.repair.evidence import existing
 from dataminer.sync.repair.retry import Choice
@@ -112,9 +112,9 @@ class Deletion:
         rows = ", ".join(f"{count} of {table}" for table, count in counts.items() if count)
         lines = [f"{self.what}: rows: {rows or 'none'}"]
         for folder in self.folders[:_NAMED]:
-            size = measure([folder])
+            size = measure_size([folder])
             lines.append(f"  {folder}: {size.files} files, {size.bytes / 1e6:.1f} MB")
-        total = measure(self.folders)
+        total = measure_size(self.folders)
         if len(self.folders) > 1:
             folders = f"{len(self.folders)} folders, {total.files} files"
             lines.append(f"  in all {folders}, {total.bytes / 1e6:.1f} MB")
@@ -151,7 +151,7 @@ def plan_project(store: Store, name: str, *, files: bool, videos: bool) -> Delet
     DataminerError
         If there is no such project.
     """
-    project_id = projects.id_of(checked(name, PROJECT_NAME))
+    project_id = projects.project_id_of(checked(name, PROJECT_NAME))
     members = _members(projects=[project_id])
     own = [row[0] for row in _query(_ONLY_HERE, project=project_id)] if videos else []
     folders = [store.project(name), *folders_of_videos(store, own)] if files else []

@@ -68,7 +68,7 @@ def frames_of(config: Config, video_id: str, row: CandidateFrames) -> tuple[Path
     fits = row.extracted_with == recipe_id("extract", settings)
 
     def sha256() -> str | None:  # rows of older versions lack it
-        return row.sha256 or (results.read_info(store.video(video_id)) or {}).get("sha256")
+        return row.sha256 or (results.read_info_or_none(store.video(video_id)) or {}).get("sha256")
 
     name = fingerprints.recipe(settings, row.extract_fingerprint, fits, sha256)
     own = store.recipe(video_id, name)
@@ -79,8 +79,8 @@ def frames_of(config: Config, video_id: str, row: CandidateFrames) -> tuple[Path
         # the job that set EXTRACTED checked the images; whoever misses one reports it
         if meta and (row.status == VideoStatus.EXTRACTED or seem_complete(folder, meta)):
             return folder, meta
-    if recipes.is_older(store, video_id):
-        take_over(store, video_id)
+    if recipes.has_old_layout(store, video_id):
+        adopt_old_layout(store, video_id)
         return frames_of(config, video_id, row)
     return own, None
 
@@ -119,14 +119,14 @@ def discard_filtered(project_id: int, video_id: str, folder: Path) -> None:
     transaction(work, patience=PATIENCE, name="dedup")
 
 
-def take_over(store: Store, video_id: str) -> None:
+def adopt_old_layout(store: Store, video_id: str) -> None:
     """Move frames of a video from the layout before recipes into the folder of their recipe."""
 
     def work(connection: Connection) -> None:
         _execute(connection, statements.LOCK_VIDEO, {"video_id": video_id})
-        recipes.take_over(store, video_id)
+        recipes.move_old_layout(store, video_id)
 
-    if recipes.is_older(store, video_id):
+    if recipes.has_old_layout(store, video_id):
         transaction(work, patience=PATIENCE, name="adopt")
 
 

@@ -34,7 +34,7 @@ _ENDED = (ProjectVideoStatus.FILTERED, ProjectVideoStatus.FILTERED_EMPTY, Projec
 
 def dedup_project(config: Config, project: str, *, forced: bool = False) -> None:
     """Keep one frame of each group of near-duplicates; again if ``forced``."""
-    project_id = projects.id_of(project)
+    project_id = projects.project_id_of(project)
     projects.refresh([project_id])  # whoever filtered last may have been killed before
 
     def describe() -> StageTask:

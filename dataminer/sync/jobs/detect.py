@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataminer.config import Config
 from dataminer.errors import DataminerError
-from dataminer.files.reading import names_in
+from dataminer.files.reading import list_names
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, PROVENANCE, read_table
 from dataminer.provenance import fingerprints
 from dataminer.store.file_stats import states
@@ -44,7 +44,7 @@ def detect_project(
     from dataminer.formats.contact_sheet import contact_sheet as draw
     from dataminer.stages.detect import shards
 
-    project_id = projects.id_of(project)
+    project_id = projects.project_id_of(project)
     detection = _Detection(config, project, model_of(weights), threads, forced_since)
     describe_and_run(partial(detection.describe, project_id), config.monitor)
     if detection.plan:
@@ -93,7 +93,7 @@ def plan_shards(
 
     store = Store(config.store_path)
     folder = store.detect_shards(project)
-    plan = shards.plan(store.dedup(project), folder, weights, config.detect)
+    plan = shards.divide_into_shards(store.dedup(project), folder, weights, config.detect)
     return replace(plan, forced_since=forced_since or 0.0)
 
 
@@ -156,7 +156,7 @@ class _VideoMetadata(Mapping[str, Mapping[str, Any]]):
         self._store, self._folder = store, frames
 
     def __getitem__(self, video_id: str) -> Mapping[str, Any]:
-        info = results.read_info(self._store.video(video_id))
+        info = results.read_info_or_none(self._store.video(video_id))
         return self._of_frames[video_id] if info is None else info
 
     @cached_property
@@ -166,7 +166,7 @@ class _VideoMetadata(Mapping[str, Mapping[str, Any]]):
         return {row["video_id"]: row for row in table.to_pylist()}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(names_in(self._store.video("x").parent))
+        return iter(list_names(self._store.video("x").parent))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -207,7 +207,7 @@ def _fetcher(
 def _fall_back(
     store: Store, video_id: str, error: DataminerError, error_class: ErrorClass
 ) -> TaskOutcome | None:
-    candidate_frames.take_over(store, video_id)
+    candidate_frames.adopt_old_layout(store, video_id)
     return results.remaining_video(store, video_id, error, error_class)
 
 

@@ -44,7 +44,7 @@ def extract_video(config: Config, video_id: str, options: TaskOptions = TaskOpti
         If the video is not downloaded.
     """
     store = Store(config.store_path)
-    candidate_frames.take_over(store, video_id)
+    candidate_frames.adopt_old_layout(store, video_id)
     row = candidate_frames.read_candidates(video_id, session=session_name(stage_rows.EXTRACT))
     if row and row.is_final and candidate_frames.frames_of(config, video_id, row)[1]:
         log.info("its frames stay as they are: %s", row.error)
@@ -81,7 +81,7 @@ def _describe(config: Config, video_id: str, options: TaskOptions) -> StageTask:
     """Describe the extraction from the present file."""
     folder = Store(config.store_path).video(video_id)
     (info_state,) = states([folder / INFO_FILE])
-    info = results.read_info(folder)
+    info = results.read_info_or_none(folder)
     failures.raise_failure(info)
     if info is None:
         raise NotReady(f"{video_id} is not downloaded yet")

@@ -48,7 +48,7 @@ def filter_video(
         If the video has no frames.
     """
     if project_id is None:
-        project_id = projects.id_of(project, session=session_name(stage_rows.FILTER))
+        project_id = projects.project_id_of(project, session=session_name(stage_rows.FILTER))
     key = {"project_id": project_id, "video_id": video_id}
 
     def describe() -> StageTask:
@@ -166,7 +166,7 @@ def _frames_or_failure(config: Config, project: str, video_id: str) -> tuple[Pat
     extracted = meta is not None and "failure" not in meta
     failed = row.status == VideoStatus.FAILED
     if failed and row.extract_fingerprint is None and not extracted:  # the download failed
-        info = results.read_info(Store(config.store_path).video(video_id)) or {}
+        info = results.read_info_or_none(Store(config.store_path).video(video_id)) or {}
         if "failure" in info:
             return folder, info | {"fingerprint": None}
         if meta is None:

@@ -33,7 +33,7 @@ _HEAD = 2**20  # bytes within which the info of annotations ends
 _END = 64  # bytes that are read at the end of a file
 
 
-def read_info(folder: StrPath) -> Meta | None:
+def read_info_or_none(folder: StrPath) -> Meta | None:
     """Return the contents of a video's ``info.json``; None if there is none, or it is damaged."""
     try:
         return documents.read_info(os.path.join(folder, INFO_FILE))
@@ -42,7 +42,7 @@ def read_info(folder: StrPath) -> Meta | None:
 
 
 def video_file(folder: Path, info: Meta) -> Path:
-    """Return the file that ``info.json`` names, beside it: :func:`read_info` checked the name."""
+    """Return the file beside ``info.json`` that it names, as :func:`read_info_or_none` checked."""
     return folder / str(info.get("video"))
 
 
@@ -56,7 +56,7 @@ def read_frames_meta(folder: StrPath) -> Meta | None:
 
 def read_download(folder: Path) -> TaskOutcome | None:
     """Read what a video's folder says."""
-    info = read_info(folder)
+    info = read_info_or_none(folder)
     return None if info is None else outcome_of_info(folder, info)
 
 
@@ -120,7 +120,7 @@ def remaining_video(
     found = next((o for o in map(read_extract, folders) if o and not _is_failure(o)), None)
     if found is None:
         return None
-    info = read_info(store.video(video_id)) or {}
+    info = read_info_or_none(store.video(video_id)) or {}
     video_columns = {
         "video_path": str(video_file(store.video(video_id), info)),
         "downloaded_with": info.get("made_with", recipe_id("download", None)),
@@ -282,7 +282,7 @@ def judged_by(folder: Path, policy: str) -> str:
     ``policy``, the present one.
     """
     try:
-        info = read_info(folder)
+        info = read_info_or_none(folder)
     except OSError:  # which the job reports
         return policy
     if info is None or is_refused(info):
@@ -292,7 +292,7 @@ def judged_by(folder: Path, policy: str) -> str:
 
 def read_judged(folder: Path, policy: str) -> TaskOutcome | None:
     """Read what a video's folder says; a refusal by another policy has another fingerprint."""
-    outcome, info = read_download(folder), read_info(folder) or {}
+    outcome, info = read_download(folder), read_info_or_none(folder) or {}
     if outcome and is_refused(info) and info.get("policy") != policy:
         return TaskOutcome(outcome.status, outcome.columns, f"policy {info.get('policy')}")
     return outcome

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from dataminer.errors import DataminerError, brief
-from dataminer.permissions import explain
+from dataminer.permissions import explain_os_error
 from dataminer.process import connecting_only
 from dataminer.sync.claims.heartbeat import Interrupted, interruptible
 from dataminer.text import cut, inert_lines
@@ -61,7 +61,7 @@ def _log_error(error: Exception, path: str) -> str:
     if isinstance(error, DataminerError):
         log.error("%s", error)
         return brief(str(error))
-    explained = explain(error) if isinstance(error, OSError) else None
+    explained = explain_os_error(error) if isinstance(error, OSError) else None
     if explained:
         log.error("%s", explained)
         return str(explained)

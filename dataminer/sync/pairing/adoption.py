@@ -12,13 +12,13 @@ from psycopg2.extensions import connection as Connection
 from dataminer.db import schema
 from dataminer.db.connection import transaction
 from dataminer.errors import DataminerError
-from dataminer.files.reading import names_in
+from dataminer.files.reading import list_names
 from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME
 from dataminer.sync.claims.owners import is_dead
 from dataminer.sync.pairing import write
 from dataminer.sync.pairing.check import PairingStep, next_step
-from dataminer.sync.pairing.database import query_state, read_state, workdirs
+from dataminer.sync.pairing.database import query_state, read_pair_state, workdirs
 from dataminer.sync.pairing.records import (
     STORE_FILE,
     NotAPair,
@@ -84,7 +84,7 @@ def adopt(store: Store, *, stale_seconds: float, dry_run: bool = False) -> Adopt
     """
     if not dry_run:
         schema.upgrade()
-    elif read_state(store) is None:
+    elif read_pair_state(store) is None:
         return _adoption_of_new_database(store)
     token = write.new_token()
 
@@ -211,7 +211,7 @@ def _adoption(cursor: Any, state: PairState, *, dry_run: bool) -> Adoption:
         f" {state.known_here} of them. Videos with files, as the database has it:"
         f" {state.with_files}."
     )
-    projects = names_in(state.store.project("x").parent, PROJECT_NAME)
+    projects = list_names(state.store.project("x").parent, PROJECT_NAME)
     cursor.execute(_KNOWN_PROJECTS, {"names": sorted(projects)})
     unknown = sorted(projects - {row[0] for row in cursor.fetchall()})
     return Adoption(lines, projects=unknown)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dataminer.store.layout import Store
 from dataminer.sync.pairing import refusals
-from dataminer.sync.pairing.database import database_name, read_state
+from dataminer.sync.pairing.database import database_name, read_pair_state
 from dataminer.sync.pairing.records import Away, NeverPaired, read_store_record
 from dataminer.sync.pairing.state import PairState, inode_of
 
@@ -23,15 +23,15 @@ class PairingStep(Enum):
     REPLACED = auto()  # the store has come back from a backup, or the database has
 
 
-def require(store: Store) -> PairingStep:
-    """Return what :func:`dataminer.sync.pairing.settle.settle` would do.
+def require_pair(store: Store) -> PairingStep:
+    """Return what :func:`dataminer.sync.pairing.settle.settle_pair` would do.
 
     Raises
     ------
     NotAPair
         If the store and the database do not belong together.
     """
-    state = read_state(store)
+    state = read_pair_state(store)
     if state:
         return next_step(state)
     if in_store := read_store_record(store.root):
@@ -59,7 +59,7 @@ def refuse_strangers(store: Store, *, may_be_away: bool = False) -> None:
         If one of them belongs to another.
     """
     try:
-        require(store)
+        require_pair(store)
     except NeverPaired:
         return
     except Away:

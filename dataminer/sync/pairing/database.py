@@ -51,7 +51,7 @@ WHERE video_path IS NOT NULL OR frames_dir IS NOT NULL ORDER BY updated_at DESC 
 _WORKDIRS = "SELECT DISTINCT workdir FROM projects WHERE workdir IS NOT NULL"
 
 
-def read_state(store: Store) -> PairState | None:
+def read_pair_state(store: Store) -> PairState | None:
     """Read the state of a store and the database; None if there is no database, or no tables."""
     if no_database():
         return None

@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from dataminer.errors import DamagedFile, DataminerError
 from dataminer.files.reading import MAX_DOCUMENT_BYTES, read_file
-from dataminer.permissions import explain
+from dataminer.permissions import explain_os_error
 
 STORE_FILE = "store.json"
 """In the store: the token, and the database that it belongs to."""
@@ -92,7 +92,7 @@ class PreviousPair:
 _STORE_RECORD = TypeAdapter(StoreRecord)
 
 
-def as_json(record: StoreRecord) -> Any:
+def record_as_json(record: StoreRecord) -> Any:
     """Return a record as :data:`STORE_FILE` holds it."""
     return _STORE_RECORD.dump_python(record, mode="json", by_alias=True)
 
@@ -111,7 +111,7 @@ def read_store_record(path: Path) -> StoreRecord | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        explained = explain(error)
+        explained = explain_os_error(error)
         raise NotAPair(
             explained.message if explained else f"{file} cannot be read: {error.strerror}",
             explained.hint if explained else "have its owner let you read it",

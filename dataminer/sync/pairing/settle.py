@@ -9,7 +9,7 @@ from psycopg2.extensions import connection as Connection
 from dataminer.db.connection import transaction
 from dataminer.store.layout import Store
 from dataminer.sync.pairing import write
-from dataminer.sync.pairing.check import PairingStep, next_step, require
+from dataminer.sync.pairing.check import PairingStep, next_step, require_pair
 from dataminer.sync.pairing.database import query_state
 from dataminer.sync.pairing.records import STORE_FILE, StoreRecord
 from dataminer.sync.pairing.state import PairState
@@ -17,7 +17,7 @@ from dataminer.sync.pairing.state import PairState
 _MOST_TOKENS = 100  # earlier ones that are recorded
 
 
-def settle(store: Store) -> str | None:
+def settle_pair(store: Store) -> str | None:
     """Let a store and the database continue as a pair, unless they belong to others.
 
     If the store has moved, the paths in rows follow it.
@@ -35,9 +35,9 @@ def settle(store: Store) -> str | None:
     Raises
     ------
     NotAPair
-        See :func:`dataminer.sync.pairing.check.require`; nothing was written then.
+        See :func:`dataminer.sync.pairing.check.require_pair`; nothing was written then.
     """
-    if require(store) is PairingStep.NOTHING:
+    if require_pair(store) is PairingStep.NOTHING:
         return None
     token = write.new_token()
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataminer.files.reading import names_in
+from dataminer.files.reading import list_names
 from dataminer.store.layout import Store
 from dataminer.store.trash import VIDEO_ID
 from dataminer.sync.pairing.records import DatabaseRecord, NotAPair, StoreRecord, read_store_record
@@ -96,9 +96,9 @@ class PairState:
 
 def videos_in(store: Store) -> frozenset[str]:
     """Return the videos of which a store has any file."""
-    filtered = (store.filtered(name, "x").parent for name in names_in(store.project("x").parent))
+    filtered = (store.filtered(name, "x").parent for name in list_names(store.project("x").parent))
     folders = (store.video("x").parent, store.frames("x").parent, *filtered)
-    return frozenset().union(*(names_in(folder, VIDEO_ID) for folder in folders))
+    return frozenset().union(*(list_names(folder, VIDEO_ID) for folder in folders))
 
 
 def is_same(one: Path, other: Path) -> bool:

@@ -11,13 +11,13 @@ from typing import Any
 
 from dataminer.errors import DataminerError
 from dataminer.files.publishing import atomic_write
-from dataminer.permissions import explain
+from dataminer.permissions import explain_os_error
 from dataminer.sync.pairing.records import (
     STORE_FILE,
     DatabaseRecord,
     NotAPair,
     StoreRecord,
-    as_json,
+    record_as_json,
 )
 from dataminer.sync.pairing.state import PairState, inode_of
 
@@ -96,7 +96,7 @@ def write_store_record(state: PairState, in_store: StoreRecord) -> None:
     file = state.path / STORE_FILE
     try:
         with atomic_write(file) as partial:
-            partial.write_text(json.dumps(as_json(in_store), indent=2) + "\n")
+            partial.write_text(json.dumps(record_as_json(in_store), indent=2) + "\n")
             if state.in_store is None:
                 _link_unless_taken(partial, file)
     except FileExistsError as error:
@@ -105,7 +105,7 @@ def write_store_record(state: PairState, in_store: StoreRecord) -> None:
             "run again to see which one",
         ) from error
     except OSError as error:
-        raise explain(error) or DataminerError(
+        raise explain_os_error(error) or DataminerError(
             f"{file} cannot be written: {error.strerror}", "try again"
         ) from error
 

@@ -12,7 +12,7 @@ from dataminer.sync.rate_limit import statements
 from dataminer.urls import masked_row
 
 
-def show() -> dict[str, list[dict[str, Any]]]:
+def read_budget() -> dict[str, list[dict[str, Any]]]:
     """Return ``pauses``, the sources that refused, and ``budgets``, as the database has them."""
     parts = {}
     with reading("budget") as session, session.cursor(cursor_factory=RealDictCursor) as cursor:

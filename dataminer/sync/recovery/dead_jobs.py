@@ -117,7 +117,7 @@ def _key_of(stage: StageRows, wildcards: Mapping[str, str]) -> dict[str, Any]:
     """Return the row that a job's wildcards name."""
     key: dict[str, Any] = {}
     if stage.table != "videos":
-        key["project_id"] = projects.id_of(wildcards["project"])
+        key["project_id"] = projects.project_id_of(wildcards["project"])
     if stage.table != "projects":
         key["video_id"] = wildcards["video_id"]
     return key

@@ -13,7 +13,7 @@ from dataminer.config.models import ExtractConfig, FilterConfig, Section
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, VideoStatus
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.files.links import ABSENT_ERRORS, is_file, lstat_or_none
-from dataminer.files.reading import names_in, read_file, sizes_in
+from dataminer.files.reading import list_names, read_file, sizes_in
 from dataminer.frames.images import FrameReader
 from dataminer.frames.table import CLUSTERS_FILE, FRAMES_FILE, read_meta
 from dataminer.provenance import fingerprints, recipes
@@ -91,7 +91,7 @@ class StoreInspector:
     @cached_property
     def downloaded(self) -> frozenset[str]:
         """The names under ``videos/``."""
-        return names_in(self.store.video("x").parent)
+        return list_names(self.store.video("x").parent)
 
     def frames(self, video_id: str, recipe: str | None) -> CurrentFrames:
         """Return the frames of a video that its row names, or else the newest that are whole.
@@ -100,7 +100,7 @@ class StoreInspector:
         """
         folders = [self.store.recipe(video_id, r) for r in recipes.of_video(self.store, video_id)]
         folders += [t.parent for t in recipes.older_tables(self.store, video_id) if is_file(t)]
-        found = {folder: read(results.read_extract, folder) for folder in folders}
+        found = {folder: read_if_whole(results.read_extract, folder) for folder in folders}
 
         def rank(folder: Path) -> tuple[bool, bool]:
             outcome = found[folder]
@@ -120,7 +120,7 @@ class StoreInspector:
             return Evidence(status)
         if status == _V.PENDING and video_id not in self.downloaded:
             return Evidence(status)  # any frames wait for the download
-        download = read(results.read_download, folder)
+        download = read_if_whole(results.read_download, folder)
         frames_dir, frames, damaged = self.frames(video_id, recipe)
         supported = _video_status(status, download, frames, self._frames_are_of(folder, frames_dir))
         if supported == _V.PENDING:
@@ -149,7 +149,7 @@ class StoreInspector:
         final = status in FILTER.past
         if final and not self.deep and not source_gone and self._has_table(folder):
             return Evidence(status)
-        outcome = None if source_gone else read(results.read_filter, folder)
+        outcome = None if source_gone else read_if_whole(results.read_filter, folder)
         if outcome and (outcome.status == status or self._filtered_is_of(folder, video_id)):
             return Evidence(outcome.status)
         damaged = existing(table)
@@ -193,13 +193,13 @@ class StoreInspector:
         known = stage in (_P.DETECT_READY, _P.COMPLETE)
         if known and not self.deep:
             return self._has_table(folder) and self._has_table(folder, CLUSTERS_FILE)
-        whole = read(results.read_dedup, folder) is not None
+        whole = read_if_whole(results.read_dedup, folder) is not None
         return whole and self._dedup_is_of(project, videos)
 
     def _has_table(self, folder: Path, name: str = FRAMES_FILE) -> bool:
         """Return whether a table exists and, unless only that is checked, can be read."""
         path = folder / name
-        return _is_regular(path) and (self.quick or bool(read(read_meta, path)))
+        return _is_regular(path) and (self.quick or bool(read_if_whole(read_meta, path)))
 
     def _detect_is_whole(self, project: str, stage: str) -> bool:
         folder = self.store.detect(project)
@@ -207,7 +207,7 @@ class StoreInspector:
             return _is_regular(folder / ANNOTATIONS_FILE) and (
                 self.quick or results.annotations_seem_whole(folder, 0)
             )
-        if read(results.read_detect, folder) is None:
+        if read_if_whole(results.read_detect, folder) is None:
             return False
         if self.deep and not _has_images(folder, self.store.dedup(project)):
             return False
@@ -218,7 +218,7 @@ class StoreInspector:
     def _frames_are_of(self, folder: Path, frames_dir: Path) -> bool:
         if _is_newer(frames_dir / FRAMES_FILE, folder / INFO_FILE):
             return True
-        source = (results.read_info(folder) or {}).get("sha256")
+        source = (results.read_info_or_none(folder) or {}).get("sha256")
         expected = partial(fingerprints.of_extract, sha256=source)
         return _carries(frames_dir, ExtractConfig, expected)
 
@@ -254,7 +254,7 @@ _NO_DETECT: dict[str, Any] = {"detect_dir": None, "annotations": 0}
 _NO_DEDUP: dict[str, Any] = {"dedup_dir": None, "unique_frames": 0, **_NO_DETECT}
 
 
-def read(reader: Callable[[Path], _Read | None], folder: Path) -> _Read | None:
+def read_if_whole(reader: Callable[[Path], _Read | None], folder: Path) -> _Read | None:
     """Read a folder or file; return None if it is absent or damaged.
 
     Raises
@@ -294,7 +294,7 @@ def _video_status(
 
 def _is_regular(path: Path) -> bool:
     """Return whether there is a regular file that is not empty."""
-    found = read(lstat_or_none, path)
+    found = read_if_whole(lstat_or_none, path)
     return found is not None and stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
@@ -330,7 +330,7 @@ def _detect_is_of(folder: Path, dedup: Path) -> bool:
         return True
     images = folder / "images"
     with FrameReader(dedup) as reader:
-        return set(reader.names) == names_in(images) and all(
+        return set(reader.names) == list_names(images) and all(
             (images / name).samefile(dedup / name)
             if reader.kind == "files"
             else read_file(images / name) == reader.read(name)

@@ -12,7 +12,7 @@ from dataminer import commands
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import reading, transaction
 from dataminer.db.enums import ProjectStatus, ProjectVideoStatus, SourceType, VideoStatus
-from dataminer.files.reading import names_in
+from dataminer.files.reading import list_names
 from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME, VIDEO_ID
 from dataminer.sync.claims import projects as project_rows
@@ -21,7 +21,7 @@ from dataminer.sync.claims.stage_rows import StageRows
 from dataminer.sync.claims.statements import FROM_FILES, PROJECT_STAGE, PROJECTS_OF_VIDEOS
 from dataminer.sync.jobs import results
 from dataminer.sync.repair import row_repair
-from dataminer.sync.repair.evidence import Evidence, StoreInspector, Unreadable, read
+from dataminer.sync.repair.evidence import Evidence, StoreInspector, Unreadable, read_if_whole
 from dataminer.sync.repair.report import Repair, Report
 from dataminer.sync.repair.row_repair import FoundResult
 from dataminer.sync.repair.snapshot import (
@@ -150,9 +150,9 @@ class _Reconciler:
     # ---- rows that are missing
 
     def _note_unknown_projects(self) -> None:
-        projects = names_in(self.store.project("x").parent, PROJECT_NAME)
+        projects = list_names(self.store.project("x").parent, PROJECT_NAME)
         for name in sorted(projects - self.tables.projects.keys()):
-            if names_in(self.store.filtered(name, "x").parent):
+            if list_names(self.store.filtered(name, "x").parent):
                 command = commands.dataminer("sync", "--project", name)
                 self.report.notes.append(
                     f"project {name} has files and no row. Next: `{command}` makes its rows from"
@@ -180,7 +180,7 @@ class _Reconciler:
         if not PROJECT_NAME.fullmatch(project):
             return []
         members = self.tables.members.get(project, {})
-        folders = names_in(self.store.filtered(project, "x").parent, VIDEO_ID)
+        folders = list_names(self.store.filtered(project, "x").parent, VIDEO_ID)
         found = []
         for video_id in sorted(folders - members.keys()):
             if _has_no_result(results.read_filter, self.store.filtered(project, video_id)):
@@ -200,7 +200,7 @@ class _Reconciler:
         folder = self.store.video(video_id)
         if _has_no_result(results.read_download, folder):
             return None
-        url = (results.read_info(folder) or {}).get("url")
+        url = (results.read_info_or_none(folder) or {}).get("url")
         return SourceUrl(url) if url else None
 
     def _pretend_rows(self, project: str, found: list[_FoundVideo]) -> None:
@@ -221,7 +221,7 @@ class _Reconciler:
         def steps(status: str) -> list[FoundResult]:
             frames = self.files.frames(video_id, row.recipe).folder
             extract = FoundResult(stage_rows.EXTRACT, frames, results.read_extract)
-            failed = "failure" in (results.read_info(folder) or {})
+            failed = "failure" in (results.read_info_or_none(folder) or {})
             if failed or status == _V.DOWNLOADED:
                 return [download]
             has_download = row.status in (_V.DOWNLOADED, _V.EXTRACTED)
@@ -371,6 +371,6 @@ class _Reconciler:
 
 def _has_no_result(reader: Callable[..., Any], folder: Any) -> bool:
     try:
-        return read(reader, folder) is None
+        return read_if_whole(reader, folder) is None
     except Unreadable:
         return True

@@ -63,7 +63,7 @@ def record_results(config: Config) -> None:
     projects, store = config.project_names, Store(config.store_path)
     older = recipes.older_videos(store)
     for video_id in older:
-        candidate_frames.take_over(store, video_id)
+        candidate_frames.adopt_old_layout(store, video_id)
     report = reconcile(store, projects, config.monitor, adopt_only=True)
     for line in [*map(str, report.repairs), *report.notes]:
         log.info("%s", line)
@@ -84,7 +84,7 @@ def _frames(store: Store, videos: Iterable[str]) -> Iterator[dict[str, Any]]:
     for video_id in videos:
         for recipe in recipes.of_video(store, video_id)[:1]:
             meta = results.read_frames_meta(store.recipe(video_id, recipe)) or {}
-            info = results.read_info(store.video(video_id)) or {}
+            info = results.read_info_or_none(store.video(video_id)) or {}
             yield {
                 "video_id": video_id,
                 "made": recipe,

@@ -7,7 +7,7 @@ from pathlib import Path
 from dataminer.db.enums import ProjectStatus
 from dataminer.errors import DataminerError
 from dataminer.files.links import is_folder
-from dataminer.files.reading import names_in
+from dataminer.files.reading import list_names
 from dataminer.frames.table import CLUSTERS_FILE
 from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME, checked
@@ -55,9 +55,9 @@ def redo(store: Store, project: str, stage: str, *, rebuild: bool = False) -> No
     remove = tuple(
         file
         for path in outputs_to_remove(store, project, stage, rebuild=rebuild)
-        for file in ([path / n for n in sorted(names_in(path))] if is_folder(path) else [path])
+        for file in ([path / n for n in sorted(list_names(path))] if is_folder(path) else [path])
     )
-    key = {"project_id": projects.id_of(project)}
+    key = {"project_id": projects.project_id_of(project)}
     row = read_rows([project]).projects[project]
     ready, columns = StoreInspector.before(stage)
     reverts = row.status in (ProjectStatus.COMPLETE, ProjectStatus.DETECT_READY)

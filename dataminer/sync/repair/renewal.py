@@ -16,7 +16,7 @@ from dataminer.db.enums import VideoStatus
 from dataminer.db.tables import NoTables
 from dataminer.errors import MENDED_BY_SIGNATURE
 from dataminer.net.rate_limit import YOUTUBE, quota_of
-from dataminer.signatures import is_older, unsigned
+from dataminer.signatures import is_signed_earlier, unsigned
 from dataminer.store.layout import Store
 from dataminer.sync.claims import projects as project_rows
 from dataminer.sync.claims.projects import SourceRow
@@ -86,7 +86,8 @@ class Links:
             for source in sources
             if source.url.is_signed
             for row in self._rows_of(source)
-            if row.url != source.url and not is_older(source.url.reveal(), row.url.reveal())
+            if row.url != source.url
+            and not is_signed_earlier(source.url.reveal(), row.url.reveal())
         }
 
     def _rows_of(self, source: SourceRow) -> list[RenewedRow]:

@@ -15,7 +15,7 @@ from dataminer.files.publishing import remove_file
 from dataminer.sync.claims import claim_end, claims
 from dataminer.sync.claims.execution import compose
 from dataminer.sync.claims.stage_rows import StageRows
-from dataminer.sync.repair.evidence import Evidence, read
+from dataminer.sync.repair.evidence import Evidence, read_if_whole
 from dataminer.sync.tasks.task import TaskOutcome
 
 # ---- statements: identifiers in braces, values bound -------------------------------------------
@@ -81,7 +81,7 @@ def _adopt_one(step: FoundResult, key: Mapping[str, Any], settings: MonitorConfi
     if claim is None:
         return False
     try:
-        outcome = read(step.read, step.final)  # again, since nobody else writes there now
+        outcome = read_if_whole(step.read, step.final)  # again, since nobody else writes there now
         if outcome is None:
             claim_end.release(claim, error=None, error_class=None, counts=False)
             return False

@@ -10,7 +10,7 @@ from dataminer.db import schema
 from dataminer.files.links import clear_path
 from dataminer.store.layout import Store
 from dataminer.sync.claims import projects as project_rows
-from dataminer.sync.pairing.settle import settle
+from dataminer.sync.pairing.settle import settle_pair
 from dataminer.sync.recovery.dead_jobs import settle_ended
 from dataminer.sync.recovery.stale_claims import recover_stale
 from dataminer.text import tell
@@ -37,7 +37,7 @@ def bring_up_to_date(projects: Collection[str], settings: MonitorConfig, store: 
         If the store and the database do not belong together.
     """
     schema.upgrade()
-    for line in (settle(store), *settle_ended(settings), *recover_stale(settings)):
+    for line in (settle_pair(store), *settle_ended(settings), *recover_stale(settings)):
         if line:
             tell(f"dataminer: {line}", sys.stderr)
     for folder in (folder for project in projects for folder in store.outputs(project)):

@@ -17,7 +17,7 @@ from dataminer.errors import (
     UncheckedError,
     os_error_class,
 )
-from dataminer.permissions import explain
+from dataminer.permissions import explain_os_error
 from dataminer.sync.claims.claims import Claim, LeaseLost
 from dataminer.sync.tasks.costs import measured
 from dataminer.sync.tasks.retry_rule import attempts_used_up, final_failure, text_of
@@ -60,7 +60,7 @@ def attempt(
 
 
 def _transient(error: OSError) -> TransientError:
-    explained = explain(error) or DataminerError(text_of(error))
+    explained = explain_os_error(error) or DataminerError(text_of(error))
     return TransientError(explained.message, os_error_class(error), explained.hint)
 
 

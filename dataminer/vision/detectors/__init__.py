@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from dataminer.config.models import DetectConfig
 from dataminer.errors import ConfigError
 from dataminer.frames.boxes import Box, sort
-from dataminer.vision.prefetch import RgbImage
+from dataminer.vision.prefetch import BgrImage
 from dataminer.vision.weights import weights_sha256
 
 MAX_BOXES = 300  # per image; ultralytics' default
@@ -25,7 +25,7 @@ class Detector(Protocol):
         """The classes, indexed by ``Box.category``."""
 
     def predict(
-        self, batches: Iterable[Sequence[RgbImage]]
+        self, batches: Iterable[Sequence[BgrImage]]
     ) -> Generator[tuple[Box, ...], None, None]:
         """Find the objects in images, which come in batches of one size each.
 
@@ -83,7 +83,7 @@ def open_detector(weights: Path, settings: DetectConfig, *, part: int = 0) -> It
         yield YoloDetector(weights, settings, part)
 
 
-def describe(weights: Path, settings: DetectConfig) -> dict[str, Any]:
+def model_info(weights: Path, settings: DetectConfig) -> dict[str, Any]:
     """Return the description of the model for a dataset's metadata."""
     prompts = {"prompts": list(settings.prompts)} if settings.prompts else {}
     return {

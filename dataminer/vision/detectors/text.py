@@ -17,7 +17,7 @@ from dataminer.process import how_to_install
 from dataminer.vision import device, hub
 from dataminer.vision.detectors import MAX_BOXES, distinct, need_prompts
 from dataminer.vision.errors import first_line
-from dataminer.vision.prefetch import RgbImage
+from dataminer.vision.prefetch import BgrImage
 from dataminer.vision.weights import stdout_to_stderr
 
 _OWL = ("owlvit", "owlv2")  # score each prompt
@@ -50,13 +50,13 @@ class TextDetector:
         self._text = self._read_prompts()
 
     def predict(
-        self, batches: Iterable[Sequence[RgbImage]]
+        self, batches: Iterable[Sequence[BgrImage]]
     ) -> Generator[tuple[Box, ...], None, None]:
         """Find the objects in images; see :class:`~dataminer.vision.detectors.Detector`."""
         for images in batches:
             yield from self._of_batch(images)
 
-    def _of_batch(self, batch: Sequence[RgbImage]) -> list[tuple[Box, ...]]:
+    def _of_batch(self, batch: Sequence[BgrImage]) -> list[tuple[Box, ...]]:
         import torch
 
         images = [np.ascontiguousarray(image[:, :, ::-1]) for image in batch]

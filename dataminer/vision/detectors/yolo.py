@@ -14,7 +14,7 @@ from dataminer.frames.boxes import Box
 from dataminer.vision import device
 from dataminer.vision.detectors import MAX_BOXES, distinct
 from dataminer.vision.errors import first_line
-from dataminer.vision.prefetch import RgbImage
+from dataminer.vision.prefetch import BgrImage
 from dataminer.vision.safe_loading import HINT_OTHER_WEIGHTS
 from dataminer.vision.weights import class_names, load_model, stdout_to_stderr
 
@@ -53,7 +53,7 @@ class YoloDetector:
         return class_names(self._model)
 
     def predict(
-        self, batches: Iterable[Sequence[RgbImage]]
+        self, batches: Iterable[Sequence[BgrImage]]
     ) -> Generator[tuple[Box, ...], None, None]:
         """Find the objects in images; see :class:`~dataminer.vision.detectors.Detector`."""
         classes = len(self.names)
@@ -96,7 +96,7 @@ def _keep_threads(model: Any) -> None:
     model.add_callback("on_predict_start", lambda _: torch.set_num_threads(threads))
 
 
-def _source(batches: Iterable[Sequence[RgbImage]]) -> Any:
+def _source(batches: Iterable[Sequence[BgrImage]]) -> Any:
     """Wrap decoded batches in a source of ultralytics, for a single call of predict.
 
     One call per batch would check the settings each time.
@@ -112,7 +112,7 @@ def _source(batches: Iterable[Sequence[RgbImage]]) -> Any:
         def __len__(self) -> int:
             return 1  # more than 1,000 would import torchvision
 
-        def __iter__(self) -> Iterator[tuple[list[str], list[RgbImage], list[str]]]:
+        def __iter__(self) -> Iterator[tuple[list[str], list[BgrImage], list[str]]]:
             for batch in batches:
                 blank = [""] * len(batch)
                 yield blank, list(batch), blank
