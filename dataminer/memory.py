@@ -17,7 +17,7 @@ _RESERVE_BYTES = 1 << 18
 def within_memory(
     megabytes: float, function: Callable[..., _T], *args: object, **options: object
 ) -> _T:
-    """Call a function that may allocate only so much memory.
+    """Call a function that may allocate a limited amount of memory.
 
     The limit is the process's and applies to all its threads, so it is kept short and large. On
     systems that do not report or limit a process's memory, nothing is limited.

@@ -50,7 +50,7 @@ def lit(image: Picture, gain: float, offset: float = 0) -> Picture:
 
 
 def noisy(image: Picture, deviation: float) -> Picture:
-    """Add noise of so many grey levels."""
+    """Add noise with this deviation, in grey levels."""
     noise = np.random.default_rng(0).normal(0, deviation, image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8)
 
@@ -78,7 +78,7 @@ def written(background: int, ink: int, text: str, size: float) -> Picture:
 
 
 def framed(image: Picture, across: int, down: int) -> Picture:
-    """Scale a picture into black bars, so many lines at each side."""
+    """Scale a picture into black bars of this many lines at each side."""
     small = cv2.resize(
         image, (_WIDTH - 2 * across, _LINES - 2 * down), interpolation=cv2.INTER_AREA
     )

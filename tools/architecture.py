@@ -22,6 +22,7 @@ PACKAGE = "dataminer"
 PAGE = ROOT / "docs" / "architecture.md"
 MOST_FILES = 12
 MOST_LINES = 40
+KNOWN_TO_NO_STAGE = ("db", "sync", "planning", "workflow", "monitor", "cli")
 BEGIN, END = "<!-- table: python -m tools.architecture --write -->", "<!-- end of table -->"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -161,7 +162,14 @@ def broken_rules(rooms: Mapping[str, Room]) -> list[str]:
                 found.append(f"{name} has {length} lines, more than {MOST_LINES}")
         if not room.purpose:
             found.append(f"{_shown(room)} does not say what it is for")
+        for other, file in room.imports.items():
+            if _top(room.name) == "stages" and _top(other) in KNOWN_TO_NO_STAGE:
+                found.append(f"{file} imports {other}, which no stage knows")
     return found
+
+
+def _top(room: str) -> str:
+    return room.partition(".")[0]
 
 
 def table(rooms: Mapping[str, Room]) -> str:

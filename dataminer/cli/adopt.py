@@ -63,7 +63,7 @@ def adopt(
         for line in adoption.undo(found, stale_seconds=stale, dry_run=dry_run):
             tell(line)
         if dry_run:
-            print("Nothing was changed. Next: the same without -n")
+            print("Nothing was changed. Next: rerun without -n")
         return
     done = adoption.adopt(found, stale_seconds=stale, dry_run=dry_run)
     for line in done.lines:
@@ -71,7 +71,7 @@ def adopt(
     if not done.needed:
         return
     if dry_run:
-        print("Nothing was changed. Next: the same without -n; `--undo` reverts it")
+        print("Nothing was changed. Next: rerun without -n; `--undo` reverts it")
         return
     if other:
         print(f"Next: set `store: {other}`. The configuration has {configured}")

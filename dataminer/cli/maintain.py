@@ -36,6 +36,9 @@ _NO_VIDEOS = (
 _SHOWN = 20  # rows and folders that are named; --json has all
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+FilesFlag = Annotated[  # older scripts may give it
+    bool, typer.Option("--files", hidden=True, help="No effect: the files are always removed.")
+]
 ProjectArgument = Annotated[str, typer.Argument(help="The project.", metavar="PROJECT")]
 
 
@@ -289,7 +292,7 @@ def cleanup_orphans(
 def force_dedup(
     project: ProjectArgument,
     *,
-    files: Annotated[bool, typer.Option("--files", help="Implied: its tables go.")] = True,
+    files: FilesFlag = True,
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="Compare all frames again, also those kept before."),
@@ -310,7 +313,7 @@ def force_dedup(
 def force_detect(
     project: ProjectArgument,
     *,
-    files: Annotated[bool, typer.Option("--files", help="Implied: its annotations go.")] = True,
+    files: FilesFlag = True,
     yes: Yes = False,
     config: ConfigFiles = None,
 ) -> None:
@@ -343,7 +346,7 @@ def _delete(plan: Deletion, settings: Config, yes: bool, *, dry_run: bool = Fals
     for line in plan.summary():
         tell(line)
     if dry_run:
-        print("Nothing was deleted. Next: the same without --dry-run")
+        print("Nothing was deleted. Next: rerun without --dry-run")
     elif _agreed(yes):
         carry_out(plan, settings.monitor)
         print("deleted")

@@ -220,7 +220,7 @@ def _print_next(
         print("Nothing to retry.")
         return
     if dry_run:
-        print("Nothing was changed. Next: the same without --dry-run")
+        print("Nothing was changed. Next: rerun without --dry-run")
         return
     for command in runs_of(projects, config, videos=videos):
         print(f"Next: `{command}`")

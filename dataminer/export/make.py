@@ -124,7 +124,7 @@ def export(
 def _not_writable(final: Path, error: OSError) -> DataminerError:
     return DataminerError(
         f"{final} cannot be written: {error.strerror or error}",
-        "name a folder with room that you may write to with --to; nothing was left in this one",
+        "give --to a writable folder with enough space; nothing was left in this one",
     )
 
 
@@ -172,7 +172,7 @@ def _count(job: ExportJob, folder: Path) -> Exported:
 def _write_info(
     folder: Path, kind: str, job: ExportJob, exported: Exported, shares: Shares
 ) -> None:
-    """Describe the export in the file by which a later one recognizes the folder."""
+    """Describe the export in the file by which a later one recognises the folder."""
     info: dict[str, Any] = {
         "dataminer_export": 1,
         "format": kind,
@@ -208,13 +208,13 @@ def _refuse_foreign(final: Path, force: bool) -> None:
     own = _own_entries(final / INFO_FILE)
     if own is None:
         raise DataminerError(
-            f"{final} is not empty, and no earlier export",
-            "name another folder with --to, or delete it with all that is in it by --force",
+            f"{final} is not empty, and not an earlier export",
+            "name another folder with --to, or delete it and all it contains with --force",
         )
     if added := sorted(entries - own):
         raise DataminerError(
             f"{final} is an earlier export to which {added[0]!r} was added",
-            "move that elsewhere, or delete it with the old export by --force",
+            "move that elsewhere, or delete it and the old export with --force",
         )
 
 

@@ -143,7 +143,7 @@ def gather_preview(
     videos = tuple(_read(store, project, chosen, leave_out))
     if not any(video.frames.num_rows for video in videos):
         raise DataminerError(
-            f"project {project} has no frame to look at", "`dataminer status` says why"
+            f"project {project} has no frame to preview", "`dataminer status` shows why"
         )
     return Preview(
         project, videos, len(every), len(chosen) - len(videos), _measure(videos, settings, tried)

@@ -106,8 +106,8 @@ def trusted_programs_only(trusted: Collection[str]) -> Iterator[None]:
                 raise PermanentError(
                     f"{getattr(opened, 'name', 'it')} is a TorchScript file, which is a program",
                     ErrorClass.MODEL,
-                    f"if you trust it, set `detect: {{trusted_programs: [{digest}]}}`; else take an"
-                    " owlv2 model, or weights that were saved after set_classes with just these"
+                    f"if you trust it, set `detect: {{trusted_programs: [{digest}]}}`; otherwise"
+                    " use an owlv2 model, or weights saved after set_classes with exactly these"
                     " prompts",
                 )
             opened.seek(0)

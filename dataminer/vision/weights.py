@@ -63,7 +63,7 @@ def weights_path(model: str, folder: Path = MODELS_FOLDER) -> Path:
         return folder / model
     raise ConfigError(
         f"detect.model: there is no file {model}",
-        f"put the weights there, or give a bare name such as yolo26n.pt to have it in {folder}/",
+        f"put the weights there, or give a bare name such as yolo26n.pt, for a file in {folder}/",
     )
 
 

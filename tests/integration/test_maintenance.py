@@ -464,7 +464,7 @@ def test_a_dry_run_shows_all_and_writes_nothing(shared: tuple[str, Store]) -> No
     for options in (["none", "--files"], ["--status", "FAILED"], ["v1", "-p", "p", "--files"]):
         shown = dataminer(store, "delete-videos", *options, "--dry-run", "--yes")
         assert shown.exit_code == 0
-        assert shown.output.endswith("Nothing was deleted. Next: the same without --dry-run\n")
+        assert shown.output.endswith("Nothing was deleted. Next: rerun without --dry-run\n")
         assert "1 of project_videos" in shown.output
         assert "MB" in shown.output
     assert (versions(database), listing(store)) == before

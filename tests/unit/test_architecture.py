@@ -79,5 +79,15 @@ def test_a_long_function_is_found_beside_a_short_one_of_its_name(broken: Build) 
     assert broken({"a/one.py": text}) == ["dataminer/a/one.py:2: A.f has 41 lines, more than 40"]
 
 
+def test_a_stage_knows_neither_database_nor_workflow(broken: Build) -> None:
+    files = {"db/connection.py": "x = 1\n", "files/one.py": "x = 1\n"}
+    text = "from dataminer.files.one import x\n"
+    assert broken({**files, "stages/filter/stage.py": text}) == []
+    late = f"{text}def f():\n    from dataminer.db import connection\n"
+    assert broken({**files, "stages/filter/stage.py": late}) == [
+        "dataminer/stages/filter/stage.py imports db, which no stage knows"
+    ]
+
+
 def test_a_room_says_what_it_is_for(broken: Build) -> None:
     assert broken({"a/__init__.py": ""}) == ["dataminer/a does not say what it is for"]

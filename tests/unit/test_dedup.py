@@ -210,7 +210,7 @@ def test_a_damaged_table_is_refused(two_videos: list[Path], tmp_path: Path) -> N
 
 
 def test_a_video_cannot_come_twice(two_videos: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(PermanentError, match="frame a 0 comes twice"):
+    with pytest.raises(PermanentError, match="frame a 0 appears twice"):
         run([*two_videos, two_videos[2]], tmp_path)
 
 
@@ -219,7 +219,7 @@ def test_two_frames_cannot_share_a_file_name(tmp_path: Path) -> None:
         video(tmp_path, "a", [frame(0, 0)]),
         video(tmp_path, "b", [frame(0, FAR, file_name="a_000000.jpg")]),
     ]
-    with pytest.raises(PermanentError, match=r"a_000000\.jpg comes twice"):
+    with pytest.raises(PermanentError, match=r"a_000000\.jpg appears twice"):
         run(folders, tmp_path)
 
 

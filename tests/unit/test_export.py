@@ -170,7 +170,7 @@ class TestInTheWay:
         with pytest.raises(DataminerError, match=r"'thesis.tex' was added.*--force"):
             export(dataset, "yolo", tmp_path)
         (tmp_path / "yolo" / "dataminer.json").unlink()
-        with pytest.raises(DataminerError, match=r"no earlier export.*--force"):
+        with pytest.raises(DataminerError, match=r"not an earlier export.*--force"):
             export(dataset, "yolo", tmp_path)
         assert thesis.read_text() == "years"
         export(dataset, "yolo", tmp_path, Options(force=True))

@@ -229,7 +229,7 @@ class TestNothingToSee:
 
     def test_no_frame(self, tmp_path: Path) -> None:
         add_video(Store(tmp_path), "b", [])
-        with pytest.raises(DataminerError, match="no frame to look at"):
+        with pytest.raises(DataminerError, match="no frame to preview"):
             gather_preview(Store(tmp_path), PROJECT, NOW, NOW)
 
     def test_one_video_without_frames_is_counted(self, store: Store, tmp_path: Path) -> None:

@@ -204,9 +204,9 @@ def _refuse_twins(frames: pa.Table) -> None:
         if twins.num_rows:
             which = " ".join(str(value) for value in twins.select(column).to_pylist()[0].values())
             raise PermanentError(
-                f"frame {which} comes twice among the filtered videos",
+                f"frame {which} appears twice among the filtered videos",
                 ErrorClass.CORRUPT,
-                "remove one of them; each video of a project has one folder of its own",
+                "remove one of them; each video of a project has one folder",
             )
 
 

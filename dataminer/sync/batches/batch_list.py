@@ -110,7 +110,7 @@ class BatchList:
         return ", ".join(videos[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
     def workers(self, rule: str, batch: str) -> int:
-        """Return how many processes work on a batch: one per video, or per so many downloads."""
+        """Return how many processes work on a batch: one per video or group of downloads."""
         count = len(self.videos(rule, batch))
         if rule == "download":
             at_once = self.downloads_at_once(rule, batch)

@@ -170,8 +170,8 @@ def _ended_members(project: str) -> list[_EndedVideo]:
         log.warning("left out %d videos that are not filtered yet: run snakemake again", count)
     if not ended:
         raise DataminerError(
-            f"no video of project {project} has frames yet: all of them wait for a later run",
-            f"`dataminer status --project {project}` says what for",
+            f"no video of project {project} has frames yet: all wait for a later run",
+            f"`dataminer status --project {project}` shows why",
         )
     return ended
 
@@ -212,7 +212,7 @@ def _discard_damaged(videos: Iterable[_FilteredVideo], project_id: int) -> None:
         others = f", as are {len(damaged) - 1:,} more" if len(damaged) > 1 else ""
         raise NotReady(
             f"{damaged[0].folder / FRAMES_FILE} is damaged or gone{others}",
-            "run snakemake again: they are made again",
+            "run snakemake again to restore them",
         )
 
 

@@ -34,7 +34,7 @@ def belongs_to_another_database(state: PairState) -> NotAPair:
         return NotAPair(
             f"the store {state.path} is older than the one that the database {state.database}"
             " was last used with: a backup, or a disk that is mounted again",
-            f"`{_adopt(state)}`, then the same without -n, and `dataminer sync`",
+            f"`{_adopt(state)}`, then rerun it without -n, and `dataminer sync`",
         )
     if in_store.database == state.database:
         return NotAPair(

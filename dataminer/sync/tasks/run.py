@@ -282,7 +282,7 @@ def _publish(
     outcome = task.read(staging)
     if outcome is None:
         task.refuse_change()
-        raise DataminerError(f"the {held} left no whole result in {staging}", "report this bug")
+        raise DataminerError(f"the {held} left no complete result in {staging}", "report this bug")
     outcome = _placed(outcome, staging, task.final)
     keeper.flush(staging)
     replaced: Path | None = None
