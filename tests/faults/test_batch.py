@@ -315,7 +315,7 @@ def test_what_fails_in_passing_is_tried_again_and_then_waits(
     perform(config, "filter")
     filtered = {**dict.fromkeys(ids(), "FILTERED"), "v1": "PENDING", "v5": "FAILED"}
     assert statuses(database, "project_videos") == filtered
-    assert capfd.readouterr().err == ""  # the download has told of it
+    assert capfd.readouterr().err == ""  # the download has reported it
 
 
 def test_what_fails_in_passing_is_tried_again_while_others_are_worked_on(

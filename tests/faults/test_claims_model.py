@@ -1,4 +1,4 @@
-"""Random interleavings of several owners on a real PostgreSQL, held against a small model.
+"""Random interleavings of several owners on a real PostgreSQL, compared with a small model.
 
 The model knows one thing: which claim holds which row. From that and from the row as it stood
 before, it says what each call must answer; every row is looked at before and after each call.

@@ -1,4 +1,4 @@
-"""Files of a finished project that others have damaged: each is named, or made anew, or both."""
+"""Files of a finished project that others have damaged: each is named, or made again, or both."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Finished:
         self.files = {kind: self._first(kind.pattern) for kind in KINDS}
 
     def contents(self) -> dict[str, str]:
-        """Return what the files hold; of dedup's tables their rows, as they tell of the work."""
+        """Return what the files hold; of dedup's tables their rows, as they describe the work."""
         found = contents(self.site)
         for name in ("frames", "clusters"):
             table = f"projects/{PROJECT}/dedup/{name}.parquet"
@@ -302,7 +302,7 @@ def test_a_top_folder_that_is_none_is_named(finished: Finished, damage: str) -> 
 
 
 def tear(table: Path) -> None:
-    """Cut a table off, as a disk does: no time tells of it."""
+    """Cut a table off, as a disk does: no time shows it."""
     before = table.stat()
     table.write_bytes(table.read_bytes()[:-9])
     os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))

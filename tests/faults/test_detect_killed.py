@@ -94,7 +94,7 @@ def test_a_killed_detect_goes_on_where_it_was(
     shares = [int(re.findall(r"detect: \d+ of (\d+) frames", log)[-1]) for log in logs]
     assert len(shares) == 2
     assert sum(shares) == left
-    assert "frames" not in (site.folder / "logs/detect/birds.log").read_text()  # looked at anew
+    assert "frames" not in (site.folder / "logs/detect/birds.log").read_text()  # read again
     assert site.rows("SELECT project_stage, attempts, error FROM projects") == [
         ("COMPLETE", 0, None)
     ]

@@ -85,7 +85,7 @@ def once(
 
 
 def frames(video_id: str, indexes: tuple[int, ...], mark: str) -> Callable[[Path], None]:
-    """Return what makes frames whose images tell of what they are."""
+    """Return what makes frames whose images show what they are."""
 
     def make(folder: Path) -> None:
         stores.make_frames(folder, video_id, indexes, {"fingerprint": mark})

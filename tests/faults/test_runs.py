@@ -305,7 +305,7 @@ def test_jobs_that_wake_up_too_late_change_nothing(
     clips: Path,
     tmp_path: Path,
 ) -> None:
-    """Two of them: one makes a video anew that is there already, the other one that is not."""
+    """Two of them: one makes a video again that exists already, the other one that is not."""
     settings: dict[str, Any] = {
         "store": str(tmp_path / "store"),
         "monitor": {"heartbeat_seconds": 0.5, "stale_threshold_minutes": 0.05},

@@ -95,7 +95,7 @@ def test_what_belongs_to_others_is_named_with_what_lets_one_in(site: Site) -> No
     with closed(site.folder / "data"):
         done = site.dataminer_here("preview", PROJECT)
     assert done.returncode == 1
-    # without the capabilities of root, the tests' database may be out of reach, which is said first
+    # without the capabilities of root, the tests' database may be out of reach, which comes first
     line = done.stderr.splitlines()[-1]
     assert line.startswith("dataminer: ")
     assert "data/projects/birds/report may not be written to by" in line

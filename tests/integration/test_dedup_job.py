@@ -94,7 +94,7 @@ def test_a_video_that_was_deleted_leaves_its_frames_to_others(project: Project) 
 
 
 def test_a_video_that_failed_has_no_frames_whatever_lies_there(project: Project) -> None:
-    """An older dump came back, or the folder that told of the failure is gone."""
+    """An older dump came back, or the folder that recorded the failure is gone."""
     project.add("v1", 0, 1, 2)
     error = "error = 'no bytes', error_class = 'empty'"
     force(

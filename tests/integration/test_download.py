@@ -107,7 +107,7 @@ def test_a_redirect(server: Server, clip: Path, out: Path, path: str, status: in
     link = server.add(path, Reply(status, headers={"Location": target}))
     info = fetch(link, out).info
     assert (info["url"], info["webpage_url"], info["title"]) == (link, target, "real")
-    # yt-dlp asks anew what it was led to, and then for the file
+    # yt-dlp requests again what it was led to, and then for the file
     assert server.requests == {path: 1, "/real.mp4": 1 if path.endswith(".mp4") else 3}
 
 

@@ -434,7 +434,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("frames_are", ["planned", "joined"])
 def test_a_job_stays_below_400_mb_at_4k(frames_are: str, large: Path, tmp_path: Path) -> None:
     video = tmp_path / "a.ts"
-    # joined, time starts anew: everything is decoded
+    # joined, time starts again: everything is decoded
     video.write_bytes(large.read_bytes() * (2 if frames_are == "joined" else 1))
     (tmp_path / "out").mkdir()
     command = [sys.executable, "-c", MEASURE, str(video), str(tmp_path / "out")]

@@ -1,4 +1,4 @@
-"""What each stage's result is made from: a change of it has the result made anew, no other does."""
+"""What each stage's result is made from: a change of it, and no other, makes the result again."""
 
 from __future__ import annotations
 

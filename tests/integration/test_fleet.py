@@ -129,7 +129,7 @@ def test_a_burst_of_429_pauses_all_and_condemns_none(
     with serve() as server:
         download_all(server, _Angry(clip), tmp_path, [f"/{number}" for number in range(16)])
     assert states(database) == [("DOWNLOADED", 0, 16)]
-    # the gate was told of each answer: no download was begun again for one
+    # the limiter was given each answer: no download was begun again for one
     stated = "SELECT strikes, reason, error_class FROM breakers"
     assert execute(database, stated) == [(0, "HTTP 429 Too Many Requests", "rate_limit")]
     begun = "SELECT permits FROM budgets WHERE lane = 'download'"

@@ -23,7 +23,7 @@ ERRORS = "SELECT video_id, error_class, error FROM videos ORDER BY video_id"
 
 
 def files(site: Site) -> dict[str, str]:
-    """Return what the files hold; the tables of dedup tell of the work as well."""
+    """Return what the files hold; the tables of dedup describe the work as well."""
     found = contents(site)
     return {name: held for name, held in found.items() if "/dedup/" not in name}
 

@@ -1,4 +1,4 @@
-"""Lists of parts and formats that stand for more than anybody has room for."""
+"""Lists of parts and formats that represent more than anybody has room for."""
 
 from __future__ import annotations
 

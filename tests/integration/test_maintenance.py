@@ -275,7 +275,7 @@ def test_what_is_worked_on_does_not_leave_a_project(shared: tuple[str, Store], w
 def test_a_dataset_goes_with_the_last_video_that_it_can_be_made_of(
     shared: tuple[str, Store],
 ) -> None:
-    """Its frames are links: what is deleted must not stay in it, and no run makes it anew."""
+    """Its frames are links: what is deleted must not stay in it, and no run makes it again."""
     database, store = shared
     assert (store.dedup("p") / FRAMES_FILE).exists()
     carry_out(plan_videos(store, ["none"], out_of=["p"], files=False), CALM)

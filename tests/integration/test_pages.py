@@ -140,7 +140,7 @@ def test_a_port_that_is_taken_ends_with_a_sentence(still: Served) -> None:
         web.serve(web.Site(watch, [], still.store, 1.0), still.port)
 
 
-# ---- what is told ------------------------------------------------------------------------------
+# ---- what is shown -----------------------------------------------------------------------------
 
 
 def test_looking_changes_nothing_though_claims_are_stale(live: Served, birds: str) -> None:

@@ -291,7 +291,7 @@ def test_a_restored_database_goes_on_once_the_old_one_is_gone(
 
 
 def test_a_server_that_does_not_say_which_one_it_is(site: Site, server: str) -> None:
-    """As some that are rented; then a copy beside the database cannot be told from a dump."""
+    """As some that are rented; then a copy beside the database looks like a dump."""
     revoke = "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC"
     execute(superuser_of(site.database), revoke)
     paired(site)

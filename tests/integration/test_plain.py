@@ -507,7 +507,7 @@ def test_nothing_of_a_link_is_left_for_the_next(
 def test_a_link_to_a_private_place_does_not_open_it_for_the_next(
     server: Server, clips: dict[str, bytes], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second is of a public host, as far as can be told, and leads inside."""
+    """The second is of a public host, as far as anybody can know, and leads inside."""
     from dataminer.net import addresses
 
     real = addresses.scope_of

@@ -137,7 +137,7 @@ def test_bytes_move_while_a_file_comes(
 ) -> None:
     monkeypatch.setattr(
         "dataminer.monitor.progress.rates._LEAST", 1e-9
-    )  # seconds before a rate is told
+    )  # seconds before a rate is shown
     part = tmp_path / "videos" / f".v0.{1:012x}.resume" / "v0.mp4.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(bytes(4000))  # an earlier attempt's

@@ -1,4 +1,4 @@
-"""Boxes in shards: one result whoever makes them, and only what changed is made anew."""
+"""Boxes in shards: one result whoever makes them, and only what changed is made again."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def test_an_id_or_its_only_beginning_finds_it(database: str) -> None:
     assert story.find_video("cars-1a2b") == "cars-1a2b"
     assert story.find_video("cars-1a") == "cars-1a", "a whole id wins over a beginning"
     assert story.find_video("bot") == "bottles-99"
-    assert story.find_video("a_") == "a_b", "no character stands for others"
+    assert story.find_video("a_") == "a_b", "no character is a wildcard"
     with pytest.raises(DataminerError, match="several videos begin with cars: cars-1a, cars-1a2b"):
         story.find_video("cars")
 

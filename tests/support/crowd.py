@@ -47,7 +47,7 @@ def inject(
     Returns
     -------
     callable
-        Tells of each attempt that came to an end: video, process, its begin and its end.
+        Records each attempt that came to an end: video, process, its begin and its end.
     """
     real = stage.download
 

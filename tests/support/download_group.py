@@ -2,8 +2,8 @@
 
 ``python -m tests.support.download_group JOBS MINUTE FILE``
 
-The file holds a configuration, and the ids of the ``videos``; with ``side_by_side``, one batch of
-so many workers fetches so many at once. MINUTE is how many seconds the minute of
+The file holds a configuration, and the ids of the ``videos``; with ``side_by_side``, one batch
+of this many workers fetches this many at once. MINUTE is how many seconds the minute of
 ``requests_per_minute`` has.
 """
 

@@ -30,7 +30,7 @@ Settings = Mapping[str, Mapping[str, Any]]
 Version = Literal["good", "broken"]
 VERSIONS: tuple[Version, ...] = ("good", "broken")
 
-# What the metadata of unique frames tells of the work depends on what was there before, and the
+# What the metadata of unique frames says about the work depends on what was there before, and the
 # fingerprint on what is left of failures.
 _HOW = ("pinned", "carried", "judged", "compared", "fingerprint")
 _FRAMES = 30

@@ -217,5 +217,5 @@ def _file_reply(path: Path, wanted: str | None) -> Reply:
 
 
 def most_in_a_window(times: list[float], seconds: float) -> int:
-    """Return the most moments that a window of so many seconds holds."""
+    """Return the most moments that a window of this many seconds holds."""
     return max(sum(begin <= t < begin + seconds for t in times) for begin in times)

@@ -29,7 +29,7 @@ from dataminer.store.layout import Store
 from dataminer.urls import SourceUrl
 
 NAMES = ("disc", "box", "triangle")
-PER_GROUP = 4  # good frames that one stands for
+PER_GROUP = 4  # good frames that one represents
 
 
 def make_project(

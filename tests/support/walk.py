@@ -394,7 +394,7 @@ class Walk:
         self.unknown |= self.rows.members - rows.members
         self.unknown -= rows.members
         self.rows = deepcopy(rows)
-        if "broken" in rows.failed:  # what tells of the failure may have been deleted since
+        if "broken" in rows.failed:  # what reports the failure may have been deleted since
             self.gone.add("broken")
 
     def _delete(self) -> None:

@@ -118,7 +118,7 @@ def found(*addresses: str) -> Any:
 
 
 def looked_up(monkeypatch: pytest.MonkeyPatch, given: str, *addresses: str) -> AddressPolicy:
-    """Return what a link opens whose host stands for some addresses."""
+    """Return what a link opens whose host resolves to some addresses."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found(*addresses))
     policy = AddressPolicy(given)
     policy.resolve("lab.example", 80)

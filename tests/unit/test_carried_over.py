@@ -191,7 +191,7 @@ def test_a_frame_with_another_picture_is_judged_again(project: Project) -> None:
     project.video("a", [frame(0, FAR, 0.95), frame(1, FAR, 0.9), frame(2, 0b1)])
     assert counts(project.dedup()) == (3, 2, 1, 0, 2)
     assert project.kept() == [("a", 1), ("a", 2)]
-    # pinned by one hash, and told apart by the other
+    # pinned by one hash, and distinguished by the other
     project.video("a", [frame(1, FAR, 0.9, dhash=5), frame(2, 0b1)])
     assert counts(project.dedup())[2:] == (1, 0, 1)
 

@@ -92,7 +92,7 @@ def between_two_parts(attempt: Attempt) -> None:
 def begins_anew(attempt: Attempt) -> None:
     attempt.bytes_come(MINUTE, 5000)
     attempt.nothing_comes(50)
-    attempt.total = 0  # the server gave another file: all of it is fetched anew
+    attempt.total = 0  # the server gave another file: all of it is fetched again
     attempt.bytes_come(50, 100)
 
 

@@ -1,4 +1,4 @@
-"""Dedup keeps the sharpest frame of each group, and says for every frame who stands for it."""
+"""Dedup keeps the sharpest frame of each group, and records for every frame who represents it."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def test_a_slow_pan_does_not_chain() -> None:
     kept, distance = greedy_cover(pan, np.arange(65), 8)
     assert distance.max() <= 8
     assert np.unique(kept).tolist() == [0, 9, 18, 27, 36, 45, 54, 63]
-    # 5 is as near to 9 as 4 is to 0: the nearest stands for it, not the first that reached it
+    # 5 is as near to 9 as 4 is to 0: the nearest represents it, not the first that reached it
     assert kept[4] == 0
     assert kept[5] == 9
 

@@ -120,7 +120,7 @@ LISTS = [
         "results?search_query=two+cats&sp=EgIwAQ%253D%253D",
     ),
     ("https://www.youtube.com/results?q=cats", "results?search_query=cats"),
-    # none of them is a list that can be told in full
+    # none of them is a list that can be named in full
     ("https://www.youtube.com/watch?v=aqz-KE-bpKQ&list=PL1", None),
     ("https://youtu.be/aqz-KE-bpKQ?list=PL1", None),
     ("https://www.youtube.com/playlist?list=", None),

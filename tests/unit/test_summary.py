@@ -210,7 +210,7 @@ def test_what_a_run_was_making_anew_is_made_anew_again_only_if_it_was_cut_short(
     stage = StageProgress("filter", 200, 198, left_seconds=left_seconds)
     outcome = RunOutcome(replace(PROGRESS, stages=[stage]), done=False)
     assert summary(seen(), store, outcome)[-2] == f"  go on     /a/snakemake{force}"
-    # all that it was to make anew is there, as it was
+    # all that it was to make again is there, as it was
     text = "\n".join(summary(seen(), store, replace(outcome, done=True)))
     assert ("  go on     /a/snakemake --forceall" in text) is bool(force)
 

@@ -1,4 +1,4 @@
-"""The table of messages, held against the yt-dlp that is installed and what YouTube says."""
+"""The table of messages, compared with the yt-dlp that is installed and what YouTube says."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dataminer.net.ytdlp_errors import PATTERNS, one_line, stage_error
 SOURCES = Path(yt_dlp.__file__).parent
 YOUTUBE = "extractor/youtube/_video.py"
 
-# what yt-dlp itself writes, where, and what it means: an upgrade that words it anew fails here
+# what yt-dlp itself writes, where, and what it means: an upgrade that rewords it fails here
 WRITTEN = [
     ("This video is DRM protected", "extractor/common.py", "drm"),
     ("is known to use DRM protection", "extractor/unsupported.py", "drm"),

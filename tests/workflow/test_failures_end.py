@@ -1,4 +1,4 @@
-"""What fails in passing holds nothing back, and ends; what is retried is tried."""
+"""A temporary failure holds nothing back, and ends; what is retried is tried."""
 
 from __future__ import annotations
 

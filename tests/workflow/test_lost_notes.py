@@ -102,7 +102,7 @@ def test_the_store_is_moved_and_another_folder_works_on_it(small: Site, tmp_path
 
 
 def test_a_dump_is_restored(small: Site, server: str) -> None:
-    """Rows take up what their files say; a dry run writes nothing."""
+    """Rows record what their files say; a dry run writes nothing."""
     known = add(small, "known")
     earlier = create(server, name_of(small.database), "dump")
     small.mine("only_dedup")

@@ -1,6 +1,6 @@
 """YouTube on a loopback server: takes the place of yt-dlp's own extractors in tests.
 
-Extractors are told apart by their IE_NAME: with YouTube's own names the real ones would win.
+Extractors are distinguished by their IE_NAME: with YouTube's own names the real ones would win.
 """
 
 import functools
