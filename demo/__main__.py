@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from dataminer.errors import DataminerError
@@ -30,14 +31,20 @@ COMMANDS = (
 )
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the demo from the repository's root.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Of the command line; there are none but ``--help``.
 
     Returns
     -------
     int
         0 if everything planted was found as expected, 1 if not; or the status of a failed command.
     """
+    argparse.ArgumentParser("python -m demo", description=__doc__).parse_args(arguments)
     os.chdir(Path(__file__).resolve().parents[1])
     try:
         prepare()
@@ -106,11 +113,18 @@ def report(result: Score) -> None:
     print(f"contact sheet  {SHEET}")
     print(f"report         {PROJECT / 'report' / 'index.html'}")
     print("database       dataminer db stop ends it; it starts by itself when it is needed")
-    print(
-        "\nYour own videos, with a published model:\n"
-        "  dataminer add-video PATH_OR_URL --project mine\n"
-        "  snakemake -c2 --config project=mine 'detect={model: yolo26n.pt}'"
-    )
+    print("\nYour own videos, with a published model:")
+    for command in next_commands():
+        print(f"  {command}")
+
+
+def next_commands() -> Iterator[str]:
+    """Yield the commands that mine a user's own videos."""
+    activate = Path(sys.prefix, "bin", "activate")
+    if activate.is_file() and "VIRTUAL_ENV" not in os.environ:  # `make demo` does not activate it
+        yield f"source {shlex.quote(os.path.relpath(activate))}"
+    yield "dataminer add-video PATH_OR_URL --project mine"
+    yield "snakemake -c2 --config project=mine 'detect={model: yolo26n.pt}'"
 
 
 def _report(line: str) -> None:
@@ -118,4 +132,4 @@ def _report(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

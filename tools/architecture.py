@@ -1,15 +1,15 @@
 """The house in figures: its rooms, what they import, and the rules that hold for them.
 
 A room is a folder of the package. Without an option, it prints the table of
-``docs/architecture.md``; ``--write`` puts the table there, ``--check`` checks the rules and the
-names, and ``--dot`` prints the picture for graphviz.
+``docs/architecture.md``.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
@@ -255,12 +255,18 @@ def in_page(text: str) -> str:
     return f"{before}{BEGIN}\n{table(read_rooms())}\n{END}{after}"
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Print the table, put it into its page, or check the rules and the page."""
+    parser = argparse.ArgumentParser("python -m tools.architecture", description=__doc__)
+    one_of = parser.add_mutually_exclusive_group()
+    one_of.add_argument("--write", action="store_true", help="put the table into its page")
+    one_of.add_argument("--check", action="store_true", help="check the rules and the page")
+    one_of.add_argument("--dot", action="store_true", help="print the picture for graphviz")
+    chosen = parser.parse_args(arguments)
     rooms = read_rooms()
-    if "--write" in arguments:
+    if chosen.write:
         PAGE.write_text(in_page(PAGE.read_text("utf-8")), "utf-8")
-    elif "--check" in arguments:
+    elif chosen.check:
         found = [*broken_rules(rooms), *broken_names()]
         if not found and in_page(page := PAGE.read_text("utf-8")) != page:
             found = [
@@ -269,7 +275,7 @@ def main(arguments: list[str]) -> int:
         print("\n".join(found) or "the house is in order")
         return len(found) > 0
     else:
-        print(picture(rooms) if "--dot" in arguments else table(rooms))
+        print(picture(rooms) if chosen.dot else table(rooms))
     return 0
 
 

@@ -6,13 +6,14 @@ videos in the ways in which sites give them.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib
 import inspect
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -52,14 +53,22 @@ class Incompatible(Exception):
     """Something of yt-dlp is not as our code takes it to be."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Check everything, and print the first thing that does not fit.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Of the command line; there are none but ``--help``.
 
     Returns
     -------
     int
         The exit status.
     """
+    argparse.ArgumentParser("python -m tools.check_yt_dlp", description=__doc__).parse_args(
+        arguments
+    )
     try:
         check_names()
         check_replaced()
@@ -202,4 +211,4 @@ def _check_call(name: str, theirs: Callable[..., object], ours: Callable[..., ob
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -90,14 +92,17 @@ def texts() -> dict[str, str]:
     }
 
 
-def main(arguments: list[str], folder: Path = Path("config")) -> int:
+def main(arguments: Sequence[str], folder: Path = Path("config")) -> int:
     """Write the files, or with ``--check`` list those that differ; return the exit status."""
+    parser = argparse.ArgumentParser("python -m dataminer.config.generate", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="list files that differ; write none")
+    check = parser.parse_args(arguments).check
     differ = [
         folder / name
         for name, text in texts().items()
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
     ]
-    if arguments == ["--check"]:
+    if check:
         for path in differ:
             print(f"{path} differs from what {__spec__.name} generates", file=sys.stderr)
         return len(differ)

@@ -1,18 +1,17 @@
 """Check the project's texts, comments, docstrings and messages: general rules, and own wordings.
 
-Usage: python -m tools.prose [--update]
-
 ``open.txt`` lists how many findings per file are still open. The check fails if a file has more, or
 fewer: then ``--update`` lowers the number. It never raises one.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -45,14 +44,17 @@ class Finding(NamedTuple):
         return f"{self.path}:{self.line}: {self.message}"
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Check all files of the working directory; return the number of problems."""
+    parser = argparse.ArgumentParser("python -m tools.prose", description=__doc__)
+    parser.add_argument("--update", action="store_true", help="lower the numbers in open.txt")
+    update = parser.parse_args(arguments).update
     paths = sorted({path for pattern in FILES for path in Path().glob(pattern)})
     wordings_file = Path(wordings.__file__).relative_to(Path.cwd())
     found = find(text for path in paths if path != wordings_file for text in prose(path))
     count = Counter(finding.path for finding in found)
     known = read_open()
-    if arguments == ["--update"]:
+    if update:
         known = {path: min(known.get(path, 0), number) for path, number in count.items()}
         write_open({path: number for path, number in known.items() if number})
     problems = list(compare(found, known))
