@@ -84,7 +84,7 @@ lint-workflow:
 lint-prose:
 	python -m tools.prose
 
-docs: demo
+docs: $(VENV)/.installed-test demo
 	docs/draw.sh
 
 $(STAMP): pyproject.toml constraints.txt

@@ -38,6 +38,10 @@ python -m tools.architecture --dot | dot -Tsvg >docs/architecture.svg
 # The contact sheet: of the demo's project.
 python docs/draw.py
 python docs/quality.py
-# The report and the live page (needs chromium and the packages of `make lint`).
-if command -v chromium >/dev/null; then PYTHONPATH=. python docs/pages.py; fi
+# The report and the live page.
+if command -v chromium >/dev/null; then
+    PYTHONPATH=. python docs/pages.py
+else
+    echo "docs/draw.sh: the report, the preview and the live page stay as they are: there is no chromium" >&2
+fi
 ls -l docs/*.svg docs/*.jpg
