@@ -125,7 +125,8 @@ def add_source(
         skip=config.store_path,
     )
     if not found.sources and len(found.rejected) == 1:
-        raise DataminerError(f"{found.rejected[0].text}: {found.rejected[0].reason}")
+        (rejected,) = found.rejected
+        raise DataminerError(f"{rejected.text}: {rejected.reason}", rejected.hint)
     manual = [replace(source, source_type=SourceType.MANUAL) for source in found.sources]
     found = replace(found, sources=manual)
     _take([project], found, config, files, typed=True, dry_run=dry_run)
@@ -149,7 +150,8 @@ def _take(
     dry_run: bool,
 ) -> None:
     for rejected in found.rejected:
-        _report(f"not used: {rejected.origin}: {rejected.text}: {rejected.reason}")
+        what = f"{rejected.origin}: {rejected.text}: {rejected.reason}"
+        _report(f"not used: {DataminerError(what, rejected.hint)}")
     if found.interrupted:
         _report(
             f"interrupted: {len(found.sources)} videos were found so far; run again for the rest"

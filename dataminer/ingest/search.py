@@ -86,7 +86,7 @@ def look_up(
     settings : DownloadConfig
         Network settings.
     limiter : RateLimiter, optional
-        ListRequest before each HTTP request; by default this process applies the limits alone.
+        Asked before each HTTP request; by default this process applies the limits alone.
 
     Yields
     ------
@@ -195,5 +195,7 @@ def _text(value: Any) -> str:
 def _failure(error: Exception, request: ListRequest) -> DataminerError:
     cause = stage_error(error, request.name)
     passes = isinstance(cause, TransientError) and cause.error_class != ErrorClass.INTERNAL
-    kind = cause.error_class if passes else ErrorClass.NETWORK
-    return TransientError(inert(cause.message), kind, "run `dataminer populate` again")
+    if passes:
+        return TransientError(inert(cause.message), cause.error_class, cause.hint)
+    hint = "check what is asked for, or run this command again"
+    return TransientError(inert(cause.message), ErrorClass.NETWORK, hint)

@@ -43,11 +43,12 @@ _ENTRIES_PER_RESULT = 10  # entries of a search to read at most, per video wante
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A text of the input that cannot be mined, where it was, and why."""
+    """A text of the input that cannot be mined, where it was, why, and the next step, if known."""
 
     text: str
     origin: str
     reason: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,10 @@ class _Collector:
                         self.report(f"{request.name}: {taken} videos of {read} so far")
         except DataminerError as error:
             after = f"; {taken} videos were found before" if taken else ""
-            yield Rejected(printable(entry.text), entry.label, f"{inert(error.message)}{after}")
+            reason = f"{inert(error.message)}{after}"
+            # the steps of failure classes are those after a run of snakemake
+            hint = error.hint.replace("run snakemake", "run this command")
+            yield Rejected(printable(entry.text), entry.label, reason, hint)
             return
         self.report(f"{request.name}: {_summary(read, taken, taken == most and key)}")
         if not taken:

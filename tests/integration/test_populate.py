@@ -155,8 +155,9 @@ def test_add_video_takes_lists_with_the_bounds_of_the_config(
     columns = "source_type, min(duration), max(duration)"
     rows = execute(database, f"SELECT {columns} FROM videos GROUP BY 1")
     assert rows == [("MANUAL", 3.0, 7.0)]
-    with pytest.raises(DataminerError, match=r"PL2.*does not exist"):
+    with pytest.raises(DataminerError, match=r"PL2.*does not exist") as caught:
         add_source("youtube.com/playlist?list=PL2", "fish")
+    assert "Next: check what is asked for" in str(caught.value)
     with pytest.raises(DataminerError, match=r"none\.yaml cannot be read"):
         add_source(link, "fish", files=[Path("none.yaml")])
 

@@ -145,6 +145,8 @@ def test_the_rest_goes_on_after_a_list_that_failed(server: Server) -> None:
     assert "429" in found.rejected[1].reason
     assert found.rejected[1].reason.endswith("; 40 videos were found before")
     assert "The playlist does not exist" in found.rejected[2].reason
+    assert found.rejected[1].hint.startswith("wait an hour, then run this command again")
+    assert found.rejected[2].hint == "check what is asked for, or run this command again"
     assert [s.source_info["origin"] for s in found.sources[:2]] == ["input.searches[0]"] * 2
     assert len(found.sources) == 40
     assert lines == ["search good: 2 videos"]
