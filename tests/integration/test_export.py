@@ -86,6 +86,10 @@ def expected(folder: Path, images: list[LabelledImage]) -> Read:
     return wanted
 
 
+def test_every_format_is_read_by_a_reader_of_its_own() -> None:
+    assert set(READERS.values()) == set(FORMATS)
+
+
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
 def test_its_own_reader_gives_the_same_images_and_boxes(
     exported: tuple[Path, list[LabelledImage]], reader: Any

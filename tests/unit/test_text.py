@@ -86,7 +86,9 @@ def test_errors_logs_and_lines_steer_no_terminal(
 
 def test_a_console_obeys_us_and_nobody_else() -> None:
     file = io.StringIO()
-    console = console_of(file, width=30, force_terminal=True, color_system="standard")
+    console = console_of(
+        file, width=30, force_terminal=True, color_system="standard", no_color=False
+    )
     table = Table(title=f"[red]t[/red]{ESCAPE}")
     table.add_column("text", overflow="fold")
     table.add_row(Text(f"{TITLE}abc", style="red"))
