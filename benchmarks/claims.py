@@ -80,7 +80,7 @@ Connection = Any
 
 @contextmanager
 def fresh_database(count: int) -> Iterator[Connection]:
-    """Make a database with so many videos, which DATABASE_URL names; give a kept connection."""
+    """Make a database with a number of videos, set DATABASE_URL, and give a kept connection."""
     with server() as url:
         name = f"benchmark_{uuid.uuid4().hex[:12]}"
         admin = psycopg2.connect(url)
@@ -190,7 +190,7 @@ def poll_cycle(kept: Connection) -> Callable[[], int]:
 
 
 def batch_claims(size: int) -> Callable[[], int]:
-    """Ours, so many new videos at once."""
+    """Ours, a number of new videos at once."""
     numbers = itertools.count(1)
 
     def step() -> int:

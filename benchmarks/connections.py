@@ -50,7 +50,7 @@ OPEN = (
 
 @contextmanager
 def server(count: int) -> Iterator[str]:
-    """Give the URL of a listening server whose database has so many videos."""
+    """Give the URL of a listening server whose database has a number of videos."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "postgres"
         try:
@@ -114,7 +114,7 @@ def sample(url: str, seen: list[int], ended: threading.Event) -> None:
 
 
 def measure(count: int, work: float) -> dict[str, float]:
-    """Run so many jobs at once; give counts and seconds."""
+    """Run a number of jobs at once; return counts and seconds."""
     with server(count) as url:
         context = multiprocessing.get_context("fork")
         begin, outcomes = context.Event(), context.Queue()

@@ -40,7 +40,7 @@ Hashes = NDArray[np.uint64]
 Result = TypeVar("Result")
 
 DEFAULT_SIZES = (10_000, 100_000, 1_000_000)
-# Beyond so many, comparing all with all takes minutes, so that a sample of queries must do.
+# Beyond this many, comparing all with all takes minutes: a sample of queries is compared.
 ALL_QUERIES_UP_TO = 200_000
 SAMPLE = 10_000
 SLOW_SAMPLE = 100  # queries that those answer who take milliseconds for each
@@ -127,7 +127,7 @@ def both_ways(pairs: Pairs, rows: NDArray[np.int64], count: int) -> NDArray[np.i
 
 
 def faiss_seconds(hashes: Hashes, rows: NDArray[np.int64], threshold: int) -> float | None:
-    """Time faiss on the queries at the given rows, scaled to all; None where it is missing."""
+    """Time faiss on the queries at the given rows, scaled to all; None if faiss is missing."""
     try:
         faiss = importlib.import_module("faiss")
     except ImportError:
@@ -256,7 +256,7 @@ def measure_wide(count: int) -> float | None:
 
 
 def ratio(one: float | None, other: float | None) -> float | None:
-    """Divide what was measured; None where something was not."""
+    """Divide two measurements; None if one of them is missing."""
     return one / other if one is not None and other else None
 
 

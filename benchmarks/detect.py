@@ -59,7 +59,7 @@ class Timed:
 
 
 def make_frames(folder: Path, count: int) -> Path:
-    """Write a dedup folder of so many frames."""
+    """Write a dedup folder with a number of frames."""
     folder.mkdir()
     rng, sources = np.random.default_rng(3), photographs()
     pictures = []

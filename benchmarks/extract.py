@@ -271,7 +271,7 @@ FFMPEG = {
 def measured(
     name: str, video: Path, tiny: Path, settings: dict[str, Any], threads: int
 ) -> Measured | None:
-    """Run a contestant in a process of its own; None where it cannot decode the video."""
+    """Run a contestant in a process of its own; None if it cannot decode the video."""
     with tempfile.TemporaryDirectory() as out:
         if name in FFMPEG:
             options = [option.format(out=out) for option in FFMPEG[name]]
@@ -559,10 +559,10 @@ def main() -> None:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
-    parser.add_argument("--rounds", type=int, default=3, help="the least of so many counts")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the fastest counts")
     parser.add_argument("--threads", type=int, default=1, help="of each contestant")
     parser.add_argument(
-        "--wall-threads", type=int, default=2, help="of each contestant where wall time is compared"
+        "--wall-threads", type=int, default=2, help="the same, if wall time is compared"
     )
     parser.add_argument("--only", default="", help="clips whose name begins so, such as h264")
     parser.add_argument("--clips", type=Path, help="keep the made clips in this folder")

@@ -132,7 +132,7 @@ def with_logo(image: Picture) -> tuple[Picture, Picture]:
 
 
 def blurred(sigma: float) -> Alteration:
-    """Blur by so many pixels at 360 lines."""
+    """Blur by a number of pixels at 360 lines."""
 
     def alter(image: Picture) -> tuple[Picture, Picture]:
         wide = sigma * image.shape[0] / LINES
@@ -142,7 +142,7 @@ def blurred(sigma: float) -> Alteration:
 
 
 def panned(across: float, down: float = 0.0) -> Alteration:
-    """Take two frames of a camera that moves by so much between them."""
+    """Take two frames of a camera that moves by these shares of the picture between them."""
 
     def alter(image: Picture) -> tuple[Picture, Picture]:
         height, width = image.shape[:2]

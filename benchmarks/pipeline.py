@@ -22,7 +22,7 @@ The keys, by part:
                                      processes, the longest clip first
   plans   plan_10000_vs_bare_STATE   CPU of `snakemake -n` with 10,000 videos in a state
                                      / CPU of `snakemake -n` for the bare workflow of 30,000 jobs;
-                                     planning.py tells of both, and of the states
+                                     planning.py describes both, and the states
           plan_100000_vs_bare_10000  CPU of `snakemake -n` with 100,000 fresh videos
                                      / the same bare workflow of 30,000 jobs
   files   files_per_video            files and folders in the store, logs and .snakemake, without
@@ -162,11 +162,11 @@ class Clips:
         return encode(self._kept)
 
     def short(self, count: int) -> list[Path]:
-        """Make so many clips of a few seconds."""
+        """Make a number of clips of a few seconds."""
         return self._copies("short", self._encoded, count)
 
     def long(self, name: str, count: int, length: float) -> list[Path]:
-        """Make so many clips that are so long."""
+        """Make a number of clips of one length."""
         joined = self._folder / f"{name}.mp4"
         join(self._encoded, joined, length)
         return self._copies(name, [joined], count)
@@ -312,7 +312,7 @@ def run(clips: list[Path]) -> Took:
 
 
 def empty_start() -> Took:
-    """Run Snakemake where there is nothing to do."""
+    """Run Snakemake in a workflow with nothing to do."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "Snakefile").write_text(NOTHING_TO_DO)
@@ -371,7 +371,7 @@ def seconds(text: str) -> float:
 
 
 def functions(clips: list[Path], processes: int = 1) -> Took:
-    """Call the functions for clips, in so many new processes."""
+    """Call the functions for clips, in new processes."""
     request = json.dumps([[str(clip) for clip in clips], processes])
     command = [sys.executable, __file__, "--worker", request]
     result = subprocess.run(command, check=True, stdout=subprocess.PIPE)

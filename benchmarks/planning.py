@@ -142,7 +142,7 @@ class Cost:
 
 
 class Site:
-    """A working directory with so many videos, and the rows of the database that it goes with."""
+    """A working directory with a number of videos, and their rows in a database."""
 
     def __init__(self, folder: Path, kept: Any, videos: int) -> None:
         self.folder, self.kept, self.videos = folder, kept, videos
@@ -175,7 +175,7 @@ class Site:
             self.change_rows(FORGET)
 
     def finish(self, count: int) -> None:
-        """Have the first so many videos finished, in the database and in the store."""
+        """Mark the first videos as finished, in the database and in the store."""
         if count == self.finished:
             return
         files = StoreFiles(self.store, self.config)
@@ -350,7 +350,7 @@ def median(costs: Iterable[Cost]) -> Cost:
 
 @contextmanager
 def project(videos: int) -> Iterator[Site]:
-    """Make a project of so many videos, none of them begun."""
+    """Make a project of a number of videos, none of them begun."""
     with tempfile.TemporaryDirectory() as folder, fresh_database(videos) as kept:
         yield Site(Path(folder), kept, videos)
 
@@ -358,7 +358,7 @@ def project(videos: int) -> Iterator[Site]:
 def measure(
     videos: int, states: Sequence[str], rounds: int, *, slurm: bool = False, beside: bool = True
 ) -> dict[str, Cost]:
-    """Plan a project of so many videos in each state.
+    """Plan a project in each state.
 
     Parameters
     ----------

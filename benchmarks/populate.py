@@ -1,8 +1,8 @@
 """populate with 10,000 links: seconds, statements, and how a loop of INSERTs compares.
 
 Ours is `dataminer populate` on a file of links: as a function of this process, and as a command
-with all that it imports. The loop inserts the same rows on a kept connection, a statement a row:
-in one transaction, and with a transaction for each video. Statements are those that the client
+with all that it imports. The loop inserts the same rows on a kept connection, one statement per
+row: in one transaction, and with a transaction per video. Statements are those that the client
 sends, without BEGIN, COMMIT and SET.
 """
 

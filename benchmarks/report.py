@@ -30,7 +30,7 @@ VIDEOS = 100
 
 
 def measure(frames: int) -> dict[str, Any]:
-    """Draw the report of a project of so many frames."""
+    """Draw the report of a project with a number of frames."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "data")
         facts = make_project(store, "large", VIDEOS, frames // VIDEOS)

@@ -31,7 +31,7 @@ carried out in one process per run, in a fraction of the time: rules are not tes
 
 
 def walked(folder: Path, chosen: argparse.Namespace) -> list[dict[str, object]]:
-    """Walk, and tell of each walk whether all was right."""
+    """Walk, and return for each walk whether all was right."""
     found: list[dict[str, object]] = []
     runs = PLANNED if chosen.without_snakemake else replace(SNAKEMAKE, asks_each_time=True)
     with own_server(folder) as home:

@@ -50,7 +50,7 @@ def lit(image: Picture, gain: float, offset: float = 0) -> Picture:
 
 
 def noisy(image: Picture, deviation: float) -> Picture:
-    """Add noise with this deviation, in grey levels."""
+    """Add noise with a standard deviation in grey levels."""
     noise = np.random.default_rng(0).normal(0, deviation, image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8)
 

@@ -46,7 +46,7 @@ AHEAD = 10.0  # seconds: later moments are not taken, so that killed jobs leave 
 POLL = 10.0  # seconds at most between two checks of a source that pauses or is busy
 REMIND = 60.0  # seconds after which a log repeats what a job waits for: else it seems to hang
 RECHECK = 0.5  # seconds: after a longer wait, the source is checked again
-PROBE_SECONDS = 120.0  # after so long without a sign, a job has lost its turn to probe
+PROBE_SECONDS = 120.0  # a job that gives no sign for this long has lost its turn to probe
 
 _REFUSALS = {ErrorClass.RATE_LIMIT, ErrorClass.BOT_CHECK}
 

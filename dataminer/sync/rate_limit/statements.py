@@ -102,7 +102,9 @@ WHERE strikes > 0 AND (%(source)s::varchar IS NULL OR source = %(source)s) RETUR
 """
 
 # videos of other sources are held back again by the pause of their own
-WAIT_NO_LONGER = "UPDATE videos SET not_before = NULL WHERE not_before > clock_timestamp()"
+WAIT_NO_LONGER = """
+UPDATE videos SET not_before = NULL WHERE not_before > clock_timestamp()
+"""
 
 PAUSES = """
 SELECT source, reason, strikes, opened_at, open_until,

@@ -5,7 +5,7 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
-# fillfactor: each permit writes the row anew, without index work (HOT) while the page has room
+# fillfactor: each permit rewrites the row, without index work (HOT) while the page has room
 _BUDGETS = """
 CREATE TABLE budgets (
     source varchar NOT NULL,

@@ -1,4 +1,4 @@
-"""What each project was last run with, and how long attempts have failed in passing."""
+"""What each project was last run with, and since when attempts have failed temporarily."""
 
 from alembic import op
 
