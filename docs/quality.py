@@ -78,7 +78,7 @@ def written(background: int, ink: int, text: str, size: float) -> Picture:
 
 
 def framed(image: Picture, across: int, down: int) -> Picture:
-    """Scale a picture into black bars of this many lines at each side."""
+    """Scale a picture into black bars of the given widths at each side."""
     small = cv2.resize(
         image, (_WIDTH - 2 * across, _LINES - 2 * down), interpolation=cv2.INTER_AREA
     )
@@ -88,7 +88,7 @@ def framed(image: Picture, across: int, down: int) -> Picture:
 
 
 def rows() -> dict[str, list[Sample]]:
-    """Say by threshold what is shown for it, from good to bad."""
+    """Return the samples of each threshold, from good to bad."""
     cat, cup, person = (photograph(f"{name}.png") for name in ("chelsea", "coffee", "astronaut"))
     rocket, stars = photograph("rocket.jpg"), photograph("hubble_deep_field.jpg")
 

@@ -8,7 +8,7 @@ rule weights:
         "logs/weights/{weights}.log",
     benchmark:
         "logs/benchmarks/weights/{weights}.tsv"
-    # Highest priority: a run that cannot get its model fails before hours of other work
+    # Highest priority: a run that cannot get its model says so at once, not after hours of other work
     priority: 100
     localrule: True
     conda:

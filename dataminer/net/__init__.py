@@ -1,1 +1,1 @@
-"""Requests to other hosts: which addresses are allowed, how often, and through yt-dlp."""
+"""Requests to other hosts: which addresses are allowed, rate limits, and yt-dlp."""

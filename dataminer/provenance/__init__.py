@@ -1,1 +1,1 @@
-"""What each result is made from, and the frames of a video by what they are made from."""
+"""What each result is made from: fingerprints, and the recipes of frames."""

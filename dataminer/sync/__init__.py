@@ -1,1 +1,1 @@
-"""Claims, heartbeats, results: the only code that moves a status."""
+"""Claims, heartbeats, results: the only code that changes a status."""

@@ -1,1 +1,1 @@
-"""Rows that agree with files again."""
+"""Repair: rows that agree with the files again."""

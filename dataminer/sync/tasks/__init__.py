@@ -1,1 +1,1 @@
-"""One stage's work on one row: what is to be done, and what does it under a claim."""
+"""Tasks: the work of a stage on one row, and running it under a claim."""
