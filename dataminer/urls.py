@@ -73,7 +73,7 @@ class MaskedUrl(ABC):
         return f"{type(self).__name__}({self.masked!r})"
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.reveal() == self._raw  # type: ignore[attr-defined]
+        return type(other) is type(self) and other.reveal() == self._raw
 
     def __hash__(self) -> int:
         return hash((type(self), self._raw))

@@ -167,7 +167,8 @@ class FrameReader:
     @cached_property
     def names(self) -> list[str]:
         """The images that the table names, in its order."""
-        return self._table["file_name"].to_pylist()  # type: ignore[no-any-return]
+        names: list[str] = self._table["file_name"].to_pylist()
+        return names
 
     @cached_property
     def meta(self) -> dict[str, Any]:

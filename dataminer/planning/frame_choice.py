@@ -46,8 +46,9 @@ class FrameChoice:
         chosen = [members[video_id].filtered_from for members in self._members_of(video_id)]
         newest = self._records.videos[video_id].extract_fingerprint
         existing = [recipe for recipe in chosen if recipe and self.exists(video_id, recipe)]
-        missing = newest and (len(existing) < len(chosen) or not existing)
-        return dict.fromkeys([*existing, newest] if missing else existing)  # type: ignore[list-item]
+        if newest and (len(existing) < len(chosen) or not existing):
+            existing.append(newest)
+        return dict.fromkeys(existing)
 
     def exists(self, video_id: str, recipe: str) -> bool:
         """Return whether there are frames of a recipe."""

@@ -104,7 +104,7 @@ def colours(folder: Path) -> set[tuple[int, ...]]:
 def of_new(folder: Path, names: list[str]) -> None:
     """See that a folder has just these images, and that all are of the new input."""
     assert sorted(path.name for path in folder.glob("*.jpg")) == sorted(names)
-    ((red, _, blue),) = colours(folder)  # type: ignore[misc]
+    ((red, _, blue),) = colours(folder)
     assert blue > red
 
 

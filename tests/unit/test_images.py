@@ -247,11 +247,11 @@ def test_a_lost_file_is_named(tmp_path: Path) -> None:
 
 def test_a_writer_takes_from_either_kind(tmp_path: Path) -> None:
     for source in ("files", "tar"):
-        folder = make(tmp_path / source, source)  # type: ignore[arg-type]
+        folder = make(tmp_path / source, source)
         for kind in ("files", "tar"):
             out = tmp_path / f"{source}-{kind}"
             out.mkdir()
-            with FrameReader(folder) as reader, FrameWriter(out, kind) as writer:  # type: ignore[arg-type]
+            with FrameReader(folder) as reader, FrameWriter(out, kind) as writer:
                 places = [writer.copy_from(reader, name) for name in reader.names]
             write(out, {n: c.to_pylist() for n, c in location_columns(places).items()}, writer.meta)
             with FrameReader(out) as reader:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dataminer.errors import DatabaseError
 from dataminer.permissions import user_name
@@ -51,8 +52,10 @@ class ServerAccount:
         self, command: Sequence[str], *, text: str | None = None, keep_fds: Sequence[int] = ()
     ) -> subprocess.CompletedProcess[str]:
         """Run a server program as this account and wait for it; its failure raises no error."""
-        who = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.dropped else {}
-        return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        who: dict[str, Any] = (
+            {"user": self.uid, "group": self.gid, "extra_groups": []} if self.dropped else {}
+        )
+        return subprocess.run(
             command,
             input=text or "",
             capture_output=True,

@@ -62,7 +62,7 @@ class _ModelRun:
         failed, in_a_row = [], 0
         mode = Serial(self._run_models)
         outcomes = pool.run(groups, mode, workers=1, limits=limits, settle=lambda *_: None)
-        with closing(outcomes):  # type: ignore[type-var]
+        with closing(outcomes):
             for videos, outcome in outcomes:
                 error = outcome.how if isinstance(outcome, Lost) else outcome
                 in_a_row = in_a_row + 1 if error else 0

@@ -201,7 +201,7 @@ class BatchRounds:
             settle=worker.settle,
             more=partial(self._take_resumed, left),
         )
-        with closing(outcomes):  # type: ignore[type-var]
+        with closing(outcomes):
             for video_id, outcome in outcomes:
                 attempt = Attempt.of_lost(outcome) if isinstance(outcome, Lost) else outcome
                 left.pop(video_id, None)

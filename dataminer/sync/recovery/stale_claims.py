@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from psycopg2 import sql
@@ -118,7 +119,7 @@ def recover_stale(settings: MonitorConfig, *, patience: float = 0.0) -> list[Rec
         claim
         for table in _TABLES
         for claim in transaction(
-            lambda connection, table=table: _recover(connection, table, settings),  # type: ignore[misc]
+            partial(_recover, table=table, settings=settings),
             patience=patience,
             name="recover",
         )

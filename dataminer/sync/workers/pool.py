@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Generic
@@ -32,7 +32,7 @@ def run(
     limits: Limits,
     settle: Settle[T],
     more: Callable[[], Iterable[T]] = tuple,
-) -> Iterator[tuple[T, R | Lost]]:
+) -> Generator[tuple[T, R | Lost], None, None]:
     """Run tasks in worker processes, each of which runs many.
 
     Parameters

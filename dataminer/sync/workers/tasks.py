@@ -11,6 +11,8 @@ from dataminer.errors import ErrorClass
 
 T = TypeVar("T")
 R = TypeVar("R")
+T_contra = TypeVar("T_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,10 @@ class Lost:
     shared: bool = False
 
 
-class TaskRunner(Protocol[T, R]):  # type: ignore[misc]
+class TaskRunner(Protocol[T_contra, R_co]):
     """Runs several tasks at once in a worker, each on a thread."""
 
-    def run(self, task: T) -> R:
+    def run(self, task: T_contra) -> R_co:
         """Run a task; called in one of the threads."""
 
     def abort(self, reason: BaseException) -> None:

@@ -166,13 +166,13 @@ def _load(folder: Path) -> tuple[Any, Any]:
             f"{folder.name} needs the transformers library, which cannot be imported here",
             how_to_install("semantic"),
         ) from error
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         with stdout_to_stderr():
             hub.refuse_kernels(folder)
             kind = AutoConfig.from_pretrained(folder, **hub.LOCAL_DATA_ONLY).model_type
             _refuse_others(folder, kind)
-            processor = AutoProcessor.from_pretrained(folder, **hub.LOCAL_DATA_ONLY)  # type: ignore[no-untyped-call]
+            processor = AutoProcessor.from_pretrained(folder, **hub.LOCAL_DATA_ONLY)
             model = AutoModelForZeroShotObjectDetection.from_pretrained(
                 folder, use_safetensors=True, **hub.LOCAL_DATA_ONLY
             )
