@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
 from dataminer.db.connection import transaction
@@ -194,18 +195,18 @@ def refresh_named(
     transaction(work, patience=patience, name="refresh")
 
 
-def _refresh(cursor: Any, project_ids: list[int], *, refiltered: bool) -> None:
+def _refresh(cursor: Cursor, project_ids: list[int], *, refiltered: bool) -> None:
     values = {"projects": project_ids, "refiltered": refiltered}
     cursor.execute(statements.LOCK_PROJECTS, values)
     cursor.execute(statements.REFRESH_PROJECTS, values)
 
 
-def _ids(cursor: Any, names: list[str]) -> dict[str, int]:
+def _ids(cursor: Cursor, names: list[str]) -> dict[str, int]:
     cursor.execute(statements.PROJECT_IDS, {"names": names})
     return {name: project_id for project_id, name in cursor.fetchall()}
 
 
-def _insert(cursor: Any, statement: str, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+def _insert(cursor: Cursor, statement: str, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
     found: list[Any] = execute_values(cursor, statement, rows, page_size=_PAGE, fetch=True)
     return found
 

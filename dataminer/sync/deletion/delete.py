@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
 from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
@@ -76,7 +77,7 @@ def carry_out(deletion: Deletion, settings: MonitorConfig) -> None:
         raise _changed(deletion) from error
 
 
-def _delete_rows(cursor: Any, deletion: Deletion, settings: MonitorConfig) -> None:
+def _delete_rows(cursor: Cursor, deletion: Deletion, settings: MonitorConfig) -> None:
     values: dict[str, Any] = {
         "projects": list(deletion.projects),
         "members": list(deletion.members),

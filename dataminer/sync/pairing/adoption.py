@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
 from dataminer.db import schema
 from dataminer.db.connection import transaction
@@ -109,7 +109,7 @@ def _adoption_of_new_database(store: Store) -> Adoption:
     return Adoption([f"Would make a database for the store {store.root}{was}."])
 
 
-def _join(cursor: Any, state: PairState, token: str) -> None:
+def _join(cursor: Cursor, state: PairState, token: str) -> None:
     write.record_store(cursor, state, token)
     in_store = write.new_store_record(state, token)
     write.write_store_record(state, replace(in_store, undo=_present_pair(state)))
@@ -199,7 +199,7 @@ def _limited(in_store: StoreRecord | None, steps: int) -> StoreRecord | None:
     )
 
 
-def _adoption(cursor: Any, state: PairState, *, dry_run: bool) -> Adoption:
+def _adoption(cursor: Cursor, state: PairState, *, dry_run: bool) -> Adoption:
     would, will = ("Would join", "would be") if dry_run else ("Joined", "is")
     lines = [f"{would} {_both(state)}."]
     if state.in_database and state.moved:
@@ -224,7 +224,7 @@ def _is_pair(state: PairState) -> bool:
         return False
 
 
-def _refuse_at_work(cursor: Any, state: PairState, stale_seconds: float) -> None:
+def _refuse_at_work(cursor: Cursor, state: PairState, stale_seconds: float) -> None:
     """Raise if a run is at work with this database, or with the one that the store belonged to."""
     cursor.execute(_AT_WORK, {"stale": stale_seconds})
     owners = [row[0] for row in cursor.fetchall() if not is_dead(row[0])]

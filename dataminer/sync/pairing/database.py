@@ -6,7 +6,8 @@ import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+from psycopg2.extensions import cursor as Cursor
 
 from dataminer.db import tables
 from dataminer.db.connection import database_url, no_database, reading
@@ -62,7 +63,7 @@ def read_pair_state(store: Store) -> PairState | None:
 
 
 def query_state(
-    cursor: Any, store: Store, revision: str = tables.HEAD, *, thorough: bool = False
+    cursor: Cursor, store: Store, revision: str = tables.HEAD, *, thorough: bool = False
 ) -> PairState:
     """Read the state in a transaction that has begun.
 
@@ -99,7 +100,7 @@ def query_state(
     return state
 
 
-def workdirs(cursor: Any, revision: str = tables.HEAD) -> list[str]:
+def workdirs(cursor: Cursor, revision: str = tables.HEAD) -> list[str]:
     """Return this working folder, and those that projects were last run in."""
     found = {str(Path.cwd())}
     if revision >= _WORKDIRS_SINCE:
@@ -115,7 +116,7 @@ def database_name() -> str:
     return f"{EMBEDDED}{control.default_home()}"
 
 
-def _other_store(cursor: Any, path: Path, revision: str) -> Path | None:
+def _other_store(cursor: Cursor, path: Path, revision: str) -> Path | None:
     """Return another store that holds files of rows, from versions that recorded no store."""
     cursor.execute(_NEWEST, {"most": _SAMPLE})
     files = [Path(row[0]) for row in cursor.fetchall()]
@@ -128,7 +129,7 @@ def _other_store(cursor: Any, path: Path, revision: str) -> Path | None:
     return None
 
 
-def _location(cursor: Any) -> str:
+def _location(cursor: Cursor) -> str:
     cursor.execute(_MAY_IDENTIFY)
     ((may,),) = cursor.fetchall()
     system = "(SELECT system_identifier FROM pg_control_system())" if may else f"'{_UNKNOWN}'"
@@ -137,7 +138,7 @@ def _location(cursor: Any) -> str:
     return str(location)
 
 
-def _other_exists(cursor: Any, in_store: StoreRecord, location: str) -> bool:
+def _other_exists(cursor: Cursor, in_store: StoreRecord, location: str) -> bool:
     """Return whether the database that a store was last used with exists, if it can be seen."""
     if in_store.database.startswith(EMBEDDED):
         home = Path(in_store.database.removeprefix(EMBEDDED))

@@ -7,7 +7,8 @@ import os
 import secrets
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+
+from psycopg2.extensions import cursor as Cursor
 
 from dataminer.errors import DataminerError
 from dataminer.files.publishing import atomic_write
@@ -55,7 +56,7 @@ def new_store_record(state: PairState, token: str) -> StoreRecord:
     return StoreRecord(token, state.location, state.database, str(Path.cwd()))
 
 
-def record_store(cursor: Any, state: PairState, token: str) -> int:
+def record_store(cursor: Cursor, state: PairState, token: str) -> int:
     """Record the store in the database; return how many paths in rows follow it."""
     root = str(state.store.root)
     _make_folder(state.path)
@@ -67,14 +68,14 @@ def record_store(cursor: Any, state: PairState, token: str) -> int:
     return paths
 
 
-def replace_database_record(cursor: Any, in_database: DatabaseRecord | None) -> None:
+def replace_database_record(cursor: Cursor, in_database: DatabaseRecord | None) -> None:
     """Replace what the database records about its store."""
     cursor.execute(_FORGET)
     if in_database:
         cursor.execute(_REMEMBER, asdict(in_database))
 
 
-def follow(cursor: Any, in_database: DatabaseRecord, root: str) -> int:
+def follow(cursor: Cursor, in_database: DatabaseRecord, root: str) -> int:
     """Let the paths in rows begin with another store; return how many changed."""
     cursor.execute(_STORE_MOVES)
     values = {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import RealDictCursor
 
 from dataminer.db.connection import transaction
@@ -266,7 +267,7 @@ def _page(
     return retried, affected
 
 
-def _reset(cursor: Any, retries: list[_VideoRetry]) -> None:
+def _reset(cursor: Cursor, retries: list[_VideoRetry]) -> None:
     videos = [each for each in retries if each.retries_video]
     values = {
         "videos": [each.video["video_id"] for each in videos],

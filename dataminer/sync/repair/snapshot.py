@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from psycopg2.extensions import cursor as Cursor
+
 from dataminer.db.connection import reading
 from dataminer.sync.claims.stage_rows import FETCH_AGAIN
 from dataminer.sync.claims.statements import IS_READY
@@ -128,7 +130,7 @@ def read_rows(names: list[str] | None) -> RowsOfProjects:
         return _read(cursor, values)
 
 
-def _read(cursor: Any, values: dict[str, Any]) -> RowsOfProjects:
+def _read(cursor: Cursor, values: dict[str, Any]) -> RowsOfProjects:
     cursor.execute(_PROJECTS, values)
     projects = {
         name: ProjectRow(stage, lease, project_id, tuple(counters))
