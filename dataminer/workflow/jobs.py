@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +39,7 @@ class Jobs:
         self._is_main = session.is_main
         self._settings, self._store = session.settings, session.store
         self._models = session.frame_models
+        self._require_transformers = cache(require_transformers)  # asked for each job
 
     # ---- batches -------------------------------------------------------------------------------
 
@@ -198,7 +200,7 @@ class Jobs:
             return []
         # With --sdm conda, the libraries are in the environments of the jobs
         if self._is_main and not self._session.snakemake.deployment_methods:
-            or_exit(require_transformers)
+            or_exit(self._require_transformers)
         return [str(or_exit(lambda: self._models.checkpoint) / CONFIG_FILE)]
 
     def model_files(self, wildcards: Any) -> list[str]:
