@@ -32,5 +32,6 @@ if ! PYTHONPATH=$trial "$python" -m tools.check_yt_dlp; then
     echo "Next: update dataminer (git pull, make install), or try again with the next yt-dlp" >&2
     exit 1
 fi
+trap '' HUP INT TERM # between removing the old and installing the new, there would be neither
 with_uv_or_pip --quiet --no-deps "yt-dlp==$after" "$solver"
 echo "yt-dlp: $before -> $(version_of yt-dlp), yt-dlp-ejs $(version_of yt-dlp-ejs)"

@@ -46,7 +46,13 @@ class Environment(NamedTuple):
         }
         command = [ROOT / "tools" / "update_yt_dlp.sh", self.folder]
         return subprocess.run(
-            command, cwd=ROOT, env={**kept, **own}, capture_output=True, text=True, check=False
+            command,
+            cwd=ROOT,
+            env={**kept, **own},
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,
         )
 
     def versions(self) -> list[str]:
@@ -116,6 +122,23 @@ def test_a_release_that_does_not_work_is_left(environment: Environment) -> None:
     assert "HTTPHandler has no deflate any more" in done.stderr
     assert f"yt-dlp {BEFORE} stays: {AFTER} does not work" in done.stderr
     assert environment.versions() == before
+
+
+@pytest.mark.slow
+def test_what_ends_a_job_waits_for_the_installation(
+    environment: Environment, tmp_path: Path
+) -> None:
+    """Ctrl-C between removing the old and installing the new would leave neither."""
+    wheel(environment.releases, "yt-dlp", AFTER)
+    shim = tmp_path / "bin" / "uv"
+    shim.parent.mkdir()
+    stop = "for signal in HUP INT TERM; do kill -s $signal 0; done"
+    real = f'exec {BIN}/uv "$@"'
+    shim.write_text(f'#!/bin/bash\n[[ " $* " == *" --target "* ]] || {{ {stop}; }}\n{real}\n')
+    shim.chmod(0o755)
+    done = environment.update(f"{shim.parent}:/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    assert environment.versions() == [AFTER, SOLVER]
 
 
 def test_an_older_release_is_no_news(environment: Environment) -> None:
