@@ -17,7 +17,7 @@ help:
 	@echo "make test     run all tests"
 	@echo "make test-fast  run lint and the unit tests, as before each commit"
 	@echo "make lint     check formatting, types, the workflow and the English"
-	@echo "make test-newest, make test-oldest  run the unit tests with the newest and the oldest packages"
+	@echo "make test-newest, make test-oldest  run tests with the newest and the oldest packages"
 	@echo "make constraints  write constraints.txt again, after a change of dependencies"
 	@echo "make docs     draw the pictures in docs/ again (needs graphviz)"
 	@echo "make clean    remove $(VENV) and caches; data and database stay"
@@ -45,16 +45,19 @@ test: $(VENV)/.installed-test
 test-fast: lint
 	python -m pytest -n logical --maxprocesses 8 --dist loadfile tests/unit
 
+# The unit tests hardly use PyTorch, ultralytics, transformers and scikit-image
+MODEL_TESTS := $(addprefix tests/integration/test_,detectors.py semantic.py near_duplicates.py)
+
 # With the newest and the oldest packages that pyproject.toml allows. Each needs minutes and 8 GB for an
-# environment of its own, which stays if a test fails. The check of the English, a tool of developers, has
-# no range: proselint asks for a newer google-re2 than dataminer.
+# environment of its own, which stays if a test fails. The check of the English is left out: its proselint
+# asks for a newer google-re2 than dataminer does.
 test-newest: RESOLUTION := highest
 test-oldest: RESOLUTION := lowest-direct
 test-newest test-oldest: test-%: $(STAMP)
 	rm -rf .cache/$*
 	./install.sh $(PYTHON) .cache/$* demo,semantic,unit $(RESOLUTION)
 	.cache/$*/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile tests/unit \
-		--ignore tests/unit/test_prose.py
+		$(MODEL_TESTS) --ignore tests/unit/test_prose.py
 	rm -rf .cache/$*
 
 # Keeps the versions that still fit; `make constraints UPGRADE=--upgrade` takes the newest of all

@@ -18,7 +18,7 @@ from PIL import Image
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.frames import images
 from dataminer.frames.arrays import make_table
-from dataminer.frames.image_decoding import MAX_PIXELS, open_image
+from dataminer.frames.image_decoding import MAX_PIXELS, decode_image, open_image
 from dataminer.frames.images import (
     ARCHIVE_FILE,
     FrameReader,
@@ -325,6 +325,13 @@ def test_a_cut_picture_is_damaged(kind: str, share: float) -> None:
         open_image(whole[: max(4, int(share * len(whole)))]) as source,
     ):
         source.convert("RGB")
+
+
+@pytest.mark.parametrize(("rgb", "red"), [(True, [255, 0, 0]), (False, [0, 0, 255])])
+def test_colours_come_in_the_order_asked_for(rgb: bool, red: list[int]) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (2, 1), (255, 0, 0)).save(file, "PNG")
+    assert decode_image(file.getvalue(), rgb=rgb).tolist() == [[red, red]]
 
 
 @pytest.mark.usefixtures("replaced")
