@@ -26,7 +26,7 @@ from dataminer.text import tell
 
 if TYPE_CHECKING:
     from dataminer.sync.deletion.plan import Deletion
-    from dataminer.sync.repair.retry import Choice
+    from dataminer.sync.repair.retry_command import Choice
 
 _STATUSES = list(dict.fromkeys(map(str, (*VideoStatus, *ProjectVideoStatus))))
 _NO_VIDEOS = (
@@ -221,7 +221,7 @@ def _choice(
     status: list[str] | None,
 ) -> Choice:
     from dataminer.sync.claims import projects
-    from dataminer.sync.repair.retry import Choice
+    from dataminer.sync.repair.retry_command import Choice
 
     projects.ids_of(project or [])  # refuses unknown ones
     conditions = (project, videos, map(str, error_class or ()), status)

@@ -26,7 +26,7 @@ from dataminer.store.layout import ANNOTATIONS_FILE, Store
 from dataminer.text import tell
 
 if TYPE_CHECKING:
-    from dataminer.sync.repair.retry import Retried
+    from dataminer.sync.repair.retry_command import Retried
 
 
 def register(app: typer.Typer) -> None:
@@ -147,7 +147,7 @@ def retry(
     """
     from dataminer.monitor.story import find_video
     from dataminer.sync.config_files import projects_with
-    from dataminer.sync.repair.retry import retry as send_back
+    from dataminer.sync.repair.retry_command import retry as send_back
 
     if download:
         if project or video or error_class:
@@ -175,7 +175,7 @@ def retry(
 
 def _fetch_again(videos: list[str], dry_run: bool, config: list[Path] | None) -> None:
     from dataminer.sync.config_files import projects_with
-    from dataminer.sync.repair.retry import fetch_again
+    from dataminer.sync.repair.retry_command import fetch_again
 
     paired(store_of(config, projects_with(videos)), dry_run=dry_run)
     fetched = fetch_again(videos, dry_run=dry_run)

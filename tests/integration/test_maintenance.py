@@ -25,7 +25,7 @@ from dataminer.sync.deletion.delete import carry_out
 from dataminer.sync.deletion.plan import plan_project, plan_videos, select_videos
 from dataminer.sync.pairing.settle import settle_pair
 from dataminer.sync.repair.redo import redo
-from dataminer.sync.repair.retry import Choice
+from dataminer.sync.repair.retry_command import Choice
 from tests.support.postgres import execute
 from tests.support.rows import Given, force, versions
 from tests.support.stores import (

@@ -16,7 +16,7 @@ from dataminer.errors import DataminerError
 from dataminer.planning import Plan
 from dataminer.provenance.fingerprints import policy_id, recipe_id
 from dataminer.stages.embed.frame_models import FrameModels
-from dataminer.sync.repair import retry
+from dataminer.sync.repair import retry_command
 from tests.support import finished_videos
 from tests.support.postgres import execute, fresh_database
 from tests.support.rows import force
@@ -168,9 +168,9 @@ def test_only_a_download_that_failed_is_tried_again_with_other_settings(project:
 
 
 def test_a_video_is_fetched_again_if_that_is_asked_for(project: Project) -> None:
-    assert retry.fetch_again(["b"], dry_run=True) == {"b": "EXTRACTED"}
+    assert retry_command.fetch_again(["b"], dry_run=True) == {"b": "EXTRACTED"}
     assert project.due() == stages()
-    assert retry.fetch_again(["b", "c"]) == {"b": "EXTRACTED", "c": "EXTRACTED"}
+    assert retry_command.fetch_again(["b", "c"]) == {"b": "EXTRACTED", "c": "EXTRACTED"}
     plan = project.plan()
     assert due(plan) == stages("bc", "bc", "bc")
     assert "download: 2 due (2 to be fetched again)" in plan.reasons()

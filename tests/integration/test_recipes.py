@@ -27,7 +27,7 @@ from dataminer.sync.jobs.download import download_video
 from dataminer.sync.jobs.extract import extract_video, link_frames
 from dataminer.sync.jobs.failures import FramesLost
 from dataminer.sync.jobs.filter import filter_video
-from dataminer.sync.repair import reconcile, retry
+from dataminer.sync.repair import reconcile, retry_command
 from dataminer.sync.repair.record_results import record_results
 from dataminer.sync.tasks.task import TaskOptions
 from tests.support import rows, stores, videos
@@ -338,7 +338,7 @@ def test_what_was_kept_is_made_anew_once_its_source_is_back(
     p = mine("p", OFTEN)
     videos.make_video(clip, frames=50, size=(96, 64))
     assert due(p) == []
-    (retried, *_) = retry.retry(store=store)
+    (retried, *_) = retry_command.retry(store=store)
     assert (retried.video_id, retried.was) == ("v", "EXTRACTED")
     mine("p", OFTEN)
     assert row(database, "status", "error") == ("EXTRACTED", None)
@@ -609,7 +609,7 @@ def test_older_videos_that_failed_as_downloads_stay_so(
     assert (plan(p).videos, plan(p).to_adopt) == (before, False)
     assert row(database, "extracted_with", "extract_fingerprint") == (None, None)
     aside.rename(clip)
-    retry.retry(store=store)
+    retry_command.retry(store=store)
     mine("p", RARE)
     assert times(store.filtered("p", "v")) == [0, 1]
 

@@ -17,7 +17,7 @@ from dataminer.sync.claims import claim_end, owners, projects, stage_rows
 from dataminer.sync.jobs import failures
 from dataminer.sync.jobs.download import download_video
 from dataminer.sync.repair.reconcile import reconcile
-from dataminer.sync.repair.retry import fetch_again, retry
+from dataminer.sync.repair.retry_command import fetch_again, retry
 from tests.support.http_server import Reply, serve
 from tests.support.postgres import execute
 from tests.support.rows import (
@@ -243,7 +243,7 @@ def test_another_projects_rows_and_files_stay(database: str, store: Store) -> No
 def test_more_than_a_page_is_retried(
     database: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dataminer.sync.repair.retry._PAGE", 3)
+    monkeypatch.setattr("dataminer.sync.repair.retry_command._PAGE", 3)
     names = [f"v{n}" for n in range(8)]
     add("p", *names)
     for name in names:

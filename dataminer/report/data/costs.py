@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dataminer.report.data.facts import ProjectFacts
 
-STAGES = ("weights", "download", "extract", "filter", "dedup", "detect")
+_MEASURED = ("weights", "download", "extract", "filter", "dedup", "detect")
 _FETCHED = "weights"  # it has no row in the database, only Snakemake's benchmark files
 
 
@@ -66,7 +66,7 @@ def costs(benchmarks: Path, facts: ProjectFacts) -> list[Cost]:
             found.setdefault(stage, []).append((next(numbers), next(numbers), next(numbers)))
     files = sorted((benchmarks / _FETCHED).rglob("*.tsv"))
     found[_FETCHED] = [one for path in files for one in _rows(path)]
-    return [_cost(stage, found[stage]) for stage in STAGES if found.get(stage)]
+    return [_cost(stage, found[stage]) for stage in _MEASURED if found.get(stage)]
 
 
 def _rows(path: Path) -> Iterator[_One]:

@@ -12,7 +12,7 @@ from dataminer.files.publishing import atomic_write
 from dataminer.provenance.fingerprints import IN_PAGE
 from dataminer.report.data.facts import ProjectFacts
 from dataminer.report.data.gather import Findings, gather
-from dataminer.report.html import overview, pictures
+from dataminer.report.html import frame_sections, overview
 from dataminer.report.html.markup import render
 from dataminer.report.html.style import CSS, JS, policy
 from dataminer.report.html.thumbs import Thumbnails
@@ -76,12 +76,12 @@ def page(found: Findings, thumbs: Thumbnails, fingerprint: str = "") -> Markup:
     """Return the page of a project's findings."""
     # the most important pictures first, in case the budget runs out
     drawn = {
-        "objects": pictures.objects(found, thumbs),
-        "dropped": pictures.left_out(found, thumbs),
-        "merged": pictures.merged(found, thumbs),
+        "objects": frame_sections.objects(found, thumbs),
+        "dropped": frame_sections.left_out(found, thumbs),
+        "merged": frame_sections.merged(found, thumbs),
         "funnel": overview.funnel(found),
         "videos": overview.videos(found),
-        "quality": pictures.quality(found),
+        "quality": frame_sections.quality(found),
         "failures": overview.failures(found),
         "cost": overview.cost(found),
         "made": overview.made(found),

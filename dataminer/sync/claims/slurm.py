@@ -8,7 +8,7 @@ import subprocess
 from datetime import datetime
 
 _QUERY_SECONDS = 30
-_ENDS = frozenset(
+_FINAL_STATES = frozenset(
     {
         "BOOT_FAIL",
         "CANCELLED",
@@ -62,7 +62,7 @@ def state(job: str) -> str | None:
         states = " ".join(
             re.findall(r"JobState=(\w+)", _query("scontrol", "-o", "show", "job", job))
         )
-    ends = [word for word in states.split() if word in _ENDS]
+    ends = [word for word in states.split() if word in _FINAL_STATES]
     return ends[-1] if ends else None
 
 

@@ -16,7 +16,7 @@ from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME, VIDEO_ID, checked, measure_size
 from dataminer.sync.claims import projects
 from dataminer.sync.repair.evidence import existing
-from dataminer.sync.repair.retry import Choice
+from dataminer.sync.repair.retry_command import Choice
 
 _NAMED = 20  # videos and folders in a summary
 

@@ -20,7 +20,7 @@ from dataminer.signatures import is_signed_earlier, unsigned
 from dataminer.store.layout import Store
 from dataminer.sync.claims import projects as project_rows
 from dataminer.sync.claims.projects import SourceRow
-from dataminer.sync.repair.retry import Retried, retry_within
+from dataminer.sync.repair.retry_command import Retried, retry_within
 from dataminer.urls import SourceUrl
 
 _PAGE = 500  # videos per transaction, as for `retry`
