@@ -68,10 +68,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest."""
 
-    def place(item: pytest.Item) -> int:
+    def position(item: pytest.Item) -> int:
         return next((n for n, part in enumerate(LONGEST) if item.nodeid.startswith(part)), 99)
 
-    items.sort(key=place)
+    items.sort(key=position)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -87,7 +87,7 @@ def own_mb() -> int:
     return psutil.Process().memory_info().rss // 2**20
 
 
-def perform(config: Config, name: str, *, workers: int = 2, memory_mb: int = 4000) -> None:
+def run_one_batch(config: Config, name: str, *, workers: int = 2, memory_mb: int = 4000) -> None:
     project = "p" if name == "filter" else None
     run_batch(Batch(name, ids(), project), config, workers=workers, memory_mb=memory_mb)
 
@@ -118,7 +118,7 @@ def test_a_batch_goes_through_the_stages(config: Config, database: str) -> None:
         ("extract", "videos", "EXTRACTED"),
         ("filter", "project_videos", "FILTERED"),
     ):
-        perform(config, name)
+        run_one_batch(config, name)
         assert set(statuses(database, table).values()) == {status}
     ((row),) = execute(
         database, "SELECT videos_extracted, filtered_frames, project_stage FROM projects"
@@ -131,7 +131,7 @@ def test_a_batch_goes_through_the_stages(config: Config, database: str) -> None:
         known = {"seconds", "cpu_seconds", "peak_mb", "bytes", "ended_at"}
         assert costs[0]["extract"].keys() == known
         assert costs[0]["extract"]["bytes"] > 100
-    perform(config, "extract")  # again: nothing to do
+    run_one_batch(config, "extract")  # again: nothing to do
     assert execute(database, "SELECT DISTINCT lease FROM videos") == [(2,)]
 
 
@@ -143,11 +143,11 @@ def test_what_killed_its_jobs_too_often_is_for_a_later_run(
         "UPDATE videos SET suspect = true, not_before = now() + interval '1 hour',"
         " error = 'the job died: SIGKILL', error_class = 'killed' WHERE video_id = 'v3'",
     )
-    perform(config, "download")
+    run_one_batch(config, "download")
     assert statuses(database) == {**dict.fromkeys(ids(), "DOWNLOADED"), "v3": "PENDING"}
     assert "waits for the next run: v3: the job died: SIGKILL" in capfd.readouterr().err
     execute(database, "UPDATE videos SET not_before = now() - interval '1 s'")
-    perform(config, "download")
+    run_one_batch(config, "download")
     assert set(statuses(database).values()) == {"DOWNLOADED"}
 
 
@@ -156,11 +156,11 @@ def test_a_video_that_was_deleted_meanwhile_is_passed_over(
 ) -> None:
     execute(database, "DELETE FROM project_videos WHERE video_id = 'v2'")
     execute(database, "DELETE FROM videos WHERE video_id = 'v2'")
-    perform(config, "download")
+    run_one_batch(config, "download")
     assert "skipped: v2: video v2 was deleted" in capfd.readouterr().err
-    perform(config, "extract")
+    run_one_batch(config, "extract")
     execute(database, "DELETE FROM project_videos WHERE video_id = 'v3'")
-    perform(config, "filter")
+    run_one_batch(config, "filter")
     assert "skipped: v3: video v3 was deleted" in capfd.readouterr().err
     left = dict.fromkeys(set(ids()) - {"v2", "v3"}, "FILTERED")
     assert statuses(database, "project_videos") == left
@@ -168,7 +168,7 @@ def test_a_video_that_was_deleted_meanwhile_is_passed_over(
 
 def test_a_video_that_waits_in_filter_is_not_due(config: Config, database: str) -> None:
     for name in ("download", "extract", "filter"):
-        perform(config, name)
+        run_one_batch(config, name)
     execute(
         database,
         "UPDATE project_videos SET status = 'PENDING', suspect = true,"
@@ -199,7 +199,7 @@ def eat() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "error_class", "said"),
+    ("fault", "error_class", "printed"),
     [
         (segfault, ErrorClass.CRASHED, "SIGSEGV"),
         (block, ErrorClass.HUNG, "no sign of life"),
@@ -213,16 +213,16 @@ def test_what_crashes_or_hangs_costs_its_own_video_alone(
     monkeypatch: pytest.MonkeyPatch,
     fault: Fault,
     error_class: ErrorClass,
-    said: str,
+    printed: str,
 ) -> None:
-    perform(config, "download")
+    run_one_batch(config, "download")
     inject(monkeypatch, {"v3": fault})
-    perform(hasty if fault is hang else config, "extract")
+    run_one_batch(hasty if fault is hang else config, "extract")
     assert statuses(database) == {**dict.fromkeys(ids(), "EXTRACTED"), "v3": "FAILED"}
     ((reason, kind, attempts),) = execute(
         database, "SELECT error, error_class, attempts FROM videos WHERE video_id = 'v3'"
     )
-    assert said in reason
+    assert printed in reason
     assert kind == error_class
     assert attempts == config.monitor.max_attempts + 1
     assert sorted(path.name for path in Path("data/frames/v3").glob("*/*")) == ["frames.parquet"]
@@ -270,7 +270,7 @@ started: list[threading.Timer] = []
 def test_what_runs_out_of_memory_is_tried_alone_and_then_asks_for_more(
     config: Config, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    perform(config, "download")
+    run_one_batch(config, "download")
     tries = tmp_path / "tries"
 
     def note_and_eat() -> None:
@@ -280,7 +280,7 @@ def test_what_runs_out_of_memory_is_tried_alone_and_then_asks_for_more(
 
     inject(monkeypatch, {"v2": note_and_eat})
     with pytest.raises(DataminerError, match=r"v2: stopped: it used more than 9.. MB of memory"):
-        perform(config, "extract", memory_mb=1000)
+        run_one_batch(config, "extract", memory_mb=1000)
     assert statuses(database) == {**dict.fromkeys(ids(), "EXTRACTED"), "v2": "DOWNLOADED"}
     assert len(tries.read_text().splitlines()) == 2
     assert execute(database, "SELECT attempts FROM videos WHERE video_id = 'v2'") == [(2,)]
@@ -293,7 +293,7 @@ def test_what_fails_in_passing_is_tried_again_and_then_waits(
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    perform(config, "download")
+    run_one_batch(config, "download")
 
     def passing() -> None:
         raise TransientError("the server is away", ErrorClass.SERVER)
@@ -307,12 +307,12 @@ def test_what_fails_in_passing_is_tried_again_and_then_waits(
         raise PermanentError("no picture in it", ErrorClass.CORRUPT)
 
     inject(monkeypatch, {"v1": passing, "v2": once, "v5": for_good})
-    perform(config, "extract")
+    run_one_batch(config, "extract")
     expected = {**dict.fromkeys(ids(), "EXTRACTED"), "v1": "DOWNLOADED", "v5": "FAILED"}
     assert statuses(database) == expected
     assert "waits for the next run: v1: the server is away" in capfd.readouterr().err
     assert execute(database, "SELECT attempts FROM videos WHERE video_id = 'v1'") == [(0,)]
-    perform(config, "filter")
+    run_one_batch(config, "filter")
     filtered = {**dict.fromkeys(ids(), "FILTERED"), "v1": "PENDING", "v5": "FAILED"}
     assert statuses(database, "project_videos") == filtered
     assert capfd.readouterr().err == ""  # the download has reported it
@@ -321,7 +321,7 @@ def test_what_fails_in_passing_is_tried_again_and_then_waits(
 def test_what_fails_in_passing_is_tried_again_while_others_are_worked_on(
     config: Config, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    perform(config, "download")
+    run_one_batch(config, "download")
 
     def tries() -> int:
         return len((tmp_path / "tries").read_text()) if (tmp_path / "tries").exists() else 0
@@ -333,7 +333,7 @@ def test_what_fails_in_passing_is_tried_again_while_others_are_worked_on(
             raise TransientError("the server is away", ErrorClass.SERVER)
 
     inject(monkeypatch, {"v1": twice, "v2": lambda: wait_until(lambda: tries() == 3, 20)})
-    perform(config, "extract")
+    run_one_batch(config, "extract")
     assert statuses(database) == dict.fromkeys(ids(), "EXTRACTED")
     row = "SELECT attempts, failures, lease FROM videos WHERE video_id = 'v2'"
     assert execute(database, row) == [(0, 0, 2)]  # claimed once per stage
@@ -342,7 +342,7 @@ def test_what_fails_in_passing_is_tried_again_while_others_are_worked_on(
 def test_for_what_fails_in_passing_nothing_waits_longer_than_a_short_pause(
     config: Config, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    perform(config, "download")
+    run_one_batch(config, "download")
 
     def passing() -> None:
         raise TransientError("the server is away", ErrorClass.SERVER)
@@ -391,14 +391,14 @@ def test_what_a_source_holds_back_waits_until_then(
 def test_what_this_machine_lacks_ends_the_batch_after_the_others(
     config: Config, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    perform(config, "download")
+    run_one_batch(config, "download")
 
     def full() -> None:
         raise OSError(28, "No space left on device")
 
     inject(monkeypatch, {"v0": full})
     with pytest.raises(DataminerError, match=r"v0: No space left .* Next: free space"):
-        perform(config, "extract")
+        run_one_batch(config, "extract")
     assert statuses(database) == {**dict.fromkeys(ids(), "EXTRACTED"), "v0": "DOWNLOADED"}
 
 
@@ -406,12 +406,12 @@ def test_a_batch_that_is_killed_loses_what_was_in_progress_alone(
     config: Config, database: str
 ) -> None:
     """No attempt is counted, and what was in progress is a suspect."""
-    perform(config, "download")
+    run_one_batch(config, "download")
     with pytest.MonkeyPatch.context() as patch:
         inject(patch, {"v6": hang})
         pid = os.fork()
         if pid == 0:
-            perform(config, "extract")
+            run_one_batch(config, "extract")
             os._exit(0)
         wait_until(lambda: list(statuses(database).values()).count("EXTRACTED") == COUNT - 1, 60)
         os.kill(pid, signal.SIGKILL)
@@ -422,7 +422,7 @@ def test_a_batch_that_is_killed_loses_what_was_in_progress_alone(
     wait_until(lambda: dead_jobs.give_back("extract", {"video_id": "v6"}, killed), 10)
     row = "SELECT status, attempts, suspect FROM videos WHERE video_id = 'v6'"
     assert execute(database, row) == [("DOWNLOADED", 0, True)]
-    perform(config, "extract")
+    run_one_batch(config, "extract")
     assert execute(database, row) == [("EXTRACTED", 0, False)]
     assert execute(database, "SELECT lease FROM videos WHERE video_id <> 'v6'") == leases
 
@@ -431,7 +431,7 @@ def test_suspects_are_tried_alone_within_a_job_too(
     config: Config, database: str, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     """Snakemake's own retries have the same batch as the job that was killed."""
-    perform(config, "download")
+    run_one_batch(config, "download")
     suspects = {"v1", "v4"}
     execute(database, "UPDATE videos SET suspect = true WHERE video_id IN ('v1', 'v4')")
     real = stage.extract
@@ -445,12 +445,14 @@ def test_suspects_are_tried_alone_within_a_job_too(
         return made
 
     monkeypatch.setattr(stage, "extract", extract)
-    perform(config, "extract")
+    run_one_batch(config, "extract")
     lines = [line.split() for line in (folder / "spans").read_text().splitlines()]
     spans = sorted((float(began), float(ended), video) for began, ended, video in lines)
     assert [video for _, _, video in spans[-2:]] == sorted(suspects)
     ends = [ended for _, ended, _ in spans]
-    assert all(began >= max(ends[:place]) for place, (began, *_) in enumerate(spans) if place > 5)
+    assert all(
+        began >= max(ends[:position]) for position, (began, *_) in enumerate(spans) if position > 5
+    )
     assert spans[1][0] < spans[0][1], "the others are done side by side"
 
 
@@ -458,16 +460,16 @@ def test_frames_that_are_lost_are_taken_out_again(
     config: Config, database: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("download", "extract"):
-        perform(config, name)
+        run_one_batch(config, name)
     for video in ("v2", "v3"):
         min(Path("data/frames", video).glob("*/*.jpg")).unlink()
     Path("data/videos/v3/v3.mp4").unlink()
-    perform(config, "filter")
+    run_one_batch(config, "filter")
     expected = dict.fromkeys(ids(), "FILTERED")
     found = statuses(database, "project_videos")
     assert found == {**expected, "v2": "PENDING", "v3": "FAILED"}
-    said = capfd.readouterr().err
-    assert "waits for the next run: v2: frames of v2 are lost: data/frames/v2/" in said
+    printed = capfd.readouterr().err
+    assert "waits for the next run: v2: frames of v2 are lost: data/frames/v2/" in printed
     assert execute(database, "SELECT attempts FROM project_videos WHERE video_id = 'v2'") == [(0,)]
 
     def due() -> tuple[list[str], list[str]]:
@@ -487,7 +489,7 @@ def test_a_job_that_has_done_its_batch_helps_one_that_is_late(
     config: Config, database: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each video is worked on once, by one or the other."""
-    perform(config, "download")
+    run_one_batch(config, "download")
     real = stage.extract
 
     def extract(video: Path, out: Path, video_id: str, *rest: Any, **more: Any) -> Any:

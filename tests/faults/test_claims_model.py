@@ -58,7 +58,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "FILTERED": {"passed_frames": 1},
     "FILTERED_EMPTY": {"passed_frames": 0},
 }
-Place = tuple[str, tuple[Any, ...]]  # a table and a row's key
+RowKey = tuple[str, tuple[Any, ...]]  # a table and a row's key
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Seen:
     stale: bool
 
 
-def place(held: Claim) -> Place:
+def row_key(held: Claim) -> RowKey:
     return held.stage.table, tuple(held.key.values())
 
 
@@ -93,14 +93,14 @@ class Owners(RuleBasedStateMachine):
         super().__init__()
         self._connection = connection
         self._counts = counts
-        self._holder: dict[Place, Claim] = {}
-        self._owner: dict[tuple[Place, int], str] = {}
+        self._holder: dict[RowKey, Claim] = {}
+        self._owner: dict[tuple[RowKey, int], str] = {}
         self._published: list[Claim] = []
 
     @initialize()
     def fresh(self) -> None:
         self._ask(SETUP)
-        self._before = self._look()
+        self._before = self._observe()
 
     # --- what owners do
 
@@ -136,11 +136,11 @@ class Owners(RuleBasedStateMachine):
 
     @rule(target=held, owner=OWNERS, videos=st.sets(st.sampled_from(["v1", "v2"]), min_size=1))
     def claim_new(self, owner: str, videos: set[str]) -> Any:
-        places = [("videos", (video_id,)) for video_id in videos]
-        ready = {where for where in places if self._before[where].status == "PENDING"}
+        row_keys = [("videos", (video_id,)) for video_id in videos]
+        ready = {where for where in row_keys if self._before[where].status == "PENDING"}
         self._be(owner)
         got = [held for held, _ in claims.claim_new(videos).values()]
-        assert {place(one) for one in got} == ready
+        assert {row_key(one) for one in got} == ready
         for one in got:
             self._take(one, owner)
             self._count("claimed in batches")
@@ -148,39 +148,39 @@ class Owners(RuleBasedStateMachine):
 
     @rule(one=held)
     def beat(self, one: Claim) -> None:
-        assert claims.beat(one) == self._holds(one)
-        assert not (self._holds(one) and self._look()[place(one)].stale)
+        assert claims.beat(one) == self._is_held(one)
+        assert not (self._is_held(one) and self._observe()[row_key(one)].stale)
 
     @rule(one=held, data=st.data())
     def finish(self, one: Claim, data: st.DataObject) -> None:
         status = data.draw(st.sampled_from(one.stage.done))
         columns = COLUMNS.get(status, {})
-        row = self._before[place(one)]
-        if self._holds(one):
+        row = self._before[row_key(one)]
+        if self._is_held(one):
             claim_end.finish(one, status, columns, lambda: self._published.append(one))
-            assert self._look()[place(one)].status == status
-            del self._holder[place(one)]
+            assert self._observe()[row_key(one)].status == status
+            del self._holder[row_key(one)]
             self._count("finished")
         elif (row.lease, row.status) == (one.lease, status):
             claim_end.finish(one, status, columns, self._never)  # the same answer once more
         else:
             with pytest.raises(LeaseLost):
                 claim_end.finish(one, status, columns, self._never)
-            assert self._look() == self._before
+            assert self._observe() == self._before
             self._count("late results refused")
 
     @rule(one=held, counts=st.booleans(), error=st.sampled_from([None, "oops"]))
     def release(self, one: Claim, counts: bool, error: str | None) -> None:
-        held = self._holds(one)
+        held = self._is_held(one)
         assert claim_end.release(one, error=error, error_class=error, counts=counts) == held
-        row = self._look()[place(one)]
+        row = self._observe()[row_key(one)]
         if held:
             assert row.status == one.stage.released
             assert row.attempts == (one.attempts if counts else max(one.attempts - 1, 0))
-            del self._holder[place(one)]
+            del self._holder[row_key(one)]
             self._count("released")
         else:
-            assert self._look() == self._before
+            assert self._observe() == self._before
 
     # --- what befalls them
 
@@ -198,8 +198,8 @@ class Owners(RuleBasedStateMachine):
         lost = [one for where, one in self._holder.items() if self._before[where].stale]
         assert len(recover_stale(MONITOR)) == len(lost)
         for one in lost:
-            where = place(one)
-            assert self._look()[where].locked_by is None
+            where = row_key(one)
+            assert self._observe()[where].locked_by is None
             del self._holder[where]
             # given back, and then perhaps moved on by the recount: two moves
             self._before[where] = replace(self._before[where], status=one.stage.released)
@@ -218,7 +218,7 @@ class Owners(RuleBasedStateMachine):
 
     @invariant()
     def rows_say_who_holds_them(self) -> None:
-        now = self._look()
+        now = self._observe()
         for where, row in now.items():
             before, table = self._before[where], where[0]
             assert allowed(table, before.status, row.status), (where, before, row)
@@ -233,18 +233,18 @@ class Owners(RuleBasedStateMachine):
 
     @invariant()
     def no_claim_published_twice(self) -> None:
-        published = [(place(one), one.lease) for one in self._published]
+        published = [(row_key(one), one.lease) for one in self._published]
         assert len(published) == len(set(published))
 
     # --- helpers
 
-    def _holds(self, one: Claim) -> bool:
-        return self._holder.get(place(one)) is one
+    def _is_held(self, one: Claim) -> bool:
+        return self._holder.get(row_key(one)) is one
 
     def _take(self, got: Claim, owner: str) -> None:
-        assert (place(got), got.lease) not in self._owner, "one lease, two owners"
-        self._holder[place(got)] = got
-        self._owner[place(got), got.lease] = owner
+        assert (row_key(got), got.lease) not in self._owner, "one lease, two owners"
+        self._holder[row_key(got)] = got
+        self._owner[row_key(got), got.lease] = owner
 
     def _be(self, owner: str) -> None:
         vars(claims)["owner_name"] = lambda: owner
@@ -256,8 +256,8 @@ class Owners(RuleBasedStateMachine):
     def _never() -> None:
         raise AssertionError("published without the lease")
 
-    def _look(self) -> dict[Place, Seen]:
-        seen: dict[Place, Seen] = {}
+    def _observe(self) -> dict[RowKey, Seen]:
+        seen: dict[RowKey, Seen] = {}
         columns = {stage.table: stage.status_column for stage in STAGES.values()}
         for table, names in KEYS.items():
             rows = self._ask(

@@ -178,19 +178,19 @@ def finished(
     with fresh_database(server, template, "damaged") as database:
         site = Site(tmp_path_factory.mktemp("site"), database)
         configure(site)
-        looks = site.config()
-        looks["filter"]["content"] = {"model": "weights.pt", "require": ["thing"]}
-        site.configure(**looks)
+        settings = site.config()
+        settings["filter"]["content"] = {"model": "weights.pt", "require": ["thing"]}
+        site.configure(**settings)
         mine(site)
         assert not mine(site).reasons()
         yield Finished(site)
 
 
-@pytest.mark.parametrize("place", range(len(KINDS)), ids=[kind.pattern for kind in KINDS])
-def test_a_damaged_file_is_as_one_that_is_not_there(finished: Finished, place: int) -> None:
-    kind, damages = KINDS[place], list(DAMAGES)
+@pytest.mark.parametrize("position", range(len(KINDS)), ids=[kind.pattern for kind in KINDS])
+def test_a_damaged_file_is_as_one_that_is_not_there(finished: Finished, position: int) -> None:
+    kind, damages = KINDS[position], list(DAMAGES)
     file = finished.files[kind]
-    for turn in (place, place + 3):  # in turns, as all take a minute
+    for turn in (position, position + 3):  # in turns, as all take a minute
         finished.damage(file, damages[turn % len(damages)])
         finished.command(kind.commands[turn % len(kind.commands)])
         if kind.lost_too:

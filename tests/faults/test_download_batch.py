@@ -117,7 +117,7 @@ def test_downloads_overlap_and_are_right(
     gone = {"v5", "v6"}  # which is worth a log of their own
     for name in gone:
         http.add(f"/{name}.mp4", Reply(404, delay=0.5))
-    asked = counted(monkeypatch, folder)
+    requested = counted(monkeypatch, folder)
     with log_job(str(folder / "log"), video_logs=folder):
         fetch(names, settings(heartbeat=30.0))  # whose beats would count
     assert crowd.most == 8
@@ -142,7 +142,7 @@ def test_downloads_overlap_and_are_right(
     lines = [line for line in (folder / "log").read_text().splitlines() if "data/videos/v" in line]
     assert lines
     assert all(line.split(" ")[3].strip(":") in line.split("data/videos/")[1] for line in lines)
-    statements = asked()
+    statements = requested()
     assert 0 < statements["claim_new"] < len(names)  # several at once
     assert statements["execute"] <= 2  # each on its own
     assert statements["finish_all"] <= 12
@@ -200,14 +200,14 @@ def test_one_that_loses_their_worker_costs_the_others_nothing(
 
     in_flight = {"v0": meet, "v1": meet, "v2": meet, "v3": be_lost}
     spans = inject(monkeypatch, folder, in_flight)
-    said = ""
+    printed = ""
     own_mb = psutil.Process().memory_info().rss // 2**20
     memory = 300 + own_mb if fault is eat else 8000
     try:
         fetch(names, downloads=4, memory_mb=memory)
     except DataminerError as error:
-        said = str(error)
-    assert ("used more than" in said) == (fault is eat), said
+        printed = str(error)
+    assert ("used more than" in printed) == (fault is eat), printed
     assert statuses(database) == {**dict.fromkeys(names, "DOWNLOADED"), "v3": status}
     kind = "SELECT error_class FROM videos WHERE video_id = 'v3'"
     assert execute(database, kind) == [(error_class,)]
@@ -512,8 +512,8 @@ def test_a_batch_of_all_kinds(
     thread.join()
     assert "skipped: deleted: video deleted was deleted" in capfd.readouterr().err
     assert statuses(database) == dict.fromkeys({*names} - {"deleted"}, "DOWNLOADED")
-    asked = {path[1:-4]: count for path, count in http.requests.items()}
-    assert asked == {"new": 1, "there": 1, "failed": 2, "again": 2, "busy": 1}
+    requested = {path[1:-4]: count for path, count in http.requests.items()}
+    assert requested == {"new": 1, "there": 1, "failed": 2, "again": 2, "busy": 1}
     assert charged(database) == []
     fetch(["there", "new", "local1"], forced=True)
     assert http.requests["/there.mp4"] == http.requests["/new.mp4"] == 2

@@ -45,12 +45,12 @@ def test_all_are_seen_in_one_go(seen: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "printed"),
     [("crash", "b: crashed by SIGSEGV"), ("error", "b: b is damaged")],
 )
-def test_a_video_that_brings_it_down_fails_alone(seen: Path, fault: str, said: str) -> None:
+def test_a_video_that_brings_it_down_fails_alone(seen: Path, fault: str, printed: str) -> None:
     (seen / f"b.{fault}").touch()
-    with pytest.raises(DataminerError, match=said):
+    with pytest.raises(DataminerError, match=printed):
         embed_batch.run_models(CONFIG, FRAMES, threads=1)
     assert names(seen) == {"a", "c", "d"}
 

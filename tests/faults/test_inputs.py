@@ -84,13 +84,13 @@ def once(
     return calls
 
 
-def frames(video_id: str, indexes: tuple[int, ...], mark: str) -> Callable[[Path], None]:
+def frames(video_id: str, indexes: tuple[int, ...], marker: str) -> Callable[[Path], None]:
     """Return what makes frames whose images show what they are."""
 
     def make(folder: Path) -> None:
-        stores.make_frames(folder, video_id, indexes, {"fingerprint": mark})
+        stores.make_frames(folder, video_id, indexes, {"fingerprint": marker})
         for path in folder.glob("*.jpg"):
-            picture = Image.new("RGB", (64, 48), mark)
+            picture = Image.new("RGB", (64, 48), marker)
             picture.save(path, "JPEG")
 
     return make

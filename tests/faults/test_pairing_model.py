@@ -133,7 +133,7 @@ class Pairs:
         (step,) = self._chance.choices(list(steps), list(steps.values()))
         step()
 
-    def _say(self, what: str, folder: Folder, database: Database | None = None) -> None:
+    def _set_answer(self, what: str, folder: Folder, database: Database | None = None) -> None:
         known = f" with database {self._databases.index(database)}" if database else ""
         self.story.append(f"{what}: store {self._stores.index(folder)}{known}")
 
@@ -149,7 +149,7 @@ class Pairs:
 
     def _move(self) -> None:
         folder = self._chance.choice(self._stores)
-        self._say("move", folder)
+        self._set_answer("move", folder)
         path = self._home / self._name()
         folder.path.rename(path)
         folder.path = path
@@ -157,7 +157,7 @@ class Pairs:
 
     def _copy(self) -> None:
         folder = self._chance.choice(self._stores)
-        self._say("copy", folder)
+        self._set_answer("copy", folder)
         path = self._home / self._name()
         shutil.copytree(folder.path, path)
         self._stores.append(Folder(path, folder.line))
@@ -181,21 +181,21 @@ class Pairs:
 
     def _adopt(self) -> None:
         folder, database = self._any()
-        self._say("adopt", folder, database)
-        before, pathless = self._look(), self._rows(database, paths=False)
-        mark = str(folder.path / STORE_FILE)
+        self._set_answer("adopt", folder, database)
+        before, pathless = self._observe(), self._rows(database, paths=False)
+        marker = str(folder.path / STORE_FILE)
         assert self._use(folder, database, ["adopt", "-n"]) == ""
-        assert self._look() == before
+        assert self._observe() == before
         assert self._use(folder, database, ["adopt"]) == ""
-        adopted = self._look()
-        assert _but(adopted, mark, database.url) == _but(before, mark, database.url)
+        adopted = self._observe()
+        assert _but(adopted, marker, database.url) == _but(before, marker, database.url)
         assert self._rows(database, paths=False) == pathless
         if adopted == before:
             assert (folder, database) in self._pairs
         elif self._chance.random() < 0.5:
-            self._say("undo", folder, database)
+            self._set_answer("undo", folder, database)
             assert self._use(folder, database, ["adopt", "--undo"]) == ""
-            assert self._look() == before
+            assert self._observe() == before
             self.counts["undone"] += 1
         else:
             self._made += 1
@@ -207,16 +207,16 @@ class Pairs:
 
     def _command(self, folder: Folder, database: Database, name: str | None) -> bool:
         """Give a command; tell whether it was carried out."""
-        self._say(name or "run", folder, database)
-        before = self._look()
-        said = self._use(folder, database, COMMANDS[name] if name else None)
-        after = self._look()
-        if any(words in said for words in NOTHING_THERE) and after == before:
+        self._set_answer(name or "run", folder, database)
+        before = self._observe()
+        printed = self._use(folder, database, COMMANDS[name] if name else None)
+        after = self._observe()
+        if any(words in printed for words in NOTHING_THERE) and after == before:
             return True
-        if said and not any(words in said for words in NOTHING_THERE):
-            assert "`dataminer adopt -n " in said, said
-            assert after == before, said
-            assert (folder, database) not in self._pairs, said
+        if printed and not any(words in printed for words in NOTHING_THERE):
+            assert "`dataminer adopt -n " in printed, printed
+            assert after == before, printed
+            assert (folder, database) not in self._pairs, printed
             self.counts["refused"] += 1
             return False
         inside = str(folder.path)
@@ -257,7 +257,7 @@ class Pairs:
                 return str(error)
         return ""
 
-    def _look(self) -> dict[str, Any]:
+    def _observe(self) -> dict[str, Any]:
         """Return all files of all stores, and all rows of all databases."""
         files = {
             str(path): (path.lstat().st_mtime_ns, path.lstat().st_ino)
@@ -271,8 +271,8 @@ class Pairs:
     def _rows(self, database: Database, *, paths: bool = True) -> list[Any]:
         less = "" if paths else "".join(f" - '{column}'" for column in PATHS)
         tables = ("projects", "videos", "project_videos", *(["dataminer_store"] if paths else []))
-        asked = (f"SELECT '{name}', (to_jsonb(t){less})::text FROM {name} t" for name in tables)
-        return execute(database.url, f"{' UNION ALL '.join(asked)} ORDER BY 1, 2")
+        requested = (f"SELECT '{name}', (to_jsonb(t){less})::text FROM {name} t" for name in tables)
+        return execute(database.url, f"{' UNION ALL '.join(requested)} ORDER BY 1, 2")
 
 
 def _but(seen: dict[str, Any], *left_out: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from tests.support.http_server import File, Reply, Server, serve
 from tests.support.postgres import fresh_database
 from tests.support.runs import (
     PATIENCE,
-    Gate,
+    Barrier,
     Pauses,
     Run,
     contents,
@@ -79,14 +79,14 @@ def test_a_job_killed_at_any_moment_is_done_again_by_the_same_run(
     clips: Path,
     shapes_weights: Path,
 ) -> None:
-    site, gate = new_site("site"), Gate(clips / "long.mp4")
-    url = http.add("/clip.mp4", gate)
+    site, barrier = new_site("site"), Barrier(clips / "long.mp4")
+    url = http.add("/clip.mp4", barrier)
     populate(site, {"urls": [url]}, detect=detector(shapes_weights))
     ((video_id,),) = site.rows("SELECT video_id FROM videos")
     pauses = Pauses(site, *((stage, at) for stage in STAGES.values() for at in AT))
     run = start(site, "--retries", "3")
     at_work = {
-        DOWNLOAD: gate.asked.is_set,
+        DOWNLOAD: barrier.requested.is_set,
         EXTRACT: lambda: half_written(site, video_id),
     }
 
@@ -101,10 +101,10 @@ def test_a_job_killed_at_any_moment_is_done_again_by_the_same_run(
         if stage in at_work:
             until(at_work[stage], run, f"{stage.name} at work")
             os.kill(pid_of(held(site, stage.running)), signal.SIGKILL)
-            gate.open()
+            barrier.open()
         kill_the_job_that_speaks(stage, "records")
-    assert run.end() == 0, run.said
-    assert run.said.count("died with <Signals.SIGKILL: 9>") == 2 * len(STAGES)
+    assert run.end() == 0, run.printed
+    assert run.printed.count("died with <Signals.SIGKILL: 9>") == 2 * len(STAGES)
     assert site.rows("SELECT project_stage, attempts, error FROM projects") == [
         ("COMPLETE", 0, None)
     ]
@@ -141,7 +141,7 @@ def test_what_a_run_could_not_do_is_still_due(
     status, attempts, owner, error, error_class = story(site)
     assert (status, attempts, owner, error_class) == ("PENDING", 0, None, "killed")
     assert error.startswith("the job died: SIGKILL. Next: run snakemake again")
-    assert "the job died: SIGKILL" in run.said  # in what ends the run
+    assert "the job died: SIGKILL" in run.printed  # in what ends the run
     came = there()
     site.mine("only_download")
     assert story(site) == ("DOWNLOADED", 0, None, None, None)
@@ -182,7 +182,7 @@ def undisturbed(
         return contents(site), facts(site)
 
 
-def both(http: Server, clips: Path, last: Path | Gate) -> dict[str, list[str]]:
+def both(http: Server, clips: Path, last: Path | Barrier) -> dict[str, list[str]]:
     url = http.add("/clip.mp4", last)
     return {"urls": [url], "files": [str(clips / "short.mp4")]}
 
@@ -196,12 +196,12 @@ def test_a_killed_run_is_finished_by_the_next(
     shapes_weights: Path,
 ) -> None:
     """Five runs, each of them killed in another stage, and one that ends."""
-    site, gate = new_site("site"), Gate(clips / "long.mp4")
-    populate(site, both(http, clips, gate), detect=detector(shapes_weights))
+    site, barrier = new_site("site"), Barrier(clips / "long.mp4")
+    populate(site, both(http, clips, barrier), detect=detector(shapes_weights))
     ((from_url,),) = site.rows("SELECT video_id FROM videos WHERE source_type = 'URL'")
     pauses = Pauses(site, *((stage, "records") for stage in (FILTER, DEDUP, DETECT)))
     strikes = {
-        DOWNLOAD: gate.asked.is_set,
+        DOWNLOAD: barrier.requested.is_set,
         EXTRACT: lambda: half_written(site, from_url),
         FILTER: lambda: pauses.reached(FILTER),
         DEDUP: lambda: pauses.reached(DEDUP),
@@ -213,7 +213,7 @@ def test_a_killed_run_is_finished_by_the_next(
         run.signal(signal.SIGKILL)
         run.end()
         assert stage.running in states(site, stage)
-        gate.open()
+        barrier.open()
         pauses.lift(stage, "records")
         end_sessions(site)
         unlock(site, as_users_do=stage is DOWNLOAD)
@@ -239,10 +239,10 @@ def unlock(site: Site, *, as_users_do: bool) -> None:
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """Name a folder for an embedded database; stopped and removed after the test's runs."""
-    place = tmp_path / "postgres"
-    yield place
-    control.stop(place)
-    shutil.rmtree(place.resolve(), ignore_errors=True)
+    folder = tmp_path / "postgres"
+    yield folder
+    control.stop(folder)
+    shutil.rmtree(folder.resolve(), ignore_errors=True)
 
 
 def test_a_killed_database_does_not_stop_the_run(
@@ -254,38 +254,38 @@ def test_a_killed_database_does_not_stop_the_run(
     shapes_weights: Path,
 ) -> None:
     """It is killed once in each stage of one run."""
-    place = {"DATAMINER_PGDATA": str(home)}
-    site, gate = Site(tmp_path, ""), Gate(clips / "long.mp4")
+    environment = {"DATAMINER_PGDATA": str(home)}
+    site, barrier = Site(tmp_path, ""), Barrier(clips / "long.mp4")
     site.configure(
         project="birds",
-        input={"urls": [http.add("/clip.mp4", gate)]},
+        input={"urls": [http.add("/clip.mp4", barrier)]},
         filter={"min_sharpness": 0},
         extract={"every_seconds": 0.04},
         detect=detector(shapes_weights),
     )
-    populated = site.dataminer("populate", **place)
+    populated = site.dataminer("populate", **environment)
     assert populated.returncode == 0, populated.stderr
     seen = Site(tmp_path, control.url(home))
     ((video_id,),) = seen.rows("SELECT video_id FROM videos")
     pauses = Pauses(seen, *((stage, "records") for stage in (FILTER, DEDUP, DETECT)))
     strikes: dict[Any, Callable[[], bool]] = {
-        DOWNLOAD: gate.asked.is_set,
+        DOWNLOAD: barrier.requested.is_set,
         EXTRACT: lambda: half_written(site, video_id),
         FILTER: lambda: pauses.reached(FILTER),
         DEDUP: lambda: pauses.reached(DEDUP),
         DETECT: lambda: pauses.reached(DETECT),
     }
     postmaster = home.resolve() / "data" / "postmaster.pid"
-    run = start(site, **place)
+    run = start(site, **environment)
     for stage, strike in strikes.items():
         until(strike, run, stage.running)
         pauses.lift(stage, "records")
         assert stage.running in states(seen, stage)
         os.kill(int(postmaster.read_text().split()[0]), signal.SIGKILL)
-        gate.open()
+        barrier.open()
         until(lambda: answers(seen), run, f"the database, killed when {stage.running}")
-    assert run.end() == 0, run.said
-    assert run.said.count("the database has crashed and is being restarted") == len(strikes)
+    assert run.end() == 0, run.printed
+    assert run.printed.count("the database has crashed and is being restarted") == len(strikes)
     assert story(seen) == ("EXTRACTED", 0, None, None, None)
     assert seen.rows("SELECT project_stage, attempts FROM projects") == [("COMPLETE", 0)]
     assert leftovers(site) == []
@@ -319,12 +319,12 @@ def test_jobs_that_wake_up_too_late_change_nothing(
     settings["download"] = {"max_height": 720}
     for site in (one, two):
         populate(site, {"urls": [*links.values()]}, **settings)
-    gates = {name: Gate(short) for name in links}
-    for name, gate in gates.items():
-        http.add(name, [gate, short])
+    barriers = {name: Barrier(short) for name in links}
+    for name, barrier in barriers.items():
+        http.add(name, [barrier, short])
     again = ("only_download", "--retries", "0", "--forcerun", "download")
     late = start(one, *again)
-    until(lambda: all(gate.asked.is_set() for gate in gates.values()), late)
+    until(lambda: all(barrier.requested.is_set() for barrier in barriers.values()), late)
     workers = [pid_of(owner) for _, _, owner, *_ in one.rows(STORY)]
     # with what watches over them, as when a machine is suspended
     sleepers = {*workers, *(psutil.Process(pid).ppid() for pid in workers)}
@@ -334,14 +334,14 @@ def test_jobs_that_wake_up_too_late_change_nothing(
     stale = "SELECT count(*) FROM videos WHERE heartbeat_at < clock_timestamp() - interval '3 s'"
     until(lambda: one.rows(stale) == [(2,)], late, "stale claims")
     second = start(two, *again)
-    assert second.end() == 0, second.said
+    assert second.end() == 0, second.printed
     before, rows = store.listing("store"), one.dump()
     assert one.rows(STORY) == [("DOWNLOADED", 0, None, None, None)] * 2
     for pid in sleepers:
         os.kill(pid, signal.SIGCONT)
-    for gate in gates.values():
-        gate.open()
-    assert late.end() == 0, late.said
+    for barrier in barriers.values():
+        barrier.open()
+    assert late.end() == 0, late.printed
     stopped = "was taken over by another job, so this one stopped and changed nothing"
     logs = [log.read_text() for log in one.folder.glob("logs/download/*/*.log")]
     assert len(logs) == 2 and all(stopped in log for log in logs), logs
@@ -358,8 +358,8 @@ def test_two_runs_share_their_videos(
 ) -> None:
     """Both want both at the same time: each is fetched by one, and the other waits for it."""
     short = clips / "short.mp4"
-    gates = {f"/shared{number}.mp4": Gate(short) for number in range(2)}
-    urls = [http.add(name, gate) for name, gate in gates.items()]
+    barriers = {f"/shared{number}.mp4": Barrier(short) for number in range(2)}
+    urls = [http.add(name, barrier) for name, barrier in barriers.items()]
     one = new_site("one")
     two = new_site("two", one.database)
     for site, project in ((one, "birds"), (two, "fish")):
@@ -370,12 +370,12 @@ def test_two_runs_share_their_videos(
         logs = [log for site in (one, two) for log in site.folder.glob("logs/download/*/*.log")]
         return sum("waiting" in log.read_text() for log in logs)
 
-    until(lambda: waiting() == len(gates), runs[0], "a job of the other run that waits")
-    for gate in gates.values():
-        gate.open()
+    until(lambda: waiting() == len(barriers), runs[0], "a job of the other run that waits")
+    for barrier in barriers.values():
+        barrier.open()
     for run in runs:
-        assert run.end() == 0, run.said
-    assert {name: http.requests[name] for name in gates} == dict.fromkeys(gates, 1)
+        assert run.end() == 0, run.printed
+    assert {name: http.requests[name] for name in barriers} == dict.fromkeys(barriers, 1)
     assert one.rows("SELECT name, videos_extracted FROM projects ORDER BY 1") == [
         ("birds", 2),
         ("fish", 2),
@@ -387,16 +387,16 @@ def test_two_runs_share_their_videos(
 def test_ctrl_c_gives_everything_back(
     new_site: Callable[..., Site], start: Callable[..., Run], http: Server, clips: Path
 ) -> None:
-    site, gate = new_site("site"), Gate(clips / "short.mp4")
+    site, barrier = new_site("site"), Barrier(clips / "short.mp4")
     patient = {"socket_timeout": 2 * PATIENCE}
-    link = http.add("/clip.mp4", gate)
+    link = http.add("/clip.mp4", barrier)
     populate(site, {"urls": [link]}, download=patient)
     run = start(site, "only_download")
-    until(gate.asked.is_set, run)
+    until(barrier.requested.is_set, run)
     run.signal(signal.SIGINT)
     assert run.end() != 0
     assert story(site) == ("PENDING", 0, None, None, None)
     assert contents(site) == {}
-    gate.open()
+    barrier.open()
     site.mine("only_download")
     assert story(site) == ("DOWNLOADED", 0, None, None, None)

@@ -319,18 +319,18 @@ def test_one_job_goes_first(database: str) -> None:
 def test_who_waits_goes_on_when_the_pause_ends(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
+    printed: list[str] = []
 
-    def say(line: str) -> None:
-        said.append(line)
+    def record(line: str) -> None:
+        printed.append(line)
         pause_is_over(database)
 
     monkeypatch.setattr(shared, "POLL", 0.1)
     SharedRateLimiter(RATES).refused(URL, "HTTP 429", None)
-    limiter = SharedRateLimiter(RATES, report=say)
+    limiter = SharedRateLimiter(RATES, report=record)
     limiter.request(URL)
     assert 0 < limiter.waited < 1
-    assert [line.partition(" until")[0] for line in said] == ["host.example pauses"]
+    assert [line.partition(" until")[0] for line in printed] == ["host.example pauses"]
 
 
 def test_a_job_that_waits_for_its_moment_sees_a_refusal_meanwhile(database: str) -> None:
@@ -418,12 +418,14 @@ def test_a_job_waits_for_half_an_hour_and_no_longer(
 
 
 def test_who_waits_for_long_says_so_again_and_is_not_taken_to_hang(clock: Clock) -> None:
-    said: list[float] = []
-    limiter = SharedRateLimiter(BudgetConfig(), report=lambda line: said.append(clock.monotonic()))
+    printed: list[float] = []
+    limiter = SharedRateLimiter(
+        BudgetConfig(), report=lambda line: printed.append(clock.monotonic())
+    )
     while clock.jumped < 300:
         limiter._hold_back("host.example pauses until then", 300.0)
-    assert 4 <= len(said) <= 6
-    assert max(b - a for a, b in pairwise(said)) < 75
+    assert 4 <= len(printed) <= 6
+    assert max(b - a for a, b in pairwise(printed)) < 75
 
 
 def test_several_waits_are_one_long_one(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

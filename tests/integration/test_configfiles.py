@@ -76,9 +76,9 @@ def test_projects_with_different_files_are_not_run_as_one(database: str, here: P
     add("cats", "v1")
     add("dogs", "v1", "v2")
     remember(["cats"], ["cats.yaml"])
-    told = r"cats with cats\.yaml; dogs with config/config\.yaml"
+    reported = r"cats with cats\.yaml; dogs with config/config\.yaml"
     for typed in (True, False):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=reported):
             files_of(["cats", "dogs"], typed=typed)
     assert settings_of(None, ["cats", "dogs"]).store == "data"
     assert runs_of([], videos=["v1"]) == [

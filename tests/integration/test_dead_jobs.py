@@ -53,7 +53,7 @@ def logger() -> Iterator[logging.Logger]:
         made.removeHandler(handler)
 
 
-def hold(database: str, owner: str, status: str = "DOWNLOADING") -> None:
+def claim_row(database: str, owner: str, status: str = "DOWNLOADING") -> None:
     execute(
         database,
         f"UPDATE videos SET status = '{status}', locked_by = '{owner}', lease = lease + 1,"
@@ -71,14 +71,14 @@ def test_the_claim_of_a_dead_process_is_given_back_and_condemns_nobody(
     """The first time it may have been another video of its batch; then it is tried alone."""
     waits = "SELECT suspect, kills, not_before > now() + interval '23 hours' FROM videos"
     for kills in range(3):
-        hold(rows, dead)
+        claim_row(rows, dead)
         assert give_back("download", VIDEO, GONE)
         assert video(rows) == ("PENDING", None, 0, "killed")
         assert execute(rows, waits) == [(True, kills, None)]
     ((error,),) = execute(rows, "SELECT error FROM videos")
     assert error.startswith("the job died: SIGKILL. Next: run snakemake again")
     assert not give_back("download", VIDEO, GONE)
-    hold(rows, dead)
+    claim_row(rows, dead)
     assert give_back("download", VIDEO, GONE)
     assert execute(rows, waits) == [(True, 3, True)]
     ((error,),) = execute(rows, "SELECT error FROM videos")
@@ -119,13 +119,13 @@ def test_every_stage(
     ids=["alive", "elsewhere", "alive on Slurm"],
 )
 def test_when_in_doubt_the_claim_stays(rows: str, owner: str) -> None:
-    hold(rows, owner)
+    claim_row(rows, owner)
     assert not give_back("download", VIDEO, GONE)
     assert video(rows) == ("DOWNLOADING", owner, 1, None)
 
 
 def test_another_stage_or_rule_is_left_alone(rows: str, dead: str) -> None:
-    hold(rows, dead)
+    claim_row(rows, dead)
     assert not give_back("extract", VIDEO, GONE)
     assert not give_back("weights", {"weights": "yolo26n.pt"}, GONE)
     assert not give_back("download", {"video_id": "unknown"}, GONE)
@@ -141,11 +141,11 @@ def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
     """Have Slurm's accounting say of any job that it ended in a state."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
-    def say(state: str, program: str = "sacct") -> None:
+    def set_answer(state: str, program: str = "sacct") -> None:
         (tmp_path / program).write_text(f"#!/bin/sh\necho '{state}'\n")
         (tmp_path / program).chmod(0o755)
 
-    return say
+    return set_answer
 
 
 def slurm_log(number: int, job: str = "rule_download") -> str:
@@ -170,7 +170,7 @@ def test_what_slurm_ended_shows_as_what_it_was(
     watching = DeadJobListener()
     watching.listen_to(logger)
     tell(logger, "job_info", jobid=3, rule_name="download", wildcards=VIDEO)
-    hold(rows, "node1:99:slurm-12")
+    claim_row(rows, "node1:99:slurm-12")
     tell(logger, "job_error", jobid=3, log=["logs/download/v.log", slurm_log(1)], rule_msg=None)
     tell(logger, "job_error", jobid=3, log=["logs/download/v.log", slurm_log(12)], rule_msg=None)
     watching.stop()
@@ -187,7 +187,7 @@ def test_of_a_batch_what_it_claimed_itself_is_told_of(
     watching = DeadJobListener(lambda rule, batch: ["v"])
     watching.listen_to(logger)
     tell(logger, "job_info", jobid=3, rule_name="download", wildcards={"batch": "v"})
-    hold(rows, dead)
+    claim_row(rows, dead)
     execute(rows, f"UPDATE videos SET locked_at = now() - interval '{hours} h'")
     tell(logger, "job_error", jobid=3, rule_name="download", rule_msg=None)
     watching.stop()
@@ -204,7 +204,7 @@ def test_a_group_tells_it_of_what_was_begun(
         "INSERT INTO videos (video_id, url, source_type) VALUES ('held', '/h', 'FILE'),"
         " ('stopped', '/s', 'FILE'), ('waits', '/w', 'FILE'), ('goes-on', '/g', 'FILE')",
     )
-    hold(rows, "node1:99:slurm-12")
+    claim_row(rows, "node1:99:slurm-12")
     release(rows, "waits")
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     error, error_class = dead_jobs.interruption()
@@ -219,9 +219,9 @@ def test_a_group_tells_it_of_what_was_begun(
     names = ["held", "stopped", "waits", "goes-on"]
     for number, name in enumerate(names):
         tell(logger, "job_info", jobid=number, rule_name="download", wildcards={"video_id": name})
-    told = [{"jobid": number, "log": []} for number in range(len(names))]
+    reported = [{"jobid": number, "log": []} for number in range(len(names))]
     log = slurm_log(12, "group_download-00000_download")
-    tell(logger, "group_error", groupid="download-00000", aux_logs=[log], job_error_info=told)
+    tell(logger, "group_error", groupid="download-00000", aux_logs=[log], job_error_info=reported)
     watching.stop()
     found = execute(rows, "SELECT video_id, status, attempts, error_class FROM videos")
     assert sorted(found)[:-1] == [
@@ -235,11 +235,11 @@ def test_a_group_tells_it_of_what_was_begun(
 
 
 def release(database: str, video_id: str, error: str | None = None) -> None:
-    said = f"'{error}'" if error else "NULL"
+    printed = f"'{error}'" if error else "NULL"
     execute(
         database,
         "UPDATE videos SET status = 'PENDING', locked_by = NULL, locked_at = NULL,"
-        f" heartbeat_at = NULL, attempts = 0, error = {said} WHERE video_id = '{video_id}'",
+        f" heartbeat_at = NULL, attempts = 0, error = {printed} WHERE video_id = '{video_id}'",
     )
 
 
@@ -248,7 +248,7 @@ def test_a_requeued_job_goes_on_at_once(
 ) -> None:
     """Its number holds what it held before, on whichever node that was."""
     ended("PREEMPTED' && echo 'RUNNING")
-    hold(rows, "node1:99:slurm-12")
+    claim_row(rows, "node1:99:slurm-12")
     settings = MonitorConfig()
     dead_jobs.resume_requeued_job(stage_rows.DOWNLOAD, None, settings)  # not in a Slurm job
     monkeypatch.setenv("SLURM_JOB_ID", "13")
@@ -267,12 +267,12 @@ def test_a_requeued_job_goes_on_at_once(
     execute(rows, "UPDATE videos SET locked_by = 'node1:99:slurm-12'")
     dead_jobs.resume_requeued_job(stage_rows.DOWNLOAD, None, settings)
     assert video(rows) == ("PENDING", None, 0, "node_fail")
-    told = execute(rows, "SELECT suspect, error FROM videos")[0]
-    assert (told[0], "Slurm job 12 ended as PREEMPTED" in told[1]) == (False, True)
+    reported = execute(rows, "SELECT suspect, error FROM videos")[0]
+    assert (reported[0], "Slurm job 12 ended as PREEMPTED" in reported[1]) == (False, True)
 
 
 def test_a_later_run_asks_slurm_for_jobs_that_ended(rows: str, ended: Any) -> None:
-    hold(rows, "node1:99:slurm-12")
+    claim_row(rows, "node1:99:slurm-12")
     ended("not set up' >&2; exit 1; echo '", program="squeue")
     assert dead_jobs.settle_ended(MonitorConfig()) == []  # nothing is known
     ended("JOBID\n12", program="squeue")
@@ -280,8 +280,8 @@ def test_a_later_run_asks_slurm_for_jobs_that_ended(rows: str, ended: Any) -> No
     assert dead_jobs.settle_ended(MonitorConfig()) == []  # it is in the queue
     assert video(rows)[0] == "DOWNLOADING"
     ended("JOBID", program="squeue")
-    said = "download of v: given back, as Slurm job 12 ended as TIMEOUT"
-    assert dead_jobs.settle_ended(MonitorConfig()) == [said]
+    printed = "download of v: given back, as Slurm job 12 ended as TIMEOUT"
+    assert dead_jobs.settle_ended(MonitorConfig()) == [printed]
     assert video(rows) == ("PENDING", None, 0, "time_limit")
     assert dead_jobs.settle_ended(MonitorConfig()) == []
 

@@ -63,9 +63,9 @@ def found(out: Path) -> Objects:
 
 def test_finds_what_was_drawn(run: Run, drawn: tuple[Path, Objects], shapes_weights: Path) -> None:
     folder, truth = drawn
-    told: list[str] = []
+    reported: list[str] = []
     videos = {"a": {"title": "First", "url": "https://x.test/a", "licence": "CC0"}}
-    result, out = run(folder, meta={"project": "p"}, videos=videos, progress=told.append)
+    result, out = run(folder, meta={"project": "p"}, videos=videos, progress=reported.append)
     objects = found(out)
     planted = sum(map(len, truth.values()))
     hits = sum(match(truth[name], objects[name]) for name in truth)
@@ -74,7 +74,7 @@ def test_finds_what_was_drawn(run: Run, drawn: tuple[Path, Objects], shapes_weig
     assert result.images == len(FRAMES)
     assert result.annotations == sum(result.per_class.values()) == sum(map(len, objects.values()))
     assert set(result.per_class) == set(CLASSES)
-    assert told[-1] == "detect: 13 of 13 frames"
+    assert reported[-1] == "detect: 13 of 13 frames"
 
     dataset = json.loads((out / "annotations.json").read_text())
     assert dataset["info"]["project"] == "p"
@@ -139,9 +139,9 @@ def test_frames_in_an_archive_give_the_same_dataset(
     archived = tmp_path / "archived"
     archived.mkdir()
     with FrameReader(folder) as reader, FrameWriter(archived, "tar") as writer:
-        places = {name: writer.copy_from(reader, name)._asdict() for name in reader.names}
+        locations = {name: writer.copy_from(reader, name)._asdict() for name in reader.names}
     table = read_table(folder / FRAMES_FILE).to_pylist()
-    write_rows(archived, [each | places[each["file_name"]] for each in table], writer.meta)
+    write_rows(archived, [each | locations[each["file_name"]] for each in table], writer.meta)
     _, from_files = run(folder, "files")
     _, from_archive = run(archived, "tar")
     files = [str(path.relative_to(from_files)) for path in from_files.rglob("*") if path.is_file()]

@@ -122,14 +122,14 @@ class TestText:
         ):
             for box in boxes:
                 corners = (box.x, box.y, box.x + box.width, box.y + box.height)
-                (place,) = [
-                    place
-                    for place, other in enumerate(theirs["boxes"].numpy())
+                (position,) = [
+                    position
+                    for position, other in enumerate(theirs["boxes"].numpy())
                     if np.allclose(corners, other.clip(0, [72, 48, 72, 48]), atol=0.03)
                 ]
                 # theirs is the best of all tokens, full stops as well
-                assert box.score <= float(theirs["scores"][place]) + 1e-3
-                named = theirs["text_labels"][place].split()
+                assert box.score <= float(theirs["scores"][position]) + 1e-3
+                named = theirs["text_labels"][position].split()
                 assert set(PROMPTS[box.category].lower().split()) & set(named)
 
     @pytest.mark.parametrize("name", ["owlv2", "grounding_dino"])
@@ -143,10 +143,10 @@ class TestText:
             assert all(map(same, one, other)) and len(one) == len(other)
 
     def test_no_prompts(self, text_models: dict[str, Path]) -> None:
-        silent = SETTINGS.model_copy(update={"prompts": []})
+        quiet = SETTINGS.model_copy(update={"prompts": []})
         with (
             pytest.raises(ConfigError, match=r"detect\.prompts is empty.*Next: .*prompts"),
-            open_detector(text_models["owlv2"], silent),
+            open_detector(text_models["owlv2"], quiet),
         ):
             pass
 

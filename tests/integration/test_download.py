@@ -172,14 +172,14 @@ def test_a_body_that_breaks_off_is_resumed(
     server: Server, clip: Path, out: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dataminer.net.ytdlp_options.retry_delay", lambda n: 0.0)
-    look = [] if path == PLAIN else [clip]
-    link = server.add(path, [*look, broken(clip), clip])
+    first_look = [] if path == PLAIN else [clip]
+    link = server.add(path, [*first_look, broken(clip), clip])
     settings = DownloadConfig(retries=1, min_bytes_per_second=50)  # small blocks
     result = fetch(link, out, settings=settings)
     assert result.video.read_bytes() == clip.read_bytes()
     kept = int(server.headers[path]["Range"].removeprefix("bytes=").removesuffix("-"))
     assert 1024 <= kept <= 2000
-    assert server.requests[path] == len(look) + 2
+    assert server.requests[path] == len(first_look) + 2
 
 
 def test_progress_is_told_now_and_then(
@@ -364,7 +364,7 @@ ARCHIVE = b"PK\3\4\x14\0\0\0" + bytes(200)
 
 
 @pytest.mark.parametrize(
-    ("body", "content_type", "kind", "told"),
+    ("body", "content_type", "kind", "reported"),
     [
         (JSON, "application/json", "unsupported", f"application/json {SIZE} instead of a video"),
         (JSON, "Application/JSON; charset=utf-8", "unsupported", f"application/json {SIZE} in"),
@@ -381,12 +381,12 @@ ARCHIVE = b"PK\3\4\x14\0\0\0" + bytes(200)
     ],
 )
 def test_what_came_in_place_of_a_video_is_told(
-    server: Server, out: Path, body: bytes, content_type: str, kind: str, told: str
+    server: Server, out: Path, body: bytes, content_type: str, kind: str, reported: str
 ) -> None:
     link = server.add("/thing.mp4", Reply(body=body, content_type=content_type))
     error = fails(link, out)
     assert (type(error), error.error_class) == (PermanentError, kind)
-    assert f"{link}: the server sent {told}" in error.message
+    assert f"{link}: the server sent {reported}" in error.message
     assert "file" not in error.hint
     assert ("dataminer retry --download VIDEO" in error.hint) == (kind != "no_video")
     assert "dataminer delete-videos VIDEO" in error.hint
@@ -660,10 +660,10 @@ def test_nothing_that_a_stranger_writes_leads_anywhere(
     out.mkdir()
     before = names(tmp_path)
     url = youtube_server.add_video(youtube, "aqz-KE-bpKQ", info)
-    told = fetch(url, out).info
+    reported = fetch(url, out).info
     assert names(out) == [f"{ID}.mp4", "info.json"]
     assert names(tmp_path) == before
-    assert all(value.isprintable() for value in told.values() if isinstance(value, str))
+    assert all(value.isprintable() for value in reported.values() if isinstance(value, str))
 
 
 @pytest.mark.parametrize("protocol", ["rtmp", "file", "mms", "websocket_frag", "ftp"])
@@ -763,7 +763,7 @@ def test_a_video_that_is_all_that_the_policy_asks_for_comes(
 
 
 @pytest.mark.parametrize(
-    ("said", "kind", "permanent"),
+    ("printed", "kind", "permanent"),
     [
         ("Private video. Sign in if you've been granted access", "private", True),
         ("Video unavailable. This video has been removed by the uploader", "removed", True),
@@ -785,9 +785,9 @@ def test_a_video_that_is_all_that_the_policy_asks_for_comes(
     ],
 )
 def test_what_youtube_says(
-    youtube: Server, out: Path, said: str, kind: str, permanent: bool
+    youtube: Server, out: Path, printed: str, kind: str, permanent: bool
 ) -> None:
-    url = youtube_server.add_video(youtube, "aqz-KE-bpKQ", {"error": said})
+    url = youtube_server.add_video(youtube, "aqz-KE-bpKQ", {"error": printed})
     error = fails(url, out)
     assert (error.error_class, isinstance(error, PermanentError)) == (kind, permanent)
     assert "--cookies" not in error.message

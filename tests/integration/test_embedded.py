@@ -44,9 +44,9 @@ START += "print(control.start(Path(sys.argv[1])))"
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Name a folder for a new database; below root a server's data then lies in STATE_DIR."""
     monkeypatch.delenv("DATAMINER_PG_BIN", raising=False)
-    place = tmp_path / "a project's" / ".dataminer" / "postgres"
-    yield place
-    clean_up(place)
+    pg_home = tmp_path / "a project's" / ".dataminer" / "postgres"
+    yield pg_home
+    clean_up(pg_home)
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +60,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def of_root() -> Iterator[Path]:
     """Make a database below root where every user may enter."""
     with _open_folder() as folder:
-        place = folder / "pg"
+        pg_home = folder / "pg"
         try:
-            control.start(place)
-            yield place
+            control.start(pg_home)
+            yield pg_home
         finally:
-            clean_up(place)
+            clean_up(pg_home)
 
 
 @pytest.fixture
@@ -192,8 +192,8 @@ def test_several_start_at_once(fresh: Path) -> None:
 def test_server_leaves_terminal_and_pipes(home: Path) -> None:
     control.stop(home)
     child = start_in_child(home)
-    told = child.communicate(timeout=60)  # would hang if the server kept the pipes
-    assert child.returncode == 0, told
+    reported = child.communicate(timeout=60)  # would hang if the server kept the pipes
+    assert child.returncode == 0, reported
     server = pid_of(home)
     assert os.getsid(server) not in (child.pid, os.getsid(0))
     with suppress(ProcessLookupError, PermissionError):
@@ -456,16 +456,16 @@ def test_root_in_an_open_folder(of_root: Path) -> None:
 def test_root_in_a_closed_folder(tmp_path: Path) -> None:
     before = [(path, path.stat().st_mode, path.stat().st_uid) for path in tmp_path.parents]
     (tmp_path / "closed").mkdir(mode=0o700)
-    place = tmp_path / "closed" / "pg"
+    pg_home = tmp_path / "closed" / "pg"
     try:
-        url = control.start(place)
-        assert place.is_symlink() and place.resolve().parent == STATE_DIR
+        url = control.start(pg_home)
+        assert pg_home.is_symlink() and pg_home.resolve().parent == STATE_DIR
         assert execute(url, "SELECT 1") == [(1,)]
         after = [(path, path.stat().st_mode, path.stat().st_uid) for path in tmp_path.parents]
         assert after == before
         assert stat.S_IMODE((tmp_path / "closed").stat().st_mode) == 0o700
     finally:
-        clean_up(place)
+        clean_up(pg_home)
 
 
 @root_only

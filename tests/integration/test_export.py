@@ -109,10 +109,10 @@ def test_says_of_every_frame_where_it_is_from(
     exported: tuple[Path, list[LabelledImage]], kind: str
 ) -> None:
     folder, images = exported
-    told = provenance(folder / ("parquet" if kind == "csv" else kind), kind)
-    assert set(told) == {image.file_name for image in images}
+    reported = provenance(folder / ("parquet" if kind == "csv" else kind), kind)
+    assert set(reported) == {image.file_name for image in images}
     for image in images:
-        row = told[image.file_name]
+        row = reported[image.file_name]
         assert (row["video_id"], row["frame_index"]) == (image.video_id, image.frame_index)
         assert row["pts_time"] == pytest.approx(image.pts_time)
         for key in ("title", "uploader", "licence", "url"):

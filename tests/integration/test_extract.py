@@ -53,8 +53,8 @@ class Outcome:
     def __getitem__(self, column: str) -> list[Any]:
         return [row[column] for row in self.rows]
 
-    def image(self, place: int) -> np.ndarray[Any, Any]:
-        data = np.fromfile(self.out / self.rows[place]["file_name"], np.uint8)
+    def image(self, position: int) -> np.ndarray[Any, Any]:
+        data = np.fromfile(self.out / self.rows[position]["file_name"], np.uint8)
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
         assert image is not None
         return image
@@ -211,8 +211,8 @@ def test_the_table_tells_what_is_in_the_folder(tmp_path: Path) -> None:
 def test_columns_are_measured_on_the_picture_before_it_is_encoded(tmp_path: Path) -> None:
     video = videos.make_video(tmp_path / "a.mp4")
     found = Outcome(video, ExtractConfig(image_format="png"))
-    for place, row in enumerate(found.rows):
-        image = found.image(place)  # lossless: the very same picture
+    for position, row in enumerate(found.rows):
+        image = found.image(position)  # lossless: the very same picture
         measured = measure(np.asarray(image, np.uint8))
         assert (row["width"], row["height"]) == (160, 120)
         assert row["sharpness"] == pytest.approx(measured.sharpness)
@@ -545,10 +545,10 @@ def test_sound_is_left_unread(suffix: str, tmp_path: Path) -> None:
     video = videos.with_sound(tmp_path / f"a.{suffix}")
     with open_video(video) as (container, stream):
         assert {other.type for other in container.streams} == {"audio", "video"}
-        places = [packet.stream_index for packet in container.demux() if packet.size]
-        count = places.count(stream.index)
+        positions = [packet.stream_index for packet in container.demux() if packet.size]
+        count = positions.count(stream.index)
     assert count == 50
-    assert len(places) - count < 5  # read while it was opened, of 33
+    assert len(positions) - count < 5  # read while it was opened, of 33
 
 
 def test_a_glance_tells_what_a_longer_look_does(tmp_path: Path) -> None:
@@ -561,12 +561,12 @@ def test_a_glance_tells_what_a_longer_look_does(tmp_path: Path) -> None:
         videos.with_sound(tmp_path / "e.mp4"),
     ]
     for clip in clips:
-        told = []
-        for glance in (True, False):
-            with open_video(clip, fast_open=glance) as (container, stream):
+        reported = []
+        for fast in (True, False):
+            with open_video(clip, fast_open=fast) as (container, stream):
                 rates = stream.guessed_rate, stream.time_base
-                told.append((read_headers(container, stream, 1), rates))
-        assert told[0] == told[1], clip
+                reported.append((read_headers(container, stream, 1), rates))
+        assert reported[0] == reported[1], clip
 
 
 def test_a_stream_that_appears_on_the_way_does_not_trip_it(tmp_path: Path) -> None:

@@ -400,10 +400,10 @@ def test_a_damaged_keyframe_is_noticed_whoever_decodes_it(tmp_path: Path) -> Non
     video = videos.make_video(tmp_path / "a.mp4", size=(640, 480), gop=8, options={"bf": "2"})
     with av.open(str(video)) as container:
         keys = [packet for packet in container.demux(video=0) if packet.is_keyframe]
-        place, size = keys[2].pos, keys[2].size
-    assert place
+        position, size = keys[2].pos, keys[2].size
+    assert position
     data = bytearray(video.read_bytes())
-    data[place + size // 2 : place + size // 2 + 20] = bytes(20)
+    data[position + size // 2 : position + size // 2 + 20] = bytes(20)
     video.write_bytes(data)
     for threads in (1, *[2] * 8):
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"

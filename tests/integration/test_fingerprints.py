@@ -47,7 +47,7 @@ class World:
     folder: Path
     config: dict[str, Any]
     info: dict[str, Any]
-    looks: list[str]
+    scores: list[str]
     patch: pytest.MonkeyPatch
     downloaded: str = "v"
 
@@ -64,10 +64,10 @@ class World:
     def weights(self) -> Path:
         return self.folder / "model.pt"
 
-    def table(self, folder: Path, mark: str) -> None:
+    def table(self, folder: Path, marker: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         empty = FRAMES_SCHEMA.empty_table()
-        write_table(folder / FRAMES_FILE, empty, FRAMES_SCHEMA, {"fingerprint": mark})
+        write_table(folder / FRAMES_FILE, empty, FRAMES_SCHEMA, {"fingerprint": marker})
 
     def embeddings(self, model: str) -> None:
         """Have the pictures compared by what this model made of them."""
@@ -111,8 +111,8 @@ def world(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
     rows.extracted("v")
     rows.filtered("v", project, recipe="r")
     made = World(tmp_path, {}, {"sha256": "s", "title": "t", "video": "v.mp4"}, [], monkeypatch)
-    looks = lambda *_: [SimpleNamespace(fingerprint=mark) for mark in made.looks]  # noqa: E731
-    monkeypatch.setattr(FrameModels, "frame_scores", looks)
+    scores = lambda *_: [SimpleNamespace(fingerprint=marker) for marker in made.scores]  # noqa: E731
+    monkeypatch.setattr(FrameModels, "frame_scores", scores)
     made.weights.write_bytes(b"weights")
     for folder in (made.frames, made.store.filtered("p", "v"), made.store.dedup("p")):
         made.table(folder, "of its source")
@@ -164,8 +164,8 @@ COUNTS: dict[str, dict[str, Change]] = {
     "filter": {
         "version": lambda w: w.newer("filter"),
         "frames": lambda w: w.table(w.frames, "another"),
-        "what a model saw": lambda w: w.looks.append("look"),
-        "what two models saw": lambda w: w.looks.extend(["look", "other"]),
+        "what a model saw": lambda w: w.scores.append("look"),
+        "what two models saw": lambda w: w.scores.extend(["look", "other"]),
         "threshold": lambda w: w.settings("filter", min_contrast=0.03),
     },
     "dedup": {

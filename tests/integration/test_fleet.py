@@ -63,8 +63,8 @@ def download_all(
         ]
         runs.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True))
     for run in runs:
-        said = run.communicate()[1]
-        assert run.returncode == 0, said
+        printed = run.communicate()[1]
+        assert run.returncode == 0, printed
 
 
 def states(database: str) -> list[tuple[Any, ...]]:

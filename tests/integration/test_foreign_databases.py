@@ -52,8 +52,8 @@ class Role:
     def url(self, database: str, **parameters: str) -> str:
         """Return the URL of a database as this role sees it."""
         parts = urlsplit(database)
-        place = [item for item in parse_qsl(parts.query) if item[0] in ("host", "port")]
-        query = "&".join(f"{key}={quote(value)}" for key, value in [*place, *parameters.items()])
+        endpoint = [item for item in parse_qsl(parts.query) if item[0] in ("host", "port")]
+        query = "&".join(f"{key}={quote(value)}" for key, value in [*endpoint, *parameters.items()])
         return f"postgresql://{self.name}:pw@{parts.hostname or ''}{parts.path}?{query}"
 
 
@@ -499,9 +499,9 @@ def pgbouncer(database: str, folder: Path, settings: str = "") -> Iterator[str]:
     if program is None:
         pytest.skip("pgbouncer is not installed")
     parts = urlsplit(database)
-    place = dict(parse_qsl(parts.query))
+    endpoint = dict(parse_qsl(parts.query))
     name = parts.path.removeprefix("/")
-    lines = Path(place["passfile"]).read_text().splitlines()
+    lines = Path(endpoint["passfile"]).read_text().splitlines()
     (password,) = {line.split(":")[4] for line in lines if line.split(":")[3] == parts.username}
     folder.chmod(0o755)
     run_folder = Path("/tmp") / f"pgbouncer-{uuid.uuid4().hex[:8]}"
@@ -510,7 +510,7 @@ def pgbouncer(database: str, folder: Path, settings: str = "") -> Iterator[str]:
     config = run_folder / "pgbouncer.ini"
     config.write_text(
         f"""[databases]
-{name} = host={place["host"]} port={place["port"]} user={parts.username} password='{password}'
+{name} = host={endpoint["host"]} port={endpoint["port"]} user={parts.username} password='{password}'
 [pgbouncer]
 listen_addr =
 listen_port = 6432
@@ -523,7 +523,7 @@ logfile = {run_folder}/log
 {settings}
 """
     )
-    owner = Path(place["host"]).owner()  # pgbouncer refuses to run as root
+    owner = Path(endpoint["host"]).owner()  # pgbouncer refuses to run as root
     user = ["-u", owner] if os.geteuid() == 0 else []
     process = subprocess.Popen([program, "-q", *user, str(config)])
     try:

@@ -68,8 +68,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    told = read_table(folder / FRAMES_FILE).to_pylist()
-    return [{key: value for key, value in row.items() if key != "byte_offset"} for row in told]
+    reported = read_table(folder / FRAMES_FILE).to_pylist()
+    return [{key: value for key, value in row.items() if key != "byte_offset"} for row in reported]
 
 
 def test_archives_hold_what_files_hold_at_every_stage(
@@ -190,10 +190,15 @@ def test_borders_are_cut_off_where_that_is_wanted(tmp_path: Path, crop: bool) ->
 
 
 def test_what_re_runs_extract() -> None:
-    def mark(info: dict[str, Any] | None = None, **settings: Any) -> str:
+    def marker(info: dict[str, Any] | None = None, **settings: Any) -> str:
         config = Config.model_validate({"extract": settings})
         return extract_task(config, "vid", {"sha256": "a", **(info or {})}, 1).fingerprint
 
-    assert mark(info={"title": "another"}) == mark()
-    changed = [mark(frame_store="tar"), mark(crop_borders=True), mark(info={"sha256": "b"}), mark()]
+    assert marker(info={"title": "another"}) == marker()
+    changed = [
+        marker(frame_store="tar"),
+        marker(crop_borders=True),
+        marker(info={"sha256": "b"}),
+        marker(),
+    ]
     assert len(set(changed)) == 4

@@ -150,8 +150,8 @@ def test_advice_names_the_project_that_is_to_be_run(error_class: ErrorClass) -> 
 def test_where_failures_are_shown_they_say_what_to_run(birds: Path, database: str) -> None:
     rows.failed("v2", {"error": "x. Next: run snakemake again", "error_class": "network"})
     seen = status.snapshot()
-    told = {row["video_id"]: row["error"] for row in seen.failures}
-    assert told["v2"].endswith("Next: run `snakemake --config project=birds` again")
+    reported = {row["video_id"]: row["error"] for row in seen.failures}
+    assert reported["v2"].endswith("Next: run `snakemake --config project=birds` again")
     steps = {name: step for name, _, step in status.by_class(seen.failures, seen.to_retry)}
     assert steps["network"].startswith(
         "once the cause is gone, `dataminer retry --class network --project birds`"

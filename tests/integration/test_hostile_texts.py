@@ -40,7 +40,7 @@ LIVE = TEXT | {"script", "noscript", "label", "select", "option", "input", "prog
 LIVE |= {"dialog", "pre"}
 # What no page of ours has: a marker of code that ran, elements and attributes that texts smuggled
 # in, what leads elsewhere, endless or steering lines, and what is wider than its place
-LOOK = """() => {
+VIEW = """() => {
   const all = [...document.querySelectorAll("*")];
   const code = all.filter((one) => ["SCRIPT", "STYLE"].includes(one.tagName));
   const attributes = all.flatMap((one) => [...one.attributes]);
@@ -74,7 +74,7 @@ LOOK = """() => {
 
 
 @dataclass
-class Place:
+class HostileProject:
     """The project, its pages, and the folder of its logs."""
 
     url: str
@@ -85,7 +85,9 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def made(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def made(
+    server: str, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HostileProject]:
     folder = tmp_path_factory.mktemp("hostile")
     store = Store(folder / "data")
     with fresh_database(server, template, "hostile") as url, pytest.MonkeyPatch.context() as patch:
@@ -96,11 +98,11 @@ def made(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -
         preview = folder / "preview.html"
         tried = FilterConfig(min_sharpness=0.2)
         write_page(preview, gather_preview(store, hostile.PROJECT, FilterConfig(), tried))
-        yield Place(url, folder, store, report, preview)
+        yield HostileProject(url, folder, store, report, preview)
 
 
 @pytest.fixture
-def place(made: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+def attacked(made: HostileProject, monkeypatch: pytest.MonkeyPatch) -> HostileProject:
     monkeypatch.setenv("DATABASE_URL", made.url)
     monkeypatch.chdir(made.folder)
     return made
@@ -115,11 +117,11 @@ def steering(text: str) -> set[str]:
 # ---- in a browser ------------------------------------------------------------------------------
 
 
-def look(opened: Opened, title: str, elements: set[str], code: int) -> None:
+def observe(opened: Opened, title: str, elements: set[str], code: int) -> None:
     """Look at the page that is open, in a wide and in a narrow window."""
     for width in WIDTHS:
         opened.page.set_viewport_size({"width": width, "height": 900})
-        seen = opened.page.evaluate(LOOK)
+        seen = opened.page.evaluate(VIEW)
         assert (seen["ran"], seen["title"]) == (None, title)
         assert "unsafe" not in seen["policy"]
         assert set(seen["elements"]) - elements == set()
@@ -133,68 +135,68 @@ def look(opened: Opened, title: str, elements: set[str], code: int) -> None:
         )
         assert seen["longest"] <= LONGEST
         assert (seen["wide"], seen["wider"]) == (0, []), width
-    assert opened.said == []
+    assert opened.printed == []
 
 
 @pytest.mark.browser
-def test_the_report(place: Place, opened: Opened) -> None:
-    opened.page.goto(place.report.as_uri())
-    look(opened, "birds: dataminer report", REPORT, code=2)
-    assert opened.away(place.report.as_uri()) == []
-    assert place.report.stat().st_size < 3_000_000
+def test_the_report(attacked: HostileProject, opened: Opened) -> None:
+    opened.page.goto(attacked.report.as_uri())
+    observe(opened, "birds: dataminer report", REPORT, code=2)
+    assert opened.away(attacked.report.as_uri()) == []
+    assert attacked.report.stat().st_size < 3_000_000
     opened.page.click("#objects .pager button:last-child")  # our own script did run
 
 
 @pytest.mark.browser
-def test_the_preview(place: Place, opened: Opened) -> None:
-    opened.page.goto(place.preview.as_uri())
-    look(opened, "Thresholds of birds", DRAWN, code=1)
-    assert opened.away(place.preview.as_uri()) == []
+def test_the_preview(attacked: HostileProject, opened: Opened) -> None:
+    opened.page.goto(attacked.preview.as_uri())
+    observe(opened, "Thresholds of birds", DRAWN, code=1)
+    assert opened.away(attacked.preview.as_uri()) == []
     assert opened.page.locator("figure img").count() > 6
     parts = opened.page.eval_on_selector_all(".bar div", "all => all.map(one => one.offsetWidth)")
     assert len(set(parts)) > 1, "each is as wide as its share"
 
 
 @pytest.mark.browser
-def test_the_live_page_and_what_it_opens(place: Place, opened: Opened) -> None:
+def test_the_live_page_and_what_it_opens(attacked: HostileProject, opened: Opened) -> None:
     page = opened.page
-    with serving(place.store) as served:
+    with serving(attacked.store) as served:
         page.goto(served.url)
         for number in range(len(hostile.URLS)):
             page.click(f"#list [data-video=video0000{number}]")
             page.wait_for_selector("#story dl.facts")
             assert "onfocus" in page.inner_text("#story-title")
-            look(opened, "dataminer monitor", LIVE, code=1)
+            observe(opened, "dataminer monitor", LIVE, code=1)
             page.click("#close")
         page.goto(f"{served.url}report/birds")
-        look(opened, "birds: dataminer report", REPORT, code=2)
+        observe(opened, "birds: dataminer report", REPORT, code=2)
         assert opened.away(served.url) == []
 
 
 # ---- elsewhere ---------------------------------------------------------------------------------
 
 
-def test_the_contact_sheet(place: Place) -> None:
-    sheet = place.folder / "sheet.jpg"
-    assert contact_sheet(place.store.detect(hostile.PROJECT), sheet) > 1
+def test_the_contact_sheet(attacked: HostileProject) -> None:
+    sheet = attacked.folder / "sheet.jpg"
+    assert contact_sheet(attacked.store.detect(hostile.PROJECT), sheet) > 1
     with Image.open(sheet) as picture:
         assert picture.width == 2082
 
 
-def told(place: Place) -> dict[str, Any]:
+def reported(attacked: HostileProject) -> dict[str, Any]:
     """Return what each command prints."""
-    watch = live.Monitor([], MonitorConfig(), read_only=True, store=place.store)
+    live_monitor = live.Monitor([], MonitorConfig(), read_only=True, store=attacked.store)
     printed = {name: io.StringIO() for name in ("status", "monitor", "summary", "why", "failed")}
     status.print_status([], printed["status"])
-    live.print_view(watch.read(), printed["monitor"])
-    summary.print_summary([], printed["summary"], place.store, summary.RunOutcome())
-    story_text.print_story(story.story("video00000", place.store), printed["why"])
-    story_text.print_story(story.story("video00001", place.store), printed["failed"])
+    live.print_view(live_monitor.read(), printed["monitor"])
+    summary.print_summary([], printed["summary"], attacked.store, summary.RunOutcome())
+    story_text.print_story(story.story("video00000", attacked.store), printed["why"])
+    story_text.print_story(story.story("video00001", attacked.store), printed["failed"])
     return {name: file.getvalue() for name, file in printed.items()}
 
 
-def test_what_commands_print_steers_no_terminal(place: Place) -> None:
-    for name, text in told(place).items():
+def test_what_commands_print_steers_no_terminal(attacked: HostileProject) -> None:
+    for name, text in reported(attacked).items():
         assert steering(text) == set(), name
         assert "onfocus" in text, name
         if name not in {"why", "failed"}:

@@ -55,13 +55,13 @@ def test_a_model_is_fetched_whole_and_once(hub: Server) -> None:
     folder = Path("models/birds--owl")
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == FILES
     assert [path.name for path in Path("models").iterdir()] == [folder.name]
-    asked = hub.requests.total()
+    requested = hub.requests.total()
     again = CliRunner().invoke(app, ["models", "fetch", MODEL])
-    assert "exists already" in again.stderr and hub.requests.total() == asked
+    assert "exists already" in again.stderr and hub.requests.total() == requested
     (listed,) = json.loads(CliRunner().invoke(app, ["models", "list", "--json"]).stdout)
     by_hand = "sha256sum * | sha256sum"
-    said = subprocess.run(by_hand, shell=True, cwd=folder, capture_output=True, text=True).stdout
-    assert listed["sha256"] == folder_sha256(folder) == said.split()[0]
+    printed = subprocess.run(by_hand, shell=True, cwd=folder, capture_output=True, text=True).stdout
+    assert listed["sha256"] == folder_sha256(folder) == printed.split()[0]
     assert (listed["name"], listed["bytes"]) == ("birds--owl", sum(map(len, FILES.values())))
 
 

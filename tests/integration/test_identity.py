@@ -96,17 +96,17 @@ def test_a_proxy_is_used_and_its_password_told_to_nobody(
     with serve() as proxy:
         monkeypatch.delenv("NO_PROXY")
         monkeypatch.delenv("no_proxy")
-        asked: list[str] = []
+        requested: list[str] = []
 
         def forward(target: str) -> Reply:
-            asked.append(target)
+            requested.append(target)
             return Reply(502)
 
         proxy.add("/clip.mp4", forward)
         link = proxy.url.replace("//", "//ann:s3cret@")
         with pytest.raises(StageError) as caught:
             fetch(server, tmp_path / "out", proxy=link)
-    assert asked == [f"{server.url}/clip.mp4"]
+    assert requested == [f"{server.url}/clip.mp4"]
     assert "Proxy-Authorization" in proxy.headers["/clip.mp4"]
     assert server.requests["/clip.mp4"] == 0
     assert "s3cret" not in str(caught.value)

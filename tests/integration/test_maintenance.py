@@ -347,8 +347,8 @@ def test_a_beginning_of_several_ids_is_refused_with_all_of_them(whole: tuple[str
 
 
 def chosen(projects: list[str], **others: list[str]) -> list[str]:
-    asked = {"videos": (), "classes": (), **{name: tuple(v) for name, v in others.items()}}
-    return select_videos(Choice(tuple(projects), **asked))
+    requested = {"videos": (), "classes": (), **{name: tuple(v) for name, v in others.items()}}
+    return select_videos(Choice(tuple(projects), **requested))
 
 
 def test_videos_by_status_and_class(whole: tuple[str, Store]) -> None:
@@ -533,8 +533,8 @@ def test_a_claim_is_in_the_way_until_it_was_silent_for_two_minutes(
     plan = plan_videos(store, ["v1"], files=True, all_projects=False)
 
     def delete_after(seconds: int) -> None:
-        silent = f"heartbeat_at = now() - interval '{seconds} s'"
-        execute(database, f"UPDATE videos SET {silent} WHERE video_id = 'v1'")
+        silence = f"heartbeat_at = now() - interval '{seconds} s'"
+        execute(database, f"UPDATE videos SET {silence} WHERE video_id = 'v1'")
         carry_out(plan, CALM)
 
     for seconds in (31, 61):

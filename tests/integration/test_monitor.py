@@ -44,7 +44,7 @@ def drawn(view: live.View, width: int = 80) -> str:
     return out.getvalue()
 
 
-def look(*names: str, settings: MonitorConfig = CALM, read_only: bool = False) -> live.View:
+def observe(*names: str, settings: MonitorConfig = CALM, read_only: bool = False) -> live.View:
     return live.Monitor(names, settings, read_only=read_only).read()
 
 
@@ -89,10 +89,10 @@ def test_the_view_tells_all_at_any_width(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "8123456")
     held(stage_rows.DOWNLOAD, video_id="v7")
-    text = drawn(look(), width)
+    text = drawn(observe(), width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert re.search(r"birds +FILTERING +\d+\.\d videos/min, filtered in \d+ ", text)
-    told = {
+    reported = {
         "pending": "2 of 8 videos",
         "downloaded": "5 of 8 videos",
         "extracted": "4 of 8 videos",
@@ -102,7 +102,7 @@ def test_the_view_tells_all_at_any_width(
         "failed": "1 of 8 videos",
     }
     lines = [line.split() for line in text.splitlines()]
-    for step, words in told.items():
+    for step, words in reported.items():
         (line,) = [
             line for line in lines if line[:1] == [step] and line[-1:] == [words.split()[-1]]
         ]
@@ -116,7 +116,7 @@ def test_the_view_tells_all_at_any_width(
 
 
 def test_bars_are_as_long_as_their_counts(busy: str) -> None:
-    text = drawn(look(), 140)
+    text = drawn(observe(), 140)
     full = next(line for line in text.splitlines() if line.startswith("downloaded")).count("━")
     part = next(line for line in text.splitlines() if line.startswith("filtered")).count("━")
     assert full / part == pytest.approx(5 / 3, rel=0.1)
@@ -125,11 +125,11 @@ def test_bars_are_as_long_as_their_counts(busy: str) -> None:
 def test_many_projects_get_a_line_each(busy: str) -> None:
     for n in range(5):
         add(f"more{n}", "v0", "v1")
-    text = drawn(look())
+    text = drawn(observe())
     assert "6 projects" in text
     assert re.search(r"birds +FILTERING .* 3/8 +1 +\d", text)
     assert re.search(r"more4 +FILTERING .* 0/2 +0", text)
-    assert "more4" not in drawn(look("birds"))
+    assert "more4" not in drawn(observe("birds"))
 
 
 def test_a_finished_project_is_annotated_to_the_end(database: str) -> None:
@@ -143,7 +143,7 @@ def test_a_finished_project_is_annotated_to_the_end(database: str) -> None:
     finished(
         stage_rows.DETECT, "COMPLETE", {"detect_dir": "e", "annotations": 9}, project_id=project
     )
-    text = drawn(look(), 100)
+    text = drawn(observe(), 100)
     assert "COMPLETE" in text
     assert "3 of 4 frames" in text
     bars = {line.split()[0]: line.count("━") for line in text.splitlines() if "━" in line}
@@ -153,7 +153,7 @@ def test_a_finished_project_is_annotated_to_the_end(database: str) -> None:
 
 def test_a_look_gives_stale_claims_back_and_moves_stages_on(busy: str) -> None:
     silence(busy)
-    view = look()
+    view = observe()
     assert [claim.key for claim in view.recovered] == ["v4"]
     assert view.seen.claims == []
     text = drawn(view)
@@ -166,7 +166,7 @@ def test_a_look_gives_stale_claims_back_and_moves_stages_on(busy: str) -> None:
 def test_read_only_changes_nothing(busy: str) -> None:
     silence(busy)
     before = versions(busy)
-    view = look(read_only=True)
+    view = observe(read_only=True)
     assert versions(busy) == before
     assert view.recovered == []
     text = drawn(view)
@@ -178,27 +178,30 @@ def test_heartbeats_are_told_in_their_unit_and_called_stale_after_the_stale_minu
     database: str,
 ) -> None:
     # a slow machine may take seconds to look
-    silent = {0: r"\d+ s", 30: r"[345]\d s", 65: "1 min", 80: "1 min"}
+    quiet_for = {0: r"\d+ s", 30: r"[345]\d s", 65: "1 min", 80: "1 min"}
     stale = {125: "2 min", 3500: "58 min", 5400: "1 h 30 min", 90_000: "25 h 00 min"}
-    add("p", *(f"v{seconds}" for seconds in (*silent, *stale)))
-    for seconds in (*silent, *stale):
+    add("p", *(f"v{seconds}" for seconds in (*quiet_for, *stale)))
+    for seconds in (*quiet_for, *stale):
         held(stage_rows.DOWNLOAD, video_id=f"v{seconds}")
     execute(
         database,
         "UPDATE videos SET"
         " heartbeat_at = now() - make_interval(secs => substr(video_id, 2)::float)",
     )
-    lines = [line.strip() for line in drawn(look(read_only=True), 140).splitlines()]
-    for seconds, said in (*silent.items(), *((s, f"{said}, stale") for s, said in stale.items())):
+    lines = [line.strip() for line in drawn(observe(read_only=True), 140).splitlines()]
+    for seconds, printed in (
+        *quiet_for.items(),
+        *((s, f"{printed}, stale") for s, printed in stale.items()),
+    ):
         (line,) = [line for line in lines if re.match(rf"DOWNLOADING +v{seconds} ", line)]
-        assert re.search(rf" {said}$", line), line
+        assert re.search(rf" {printed}$", line), line
     of_an_hour = MonitorConfig(stale_threshold_minutes=60)
-    text = drawn(look(settings=of_an_hour, read_only=True), 140)
+    text = drawn(observe(settings=of_an_hour, read_only=True), 140)
     assert text.count(", stale") == 2
 
 
 def test_json_has_the_status_and_the_rates(busy: str) -> None:
-    told = json.loads(json.dumps(look().as_json()))
+    reported = json.loads(json.dumps(observe().as_json()))
     assert {
         "projects",
         "failures",
@@ -210,8 +213,8 @@ def test_json_has_the_status_and_the_rates(busy: str) -> None:
         "rates",
         "recovered",
         "runs",
-    } == set(told)
-    rate = told["rates"]["birds"]
+    } == set(reported)
+    rate = reported["rates"]["birds"]
     assert (rate["through"], rate["filtered"]) == (3, 3)
     assert rate["per_minute"] > 0
     assert rate["eta_seconds"] == pytest.approx(5 / rate["per_minute"] * 60)
@@ -247,25 +250,25 @@ def test_a_project_that_nobody_works_on_has_no_rate_and_is_promised_nothing(data
 def test_a_database_that_is_away_is_said_and_asked_again(
     busy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = live.Monitor([], CALM)
-    view = watch.read()
+    live_monitor = live.Monitor([], CALM)
+    view = live_monitor.read()
     with monkeypatch.context() as away:
         away.setenv("DATABASE_URL", "postgresql://u:secret@127.0.0.1:9/none")
-        lost = live.next_view(watch, view)
+        lost = live.next_view(live_monitor, view)
     assert lost.seen is view.seen
     text = " ".join(drawn(lost).split())
     assert "The database did not answer" in text
     assert "cannot be reached" in text
     assert "secret" not in text
-    back = live.next_view(watch, lost)
+    back = live.next_view(live_monitor, lost)
     assert back.trouble is None
     assert back.at > view.at
 
 
 def test_a_project_that_is_not_there_ends_it(database: str) -> None:
     with pytest.raises(DataminerError, match="there is no project void"):
-        look("void")
-    assert "No projects yet" in drawn(look())
+        observe("void")
+    assert "No projects yet" in drawn(observe())
 
 
 def test_a_database_without_tables_is_no_traceback(
@@ -274,7 +277,7 @@ def test_a_database_without_tables_is_no_traceback(
     with fresh_database(server, prefix="bare") as url:
         monkeypatch.setenv("DATABASE_URL", url)
         with pytest.raises(DatabaseError, match="no tables yet"):
-            look()
+            observe()
 
 
 def test_without_a_terminal_it_looks_once(busy: str) -> None:
@@ -282,10 +285,10 @@ def test_without_a_terminal_it_looks_once(busy: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "birds" in done.stdout
     assert "\x1b" not in done.stdout
-    told = subprocess.run(
+    reported = subprocess.run(
         [*COMMAND, "--json", "--read-only"], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
-    assert json.loads(told.stdout)["rates"]["birds"]["through"] == 3
+    assert json.loads(reported.stdout)["rates"]["birds"]["through"] == 3
 
 
 def test_in_a_terminal_it_goes_on_until_ctrl_c(busy: str) -> None:

@@ -66,8 +66,8 @@ def tube(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
     def lookup(host: str, *args: Any, **kwargs: Any) -> Any:
         return real("127.0.0.1" if host == "tube.example" else host, *args, **kwargs)
 
-    def scope(place: tuple[Any, ...]) -> Scope:
-        return Scope.PUBLIC if place[1] == port else scope_of(place)
+    def scope(endpoint: tuple[Any, ...]) -> Scope:
+        return Scope.PUBLIC if endpoint[1] == port else scope_of(endpoint)
 
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
@@ -80,7 +80,7 @@ class Recorder:
     """A limiter that permits each request and records it; it allows a number of retries."""
 
     def __init__(self, again: int = 0) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.refusals: list[tuple[str, str, float | None]] = []
         self.classes: list[ErrorClass] = []
         self.passes = 0
@@ -91,7 +91,7 @@ class Recorder:
         raise AssertionError("asked by those who call the stage")
 
     def request(self, url: str) -> float:
-        self.asked.append(urlsplit(url).path)
+        self.requested.append(urlsplit(url).path)
         return time.monotonic() + 1.0
 
     def refused(
@@ -209,26 +209,26 @@ WAYS = {
 def inner_hosts() -> st.SearchStrategy[str]:
     """Draw an address that is not public, in any spelling, as it stands in a URL."""
     drawn = st.sampled_from(sorted(REGISTRY)).flatmap(addresses_in).flatmap(spellings_of)
-    inner = drawn.filter(lambda host: not any(is_public(place) for place in stands_for(host)))
+    inner = drawn.filter(lambda host: not any(is_public(endpoint) for endpoint in stands_for(host)))
     return inner.map(lambda host: f"[{host.replace('%', '%25')}]" if ":" in host else host)
 
 
 def stands_for(host: str) -> list[str]:
-    return [str(place[0]) for *_, place in socket.getaddrinfo(host, 80)]
+    return [str(endpoint[0]) for *_, endpoint in socket.getaddrinfo(host, 80)]
 
 
 @pytest.fixture
 def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """List where this process connects to."""
-    asked: list[Any] = []
+    requested: list[Any] = []
     connect = socket.socket.connect
 
     def watched(self: socket.socket, address: Any) -> None:
-        asked.append(address)
+        requested.append(address)
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", watched)
-    return asked
+    return requested
 
 
 @pytest.mark.parametrize("way", sorted(WAYS))
@@ -245,7 +245,7 @@ def test_no_public_link_leads_to_a_special_address(
     with pytest.raises(StageError):
         fetch(f"{tube}/v", tmp_path, Recorder())
     assert server.log[-1][1] in {"/v", "/part.ts"}
-    assert {place[1] for place in connected} == {urlsplit(server.url).port}
+    assert {endpoint[1] for endpoint in connected} == {urlsplit(server.url).port}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -266,7 +266,7 @@ def test_no_name_leads_to_a_special_address_the_second_time(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", changing)
         assert "leads to" in refused(f"{tube}/v", tmp_path).message
-    assert {place[1] for place in connected} == {urlsplit(server.url).port}
+    assert {endpoint[1] for endpoint in connected} == {urlsplit(server.url).port}
 
 
 @settings(
@@ -279,18 +279,20 @@ def test_no_name_leads_to_a_special_address_the_second_time(
 def test_a_link_to_a_special_address_leads_there_if_a_video_can_be_there(
     tmp_path: Path, host: str
 ) -> None:
-    asked = []
+    requested = []
 
     def refuse(self: socket.socket, address: Any) -> None:
-        asked.append(address)
+        requested.append(address)
         raise ConnectionRefusedError
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(StageError):
         patch.setattr(socket.socket, "connect", refuse)
         fetch(f"http://{host}:8080/x.mp4", tmp_path, Recorder())
     given = stands_for(host.strip("[]").replace("%25", "%"))
-    assert {place[0] for place in asked} <= set(given)
-    assert bool(asked) is any(addresses.scope_of((place,)) < Scope.FORBIDDEN for place in given)
+    assert {endpoint[0] for endpoint in requested} <= set(given)
+    assert bool(requested) is any(
+        addresses.scope_of((endpoint,)) < Scope.FORBIDDEN for endpoint in given
+    )
 
 
 @pytest.mark.parametrize("way", sorted(set(WAYS) - {"feed"}))
@@ -300,7 +302,7 @@ def test_a_link_to_an_inner_host_leads_to_no_other(
     server.add("/part.ts", Reply(body=(b"G" + bytes(187)) * 9, content_type="video/mp2t"))
     link = server.add("/v", WAYS[way]("http://127.0.0.2:8080/x"))
     assert "127.0.0.2" in refused(link, tmp_path).message
-    assert {place[0] for place in connected} == {"127.0.0.1"}
+    assert {endpoint[0] for endpoint in connected} == {"127.0.0.1"}
 
 
 def test_a_playlist_whose_parts_lie_inside(
@@ -529,9 +531,9 @@ def test_each_request_asks_once_redirects_and_parts_included(
     link = server.add("/short", Reply(301, headers={"Location": target}))
     limiter = Recorder()
     fetch(link, tmp_path / "out", limiter)
-    assert limiter.asked == [path for _, path, _ in server.log]
-    assert limiter.asked.count("/moved.ts") == 1
-    assert limiter.asked.count("/part.ts") == 2
+    assert limiter.requested == [path for _, path, _ in server.log]
+    assert limiter.requested.count("/moved.ts") == 1
+    assert limiter.requested.count("/part.ts") == 2
     assert limiter.passes >= 1
 
 
@@ -544,7 +546,7 @@ def test_yt_dlp_s_own_retries_ask_too(
     link = server.add(path, [first, Reply(reset=True), Reply(status=500), clip])
     limiter = Recorder()
     fetch(link, tmp_path, limiter, retries=3)
-    assert limiter.asked == [path] * 4 == [path for _, path, _ in server.log]
+    assert limiter.requested == [path] * 4 == [path for _, path, _ in server.log]
     assert limiter.passes == (1 if path == "/clip" else 2)  # each answer with bytes of the video
 
 
@@ -576,14 +578,14 @@ def test_a_refusal_is_told_to_the_gate_and_asked_again_when_it_says_so(
     wait: float | None,
     path: str,
 ) -> None:
-    looks = path == "/clip"
-    link = server.add(path, [reply, *([clip] if looks else []), reply, clip])
+    views = path == "/clip"
+    link = server.add(path, [reply, *([clip] if views else []), reply, clip])
     limiter = Recorder(again=2)
     fetch(link, tmp_path, limiter)
     assert limiter.refusals == [(path, reason, wait)] * 2
     robots = ErrorClass.BOT_CHECK if "robots" in reason else ErrorClass.RATE_LIMIT
     assert limiter.classes == [robots] * 2
-    assert server.requests[path] == (4 if looks else 3)
+    assert server.requests[path] == (4 if views else 3)
     assert limiter.passes == 1
 
 
@@ -629,12 +631,12 @@ def test_a_permit_that_came_too_late_is_asked_for_again(
 ) -> None:
     class Late(Recorder):
         def request(self, url: str) -> float:
-            return super().request(url) - (1.5 if len(self.asked) % 2 else 0.0)
+            return super().request(url) - (1.5 if len(self.requested) % 2 else 0.0)
 
     recorder = Late()
     fetch(server.add("/clip", clip), tmp_path, recorder)
     assert len(server.log) == 2  # a look, and the file
-    assert len(recorder.asked) == 4
+    assert len(recorder.requested) == 4
     monkeypatch.setattr(
         ytdlp_handler, "_STALE", -1.0
     )  # each connection has become too old meanwhile
@@ -642,7 +644,7 @@ def test_a_permit_that_came_too_late_is_asked_for_again(
     recorder = Late()
     fetch(server.add("/again.mp4", clip), tmp_path / "again", recorder)
     assert server.requests["/again.mp4"] == 1
-    assert len(recorder.asked) == 2
+    assert len(recorder.requested) == 2
     Late.request = lambda self, url: 0.0  # type: ignore[method-assign]
     with pytest.raises(TransientError, match="in time") as caught:
         fetch(server.add("/other.mp4", clip), tmp_path, Late())

@@ -138,8 +138,8 @@ def test_it_serves_its_own_machine_again(home: Path) -> None:
     assert not is_listening(home) and not Path(".dataminer/nodes").exists()
     with pytest.raises(psycopg2.OperationalError, match="refused"):
         psycopg2.connect(nodes_url)
-    said = control.ensure_listening(home)
-    assert said and f":{urlsplit(nodes_url).port} " in said
+    printed = control.ensure_listening(home)
+    assert printed and f":{urlsplit(nodes_url).port} " in printed
     assert control.ensure_listening(home) is None
 
 
@@ -163,21 +163,21 @@ def test_a_named_port_that_is_taken_is_an_error(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "said"),
+    ("wanted", "printed"),
     [
         (ListenSettings(addresses="203.0.113.7"), "no address 203.0.113.7"),
         (ListenSettings(addresses="x' y"), "not an address to listen on"),
         (ListenSettings(host="a b"), "not the name of a machine"),
     ],
 )
-def test_a_wrong_wish_changes_nothing(home: Path, wish: ListenSettings, said: str) -> None:
-    with pytest.raises(DatabaseError, match=said):
-        control.listen(home, wish)
+def test_a_wrong_wish_changes_nothing(home: Path, wanted: ListenSettings, printed: str) -> None:
+    with pytest.raises(DatabaseError, match=printed):
+        control.listen(home, wanted)
     assert is_listening(home)
 
 
 def test_it_encrypts_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = tmp_path / "pg"
+    pg_home = tmp_path / "pg"
     monkeypatch.chdir(tmp_path)
     folders = [path for path in binaries._candidates() if binaries._version(path)]
     able = [path for path in folders if b"SSL_CTX_new" in (path / "postgres").read_bytes()]
@@ -185,18 +185,18 @@ def test_it_encrypts_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         pytest.skip("no server programs with TLS, or no openssl")
     monkeypatch.setenv("DATAMINER_PG_BIN", str(able[0]))
     try:
-        url = control.listen(place)
+        url = control.listen(pg_home)
         facts = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
         assert "sslmode=verify-ca" in url and execute(url, facts) == [(True,)]
         wrongs: list[dict[str, Any]] = [{"sslmode": "disable"}, {"sslrootcert": "/etc/hostname"}]
         for wrong in wrongs:
             with pytest.raises(psycopg2.OperationalError, match=r"no encryption|certificate"):
                 psycopg2.connect(url, **wrong)
-        key = place.resolve() / "server.key"
+        key = pg_home.resolve() / "server.key"
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
-        assert "(encrypted)" in str(control.status(place).listens)
+        assert "(encrypted)" in str(control.status(pg_home).listens)
     finally:
-        clean_up(place)
+        clean_up(pg_home)
 
 
 # --- from another machine
@@ -232,9 +232,11 @@ def test_a_server_that_serves_itself_says_how_to_be_reached(home: Path, on_node:
     control.serve_own_machine(home)
     with on_node():
         for use in (control.reachable_url, control.start, control.listen, control.ensure_listening):
-            with pytest.raises(DatabaseError, match=r"host .*dataminer db start --listen") as said:
+            with pytest.raises(
+                DatabaseError, match=r"host .*dataminer db start --listen"
+            ) as printed:
                 use(home)
-            assert not isinstance(said.value, DatabaseAway)  # waiting would not help
+            assert not isinstance(printed.value, DatabaseAway)  # waiting would not help
 
 
 def test_a_job_that_cannot_see_the_socket_takes_the_network(
@@ -271,30 +273,30 @@ def test_what_is_refused_for_good_is_asked_once(
     host = parts.netloc.rpartition("@")[2]
     changed = {name: value.format(host=host) for name, value in wrong.items()}
     monkeypatch.setenv("DATABASE_URL", urlunsplit(parts._replace(**changed)))
-    asked: list[dict[str, Any]] = []
+    requested: list[dict[str, Any]] = []
     real = connection.connect
 
     def connect(**how: Any) -> Any:
-        asked.append(how)
+        requested.append(how)
         return real(**how)
 
     monkeypatch.setattr(connection, "connect", connect)
     with pytest.raises(DatabaseError, match="cannot be reached"):
         transaction(lambda c: None, patience=60)
-    assert len(asked) == 1
+    assert len(requested) == 1
 
 
 def test_a_guard_starts_what_crashed_and_not_what_was_stopped(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[Path] = []
+    views: list[Path] = []
     crashed = control.crashed
 
-    def look(home: Path) -> bool:
-        looks.append(home)
+    def observe(home: Path) -> bool:
+        views.append(home)
         return crashed(home)
 
-    monkeypatch.setattr(control, "crashed", look)
+    monkeypatch.setattr(control, "crashed", observe)
     monkeypatch.setattr(guard_module, "LOOK_SECONDS", 0.1)
     guard = ServerSupervisor()
     guard.begin()
@@ -302,8 +304,8 @@ def test_a_guard_starts_what_crashed_and_not_what_was_stopped(
         os.kill(pid_of(home), 9)
         wait_until(lambda: control.status(home).state == "running")
         control.stop(home)
-        seen = len(looks)
-        wait_until(lambda: len(looks) > seen + 3)  # it starts what it has seen crashed twice
+        seen = len(views)
+        wait_until(lambda: len(views) > seen + 3)  # it starts what it has seen crashed twice
         assert control.status(home).state == "stopped"
     finally:
         guard.stop()
@@ -404,7 +406,7 @@ def test_a_crowd_waits_for_its_turn(home: Path) -> None:
     control.stop(home)
     control.start(home)
     url = control.status(home).nodes_url
-    gate, refused = threading.Barrier(100), []
+    barrier, refused = threading.Barrier(100), []
 
     def job(number: int) -> int:
         def work(session: Any) -> int:
@@ -412,7 +414,7 @@ def test_a_crowd_waits_for_its_turn(home: Path) -> None:
                 cursor.execute("SELECT %s FROM pg_sleep(0.05)", (number,))
                 return int(cursor.fetchone()[0])
 
-        gate.wait()
+        barrier.wait()
         return transaction(work, patience=120, keep=False)
 
     real = psycopg2.connect
@@ -429,7 +431,9 @@ def test_a_crowd_waits_for_its_turn(home: Path) -> None:
             patch.setenv("DATABASE_URL", str(url))
             patch.setattr(psycopg2, "connect", counting)
             assert sorted(pool.map(job, range(100))) == list(range(100))
-        assert any("too many clients" in said or "slots are reserved" in said for said in refused)
+        assert any(
+            "too many clients" in printed or "slots are reserved" in printed for printed in refused
+        )
     finally:
         with closing(psycopg2.connect(superuser)) as session:
             session.autocommit = True

@@ -135,9 +135,9 @@ def test_each_answer_forbids_what_the_page_does_not_need(still: Served) -> None:
 
 
 def test_a_port_that_is_taken_ends_with_a_sentence(still: Served) -> None:
-    watch = Monitor(["birds"], MonitorConfig(), read_only=True)
+    live_monitor = Monitor(["birds"], MonitorConfig(), read_only=True)
     with pytest.raises(DataminerError, match=f"port {still.port} cannot be used"):
-        web.serve(web.Site(watch, [], still.store, 1.0), still.port)
+        web.serve(web.Site(live_monitor, [], still.store, 1.0), still.port)
 
 
 # ---- what is shown -----------------------------------------------------------------------------
@@ -180,9 +180,9 @@ def test_what_takes_a_failed_video_out_is_filled_in(birds: str, tmp_path: Path) 
 
 
 def test_a_story_is_the_one_that_why_tells(still: Served) -> None:
-    told = still.json("why.json?video=v2")
-    assert told["video"]["title"] == TITLE
-    assert told["next_step"] == advice("empty", "v", ["birds"])
+    reported = still.json("why.json?video=v2")
+    assert reported["video"]["title"] == TITLE
+    assert reported["next_step"] == advice("empty", "v", ["birds"])
     status, _, body = still.ask(still.root + "why.json?video=nosuch%00")
     assert status == 503
     assert "there is no video nosuch" in json.loads(body)["error"]
@@ -248,10 +248,10 @@ def test_the_command_says_how_to_get_there_and_ends_with_ctrl_c(birds: str) -> N
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
-        said = [process.stdout.readline() for _ in range(3)]
-        url = re.search(r"http://127\.0\.0\.1:(\d+)/[\w-]{32}/", said[0])
-        assert url, said
-        assert f"ssh -L {url[1]}:127.0.0.1:{url[1]} " in said[1]
+        printed = [process.stdout.readline() for _ in range(3)]
+        url = re.search(r"http://127\.0\.0\.1:(\d+)/[\w-]{32}/", printed[0])
+        assert url, printed
+        assert f"ssh -L {url[1]}:127.0.0.1:{url[1]} " in printed[1]
         served = Served(url[0], Store(Path("data")))
         assert served.ask(served.root)[0] == 200
         process.send_signal(signal.SIGINT)
@@ -304,7 +304,7 @@ def test_the_live_page_in_a_browser(live: Served, opened: Opened) -> None:
     page.select_option("#state", "failed")
     page.wait_for_selector("#list tr:only-child [data-video=v2]")
     assert page.get_attribute(".project a", "href") == "report/birds"
-    assert opened.said == []
+    assert opened.printed == []
     assert opened.away(live.url) == []
 
 
@@ -321,11 +321,11 @@ def test_a_run_at_work_is_shown_as_its_terminal_shows_it(
     ).write()
     opened.page.goto(live.url)
     opened.page.wait_for_selector("#runs .step")
-    told = opened.page.inner_text("#runs")
-    assert "run at work" in told
-    assert "of 2" in told
-    assert "dedup waiting" in told
-    assert opened.said == []
+    reported = opened.page.inner_text("#runs")
+    assert "run at work" in reported
+    assert "of 2" in reported
+    assert "dedup waiting" in reported
+    assert opened.printed == []
 
 
 @pytest.mark.browser
@@ -342,7 +342,7 @@ def test_the_live_page_opens_a_report(live: Served, opened: Opened) -> None:
     assert opened.page.inner_text("h1") == "birds"
     assert TITLE in opened.page.inner_text("#failures")
     assert opened.page.title() == "birds: dataminer report"
-    assert opened.said == []
+    assert opened.printed == []
     assert opened.away(live.url) == []
 
 
@@ -378,7 +378,7 @@ def test_the_report_in_a_browser(
     assert contrast(page) >= 4.5
     width = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert width <= 0, "nothing reaches beyond the window"
-    assert opened.said == []
+    assert opened.printed == []
     assert opened.away(out.as_uri()) == []
 
 
@@ -396,6 +396,6 @@ def luminance(colour: str) -> float:
     """Return the relative luminance of ``#rgb`` or ``#rrggbb``."""
     digits = colour.strip().removeprefix("#")
     digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
-    parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    parts = [int(digits[position : position + 2], 16) / 255 for position in (0, 2, 4)]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

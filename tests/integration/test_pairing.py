@@ -108,11 +108,11 @@ def restored(site: Site, server: str) -> Site:
 def test_a_second_database_is_refused(site: Site, second: str) -> None:
     paired(site)
     for command in COMMANDS:
-        said = refused(replace(site, database=second), *command)
-        assert f"the store {site.folder / 'data'} belongs to the database postgresql://" in said
-        assert name_of(site.database) in said
-        assert "name that database in DATABASE_URL. A second database needs a second" in said
-        assert "`dataminer adopt -n data`" in said
+        printed = refused(replace(site, database=second), *command)
+        assert f"the store {site.folder / 'data'} belongs to the database postgresql://" in printed
+        assert name_of(site.database) in printed
+        assert "name that database in DATABASE_URL. A second database needs a second" in printed
+        assert "`dataminer adopt -n data`" in printed
 
 
 def test_a_second_store_is_refused(site: Site, tmp_path: Path) -> None:
@@ -120,10 +120,10 @@ def test_a_second_store_is_refused(site: Site, tmp_path: Path) -> None:
     make_video(Store(tmp_path / "two"), "v1")
     _configure(site, tmp_path / "two")
     for command in COMMANDS:
-        said = refused(site, *command)
-        assert f"belongs to the store {site.folder / 'data'}, not to {tmp_path / 'two'}" in said
-        assert f"set `store: {site.folder / 'data'}`" in said
-        assert f"`dataminer adopt -n {tmp_path / 'two'}`" in said
+        printed = refused(site, *command)
+        assert f"belongs to the store {site.folder / 'data'}, not to {tmp_path / 'two'}" in printed
+        assert f"set `store: {site.folder / 'data'}`" in printed
+        assert f"`dataminer adopt -n {tmp_path / 'two'}`" in printed
 
 
 def test_what_only_reads_says_so(site: Site, second: str) -> None:
@@ -160,8 +160,8 @@ def test_rows_follow_a_store_that_has_moved(site: Site, tmp_path: Path) -> None:
     (site.folder / "data").rename(tmp_path / "big")
     with site.inside():
         assert require_pair(Store(tmp_path / "big")) is PairingStep.FOLLOW
-    said = paired(site, str(tmp_path / "big"))
-    assert said == (
+    printed = paired(site, str(tmp_path / "big"))
+    assert printed == (
         f"the store has moved from {site.folder / 'data'} to {tmp_path / 'big'}: 5 paths in the"
         " database follow it"
     )
@@ -216,8 +216,8 @@ def test_whatever_is_in_the_old_place_is_in_nobodys_way(site: Site, tmp_path: Pa
             before.symlink_to(before)
         else:
             before.mkdir()
-            mark = before / STORE_FILE
-            mark.mkdir() if file == "folder" else mark.write_text("{")
+            marker = before / STORE_FILE
+            marker.mkdir() if file == "folder" else marker.write_text("{")
         assert "has moved" in str(paired(site, after.name))
 
 
@@ -233,9 +233,9 @@ def test_a_copy_asks_which_is_which_once(site: Site, server: str, tmp_path: Path
     shutil.copytree(site.folder, tmp_path / "copy")
     copy = replace(restored(site, server), folder=tmp_path / "copy")
     try:
-        said = refused(copy, "sync")
-        assert f"{tmp_path / 'copy' / 'data'} is a copy of {site.folder / 'data'}" in said
-        assert "`dataminer adopt -n data`" in said
+        printed = refused(copy, "sync")
+        assert f"{tmp_path / 'copy' / 'data'} is a copy of {site.folder / 'data'}" in printed
+        assert "`dataminer adopt -n data`" in printed
         assert "Joined the store" in copy.dataminer_here("adopt").stdout
         assert copy.dataminer_here("sync").returncode == 0
         assert copy.dataminer_here("delete-project", "p", "--files", "--yes").returncode == 0
@@ -277,9 +277,11 @@ def test_a_restored_database_goes_on_once_the_old_one_is_gone(
     paired(site)
     first, second = (restored(site, server) for _ in range(2))
     try:
-        said = refused(first, "sync")
-        assert f"is a copy of the database postgresql://dataminer@/{name_of(site.database)}" in said
-        assert "which is still there and works with the store" in said
+        printed = refused(first, "sync")
+        assert (
+            f"is a copy of the database postgresql://dataminer@/{name_of(site.database)}" in printed
+        )
+        assert "which is still there and works with the store" in printed
         _lose(site)
         assert name_of(first.database) in str(paired(first))
         assert paired(first) is None
@@ -303,19 +305,19 @@ def test_a_server_that_does_not_say_which_one_it_is(site: Site, server: str) -> 
         drop(server, name_of(other.database))
 
 
-@pytest.mark.parametrize("place", ["", "1", "1/2"])
-def test_a_place_that_says_too_little_is_another_one(site: Site, place: str) -> None:
+@pytest.mark.parametrize("location", ["", "1", "1/2"])
+def test_a_place_that_says_too_little_is_another_one(site: Site, location: str) -> None:
     paired(site)
-    _lose(site, place)
+    _lose(site, location)
     assert "was postgresql://" not in str(paired(site))
     assert paired(site) is None
 
 
-def _lose(site: Site, place: str = "1/2/public") -> None:
+def _lose(site: Site, location: str = "1/2/public") -> None:
     """Have the database be one of another server, as far as one can see."""
     file = site.folder / "data" / STORE_FILE
-    mark = json.loads(file.read_text())
-    file.write_text(json.dumps({**mark, "place": place}))
+    marker = json.loads(file.read_text())
+    file.write_text(json.dumps({**marker, "place": location}))
 
 
 def test_a_dump_from_before_the_store_moved_is_taken(site: Site, server: str) -> None:
@@ -354,10 +356,10 @@ def test_a_store_that_is_not_mounted_is_not_begun_anew(site: Site, tmp_path: Pat
     ]
     for make in steps:
         make()
-        said = refused(site, "sync")
-        assert "has 1 video with files in the store" in said
-        assert "which has none of them" in said
-        assert "mount it" in said
+        printed = refused(site, "sync")
+        assert "has 1 video with files in the store" in printed
+        assert "which has none of them" in printed
+        assert "mount it" in printed
         assert "which has none of them" in refused(site, "report", "p")
         assert "which has none of them" in site.dataminer_here("status").stderr
     done = site.dataminer_here("add-video", "https://example.org/new.mp4", "--project", "p")
@@ -380,9 +382,9 @@ def test_a_database_that_was_made_anew_in_its_place_is_not_taken_for_the_old_one
     paired(site)
     execute(site.database, "DELETE FROM project_videos; DELETE FROM videos;"
             " DELETE FROM dataminer_store")  # fmt: skip
-    said = refused(site, "cleanup-orphans", "--files", "--yes")
-    assert "is not the one that the store" in said
-    assert "it was created again, or comes from a backup" in said
+    printed = refused(site, "cleanup-orphans", "--files", "--yes")
+    assert "is not the one that the store" in printed
+    assert "it was created again, or comes from a backup" in printed
 
 
 def test_files_that_no_row_knows_are_nobodys_to_delete(site: Site, second: str) -> None:
@@ -392,9 +394,9 @@ def test_files_that_no_row_knows_are_nobodys_to_delete(site: Site, second: str) 
     with replace(site, database=second).inside():
         execute(second, "DELETE FROM project_videos; DELETE FROM videos")
         rows.add("p", "another")
-    said = refused(replace(site, database=second), "cleanup-orphans", "--files", "--yes")
-    assert "has files of 3 videos, and the database" in said
-    assert "knows none of them" in said
+    printed = refused(replace(site, database=second), "cleanup-orphans", "--files", "--yes")
+    assert "has files of 3 videos, and the database" in printed
+    assert "knows none of them" in printed
     assert paired(site) is None
 
 
@@ -405,8 +407,8 @@ def test_an_older_database_stays_with_the_store_that_its_files_are_in(
     (tmp_path / "elsewhere").mkdir()
     elsewhere = replace(site, folder=tmp_path / "elsewhere")
     _configure(elsewhere)
-    said = refused(elsewhere, "sync")
-    assert f"belongs to the store {site.folder / 'data'}, not to" in said
+    printed = refused(elsewhere, "sync")
+    assert f"belongs to the store {site.folder / 'data'}, not to" in printed
     assert paired(site) is None
 
 
@@ -509,9 +511,9 @@ def test_a_damaged_file_is_named(site: Site, content: str) -> None:
     paired(site)
     file = site.folder / "data" / STORE_FILE
     file.write_text(content)
-    said = refused(site, "sync")
-    assert "store.json is damaged" in said
-    assert "Next: restore it from a backup" in said
+    printed = refused(site, "sync")
+    assert "store.json is damaged" in printed
+    assert "Next: restore it from a backup" in printed
     file.unlink()
     assert site.dataminer_here("sync").returncode == 0
 
@@ -523,10 +525,12 @@ def test_adopt_tells_what_it_would_do_does_it_and_takes_it_back(site: Site, seco
     paired(site)
     other = replace(site, database=second)
     before = (other.dump(), site.dump(), site.listing())
-    told = other.dataminer_here("adopt", "-n")
-    assert f"The database postgresql://dataminer@/{name_of(site.database)}" in told.stdout
-    assert "would be without a store" in told.stdout
-    assert "Videos with files in the store: 1; the database has rows of 1 of them" in told.stdout
+    reported = other.dataminer_here("adopt", "-n")
+    assert f"The database postgresql://dataminer@/{name_of(site.database)}" in reported.stdout
+    assert "would be without a store" in reported.stdout
+    assert (
+        "Videos with files in the store: 1; the database has rows of 1 of them" in reported.stdout
+    )
     assert (other.dump(), site.dump(), site.listing()) == before
     assert other.dataminer_here("adopt").returncode == 0
     assert "belong together already" in other.dataminer_here("adopt").stdout
@@ -560,8 +564,8 @@ def test_adopt_waits_for_whoever_is_at_work(site: Site, tmp_path: Path) -> None:
     rows.add("p", "v2")
     rows.held(DOWNLOAD, video_id="v2")
     (tmp_path / "new").mkdir()
-    said = refused(site, "adopt", str(tmp_path / "new"))
-    assert "is at work with this database" in said
+    printed = refused(site, "adopt", str(tmp_path / "new"))
+    assert "is at work with this database" in printed
     assert not (tmp_path / "new" / STORE_FILE).exists()
 
 
@@ -584,9 +588,9 @@ def test_adopt_of_another_store_than_the_configured_one_says_what_to_set(
     site: Site, tmp_path: Path
 ) -> None:
     make_video(Store(tmp_path / "two"), "v1")
-    said = site.dataminer_here("adopt", str(tmp_path / "two")).stdout
-    assert f"Next: set `store: {tmp_path / 'two'}`. The configuration has data" in said
-    assert "Then: `dataminer sync -n`" in said
+    printed = site.dataminer_here("adopt", str(tmp_path / "two")).stdout
+    assert f"Next: set `store: {tmp_path / 'two'}`. The configuration has data" in printed
+    assert "Then: `dataminer sync -n`" in printed
 
 
 def test_files_without_a_row_are_told_of(site: Site) -> None:
@@ -608,8 +612,8 @@ def test_a_disk_that_is_mounted_again_is_named(site: Site, tmp_path: Path) -> No
     assert site.dataminer_here("adopt").returncode == 0
     shutil.rmtree(site.folder / "data")
     (tmp_path / "disk").rename(site.folder / "data")
-    said = refused(site, "sync")
-    assert "is older than the one that the database" in said
+    printed = refused(site, "sync")
+    assert "is older than the one that the database" in printed
     assert site.dataminer_here("adopt").returncode == 0
     assert "nothing to repair" in site.dataminer_here("sync").stdout
 
@@ -630,9 +634,9 @@ def test_a_store_that_cannot_be_written_is_named(site: Site) -> None:
 def test_what_the_store_says_holds_no_secret(site: Site) -> None:
     paired(site)
     assert "passfile" in site.database
-    said = json.loads((site.folder / "data" / STORE_FILE).read_text())
-    assert name_of(site.database) in str(said)
-    assert "passfile" not in str(said)
+    printed = json.loads((site.folder / "data" / STORE_FILE).read_text())
+    assert name_of(site.database) in str(printed)
+    assert "passfile" not in str(printed)
 
 
 def test_roles_that_were_let_in_go_on_working(database: str) -> None:

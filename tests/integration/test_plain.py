@@ -117,8 +117,8 @@ def test_info_is_what_yt_dlp_would_say(
     content_type: str,
     headers: dict[str, str],
 ) -> None:
-    asked = path.partition("?")[0].replace("/x/../", "/").replace("é x", "%C3%A9%20x")
-    server.add(asked, video(clips[body], content_type, **headers))
+    requested = path.partition("?")[0].replace("/x/../", "/").replace("é x", "%C3%A9%20x")
+    server.add(requested, video(clips[body], content_type, **headers))
     same_for_both(server.url + path, tmp_path, monkeypatch)
 
 
@@ -472,24 +472,28 @@ def test_nothing_of_a_link_is_left_for_the_next(
 
     class Limiter:
         def __init__(self) -> None:
-            self.asked: list[str] = []
+            self.requested: list[str] = []
 
         def request(self, url: str) -> float:
-            self.asked.append(url)
+            self.requested.append(url)
             return time.monotonic() + 5
 
         def report_success(self) -> None:
             pass
 
     links = [server.add(f"/{name}", video(clips["clip"], OCTETS)) for name in ("a", "b.mp4", "c")]
-    said: list[list[str]] = [[], [], []]
+    printed: list[list[str]] = [[], [], []]
     limiters = [Limiter(), Limiter(), Limiter()]
-    for link, lines, limiter in zip(links, said, limiters, strict=True):
+    for link, lines, limiter in zip(links, printed, limiters, strict=True):
         fetch(link, out, progress=lines.append, limiter=limiter)
-    warned = [sum(line.startswith("yt-dlp: ") for line in lines) for lines in said]
+    warned = [sum(line.startswith("yt-dlp: ") for line in lines) for lines in printed]
     assert warned == [2, 0, 2]  # of a file that its answer does not call a video
-    assert [lines[-1] for lines in said] == ["downloaded 0.0 MB"] * 3
-    assert [limiter.asked for limiter in limiters] == [[links[0]] * 2, [links[1]], [links[2]] * 2]
+    assert [lines[-1] for lines in printed] == ["downloaded 0.0 MB"] * 3
+    assert [limiter.requested for limiter in limiters] == [
+        [links[0]] * 2,
+        [links[1]],
+        [links[2]] * 2,
+    ]
     policy = {"blocked_titles": ["^a$"]}
     strict = DownloadConfig.model_validate({**QUICK.model_dump(), "policy": policy})
     for settings, link, refused in [
@@ -514,8 +518,8 @@ def test_a_link_to_a_private_place_does_not_open_it_for_the_next(
     with serve() as public:
         port = int(public.url.rpartition(":")[2])
 
-        def scope(place: tuple[Any, ...]) -> Any:
-            return addresses.Scope.PUBLIC if place[1] == port else real(place)
+        def scope(address: tuple[Any, ...]) -> Any:
+            return addresses.Scope.PUBLIC if address[1] == port else real(address)
 
         monkeypatch.setattr(addresses, "scope_of", scope)
         inside = server.add("/clip.mp4", video(clips["clip"]))
@@ -551,7 +555,7 @@ def test_cookies_and_passwords_stay_with_their_host(
 def test_a_redirect_takes_no_password_to_another_host(
     server: Server, clips: dict[str, bytes], out: Path, path: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(addresses, "scope_of", lambda place: addresses.Scope.PUBLIC)
+    monkeypatch.setattr(addresses, "scope_of", lambda address: addresses.Scope.PUBLIC)
     with serve() as other:
         seen: list[str | None] = []
 

@@ -146,16 +146,16 @@ def plainly_decoded(video: Path) -> list[NDArray[np.uint8]]:
 
 def chosen(reference: Reference, settings: ExtractConfig) -> list[int]:
     """Choose frames by what the settings say, from ffprobe's times alone."""
-    places = range(len(reference.times))
+    positions = range(len(reference.times))
     if settings.strategy == "interval":
-        return [place for place in places if place % settings.every_frames == 0]
+        return [position for position in positions if position % settings.every_frames == 0]
     if settings.strategy == "keyframe":
-        return [place for place in places if reference.keys[place]]
+        return [position for position in positions if reference.keys[position]]
     found: list[int] = []
     step, tick = Fraction(str(settings.every_seconds)), Fraction(str(reference.times[0]))
     while tick <= reference.times[-1]:
         # ffprobe rounds to microseconds
-        late = (p for p in places if reference.times[p] >= float(tick) - 2e-6)
+        late = (p for p in positions if reference.times[p] >= float(tick) - 2e-6)
         found.append(next(late))
         tick += step
     return list(dict.fromkeys(found))
@@ -170,13 +170,13 @@ def test_frames_are_those_of_a_full_decode(
     table = read_table(tmp_path / FRAMES_FILE)
     expected = chosen(clip, settings)
     assert table["frame_index"].to_pylist() == expected
-    assert table["pts_time"].to_pylist() == [clip.times[place] for place in expected]
-    for place, name in zip(expected, table["file_name"].to_pylist(), strict=True):
+    assert table["pts_time"].to_pylist() == [clip.times[position] for position in expected]
+    for position, name in zip(expected, table["file_name"].to_pylist(), strict=True):
         image = cv2.imread(str(tmp_path / name))
-        picture = clip.pictures[place]
+        picture = clip.pictures[position]
         if kind.options.get("rotation") == 90:
             picture = np.asarray(cv2.rotate(picture, cv2.ROTATE_90_COUNTERCLOCKWISE), np.uint8)
-        assert image is not None and np.array_equal(image, picture), place
+        assert image is not None and np.array_equal(image, picture), position
     meta = read_meta(tmp_path / FRAMES_FILE)
     assert meta["source_frames"] == len(clip.times)
     if kind.refused:

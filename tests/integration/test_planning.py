@@ -161,8 +161,8 @@ def test_only_a_download_that_failed_is_tried_again_with_other_settings(project:
     failed = f"status = 'FAILED', extracted_with = NULL, {ERROR}"
     project.set(f"UPDATE videos SET {failed} WHERE video_id IN ('a', 'b')")
     project.set(f"UPDATE project_videos SET status = 'FAILED', {ERROR} WHERE video_id < 'c'")
-    mark = recipe_id("download", None)
-    project.set(f"UPDATE videos SET downloaded_with = '{mark}' WHERE video_id IN ('a', 'c')")
+    marker = recipe_id("download", None)
+    project.set(f"UPDATE videos SET downloaded_with = '{marker}' WHERE video_id IN ('a', 'c')")
     assert project.due(download={"max_height": 720}) == stages("b", "b", "b")
     assert project.due() == stages()
 
@@ -180,8 +180,8 @@ def test_a_refusal_is_finished_for_the_policy_that_refused(project: Project) -> 
     """Another policy may let the video in; other settings and other failures do not matter."""
     policy = {"max_duration": 100}
     config = load({"download": {"policy": policy}}).download
-    mark = f"{recipe_id('download', config.result_settings())} {policy_id(config.policy)}"
-    refused = f"status = 'FAILED', extracted_with = NULL, downloaded_with = '{mark}', {ERROR}"
+    marker = f"{recipe_id('download', config.result_settings())} {policy_id(config.policy)}"
+    refused = f"status = 'FAILED', extracted_with = NULL, downloaded_with = '{marker}', {ERROR}"
     project.set(f"UPDATE videos SET {refused} WHERE video_id = 'b'")
     project.set(f"UPDATE project_videos SET status = 'FAILED', {ERROR} WHERE video_id = 'b'")
     assert project.due(download={"policy": policy}) == stages()
@@ -319,8 +319,8 @@ def test_what_waits_is_not_due_and_nothing_that_follows(project: Project) -> Non
     project.result("download", "b").unlink()
     plan = project.plan()
     assert due(plan) == stages()
-    (told,) = plan.reasons()
-    assert told.startswith("download: 1 waiting (1 until ")
+    (reported,) = plan.reasons()
+    assert reported.startswith("download: 1 waiting (1 until ")
     project.set("UPDATE videos SET not_before = clock_timestamp()")
     assert project.due() == stages("b", "b", "b")
 

@@ -46,13 +46,13 @@ def run(dry_run: bool = False, project: str = "p", **given_input: Any) -> tuple[
     """Populate from a config file in the current folder; return what was said."""
     values = {"project": project, "input": given_input, "download": {"retries": 0}}
     Path("config.yaml").write_text(json.dumps(values))  # JSON is YAML, and may hold any character
-    out, told = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(told):
+    out, reported = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(reported):
         try:
             populate_from([Path("config.yaml")], dry_run=dry_run)
         except DataminerError as error:
-            told.write(f"{error}\n")
-    return out.getvalue(), told.getvalue()
+            reported.write(f"{error}\n")
+    return out.getvalue(), reported.getvalue()
 
 
 def dump(database: str) -> list[list[tuple[Any, ...]]]:
@@ -94,7 +94,7 @@ def test_a_dry_run_shows_each_source_and_writes_nothing(
     )
     before, files = dump(database), tree(here)
     wanted: dict[str, Any] = {"searches": ["cats"], "url_files": ["links.txt"]}
-    out, told = run(dry_run=True, **wanted)
+    out, reported = run(dry_run=True, **wanted)
     plain = [re.sub(" +", " ", line) for line in out.splitlines()]
     found = "https://www.youtube.com/watch?v="
     assert plain == [
@@ -106,28 +106,28 @@ def test_a_dry_run_shows_each_source_and_writes_nothing(
         "project p: 4 videos would be added, 1 known already (3 new to the store), 1 not used;"
         " nothing was written",
     ]
-    assert "not used: links.txt line 5: none: no such file" in told
+    assert "not used: links.txt line 5: none: no such file" in reported
     assert (dump(database), tree(here)) == (before, files)
     out, _ = run(**wanted)
     assert "project p: 4 videos added, 1 known already (3 new to the store), 1 not used" in out
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "printed"),
     [
         ("", "(4 new to the store), 0 not used; there is no database yet, so all are new; nothing"),
         ("postgresql://nobody@127.0.0.1:1/none", "which of them are known is not clear: the"),
     ],
 )
 def test_a_dry_run_needs_no_database_and_makes_none(
-    here: Path, monkeypatch: pytest.MonkeyPatch, url: str, said: str
+    here: Path, monkeypatch: pytest.MonkeyPatch, url: str, printed: str
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("DATAMINER_PGDATA", str(here / "postgres"))
-    out, told = run(dry_run=True, urls=[f"youtu.be/{letter * 11}" for letter in "abcd"])
-    assert said in out
+    out, reported = run(dry_run=True, urls=[f"youtu.be/{letter * 11}" for letter in "abcd"])
+    assert printed in out
     assert {line.split()[0] for line in out.splitlines()[:4]} == {"?" if url else "new"}
-    assert (told, tree(here)) == ("", [])
+    assert (reported, tree(here)) == ("", [])
 
 
 def test_a_dry_run_in_a_database_without_tables(
@@ -149,9 +149,9 @@ def test_add_video_takes_lists_with_the_bounds_of_the_config(
     link = "youtube.com/playlist?list=PL1"
     for dry_run in (True, False):
         add_source(link, "fish", files=[Path("config.yaml")], dry_run=dry_run)
-    said = capsys.readouterr().out
-    assert "project fish: 5 videos would be added" in said
-    assert "project fish: 5 videos added" in said
+    printed = capsys.readouterr().out
+    assert "project fish: 5 videos would be added" in printed
+    assert "project fish: 5 videos added" in printed
     columns = "source_type, min(duration), max(duration)"
     rows = execute(database, f"SELECT {columns} FROM videos GROUP BY 1")
     assert rows == [("MANUAL", 3.0, 7.0)]
@@ -253,8 +253,8 @@ entries = st.fixed_dictionaries(
 def loud(text: str) -> list[str]:
     """Return what a terminal would do more with than show it, each with what stands before."""
     return [
-        ascii(text[max(0, place - 30) : place + 1])
-        for place, letter in enumerate(text)
+        ascii(text[max(0, position - 30) : position + 1])
+        for position, letter in enumerate(text)
         if not (letter.isprintable() or letter == "\n")
     ]
 
@@ -282,17 +282,19 @@ def test_hostile_input_is_inert(
         listing, "find_videos", lambda *_: listing.FoundVideos([])
     ):  # `/` is a folder, too
         before, files = dump(database), tree(here)
-        said = "".join(run(dry_run=True, **given_input))
+        printed = "".join(run(dry_run=True, **given_input))
         assert dump(database) == before
-        said += "".join(run(**given_input))
-    assert not loud(said)
-    assert "ann:s3cret@" not in said
+        printed += "".join(run(**given_input))
+    assert not loud(printed)
+    assert "ann:s3cret@" not in printed
     assert tree(here) == files
     columns = "video_id, url, title, uploader, licence, duration, source_info"
-    for video_id, url, *told, seconds, info in execute(database, f"SELECT {columns} FROM videos"):
+    for video_id, url, *reported, seconds, info in execute(
+        database, f"SELECT {columns} FROM videos"
+    ):
         assert re.fullmatch(r"[A-Za-z0-9_-]{11,51}", video_id)
         assert re.match(r"https?://[a-z0-9.]+[/:]|https?://ann:s3cret@h/|/", url)
-        assert all(text is None or (text.isprintable() and len(text) <= 500) for text in told)
+        assert all(text is None or (text.isprintable() and len(text) <= 500) for text in reported)
         assert seconds is None or 0 < seconds < 1e9
         assert not loud(json.dumps(info, ensure_ascii=False))
 
@@ -313,7 +315,7 @@ def test_a_folder_of_hostile_names(database: str, here: Path) -> None:
         if "/" not in name and "\0" not in name and len(name) < 200 and "\ud800" not in name:
             videos.make_video(here / f"{name}.mp4", frames=2)
     files = tree(here)
-    out, told = run(files=["."])
-    assert not loud(out + told)
+    out, reported = run(files=["."])
+    assert not loud(out + reported)
     assert tree(here) == files
     assert execute(database, "SELECT count(*) > 5 FROM videos") == [(True,)]

@@ -32,5 +32,5 @@ def test_a_browser_shows_it_and_asks_nobody_else(tmp_path: Path, opened: Opened)
     assert page.locator("section svg line.try").count() == 1
     page.set_viewport_size({"width": 420, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= 420
-    assert opened.said == []
-    assert [url for url in opened.asked if not url.startswith("data:")] == [page_file.as_uri()]
+    assert opened.printed == []
+    assert [url for url in opened.requested if not url.startswith("data:")] == [page_file.as_uri()]

@@ -273,15 +273,15 @@ def test_the_monitor_shows_the_same_numbers_as_the_run(
     folder.mkdir(parents=True)
     planned(folder).write()
     downloaded("v0")
-    watch = live.Monitor(["p"], MonitorConfig(), read_only=True)
+    live_monitor = live.Monitor(["p"], MonitorConfig(), read_only=True)
     own = Tracker.of_list(folder / "batches.json")
     assert own
-    (run,) = watch.read().runs
+    (run,) = live_monitor.read().runs
     assert (run.projects, run.stages) == (["p"], own.read().stages)
     assert (
         live.Monitor(["p"], MonitorConfig()).read().as_json()["runs"][0]["words"]["projects"] == "p"
     )
     ended = BatchList(folder, {}, f"{owner_name().partition(':')[0]}:999999999", 2, projects=["p"])
     ended.write()
-    assert watch.read().runs == []
+    assert live_monitor.read().runs == []
     assert Tracker.of_list(tmp_path / "none.json") is None

@@ -43,7 +43,7 @@ from tests.support.stores import (
 )
 
 
-def told(report: Report) -> list[tuple[str, str, str]]:
+def reported(report: Report) -> list[tuple[str, str, str]]:
     return [(each.row, each.before, each.after) for each in report.repairs]
 
 
@@ -67,7 +67,10 @@ def test_a_database_that_knows_only_names_takes_up_a_finished_store(
         "none": ("EXTRACTED", "FILTERED_EMPTY"),
         "v1": ("EXTRACTED", "FILTERED"),
     }
-    assert [after for row, _, after in told(report) if row == "p"] == ["DEDUP_READY", "COMPLETE"]
+    assert [after for row, _, after in reported(report) if row == "p"] == [
+        "DEDUP_READY",
+        "COMPLETE",
+    ]
     counters = execute(
         database,
         "SELECT total_videos, videos_pending, videos_downloaded, videos_extracted, videos_failed,"
@@ -91,7 +94,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(database: str, files: Store)
     dry = sync(files, dry_run=True)
     assert dry.dry_run
     assert (dump(database), listing(files)) == (rows, disk)
-    assert told(dry) == told(sync(files))
+    assert reported(dry) == reported(sync(files))
 
 
 def test_a_dry_run_does_not_wait_for_videos_that_a_run_leaves_for_later(
@@ -105,8 +108,8 @@ def test_a_dry_run_does_not_wait_for_videos_that_a_run_leaves_for_later(
         " WHERE video_id = 'late'",
     )
     dry = sync(store, dry_run=True)
-    assert told(dry) == told(sync(store))
-    assert told(dry) == [
+    assert reported(dry) == reported(sync(store))
+    assert reported(dry) == [
         ("p", "FILTERING", "DEDUP_READY"),
         ("p", "DEDUP_READY", "DEDUP_READY"),  # its dataset is of other videos
     ]
@@ -116,7 +119,10 @@ def test_only_what_is_there_is_taken_up(database: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "data")
     make_download(store, "v1")
     projects.add_videos("p", [Given("v1"), Given("v2")])
-    assert told(sync(store)) == [("v1", "PENDING", "DOWNLOADED"), ("p", "POPULATING", "FILTERING")]
+    assert reported(sync(store)) == [
+        ("v1", "PENDING", "DOWNLOADED"),
+        ("p", "POPULATING", "FILTERING"),
+    ]
     assert sync(store).repairs == []
 
 
@@ -128,7 +134,7 @@ def test_a_video_of_another_size_than_was_recorded_is_not_taken_up(
     make_download(store, "v1")
     (store.video("v1") / "v1.mp4").write_bytes(bytes(size))
     projects.add_videos("p", [Given("v1")])
-    assert told(sync(store)) == [("v1", "PENDING", "PENDING")], "its info.json goes"
+    assert reported(sync(store)) == [("v1", "PENDING", "PENDING")], "its info.json goes"
     assert statuses(database)["v1"] == ("PENDING", "PENDING")
     assert not (store.video("v1") / "info.json").exists()
 
@@ -143,7 +149,7 @@ def test_frames_of_another_download_are_not_taken_up_and_stay(
     make_newer(store.video("v1") / "info.json")
     projects.add_videos("p", [Given("v1")])
     report = sync(store)
-    assert told(report)[:1] == [("v1", "PENDING", "DOWNLOADED")]
+    assert reported(report)[:1] == [("v1", "PENDING", "DOWNLOADED")]
     assert not any(each.removed for each in report.repairs)
     assert (frames_of(store, "v1") / FRAMES_FILE).exists()
     assert statuses(database)["v1"] == ("DOWNLOADED", "FILTERED"), "a plan tells that it is due"
@@ -193,7 +199,7 @@ def test_frames_that_are_gone(whole: tuple[str, Store]) -> None:
     shutil.rmtree(store.frames("v1"))
     dry = sync(store, dry_run=True)
     report = sync(store)
-    assert told(report) == told(dry) == [
+    assert reported(report) == reported(dry) == [
         ("v1", "EXTRACTED", "DOWNLOADED"),
         ("p/v1", "FILTERED", "PENDING"),
         ("p", "COMPLETE", "FILTERING"),
@@ -285,7 +291,7 @@ def test_frames_that_are_gone_while_the_project_is_worked_on(whole: tuple[str, S
     claims.claim(stage_rows.DETECT, {"project_id": projects.project_id_of("p")}, stale_seconds=60)
     shutil.rmtree(store.frames("v1"))
     before = listing(store)
-    assert told(sync(store)) == [("v1", "EXTRACTED", "DOWNLOADED")]
+    assert reported(sync(store)) == [("v1", "EXTRACTED", "DOWNLOADED")]
     assert statuses(database)["v1"] == ("DOWNLOADED", "FILTERED")
     assert listing(store) == before
 
@@ -345,22 +351,22 @@ def test_one_image_is_missed_by_a_deep_look_only(
 def pack(folder: Path) -> None:
     """Turn a folder of images into one with an archive."""
     with FrameReader(folder) as reader, FrameWriter(folder, "tar") as writer:
-        places = {name: writer.add(name, reader.read(name))._asdict() for name in reader.names}
-    replace_images(folder, places, writer.meta)
+        locations = {name: writer.add(name, reader.read(name))._asdict() for name in reader.names}
+    replace_images(folder, locations, writer.meta)
 
 
 def point(folder: Path, source: Path) -> None:
     """Turn a folder of images into one that names the archive of another."""
     rows = read_table(source / FRAMES_FILE, ["file_name", "byte_offset", "byte_size"]).to_pylist()
-    places = {row["file_name"]: row for row in rows}
-    replace_images(folder, places, FrameReader(source).archive_pointer(folder))
+    locations = {row["file_name"]: row for row in rows}
+    replace_images(folder, locations, FrameReader(source).archive_pointer(folder))
 
 
 def replace_images(
-    folder: Path, places: dict[str, dict[str, Any]], archive: dict[str, Any]
+    folder: Path, locations: dict[str, dict[str, Any]], archive: dict[str, Any]
 ) -> None:
     meta, table = read_meta(folder / FRAMES_FILE), read_table(folder / FRAMES_FILE)
-    rows = [row | places[row["file_name"]] for row in table.to_pylist()]
+    rows = [row | locations[row["file_name"]] for row in table.to_pylist()]
     packed = pa.Table.from_pylist(rows, FRAMES_SCHEMA)
     write_table(folder / FRAMES_FILE, packed, FRAMES_SCHEMA, {**meta, **archive})
     for row in rows:
@@ -422,7 +428,7 @@ def test_a_downloaded_file_that_is_gone(database: str, tmp_path: Path) -> None:
     sync(store)
     (store.video("v1") / "v1.mp4").unlink()
     report = sync(store)
-    assert told(report)[0] == ("v1", "DOWNLOADED", "PENDING")
+    assert reported(report)[0] == ("v1", "DOWNLOADED", "PENDING")
     assert not (store.video("v1") / "info.json").exists()
     assert execute(database, "SELECT status, video_path FROM videos") == [("PENDING", None)]
     assert sync(store).repairs == []
@@ -434,7 +440,7 @@ def test_a_video_file_deleted_to_save_space_costs_no_frames(whole: tuple[str, St
     assert sync(store).repairs == []
     assert sync(store, deep=True).repairs == []
     execute(database, "UPDATE videos SET status = 'DOWNLOADED' WHERE video_id = 'v1'")
-    assert told(sync(store))[0] == ("v1", "DOWNLOADED", "EXTRACTED")
+    assert reported(sync(store))[0] == ("v1", "DOWNLOADED", "EXTRACTED")
     execute(database, "UPDATE videos SET status = 'PENDING' WHERE video_id = 'v1'")
     before = listing(store)
     sync(store)
@@ -455,7 +461,7 @@ def test_a_table_that_is_cut_off(whole: tuple[str, Store]) -> None:
     _, store = whole
     table = frames_of(store, "v1") / FRAMES_FILE
     table.write_bytes(table.read_bytes()[:100])
-    assert told(sync(store, deep=True))[0] == ("v1", "EXTRACTED", "DOWNLOADED")
+    assert reported(sync(store, deep=True))[0] == ("v1", "EXTRACTED", "DOWNLOADED")
 
 
 def test_attempts_are_kept_so_that_a_poison_video_ends(whole: tuple[str, Store]) -> None:
@@ -475,7 +481,7 @@ def test_rows_that_were_deleted_are_made_again(whole: tuple[str, Store]) -> None
     execute(database, "DELETE FROM videos WHERE video_id = 'v1'")
     dry = sync(store, dry_run=True)
     report = sync(store)
-    assert told(dry)[:2] == told(report)[:2] == [
+    assert reported(dry)[:2] == reported(report)[:2] == [
         ("v1", "missing", "PENDING"), ("p/v1", "missing", "PENDING"),
     ]  # fmt: skip
     assert statuses(database)["v1"] == ("EXTRACTED", "FILTERED")
@@ -510,7 +516,7 @@ def test_what_came_from_nowhere_is_noted(whole: tuple[str, Store]) -> None:
     report = sync(store)
     assert "no file says where it came from" in report.notes[0]
     assert stage(database) == "COMPLETE"
-    assert told(sync(store, deep=True)) == [("p", "COMPLETE", "DEDUP_READY")]
+    assert reported(sync(store, deep=True)) == [("p", "COMPLETE", "DEDUP_READY")]
 
 
 def test_an_unknown_project_is_made_when_asked_for_by_name(database: str, files: Store) -> None:
@@ -564,7 +570,7 @@ def test_a_row_that_moved_on_since_it_was_read_is_left_alone(
         return first(*args, **options)
 
     monkeypatch.setattr(row_repair, "revert_row", late)
-    assert told(sync(store)) == [("p", "wrong counters", "recounted")]
+    assert reported(sync(store)) == [("p", "wrong counters", "recounted")]
     assert statuses(database)["v1"][0] == "EXTRACTING"
 
 
@@ -600,7 +606,7 @@ def test_a_row_is_judged_again_while_it_is_locked(whole: tuple[str, Store]) -> N
     table, before = frames_of(store, "v1") / FRAMES_FILE, dump(database)
     found = Evidence("DOWNLOADED", (table,))
 
-    def put_back(status: str, lease: int, again: Evidence) -> bool:
+    def revert(status: str, lease: int, again: Evidence) -> bool:
         def judge() -> Evidence:
             with pytest.raises(psycopg2.errors.LockNotAvailable):
                 execute(database, f"SELECT {ask} FOR UPDATE NOWAIT")
@@ -608,12 +614,12 @@ def test_a_row_is_judged_again_while_it_is_locked(whole: tuple[str, Store]) -> N
 
         return row_repair.revert_row(stage_rows.DOWNLOAD, key, (status, lease), found, judge)
 
-    assert not put_back("EXTRACTED", lease, Evidence("EXTRACTED", (table,)))
-    assert not put_back("EXTRACTED", lease, Evidence("DOWNLOADED"))
-    assert not put_back("EXTRACTED", lease + 1, found)
-    assert not put_back("DOWNLOADED", lease, found)
+    assert not revert("EXTRACTED", lease, Evidence("EXTRACTED", (table,)))
+    assert not revert("EXTRACTED", lease, Evidence("DOWNLOADED"))
+    assert not revert("EXTRACTED", lease + 1, found)
+    assert not revert("DOWNLOADED", lease, found)
     assert (dump(database), table.exists()) == (before, True)
-    assert put_back("EXTRACTED", lease, found)
+    assert revert("EXTRACTED", lease, found)
     assert execute(database, f"SELECT status {ask}") == [("DOWNLOADED",)]
     assert not table.exists()
 
@@ -670,7 +676,7 @@ def test_a_row_that_somebody_claims_meanwhile_is_not_taken_up(
         else:
             execute(database, "UPDATE videos SET heartbeat_at = now() - interval '31 s'")
 
-    def look(*args: Any) -> Any:
+    def observe(*args: Any) -> Any:
         if when == "after":
             found = real(*args)
             somebody_claims()
@@ -678,8 +684,8 @@ def test_a_row_that_somebody_claims_meanwhile_is_not_taken_up(
         somebody_claims()
         return real(*args)
 
-    monkeypatch.setattr(claims, "read_row", look)
-    assert [mended for mended in told(sync(store)) if mended[0] != "p"] == []
+    monkeypatch.setattr(claims, "read_row", observe)
+    assert [mended for mended in reported(sync(store)) if mended[0] != "p"] == []
     assert execute(database, ROW) == [row]
 
 
@@ -688,7 +694,7 @@ def test_only_the_projects_that_were_named(whole: tuple[str, Store]) -> None:
     make_download(store, "other")
     projects.add_videos("q", [Given("other")])
     assert sync(store, ["p"]).repairs == []
-    assert told(sync(store, ["q"]))[0] == ("other", "PENDING", "DOWNLOADED")
+    assert reported(sync(store, ["q"]))[0] == ("other", "PENDING", "DOWNLOADED")
 
 
 def test_projects_that_share_a_video_are_all_recounted(whole: tuple[str, Store]) -> None:
@@ -703,5 +709,5 @@ def test_projects_that_share_a_video_are_all_recounted(whole: tuple[str, Store])
 def test_wrong_counters_are_mended(whole: tuple[str, Store]) -> None:
     database, store = whole
     execute(database, "UPDATE projects SET total_videos = 77")
-    assert told(sync(store)) == [("p", "wrong counters", "recounted")]
+    assert reported(sync(store)) == [("p", "wrong counters", "recounted")]
     assert execute(database, "SELECT total_videos FROM projects") == [(3,)]

@@ -147,12 +147,12 @@ def test_whoever_was_taken_for_dead_writes_nothing(database: str) -> None:
 def test_recoveries_condemn_nobody_and_leave_a_suspect_alone_after_some(database: str) -> None:
     """The first job that dies makes it one: it may have died of another video."""
     add("p", "a")
-    look = "SELECT kills, suspect, not_before > now() + interval '23 hours' FROM videos"
+    query = "SELECT kills, suspect, not_before > now() + interval '23 hours' FROM videos"
     for kills, waits in ((0, None), (1, None), (2, None), (3, True)):
         assert held(stage_rows.DOWNLOAD, video_id="a").attempts == 1
         silence(database, "videos")
         assert [claim.attempts for claim in stale_claims.recover_stale(CALM)] == [0]
-        assert execute(database, look) == [(kills, True, waits)]
+        assert execute(database, query) == [(kills, True, waits)]
 
 
 @pytest.mark.parametrize("suspect", [False, True])

@@ -322,10 +322,10 @@ def test_the_new_signature_is_the_one_that_is_tried_next(
     assert state(database, video_id) == ("DOWNLOADED", 0, None, None)
     info = json.loads((store.video(video_id) / INFO_FILE).read_text())
     assert info["url"] == info["webpage_url"] == link
-    asked = http.requests["/clip.mp4"]
+    requested = http.requests["/clip.mp4"]
     give(signed(link, 3))
     download_video(config, video_id)
-    assert http.requests["/clip.mp4"] == asked, "it is there"
+    assert http.requests["/clip.mp4"] == requested, "it is there"
 
 
 @pytest.mark.parametrize("status", [403, 404])

@@ -89,15 +89,15 @@ def broken_off(
     after: int | None = None,
     query: str = "",
     path: str = PLAIN,
-    **said: Any,
+    **printed: Any,
 ) -> tuple[str, int]:
     """Have a first attempt break off in the middle; return the link and what is there."""
-    stall = File(clip, stop_after=after or clip.stat().st_size // 2, **said)
+    stall = File(clip, stop_after=after or clip.stat().st_size // 2, **printed)
     link = server.add(path, [*looked_at(path, clip), stall])
     with pytest.raises(TransientError) as caught:
         fetch(link + query, store, QUICK.model_copy(update={"socket_timeout": 0.3}))
     assert caught.value.error_class is ErrorClass.TIMEOUT
-    server.add(path, File(clip, **said))
+    server.add(path, File(clip, **printed))
     return link, kept(store)
 
 
@@ -133,7 +133,7 @@ def test_kill_9_in_the_middle_costs_the_rest_only(
 
 
 @pytest.mark.parametrize(
-    ("said", "now", "asked"),
+    ("printed", "now", "requested"),
     [
         ({"etag": ONE}, {"etag": ONE}, ["rest"]),
         ({"last_modified": MONDAY}, {"last_modified": MONDAY}, ["rest"]),
@@ -153,19 +153,19 @@ def test_only_the_same_file_is_gone_on_with(
     clip: Path,
     other: Path,
     tmp_path: Path,
-    said: dict[str, Any],
+    printed: dict[str, Any],
     now: dict[str, Any],
-    asked: list[str | None],
+    requested: list[str | None],
     path: str,
 ) -> None:
-    link, there = broken_off(server, clip, tmp_path, path=path, **said)
+    link, there = broken_off(server, clip, tmp_path, path=path, **printed)
     assert there > 0
-    served = clip if said == now and asked == ["rest"] else other
-    looks = looked_at(path, clip)
-    server.add(path, [*looks, File(served, **now)])
-    before = len(server.ranges[path]) + len(looks)
+    served = clip if printed == now and requested == ["rest"] else other
+    views = looked_at(path, clip)
+    server.add(path, [*views, File(served, **now)])
+    before = len(server.ranges[path]) + len(views)
     assert fetch(link, tmp_path).video.read_bytes() == served.read_bytes()
-    expected = [f"bytes={there}-" if wanted else None for wanted in asked]
+    expected = [f"bytes={there}-" if wanted else None for wanted in requested]
     assert server.ranges[path][before:] == expected
 
 

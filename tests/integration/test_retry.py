@@ -96,10 +96,10 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(database: str, store: Stor
     fail_in_project(project, "bad")
     files = failure_files(store, "bad", "p")
     before = execute(database, "SELECT v::text, pv::text FROM videos v, project_videos pv")
-    told = retry(store=store, dry_run=True)
+    reported = retry(store=store, dry_run=True)
     assert execute(database, "SELECT v::text, pv::text FROM videos v, project_videos pv") == before
     assert all(path.exists() for path in files)
-    assert retry(store=store) == told
+    assert retry(store=store) == reported
 
 
 def fail_in_extract(video_id: str, path: Path) -> None:
@@ -263,9 +263,9 @@ def test_a_video_is_fetched_again_only_if_that_is_asked_for(
     with serve() as http:
         add("p", "v", url=http.add("/clip.mp4", clip))
         download_video(config, "v")
-        asked, before = http.requests["/clip.mp4"], store.video("v").stat().st_ino
+        requested, before = http.requests["/clip.mp4"], store.video("v").stat().st_ino
         download_video(other, "v")
-        assert http.requests["/clip.mp4"] == asked
+        assert http.requests["/clip.mp4"] == requested
         (kept,) = status.snapshot(configs=[other]).other_settings
         assert kept == {"project": "p", "stage": "download", "videos": 1}
         assert status.snapshot(configs=[config]).other_settings == []
@@ -284,9 +284,9 @@ def test_a_video_is_fetched_again_only_if_that_is_asked_for(
         assert store.video("v").stat().st_ino != before
         assert statuses(database)["v"] == ("DOWNLOADED", 0, None, None)
         assert status.snapshot(configs=[other]).other_settings == []
-        asked = http.requests["/clip.mp4"]
+        requested = http.requests["/clip.mp4"]
         download_video(config, "v")
-        assert http.requests["/clip.mp4"] == asked
+        assert http.requests["/clip.mp4"] == requested
 
 
 def test_what_somebody_works_on_is_not_fetched_again(database: str, store: Store) -> None:

@@ -195,7 +195,7 @@ def test_channels_of_every_kind(server: Server, path: str) -> None:
 
 
 def test_a_list_that_leads_elsewhere_is_followed_and_a_circle_ends(server: Server) -> None:
-    lists: dict[str, list[youtube_lists.Entry] | youtube_lists.Entry] = {
+    lists: dict[str, list[youtube_lists.FlatEntry] | youtube_lists.FlatEntry] = {
         "c/Old": {"leads": CHANNEL},
         "@someone": entries(2),
         "c/Circle": {"leads": "https://www.youtube.com/c/Circle"},
@@ -235,10 +235,10 @@ def test_lists_stand_wherever_links_stand(
 
 
 def test_youtube_filters_what_it_can_and_the_rest_is_checked(server: Server) -> None:
-    asked: list[tuple[str, str | None]] = []
+    requested: list[tuple[str, str | None]] = []
 
-    def results(query: str, sp: str | None) -> list[youtube_lists.Entry]:
-        asked.append((query, sp))
+    def results(query: str, sp: str | None) -> list[youtube_lists.FlatEntry]:
+        requested.append((query, sp))
         return entries(200)
 
     youtube_lists.add_results(server, results)
@@ -248,8 +248,8 @@ def test_youtube_filters_what_it_can_and_the_rest_is_checked(server: Server) -> 
         filters={"min_duration": 30, "max_duration": 32, "licence": "creative_commons"},
     )
     assert [s.source_info["duration"] for s in found.sources] == [30.0, 31.0, 32.0]
-    assert set(asked) == {("cats & dogs", "EgYQARgEMAHwAQE=")}
-    assert len(asked) == 3  # pages: ten times as many as are wanted, no more
+    assert set(requested) == {("cats & dogs", "EgYQARgEMAHwAQE=")}
+    assert len(requested) == 3  # pages: ten times as many as are wanted, no more
     assert lines == ["search cats & dogs: 3 videos, 47 left out"]
 
 
@@ -273,7 +273,7 @@ def test_yt_dlps_own_extractors_are_as_lazy_and_give_what_filters_need(
     calls: list[dict[str, object]] = []
 
     def video(number: int, **more: object) -> dict[str, object]:
-        said = {
+        printed = {
             "videoId": f"video{number:06d}",
             "title": {"runs": [{"text": f"Video {number}"}]},
             "lengthText": {"simpleText": f"0:{number:02d}"},
@@ -281,7 +281,7 @@ def test_yt_dlps_own_extractors_are_as_lazy_and_give_what_filters_need(
             "publishedTimeText": {"simpleText": "3 years ago"},
             **more,
         }
-        return {"videoRenderer": said}
+        return {"videoRenderer": printed}
 
     def answer(self: object, *, query: dict[str, object], **_: object) -> dict[str, object]:
         calls.append(dict(query))

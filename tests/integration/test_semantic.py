@@ -37,8 +37,8 @@ def frames(store: Store, video_id: str, colours: list[str], source: str = "f") -
     folder.mkdir(parents=True)
     rng = np.random.default_rng(len(colours))
     rows = [
-        frame_row(video_id, 10 * place, file_name=f"{video_id}_{10 * place:06d}.png")
-        for place in range(len(colours))
+        frame_row(video_id, 10 * position, file_name=f"{video_id}_{10 * position:06d}.png")
+        for position in range(len(colours))
     ]
     for colour, row in zip(colours, rows, strict=True):
         colour_picture(colour, rng, 48).save(folder / row["file_name"])
@@ -48,7 +48,7 @@ def frames(store: Store, video_id: str, colours: list[str], source: str = "f") -
     return folder
 
 
-def looking(folder: Path, model: Path, **settings: object) -> FrameModels:
+def made_models(folder: Path, model: Path, **settings: object) -> FrameModels:
     """Return what a configuration looks at: the prompts above, unless others are given."""
     given = {"model": str(model), "prompts": PROMPTS, "batch": 4, "device": "cpu", **settings}
     return FrameModels(Store(folder), FilterConfig.model_validate({"semantic": given}))
@@ -56,9 +56,9 @@ def looking(folder: Path, model: Path, **settings: object) -> FrameModels:
 
 def run_models(what: FrameModels, *videos: str) -> tuple[list[str], dict[str, int]]:
     """Run a batch; return its messages, and how many videos each model processed."""
-    said: list[str] = []
+    printed: list[str] = []
     frames = {video_id: [frames_of(what.store, video_id)] for video_id in videos}
-    return said, what.run_models(frames, 2, said.append)
+    return printed, what.run_models(frames, 2, printed.append)
 
 
 def embeddings(what: FrameModels, video_id: str) -> Path:
@@ -66,11 +66,11 @@ def embeddings(what: FrameModels, video_id: str) -> Path:
 
 
 def embed_prompts(what: FrameModels) -> list[str]:
-    said: list[str] = []
+    printed: list[str] = []
     semantic.write_prompts(
-        what.prompts, what.settings.semantic.prompts, what.checkpoint, said.append
+        what.prompts, what.settings.semantic.prompts, what.checkpoint, printed.append
     )
-    return said
+    return printed
 
 
 def filtered(what: FrameModels, video_id: str, out: Path) -> dict[str, int]:
@@ -78,8 +78,8 @@ def filtered(what: FrameModels, video_id: str, out: Path) -> dict[str, int]:
     source = read_meta(frames / FRAMES_FILE)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    looks = what.frame_scores(video_id, source)
-    result = filter_frames(frames, out, what.settings, scores=looks)
+    found_scores = what.frame_scores(video_id, source)
+    result = filter_frames(frames, out, what.settings, scores=found_scores)
     return {name: count for name, count in result.rejected.items() if count}
 
 
@@ -105,13 +105,13 @@ def direct(model: Path, files: list[Path], texts: list[str]) -> tuple[np.ndarray
 
 
 def test_scores_equal_a_direct_computation(tiny_siglip: Path, tmp_path: Path) -> None:
-    what = looking(tmp_path, tiny_siglip)
+    what = made_models(tmp_path, tiny_siglip)
     folder = frames(what.store, "v", [*COLOURS, *COLOURS])
     run_models(what, "v")
     embed_prompts(what)
     rejected = filtered(what, "v", tmp_path / "out")
     table = read_table(tmp_path / "out" / "scores.parquet")
-    files = [folder / f"v_{place:06d}.png" for place in table["frame_index"].to_pylist()]
+    files = [folder / f"v_{position:06d}.png" for position in table["frame_index"].to_pylist()]
     texts = [*PROMPTS["positive"], *PROMPTS["negative"], *PROMPTS["junk"]]
     logits, chances = direct(tiny_siglip, files, texts)
     # embeddings are kept in half precision
@@ -120,19 +120,19 @@ def test_scores_equal_a_direct_computation(tiny_siglip: Path, tmp_path: Path) ->
     assert table["margin"].to_numpy() == pytest.approx(logits[:, 0] - logits[:, 1], abs=0.02)
     scale, bias = checkpoints.read_scale(tiny_siglip)
     cosines = (logits - bias) / scale
-    for place, name in enumerate(("positive", "negative", "junk")):
-        assert table[f"{name}_cosine"].to_numpy() == pytest.approx(cosines[:, place], abs=2e-3)
+    for position, name in enumerate(("positive", "negative", "junk")):
+        assert table[f"{name}_cosine"].to_numpy() == pytest.approx(cosines[:, position], abs=2e-3)
     assert sum(rejected.values()) == 4 and rejected["semantic.min_margin"] >= 2
     kept = read_table(tmp_path / "out" / FRAMES_FILE)["frame_index"].to_pylist()
     assert kept == [0, 30]
     reasons = table["rejected"].to_pylist()
-    assert [place for place, reason in enumerate(reasons) if reason is None] == [0, 3]
+    assert [position for position, reason in enumerate(reasons) if reason is None] == [0, 3]
 
 
 def test_quality_comes_first_and_what_it_rejects_keeps_its_scores(
     tiny_siglip: Path, tmp_path: Path
 ) -> None:
-    what = looking(tmp_path, tiny_siglip)
+    what = made_models(tmp_path, tiny_siglip)
     folder = frames(what.store, "v", ["red", "green", "red"])
     rows = read_table(folder / FRAMES_FILE).to_pylist()
     rows[2]["brightness"] = 0.0
@@ -154,20 +154,20 @@ def test_quality_comes_first_and_what_it_rejects_keeps_its_scores(
 def test_many_videos_load_the_model_once_and_a_second_look_loads_none(
     tiny_siglip: Path, tmp_path: Path
 ) -> None:
-    what = looking(tmp_path, tiny_siglip)
+    what = made_models(tmp_path, tiny_siglip)
     names = [f"v{number:02d}" for number in range(20)]
     for number, name in enumerate(names):
         frames(what.store, name, [*COLOURS][: 1 + number % 3], source=name)
-    said, counts = run_models(what, *names, "never_extracted")
+    printed, counts = run_models(what, *names, "never_extracted")
     assert counts == {"semantic": 20}
-    assert sum("vision tower" in line for line in said) == 1
-    assert said[-1] == "model loads: 1 for 21 videos (20 by semantic)"
+    assert sum("vision tower" in line for line in printed) == 1
+    assert printed[-1] == "model loads: 1 for 21 videos (20 by semantic)"
     before = {name: embeddings(what, name).read_bytes() for name in names}
 
-    said, counts = run_models(what, *names)
+    printed, counts = run_models(what, *names)
     assert counts == {"semantic": 0}
-    assert said[-1] == "model loads: 0 for 20 videos (0 by semantic)"
-    assert not any("loaded" in line for line in said)
+    assert printed[-1] == "model loads: 0 for 20 videos (0 by semantic)"
+    assert not any("loaded" in line for line in printed)
 
     frames(what.store, "v03", ["blue"], source="taken out again")
     assert run_models(what, *names)[1]["semantic"] == 1
@@ -179,7 +179,7 @@ def test_many_videos_load_the_model_once_and_a_second_look_loads_none(
 def test_new_prompts_are_scored_from_what_is_kept_and_give_what_a_fresh_run_gives(
     tiny_siglip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = looking(tmp_path / "a", tiny_siglip)
+    first = made_models(tmp_path / "a", tiny_siglip)
     frames(first.store, "v", [*COLOURS])
     run_models(first, "v")
     embed_prompts(first)
@@ -188,14 +188,14 @@ def test_new_prompts_are_scored_from_what_is_kept_and_give_what_a_fresh_run_give
     other = {"prompts": {"positive": ["a picture of blue"]}, "min_score": 0.5}
     with monkeypatch.context() as patch:
         patch.setattr(semantic, "load_vision", None)  # to call it would fail
-        again = looking(tmp_path / "a", tiny_siglip, **other)
+        again = made_models(tmp_path / "a", tiny_siglip, **other)
         assert again.prompts != first.prompts
         assert run_models(again, "v")[1] == {"semantic": 0}
-        said = embed_prompts(again)
-        assert said == [f"loaded the text tower of {tiny_siglip}"]
+        printed = embed_prompts(again)
+        assert printed == [f"loaded the text tower of {tiny_siglip}"]
         assert filtered(again, "v", tmp_path / "a" / "out") == {"semantic.min_score": 2}
 
-    fresh = looking(tmp_path / "b", tiny_siglip, **other)
+    fresh = made_models(tmp_path / "b", tiny_siglip, **other)
     frames(fresh.store, "v", [*COLOURS])
     run_models(fresh, "v")
     embed_prompts(fresh)
@@ -208,12 +208,12 @@ def test_new_prompts_are_scored_from_what_is_kept_and_give_what_a_fresh_run_give
 def test_a_frame_that_cannot_be_read_is_rejected_and_harms_no_other(
     tiny_siglip: Path, tmp_path: Path
 ) -> None:
-    what = looking(tmp_path, tiny_siglip)
+    what = made_models(tmp_path, tiny_siglip)
     folder = frames(what.store, "v", ["red", "red", "red"])
     (folder / "v_000010.png").write_bytes(b"not an image")
     frames(what.store, "w", ["red"])
-    said, _ = run_models(what, "v", "w")
-    assert "embedded 2 frames of video v, 1 cannot be read" in said
+    printed, _ = run_models(what, "v", "w")
+    assert "embedded 2 frames of video v, 1 cannot be read" in printed
     embed_prompts(what)
     assert filtered(what, "v", tmp_path / "out") == {"semantic.min_margin": 1}
     scores = read_table(tmp_path / "out" / "scores.parquet")
@@ -224,17 +224,17 @@ def test_a_frame_that_cannot_be_read_is_rejected_and_harms_no_other(
 def test_frames_in_an_archive_and_videos_that_failed(tiny_siglip: Path, tmp_path: Path) -> None:
     from dataminer.frames.images import FrameWriter, location_columns
 
-    what = looking(tmp_path, tiny_siglip)
+    what = made_models(tmp_path, tiny_siglip)
     plain = frames(what.store, "v", [*COLOURS] * 4)
     rows = read_table(plain / FRAMES_FILE)
     run_models(what, "v")
     loose = read_embeddings(embeddings(what, "v"))
-    places = []
+    locations = []
     with FrameWriter(plain, "tar") as writer:
         for name in rows["file_name"].to_pylist():
-            places.append(writer.add(name, (plain / name).read_bytes()))
+            locations.append(writer.add(name, (plain / name).read_bytes()))
             (plain / name).unlink()
-    for name, column in location_columns(places).items():
+    for name, column in location_columns(locations).items():
         rows = rows.set_column(rows.schema.get_field_index(name), name, column)
     write_table(plain / FRAMES_FILE, rows, FRAMES_SCHEMA, {"fingerprint": "tar", **writer.meta})
     failed = what.store.recipe("bad", "m")
@@ -248,7 +248,7 @@ def test_frames_in_an_archive_and_videos_that_failed(tiny_siglip: Path, tmp_path
 
 
 def test_what_is_out_of_date_is_not_judged_by(tiny_siglip: Path, tmp_path: Path) -> None:
-    what = looking(tmp_path, tiny_siglip)
+    what = made_models(tmp_path, tiny_siglip)
     frames(what.store, "v", ["red"])
     with pytest.raises(TransientError, match="have not processed the present frames of video v"):
         filtered(what, "v", tmp_path / "out")
@@ -281,7 +281,7 @@ def test_clip_scores_are_shares_of_the_softmax(shims: str, tmp_path: Path) -> No
     )
     CLIPProcessor(images, tokenizer()).save_pretrained(model)
 
-    what = looking(tmp_path, model)
+    what = made_models(tmp_path, model)
     folder = frames(what.store, "v", [*COLOURS])
     run_models(what, "v")
     embed_prompts(what)

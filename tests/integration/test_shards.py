@@ -77,7 +77,7 @@ def test_only_missing_and_damaged_shards_are_made(
     planned: Callable[..., shards.ShardPlan], tmp_path: Path
 ) -> None:
     plan = planned()
-    told: list[str] = []
+    reported: list[str] = []
     names = dataset(plan, tmp_path / "whole")
     before = files(plan.folder)
     gone, cut, foreign = (plan.folder / f"{shard.key}.json" for shard in plan.shards[:3])
@@ -85,13 +85,13 @@ def test_only_missing_and_damaged_shards_are_made(
     cut.write_bytes(before[cut.name][0][:-7])
     foreign.write_text('{"names": [], "boxes": {}}')
     (tmp_path / "resumed").mkdir()
-    detect(plan, tmp_path / "resumed", progress=told.append)
+    detect(plan, tmp_path / "resumed", progress=reported.append)
     after = files(plan.folder)
     assert {n: c for n, (c, _) in after.items()} == {n: c for n, (c, _) in before.items()}
-    anew = {name for name, (_, inode) in after.items() if before[name][1] != inode}
-    assert anew == {gone.name, cut.name, foreign.name}
+    rebuilt = {name for name, (_, inode) in after.items() if before[name][1] != inode}
+    assert rebuilt == {gone.name, cut.name, foreign.name}
     frames = sum(len(shard.frames) for shard in plan.shards[:3])
-    assert told[-1] == f"detect: {frames} of {frames} frames"
+    assert reported[-1] == f"detect: {frames} of {frames} frames"
     outs = tmp_path / "whole", tmp_path / "resumed"
     assert filecmp.cmpfiles(*outs, names, shallow=False) == (names, [], [])
 
@@ -190,8 +190,8 @@ def test_a_video_more_changes_few_shards(shapes_weights: Path, tmp_path: Path) -
     assert [f.file_name for f in after.frames] == sorted(f.file_name for f in after.frames)
     assert all(len(shard.frames) <= 200 for shard in after.shards)
     assert 10 <= len(before.shards) <= 40
-    anew = {shard.key for shard in after.shards} - {shard.key for shard in before.shards}
-    assert 1 <= len(anew) <= 3
+    rebuilt = {shard.key for shard in after.shards} - {shard.key for shard in before.shards}
+    assert 1 <= len(rebuilt) <= 3
 
 
 def test_what_is_not_used_any_more_is_deleted(planned: Callable[..., shards.ShardPlan]) -> None:

@@ -17,8 +17,8 @@ def threads(**environment: str) -> int:
     """Count the threads of a process that has loaded the libraries and done nothing."""
     usual = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     command = [sys.executable, "-c", f"{LOAD}; {COUNT}"]
-    said = subprocess.run(command, env=usual | environment, capture_output=True, check=True)
-    return int(said.stdout)
+    printed = subprocess.run(command, env=usual | environment, capture_output=True, check=True)
+    return int(printed.stdout)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted by Linux")

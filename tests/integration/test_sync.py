@@ -55,22 +55,24 @@ def row(
     return execute(url, f"SELECT {columns} FROM videos WHERE video_id = 'v1'")[0]
 
 
-def work(tmp_path: Path, make: Callable[[Path], None] | None = None, mark: str = "m1") -> StageTask:
+def work(
+    tmp_path: Path, make: Callable[[Path], None] | None = None, marker: str = "m1"
+) -> StageTask:
     """A download that writes one file, unless told otherwise."""
 
     def default(out: Path) -> None:
         (out / "v1.mp4").write_bytes(b"abc")
-        info = {"video": "v1.mp4", "size_bytes": 3, "fingerprint": mark, "title": "t"}
+        info = {"video": "v1.mp4", "size_bytes": 3, "fingerprint": marker, "title": "t"}
         (out / "info.json").write_text(json.dumps(info))
 
     return StageTask(
         stage=stage_rows.DOWNLOAD,
         key=KEY,
         final=tmp_path / "videos" / "v1",
-        fingerprint=mark,
+        fingerprint=marker,
         make=make or default,
         read=results.read_download,
-        write_failure=failures.failed_info({"fingerprint": mark}),
+        write_failure=failures.failed_info({"fingerprint": marker}),
     )
 
 
@@ -97,10 +99,10 @@ def test_a_whole_result_of_the_same_fingerprint_is_left_alone(video: str, tmp_pa
 
     run_task(work(tmp_path, never), CALM)
     assert file.stat().st_mtime_ns == before
-    run_task(work(tmp_path, mark="m2"), CALM)
+    run_task(work(tmp_path, marker="m2"), CALM)
     assert file.stat().st_mtime_ns > before
     file.unlink()
-    run_task(work(tmp_path, mark="m2"), CALM)
+    run_task(work(tmp_path, marker="m2"), CALM)
     assert file.exists()
 
 

@@ -28,14 +28,14 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "data")
 
 
-def text(told: story.VideoStory) -> str:
+def text(reported: story.VideoStory) -> str:
     out = io.StringIO()
-    story_text.print_story(told, out)
+    story_text.print_story(reported, out)
     return out.getvalue()
 
 
-def words(told: story.VideoStory) -> str:
-    return " ".join(text(told).split())
+def words(reported: story.VideoStory) -> str:
+    return " ".join(text(reported).split())
 
 
 def table(store_folder: Path, *video_ids: str) -> None:
@@ -56,8 +56,8 @@ def test_a_failed_video_says_why_and_what_next(database: str, store: Store, tmp_
     )
     (logs / "extract").mkdir()
     (logs / "extract" / "vid.log").write_text("fine\n")
-    told = story.story("vid", store, logs)
-    seen = words(told)
+    reported = story.story("vid", store, logs)
+    seen = words(reported)
     assert "vid FAILED" in seen
     assert "/x/[bold]y[/].mp4 (FILE)" in seen, "a stranger's text is not markup"
     assert "named in line 7, list links.txt" in seen
@@ -69,7 +69,7 @@ def test_a_failed_video_says_why_and_what_next(database: str, store: Store, tmp_
     assert "2026 ERROR x.mp4 has no bytes" in seen
     assert "line 49" in seen
     assert "line 3 " not in seen
-    assert f"✓ {logs}/extract/vid.log" in text(told)
+    assert f"✓ {logs}/extract/vid.log" in text(reported)
 
 
 def test_what_is_damaged_is_named(database: str, store: Store, tmp_path: Path) -> None:
@@ -80,11 +80,11 @@ def test_what_is_damaged_is_named(database: str, store: Store, tmp_path: Path) -
     info.write_text("{")
     store.frames("vid").parent.mkdir()
     store.frames("vid").symlink_to(tmp_path)
-    told = story.story("vid", store)
-    link, document = told.files["damaged"]
+    reported = story.story("vid", store)
+    link, document = reported.files["damaged"]
     assert link == f"{store.frames('vid')} is damaged: it is a link, which is not followed"
     assert document.startswith(f"{info} is damaged: it is not JSON")
-    assert "damaged" in words(told)
+    assert "damaged" in words(reported)
 
 
 def test_the_latest_failing_log_is_shown(database: str, store: Store, tmp_path: Path) -> None:
@@ -108,18 +108,18 @@ def test_the_files_that_are_there_are_counted(database: str, store: Store) -> No
     table(store.recipe("vid", "m"), "vid", "vid", "vid")
     table(store.filtered("q", "vid"), "vid", "vid")
     table(store.dedup("q"), "other", "vid")
-    told = story.story("vid", store)
-    assert told.files == {
+    reported = story.story("vid", store)
+    assert reported.files == {
         "video": str(file),
         "video_bytes": 3,
         "frames": {str(store.recipe("vid", "m")): 3},
         "damaged": [],
     }
-    assert [(row["project"], row["filtered"], row["unique"]) for row in told.projects] == [
+    assert [(row["project"], row["filtered"], row["unique"]) for row in reported.projects] == [
         ("p", None, None),
         ("q", 2, 1),
     ]
-    assert told.next_step is None
+    assert reported.next_step is None
 
 
 def test_who_holds_it_is_told(database: str, store: Store) -> None:
@@ -139,12 +139,12 @@ def test_programs_get_everything(database: str, store: Store) -> None:
     failures.failed_frames({"fingerprint": "m"})(
         results_folder, DataminerError("e"), ErrorClass.EMPTY
     )
-    told = json.loads(json.dumps(story.story("vid", store).as_json()))
-    assert told["video"]["status"] == "FAILED"
-    assert told["video"]["created_at"].startswith("20")
-    assert told["next_step"] == advice("empty", "vid", ["p"])
-    assert told["projects"][0]["project"] == "p"
-    assert told["files"]["frames"] == {str(results_folder): 0}
+    reported = json.loads(json.dumps(story.story("vid", store).as_json()))
+    assert reported["video"]["status"] == "FAILED"
+    assert reported["video"]["created_at"].startswith("20")
+    assert reported["next_step"] == advice("empty", "vid", ["p"])
+    assert reported["projects"][0]["project"] == "p"
+    assert reported["files"]["frames"] == {str(results_folder): 0}
     assert f"next {advice('empty', 'vid', ['p'])}" in words(story.story("vid", store))
 
 
@@ -156,12 +156,12 @@ def test_the_command_that_takes_it_out_names_the_projects(database: str, store: 
     failed("vid-0123456789", columns)
     key = {"project_id": project, "video_id": "vid-0123456789"}
     finished(stage_rows.FILTER, "FAILED", columns, **key)
-    told = story.story("vid-0123456789", store)
+    reported = story.story("vid-0123456789", store)
     command = "`dataminer delete-videos vid-0123456789 --project"
-    assert f"{command} birds --project fish`" in text(told)
-    assert f"{command} fish`" in text(told)
-    assert told.next_step and told.next_step.endswith(f"{command} birds --project fish`")
-    birds, fish = told.as_json()["projects"]
+    assert f"{command} birds --project fish`" in text(reported)
+    assert f"{command} fish`" in text(reported)
+    assert reported.next_step and reported.next_step.endswith(f"{command} birds --project fish`")
+    birds, fish = reported.as_json()["projects"]
     assert (birds["next_step"], birds["error"]) == (None, None)
     assert fish["error"].endswith(f"{command} fish`")
 

@@ -23,7 +23,7 @@ from tests.support import videos
 from tests.support.http_server import serve
 from tests.support.paths import BIN, ROOT
 from tests.support.postgres import execute
-from tests.support.runs import Gate
+from tests.support.runs import Barrier
 from tests.support.site import Site
 from tests.support.waiting import wait_until
 
@@ -102,19 +102,19 @@ class Run:
             )
 
     @property
-    def said(self) -> str:
+    def printed(self) -> str:
         return self.output.read_text()
 
     @property
     def submitted(self) -> dict[str, str]:
         """The kind of each Slurm job so far and, if it has any, its wildcards; by its number."""
-        return dict(_SUBMITTED.findall(self.said))
+        return dict(_SUBMITTED.findall(self.printed))
 
     def until(self, condition: Callable[[], Any], seconds: float = 100) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert self.process.poll() is None, self.said
-            assert time.monotonic() < deadline, self.said
+            assert self.process.poll() is None, self.printed
+            assert time.monotonic() < deadline, self.printed
             time.sleep(0.3)
 
 
@@ -135,11 +135,13 @@ def start(cluster: Site) -> Iterator[Callable[..., Run]]:
         run.process.wait(60)
 
 
-def told(job: str, *columns: str) -> list[str]:
+def reported(job: str, *columns: str) -> list[str]:
     """Ask the accounting for some columns of a job."""
-    asked = ["sacct", "-X", "-n", "-P", "-j", job, "-o", ",".join(columns)]
+    requested = ["sacct", "-X", "-n", "-P", "-j", job, "-o", ",".join(columns)]
     return (
-        subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip().split("|")
+        subprocess.run(requested, capture_output=True, text=True, check=True)
+        .stdout.strip()
+        .split("|")
     )
 
 
@@ -185,7 +187,7 @@ def test_a_whole_project_and_an_outage_of_the_database(
         monitor={"heartbeat_seconds": 1},
     )
     assert cluster.dataminer("populate").returncode == 0
-    rows(_HOLD)
+    rows(_CLAIM_ROW)
     on_gpu = [f"{rule}:{what}" for rule in ("embed", "detect") for what in GPU]
     run = start("--set-resources", *on_gpu, "dedup:mem_mb=1234")
 
@@ -195,12 +197,12 @@ def test_a_whole_project_and_an_outage_of_the_database(
         assert cluster.dataminer("db", "stop").returncode == 0
     run.until(lambda: failed_beats(cluster) >= BEATS)
     assert cluster.dataminer("db", "start").returncode == 0
-    assert run.process.wait(RUN_SECONDS) == 0, run.said
+    assert run.process.wait(RUN_SECONDS) == 0, run.printed
 
-    assert "Error in" not in run.said
-    assert "Trying to restart" not in run.said
+    assert "Error in" not in run.printed
+    assert "Trying to restart" not in run.printed
     jobs = {kind.partition("/")[0]: number for number, kind in run.submitted.items()}
-    assert {told(number, "State")[0] for number in run.submitted} == {"COMPLETED"}
+    assert {reported(number, "State")[0] for number in run.submitted} == {"COMPLETED"}
     # however many videos
     kinds = ("download", "batch_extract", "prompts", "embed", "filter", "dedup", "detect")
     assert sorted(jobs) == sorted(kinds)
@@ -211,18 +213,18 @@ def test_a_whole_project_and_an_outage_of_the_database(
     assert rows("SELECT count(*) FROM videos") == [(COUNT,)]
 
     # what was asked for, as Slurm's accounting has it
-    asked = {
-        kind: dict(part.split("=") for part in told(number, "ReqTRES")[0].split(","))
+    requested = {
+        kind: dict(part.split("=") for part in reported(number, "ReqTRES")[0].split(","))
         for kind, number in jobs.items()
     }
-    assert {kind for kind in kinds if asked[kind].get("gres/gpu") == "1"} == {"embed", "detect"}
-    assert {kind for kind in kinds if "gres/gpu" in asked[kind]} == {"embed", "detect"}
-    assert (asked["batch_extract"]["cpu"], asked["batch_extract"]["mem"]) == ("4", "4800M")
-    assert (asked["download"]["cpu"], asked["download"]["mem"]) == ("1", "500M")
-    assert asked["dedup"]["mem"] == "1234M"
-    assert told(jobs["detect"], "Partition", "Timelimit") == ["gpu", "04:00:00"]
-    assert told(jobs["embed"], "Partition") == ["gpu"]
-    assert told(jobs["batch_extract"], "Partition") == ["cpu"]
+    assert {kind for kind in kinds if requested[kind].get("gres/gpu") == "1"} == {"embed", "detect"}
+    assert {kind for kind in kinds if "gres/gpu" in requested[kind]} == {"embed", "detect"}
+    assert (requested["batch_extract"]["cpu"], requested["batch_extract"]["mem"]) == ("4", "4800M")
+    assert (requested["download"]["cpu"], requested["download"]["mem"]) == ("1", "500M")
+    assert requested["dedup"]["mem"] == "1234M"
+    assert reported(jobs["detect"], "Partition", "Timelimit") == ["gpu", "04:00:00"]
+    assert reported(jobs["embed"], "Partition") == ["gpu"]
+    assert reported(jobs["batch_extract"], "Partition") == ["cpu"]
 
     again = cluster.run("snakemake", "--profile", "slurm")
     assert again.returncode == 0, again.stderr
@@ -230,7 +232,7 @@ def test_a_whole_project_and_an_outage_of_the_database(
 
 
 # While its locks are held, the first video that is claimed cannot be finished, and no other claimed
-_HOLD = """
+_CLAIM_ROW = """
 CREATE SEQUENCE claims;
 CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NEW.status = 'EXTRACTED' THEN
@@ -251,7 +253,7 @@ _WAITED_FOR = (
 @contextmanager
 def held(run: Run) -> Iterator[Callable[[], bool]]:
     """Hold the locks of _HOLD; yield what tells whether both are waited for."""
-    run.until(lambda: "SLURM jobid" in run.said)  # by then the server listens to the nodes
+    run.until(lambda: "SLURM jobid" in run.printed)  # by then the server listens to the nodes
     with (
         closing(psycopg2.connect(control.reachable_url())) as connection,
         connection.cursor() as cursor,
@@ -288,10 +290,10 @@ def test_what_slurm_ends_is_done_again(
     clip, longer = cluster.folder / "clip.mp4", cluster.folder / "longer.mp4"
     videos.make_video(clip, frames=60, size=(160, 120))
     videos.make_video(longer, frames=600, size=(160, 120))
-    gate = Gate(clip)
+    barrier = Barrier(clip)
     monkeypatch.setenv("PYTHONPATH", hungry_on_demand(cluster.folder))
     with serve() as http:
-        urls = [http.add(f"/{name}.mp4", gate) for name in ENDS]
+        urls = [http.add(f"/{name}.mp4", barrier) for name in ENDS]
         cluster.configure(
             project="birds",
             download={"socket_timeout": 600},
@@ -322,29 +324,31 @@ def test_what_slurm_ends_is_done_again(
         owner = stopped_at_work(run, named["other"])
         preempt()  # while nothing else frees cores
         preempted = [first[name] for name in ("requeued", "evicted")]
-        run.until(lambda: all(told(number, "State") == ["PREEMPTED"] for number in preempted))
+        run.until(lambda: all(reported(number, "State") == ["PREEMPTED"] for number in preempted))
 
         # a job of the other video is cancelled in the midst of its work: it says so itself, at once
         in_the_midst = owner.rpartition("-")[2]
-        asked = time.time()
+        requested = time.time()
         subprocess.run(["scancel", in_the_midst], check=True)
         columns = "extract(epoch FROM at), status, attempts, error"
         freed = f"SELECT {columns} FROM freed WHERE owner = '{owner}'"
         run.until(lambda: rows(freed), seconds=60)
         ((at, *found, error),) = rows(freed)
-        assert float(at) - asked <= 5
+        assert float(at) - requested <= 5
         assert found == ["DOWNLOADED", 0]
         assert error.startswith(f"stopped with Slurm job {in_the_midst}. Next: ")
 
         subprocess.run(["scontrol", "update", f"JobId={first['late']}", "EndTime=now"], check=True)
         subprocess.run(["scancel", first["dropped"]], check=True)
         (cluster.folder / f"hungry-{first['hungry']}").touch()
-        said = {name: f"Slurm job {first[name]} ended as {end}" for name, (end, _) in ENDS.items()}
+        printed = {
+            name: f"Slurm job {first[name]} ended as {end}" for name, (end, _) in ENDS.items()
+        }
 
         def has_said(name: str) -> bool:
             kinds = "SELECT error, error_class FROM ends WHERE video_id = "
             return any(
-                said[name] in error and kind == ENDS[name][1]
+                printed[name] in error and kind == ENDS[name][1]
                 for error, kind in rows(f"{kinds}'{named[name]}'")
             )
 
@@ -359,18 +363,18 @@ def test_what_slurm_ends_is_done_again(
         run.process.wait()
         for process in processes_of(first["forgotten"]):
             process.kill()
-        wait_until(lambda: told(first["forgotten"], "State") == ["FAILED"], 60)
+        wait_until(lambda: reported(first["forgotten"], "State") == ["FAILED"], 60)
         assert holder("forgotten") == first["forgotten"]
-        gate.open()
+        barrier.open()
         left = {number for name, number in again.items() if name != "forgotten"}
-        wait_until(lambda: all(told(number, "State") == ["COMPLETED"] for number in left), 120)
+        wait_until(lambda: all(reported(number, "State") == ["COMPLETED"] for number in left), 120)
 
         assert cluster.run("snakemake", "--unlock").returncode == 0
         run = start("only_download")
-        assert run.process.wait(RUN_SECONDS) == 0, run.said
-        assert f"given back, as {said['forgotten']}" in run.said
+        assert run.process.wait(RUN_SECONDS) == 0, run.printed
+        assert f"given back, as {printed['forgotten']}" in run.printed
         assert has_said("forgotten")
-    assert states()[0] <= {"DOWNLOADED", "EXTRACTED"}, run.said
+    assert states()[0] <= {"DOWNLOADED", "EXTRACTED"}, run.printed
     assert rows("SELECT DISTINCT status FROM ends WHERE status = 'FAILED'") == []
     assert not list((cluster.folder / "data").rglob("*.partial"))
     facts = "SELECT url FROM videos WHERE error IS NOT NULL OR attempts > 0"
@@ -422,14 +426,14 @@ def hungry_on_demand(folder: Path) -> str:
 
 def chosen_by(partitions: dict[str, str]) -> str:
     """Return what has Snakemake choose the partition by the batch, which is a video here."""
-    asked = [f"'{name}' if wildcards.batch == '{batch}'" for batch, name in partitions.items()]
-    return " else ".join([*asked, "'cpu'"])
+    requested = [f"'{name}' if wildcards.batch == '{batch}'" for batch, name in partitions.items()]
+    return " else ".join([*requested, "'cpu'"])
 
 
 def preempt() -> None:
     """Have Slurm end two jobs of partitions `requeued` and `cancelled` for a more urgent one."""
-    asked = ["sinfo", "--noheader", "--partition=urgent", "--format=%C"]
-    cores = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    requested = ["sinfo", "--noheader", "--partition=urgent", "--format=%C"]
+    cores = subprocess.run(requested, capture_output=True, text=True, check=True).stdout
     idle = int(cores.split("/")[1])
     urgent = ["sbatch", "-p", "urgent", f"-c{idle + 2}", "--mem=100", "-o", "/dev/null"]
     subprocess.run([*urgent, "--wrap", "sleep 3"], check=True)

@@ -81,8 +81,8 @@ _NETWORKS = {ip_network(text): public for text, public in REGISTRY.items()}
 _NARROWEST_FIRST = sorted(_NETWORKS, key=lambda network: -network.prefixlen)
 # an IPv4 address at their end, or in their second and third group, is where they lead to
 _LEADS = {
-    ip_network(text): place
-    for text, place in {"::ffff:0:0/96": 0, "64:ff9b::/96": 0, "2002::/16": 80}.items()
+    ip_network(text): shift
+    for text, shift in {"::ffff:0:0/96": 0, "64:ff9b::/96": 0, "2002::/16": 80}.items()
 }
 
 
@@ -90,9 +90,9 @@ def is_public(text: str) -> bool:
     """Say what the registries say of an address, and of the IPv4 address that is in it."""
     address = ip_address(text.partition("%")[0])
     network = next(n for n in _NARROWEST_FIRST if n.version == address.version and address in n)
-    place = _LEADS.get(network)
-    if place is not None:
-        return is_public(str(IPv4Address(int(address) >> place & 0xFFFFFFFF)))
+    shift = _LEADS.get(network)
+    if shift is not None:
+        return is_public(str(IPv4Address(int(address) >> shift & 0xFFFFFFFF)))
     return _NETWORKS[network]
 
 

@@ -53,9 +53,9 @@ def make_project(
         for number, video_id in enumerate(videos):
             for index in range(frames):
                 image, data = draw(number, video_id, index, with_objects=index < frames - 1)
-                place = writer.add(image.file_name, data)
+                location = writer.add(image.file_name, data)
                 (detect / "images" / image.file_name).write_bytes(data)
-                rows.append(_row(image) | known(video_id) | place._asdict())
+                rows.append(_row(image) | known(video_id) | location._asdict())
                 images.append(image)
     table = pa.Table.from_pylist(rows[::-1], schema=FRAMES_SCHEMA)
     write_table(dedup / FRAMES_FILE, table, FRAMES_SCHEMA, writer.meta)

@@ -36,12 +36,12 @@ class Opened:
     """A page in the browser, and what it did on its way."""
 
     page: Page
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    printed: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
     def away(self, *origins: str) -> list[str]:
         """Return the requests that went anywhere but to these beginnings of addresses."""
-        return [url for url in self.asked if not url.startswith((*origins, "data:", "about:"))]
+        return [url for url in self.requested if not url.startswith((*origins, "data:", "about:"))]
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def opened(browser: Browser) -> Iterator[Opened]:
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     found = Opened(context.new_page())
     found.page.set_default_timeout(60_000)
-    found.page.on("console", lambda message: found.said.append(message.text))
-    found.page.on("pageerror", lambda error: found.said.append(str(error)))
-    found.page.on("request", lambda request: found.asked.append(request.url))
+    found.page.on("console", lambda message: found.printed.append(message.text))
+    found.page.on("pageerror", lambda error: found.printed.append(str(error)))
+    found.page.on("request", lambda request: found.requested.append(request.url))
     yield found
     context.close()

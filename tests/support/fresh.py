@@ -27,8 +27,8 @@ from tests.support.site import Site
 from tests.support.stores import frames_of
 
 Settings = Mapping[str, Mapping[str, Any]]
-Version = Literal["good", "broken"]
-VERSIONS: tuple[Version, ...] = ("good", "broken")
+ReleaseState = Literal["good", "broken"]
+VERSIONS: tuple[ReleaseState, ...] = ("good", "broken")
 
 # What the metadata of unique frames says about the work depends on what was there before, and the
 # fingerprint on what is left of failures.
@@ -56,7 +56,7 @@ class Clip:
     path: Path
     source: str
 
-    def put(self, version: Version) -> None:
+    def put(self, version: ReleaseState) -> None:
         """Have the source give this version from now on."""
         partial = self.path.with_suffix(".new")
         partial.unlink(missing_ok=True)
@@ -64,7 +64,7 @@ class Clip:
         partial.replace(self.path)  # the store may hold a link to what was there
 
     @contextmanager
-    def giving(self, version: Version) -> Iterator[None]:
+    def giving(self, version: ReleaseState) -> Iterator[None]:
         """Have the source give a version for a while."""
         aside = self.path.with_suffix(".aside")
         self.path.rename(aside)
@@ -81,7 +81,7 @@ class Clip:
         videos.make_video(self._kept("good"), frames=_FRAMES, size=_SIZES[self.name])
         self._kept("broken").touch()
 
-    def _kept(self, version: Version) -> Path:
+    def _kept(self, version: ReleaseState) -> Path:
         return self.path.parent / version / self.path.name
 
 
@@ -123,7 +123,7 @@ class Fresh:
         self._folder, self._database = folder, database
         self._made: dict[str, Mined] = {}
 
-    def mined(self, clip: Clip, version: Version, settings: Settings) -> Mined:
+    def mined(self, clip: Clip, version: ReleaseState, settings: Settings) -> Mined:
         """Return what a fresh mining of a clip gives.
 
         Settings of downloads are no part of it: they fetch the same bytes here.
@@ -162,7 +162,7 @@ class Unique:
         self._count = 0
         self.folder: Path | None = None
 
-    def mark(self, mined: Sequence[Mined], config: Config) -> str:
+    def marker(self, mined: Sequence[Mined], config: Config) -> str:
         """Return the fingerprint of the unique frames of these videos."""
         made = [(one.video_id, read_meta(one.filtered / FRAMES_FILE)) for one in mined]
         inputs = sorted((video_id, meta.get("fingerprint")) for video_id, meta in made)
@@ -170,14 +170,14 @@ class Unique:
 
     def follow(self, mined: Sequence[Mined], config: Config) -> Path:
         """Return the folder of the unique frames of these videos, made after the last one."""
-        mark = self.mark(mined, config)
-        if self.folder and read_meta(self.folder / FRAMES_FILE)["fingerprint"] == mark:
+        marker = self.marker(mined, config)
+        if self.folder and read_meta(self.folder / FRAMES_FILE)["fingerprint"] == marker:
             return self.folder
         out = self._folder / f"{self._count:03}"
         out.mkdir(parents=True)
         self._count += 1
         folders = [one.filtered for one in sorted(mined, key=lambda one: one.video_id)]
-        meta = {"fingerprint": mark}
+        meta = {"fingerprint": marker}
         dedup_stage.dedup(folders, out, config.dedup, previous=self.folder, meta=meta)
         self.folder = out
         return out

@@ -57,8 +57,8 @@ class Served:
 @contextmanager
 def serving(store: Store) -> Iterator[Served]:
     """Serve the project's live page."""
-    watch = Monitor(["birds"], MonitorConfig(), read_only=True)
-    server = web.serve(web.Site(watch, ["birds"], store, interval=0.2))
+    live_monitor = Monitor(["birds"], MonitorConfig(), read_only=True)
+    server = web.serve(web.Site(live_monitor, ["birds"], store, interval=0.2))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield Served(web.url_of(server), store)

@@ -91,10 +91,10 @@ def mine(site: Site) -> planning.Plan:
             download_video(config, video_id)
         for video_id in found.due("extract"):
             extract_video(config, video_id)
-        looking = FrameModels.of(config)
-        if looking.on:
+        project_models = FrameModels.of(config)
+        if project_models.on:
             frames = candidate_frames.folders_of(config, found.due("filter", PROJECT))
-            looking.run_models(frames, 1, lambda _: None)
+            project_models.run_models(frames, 1, lambda _: None)
         for video_id in found.due("filter", PROJECT):
             filter_video(config, PROJECT, video_id)
         if found.is_due(PROJECT, "dedup"):

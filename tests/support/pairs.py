@@ -90,10 +90,10 @@ class Pairs:
                     runs[project].end(_PATIENCE)
                 runs[project] = Planned(sites[project])
             for run in runs.values():
-                assert run.end(_PATIENCE) == 0, run.said
+                assert run.end(_PATIENCE) == 0, run.printed
             for project, site in sites.items():
                 again = Planned(site)  # what waited for the other one
-                assert again.end(_PATIENCE) == 0, again.said
+                assert again.end(_PATIENCE) == 0, again.printed
                 planned.nothing_left(site)
                 self._check(site, project, chosen[project])
 

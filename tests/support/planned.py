@@ -40,19 +40,19 @@ class Planned:
 
     def end(self, patience: float) -> int:
         self._process.join(patience)
-        assert self._process.exitcode is not None, self.said
+        assert self._process.exitcode is not None, self.printed
         return self._process.exitcode
 
     @property
-    def said(self) -> str:
+    def printed(self) -> str:
         return self.output.read_text()
 
 
 def _begin(site: Site, output: Path) -> None:
     os.setsid()
-    with output.open("w") as said:
+    with output.open("w") as printed:
         for number in (1, 2):
-            os.dup2(said.fileno(), number)
+            os.dup2(printed.fileno(), number)
     sys.stdout = sys.stderr = os.fdopen(1, "w")
     with site.inside():
         try:

@@ -46,11 +46,11 @@ def make_project(
     clusters: dict[str, list[Any]] = {field.name: [] for field in CLUSTERS_SCHEMA}
     for video_id in ids:
         good = _video(store, project, video_id, frames, rng)
-        for place, index in enumerate(good):
-            kept = good[place - place % PER_GROUP]
+        for position, index in enumerate(good):
+            kept = good[position - position % PER_GROUP]
             if index == kept:
                 unique.append((video_id, index))
-            distance = 0 if index == kept else place % 9
+            distance = 0 if index == kept else position % 9
             values = (video_id, index, video_id, kept, distance, index, index)
             for column, value in zip(clusters.values(), values, strict=True):
                 column.append(value)
@@ -58,13 +58,13 @@ def make_project(
     table = make_table(clusters, CLUSTERS_SCHEMA)
     write_table(store.dedup(project) / CLUSTERS_FILE, table, CLUSTERS_SCHEMA, meta, ready=True)
     _annotate(store, project, unique, boxes, rng)
-    told = (
+    reported = (
         VideoFacts(
             video_id, SourceUrl(f"https://example.org/{video_id}"), None, "EXTRACTED", "FILTERED"
         )
         for video_id in ids
     )
-    return ProjectFacts(project, "COMPLETE", tuple(told))
+    return ProjectFacts(project, "COMPLETE", tuple(reported))
 
 
 def _video(

@@ -56,20 +56,20 @@ WHERE datname = current_database() AND usename = current_user AND pid <> pg_back
 """
 
 
-class Gate:
+class Barrier:
     """An HTTP answer that comes when the test lets it: a download as slow as it must be."""
 
     def __init__(self, path: Path) -> None:
         self._body = path.read_bytes()
         self._opened = threading.Event()
-        self.asked = threading.Event()
+        self.requested = threading.Event()
         """Set once somebody waits for the answer."""
 
     def open(self) -> None:
         self._opened.set()
 
     def __call__(self, target: str) -> Reply:
-        self.asked.set()
+        self.requested.set()
         self._opened.wait(2 * PATIENCE)
         return Reply(200, self._body, "video/mp4")
 
@@ -102,7 +102,7 @@ class Run:
         return self.process.wait(patience)
 
     @property
-    def said(self) -> str:
+    def printed(self) -> str:
         return self.output.read_text()
 
 
@@ -177,8 +177,8 @@ def without_snakemake(site: Site, last: str) -> None:
 def until(condition: Callable[[], object], run: Run, what: object = "") -> None:
     """Wait for what a run shall come to; `what` says in a failure what that was."""
     came = wait_for(lambda: bool(condition()) or run.process.poll() is not None, PATIENCE)
-    assert came, f"{what} did not come: {run.said}"
-    assert run.process.poll() is None, f"the run ended before {what}: {run.said}"
+    assert came, f"{what} did not come: {run.printed}"
+    assert run.process.poll() is None, f"the run ended before {what}: {run.printed}"
 
 
 def held(site: Site, status: str) -> str | None:

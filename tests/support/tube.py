@@ -146,6 +146,6 @@ def assert_failures_are_told(site: Site) -> None:
     failures = site.rows("SELECT error_class, error FROM videos WHERE error IS NOT NULL")
     assert failures
     assert all(" Next: " in error for _, error in failures)
-    told = site.dataminer_here("status").stdout
+    reported = site.dataminer_here("status").stdout
     for error_class, _ in failures:
-        assert re.search(rf"^\W+{error_class}\W+(permanent|transient)\W", told, re.MULTILINE)
+        assert re.search(rf"^\W+{error_class}\W+(permanent|transient)\W", reported, re.MULTILINE)

@@ -23,7 +23,16 @@ from dataminer.store.layout import Store
 from dataminer.sync.claims.stage_rows import DEDUP, DOWNLOAD, EXTRACT, FILTER, StageRows
 from dataminer.sync.jobs import results
 from tests.support import planned
-from tests.support.fresh import CLIPS, Clip, Fresh, Mined, Unique, Version, digests, unique_frames
+from tests.support.fresh import (
+    CLIPS,
+    Clip,
+    Fresh,
+    Mined,
+    ReleaseState,
+    Unique,
+    digests,
+    unique_frames,
+)
 from tests.support.http_server import serve
 from tests.support.planned import Planned
 from tests.support.postgres import create, drop, fresh_database, name_of
@@ -81,7 +90,7 @@ class Begun(Protocol):
         """Whether it is over."""
 
     @property
-    def said(self) -> str:
+    def printed(self) -> str:
         """What it printed."""
 
     def signal(self, number: int) -> None:
@@ -225,7 +234,7 @@ class Walk:
         steps: list[tuple[Callable[[], None], int]] = [
             (self._add_one, 3),
             (self._remove_one, 2),
-            (self._mend, 1),
+            (self._repair, 1),
             (self._retry, 1),
             (self._change, 4),
             (self._visit, 3),
@@ -244,7 +253,7 @@ class Walk:
         if not (self.rows.held and step in (self._remove_one, self._retry, self._lose_image)):
             step()
 
-    def _say(self, what: str) -> None:
+    def _set_answer(self, what: str) -> None:
         self.story.append(what)
 
     def _dataminer(self, *arguments: str) -> str:
@@ -256,7 +265,7 @@ class Walk:
         self._add(self.chance.choice(CLIPS))
 
     def _add(self, name: str) -> None:
-        self._say(f"add {name}")
+        self._set_answer(f"add {name}")
         self._dataminer("add-video", self.clips[name].source, "--project", "p")
         if name not in self.rows.members and name == "broken":
             self.rows.failed.add(name)  # its old failure may still lie there
@@ -269,19 +278,19 @@ class Walk:
             return  # a project of failures alone has no unique frames
         files = ["--files"] if self.chance.random() < 0.5 else []
         where = self.chance.choice([["--all-projects"], ["--project", "p"]])
-        self._say(f"remove {name} {' '.join([*where, *files])}")
+        self._set_answer(f"remove {name} {' '.join([*where, *files])}")
         self._dataminer("delete-videos", self.ids[name], "--yes", *where, *files)
         self.rows.members.remove(name)
         self.unknown.discard(name)
 
-    def _mend(self) -> None:
-        self._say("mend the broken one")
+    def _repair(self) -> None:
+        self._set_answer("mend the broken one")
         if not self.mended:
             self.clips["broken"].put("good")
             self.mended = True
 
     def _retry(self) -> None:
-        self._say("retry")
+        self._set_answer("retry")
         done = self.site.dataminer_here("retry")
         assert done.returncode == 0, done.stderr
         if self.mended:
@@ -290,7 +299,7 @@ class Walk:
     def _change(self) -> None:
         section = self.chance.choice(sorted(CHOICES))
         self.settings[section] = self.chance.choice(CHOICES[section])
-        self._say(f"set {section} to {self.settings[section]}")
+        self._set_answer(f"set {section} to {self.settings[section]}")
         self._configure()
 
     def _configure(self) -> None:
@@ -299,19 +308,19 @@ class Walk:
     def _visit(self) -> None:
         """Have another project of other settings mine the same videos, and look at what it has."""
         settings = {name: self.chance.choice(CHOICES[name]) for name in ("extract", "filter")}
-        self._say(f"project q mines with {settings}")
+        self._set_answer(f"project q mines with {settings}")
         names = sorted(self.rows.members - {"broken"})
         for name in names:
             self._dataminer("add-video", self.clips[name].source, "--project", "q")
         self.site.configure(project="q", store=self.store, **{**self.settings, **settings})
         run = self._begin()
-        assert run.end(_PATIENCE) == 0, run.said
+        assert run.end(_PATIENCE) == 0, run.printed
         self.rows.held = False
         rows = {row[0]: row[1:] for row in self.site.rows(_VIDEOS.format("q"))}
         for name in names:
             one = self.fresh.mined(self.clips[name], "good", {**self.settings, **settings})
             found = digests(self._store.filtered("q", one.video_id))
-            assert found == digests(one.filtered), f"q's filtered frames of {name}: {run.said}"
+            assert found == digests(one.filtered), f"q's filtered frames of {name}: {run.printed}"
             counts = tuple(_count(folder) for folder in (one.frames, one.filtered))
             row = rows[one.video_id]
             assert (row[3], row[7]) == counts, f"q's row of {name}: {row}, not {counts}"
@@ -319,12 +328,12 @@ class Walk:
         self._configure()
 
     def _lose_notes(self) -> None:
-        self._say("lose .snakemake")
+        self._set_answer("lose .snakemake")
         shutil.rmtree(self.site.folder / ".snakemake", ignore_errors=True)
 
     def _move(self) -> None:
         old, self.store = self.store, f"moved/{len(self.story)}"
-        self._say(f"move the store to {self.store}")
+        self._set_answer(f"move the store to {self.store}")
         new = self.site.folder / self.store
         new.parent.mkdir(exist_ok=True)
         if (self.site.folder / old).exists():
@@ -336,13 +345,13 @@ class Walk:
         done = self.neighbour.dataminer_here("add-video", self.clips["a"].source, "-p", "p")
         assert done.returncode == 0, done.stderr
         run = PLANNED.begin(self.neighbour)
-        assert run.end(_PATIENCE) == 0, run.said
+        assert run.end(_PATIENCE) == 0, run.printed
 
     def _stray(self) -> None:
         """Take the other site's database, or its store, by mistake."""
         command = self.chance.choice(_STRAY)
         mistaken = self.chance.choice(["database", "store"])
-        self._say(f"{command[0]} with the {mistaken} of the neighbour")
+        self._set_answer(f"{command[0]} with the {mistaken} of the neighbour")
         site = self.site
         if mistaken == "database":
             site = replace(site, database=self.neighbour.database)
@@ -359,7 +368,7 @@ class Walk:
     def _copy_away(self) -> None:
         """Have a copy of the store and the database go on by itself, and end badly."""
         command = self.chance.choice(_STRAY)
-        self._say(f"{command[0]} in a copy")
+        self._set_answer(f"{command[0]} in a copy")
         before = self._everything()
         copy = Site(self.folder / "copy", self._copy(self.site.database))
         shutil.copytree(self.site.folder / self.store, copy.folder / "data", symlinks=True)
@@ -376,7 +385,7 @@ class Walk:
         return [(site.dump(), site.listing(store)) for site, store in stores]
 
     def _save(self) -> None:
-        self._say("dump")
+        self._set_answer("dump")
         self.dump = (self._copy(self.site.database), deepcopy(self.rows))
 
     def _copy(self, database: str) -> str:
@@ -387,7 +396,7 @@ class Walk:
         if self.dump is None:
             return
         database, rows = self.dump
-        self._say("restore the dump")
+        self._set_answer("restore the dump")
         before = self.site.database
         self.site = replace(self.site, database=self._copy(database))
         drop(self.server, name_of(before))
@@ -406,7 +415,7 @@ class Walk:
         if pattern == "the video file":
             files = store.video(self.ids[name]).glob(f"{self.ids[name]}.*")
             path = next(files, path)
-        self._say(f"delete {path.relative_to(store.root)} ({name})")
+        self._set_answer(f"delete {path.relative_to(store.root)} ({name})")
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -423,17 +432,17 @@ class Walk:
         store = Store(self.site.folder / self.store)
         name = self.chance.choice(sorted(self.rows.members))
         recipes = sorted(store.frames(self.ids[name]).glob("[!.]*/"))
-        places = [*recipes, store.filtered("p", self.ids[name])]
-        images = sorted(self.chance.choice(places).glob("*.[jt][pa][gr]"))
+        positions = [*recipes, store.filtered("p", self.ids[name])]
+        images = sorted(self.chance.choice(positions).glob("*.[jt][pa][gr]"))
         if images:
             image = self.chance.choice(images)
-            self._say(f"delete {image.relative_to(store.root)} and sync --deep")
+            self._set_answer(f"delete {image.relative_to(store.root)} and sync --deep")
             self.spared.add(name)
             image.unlink()
             self._synced("--deep")
 
     def _sync(self) -> None:
-        self._say("sync")
+        self._set_answer("sync")
         self._synced()
 
     def _synced(self, *options: str) -> None:
@@ -453,7 +462,7 @@ class Walk:
         """Kill a run as a stage claims or records something, if it comes to that."""
         stage: StageRows = self.chance.choice([DOWNLOAD, EXTRACT, FILTER, DEDUP])
         at = self.chance.choice(["claims", "records"])
-        self._say(f"kill a run that {at} {stage.name}")
+        self._set_answer(f"kill a run that {at} {stage.name}")
         self.rows.held = True
         before = self._unique_mark()
         pauses = Pauses(self.site, (stage, at))
@@ -461,7 +470,7 @@ class Walk:
         wait_for(lambda: run.ended or pauses.reached(stage), PATIENCE)
         if run.ended:
             self.story[-1] += ", which it did not come to"
-            assert run.end(_PATIENCE) == 0, run.said
+            assert run.end(_PATIENCE) == 0, run.printed
         else:
             run.signal(signal.SIGKILL)
             run.end(_PATIENCE)
@@ -481,14 +490,14 @@ class Walk:
         return self.run
 
     def _plain_run(self) -> None:
-        self._say("PLAIN RUN")
+        self._set_answer("PLAIN RUN")
         run = self._begin()
-        assert run.end(_PATIENCE) == 0, run.said
+        assert run.end(_PATIENCE) == 0, run.printed
         self.rows.held = False
         try:
             self._check()
         except AssertionError as error:
-            raise AssertionError(f"{error}\nThe run said:\n{run.said}") from error
+            raise AssertionError(f"{error}\nThe run said:\n{run.printed}") from error
 
     @property
     def _config(self) -> Config:
@@ -506,7 +515,7 @@ class Walk:
         }
         found = {}
         for name in sorted(self.rows.members):
-            version: Version = "good"
+            version: ReleaseState = "good"
             if name == "broken" and (not self.mended or self.ids[name] in failed):
                 version = "broken"
             found[name] = self.fresh.mined(self.clips[name], version, self.settings)
@@ -558,9 +567,9 @@ class Walk:
         ids = [self.ids[name] for name in self.gone | self.unknown]
         known = {*ids, *(f"p/{video_id}" for video_id in ids), *["p"][: len(ids)]}
         left = [
-            mend
-            for mend in report["mends"]  # frames that no project needs may be gone
-            if mend["row"] not in known and not mend["after"].endswith("with other frames")
+            repair
+            for repair in report["mends"]  # frames that no project needs may be gone
+            if repair["row"] not in known and not repair["after"].endswith("with other frames")
         ]
         assert not left, f"sync would mend {left}"
 

@@ -11,10 +11,10 @@ from tests.support.http_server import Reply, Server
 
 PAGE = 20
 
-Entry = dict[str, Any]
+FlatEntry = dict[str, Any]
 
 
-def entries(count: int, start: int = 0, **more: Any) -> list[Entry]:
+def entries(count: int, start: int = 0, **more: Any) -> list[FlatEntry]:
     """Make flat entries as yt-dlp has them, with ids that tell their place."""
     return [
         {
@@ -30,7 +30,7 @@ def entries(count: int, start: int = 0, **more: Any) -> list[Entry]:
 
 def add_lists(
     server: Server,
-    lists: dict[str, list[Entry] | Entry],
+    lists: dict[str, list[FlatEntry] | FlatEntry],
     on_page: Callable[[int], Reply | None] = lambda page: None,
 ) -> None:
     """Answer for playlists and channels, by the path and query of their links.
@@ -40,23 +40,25 @@ def add_lists(
     """
 
     def answer(target: str) -> Reply:
-        asked = parse_qs(urlsplit(target).query)
-        found = lists.get(asked["of"][0], {"error": "The playlist does not exist."})
-        return on_page(int(asked["page"][0])) or _page(found, int(asked["page"][0]))
+        requested = parse_qs(urlsplit(target).query)
+        found = lists.get(requested["of"][0], {"error": "The playlist does not exist."})
+        return on_page(int(requested["page"][0])) or _page(found, int(requested["page"][0]))
 
     server.add("/list", answer)
 
 
-def add_results(server: Server, results: Callable[[str, str | None], list[Entry]]) -> None:
+def add_results(server: Server, results: Callable[[str, str | None], list[FlatEntry]]) -> None:
     """Answer searches by their words and their ``sp``, in pages of 20."""
 
     def answer(target: str) -> Reply:
-        asked = parse_qs(urlsplit(target).query)
-        return _page(results(asked["q"][0], asked.get("sp", [None])[0]), int(asked["page"][0]))
+        requested = parse_qs(urlsplit(target).query)
+        return _page(
+            results(requested["q"][0], requested.get("sp", [None])[0]), int(requested["page"][0])
+        )
 
     server.add("/search", answer)
 
 
-def _page(found: list[Entry] | Entry, page: int) -> Reply:
+def _page(found: list[FlatEntry] | FlatEntry, page: int) -> Reply:
     part = found if isinstance(found, dict) else found[page * PAGE : (page + 1) * PAGE]
     return Reply(200, json.dumps(part).encode(), "application/json")

@@ -59,16 +59,16 @@ def add_video(server: Server, video_id: str, *answers: dict[str, Any] | Reply) -
     known: dict[str, list[dict[str, Any] | Reply]] = vars(server).setdefault("rig_videos", {})
     known[video_id] = list(answers)
 
-    def watch(target: str) -> Reply:
-        asked = parse_qs(urlsplit(target).query)["v"][0]
-        pages(server)[asked] += 1
-        left = known.get(asked, [{"error": "Video unavailable"}])
+    def watch_page(target: str) -> Reply:
+        requested = parse_qs(urlsplit(target).query)["v"][0]
+        pages(server)[requested] += 1
+        left = known.get(requested, [{"error": "Video unavailable"}])
         found = left.pop(0) if len(left) > 1 else left[0]
         if isinstance(found, Reply):
             return found
         return Reply(200, json.dumps(found).encode(), "application/json")
 
-    server.add("/watch", watch)
+    server.add("/watch", watch_page)
     return f"https://www.youtube.com/watch?v={video_id}"
 
 

@@ -92,19 +92,24 @@ def test_the_ends_of_each_network_in_all_spellings(network: str) -> None:
     found = ip_network(network)
     for end in {found[0], found[found.num_addresses // 2], found[-1]}:
         for host in spelled(str(end)):
-            places = [place for *_, place in socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)]
-            for place in places:
-                assert (scope_of(place) is Scope.PUBLIC) == is_public(str(place[0])), (host, place)
-                if not is_public(str(place[0])):
+            addresses = [
+                position for *_, position in socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)
+            ]
+            for position in addresses:
+                assert (scope_of(position) is Scope.PUBLIC) == is_public(str(position[0])), (
+                    host,
+                    position,
+                )
+                if not is_public(str(position[0])):
                     with pytest.raises(PermanentError):
-                        AddressPolicy("https://tube.example/x").check(host, place)
+                        AddressPolicy("https://tube.example/x").check(host, position)
 
 
 @settings(deadline=None)
 @given(st.sampled_from(sorted(REGISTRY)).flatmap(addresses_in).flatmap(spellings_of))
 def test_what_the_registries_call_special_is_not_public_however_it_is_spelled(host: str) -> None:
-    for *_, place in socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM):
-        assert (scope_of(place) is Scope.PUBLIC) == is_public(str(place[0]))
+    for *_, position in socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM):
+        assert (scope_of(position) is Scope.PUBLIC) == is_public(str(position[0]))
 
 
 @settings(deadline=None)
@@ -148,8 +153,8 @@ def test_a_link_to_an_inner_host_opens_this_host_alone(
     policy.check("lab.example", (OUTSIDE, 80))
     policy.check("other.example", (OUTSIDE, 80))
     for address in {*addresses, LAB, HERE, CLOUD, LAB_TOO} - {OUTSIDE}:
-        places = [("lab.example", address)] * (address not in open_) + [("other.example", address)]
-        for host, refused in places:
+        hosts = [("lab.example", address)] * (address not in open_) + [("other.example", address)]
+        for host, refused in hosts:
             with pytest.raises(PermanentError, match=f"{host} leads to {address}") as caught:
                 policy.check(host, (refused, 80))
             assert caught.value.error_class is ErrorClass.UNSUPPORTED

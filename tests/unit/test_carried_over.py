@@ -34,7 +34,7 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.out = root / "none"
-        self.said: list[str] = []
+        self.printed: list[str] = []
 
     def video(self, video_id: str, frames: list[dict[str, Any]]) -> None:
         """Put a video there, or others of its frames."""
@@ -48,7 +48,7 @@ class Project:
 
     def dedup(self, previous: bool = True, **settings: Any) -> DedupResult:
         folders = sorted((self.root / "filtered").iterdir())
-        before, self.out = self.out, self.root / f"out{len(self.said)}"
+        before, self.out = self.out, self.root / f"out{len(self.printed)}"
         self.out.mkdir()
         chosen = DedupConfig.model_validate({"hash": "phash", **settings})
         return dedup(
@@ -56,7 +56,7 @@ class Project:
             self.out,
             chosen,
             previous=before if previous else None,
-            progress=self.said.append,
+            progress=self.printed.append,
         )
 
     def kept(self) -> list[tuple[str, int]]:
@@ -137,7 +137,7 @@ def test_what_was_compared_is_told_and_noted(project: Project) -> None:
     assert counts(then) == (42, 2, 1, 39, 2)
     # each with the one kept before and with each other, and that once more within their block
     assert 1 <= then.compared <= 2 * 1 + 2 * 2 + 1
-    assert project.said[-1] == (
+    assert project.printed[-1] == (
         "2 of 42 frames are unique; 1 stay kept and 39 dropped as before; "
         f"2 judged by comparing {then.compared} pairs"
     )
@@ -213,7 +213,7 @@ def test_with_other_settings_all_are_judged_again(
     project.video("b", [frame(0, FAR)])
     result = project.dedup(**{"threshold": 4, **settings})
     assert counts(result)[2:] == (0, 0, 3)
-    assert "the settings or the method have changed" in "".join(project.said)
+    assert "the settings or the method have changed" in "".join(project.printed)
 
 
 def test_a_damaged_choice_is_reported_and_made_again(project: Project) -> None:
@@ -221,7 +221,7 @@ def test_a_damaged_choice_is_reported_and_made_again(project: Project) -> None:
     project.dedup()
     (project.out / CLUSTERS_FILE).write_bytes(b"PAR1")
     assert counts(project.dedup()) == (1, 1, 0, 0, 1)
-    assert any("clusters.parquet is damaged" in said for said in project.said)
+    assert any("clusters.parquet is damaged" in printed for printed in project.printed)
 
 
 def test_all_gone_and_all_back(project: Project) -> None:

@@ -22,8 +22,8 @@ def commands(command: object, path: str = "dataminer") -> Iterator[tuple[str, Ty
 
 @pytest.mark.parametrize(("path", "command"), list(commands(get_command(app))), ids=str)
 def test_every_command_has_help_with_an_example_of_itself(path: str, command: TyperCommand) -> None:
-    told = command.help or ""
-    assert "Example: " in told
-    assert path in told
+    reported = command.help or ""
+    assert "Example: " in reported
+    assert path in reported
     for parameter in command.params:
         assert parameter.name == "help" or getattr(parameter, "help", None)

@@ -87,11 +87,11 @@ class TestDataset:
         ]
 
     def test_asks_only_for_videos_that_it_has_and_each_once(self) -> None:
-        asked: list[str] = []
+        requested: list[str] = []
 
         class Videos(Mapping[str, Mapping[str, Any]]):
             def __getitem__(self, key: str) -> Mapping[str, Any]:
-                asked.append(key)
+                requested.append(key)
                 raise KeyError(key)
 
             def __iter__(self) -> Iterator[str]:
@@ -101,7 +101,7 @@ class TestDataset:
                 return 3
 
         coco_dataset([image("b", 1), image("a", 1), image("a", 2)], NAMES, videos=Videos())
-        assert asked == ["a", "b"]
+        assert requested == ["a", "b"]
 
     def test_pycocotools_reads_it(self, tmp_path: Path) -> None:
         from pycocotools.coco import COCO

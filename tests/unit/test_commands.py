@@ -104,8 +104,8 @@ def test_a_dry_run_is_not_what_comes_next(typed: Typed) -> None:
 def test_another_snakemake_than_that_of_the_path_is_named(typed: Typed) -> None:
     typed("-c2", Path(".venv/bin/snakemake"))
     assert commands.snakemake() == ".venv/bin/snakemake --cores 2"
-    told = runnable("x broke. Next: free space, then run snakemake again", "v", ["a"])
-    step = unbroken(told).splitlines()[1]
+    reported = runnable("x broke. Next: free space, then run snakemake again", "v", ["a"])
+    step = unbroken(reported).splitlines()[1]
     assert step == "`.venv/bin/snakemake --cores 2 --config project=a` again"
     typed("-c2 -s x/Snakefile", Path("/lib/snakemake/__main__.py"))
     begun = shlex.join([sys.executable, "-m", "snakemake"])

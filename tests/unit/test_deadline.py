@@ -56,7 +56,7 @@ def ends(
     return ""
 
 
-LATE, SLOW = "not done within timeout_minutes", "slower than min_bytes_per_second"
+TIMED_OUT, SLOW = "not done within timeout_minutes", "slower than min_bytes_per_second"
 
 
 def in_bursts(attempt: Attempt) -> None:
@@ -100,13 +100,13 @@ def begins_anew(attempt: Attempt) -> None:
     ("act", "reason"),
     [
         (lambda a: a.bytes_come(59 * MINUTE, 1000), ""),
-        (lambda a: a.bytes_come(61 * MINUTE, 1_000_000), LATE),
+        (lambda a: a.bytes_come(61 * MINUTE, 1_000_000), TIMED_OUT),
         (lambda a: a.bytes_come(59 * MINUTE, 960), SLOW),
         (lambda a: a.nothing_comes(59), ""),
         (lambda a: a.nothing_comes(61), SLOW),
         (in_bursts, ""),
         (waits_for_the_budget, ""),
-        (waits_before_it_ends, LATE),
+        (waits_before_it_ends, TIMED_OUT),
         (waits_in_a_slow_minute, SLOW),
         (between_two_parts, ""),
         (begins_anew, ""),
@@ -119,11 +119,11 @@ def test_an_attempt_has_an_hour_and_bytes_a_pace(
     if main:
         found = ends(DEFAULTS, monkeypatch, act)
     else:
-        told: list[str] = []
-        thread = threading.Thread(target=lambda: told.append(ends(DEFAULTS, monkeypatch, act)))
+        reported: list[str] = []
+        thread = threading.Thread(target=lambda: reported.append(ends(DEFAULTS, monkeypatch, act)))
         thread.start()
         thread.join()
-        (found,) = told
+        (found,) = reported
     assert found == reason
 
 
@@ -131,7 +131,7 @@ def test_an_attempt_has_an_hour_and_bytes_a_pace(
     ("settings", "act", "reason"),
     [
         ({"min_bytes_per_second": 0}, lambda a: a.nothing_comes(59 * MINUTE), ""),
-        ({"min_bytes_per_second": 0}, lambda a: a.nothing_comes(61 * MINUTE), LATE),
+        ({"min_bytes_per_second": 0}, lambda a: a.nothing_comes(61 * MINUTE), TIMED_OUT),
         ({"timeout_minutes": 1440}, lambda a: a.bytes_come(600 * MINUTE, 1000), ""),
         ({"rate_window_seconds": 600}, lambda a: a.nothing_comes(599), ""),
         ({"rate_window_seconds": 600}, lambda a: a.nothing_comes(601), SLOW),

@@ -75,8 +75,8 @@ def two_videos(tmp_path: Path) -> list[Path]:
 def test_the_sharpest_stands_for_its_group(two_videos: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    said: list[str] = []
-    result = dedup(two_videos, out, SETTINGS, meta={"project": "p"}, progress=said.append)
+    printed: list[str] = []
+    result = dedup(two_videos, out, SETTINGS, meta={"project": "p"}, progress=printed.append)
     assert (result.frames, result.unique, result.judged) == (5, 3, 5)
     assert kept(out) == [("a", 7), ("b", 4), ("b", 9)]
     assert clusters(out) == [
@@ -86,7 +86,7 @@ def test_the_sharpest_stands_for_its_group(two_videos: list[Path], tmp_path: Pat
         ("b", 4, "b", 4, 0),
         ("b", 9, "b", 9, 0),
     ]
-    assert said[-1].startswith("3 of 5 frames are unique; 5 judged by comparing ")
+    assert printed[-1].startswith("3 of 5 frames are unique; 5 judged by comparing ")
 
 
 def test_the_folder_holds_links_and_whole_tables(two_videos: list[Path], tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ OWN = PROJECT["name"]
 SAME = {"opencv-python-headless": "opencv-python"}  # without windows
 
 
-def asked(texts: list[str]) -> list[Requirement]:
+def requested(texts: list[str]) -> list[Requirement]:
     return [found for found in map(Requirement, texts) if found.name != OWN]
 
 
@@ -40,7 +40,7 @@ def lower_bound(requirement: Requirement) -> str:
     return bound
 
 
-@pytest.mark.parametrize("requirement", asked(ALL), ids=str)
+@pytest.mark.parametrize("requirement", requested(ALL), ids=str)
 def test_a_version_is_exact_in_constraints_alone(requirement: Requirement) -> None:
     assert not {part.operator for part in requirement.specifier} & {"==", "===", "~="}
     version = exact_versions().get(canonicalize_name(requirement.name))
@@ -48,13 +48,13 @@ def test_a_version_is_exact_in_constraints_alone(requirement: Requirement) -> No
     assert requirement.specifier.contains(version, prereleases=True)
 
 
-@pytest.mark.parametrize("requirement", asked(RUNTIME), ids=str)
+@pytest.mark.parametrize("requirement", requested(RUNTIME), ids=str)
 def test_what_is_needed_has_a_lower_bound(requirement: Requirement) -> None:
     assert Version(lower_bound(requirement))
 
 
 def test_the_workflow_asks_for_the_snakemake_that_is_installed_at_least() -> None:
-    (snakemake,) = (found for found in asked(RUNTIME) if found.name == "snakemake")
+    (snakemake,) = (found for found in requested(RUNTIME) if found.name == "snakemake")
     (stated,) = re.findall(r'min_version\("(.+)"\)', (ROOT / "Snakefile").read_text("utf-8"))
     assert stated == lower_bound(snakemake)
 
@@ -63,7 +63,7 @@ def test_the_workflow_asks_for_the_snakemake_that_is_installed_at_least() -> Non
 def test_environments_of_rules_have_the_tested_versions(path: Path) -> None:
     parts = yaml.safe_load(path.read_text("utf-8"))["dependencies"]
     (named,) = (part["pip"] for part in parts if isinstance(part, dict))
-    for requirement in asked(named):
+    for requirement in requested(named):
         name = SAME.get(requirement.name, requirement.name)
         assert str(requirement.specifier) == f"=={exact_versions()[canonicalize_name(name)]}"
 
@@ -75,7 +75,7 @@ def test_contributing_says_what_each_is_for() -> None:
     named = {
         canonicalize_name(name) for cell in cells for name in re.findall(r"[\w-]+", bare(cell))
     }
-    expected = {canonicalize_name(found.name) for found in asked(ALL)}
+    expected = {canonicalize_name(found.name) for found in requested(ALL)}
     assert named == {name for name in expected if not name.startswith("types-")}
 
 

@@ -21,15 +21,15 @@ def _unit(count: int, dimension: int, seed: int = 0) -> np.ndarray:
 
 def test_what_was_written_is_read_and_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     path = Store(tmp_path).embeddings("m", "vid", "r")
-    vectors, places = _unit(5, 8), np.arange(0, 50, 10, dtype=np.int32)
-    write_embeddings(path, "vid", places, vectors, {"model": "x"})
+    vectors, positions = _unit(5, 8), np.arange(0, 50, 10, dtype=np.int32)
+    write_embeddings(path, "vid", positions, vectors, {"model": "x"})
     before = path.read_bytes()
-    write_embeddings(path, "vid", places, vectors, {"model": "x"})
+    write_embeddings(path, "vid", positions, vectors, {"model": "x"})
     read = read_embeddings(path)
     assert path.read_bytes() == before
     assert read.video_ids == ("vid",) * 5
     assert read.vectors.dtype == np.float16 and (read.vectors == vectors).all()
-    assert read.frame_index.tolist() == places.tolist()
+    assert read.frame_index.tolist() == positions.tolist()
     assert read_meta(path) == {"model": "x", "dimension": 8}
 
 

@@ -69,10 +69,13 @@ def slow_cover(hashes: Hashes, order: list[int], threshold: int) -> list[tuple[i
         if all((words[row] ^ words[other]).bit_count() > threshold for other in kept):
             kept.append(row)
     nearest = [
-        min(((words[row] ^ words[other]).bit_count(), place) for place, other in enumerate(kept))
+        min(
+            ((words[row] ^ words[other]).bit_count(), position)
+            for position, other in enumerate(kept)
+        )
         for row in range(len(words))
     ]
-    return [(kept[place], distance) for distance, place in nearest]
+    return [(kept[position], distance) for distance, position in nearest]
 
 
 @given(hash_arrays(), thresholds)

@@ -45,12 +45,12 @@ def test_secrets_stay_out_of_warnings_results_and_representations(
     settings = DownloadConfig(
         extractor_args=[f"youtube:po_token=web.gvs+{TOKEN}"], proxy="http://ann:s3cret@h:1"
     )
-    told: list[str] = []
-    logger = base_options(settings, told.append)["logger"]
+    reported: list[str] = []
+    logger = base_options(settings, reported.append)["logger"]
     with caplog.at_level(logging.DEBUG):
         logger.warning(f"Invalid po_token web.gvs+{TOKEN} through http://ann:s3cret@h:1")
         logger.warning("cannot speak to ann:s3cret")
-    texts = [*told, caplog.text, repr(settings), json.dumps(settings.result_settings())]
+    texts = [*reported, caplog.text, repr(settings), json.dumps(settings.result_settings())]
     for secret in (TOKEN, "s3cret"):
         assert secret in "".join(secrets_of(settings))
         assert secret not in "".join(texts)

@@ -38,9 +38,11 @@ Kind = Literal["files", "tar"]
 def make(folder: Path, kind: Kind) -> Path:
     folder.mkdir(parents=True)
     with FrameWriter(folder, kind) as writer:
-        places = [writer.add(name, data) for name, data in IMAGES.items()]
+        locations = [writer.add(name, data) for name, data in IMAGES.items()]
     write(
-        folder, {name: c.to_pylist() for name, c in location_columns(places).items()}, writer.meta
+        folder,
+        {name: c.to_pylist() for name, c in location_columns(locations).items()},
+        writer.meta,
     )
     return folder
 
@@ -97,8 +99,8 @@ def test_the_only_link_that_is_followed_is_our_own(tmp_path: Path, target: str) 
     (folder / "r").mkdir()
     (tmp_path / "x").mkdir()
     (folder / ARCHIVE_FILE).rename(folder / "r" / ARCHIVE_FILE)
-    for place in (tmp_path / "x" / ARCHIVE_FILE, folder / "x"):
-        place.hardlink_to(folder / "r" / ARCHIVE_FILE)
+    for link in (tmp_path / "x" / ARCHIVE_FILE, folder / "x"):
+        link.hardlink_to(folder / "r" / ARCHIVE_FILE)
     (folder / ARCHIVE_FILE).symlink_to(target.format(tmp_path))
     with FrameReader(folder) as reader:
         ours = target.startswith("r/")
@@ -167,8 +169,8 @@ def test_another_folder_points_to_the_archive(tar: Path, tmp_path: Path) -> None
     staging = folder.with_name(".vid.partial")
     staging.mkdir(parents=True)
     pointer = FrameReader(tar).archive_pointer(staging)
-    places = FrameReader(tar)._locations.values()
-    columns = {name: [getattr(p, name) for p in places] for name in ("byte_offset", "byte_size")}
+    locations = FrameReader(tar)._locations.values()
+    columns = {name: [getattr(p, name) for p in locations] for name in ("byte_offset", "byte_size")}
     write(staging, columns, pointer)
     staging.rename(folder)
     with FrameReader(folder) as reader:
@@ -210,8 +212,8 @@ def repacked(archive: Path) -> None:
 
 def header_overwritten(archive: Path) -> None:
     data = bytearray(archive.read_bytes())
-    place = data.index(b"vid_000004.jpg")
-    data[place : place + 100] = bytes(100)
+    position = data.index(b"vid_000004.jpg")
+    data[position : position + 100] = bytes(100)
     archive.write_bytes(data)
 
 
@@ -252,11 +254,15 @@ def test_a_writer_takes_from_either_kind(tmp_path: Path) -> None:
             out = tmp_path / f"{source}-{kind}"
             out.mkdir()
             with FrameReader(folder) as reader, FrameWriter(out, kind) as writer:
-                places = [writer.copy_from(reader, name) for name in reader.names]
-            write(out, {n: c.to_pylist() for n, c in location_columns(places).items()}, writer.meta)
+                locations = [writer.copy_from(reader, name) for name in reader.names]
+            write(
+                out, {n: c.to_pylist() for n, c in location_columns(locations).items()}, writer.meta
+            )
             with FrameReader(out) as reader:
                 assert {name: reader.read(name) for name in reader.names} == IMAGES
-            assert [place.byte_size for place in places] == [len(data) for data in IMAGES.values()]
+            assert [location.byte_size for location in locations] == [
+                len(data) for data in IMAGES.values()
+            ]
     linked = tmp_path / "files-files" / "vid_000000.jpg"
     assert linked.samefile(tmp_path / "files" / "vid_000000.jpg")
 

@@ -36,11 +36,11 @@ def sought(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the libraries that have been looked for."""
     names: list[str] = []
 
-    def look(name: str) -> object:
+    def observe(name: str) -> object:
         names.append(name)
         return find_spec("json")
 
-    monkeypatch.setattr(checkpoints, "find_spec", look)
+    monkeypatch.setattr(checkpoints, "find_spec", observe)
     return names
 
 

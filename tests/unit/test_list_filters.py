@@ -22,7 +22,7 @@ NOON = NOW.replace(tzinfo=None)
 HEAD, TAIL = b"\x12", b"\xf0\x01\x01"  # field 2, its length and bytes; field 30: 1
 
 
-def asked(**settings: Any) -> dict[int, int]:
+def requested(**settings: Any) -> dict[int, int]:
     """Return the fields that YouTube is asked for."""
     target = search_target("a&b c", ListFilters(**settings), NOW.date())
     if target == "ytsearchall:a&b c":
@@ -62,7 +62,7 @@ def asked(**settings: Any) -> dict[int, int]:
     ],
 )
 def test_what_youtube_is_asked_for(settings: dict[str, Any], fields: dict[int, int]) -> None:
-    assert asked(**settings) == fields
+    assert requested(**settings) == fields
 
 
 def test_the_message_is_spelled_as_yt_dlp_spells_its_own() -> None:
@@ -104,7 +104,7 @@ def test_what_a_list_tells_decides(
     assert admits(entry, ListFilters(**settings), NOW) is passes
 
 
-def told(days: int, *, weeks_from: int) -> str:
+def reported(days: int, *, weeks_from: int) -> str:
     """Say an age as YouTube does: in whole units, rounded down."""
     for unit, size, start in [
         ("year", 365, 365),
@@ -140,7 +140,7 @@ def test_a_video_that_fits_is_never_left_out_for_its_rounded_age(
     clock = type("Clock", (datetime,), {"now": staticmethod(lambda _: now)})
     uploaded = now - timedelta(days=age)
     with mock.patch.object(_utils, "dt", SimpleNamespace(**{**vars(_utils.dt), "datetime": clock})):
-        stamp = YoutubeTabIE()._parse_time_text(told(age, weeks_from=weeks_from))
+        stamp = YoutubeTabIE()._parse_time_text(reported(age, weeks_from=weeks_from))
     fits = ListFilters(
         after=(uploaded - timedelta(days=older)).date(),
         before=(uploaded + timedelta(days=newer)).date(),

@@ -53,8 +53,8 @@ def failures(images: list[GreyImage], bounds: FilterConfig) -> dict[str, int]:
     columns = table_columns([measure(image) for image in images])
     rows = pa.Table.from_pylist([frame_row("v", n) for n in range(len(images))], FRAMES_SCHEMA)
     for name in METRIC_COLUMNS:
-        place = rows.schema.get_field_index(name)
-        rows = rows.set_column(place, name, pa.array(columns[name], pa.float32()))
+        position = rows.schema.get_field_index(name)
+        rows = rows.set_column(position, name, pa.array(columns[name], pa.float32()))
     failed = first_failed(rows, bounds)
     return dict(Counter(QUALITY_NAMES[number] for number in np.sort(failed[failed >= 0])))
 
@@ -87,10 +87,10 @@ def test_hashes_are_those_of_imagehash() -> None:
     images += [rng.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(20)]
     images += photographs()
     columns = table_columns([measure(image) for image in images])
-    for place, image in enumerate(images):
+    for position, image in enumerate(images):
         grey = Image.fromarray(hash_grey(working_grey(image)))
-        assert f"{columns['phash'][place]:016x}" == str(imagehash.phash(grey))
-        assert f"{columns['dhash'][place]:016x}" == str(imagehash.dhash(grey))
+        assert f"{columns['phash'][position]:016x}" == str(imagehash.phash(grey))
+        assert f"{columns['dhash'][position]:016x}" == str(imagehash.dhash(grey))
 
 
 def test_hashes_do_not_depend_on_who_else_is_in_the_batch() -> None:
@@ -324,8 +324,16 @@ def test_slow_change_adds_up() -> None:
 
 def test_columns_are_those_of_the_table() -> None:
     found = table_columns([measure(scene())])
-    place = {"video_id", "frame_index", "pts_time", "file_name", "width", "height", "byte_offset"}
-    unmeasured = place | {"byte_size", "title", "uploader", "licence", "upload_date", "url"}
+    position = {
+        "video_id",
+        "frame_index",
+        "pts_time",
+        "file_name",
+        "width",
+        "height",
+        "byte_offset",
+    }
+    unmeasured = position | {"byte_size", "title", "uploader", "licence", "upload_date", "url"}
     assert set(found) == set(FRAMES_SCHEMA.names) - unmeasured
     assert {len(values) for values in found.values()} == {1}
     assert all(len(values) == 0 for values in table_columns([]).values())

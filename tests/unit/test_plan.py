@@ -62,15 +62,15 @@ def streams(draw: st.DrawFn) -> Stream:
         for number in range(draw(st.integers(0, 6))):
             layer, droppable = draw(st.integers(0, highest)), draw(st.booleans())
             on = {draw(st.sampled_from(referable)), entry, *counted}
-            place = len(stamps)
+            position = len(stamps)
             # as H.265 has it: unused in its own layer, but not by those above it
             add(base + 1 + number, PacketFacts(droppable=droppable, temporal_layer=layer), on)
             if not droppable or layer == 0 == highest - 1:
-                referable.append(place)
+                referable.append(position)
     top = max(fact.temporal_layer for fact in facts)
     if top == 0:  # then what is droppable is so indeed
         for on in needs:
-            on -= {place for place, fact in enumerate(facts) if fact.droppable}
+            on -= {position for position, fact in enumerate(facts) if fact.droppable}
     return Stream(Scan(array("q", stamps), facts, leading_unreferenced=leading_unreferenced), needs)
 
 
@@ -82,16 +82,16 @@ def test_all_that_a_wanted_frame_is_built_on_is_decoded(
     picked = data.draw(st.sets(st.sampled_from(range(len(order))), min_size=1))
     wanted = [SelectedFrame(i, order[i], stream.scan.pts[order[i]], False) for i in sorted(picked)]
     plan = plan_decoding(stream.scan, wanted)
-    decoded = {place for place, used in enumerate(plan.decoded) if used}
+    decoded = {position for position, used in enumerate(plan.decoded) if used}
     assert {w.packet_index for w in wanted} <= decoded
     since = 0
-    for place in range(len(order)):
-        if place in decoded:
+    for position in range(len(order)):
+        if position in decoded:
             # the decoder was emptied at each end: what came before it is gone
-            kept = {p for p in decoded if since <= p < place}
-            assert stream.needs[place] <= kept, place
-        if place in plan.flush_points:
-            since = place + 1
+            kept = {p for p in decoded if since <= p < position}
+            assert stream.needs[position] <= kept, position
+        if position in plan.flush_points:
+            since = position + 1
 
 
 def test_nothing_is_decoded_that_no_wanted_frame_needs() -> None:

@@ -82,9 +82,9 @@ class TestCounts:
         self, store: Store, change: dict[str, float]
     ) -> None:
         tried = NOW.model_copy(update=change)
-        asked = gather_preview(store, PROJECT, NOW, tried).matrix(tried=True)
-        assert (asked == gather_preview(store, PROJECT, tried, tried).matrix(tried=False)).all()
-        assert (asked != gather_preview(store, PROJECT, NOW, NOW).matrix(tried=False)).any()
+        requested = gather_preview(store, PROJECT, NOW, tried).matrix(tried=True)
+        assert (requested == gather_preview(store, PROJECT, tried, tried).matrix(tried=False)).all()
+        assert (requested != gather_preview(store, PROJECT, NOW, NOW).matrix(tried=False)).any()
 
     def test_of_a_sample(self, store: Store) -> None:
         preview = gather_preview(store, PROJECT, NOW, NOW, most_videos=2)
@@ -200,7 +200,7 @@ class TestCommand:
         assert (tmp_path / "here" / "index.html").is_file()
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "printed"),
         [
             ("min_sharpness=0.1", "expected a threshold of the filter"),
             ("filter.min_sharpness", "expected a threshold of the filter"),
@@ -211,10 +211,10 @@ class TestCommand:
             ("filter.min_brightness=0.99", "min_brightness must be below max_brightness"),
         ],
     )
-    def test_says_what_is_wrong_with_a_setting(self, change: str, said: str) -> None:
+    def test_says_what_is_wrong_with_a_setting(self, change: str, printed: str) -> None:
         ran = CliRunner().invoke(app, ["preview", PROJECT, "--set", change])
         assert isinstance(ran.exception, ConfigError)
-        assert said in str(ran.exception)
+        assert printed in str(ran.exception)
 
 
 class TestNothingToSee:
@@ -248,10 +248,12 @@ class TestNothingToSee:
         scores = {"frame_index": pa.array([0], pa.int32()), "score": pa.array([score], kind)}
         table = pa.table(scores)
         write_table(path, table, table.schema, {}, ready=True)
-        told: list[str] = []
-        gather_preview(store, PROJECT, NOW, NOW, leave_out=told.append)
+        reported: list[str] = []
+        gather_preview(store, PROJECT, NOW, NOW, leave_out=reported.append)
         damaged = isinstance(score, float)
-        assert told == [f"{path} is damaged: its column score has implausible numbers"] * damaged
+        assert (
+            reported == [f"{path} is damaged: its column score has implausible numbers"] * damaged
+        )
         path.write_bytes(b"PAR1")
-        gather_preview(store, PROJECT, NOW, NOW, leave_out=told.append)
-        assert "scores.parquet is damaged" in told[-1]
+        gather_preview(store, PROJECT, NOW, NOW, leave_out=reported.append)
+        assert "scores.parquet is damaged" in reported[-1]

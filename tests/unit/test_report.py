@@ -57,7 +57,7 @@ class Tags(HTMLParser):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "printed"),
     [
         (0.04, "0.0 s"),
         (59.94, "59.9 s"),
@@ -69,8 +69,8 @@ class Tags(HTMLParser):
         (4_320_000, "1,200.0 h"),
     ],
 )
-def test_durations_are_told_in_their_unit(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_durations_are_told_in_their_unit(seconds: float, printed: str) -> None:
+    assert duration(seconds) == printed
 
 
 def drawn_from(template: str, **values: Any) -> str:

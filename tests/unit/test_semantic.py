@@ -22,7 +22,7 @@ def test_without_the_libraries_the_sentence_says_what_to_install(
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "printed"),
     [
         ({"prompts": {"negative": ["a"]}}, "need a positive one to compare with"),
         ({"prompts": {"positive": ["a"]}}, "alone reject nothing"),
@@ -30,8 +30,8 @@ def test_without_the_libraries_the_sentence_says_what_to_install(
         ({"prompts": {"junk": [" "]}}, "at least 1 character"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any], printed: str) -> None:
+    with pytest.raises(ValueError, match=printed):
         SemanticConfig.model_validate(settings)
 
 
@@ -40,12 +40,12 @@ def test_a_project_without_prompts_has_the_settings_that_it_had() -> None:
     assert not plain.semantic.on and not plain.content.on
     assert "semantic" not in plain.result_settings() and "content" not in plain.result_settings()
     assert "videos_per_job" not in plain.result_settings()
-    asked = FilterConfig.model_validate({"semantic": {"prompts": {"junk": ["blur"]}}})
-    assert asked.result_settings().keys() - plain.result_settings().keys() == {"semantic"}
-    assert "batch" not in asked.result_settings()["semantic"]
+    requested = FilterConfig.model_validate({"semantic": {"prompts": {"junk": ["blur"]}}})
+    assert requested.result_settings().keys() - plain.result_settings().keys() == {"semantic"}
+    assert "batch" not in requested.result_settings()["semantic"]
 
 
 def test_one_process_looks_at_so_many_videos_as_the_settings_say() -> None:
     semantic = {"model": "some/model", "prompts": {"junk": ["blur"]}}
-    looking = FrameModels.of(load({"filter": {"videos_per_job": 2, "semantic": semantic}}))
-    assert list(looking.batches(["a", "b", "c"])) == [("a", "b"), ("c",)]
+    made_models = FrameModels.of(load({"filter": {"videos_per_job": 2, "semantic": semantic}}))
+    assert list(made_models.batches(["a", "b", "c"])) == [("a", "b"), ("c",)]

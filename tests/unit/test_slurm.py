@@ -13,7 +13,7 @@ from dataminer.sync.claims import slurm
 
 
 @pytest.fixture
-def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+def set_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Have a program print something; empty, it fails."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
@@ -26,7 +26,7 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
 
 
 @pytest.mark.parametrize(
-    ("environment", "asked", "workers"),
+    ("environment", "requested", "workers"),
     [
         ({}, 4, 2),  # on this machine, the threads count
         ({"SLURM_CPUS_PER_TASK": "4"}, 4, 4),
@@ -37,31 +37,33 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str],
     ],
 )
 def test_a_job_works_on_as_many_videos_as_it_has_cores(
-    environment: dict[str, str], asked: int, workers: int, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], requested: int, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert workers_here(2, asked) == workers
+    assert workers_here(2, requested) == workers
 
 
-def test_the_last_end_of_a_job_counts(say: Callable[[str, str], None]) -> None:
-    say("sacct", "PREEMPTED\\nRUNNING\\n")
+def test_the_last_end_of_a_job_counts(set_answer: Callable[[str, str], None]) -> None:
+    set_answer("sacct", "PREEMPTED\\nRUNNING\\n")
     assert slurm.state("12") == "PREEMPTED"
-    say("sacct", "PREEMPTED\\nCANCELLED by 1000\\n")
+    set_answer("sacct", "PREEMPTED\\nCANCELLED by 1000\\n")
     assert slurm.state("12") == "CANCELLED"
-    say("sacct", "RUNNING\\n")
+    set_answer("sacct", "RUNNING\\n")
     assert slurm.state("12") is None
-    say("sacct", "")
-    say("scontrol", "JobId=12 JobState=TIMEOUT Reason=TimeLimit\\n")
+    set_answer("sacct", "")
+    set_answer("scontrol", "JobId=12 JobState=TIMEOUT Reason=TimeLimit\\n")
     assert slurm.state("12") == "TIMEOUT"
 
 
-def test_an_empty_queue_is_not_the_same_as_no_answer(say: Callable[[str, str], None]) -> None:
-    say("squeue", "JOBID\\n")
+def test_an_empty_queue_is_not_the_same_as_no_answer(
+    set_answer: Callable[[str, str], None],
+) -> None:
+    set_answer("squeue", "JOBID\\n")
     assert slurm.queued() == set()
-    say("squeue", "JOBID\\n12\\n13\\n")
+    set_answer("squeue", "JOBID\\n12\\n13\\n")
     assert slurm.queued() == {"12", "13"}
-    say("squeue", "")
+    set_answer("squeue", "")
     assert slurm.queued() is None

@@ -22,7 +22,7 @@ from dataminer.urls import SourceUrl
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 ID = "aqz-KE-bpKQ"
-WATCH = f"https://www.youtube.com/watch?v={ID}"
+WATCH_PAGE = f"https://www.youtube.com/watch?v={ID}"
 
 VIDEOS = [
     f"https://www.youtube.com/watch?v={ID}",
@@ -82,7 +82,7 @@ VIDEOS = [
 
 @pytest.mark.parametrize("text", VIDEOS)
 def test_youtube_in_all_spellings(text: str) -> None:
-    assert parse(text) == Source(ID, SourceUrl(WATCH), "URL", {})
+    assert parse(text) == Source(ID, SourceUrl(WATCH_PAGE), "URL", {})
 
 
 def test_yt_dlp_reads_the_same_ids() -> None:
@@ -164,7 +164,7 @@ def test_ids_of_any_look_are_kept(video_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "printed"),
     [
         ("https://www.youtube.com/playlist?list=PLrAXtmErZgOei", "playlist"),
         (f"https://www.youtube.com/playlist?list=PL1&v={ID}", "playlist"),
@@ -235,10 +235,10 @@ def test_ids_of_any_look_are_kept(video_id: str) -> None:
         ("caf\udce9.mp4", "not UTF-8"),
     ],
 )
-def test_what_is_refused_and_how(text: str, said: str) -> None:
+def test_what_is_refused_and_how(text: str, printed: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(text)
-    assert said in caught.value.reason
+    assert printed in caught.value.reason
     assert isinstance(caught.value, ConfigError)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500

@@ -85,12 +85,12 @@ quick = settings(
 )
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def positions(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Return the way to every value within a value."""
     if not isinstance(value, dict | list):
         return [path]
     inner = value.items() if isinstance(value, dict) else enumerate(value)
-    return [path, *(way for key, each in inner for way in places(each, (*path, key)))]
+    return [path, *(way for key, each in inner for way in positions(each, (*path, key)))]
 
 
 def put(value: Any, way: tuple[Any, ...], other: Any) -> Any:
@@ -116,7 +116,7 @@ def test_anything_else_is_damaged_or_of_the_same_shape(
     kind: str, tmp_path: Path, data: st.DataObject
 ) -> None:
     read, good = READERS[kind]
-    way = data.draw(st.sampled_from(places(good)))
+    way = data.draw(st.sampled_from(positions(good)))
     other = data.draw(anything)
     path = tmp_path / "file"
     path.write_text(json.dumps(put(good, way, other)))
@@ -150,7 +150,7 @@ def test_what_no_column_takes(kind: str, tmp_path: Path) -> None:
     columns = {"fingerprint", "made_with", "sha256", "policy", "warning", "title", "uploader"} | {
         "licence", "url", "message", "hint", "frames", "passed", "size_bytes",
     }  # fmt: skip
-    ways = [way for way in places(good) if way and way[-1] in columns]
+    ways = [way for way in positions(good) if way and way[-1] in columns]
     for way in ways:
         for other in ("a\0", 10**30, ["a"], "\ud800"):
             path.write_text(json.dumps(put(good, way, other)))

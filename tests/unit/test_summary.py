@@ -148,12 +148,12 @@ def test_one_failure_has_its_own_next_step(store: Store) -> None:
     assert "  failed    1 empty: clip017: v is empty. Next: open the link in a browser\n" in text
 
 
-@pytest.mark.parametrize(("outcome", "told"), [(LEFT, True), (DONE, False)])
+@pytest.mark.parametrize(("outcome", "reported"), [(LEFT, True), (DONE, False)])
 def test_pauses_are_told_if_something_waits_for_them(
-    store: Store, outcome: RunOutcome, told: bool
+    store: Store, outcome: RunOutcome, reported: bool
 ) -> None:
     text = "\n".join(summary(seen(pauses=[PAUSE]), store, outcome))
-    assert ("  pauses    youtube until" in text) is told
+    assert ("  pauses    youtube until" in text) is reported
     over = PAUSE | {"seconds_left": 0.0}
     assert "pauses" not in "\n".join(summary(seen(pauses=[over]), store, outcome))
 

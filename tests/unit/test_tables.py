@@ -161,9 +161,9 @@ def test_tables_that_are_refused_as_a_whole(
     monkeypatch.setattr(listing, "MAX_LINES", 1000)
     collected = read(tmp_path, name, content, column)
     assert collected.sources == []
-    ((origin, said),) = refused(collected)
+    ((origin, printed),) = refused(collected)
     assert origin == "input.url_files[0]"
-    assert reason in said
+    assert reason in printed
 
 
 @pytest.mark.parametrize(
@@ -310,8 +310,8 @@ def test_parquet_that_is_refused_as_a_whole(
     monkeypatch.setattr(listing, "MAX_BYTES", 2**21)
     pq.write_table(pa.table(columns), tmp_path / "a.parquet", use_dictionary=False)
     collected = collect(InputConfig(url_files=["a.parquet"], url_column=wanted), base=tmp_path)
-    ((_, said),) = refused(collected)
-    assert reason in said
+    ((_, printed),) = refused(collected)
+    assert reason in printed
 
 
 @pytest.mark.parametrize("name", ["url", "what"])
@@ -333,8 +333,8 @@ def test_a_damaged_parquet_file_is_no_table(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"url": [f"{H}/1.mp4"] * 9}), path)
     whole = path.read_bytes()
-    for place in range(0, len(whole), 7):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+    for position in range(0, len(whole), 7):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
         collected = collect(InputConfig(url_files=["a.parquet"]), base=tmp_path)
         assert all("None" not in rejected.reason for rejected in collected.rejected)
 
@@ -420,9 +420,9 @@ def test_quotes_and_spaces_in_lists(tmp_path: Path) -> None:
 def test_a_row_of_a_table_in_a_list_is_no_link(tmp_path: Path, line: str, reason: str) -> None:
     collected = read(tmp_path, "links.txt", f"{H}/a.mp4\n{line}\n")
     assert links(collected) == ["a.mp4"]
-    ((origin, said),) = refused(collected)
+    ((origin, printed),) = refused(collected)
     assert origin == "links.txt line 2"
-    assert reason in said
+    assert reason in printed
 
 
 @pytest.mark.parametrize(

@@ -139,12 +139,12 @@ def test_link_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monk
     assert [r.origin for r in collected.rejected] == [
         f"input.url_files[{i}]" for i in range(len(given))
     ]
-    for rejected, said in zip(
+    for rejected, printed in zip(
         collected.rejected,
         ["no such file", "directory", "not a text", "larger", "control", "no such", "empty"],
         strict=True,
     ):
-        assert said in rejected.reason
+        assert printed in rejected.reason
 
 
 def test_an_unreadable_link_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

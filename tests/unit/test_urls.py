@@ -94,17 +94,19 @@ def test_what_leaves_carries_no_folder(url: str, public: str) -> None:
 
 
 def test_what_is_told_of_a_local_file_leaves_without_its_folder() -> None:
-    told = {
+    reported = {
         "url": "/home/me/trip/a 1.mp4",
         "error": "/home/me/trip/a 1.mp4 is gone",
         "reason": None,
     }
-    assert public_row(told)["error"] == "a 1.mp4 is gone"
-    assert masked_row(told)["error"] == told["error"]
-    told["url"] = "http://h/a/b.mp4"
-    assert public_row(told)["error"] == "a 1.mp4 is gone"
-    told["error"] = "http://h/a.mp4?c=/d/e: no space left: '/data/me/f.mp4', and/or /tmp"
-    assert public_row(told)["error"] == "http://h/a.mp4?c=...: no space left: 'f.mp4', and/or /tmp"
+    assert public_row(reported)["error"] == "a 1.mp4 is gone"
+    assert masked_row(reported)["error"] == reported["error"]
+    reported["url"] = "http://h/a/b.mp4"
+    assert public_row(reported)["error"] == "a 1.mp4 is gone"
+    reported["error"] = "http://h/a.mp4?c=/d/e: no space left: '/data/me/f.mp4', and/or /tmp"
+    assert (
+        public_row(reported)["error"] == "http://h/a.mp4?c=...: no space left: 'f.mp4', and/or /tmp"
+    )
 
 
 @pytest.mark.parametrize(

@@ -31,16 +31,16 @@ class Reader:
 def test_of_large_pictures_fewer_wait(pixels: int, most: int) -> None:
     names = [f"{number}.png" for number in range(20)]
     reader: Any = Reader(names, pixels)
-    asked, ahead = 0, []
+    requested, ahead = 0, []
 
     def wanted() -> Iterator[list[str]]:
-        nonlocal asked
+        nonlocal requested
         for name in names:
-            asked += 1
+            requested += 1
             yield [name]
 
     for number, batch in enumerate(decode_batches(reader, wanted(), threads=4), start=1):
         assert [picture.shape for picture in batch] == [(3, 4, 3)]
-        ahead.append(asked - number)
+        ahead.append(requested - number)
     assert len(ahead) == 20
     assert max(ahead) == most

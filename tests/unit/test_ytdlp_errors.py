@@ -55,7 +55,7 @@ WRITTEN = [
     ("ffmpeg not found", "postprocessor/ffmpeg.py", "missing_tool"),
 ]
 # what YouTube is known to answer; yt-dlp passes it on
-SAID = [
+PRINTED = [
     ("Video unavailable", "removed"),
     ("This video is unavailable", "removed"),
     ("This video isn't available anymore", "removed"),
@@ -113,13 +113,13 @@ def test_what_yt_dlp_writes(text: str, path: str, expected: str) -> None:
     assert found(text) == expected
 
 
-@pytest.mark.parametrize(("text", "expected"), SAID)
+@pytest.mark.parametrize(("text", "expected"), PRINTED)
 def test_what_youtube_says(text: str, expected: str) -> None:
     assert found(text) == expected
 
 
 def test_each_line_of_the_table_is_needed() -> None:
-    texts = [text for text, *_ in WRITTEN + SAID]
+    texts = [text for text, *_ in WRITTEN + PRINTED]
     for pattern, error_class in PATTERNS:
         assert any(pattern.search(text) for text in texts), f"{error_class}: {pattern.pattern}"
 
@@ -198,8 +198,8 @@ def test_every_class_has_a_kind_and_a_next_step() -> None:
 def test_the_guide_names_every_class_with_its_kind() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "youtube.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`[a-z_`, ]+`) \| (\w+) \|", guide, re.MULTILINE)
-    told = {name: kind for names, kind in rows for name in re.findall("[a-z_]+", names)}
-    assert told == {error_class.value: kind_of(error_class).value for error_class in ErrorClass}
+    reported = {name: kind for names, kind in rows for name in re.findall("[a-z_]+", names)}
+    assert reported == {error_class.value: kind_of(error_class).value for error_class in ErrorClass}
 
 
 def test_errors_of_the_system() -> None:

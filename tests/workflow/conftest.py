@@ -69,8 +69,8 @@ def mined_once(
             populated = site.dataminer("populate")
             assert populated.returncode == 0, populated.stderr
             done = site.mine()
-        said = {"returncode": 0, "stdout": done.stdout, "stderr": done.stderr}
-        return json.dumps({"database": site.database, "done": {"args": done.args, **said}})
+        printed = {"returncode": 0, "stdout": done.stdout, "stderr": done.stderr}
+        return json.dumps({"database": site.database, "done": {"args": done.args, **printed}})
 
     made = json.loads(once(run_folder / "mined.made", make))
     return Mined(folder, made["database"], CompletedProcess(**made["done"]))

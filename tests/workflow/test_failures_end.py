@@ -66,10 +66,10 @@ def test_links_that_fail_hold_nothing_back_and_end_after_the_hours(
     done = twenty.mine()  # and so ends well
     assert stage(twenty, "birds") == "COMPLETE"
     # tried again once, and once more if others took long enough
-    told = by_name(twenty, "status, error_class, attempts, failures BETWEEN 2 AND 3")
-    assert {name: row for name, row in told.items() if row[0] != "EXTRACTED"} == {
+    reported = by_name(twenty, "status, error_class, attempts, failures BETWEEN 2 AND 3")
+    assert {name: row for name, row in reported.items() if row[0] != "EXTRACTED"} == {
         name: ["PENDING", FOR_EVER.get(name, row[1]), 0, True]
-        for name, row in told.items()
+        for name, row in reported.items()
         if name in (*HEALS, *FOR_EVER)
     }
     for name in (*HEALS, *FOR_EVER):
@@ -81,16 +81,16 @@ def test_links_that_fail_hold_nothing_back_and_end_after_the_hours(
     pass_hours(twenty, 1)
     done = twenty.mine("only_filter")
     assert "download: 5 due (5 failed temporarily)" in done.stdout + done.stderr
-    told = by_name(twenty, "status")
-    assert {name for name, (status,) in told.items() if status == "PENDING"} == {*FOR_EVER}
+    reported = by_name(twenty, "status")
+    assert {name for name, (status,) in reported.items() if status == "PENDING"} == {*FOR_EVER}
     ((extracted,),) = twenty.rows("SELECT videos_extracted FROM projects")
     assert extracted == 17
 
     # the hours are over
     pass_hours(twenty, 1)
     twenty.mine()
-    told = by_name(twenty, "status, error_class")
-    failed = {name: row[1] for name, row in told.items() if row[0] == "FAILED"}
+    reported = by_name(twenty, "status, error_class")
+    failed = {name: row[1] for name, row in reported.items() if row[0] == "FAILED"}
     assert failed == FOR_EVER
     assert stage(twenty, "birds") == "COMPLETE"
     ((error,),) = twenty.rows("SELECT error FROM videos WHERE video_id LIKE 'closed-%'")
@@ -106,9 +106,9 @@ def test_links_that_fail_hold_nothing_back_and_end_after_the_hours(
     http.add("/closed.mp4", twenty.folder / "clips" / "c02.mp4")
     for name in ("network", "blocked"):
         assert twenty.dataminer_here("retry", "--class", name).returncode == 0
-    told = by_name(twenty, "status, failures, failing_since")
-    assert all(told[name] == ["PENDING", 0, None] for name in FOR_EVER)
+    reported = by_name(twenty, "status, failures, failing_since")
+    assert all(reported[name] == ["PENDING", 0, None] for name in FOR_EVER)
     assert jobs(twenty.mine("only_filter"))["download"] == 3
     assert http.requests["/closed.mp4"] > requests
-    told = by_name(twenty, "status")
-    assert [told[name] for name in FOR_EVER] == [["PENDING"], ["PENDING"], ["EXTRACTED"]]
+    reported = by_name(twenty, "status")
+    assert [reported[name] for name in FOR_EVER] == [["PENDING"], ["PENDING"], ["EXTRACTED"]]

@@ -64,8 +64,10 @@ def goes_on(site: Site, expected: dict[str, int]) -> None:
     again = site.snakemake("-n", "only_dedup")
     assert "Nothing to be done" in again.stdout + again.stderr, again.stderr
     notes = (site.folder / ".snakemake" / "metadata").rglob("*")
-    asked = [base64.urlsafe_b64decode(note.name) for note in notes if note.is_file()]
-    assert not [path for path in asked if path.startswith(b".snakemake")], "never asked for again"
+    requested = [base64.urlsafe_b64decode(note.name) for note in notes if note.is_file()]
+    assert not [path for path in requested if path.startswith(b".snakemake")], (
+        "never asked for again"
+    )
 
 
 def test_snakemakes_notes_are_lost_and_links_are_in_the_way(small: Site) -> None:

@@ -80,10 +80,10 @@ def test_status_tells_people_and_programs_and_changes_nothing(
     ((warning,),) = site.rows("SELECT warning FROM videos WHERE warning IS NOT NULL")
     assert "truncated" in warning
     assert warning[:20] in table
-    told = json.loads(site.dataminer("status", "--json").stdout)
-    assert told["projects"][0]["stage"] == "COMPLETE"
-    assert {failure["error_class"] for failure in told["failures"]} == {"no_video"}
-    assert told["claims"] == []
+    reported = json.loads(site.dataminer("status", "--json").stdout)
+    assert reported["projects"][0]["stage"] == "COMPLETE"
+    assert {failure["error_class"] for failure in reported["failures"]} == {"no_video"}
+    assert reported["claims"] == []
     missing = site.dataminer("status", "--project", "fish")
     assert missing.returncode == 1
     assert "there is no project fish" in missing.stderr
@@ -130,7 +130,7 @@ def test_another_project_of_the_same_run_downloads_and_extracts_nothing_again(mi
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected", "said"),
+    ("changes", "expected", "printed"),
     [
         ({"dedup": {"threshold": 2}}, PROJECT, "dedup of project birds: due (made with other"),
         (
@@ -160,7 +160,7 @@ def test_a_changed_setting_reruns_what_it_touches(
     mined: Site,
     changes: dict[str, dict[str, float]],
     expected: dict[str, int],
-    said: str,
+    printed: str,
 ) -> None:
     config = mined.config()
     for section, values in changes.items():
@@ -168,7 +168,7 @@ def test_a_changed_setting_reruns_what_it_touches(
     mined.configure(**config)
     planned = mined.snakemake("-n")
     assert jobs(planned) == expected
-    assert said in planned.stdout
+    assert printed in planned.stdout
 
 
 def cut(path: Path, share: float) -> None:
@@ -195,9 +195,9 @@ def test_a_damaged_dataset_is_due(mined: Site, tmp_path: Path) -> None:
         config = load(mined.config())
         assert plan(config, ["birds"]).reasons()[0].startswith("download: 1 failed")
         changed = {"extract": {"every_seconds": 2.0}, "dedup": {"threshold": 2}}
-        said = plan(load({**mined.config(), **changed}), ["birds"]).reasons()
+        printed = plan(load({**mined.config(), **changed}), ["birds"]).reasons()
         after = "dedup of project birds: due (after filter, made with other settings: dedup.thresh"
-        assert any(line.startswith(after) for line in said)
+        assert any(line.startswith(after) for line in printed)
         for name, damage in DAMAGED:
             whole = tmp_path / "whole"
             shutil.copytree(project / name, whole)

@@ -56,8 +56,8 @@ def test_every_usable_source_is_added_once_and_the_others_are_told(filled: Site)
     assert done.returncode == 0
     assert "4 videos added, 0 known already (4 new to the store), 4 not used" in done.stdout
     assert "Next: `snakemake -n`" in done.stdout
-    told = [line for line in done.stderr.splitlines() if line.startswith("not used: ")]
-    assert [line.split(": ")[1] for line in told] == [
+    reported = [line for line in done.stderr.splitlines() if line.startswith("not used: ")]
+    assert [line.split(": ")[1] for line in reported] == [
         f"links.txt line {n}" for n in (12, 13, 14, 15)
     ]
     ids = known(filled)
@@ -152,12 +152,12 @@ def test_ctrl_c_ends_a_long_list_and_adds_what_was_found(site: Site) -> None:
                 text=True,
             )
         )
-        out, told = started[0].communicate(timeout=120)
-    assert started[0].returncode == 130, told
-    assert "channel https://www.youtube.com/@someone: 100 videos of 100 so far" in told
-    assert "interrupted: 120 videos were found so far; run again for the rest" in told
+        out, reported = started[0].communicate(timeout=120)
+    assert started[0].returncode == 130, reported
+    assert "channel https://www.youtube.com/@someone: 100 videos of 100 so far" in reported
+    assert "interrupted: 120 videos were found so far; run again for the rest" in reported
     assert "project birds: 120 videos added" in out
-    assert "Traceback" not in told
+    assert "Traceback" not in reported
     assert site.rows("SELECT count(*), min(title), max(duration) FROM videos") == [
         (120, "Video 0", 120.0)
     ]

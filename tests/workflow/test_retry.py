@@ -21,8 +21,8 @@ def test_failures_that_are_tried_again_and_a_video_that_came_later(
 ) -> None:
     """One file is replaced and the other one still broken; the project completes again."""
     audio, kept = id_of(mined, "audio"), set(mined.listing("data/projects/birds/dedup"))
-    told = mined.dataminer_here("retry", "--class", "no_video", "--dry-run")
-    assert "Nothing was changed" in told.stdout
+    reported = mined.dataminer_here("retry", "--class", "no_video", "--dry-run")
+    assert "Nothing was changed" in reported.stdout
     assert stage(mined, "birds") == "COMPLETE"
     done = mined.dataminer_here("retry", "--class", "no_video")
     assert done.returncode == 0, done.stderr

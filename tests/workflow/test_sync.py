@@ -111,9 +111,9 @@ def test_a_new_database_takes_up_a_finished_store(mined: Site, server: str, temp
         assert stage(fresh, "birds") == "COMPLETE"
         assert jobs(fresh.mine()) == {}
         assert fresh.listing() == files
-        told = "SELECT video_id, status, video_path, frames_dir, frame_count, error FROM videos"
-        told += " ORDER BY video_id"
-        assert fresh.rows(told) == mined.rows(told)
+        reported = "SELECT video_id, status, video_path, frames_dir, frame_count, error FROM videos"
+        reported += " ORDER BY video_id"
+        assert fresh.rows(reported) == mined.rows(reported)
         assert_whole(fresh, before)
 
 
@@ -168,8 +168,8 @@ def test_a_video_leaves_one_of_two_projects_for_good(mined: Site) -> None:
         return own, mined.rows(ROWS.format("birds")), mined.rows("SELECT v::text FROM videos v")
 
     before = of_birds()
-    told = command(mined, "delete-videos", cars[:6], "--project", "fish", "--yes")
-    assert f"video {cars} out of project fish" in told
+    reported = command(mined, "delete-videos", cars[:6], "--project", "fish", "--yes")
+    assert f"video {cars} out of project fish" in reported
     assert of_birds() == before
     for made in ({"dedup": 1, "only_dedup": 1}, {}):
         assert jobs(mined.mine("only_dedup")) == made

@@ -13,7 +13,7 @@ import pytest
 from tests.support import videos
 from tests.support.http_server import serve
 from tests.support.paths import BIN, ROOT
-from tests.support.runs import Gate, Run, populate, until
+from tests.support.runs import Barrier, Run, populate, until
 from tests.support.site import Site
 from tests.support.terminal import Terminal
 
@@ -23,18 +23,18 @@ UP, HIDE = b"\x1b[1A", b"\x1b[?25l"  # a line up; hide the cursor
 
 
 @pytest.fixture
-def gate(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+def barrier(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Barrier]:
     """A project of a good video, a broken one, and one whose download the test holds up."""
     folder = tmp_path_factory.mktemp("clips")
     videos.make_video(folder / "good.mp4")
     videos.make_video(folder / "slow.mp4", frames=30)
     (folder / "empty.mp4").touch()
-    gate = Gate(folder / "slow.mp4")
+    barrier = Barrier(folder / "slow.mp4")
     with serve() as http:
         files = [str(folder / "good.mp4"), str(folder / "empty.mp4")]
-        populate(site, {"files": files, "urls": [http.add("/slow.mp4", gate)]})
-        yield gate
-        gate.open()
+        populate(site, {"files": files, "urls": [http.add("/slow.mp4", barrier)]})
+        yield barrier
+        barrier.open()
 
 
 def terminal(site: Site, *arguments: str) -> Terminal:
@@ -47,13 +47,13 @@ def last_of(text: str) -> str:
 
 
 def test_a_block_moves_in_a_terminal_and_gives_way_to_what_came_of_the_run(
-    site: Site, gate: Gate
+    site: Site, barrier: Barrier
 ) -> None:
     with terminal(site) as window:
         window.until("download  ")
         window.until("1 of 3")
         window.until("1 failed: 1 empty")
-        gate.open()
+        barrier.open()
         assert window.end() == 0, window.text
         assert window.settings_now() == window.settings
     assert window.seen.count(UP) > 3, "the block was drawn over itself"
@@ -61,9 +61,13 @@ def test_a_block_moves_in_a_terminal_and_gives_way_to_what_came_of_the_run(
     for line in ("Finished jobid", "Select jobs", "Execute "):
         assert line not in window.text
     assert "dataminer: download: 3 due (3 new)" in window.text
-    told = [line for line in window.text.splitlines() if " FAILED: " in line]
-    assert told and all(line.startswith("dataminer: video empty-") for line in told), told
-    assert any(line.endswith("`dataminer retry --class empty --project birds`") for line in told)
+    reported = [line for line in window.text.splitlines() if " FAILED: " in line]
+    assert reported and all(line.startswith("dataminer: video empty-") for line in reported), (
+        reported
+    )
+    assert any(
+        line.endswith("`dataminer retry --class empty --project birds`") for line in reported
+    )
     end = last_of(window.text)
     assert "2 downloaded" in end
     assert "\nbirds: DETECT_READY, 2 of 3 videos extracted, 1 failed\n" in end
@@ -75,7 +79,7 @@ def test_a_block_moves_in_a_terminal_and_gives_way_to_what_came_of_the_run(
 
 
 def test_ctrl_c_leaves_the_terminal_as_it_was_and_a_command_that_goes_on(
-    site: Site, gate: Gate
+    site: Site, barrier: Barrier
 ) -> None:
     begun_in, there = site.folder.parent, ["--directory", site.folder.name]
     with Terminal([*COMMAND, *there], begun_in, site.environment()) as window:
@@ -91,7 +95,7 @@ def test_ctrl_c_leaves_the_terminal_as_it_was_and_a_command_that_goes_on(
     assert "━" not in end
     (command,) = re.findall("^  go on     (.*)$", end, re.M)
     assert command == shlex.join([ALL[0], "only_dedup", *ALL[1:], *there])
-    gate.open()
+    barrier.open()
     pasted = subprocess.run(
         command, shell=True, cwd=begun_in, env=site.environment(), capture_output=True, text=True
     )
@@ -100,15 +104,15 @@ def test_ctrl_c_leaves_the_terminal_as_it_was_and_a_command_that_goes_on(
     assert "  done      only_dedup, as asked." in pasted.stderr
 
 
-def test_in_a_file_there_are_plain_lines(site: Site, gate: Gate) -> None:
+def test_in_a_file_there_are_plain_lines(site: Site, barrier: Barrier) -> None:
     run = Run(site, "only_dedup")
-    until(lambda: "\ndataminer: download 1 of 3 (" in run.said, run, "a line of progress")
-    gate.open()
-    assert run.end() == 0, run.said
-    assert "\x1b" not in run.said
-    assert "━" not in run.said
-    assert "Finished jobid" not in run.said
-    assert "2 downloaded" in last_of(run.said)
+    until(lambda: "\ndataminer: download 1 of 3 (" in run.printed, run, "a line of progress")
+    barrier.open()
+    assert run.end() == 0, run.printed
+    assert "\x1b" not in run.printed
+    assert "━" not in run.printed
+    assert "Finished jobid" not in run.printed
+    assert "2 downloaded" in last_of(run.printed)
     (log,) = (site.folder / ".snakemake" / "log").glob("*.log")
     assert "Finished jobid" in log.read_text(), "Snakemake's own log has all its lines"
 
@@ -117,9 +121,9 @@ def test_in_a_file_there_are_plain_lines(site: Site, gate: Gate) -> None:
     ("option", "lines", "ends"), [("--verbose", True, True), ("--quiet=all", False, False)]
 )
 def test_snakemakes_own_lines_and_silence_are_there_for_the_asking(
-    site: Site, gate: Gate, option: str, lines: bool, ends: bool
+    site: Site, barrier: Barrier, option: str, lines: bool, ends: bool
 ) -> None:
-    gate.open()
+    barrier.open()
     with terminal(site, option) as window:
         assert window.end() == 0, window.text
     assert ("Finished jobid" in window.text) is lines

@@ -23,10 +23,10 @@ class _BeforeTorchvision:
             sys.meta_path.remove(self)
             spec = importlib.util.find_spec("torchvision")
             if spec and spec.origin:
-                _mend(Path(spec.origin).parent)
+                _repair(Path(spec.origin).parent)
 
 
-def _mend(folder: Path) -> None:
+def _repair(folder: Path) -> None:
     import torch
 
     for library in (*folder.glob("_C*.so"), *folder.glob("_C*.pyd")):

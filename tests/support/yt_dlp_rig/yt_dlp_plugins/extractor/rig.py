@@ -45,8 +45,8 @@ class RigYoutubeSearchIE(SearchInfoExtractor):
 
     def _search_results(self, query: str) -> Iterator[dict[str, Any]]:
         for page in itertools.count():
-            asked = urllib.parse.urlencode({"q": query, "page": page})
-            entries = self._download_json(f"{_server()}/search?{asked}", query)
+            requested = urllib.parse.urlencode({"q": query, "page": page})
+            entries = self._download_json(f"{_server()}/search?{requested}", query)
             if not entries:
                 return
             for entry in entries:

@@ -16,8 +16,8 @@ _VIDEO = "https://www.youtube.com/watch?v={}"
 
 class _RigPagesIE(InfoExtractor):
     def _page(self, path: str, name: str, **query: Any) -> Any:
-        asked = urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})
-        found = self._download_json(f"{os.environ['YOUTUBE_RIG']}{path}?{asked}", name)
+        requested = urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})
+        found = self._download_json(f"{os.environ['YOUTUBE_RIG']}{path}?{requested}", name)
         if isinstance(found, dict) and "error" in found:
             raise ExtractorError(found["error"], expected=True, ie="youtube:tab")
         return found
@@ -40,8 +40,8 @@ class RigYoutubeSearchURLIE(_RigPagesIE):
     _VALID_URL = r"https?://www\.youtube\.com/results\?.+"
 
     def _real_extract(self, url: str) -> Any:
-        asked = parse_qs(url)
-        query, sp = asked["search_query"][0], asked.get("sp", [None])[0]
+        requested = parse_qs(url)
+        query, sp = requested["search_query"][0], requested.get("sp", [None])[0]
         return self.playlist_result(self._entries("/search", query, q=query, sp=sp), query)
 
 
