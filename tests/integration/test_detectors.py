@@ -291,7 +291,7 @@ class TestUltralytics:
             assert detector.names == names
             assert len(list(detector.predict([pictures(1, 64, 64)]))) == 1
 
-    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore:.torch.jit")  # deprecated
     def test_an_encoder_runs_only_if_it_is_trusted(
         self, untrained: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -225,7 +225,7 @@ class TestUltralytics:
             torch.load(tmp_path / "evil.pt", weights_only=False)
         assert not (tmp_path / "ran").exists()
 
-    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore:.torch.jit")  # deprecated
     def test_a_program_is_no_weights_file(self, tmp_path: Path) -> None:
         import torch
 
@@ -355,7 +355,7 @@ class TestUltralytics:
             torch.save({"model": model}, tmp_path / "odd.pt")
         refused(tmp_path / "odd.pt", "a DetectionModel is no model to pose")
 
-    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    @pytest.mark.filterwarnings("ignore:.torch.jit")  # deprecated
     def test_a_program_runs_only_if_it_is_trusted(self, tmp_path: Path) -> None:
         import torch
 
