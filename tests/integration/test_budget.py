@@ -562,8 +562,11 @@ def test_a_job_that_may_wait_no_longer_gives_its_video_back_uncounted(
     assert "Next: run snakemake again later; `dataminer budget show`" in error
 
 
-def test_populate_asks_within_the_budget(database: str, tmp_path: Path) -> None:
-    file = tmp_path / "config.yaml"
+def test_populate_asks_within_the_budget(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path("config.yaml")
     file.write_text("input: {searches: [cats], max_results_per_query: 3}\n")
     with serve() as server, youtube_server.installed(server):
         youtube_server.add_search(server, [{"id": f"video{number:06d}"} for number in range(3)])
@@ -573,8 +576,11 @@ def test_populate_asks_within_the_budget(database: str, tmp_path: Path) -> None:
     assert permits == [(host, "request", server.requests["/search"])]
 
 
-def test_a_list_that_asks_for_a_human_pauses_youtube_for_all(database: str, tmp_path: Path) -> None:
-    file = tmp_path / "config.yaml"
+def test_a_list_that_asks_for_a_human_pauses_youtube_for_all(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path("config.yaml")
     file.write_text("input: {urls: [youtube.com/@someone]}\n")
     with serve() as server, youtube_server.installed(server):
         server.add("/list", Reply(200, b'{"error": "Sign in to confirm you\'re not a bot"}'))
