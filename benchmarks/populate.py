@@ -31,6 +31,7 @@ from psycopg2.extras import LoggingConnection
 from dataminer.cli.ingest import populate_from
 from dataminer.config import InputConfig
 from dataminer.db import schema
+from dataminer.db.connection import Session
 from dataminer.ingest.sources import collect
 from dataminer.sync.claims import projects
 
@@ -78,14 +79,14 @@ def counted() -> Iterator[list[str]]:
     sent: list[str] = []
     connect = psycopg2.connect
 
-    class Counting(LoggingConnection):
+    class Counting(LoggingConnection, Session):
         def filter(self, message: bytes, cursor: Any) -> None:
             text = bytes(message).decode(errors="replace")
             if not text.startswith("SET "):
                 sent.append(text)
 
     def logged(*arguments: Any, **options: Any) -> Any:
-        made = connect(*arguments, connection_factory=Counting, **options)
+        made = connect(*arguments, **{**options, "connection_factory": Counting})
         made.initialize(io.StringIO())
         return made
 
@@ -107,7 +108,8 @@ def configure(folder: Path, project: str, links: int) -> Path:
     lines = (f"https://www.youtube.com/watch?v={project}{n:010}\n" for n in range(links))
     file.write_text("".join(lines))
     config = folder / f"{project}.yaml"
-    config.write_text(json.dumps({"project": project, "input": {"url_files": [str(file)]}}))
+    settings = {"project": project, "store": str(folder / "data")}
+    config.write_text(json.dumps({**settings, "input": {"url_files": [str(file)]}}))
     return config
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -23,6 +26,7 @@ from dataminer.errors import DataminerError
 from dataminer.ingest import listing
 from tests.support import videos, youtube_lists, youtube_server
 from tests.support.http_server import Server, serve
+from tests.support.paths import ROOT
 from tests.support.postgres import execute
 
 TABLES = ("projects", "videos", "project_videos")
@@ -319,3 +323,12 @@ def test_a_folder_of_hostile_names(database: str, here: Path) -> None:
     assert not loud(out + reported)
     assert tree(here) == files
     assert execute(database, "SELECT count(*) > 5 FROM videos") == [(True,)]
+
+
+def test_the_benchmark_counts_statements(server: str, tmp_path: Path) -> None:
+    program = str(ROOT / "benchmarks" / "populate.py")
+    command = [sys.executable, program, "--links", "3", "--json"]
+    environment = {**os.environ, "DATABASE_URL": server}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    found = json.loads(done.stdout)
+    assert found["statements"] > found["dry_run_statements"] > 0
