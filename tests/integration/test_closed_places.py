@@ -142,7 +142,7 @@ def test_a_file_system_that_is_mounted_read_only_is_named(site: Site) -> None:
     assert len(reported) == len(WRITING)
     for line in reported:
         assert line.startswith("1 dataminer: ")
-        assert "mounted read-only" in line or "Read-only file system. Next: name a folder" in line
+        assert "mounted read-only" in line or "Read-only file system. Next: give --to" in line
     assert (site.dump(), site.listing()) == before
 
 

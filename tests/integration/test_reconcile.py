@@ -111,7 +111,7 @@ def test_a_dry_run_does_not_wait_for_videos_that_a_run_leaves_for_later(
     assert reported(dry) == reported(sync(store))
     assert reported(dry) == [
         ("p", "FILTERING", "DEDUP_READY"),
-        ("p", "DEDUP_READY", "DEDUP_READY"),  # its dataset is of other videos
+        ("p", "DEDUP_READY", "COMPLETE"),  # a plan, too, leaves out a video that waits
     ]
 
 
