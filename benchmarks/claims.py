@@ -80,7 +80,7 @@ Connection = Any
 
 @contextmanager
 def fresh_database(count: int) -> Iterator[Connection]:
-    """Make a database with a number of videos, set DATABASE_URL, and give a kept connection."""
+    """Make a database with ``count`` videos, set DATABASE_URL, and give a kept connection."""
     with server() as url:
         name = f"benchmark_{uuid.uuid4().hex[:12]}"
         admin = psycopg2.connect(url)

@@ -50,7 +50,7 @@ OPEN = (
 
 @contextmanager
 def server(count: int) -> Iterator[str]:
-    """Give the URL of a listening server whose database has a number of videos."""
+    """Give the URL of a listening server whose database has ``count`` videos."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "postgres"
         try:

@@ -559,12 +559,14 @@ def main() -> None:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the fastest counts")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the fastest one counts")
     parser.add_argument("--threads", type=int, default=1, help="of each contestant")
     parser.add_argument(
         "--wall-threads", type=int, default=2, help="the same, if wall time is compared"
     )
-    parser.add_argument("--only", default="", help="clips whose name begins so, such as h264")
+    parser.add_argument(
+        "--only", default="", help="only clips whose name begins with this, such as h264"
+    )
     parser.add_argument("--clips", type=Path, help="keep the made clips in this folder")
     parser.add_argument("--footage", type=Path, help="a folder with MP4 files to join them")
     parser.add_argument("--no-path", action="store_true", help="leave filter and dedup out")

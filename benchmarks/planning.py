@@ -142,7 +142,7 @@ class Cost:
 
 
 class Site:
-    """A working directory with a number of videos, and their rows in a database."""
+    """A working directory with ``videos`` videos, and their rows in a database."""
 
     def __init__(self, folder: Path, kept: Any, videos: int) -> None:
         self.folder, self.kept, self.videos = folder, kept, videos
@@ -350,7 +350,7 @@ def median(costs: Iterable[Cost]) -> Cost:
 
 @contextmanager
 def project(videos: int) -> Iterator[Site]:
-    """Make a project of a number of videos, none of them begun."""
+    """Make a project of ``videos`` videos, none of them begun."""
     with tempfile.TemporaryDirectory() as folder, fresh_database(videos) as kept:
         yield Site(Path(folder), kept, videos)
 
@@ -395,7 +395,7 @@ def measure(
 
 
 def short(videos: int) -> str:
-    """Name a number of videos in a key."""
+    """Shorten a number of videos for a key."""
     return f"{videos // 1000}k" if videos % 1000 == 0 else str(videos)
 
 

@@ -163,7 +163,7 @@ LOCAL_CLASSES = {
     ErrorClass.INTERNAL,
 }
 # failures of a download that an expired signature of the link may also cause
-MENDED_BY_SIGNATURE = frozenset(
+FIXED_BY_SIGNATURE = frozenset(
     TRANSIENT_CLASSES - {ErrorClass.UNCHECKED, ErrorClass.CHANGED}
     | {
         ErrorClass.REMOVED,

@@ -42,6 +42,6 @@ python docs/quality.py
 if command -v chromium >/dev/null; then
     PYTHONPATH=. python docs/pages.py
 else
-    echo "docs/draw.sh: the report, the preview and the live page stay as they are: there is no chromium" >&2
+    echo "docs/draw.sh: the report, the preview and the live page were not drawn: chromium is missing" >&2
 fi
 ls -l docs/*.svg docs/*.jpg

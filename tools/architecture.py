@@ -164,7 +164,7 @@ def broken_rules(rooms: Mapping[str, Room]) -> list[str]:
             found.append(f"{_shown(room)} does not say what it is for")
         for other, file in room.imports.items():
             if _top(room.name) == "stages" and _top(other) in KNOWN_TO_NO_STAGE:
-                found.append(f"{file} imports {other}, which no stage knows")
+                found.append(f"{file} imports {other}, which a stage must not import")
     return found
 
 

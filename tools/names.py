@@ -1,4 +1,4 @@
-"""Names are held to a list: no private word, and no two classes with one name.
+"""Checks names against a list: no private word, and no two classes with one name.
 
 ``python -m tools.architecture --check`` runs this too.
 """
@@ -13,20 +13,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("dataminer", "scripts", "demo", "tools", "benchmarks", "docs", "tests")
-# columns, and keys of files in stores, are what users have
+# columns, and keys of files in stores, are names that users rely on
 OF_USERS = ("dataminer/db/models.py", "dataminer/store/documents.py")
 LIST = ROOT / "tools" / "private_words.txt"
 
 
 @cache
 def private_words() -> Mapping[str, str]:
-    """Return the private words of the list, with what is said instead."""
+    """Return the private words of the list, each with its replacement."""
     lines = (line.split(maxsplit=1) for line in LIST.read_text("utf-8").splitlines())
     return {line[0]: line[1] for line in lines if line and not line[0].startswith("#")}
 
 
-def instead_of(name: str) -> str | None:
-    """Return what is said instead of a name; None if it is no private word.
+def replacement_of(name: str) -> str | None:
+    """Return the replacement of a name; None if it is no private word.
 
     A word of the list in lower case is private in any case, and with an s.
     """
@@ -58,7 +58,7 @@ def given_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
 def private_names(text: str) -> Iterator[tuple[int, str]]:
     """Yield the line and the name of each private word that a text gives to something."""
     for name, line in given_names(ast.parse(text)):
-        if instead_of(name):
+        if replacement_of(name):
             yield line, name
 
 
@@ -76,10 +76,10 @@ def broken_names(root: Path = ROOT) -> list[str]:
 def _private(texts: Mapping[str, str]) -> Iterator[str]:
     for file, text in texts.items():
         found = [] if file in OF_USERS else [*private_names(text)]
-        if instead_of(Path(file).stem):
+        if replacement_of(Path(file).stem):
             found.append((1, Path(file).stem))
         for line, name in sorted(set(found)):
-            better = instead_of(name)
+            better = replacement_of(name)
             yield f"{file}:{line}: {name} is a private word (tools/private_words.txt): {better}"
 
 

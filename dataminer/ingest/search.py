@@ -22,6 +22,17 @@ _MAX_TEXT = 500
 _MAX_REDIRECTS = 5
 _LISTS = {"playlist", "multi_video"}
 _LINKS = {"url", "url_transparent"}
+_AGAIN = "run this command again"
+_CHECK = f"check what is asked for, or {_AGAIN}"
+_COOKIES = f"set download.cookies to those of an account that may see it, then {_AGAIN}"
+_STEPS = {
+    ErrorClass.LOGIN: _COOKIES,
+    ErrorClass.PRIVATE: _COOKIES,
+    ErrorClass.MEMBERS_ONLY: _COOKIES,
+    ErrorClass.AGE: _COOKIES,
+    ErrorClass.GEO: f"set download.proxy to one in a country where it is available, then {_AGAIN}",
+    ErrorClass.TIMEOUT: _AGAIN,  # a list starts again
+}
 
 
 @dataclass(frozen=True)
@@ -195,7 +206,8 @@ def _text(value: Any) -> str:
 def _failure(error: Exception, request: ListRequest) -> DataminerError:
     cause = stage_error(error, request.name)
     passes = isinstance(cause, TransientError) and cause.error_class != ErrorClass.INTERNAL
-    if passes:
-        return TransientError(inert(cause.message), cause.error_class, cause.hint)
-    hint = "check what is asked for, or run this command again"
-    return TransientError(inert(cause.message), ErrorClass.NETWORK, hint)
+    # the steps of failure classes are those after a run of snakemake
+    usual = cause.hint.replace("run snakemake again", _AGAIN) if passes else _CHECK
+    hint = _STEPS.get(cause.error_class, usual)
+    error_class = cause.error_class if passes else ErrorClass.NETWORK
+    return TransientError(inert(cause.message), error_class, hint)

@@ -188,9 +188,7 @@ class _Collector:
         except DataminerError as error:
             after = f"; {taken} videos were found before" if taken else ""
             reason = f"{inert(error.message)}{after}"
-            # the steps of failure classes are those after a run of snakemake
-            hint = error.hint.replace("run snakemake", "run this command")
-            yield Rejected(printable(entry.text), entry.label, reason, hint)
+            yield Rejected(printable(entry.text), entry.label, reason, error.hint)
             return
         self.report(f"{request.name}: {_summary(read, taken, taken == most and key)}")
         if not taken:

@@ -175,13 +175,13 @@ def _pause_of(video: dict[str, Any], pauses: list[dict[str, Any]]) -> dict[str, 
 
 
 def query_snapshot(
-    questions: list[tuple[str, dict[str, Any]]], name: str = "why"
+    queries: list[tuple[str, dict[str, Any]]], name: str = "why"
 ) -> list[list[dict[str, Any]]]:
     """Run queries on one snapshot of the database, without writing anything.
 
     Parameters
     ----------
-    questions : list of tuple
+    queries : list of tuple
         Queries and their parameters.
     name : str
         See :func:`dataminer.db.connection.connect`.
@@ -193,7 +193,7 @@ def query_snapshot(
     """
     answers = []
     with reading(name) as session, session.cursor(cursor_factory=RealDictCursor) as cursor:
-        for query, values in questions:
+        for query, values in queries:
             cursor.execute(query, values)
             answers.append([masked_row(row) for row in cursor.fetchall()])
     return answers

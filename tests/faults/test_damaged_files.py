@@ -302,7 +302,7 @@ def test_a_top_folder_that_is_none_is_named(finished: Finished, damage: str) -> 
 
 
 def tear(table: Path) -> None:
-    """Cut a table off, as a disk does: no time shows it."""
+    """Cut a table off, as a disk does: no modification time shows it."""
     before = table.stat()
     table.write_bytes(table.read_bytes()[:-9])
     os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))

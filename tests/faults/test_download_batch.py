@@ -117,7 +117,7 @@ def test_downloads_overlap_and_are_right(
     gone = {"v5", "v6"}  # which is worth a log of their own
     for name in gone:
         http.add(f"/{name}.mp4", Reply(404, delay=0.5))
-    requested = counted(monkeypatch, folder)
+    count_statements = counted(monkeypatch, folder)
     with log_job(str(folder / "log"), video_logs=folder):
         fetch(names, settings(heartbeat=30.0))  # whose beats would count
     assert crowd.most == 8
@@ -142,7 +142,7 @@ def test_downloads_overlap_and_are_right(
     lines = [line for line in (folder / "log").read_text().splitlines() if "data/videos/v" in line]
     assert lines
     assert all(line.split(" ")[3].strip(":") in line.split("data/videos/")[1] for line in lines)
-    statements = requested()
+    statements = count_statements()
     assert 0 < statements["claim_new"] < len(names)  # several at once
     assert statements["execute"] <= 2  # each on its own
     assert statements["finish_all"] <= 12

@@ -84,13 +84,13 @@ def once(
     return calls
 
 
-def frames(video_id: str, indexes: tuple[int, ...], marker: str) -> Callable[[Path], None]:
+def frames(video_id: str, indexes: tuple[int, ...], fingerprint: str) -> Callable[[Path], None]:
     """Return what makes frames whose images show what they are."""
 
     def make(folder: Path) -> None:
-        stores.make_frames(folder, video_id, indexes, {"fingerprint": marker})
+        stores.make_frames(folder, video_id, indexes, {"fingerprint": fingerprint})
         for path in folder.glob("*.jpg"):
-            picture = Image.new("RGB", (64, 48), marker)
+            picture = Image.new("RGB", (64, 48), fingerprint)
             picture.save(path, "JPEG")
 
     return make

@@ -133,7 +133,7 @@ class Pairs:
         (step,) = self._chance.choices(list(steps), list(steps.values()))
         step()
 
-    def _set_answer(self, what: str, folder: Folder, database: Database | None = None) -> None:
+    def _note_step(self, what: str, folder: Folder, database: Database | None = None) -> None:
         known = f" with database {self._databases.index(database)}" if database else ""
         self.story.append(f"{what}: store {self._stores.index(folder)}{known}")
 
@@ -149,7 +149,7 @@ class Pairs:
 
     def _move(self) -> None:
         folder = self._chance.choice(self._stores)
-        self._set_answer("move", folder)
+        self._note_step("move", folder)
         path = self._home / self._name()
         folder.path.rename(path)
         folder.path = path
@@ -157,7 +157,7 @@ class Pairs:
 
     def _copy(self) -> None:
         folder = self._chance.choice(self._stores)
-        self._set_answer("copy", folder)
+        self._note_step("copy", folder)
         path = self._home / self._name()
         shutil.copytree(folder.path, path)
         self._stores.append(Folder(path, folder.line))
@@ -181,19 +181,19 @@ class Pairs:
 
     def _adopt(self) -> None:
         folder, database = self._any()
-        self._set_answer("adopt", folder, database)
+        self._note_step("adopt", folder, database)
         before, pathless = self._observe(), self._rows(database, paths=False)
-        marker = str(folder.path / STORE_FILE)
+        store_file = str(folder.path / STORE_FILE)
         assert self._use(folder, database, ["adopt", "-n"]) == ""
         assert self._observe() == before
         assert self._use(folder, database, ["adopt"]) == ""
         adopted = self._observe()
-        assert _but(adopted, marker, database.url) == _but(before, marker, database.url)
+        assert _but(adopted, store_file, database.url) == _but(before, store_file, database.url)
         assert self._rows(database, paths=False) == pathless
         if adopted == before:
             assert (folder, database) in self._pairs
         elif self._chance.random() < 0.5:
-            self._set_answer("undo", folder, database)
+            self._note_step("undo", folder, database)
             assert self._use(folder, database, ["adopt", "--undo"]) == ""
             assert self._observe() == before
             self.counts["undone"] += 1
@@ -207,7 +207,7 @@ class Pairs:
 
     def _command(self, folder: Folder, database: Database, name: str | None) -> bool:
         """Give a command; tell whether it was carried out."""
-        self._set_answer(name or "run", folder, database)
+        self._note_step(name or "run", folder, database)
         before = self._observe()
         printed = self._use(folder, database, COMMANDS[name] if name else None)
         after = self._observe()
@@ -271,8 +271,8 @@ class Pairs:
     def _rows(self, database: Database, *, paths: bool = True) -> list[Any]:
         less = "" if paths else "".join(f" - '{column}'" for column in PATHS)
         tables = ("projects", "videos", "project_videos", *(["dataminer_store"] if paths else []))
-        requested = (f"SELECT '{name}', (to_jsonb(t){less})::text FROM {name} t" for name in tables)
-        return execute(database.url, f"{' UNION ALL '.join(requested)} ORDER BY 1, 2")
+        queries = (f"SELECT '{name}', (to_jsonb(t){less})::text FROM {name} t" for name in tables)
+        return execute(database.url, f"{' UNION ALL '.join(queries)} ORDER BY 1, 2")
 
 
 def _but(seen: dict[str, Any], *left_out: str) -> dict[str, Any]:

@@ -208,8 +208,8 @@ def test_one_heartbeat_keeps_all_and_tells_whose_lease_is_lost(
 
 
 def test_what_begins_after_the_end_ends_at_once(database: str, held: dict[str, Claim]) -> None:
-    keeper, requested = SharedKeeper(QUICK), Interrupted("SIGTERM")
-    keeper.stop(requested)
+    keeper, interruption = SharedKeeper(QUICK), Interrupted("SIGTERM")
+    keeper.stop(interruption)
     with pytest.raises(Interrupted), keeper.kept_alive(held["v1"], QUICK):
         pytest.fail("it began")
     assert keeper.live_claims == []

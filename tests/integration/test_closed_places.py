@@ -120,7 +120,7 @@ def test_a_file_system_that_is_mounted_read_only_is_named(site: Site) -> None:
     if subprocess.run([*UNSHARE, "true"], check=False).returncode:
         pytest.skip("this system lets nobody mount")
     before = site.dump(), site.listing()
-    requested = json.dumps([words_of(site, command) for command in WRITING])
+    commands = json.dumps([words_of(site, command) for command in WRITING])
     mount = "mount --bind data data && mount -o remount,ro,bind data"
     done = subprocess.run(
         [
@@ -130,7 +130,7 @@ def test_a_file_system_that_is_mounted_read_only_is_named(site: Site) -> None:
             f'{mount} && exec "$0" -c "$1" "$2"',
             sys.executable,
             EACH,
-            requested,
+            commands,
         ],
         cwd=site.folder,
         env=site.environment(PYTHONPATH=str(ROOT)),
@@ -166,9 +166,9 @@ def test_a_working_folder_that_nobody_may_write_in_is_named(site: Site) -> None:
 
 
 def test_a_job_is_told_what_this_machine_refuses(tmp_path: Path) -> None:
-    with closed(tmp_path), pytest.raises(TransientError, match="may not be written to") as reported:
+    with closed(tmp_path), pytest.raises(TransientError, match="may not be written to") as caught:
         refused(lambda: (tmp_path / "new" / "folder").mkdir(parents=True))
-    assert reported.value.error_class is ErrorClass.PERMISSION
+    assert caught.value.error_class is ErrorClass.PERMISSION
     with closed(tmp_path):
         tmp_path.chmod(0o400)
         with pytest.raises(TransientError, match=f"{tmp_path} may not be entered by"):
@@ -183,10 +183,10 @@ def test_other_faults_of_a_machine_have_a_next_step(
     tmp_path: Path, number: int, known: str
 ) -> None:
     for path in (tmp_path / "x", None):
-        with pytest.raises(TransientError) as reported:
+        with pytest.raises(TransientError) as caught:
             refused(partial(fail, OSError(number, os.strerror(number), path)))
-        assert reported.value.error_class == known
-        assert reported.value.hint == NEXT_STEP[ErrorClass(known)]
+        assert caught.value.error_class == known
+        assert caught.value.hint == NEXT_STEP[ErrorClass(known)]
 
 
 def test_what_is_no_fault_of_a_machine_stays_what_it_is() -> None:

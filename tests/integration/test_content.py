@@ -61,8 +61,8 @@ def kept(what: FrameModels, video_id: str, out: Path) -> list[int]:
     folder = what.store.recipe(video_id, video_id)
     found_scores = what.frame_scores(video_id, read_meta(folder / FRAMES_FILE))
     filter_frames(folder, out, what.settings, scores=found_scores)
-    positions: list[int] = read_table(out / FRAMES_FILE)["frame_index"].to_pylist()
-    return positions
+    frame_indexes: list[int] = read_table(out / FRAMES_FILE)["frame_index"].to_pylist()
+    return frame_indexes
 
 
 def test_frames_pass_by_what_is_in_them_and_other_classes_need_no_model(
@@ -80,7 +80,7 @@ def test_frames_pass_by_what_is_in_them_and_other_classes_need_no_model(
     what.run_models({v: [what.store.recipe(v, v)] for v in ("v", "upright")}, 2, printed.append)
     assert printed[-1] == "model loads: 0 for 2 videos (0 by content)"
 
-    requested: list[tuple[dict[str, Any], list[int]]] = [
+    cases: list[tuple[dict[str, Any], list[int]]] = [
         ({"require": ["disc"]}, [0, 10, 40]),
         ({"require": ["Disc", "box"]}, [10, 40]),
         ({"require": ["disc|box"]}, [0, 10, 20, 40]),
@@ -89,7 +89,7 @@ def test_frames_pass_by_what_is_in_them_and_other_classes_need_no_model(
         ({"require": ["disc"], "exclude": ["box"], "min_size": 0.03}, [0, 40]),
         ({"require": ["disc"], "confidence": 1.0}, []),
     ]
-    for number, (settings, positions) in enumerate(requested):
+    for number, (settings, positions) in enumerate(cases):
         again = made_models(tmp_path, shapes_weights, **settings)
         assert kept(again, "v", tmp_path / f"out{number}") == positions, settings
     scores = read_table(tmp_path / "out3" / "scores.parquet")

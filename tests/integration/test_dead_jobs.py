@@ -219,9 +219,9 @@ def test_a_group_tells_it_of_what_was_begun(
     names = ["held", "stopped", "waits", "goes-on"]
     for number, name in enumerate(names):
         tell(logger, "job_info", jobid=number, rule_name="download", wildcards={"video_id": name})
-    reported = [{"jobid": number, "log": []} for number in range(len(names))]
+    job_errors = [{"jobid": number, "log": []} for number in range(len(names))]
     log = slurm_log(12, "group_download-00000_download")
-    tell(logger, "group_error", groupid="download-00000", aux_logs=[log], job_error_info=reported)
+    tell(logger, "group_error", groupid="download-00000", aux_logs=[log], job_error_info=job_errors)
     watching.stop()
     found = execute(rows, "SELECT video_id, status, attempts, error_class FROM videos")
     assert sorted(found)[:-1] == [
@@ -267,8 +267,8 @@ def test_a_requeued_job_goes_on_at_once(
     execute(rows, "UPDATE videos SET locked_by = 'node1:99:slurm-12'")
     dead_jobs.resume_requeued_job(stage_rows.DOWNLOAD, None, settings)
     assert video(rows) == ("PENDING", None, 0, "node_fail")
-    reported = execute(rows, "SELECT suspect, error FROM videos")[0]
-    assert (reported[0], "Slurm job 12 ended as PREEMPTED" in reported[1]) == (False, True)
+    row = execute(rows, "SELECT suspect, error FROM videos")[0]
+    assert (row[0], "Slurm job 12 ended as PREEMPTED" in row[1]) == (False, True)
 
 
 def test_a_later_run_asks_slurm_for_jobs_that_ended(rows: str, ended: Any) -> None:

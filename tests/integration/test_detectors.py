@@ -143,10 +143,10 @@ class TestText:
             assert all(map(same, one, other)) and len(one) == len(other)
 
     def test_no_prompts(self, text_models: dict[str, Path]) -> None:
-        quiet = SETTINGS.model_copy(update={"prompts": []})
+        without_prompts = SETTINGS.model_copy(update={"prompts": []})
         with (
             pytest.raises(ConfigError, match=r"detect\.prompts is empty.*Next: .*prompts"),
-            open_detector(text_models["owlv2"], quiet),
+            open_detector(text_models["owlv2"], without_prompts),
         ):
             pass
 

@@ -545,10 +545,10 @@ def test_sound_is_left_unread(suffix: str, tmp_path: Path) -> None:
     video = videos.with_sound(tmp_path / f"a.{suffix}")
     with open_video(video) as (container, stream):
         assert {other.type for other in container.streams} == {"audio", "video"}
-        positions = [packet.stream_index for packet in container.demux() if packet.size]
-        count = positions.count(stream.index)
+        stream_indexes = [packet.stream_index for packet in container.demux() if packet.size]
+        count = stream_indexes.count(stream.index)
     assert count == 50
-    assert len(positions) - count < 5  # read while it was opened, of 33
+    assert len(stream_indexes) - count < 5  # read while it was opened, of 33
 
 
 def test_a_glance_tells_what_a_longer_look_does(tmp_path: Path) -> None:

@@ -64,10 +64,10 @@ class World:
     def weights(self) -> Path:
         return self.folder / "model.pt"
 
-    def table(self, folder: Path, marker: str) -> None:
+    def table(self, folder: Path, fingerprint: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         empty = FRAMES_SCHEMA.empty_table()
-        write_table(folder / FRAMES_FILE, empty, FRAMES_SCHEMA, {"fingerprint": marker})
+        write_table(folder / FRAMES_FILE, empty, FRAMES_SCHEMA, {"fingerprint": fingerprint})
 
     def embeddings(self, model: str) -> None:
         """Have the pictures compared by what this model made of them."""
@@ -111,7 +111,7 @@ def world(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
     rows.extracted("v")
     rows.filtered("v", project, recipe="r")
     made = World(tmp_path, {}, {"sha256": "s", "title": "t", "video": "v.mp4"}, [], monkeypatch)
-    scores = lambda *_: [SimpleNamespace(fingerprint=marker) for marker in made.scores]  # noqa: E731
+    scores = lambda *_: [SimpleNamespace(fingerprint=digest) for digest in made.scores]  # noqa: E731
     monkeypatch.setattr(FrameModels, "frame_scores", scores)
     made.weights.write_bytes(b"weights")
     for folder in (made.frames, made.store.filtered("p", "v"), made.store.dedup("p")):

@@ -190,15 +190,15 @@ def test_borders_are_cut_off_where_that_is_wanted(tmp_path: Path, crop: bool) ->
 
 
 def test_what_re_runs_extract() -> None:
-    def marker(info: dict[str, Any] | None = None, **settings: Any) -> str:
+    def fingerprint_of(info: dict[str, Any] | None = None, **settings: Any) -> str:
         config = Config.model_validate({"extract": settings})
         return extract_task(config, "vid", {"sha256": "a", **(info or {})}, 1).fingerprint
 
-    assert marker(info={"title": "another"}) == marker()
+    assert fingerprint_of(info={"title": "another"}) == fingerprint_of()
     changed = [
-        marker(frame_store="tar"),
-        marker(crop_borders=True),
-        marker(info={"sha256": "b"}),
-        marker(),
+        fingerprint_of(frame_store="tar"),
+        fingerprint_of(crop_borders=True),
+        fingerprint_of(info={"sha256": "b"}),
+        fingerprint_of(),
     ]
     assert len(set(changed)) == 4

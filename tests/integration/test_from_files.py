@@ -89,7 +89,7 @@ def test_images_keep_their_provenance_without_the_video(
 def test_a_link_that_leads_inside_is_not_followed(tmp_path: Path) -> None:
     with serve() as inside:
         link = inside.add("/v.mp4", make_video(tmp_path / "v.mp4", frames=5, size=(64, 64)))
-        with pytest.raises(PermanentError, match="a loopback address") as reported:
+        with pytest.raises(PermanentError, match="a loopback address") as caught:
             download(link, tmp_path, "v", DownloadConfig(), trusted=False)
-        assert reported.value.error_class is ErrorClass.UNSUPPORTED
+        assert caught.value.error_class is ErrorClass.UNSUPPORTED
         assert not inside.requests

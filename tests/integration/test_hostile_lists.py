@@ -1,4 +1,4 @@
-"""Lists of parts and formats that represent more than anybody has room for."""
+"""Lists of parts and formats that expand to more than any machine can hold."""
 
 from __future__ import annotations
 

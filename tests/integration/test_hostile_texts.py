@@ -102,7 +102,7 @@ def made(
 
 
 @pytest.fixture
-def attacked(made: HostileProject, monkeypatch: pytest.MonkeyPatch) -> HostileProject:
+def hostile_project(made: HostileProject, monkeypatch: pytest.MonkeyPatch) -> HostileProject:
     monkeypatch.setenv("DATABASE_URL", made.url)
     monkeypatch.chdir(made.folder)
     return made
@@ -117,7 +117,7 @@ def steering(text: str) -> set[str]:
 # ---- in a browser ------------------------------------------------------------------------------
 
 
-def observe(opened: Opened, title: str, elements: set[str], code: int) -> None:
+def check_page(opened: Opened, title: str, elements: set[str], code: int) -> None:
     """Look at the page that is open, in a wide and in a narrow window."""
     for width in WIDTHS:
         opened.page.set_viewport_size({"width": width, "height": 900})
@@ -139,64 +139,64 @@ def observe(opened: Opened, title: str, elements: set[str], code: int) -> None:
 
 
 @pytest.mark.browser
-def test_the_report(attacked: HostileProject, opened: Opened) -> None:
-    opened.page.goto(attacked.report.as_uri())
-    observe(opened, "birds: dataminer report", REPORT, code=2)
-    assert opened.away(attacked.report.as_uri()) == []
-    assert attacked.report.stat().st_size < 3_000_000
+def test_the_report(hostile_project: HostileProject, opened: Opened) -> None:
+    opened.page.goto(hostile_project.report.as_uri())
+    check_page(opened, "birds: dataminer report", REPORT, code=2)
+    assert opened.away(hostile_project.report.as_uri()) == []
+    assert hostile_project.report.stat().st_size < 3_000_000
     opened.page.click("#objects .pager button:last-child")  # our own script did run
 
 
 @pytest.mark.browser
-def test_the_preview(attacked: HostileProject, opened: Opened) -> None:
-    opened.page.goto(attacked.preview.as_uri())
-    observe(opened, "Thresholds of birds", DRAWN, code=1)
-    assert opened.away(attacked.preview.as_uri()) == []
+def test_the_preview(hostile_project: HostileProject, opened: Opened) -> None:
+    opened.page.goto(hostile_project.preview.as_uri())
+    check_page(opened, "Thresholds of birds", DRAWN, code=1)
+    assert opened.away(hostile_project.preview.as_uri()) == []
     assert opened.page.locator("figure img").count() > 6
     parts = opened.page.eval_on_selector_all(".bar div", "all => all.map(one => one.offsetWidth)")
     assert len(set(parts)) > 1, "each is as wide as its share"
 
 
 @pytest.mark.browser
-def test_the_live_page_and_what_it_opens(attacked: HostileProject, opened: Opened) -> None:
+def test_the_live_page_and_what_it_opens(hostile_project: HostileProject, opened: Opened) -> None:
     page = opened.page
-    with serving(attacked.store) as served:
+    with serving(hostile_project.store) as served:
         page.goto(served.url)
         for number in range(len(hostile.URLS)):
             page.click(f"#list [data-video=video0000{number}]")
             page.wait_for_selector("#story dl.facts")
             assert "onfocus" in page.inner_text("#story-title")
-            observe(opened, "dataminer monitor", LIVE, code=1)
+            check_page(opened, "dataminer monitor", LIVE, code=1)
             page.click("#close")
         page.goto(f"{served.url}report/birds")
-        observe(opened, "birds: dataminer report", REPORT, code=2)
+        check_page(opened, "birds: dataminer report", REPORT, code=2)
         assert opened.away(served.url) == []
 
 
 # ---- elsewhere ---------------------------------------------------------------------------------
 
 
-def test_the_contact_sheet(attacked: HostileProject) -> None:
-    sheet = attacked.folder / "sheet.jpg"
-    assert contact_sheet(attacked.store.detect(hostile.PROJECT), sheet) > 1
+def test_the_contact_sheet(hostile_project: HostileProject) -> None:
+    sheet = hostile_project.folder / "sheet.jpg"
+    assert contact_sheet(hostile_project.store.detect(hostile.PROJECT), sheet) > 1
     with Image.open(sheet) as picture:
         assert picture.width == 2082
 
 
-def reported(attacked: HostileProject) -> dict[str, Any]:
+def outputs(hostile_project: HostileProject) -> dict[str, Any]:
     """Return what each command prints."""
-    live_monitor = live.Monitor([], MonitorConfig(), read_only=True, store=attacked.store)
+    live_monitor = live.Monitor([], MonitorConfig(), read_only=True, store=hostile_project.store)
     printed = {name: io.StringIO() for name in ("status", "monitor", "summary", "why", "failed")}
     status.print_status([], printed["status"])
     live.print_view(live_monitor.read(), printed["monitor"])
-    summary.print_summary([], printed["summary"], attacked.store, summary.RunOutcome())
-    story_text.print_story(story.story("video00000", attacked.store), printed["why"])
-    story_text.print_story(story.story("video00001", attacked.store), printed["failed"])
+    summary.print_summary([], printed["summary"], hostile_project.store, summary.RunOutcome())
+    story_text.print_story(story.story("video00000", hostile_project.store), printed["why"])
+    story_text.print_story(story.story("video00001", hostile_project.store), printed["failed"])
     return {name: file.getvalue() for name, file in printed.items()}
 
 
-def test_what_commands_print_steers_no_terminal(attacked: HostileProject) -> None:
-    for name, text in reported(attacked).items():
+def test_what_commands_print_steers_no_terminal(hostile_project: HostileProject) -> None:
+    for name, text in outputs(hostile_project).items():
         assert steering(text) == set(), name
         assert "onfocus" in text, name
         if name not in {"why", "failed"}:

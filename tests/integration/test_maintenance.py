@@ -347,8 +347,8 @@ def test_a_beginning_of_several_ids_is_refused_with_all_of_them(whole: tuple[str
 
 
 def chosen(projects: list[str], **others: list[str]) -> list[str]:
-    requested = {"videos": (), "classes": (), **{name: tuple(v) for name, v in others.items()}}
-    return select_videos(Choice(tuple(projects), **requested))
+    choice = {"videos": (), "classes": (), **{name: tuple(v) for name, v in others.items()}}
+    return select_videos(Choice(tuple(projects), **choice))
 
 
 def test_videos_by_status_and_class(whole: tuple[str, Store]) -> None:

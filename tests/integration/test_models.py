@@ -81,16 +81,16 @@ def test_a_network_that_swallows_everything_is_told_of_in_seconds(
     monkeypatch.chdir(tmp_path)
     for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    requested = []
+    attempts = []
 
-    def quiet(address: tuple[str, int], timeout: float) -> socket.socket:
-        requested.append((address, timeout))
+    def never_answers(address: tuple[str, int], timeout: float) -> socket.socket:
+        attempts.append((address, timeout))
         raise TimeoutError("timed out")
 
-    monkeypatch.setattr(socket, "create_connection", quiet)
+    monkeypatch.setattr(socket, "create_connection", never_answers)
     done = dataminer("fetch", "yolo26n.pt")
     assert isinstance(done.exception, TransientError)
     assert str(done.exception).startswith(
         "cannot download yolo26n.pt: this machine seems to be offline. Next: put the weights file"
     )
-    assert requested == [(("github.com", 443), 5.0)]
+    assert attempts == [(("github.com", 443), 5.0)]

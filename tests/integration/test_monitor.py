@@ -44,7 +44,7 @@ def drawn(view: live.View, width: int = 80) -> str:
     return out.getvalue()
 
 
-def observe(*names: str, settings: MonitorConfig = CALM, read_only: bool = False) -> live.View:
+def read_view(*names: str, settings: MonitorConfig = CALM, read_only: bool = False) -> live.View:
     return live.Monitor(names, settings, read_only=read_only).read()
 
 
@@ -89,7 +89,7 @@ def test_the_view_tells_all_at_any_width(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "8123456")
     held(stage_rows.DOWNLOAD, video_id="v7")
-    text = drawn(observe(), width)
+    text = drawn(read_view(), width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert re.search(r"birds +FILTERING +\d+\.\d videos/min, filtered in \d+ ", text)
     reported = {
@@ -116,7 +116,7 @@ def test_the_view_tells_all_at_any_width(
 
 
 def test_bars_are_as_long_as_their_counts(busy: str) -> None:
-    text = drawn(observe(), 140)
+    text = drawn(read_view(), 140)
     full = next(line for line in text.splitlines() if line.startswith("downloaded")).count("━")
     part = next(line for line in text.splitlines() if line.startswith("filtered")).count("━")
     assert full / part == pytest.approx(5 / 3, rel=0.1)
@@ -125,11 +125,11 @@ def test_bars_are_as_long_as_their_counts(busy: str) -> None:
 def test_many_projects_get_a_line_each(busy: str) -> None:
     for n in range(5):
         add(f"more{n}", "v0", "v1")
-    text = drawn(observe())
+    text = drawn(read_view())
     assert "6 projects" in text
     assert re.search(r"birds +FILTERING .* 3/8 +1 +\d", text)
     assert re.search(r"more4 +FILTERING .* 0/2 +0", text)
-    assert "more4" not in drawn(observe("birds"))
+    assert "more4" not in drawn(read_view("birds"))
 
 
 def test_a_finished_project_is_annotated_to_the_end(database: str) -> None:
@@ -143,7 +143,7 @@ def test_a_finished_project_is_annotated_to_the_end(database: str) -> None:
     finished(
         stage_rows.DETECT, "COMPLETE", {"detect_dir": "e", "annotations": 9}, project_id=project
     )
-    text = drawn(observe(), 100)
+    text = drawn(read_view(), 100)
     assert "COMPLETE" in text
     assert "3 of 4 frames" in text
     bars = {line.split()[0]: line.count("━") for line in text.splitlines() if "━" in line}
@@ -153,7 +153,7 @@ def test_a_finished_project_is_annotated_to_the_end(database: str) -> None:
 
 def test_a_look_gives_stale_claims_back_and_moves_stages_on(busy: str) -> None:
     silence(busy)
-    view = observe()
+    view = read_view()
     assert [claim.key for claim in view.recovered] == ["v4"]
     assert view.seen.claims == []
     text = drawn(view)
@@ -166,7 +166,7 @@ def test_a_look_gives_stale_claims_back_and_moves_stages_on(busy: str) -> None:
 def test_read_only_changes_nothing(busy: str) -> None:
     silence(busy)
     before = versions(busy)
-    view = observe(read_only=True)
+    view = read_view(read_only=True)
     assert versions(busy) == before
     assert view.recovered == []
     text = drawn(view)
@@ -188,7 +188,7 @@ def test_heartbeats_are_told_in_their_unit_and_called_stale_after_the_stale_minu
         "UPDATE videos SET"
         " heartbeat_at = now() - make_interval(secs => substr(video_id, 2)::float)",
     )
-    lines = [line.strip() for line in drawn(observe(read_only=True), 140).splitlines()]
+    lines = [line.strip() for line in drawn(read_view(read_only=True), 140).splitlines()]
     for seconds, printed in (
         *quiet_for.items(),
         *((s, f"{printed}, stale") for s, printed in stale.items()),
@@ -196,12 +196,12 @@ def test_heartbeats_are_told_in_their_unit_and_called_stale_after_the_stale_minu
         (line,) = [line for line in lines if re.match(rf"DOWNLOADING +v{seconds} ", line)]
         assert re.search(rf" {printed}$", line), line
     of_an_hour = MonitorConfig(stale_threshold_minutes=60)
-    text = drawn(observe(settings=of_an_hour, read_only=True), 140)
+    text = drawn(read_view(settings=of_an_hour, read_only=True), 140)
     assert text.count(", stale") == 2
 
 
 def test_json_has_the_status_and_the_rates(busy: str) -> None:
-    reported = json.loads(json.dumps(observe().as_json()))
+    reported = json.loads(json.dumps(read_view().as_json()))
     assert {
         "projects",
         "failures",
@@ -267,8 +267,8 @@ def test_a_database_that_is_away_is_said_and_asked_again(
 
 def test_a_project_that_is_not_there_ends_it(database: str) -> None:
     with pytest.raises(DataminerError, match="there is no project void"):
-        observe("void")
-    assert "No projects yet" in drawn(observe())
+        read_view("void")
+    assert "No projects yet" in drawn(read_view())
 
 
 def test_a_database_without_tables_is_no_traceback(
@@ -277,7 +277,7 @@ def test_a_database_without_tables_is_no_traceback(
     with fresh_database(server, prefix="bare") as url:
         monkeypatch.setenv("DATABASE_URL", url)
         with pytest.raises(DatabaseError, match="no tables yet"):
-            observe()
+            read_view()
 
 
 def test_without_a_terminal_it_looks_once(busy: str) -> None:

@@ -578,14 +578,14 @@ def test_a_refusal_is_told_to_the_gate_and_asked_again_when_it_says_so(
     wait: float | None,
     path: str,
 ) -> None:
-    views = path == "/clip"
-    link = server.add(path, [reply, *([clip] if views else []), reply, clip])
+    is_probed_first = path == "/clip"
+    link = server.add(path, [reply, *([clip] if is_probed_first else []), reply, clip])
     limiter = Recorder(again=2)
     fetch(link, tmp_path, limiter)
     assert limiter.refusals == [(path, reason, wait)] * 2
     robots = ErrorClass.BOT_CHECK if "robots" in reason else ErrorClass.RATE_LIMIT
     assert limiter.classes == [robots] * 2
-    assert server.requests[path] == (4 if views else 3)
+    assert server.requests[path] == (4 if is_probed_first else 3)
     assert limiter.passes == 1
 
 

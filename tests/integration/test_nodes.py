@@ -289,14 +289,14 @@ def test_what_is_refused_for_good_is_asked_once(
 def test_a_guard_starts_what_crashed_and_not_what_was_stopped(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    views: list[Path] = []
+    checks: list[Path] = []
     crashed = control.crashed
 
-    def observe(home: Path) -> bool:
-        views.append(home)
+    def record_check(home: Path) -> bool:
+        checks.append(home)
         return crashed(home)
 
-    monkeypatch.setattr(control, "crashed", observe)
+    monkeypatch.setattr(control, "crashed", record_check)
     monkeypatch.setattr(guard_module, "LOOK_SECONDS", 0.1)
     guard = ServerSupervisor()
     guard.begin()
@@ -304,8 +304,8 @@ def test_a_guard_starts_what_crashed_and_not_what_was_stopped(
         os.kill(pid_of(home), 9)
         wait_until(lambda: control.status(home).state == "running")
         control.stop(home)
-        seen = len(views)
-        wait_until(lambda: len(views) > seen + 3)  # it starts what it has seen crashed twice
+        seen = len(checks)
+        wait_until(lambda: len(checks) > seen + 3)  # it starts what it has seen crashed twice
         assert control.status(home).state == "stopped"
     finally:
         guard.stop()

@@ -216,8 +216,8 @@ def test_whatever_is_in_the_old_place_is_in_nobodys_way(site: Site, tmp_path: Pa
             before.symlink_to(before)
         else:
             before.mkdir()
-            marker = before / STORE_FILE
-            marker.mkdir() if file == "folder" else marker.write_text("{")
+            store_file = before / STORE_FILE
+            store_file.mkdir() if file == "folder" else store_file.write_text("{")
         assert "has moved" in str(paired(site, after.name))
 
 
@@ -316,8 +316,8 @@ def test_a_place_that_says_too_little_is_another_one(site: Site, location: str) 
 def _lose(site: Site, location: str = "1/2/public") -> None:
     """Have the database be one of another server, as far as one can see."""
     file = site.folder / "data" / STORE_FILE
-    marker = json.loads(file.read_text())
-    file.write_text(json.dumps({**marker, "place": location}))
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps({**record, "place": location}))
 
 
 def test_a_dump_from_before_the_store_moved_is_taken(site: Site, server: str) -> None:

@@ -161,8 +161,10 @@ def test_only_a_download_that_failed_is_tried_again_with_other_settings(project:
     failed = f"status = 'FAILED', extracted_with = NULL, {ERROR}"
     project.set(f"UPDATE videos SET {failed} WHERE video_id IN ('a', 'b')")
     project.set(f"UPDATE project_videos SET status = 'FAILED', {ERROR} WHERE video_id < 'c'")
-    marker = recipe_id("download", None)
-    project.set(f"UPDATE videos SET downloaded_with = '{marker}' WHERE video_id IN ('a', 'c')")
+    downloaded_with = recipe_id("download", None)
+    project.set(
+        f"UPDATE videos SET downloaded_with = '{downloaded_with}' WHERE video_id IN ('a', 'c')"
+    )
     assert project.due(download={"max_height": 720}) == stages("b", "b", "b")
     assert project.due() == stages()
 
@@ -180,8 +182,12 @@ def test_a_refusal_is_finished_for_the_policy_that_refused(project: Project) -> 
     """Another policy may let the video in; other settings and other failures do not matter."""
     policy = {"max_duration": 100}
     config = load({"download": {"policy": policy}}).download
-    marker = f"{recipe_id('download', config.result_settings())} {policy_id(config.policy)}"
-    refused = f"status = 'FAILED', extracted_with = NULL, downloaded_with = '{marker}', {ERROR}"
+    downloaded_with = (
+        f"{recipe_id('download', config.result_settings())} {policy_id(config.policy)}"
+    )
+    refused = (
+        f"status = 'FAILED', extracted_with = NULL, downloaded_with = '{downloaded_with}', {ERROR}"
+    )
     project.set(f"UPDATE videos SET {refused} WHERE video_id = 'b'")
     project.set(f"UPDATE project_videos SET status = 'FAILED', {ERROR} WHERE video_id = 'b'")
     assert project.due(download={"policy": policy}) == stages()

@@ -78,8 +78,8 @@ def plan(used: Config) -> planning.Plan:
 def due(used: Config) -> list[str]:
     """Return the stages that a plan calls due of the video."""
     found = plan(used)
-    reported = [stage for stage in ("download", "extract") if found.due(stage)]
-    return reported + ["filter" for project in used.project_names if found.due("filter", project)]
+    due_line = [stage for stage in ("download", "extract") if found.due(stage)]
+    return due_line + ["filter" for project in used.project_names if found.due("filter", project)]
 
 
 def times(folder: Path) -> list[float]:
@@ -206,11 +206,11 @@ def test_reasons_are_about_what_the_project_has(database: str, store: Store, cli
     mine("p", RARE)
     assert plan(config("q", OFTEN)).videos["extract"]["v"].reason == "new", "q has none yet"
     mine("q", OFTEN)
-    reported = plan(config("p", SELDOM)).videos["extract"]["v"].reason
-    assert reported == "made with other settings: extract.every_seconds 1.0 -> 2.0"
+    the_reason = plan(config("p", SELDOM)).videos["extract"]["v"].reason
+    assert the_reason == "made with other settings: extract.every_seconds 1.0 -> 2.0"
     mine("p", SELDOM)
-    reported = plan(config("p", RARE)).members["p"]["v"].reason
-    assert reported == "made with other settings: extract.every_seconds 2.0 -> 1.0"
+    the_reason = plan(config("p", RARE)).members["p"]["v"].reason
+    assert the_reason == "made with other settings: extract.every_seconds 2.0 -> 1.0"
 
 
 # ---- frames outlive their source ---------------------------------------------------------------

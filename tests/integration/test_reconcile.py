@@ -676,7 +676,7 @@ def test_a_row_that_somebody_claims_meanwhile_is_not_taken_up(
         else:
             execute(database, "UPDATE videos SET heartbeat_at = now() - interval '31 s'")
 
-    def observe(*args: Any) -> Any:
+    def read_then(*args: Any) -> Any:
         if when == "after":
             found = real(*args)
             somebody_claims()
@@ -684,7 +684,7 @@ def test_a_row_that_somebody_claims_meanwhile_is_not_taken_up(
         somebody_claims()
         return real(*args)
 
-    monkeypatch.setattr(claims, "read_row", observe)
+    monkeypatch.setattr(claims, "read_row", read_then)
     assert [mended for mended in reported(sync(store)) if mended[0] != "p"] == []
     assert execute(database, ROW) == [row]
 

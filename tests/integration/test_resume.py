@@ -161,9 +161,9 @@ def test_only_the_same_file_is_gone_on_with(
     link, there = broken_off(server, clip, tmp_path, path=path, **printed)
     assert there > 0
     served = clip if printed == now and requested == ["rest"] else other
-    views = looked_at(path, clip)
-    server.add(path, [*views, File(served, **now)])
-    before = len(server.ranges[path]) + len(views)
+    probes = looked_at(path, clip)
+    server.add(path, [*probes, File(served, **now)])
+    before = len(server.ranges[path]) + len(probes)
     assert fetch(link, tmp_path).video.read_bytes() == served.read_bytes()
     expected = [f"bytes={there}-" if wanted else None for wanted in requested]
     assert server.ranges[path][before:] == expected

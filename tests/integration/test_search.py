@@ -127,6 +127,23 @@ def test_failures_are_transient(server: Server, reply: Reply, kind: ErrorClass) 
     assert "report" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("error", "step"),
+    [
+        ("This video is private", "set download.cookies"),
+        ("Sign in to confirm your age", "set download.cookies"),
+        ("This video is not available in your country", "set download.proxy"),
+        ("Read timed out", "run this command again"),
+    ],
+)
+def test_the_next_step_is_one_for_a_list(server: Server, error: str, step: str) -> None:
+    youtube_lists.add_lists(server, {"playlist?list=PL1": {"error": error}})
+    found, _ = gathered(urls=["youtube.com/playlist?list=PL1"])
+    (rejected,) = found.rejected
+    assert rejected.hint.startswith(step) and rejected.hint.endswith("run this command again")
+    assert "snakemake" not in rejected.hint and "resumes" not in rejected.hint
+
+
 def test_the_rest_goes_on_after_a_list_that_failed(server: Server) -> None:
     def on_page(page: int) -> Reply | None:
         return Reply(status=429) if page == 2 else None

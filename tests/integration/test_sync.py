@@ -56,23 +56,23 @@ def row(
 
 
 def work(
-    tmp_path: Path, make: Callable[[Path], None] | None = None, marker: str = "m1"
+    tmp_path: Path, make: Callable[[Path], None] | None = None, made_from: str = "m1"
 ) -> StageTask:
     """A download that writes one file, unless told otherwise."""
 
     def default(out: Path) -> None:
         (out / "v1.mp4").write_bytes(b"abc")
-        info = {"video": "v1.mp4", "size_bytes": 3, "fingerprint": marker, "title": "t"}
+        info = {"video": "v1.mp4", "size_bytes": 3, "fingerprint": made_from, "title": "t"}
         (out / "info.json").write_text(json.dumps(info))
 
     return StageTask(
         stage=stage_rows.DOWNLOAD,
         key=KEY,
         final=tmp_path / "videos" / "v1",
-        fingerprint=marker,
+        fingerprint=made_from,
         make=make or default,
         read=results.read_download,
-        write_failure=failures.failed_info({"fingerprint": marker}),
+        write_failure=failures.failed_info({"fingerprint": made_from}),
     )
 
 
@@ -99,10 +99,10 @@ def test_a_whole_result_of_the_same_fingerprint_is_left_alone(video: str, tmp_pa
 
     run_task(work(tmp_path, never), CALM)
     assert file.stat().st_mtime_ns == before
-    run_task(work(tmp_path, marker="m2"), CALM)
+    run_task(work(tmp_path, made_from="m2"), CALM)
     assert file.stat().st_mtime_ns > before
     file.unlink()
-    run_task(work(tmp_path, marker="m2"), CALM)
+    run_task(work(tmp_path, made_from="m2"), CALM)
     assert file.exists()
 
 

@@ -135,11 +135,11 @@ def start(cluster: Site) -> Iterator[Callable[..., Run]]:
         run.process.wait(60)
 
 
-def reported(job: str, *columns: str) -> list[str]:
+def accounting(job: str, *columns: str) -> list[str]:
     """Ask the accounting for some columns of a job."""
-    requested = ["sacct", "-X", "-n", "-P", "-j", job, "-o", ",".join(columns)]
+    command = ["sacct", "-X", "-n", "-P", "-j", job, "-o", ",".join(columns)]
     return (
-        subprocess.run(requested, capture_output=True, text=True, check=True)
+        subprocess.run(command, capture_output=True, text=True, check=True)
         .stdout.strip()
         .split("|")
     )
@@ -202,7 +202,7 @@ def test_a_whole_project_and_an_outage_of_the_database(
     assert "Error in" not in run.printed
     assert "Trying to restart" not in run.printed
     jobs = {kind.partition("/")[0]: number for number, kind in run.submitted.items()}
-    assert {reported(number, "State")[0] for number in run.submitted} == {"COMPLETED"}
+    assert {accounting(number, "State")[0] for number in run.submitted} == {"COMPLETED"}
     # however many videos
     kinds = ("download", "batch_extract", "prompts", "embed", "filter", "dedup", "detect")
     assert sorted(jobs) == sorted(kinds)
@@ -213,18 +213,18 @@ def test_a_whole_project_and_an_outage_of_the_database(
     assert rows("SELECT count(*) FROM videos") == [(COUNT,)]
 
     # what was asked for, as Slurm's accounting has it
-    requested = {
-        kind: dict(part.split("=") for part in reported(number, "ReqTRES")[0].split(","))
+    resources = {
+        kind: dict(part.split("=") for part in accounting(number, "ReqTRES")[0].split(","))
         for kind, number in jobs.items()
     }
-    assert {kind for kind in kinds if requested[kind].get("gres/gpu") == "1"} == {"embed", "detect"}
-    assert {kind for kind in kinds if "gres/gpu" in requested[kind]} == {"embed", "detect"}
-    assert (requested["batch_extract"]["cpu"], requested["batch_extract"]["mem"]) == ("4", "4800M")
-    assert (requested["download"]["cpu"], requested["download"]["mem"]) == ("1", "500M")
-    assert requested["dedup"]["mem"] == "1234M"
-    assert reported(jobs["detect"], "Partition", "Timelimit") == ["gpu", "04:00:00"]
-    assert reported(jobs["embed"], "Partition") == ["gpu"]
-    assert reported(jobs["batch_extract"], "Partition") == ["cpu"]
+    assert {kind for kind in kinds if resources[kind].get("gres/gpu") == "1"} == {"embed", "detect"}
+    assert {kind for kind in kinds if "gres/gpu" in resources[kind]} == {"embed", "detect"}
+    assert (resources["batch_extract"]["cpu"], resources["batch_extract"]["mem"]) == ("4", "4800M")
+    assert (resources["download"]["cpu"], resources["download"]["mem"]) == ("1", "500M")
+    assert resources["dedup"]["mem"] == "1234M"
+    assert accounting(jobs["detect"], "Partition", "Timelimit") == ["gpu", "04:00:00"]
+    assert accounting(jobs["embed"], "Partition") == ["gpu"]
+    assert accounting(jobs["batch_extract"], "Partition") == ["cpu"]
 
     again = cluster.run("snakemake", "--profile", "slurm")
     assert again.returncode == 0, again.stderr
@@ -324,17 +324,17 @@ def test_what_slurm_ends_is_done_again(
         owner = stopped_at_work(run, named["other"])
         preempt()  # while nothing else frees cores
         preempted = [first[name] for name in ("requeued", "evicted")]
-        run.until(lambda: all(reported(number, "State") == ["PREEMPTED"] for number in preempted))
+        run.until(lambda: all(accounting(number, "State") == ["PREEMPTED"] for number in preempted))
 
         # a job of the other video is cancelled in the midst of its work: it says so itself, at once
         in_the_midst = owner.rpartition("-")[2]
-        requested = time.time()
+        preempted_at = time.time()
         subprocess.run(["scancel", in_the_midst], check=True)
         columns = "extract(epoch FROM at), status, attempts, error"
         freed = f"SELECT {columns} FROM freed WHERE owner = '{owner}'"
         run.until(lambda: rows(freed), seconds=60)
         ((at, *found, error),) = rows(freed)
-        assert float(at) - requested <= 5
+        assert float(at) - preempted_at <= 5
         assert found == ["DOWNLOADED", 0]
         assert error.startswith(f"stopped with Slurm job {in_the_midst}. Next: ")
 
@@ -363,11 +363,13 @@ def test_what_slurm_ends_is_done_again(
         run.process.wait()
         for process in processes_of(first["forgotten"]):
             process.kill()
-        wait_until(lambda: reported(first["forgotten"], "State") == ["FAILED"], 60)
+        wait_until(lambda: accounting(first["forgotten"], "State") == ["FAILED"], 60)
         assert holder("forgotten") == first["forgotten"]
         barrier.open()
         left = {number for name, number in again.items() if name != "forgotten"}
-        wait_until(lambda: all(reported(number, "State") == ["COMPLETED"] for number in left), 120)
+        wait_until(
+            lambda: all(accounting(number, "State") == ["COMPLETED"] for number in left), 120
+        )
 
         assert cluster.run("snakemake", "--unlock").returncode == 0
         run = start("only_download")
@@ -426,14 +428,14 @@ def hungry_on_demand(folder: Path) -> str:
 
 def chosen_by(partitions: dict[str, str]) -> str:
     """Return what has Snakemake choose the partition by the batch, which is a video here."""
-    requested = [f"'{name}' if wildcards.batch == '{batch}'" for batch, name in partitions.items()]
-    return " else ".join([*requested, "'cpu'"])
+    cases = [f"'{name}' if wildcards.batch == '{batch}'" for batch, name in partitions.items()]
+    return " else ".join([*cases, "'cpu'"])
 
 
 def preempt() -> None:
     """Have Slurm end two jobs of partitions `requeued` and `cancelled` for a more urgent one."""
-    requested = ["sinfo", "--noheader", "--partition=urgent", "--format=%C"]
-    cores = subprocess.run(requested, capture_output=True, text=True, check=True).stdout
+    command = ["sinfo", "--noheader", "--partition=urgent", "--format=%C"]
+    cores = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     idle = int(cores.split("/")[1])
     urgent = ["sbatch", "-p", "urgent", f"-c{idle + 2}", "--mem=100", "-o", "/dev/null"]
     subprocess.run([*urgent, "--wrap", "sleep 3"], check=True)

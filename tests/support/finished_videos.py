@@ -94,8 +94,8 @@ def finish_project(url: str, root: Path, config: Config, project: str) -> None:
     dataset = coco_dataset([], ["bird"], info={"fingerprint": annotated})
     write_coco(store.detect(project) / "annotations.json", dataset)
     page = fingerprints.of_report(fingerprints.result_settings(config), annotated)
-    marker = f'<meta name="{fingerprints.IN_PAGE}" content="{page}"></html>'
-    (store.report(project) / "index.html").write_text(marker)
+    html = f'<meta name="{fingerprints.IN_PAGE}" content="{page}"></html>'
+    (store.report(project) / "index.html").write_text(html)
 
 
 def _empty_table(root: Path) -> bytes:

@@ -30,10 +30,10 @@ def tiny_siglip(shims: str) -> Path:
     """The folder of the checkpoint: 32 pixels, 32 dimensions, words for three colours."""
     import transformers
 
-    marker = fingerprint(
+    digest = fingerprint(
         "siglip", sha256_file(Path(siglip_model.__file__)), transformers.__version__
     )
-    folder = CACHE / f"siglip-{marker}"
+    folder = CACHE / f"siglip-{digest}"
     if not folder.is_dir():
         with staging_dir(folder) as staging:
             siglip_model.train(staging)

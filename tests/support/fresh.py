@@ -162,7 +162,7 @@ class Unique:
         self._count = 0
         self.folder: Path | None = None
 
-    def marker(self, mined: Sequence[Mined], config: Config) -> str:
+    def digest(self, mined: Sequence[Mined], config: Config) -> str:
         """Return the fingerprint of the unique frames of these videos."""
         made = [(one.video_id, read_meta(one.filtered / FRAMES_FILE)) for one in mined]
         inputs = sorted((video_id, meta.get("fingerprint")) for video_id, meta in made)
@@ -170,14 +170,14 @@ class Unique:
 
     def follow(self, mined: Sequence[Mined], config: Config) -> Path:
         """Return the folder of the unique frames of these videos, made after the last one."""
-        marker = self.marker(mined, config)
-        if self.folder and read_meta(self.folder / FRAMES_FILE)["fingerprint"] == marker:
+        digest = self.digest(mined, config)
+        if self.folder and read_meta(self.folder / FRAMES_FILE)["fingerprint"] == digest:
             return self.folder
         out = self._folder / f"{self._count:03}"
         out.mkdir(parents=True)
         self._count += 1
         folders = [one.filtered for one in sorted(mined, key=lambda one: one.video_id)]
-        meta = {"fingerprint": marker}
+        meta = {"fingerprint": digest}
         dedup_stage.dedup(folders, out, config.dedup, previous=self.folder, meta=meta)
         self.folder = out
         return out

@@ -97,12 +97,12 @@ def _fill_database(database: str, video_ids: list[str]) -> None:
     failed(broken, {"error": f"{TEXT} Next: {TEXT}", "error_class": "empty"})
     extracted(late)
     held(stage_rows.FILTER, project_id=project, video_id=late)
-    reported = "title = $${0}$$, warning = $${0}$$, source_info = '{1}'".format(
+    assignments = "title = $${0}$$, warning = $${0}$$, source_info = '{1}'".format(
         TEXT, json.dumps({SHORT: SHORT}).replace("'", "''")
     )
     for video_id, url in zip(video_ids, URLS, strict=True):
         where = f"WHERE video_id = '{video_id}'"
-        execute(database, f"UPDATE videos SET {reported}, url = $${url}$$ {where}")
+        execute(database, f"UPDATE videos SET {assignments}, url = $${url}$$ {where}")
     force(
         database,
         f"UPDATE project_videos SET locked_by = $${SHORT}:1:x$$ WHERE status = 'FILTERING'",

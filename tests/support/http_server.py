@@ -60,11 +60,11 @@ class File:
 
     def reply(self, headers: dict[str, str]) -> Reply:
         """Answer with the file, or with the part that was asked for."""
-        printed = {"ETag": self.etag, "Last-Modified": self.last_modified}
+        validators = {"ETag": self.etag, "Last-Modified": self.last_modified}
         condition = headers.get("If-Range")
-        fits = not self.knows_if_range or condition in {None, *printed.values()}
+        fits = not self.knows_if_range or condition in {None, *validators.values()}
         reply = _file_reply(self.path, headers.get("Range") if fits else None)
-        more = {name: value for name, value in printed.items() if value}
+        more = {name: value for name, value in validators.items() if value}
         return replace(
             reply,
             headers={**reply.headers, **more},
@@ -212,8 +212,8 @@ def _file_reply(path: Path, wanted: str | None) -> Reply:
     if first >= len(body):
         return Reply(416, headers={"Content-Range": f"bytes */{len(body)}"})
     part = body[first : last + 1]
-    position = f"bytes {first}-{first + len(part) - 1}/{len(body)}"
-    return Reply(206, part, content_type, {"Content-Range": position})
+    content_range = f"bytes {first}-{first + len(part) - 1}/{len(body)}"
+    return Reply(206, part, content_type, {"Content-Range": content_range})
 
 
 def most_in_a_window(times: list[float], seconds: float) -> int:

@@ -58,13 +58,13 @@ def make_project(
     table = make_table(clusters, CLUSTERS_SCHEMA)
     write_table(store.dedup(project) / CLUSTERS_FILE, table, CLUSTERS_SCHEMA, meta, ready=True)
     _annotate(store, project, unique, boxes, rng)
-    reported = (
+    rows = (
         VideoFacts(
             video_id, SourceUrl(f"https://example.org/{video_id}"), None, "EXTRACTED", "FILTERED"
         )
         for video_id in ids
     )
-    return ProjectFacts(project, "COMPLETE", tuple(reported))
+    return ProjectFacts(project, "COMPLETE", tuple(rows))
 
 
 def _video(

@@ -75,8 +75,8 @@ def frames_of(store: Store, video_id: str) -> Path:
 
 def make_filtered(store: Store, project: str, video_id: str, passed: tuple[int, ...]) -> None:
     source = results.read_frames_meta(frames_of(store, video_id)) or {}
-    marker = fingerprint("filter", 1, SETTINGS.result_settings(), source.get("fingerprint"))
-    meta = {"fingerprint": marker, "version": 1, "settings": SETTINGS.model_dump(mode="json")}
+    made_from = fingerprint("filter", 1, SETTINGS.result_settings(), source.get("fingerprint"))
+    meta = {"fingerprint": made_from, "version": 1, "settings": SETTINGS.model_dump(mode="json")}
     make_frames(store.filtered(project, video_id), video_id, passed, meta)
 
 

@@ -253,7 +253,7 @@ class Walk:
         if not (self.rows.held and step in (self._remove_one, self._retry, self._lose_image)):
             step()
 
-    def _set_answer(self, what: str) -> None:
+    def _note_step(self, what: str) -> None:
         self.story.append(what)
 
     def _dataminer(self, *arguments: str) -> str:
@@ -265,7 +265,7 @@ class Walk:
         self._add(self.chance.choice(CLIPS))
 
     def _add(self, name: str) -> None:
-        self._set_answer(f"add {name}")
+        self._note_step(f"add {name}")
         self._dataminer("add-video", self.clips[name].source, "--project", "p")
         if name not in self.rows.members and name == "broken":
             self.rows.failed.add(name)  # its old failure may still lie there
@@ -278,19 +278,19 @@ class Walk:
             return  # a project of failures alone has no unique frames
         files = ["--files"] if self.chance.random() < 0.5 else []
         where = self.chance.choice([["--all-projects"], ["--project", "p"]])
-        self._set_answer(f"remove {name} {' '.join([*where, *files])}")
+        self._note_step(f"remove {name} {' '.join([*where, *files])}")
         self._dataminer("delete-videos", self.ids[name], "--yes", *where, *files)
         self.rows.members.remove(name)
         self.unknown.discard(name)
 
     def _repair(self) -> None:
-        self._set_answer("mend the broken one")
+        self._note_step("mend the broken one")
         if not self.mended:
             self.clips["broken"].put("good")
             self.mended = True
 
     def _retry(self) -> None:
-        self._set_answer("retry")
+        self._note_step("retry")
         done = self.site.dataminer_here("retry")
         assert done.returncode == 0, done.stderr
         if self.mended:
@@ -299,7 +299,7 @@ class Walk:
     def _change(self) -> None:
         section = self.chance.choice(sorted(CHOICES))
         self.settings[section] = self.chance.choice(CHOICES[section])
-        self._set_answer(f"set {section} to {self.settings[section]}")
+        self._note_step(f"set {section} to {self.settings[section]}")
         self._configure()
 
     def _configure(self) -> None:
@@ -308,7 +308,7 @@ class Walk:
     def _visit(self) -> None:
         """Have another project of other settings mine the same videos, and look at what it has."""
         settings = {name: self.chance.choice(CHOICES[name]) for name in ("extract", "filter")}
-        self._set_answer(f"project q mines with {settings}")
+        self._note_step(f"project q mines with {settings}")
         names = sorted(self.rows.members - {"broken"})
         for name in names:
             self._dataminer("add-video", self.clips[name].source, "--project", "q")
@@ -328,12 +328,12 @@ class Walk:
         self._configure()
 
     def _lose_notes(self) -> None:
-        self._set_answer("lose .snakemake")
+        self._note_step("lose .snakemake")
         shutil.rmtree(self.site.folder / ".snakemake", ignore_errors=True)
 
     def _move(self) -> None:
         old, self.store = self.store, f"moved/{len(self.story)}"
-        self._set_answer(f"move the store to {self.store}")
+        self._note_step(f"move the store to {self.store}")
         new = self.site.folder / self.store
         new.parent.mkdir(exist_ok=True)
         if (self.site.folder / old).exists():
@@ -351,7 +351,7 @@ class Walk:
         """Take the other site's database, or its store, by mistake."""
         command = self.chance.choice(_STRAY)
         mistaken = self.chance.choice(["database", "store"])
-        self._set_answer(f"{command[0]} with the {mistaken} of the neighbour")
+        self._note_step(f"{command[0]} with the {mistaken} of the neighbour")
         site = self.site
         if mistaken == "database":
             site = replace(site, database=self.neighbour.database)
@@ -368,7 +368,7 @@ class Walk:
     def _copy_away(self) -> None:
         """Have a copy of the store and the database go on by itself, and end badly."""
         command = self.chance.choice(_STRAY)
-        self._set_answer(f"{command[0]} in a copy")
+        self._note_step(f"{command[0]} in a copy")
         before = self._everything()
         copy = Site(self.folder / "copy", self._copy(self.site.database))
         shutil.copytree(self.site.folder / self.store, copy.folder / "data", symlinks=True)
@@ -385,7 +385,7 @@ class Walk:
         return [(site.dump(), site.listing(store)) for site, store in stores]
 
     def _save(self) -> None:
-        self._set_answer("dump")
+        self._note_step("dump")
         self.dump = (self._copy(self.site.database), deepcopy(self.rows))
 
     def _copy(self, database: str) -> str:
@@ -396,7 +396,7 @@ class Walk:
         if self.dump is None:
             return
         database, rows = self.dump
-        self._set_answer("restore the dump")
+        self._note_step("restore the dump")
         before = self.site.database
         self.site = replace(self.site, database=self._copy(database))
         drop(self.server, name_of(before))
@@ -415,7 +415,7 @@ class Walk:
         if pattern == "the video file":
             files = store.video(self.ids[name]).glob(f"{self.ids[name]}.*")
             path = next(files, path)
-        self._set_answer(f"delete {path.relative_to(store.root)} ({name})")
+        self._note_step(f"delete {path.relative_to(store.root)} ({name})")
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -432,17 +432,17 @@ class Walk:
         store = Store(self.site.folder / self.store)
         name = self.chance.choice(sorted(self.rows.members))
         recipes = sorted(store.frames(self.ids[name]).glob("[!.]*/"))
-        positions = [*recipes, store.filtered("p", self.ids[name])]
-        images = sorted(self.chance.choice(positions).glob("*.[jt][pa][gr]"))
+        folders = [*recipes, store.filtered("p", self.ids[name])]
+        images = sorted(self.chance.choice(folders).glob("*.[jt][pa][gr]"))
         if images:
             image = self.chance.choice(images)
-            self._set_answer(f"delete {image.relative_to(store.root)} and sync --deep")
+            self._note_step(f"delete {image.relative_to(store.root)} and sync --deep")
             self.spared.add(name)
             image.unlink()
             self._synced("--deep")
 
     def _sync(self) -> None:
-        self._set_answer("sync")
+        self._note_step("sync")
         self._synced()
 
     def _synced(self, *options: str) -> None:
@@ -462,7 +462,7 @@ class Walk:
         """Kill a run as a stage claims or records something, if it comes to that."""
         stage: StageRows = self.chance.choice([DOWNLOAD, EXTRACT, FILTER, DEDUP])
         at = self.chance.choice(["claims", "records"])
-        self._set_answer(f"kill a run that {at} {stage.name}")
+        self._note_step(f"kill a run that {at} {stage.name}")
         self.rows.held = True
         before = self._unique_mark()
         pauses = Pauses(self.site, (stage, at))
@@ -490,7 +490,7 @@ class Walk:
         return self.run
 
     def _plain_run(self) -> None:
-        self._set_answer("PLAIN RUN")
+        self._note_step("PLAIN RUN")
         run = self._begin()
         assert run.end(_PATIENCE) == 0, run.printed
         self.rows.held = False

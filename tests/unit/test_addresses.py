@@ -93,16 +93,19 @@ def test_the_ends_of_each_network_in_all_spellings(network: str) -> None:
     for end in {found[0], found[found.num_addresses // 2], found[-1]}:
         for host in spelled(str(end)):
             addresses = [
-                position for *_, position in socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)
+                address_info
+                for *_, address_info in socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)
             ]
-            for position in addresses:
-                assert (scope_of(position) is Scope.PUBLIC) == is_public(str(position[0])), (
+            for address_info in addresses:
+                assert (scope_of(address_info) is Scope.PUBLIC) == is_public(
+                    str(address_info[0])
+                ), (
                     host,
-                    position,
+                    address_info,
                 )
-                if not is_public(str(position[0])):
+                if not is_public(str(address_info[0])):
                     with pytest.raises(PermanentError):
-                        AddressPolicy("https://tube.example/x").check(host, position)
+                        AddressPolicy("https://tube.example/x").check(host, address_info)
 
 
 @settings(deadline=None)

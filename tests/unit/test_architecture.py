@@ -85,7 +85,7 @@ def test_a_stage_knows_neither_database_nor_workflow(broken: Build) -> None:
     assert broken({**files, "stages/filter/stage.py": text}) == []
     late = f"{text}def f():\n    from dataminer.db import connection\n"
     assert broken({**files, "stages/filter/stage.py": late}) == [
-        "dataminer/stages/filter/stage.py imports db, which no stage knows"
+        "dataminer/stages/filter/stage.py imports db, which a stage must not import"
     ]
 
 

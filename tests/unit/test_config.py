@@ -222,9 +222,9 @@ def test_each_rule_of_a_policy_makes_it_another() -> None:
     rules |= dict.fromkeys(("min_duration", "max_duration", "min_size_mb", "max_size_mb"), 1)
     assert rules.keys() == PolicyConfig.model_fields.keys()
     each = [{}, *({name: value} for name, value in rules.items())]
-    markers = [policy_id(PolicyConfig(**given)) for given in each]
-    assert len(set(markers)) == len(each)
-    assert markers == [policy_id(PolicyConfig(**given)) for given in each]
+    policy_ids = [policy_id(PolicyConfig(**given)) for given in each]
+    assert len(set(policy_ids)) == len(each)
+    assert policy_ids == [policy_id(PolicyConfig(**given)) for given in each]
 
 
 def test_results_are_told_apart_by_stage_version_and_settings(

@@ -1,4 +1,4 @@
-"""Dedup keeps the sharpest frame of each group, and records for every frame who represents it."""
+"""Dedup keeps the sharpest frame of each group, and records which frame represents each frame."""
 
 from __future__ import annotations
 

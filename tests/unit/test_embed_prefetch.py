@@ -13,8 +13,8 @@ from dataminer.stages.embed.pending import PendingVideo
 from dataminer.stages.embed.prefetch import (
     Decoded,
     StoredFrame,
-    batch_decoded,
     decode_ahead,
+    group_into_batches,
     rows_by_video,
 )
 
@@ -48,9 +48,9 @@ def test_of_large_pictures_fewer_are_decoded_ahead(pixels: int, most: int) -> No
 def test_of_large_pictures_a_batch_has_fewer() -> None:
     reader: Any = Reader()
     decoded = [Decoded(StoredFrame(VIDEO, n, f"{n}.jpg", reader, 40), str(n)) for n in range(7)]
-    sizes = [len(batch) for batch in batch_decoded(decoded, 16, lambda _: None, 130)]
+    sizes = [len(batch) for batch in group_into_batches(decoded, 16, lambda _: None, 130)]
     assert sizes == [3, 3, 1]
-    assert [len(batch) for batch in batch_decoded(decoded, 16, lambda _: None, 10)] == [1] * 7
+    assert [len(batch) for batch in group_into_batches(decoded, 16, lambda _: None, 10)] == [1] * 7
 
 
 def test_results_are_grouped_by_video_and_recipe() -> None:

@@ -217,13 +217,13 @@ class TestFoldersOfAStore:
     def test_a_project_that_is_a_link_is_named(self, store: Store, tmp_path: Path) -> None:
         project = store.project("q")
         project.symlink_to(tmp_path / "outside")
-        requested: list[Callable[[Path], object]] = [
+        readers: list[Callable[[Path], object]] = [
             reading.read_file,
             links.lstat_or_none,
             publishing.remove_file,
             lambda path: links.make_folder(path.parent),
         ]
-        for ask in requested:
+        for ask in readers:
             with pytest.raises(DataminerError, match=r"project q, .* is a link") as caught:
                 ask(project / "a")
             assert not isinstance(caught.value, DamagedFile)
@@ -252,14 +252,14 @@ class TestFoldersOfAStore:
 
 
 def test_fingerprints_change_with_every_part() -> None:
-    markers = {
+    fingerprints = {
         hashing.fingerprint("a", {"x": 1}),
         hashing.fingerprint("a", {"x": 2}),
         hashing.fingerprint("a", {"x": "1"}),
         hashing.fingerprint("b", {"x": 1}),
         hashing.fingerprint("a", {"x": 1}, None),
     }
-    assert len(markers) == 5
+    assert len(fingerprints) == 5
     assert hashing.fingerprint({"a": 1, "b": 2}) == hashing.fingerprint({"b": 2, "a": 1})
 
 

@@ -36,8 +36,8 @@ def test_a_job_takes_over_as_long_as_slurm_lets_it(
 ) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
-    def until(reported: str) -> float:
-        (tmp_path / "squeue").write_text(f"#!/bin/sh\necho '{reported}'\n")
+    def until(answer: str) -> float:
+        (tmp_path / "squeue").write_text(f"#!/bin/sh\necho '{answer}'\n")
         (tmp_path / "squeue").chmod(0o755)
         return LateBatches(BatchList(tmp_path, {}, "me", 1), "extract", "a").until
 

@@ -324,7 +324,7 @@ def test_slow_change_adds_up() -> None:
 
 def test_columns_are_those_of_the_table() -> None:
     found = table_columns([measure(scene())])
-    position = {
+    identity_columns = {
         "video_id",
         "frame_index",
         "pts_time",
@@ -333,7 +333,14 @@ def test_columns_are_those_of_the_table() -> None:
         "height",
         "byte_offset",
     }
-    unmeasured = position | {"byte_size", "title", "uploader", "licence", "upload_date", "url"}
+    unmeasured = identity_columns | {
+        "byte_size",
+        "title",
+        "uploader",
+        "licence",
+        "upload_date",
+        "url",
+    }
     assert set(found) == set(FRAMES_SCHEMA.names) - unmeasured
     assert {len(values) for values in found.values()} == {1}
     assert all(len(values) == 0 for values in table_columns([]).values())

@@ -17,7 +17,7 @@ from dataminer.frames.table import write_table
 from dataminer.stages.embed.content import score_boxes
 from dataminer.stages.embed.semantic import read_prompts
 
-REQUESTED = PromptsConfig(positive=["a"], negative=["b"])
+PROMPTS = PromptsConfig(positive=["a"], negative=["b"])
 HALVES = pa.array(np.zeros(8, np.float16))
 READERS: dict[str, tuple[Callable[[Path], Any], dict[str, Any], dict[str, Any]]] = {
     "content": (
@@ -40,7 +40,7 @@ READERS: dict[str, tuple[Callable[[Path], Any], dict[str, Any], dict[str, Any]]]
         {"dimension": 4, "mark": "m"},
     ),
     "prompts": (
-        lambda path: read_prompts(path, REQUESTED),
+        lambda path: read_prompts(path, PROMPTS),
         {
             "prompt": pa.array(["a", "b"]),
             "embedding": pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2)),

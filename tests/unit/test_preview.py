@@ -82,9 +82,9 @@ class TestCounts:
         self, store: Store, change: dict[str, float]
     ) -> None:
         tried = NOW.model_copy(update=change)
-        requested = gather_preview(store, PROJECT, NOW, tried).matrix(tried=True)
-        assert (requested == gather_preview(store, PROJECT, tried, tried).matrix(tried=False)).all()
-        assert (requested != gather_preview(store, PROJECT, NOW, NOW).matrix(tried=False)).any()
+        values = gather_preview(store, PROJECT, NOW, tried).matrix(tried=True)
+        assert (values == gather_preview(store, PROJECT, tried, tried).matrix(tried=False)).all()
+        assert (values != gather_preview(store, PROJECT, NOW, NOW).matrix(tried=False)).any()
 
     def test_of_a_sample(self, store: Store) -> None:
         preview = gather_preview(store, PROJECT, NOW, NOW, most_videos=2)

@@ -71,8 +71,8 @@ def root_of(target: ast.expr) -> str | None:
 
 
 def test_nothing_else_changes_snakemake() -> None:
-    positions = [*ROOT.glob("dataminer/**/*.py"), *ROOT.glob("scripts/*.py")]
-    found = {str(path): [*changes(path.read_text("utf-8"))] for path in positions}
+    files = [*ROOT.glob("dataminer/**/*.py"), *ROOT.glob("scripts/*.py")]
+    found = {str(path): [*changes(path.read_text("utf-8"))] for path in files}
     assert {path for path, lines in found.items() if lines} == {str(THE_PLACE)}
     for path in [ROOT / "Snakefile", *ROOT.glob("rules/*.smk")]:
         lines = [line for line in path.read_text("utf-8").splitlines() if _IN_RULES.search(line)]
@@ -246,15 +246,15 @@ def test_a_signal_ends_snakemake_while_it_does_what_no_other_thread_may(
 ) -> None:
     snakemake_compat.end_when_asked()
     scheduler = object.__new__(JobScheduler)
-    lock, requested = threading.Lock(), threading.Semaphore(0)
-    parts = {"_lock": lock, "_open_jobs": requested, "_user_kill": None}
+    lock, open_jobs = threading.Lock(), threading.Semaphore(0)
+    parts = {"_lock": lock, "_open_jobs": open_jobs, "_user_kill": None}
     for name, value in parts.items():
         monkeypatch.setattr(scheduler, name, value, raising=False)
     before = signal.signal(signal.SIGTERM, scheduler.exit_gracefully)
     try:
         with lock:
             os.kill(os.getpid(), signal.SIGTERM)
-        assert requested.acquire(timeout=10)
+        assert open_jobs.acquire(timeout=10)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert scheduler._user_kill == "graceful"

@@ -51,9 +51,9 @@ def test_a_transfer_that_stands_still_slows_no_rate_for_long(tmp_path: Path) -> 
 
 def test_looks_of_a_run_whose_output_is_a_file_measure_too(tmp_path: Path) -> None:
     transfers = Transfers(tmp_path)
-    for observe in range(3):
-        attempt(tmp_path, "a", 1000 * observe)
-        transfers.read(["a"], 10.0 + 2 * EACH_LINE * observe)
+    for number in range(3):
+        attempt(tmp_path, "a", 1000 * number)
+        transfers.read(["a"], 10.0 + 2 * EACH_LINE * number)
     assert transfers.under_way == [Ended(250.0, 4 * EACH_LINE, size=2000)]
 
 

@@ -55,7 +55,7 @@ WRITTEN = [
     ("ffmpeg not found", "postprocessor/ffmpeg.py", "missing_tool"),
 ]
 # what YouTube is known to answer; yt-dlp passes it on
-PRINTED = [
+YOUTUBE_MESSAGES = [
     ("Video unavailable", "removed"),
     ("This video is unavailable", "removed"),
     ("This video isn't available anymore", "removed"),
@@ -113,13 +113,13 @@ def test_what_yt_dlp_writes(text: str, path: str, expected: str) -> None:
     assert found(text) == expected
 
 
-@pytest.mark.parametrize(("text", "expected"), PRINTED)
+@pytest.mark.parametrize(("text", "expected"), YOUTUBE_MESSAGES)
 def test_what_youtube_says(text: str, expected: str) -> None:
     assert found(text) == expected
 
 
 def test_each_line_of_the_table_is_needed() -> None:
-    texts = [text for text, *_ in WRITTEN + PRINTED]
+    texts = [text for text, *_ in WRITTEN + YOUTUBE_MESSAGES]
     for pattern, error_class in PATTERNS:
         assert any(pattern.search(text) for text in texts), f"{error_class}: {pattern.pattern}"
 

@@ -47,7 +47,7 @@ def remembered(site: Site, project: str) -> list[str]:
     return files
 
 
-def printed(site: Site, *arguments: str) -> str:
+def output_of(site: Site, *arguments: str) -> str:
     done = site.snakemake(*arguments)
     return done.stdout + done.stderr
 
@@ -87,7 +87,7 @@ def test_who_names_the_project_need_not_name_its_files(cats: Site) -> None:
     assert jobs(done) == {"take_up": 1, "only_dedup": 1}
     assert "dataminer: reads" not in done.stderr
     assert remembered(cats, "cats") == ["cats2.yaml", "dense.yaml"]
-    assert "take_up" not in printed(cats, "-n", *named)
+    assert "take_up" not in output_of(cats, "-n", *named)
 
     # the last run decides, for jobs of another video too: they have processes of their own
     done = cats.dataminer_here("add-video", "two.mp4", "-p", "cats")
@@ -110,10 +110,10 @@ def test_a_plain_run_goes_on_with_the_files_of_the_last_one(cats: Site) -> None:
     done = cats.snakemake("-c2", "--configfile", "rare.yaml", "--", "only_extract")
     assert done.returncode == 0, done.stderr
     assert frames(cats, "data") == {"two": 2}
-    plain = printed(cats, "-n", "only_extract")
+    plain = output_of(cats, "-n", "only_extract")
     assert "reads rare.yaml, as in the last run of birds" in plain
     assert " due" not in plain
-    only = printed(cats, "-n", "--configfile", "config/config.yaml", "--", "only_extract")
+    only = output_of(cats, "-n", "--configfile", "config/config.yaml", "--", "only_extract")
     assert "extract: 1 due" in only
     assert "take_up" in only
     assert remembered(cats, "birds") == ["rare.yaml"], "a dry run is none"

@@ -32,7 +32,7 @@ class Planted:
     """Random values by what they are, and everything that was said since."""
 
     values: dict[str, str] = field(default_factory=dict)
-    printed: list[tuple[str, str]] = field(default_factory=list)
+    run_command: list[tuple[str, str]] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> str:
         return self.values.setdefault(name, f"{name[:2]}{secrets.token_hex(9)}")
@@ -54,7 +54,7 @@ def watched(planted: Planted) -> Iterator[None]:
     """Note the command lines of all processes meanwhile."""
     end, seen = threading.Event(), set[str]()
 
-    def observe() -> None:
+    def watch_processes() -> None:
         while not end.wait(0.2):
             for entry in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
@@ -63,14 +63,14 @@ def watched(planted: Planted) -> Iterator[None]:
                     continue
                 seen.add(line)
 
-    thread = threading.Thread(target=observe)
+    thread = threading.Thread(target=watch_processes)
     thread.start()
     try:
         yield
     finally:
         end.set()
         thread.join()
-        planted.printed += [("the process list", line) for line in seen]
+        planted.run_command += [("the process list", line) for line in seen]
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def secret_site(
     clips.mkdir(parents=True)
     videos.make_video(clips / "lake 1.mp4", frames=50, size=(320, 240))
     (clips / "removed.mp4").write_bytes(b"there when it is listed, and not when it is fetched")
-    position = urlsplit(http.url).netloc
+    address = urlsplit(http.url).netloc
     served = clips / "lake 1.mp4"
     http.add(f"/exp=17~hmac={planted['hmac']}/a.mp4", served)
     cookies = site.folder / "cookies.txt"
@@ -108,16 +108,16 @@ def secret_site(
     )
     links = site.folder / "links.txt"
     links.write_text(
-        f"http://{position}/gone.mp4?X-Amz-Signature={planted['signature']}&st={planted['st']}\n"
-        f"http://{planted['badly']}:{planted['written']}@{position}:port/c.mp4\n"
+        f"http://{address}/gone.mp4?X-Amz-Signature={planted['signature']}&st={planted['st']}\n"
+        f"http://{planted['badly']}:{planted['written']}@{address}:port/c.mp4\n"
     )
     site.configure(
         project="trip",
         input={
             "urls": [
-                f"http://{planted['user']}:{planted['password']}@{position}/exp=17~hmac={planted['hmac']}/"
+                f"http://{planted['user']}:{planted['password']}@{address}/exp=17~hmac={planted['hmac']}/"
                 f"a.mp4?token={planted['token']}",
-                f"http://{position}/sig/{planted['signed']}/http://u:{planted['nested']}@other/"
+                f"http://{address}/sig/{planted['signed']}/http://u:{planted['nested']}@other/"
                 f"gone;jsessionid={planted['session']}?{planted['keyless']}",
             ],
             "url_files": ["links.txt"],
@@ -125,7 +125,7 @@ def secret_site(
         },
         download={
             "cookies": str(cookies),
-            "proxy": f"http://proxy:{planted['proxy']}@{position}",
+            "proxy": f"http://proxy:{planted['proxy']}@{address}",
             "extractor_args": [f"youtube:po_token=web+{planted['extractor']}"],
             "retries": 0,
         },
@@ -153,25 +153,25 @@ KEEPS_RAW = ("config/config.yaml", "cookies.txt", "links.txt")
 def test_no_secret_leaves(secret_site: Site, planted: Planted) -> None:
     site = secret_site
 
-    def printed(*command: str, where: Site = site) -> int:
+    def run_command(*command: str, where: Site = site) -> int:
         done = where.dataminer_here(*command)
-        planted.printed.append((" ".join(command), done.stdout + done.stderr))
+        planted.run_command.append((" ".join(command), done.stdout + done.stderr))
         return done.returncode
 
     def snakemake(*arguments: str) -> None:
         done = site.snakemake(*arguments)
-        planted.printed.append((f"snakemake {' '.join(arguments)}", done.stdout + done.stderr))
+        planted.run_command.append((f"snakemake {' '.join(arguments)}", done.stdout + done.stderr))
 
     with watched(planted):
-        printed("populate", "--dry-run")
+        run_command("populate", "--dry-run")
         done = site.dataminer("populate")
-        planted.printed.append(("populate", done.stdout + done.stderr))
+        planted.run_command.append(("populate", done.stdout + done.stderr))
         ids = [row[0] for row in site.rows("SELECT video_id FROM videos ORDER BY 1")]
-        assert len(ids) == 5, planted.printed
+        assert len(ids) == 5, planted.run_command
         next(site.folder.parent.rglob("removed.mp4")).unlink()
         snakemake("-c2", "-p", "--verbose")
         statuses = dict(site.rows("SELECT status, count(*) FROM videos GROUP BY 1"))
-        assert statuses == {"EXTRACTED": 2, "FAILED": 3}, planted.printed[-1]
+        assert statuses == {"EXTRACTED": 2, "FAILED": 3}, planted.run_command[-1]
         assert site.rows("SELECT project_stage FROM projects") == [("COMPLETE",)]
         snakemake("--report", "page.html")
         link = f"http://u:{planted['added']}@127.0.0.1/add.mp4?key={planted['key']}"
@@ -187,12 +187,12 @@ def test_no_secret_leaves(secret_site: Site, planted: Planted) -> None:
             ["add-video", link, "--project", "trip", "--dry-run"],
             ["add-video", link, "--project", "trip"],
         ):  # fmt: skip
-            assert printed(*command) == 0, planted.printed[-1]
+            assert run_command(*command) == 0, planted.run_command[-1]
         for name, url in database_urls(planted, site).items():
             for command in (["status"], ["db", "status"], ["db", "url"], ["db", "upgrade"]):
-                code = printed(*command, where=Site(site.folder, url))
-            assert (code == 0) == (name in WORKING), (name, planted.printed[-4:])
-        planted.printed += pages(site)
+                code = run_command(*command, where=Site(site.folder, url))
+            assert (code == 0) == (name in WORKING), (name, planted.run_command[-4:])
+        planted.run_command += pages(site)
         files = list(written(site))
         for command in (
             ["force-dedup", "trip", "--yes"], ["force-detect", "trip", "--yes"], ["retry"],
@@ -200,10 +200,12 @@ def test_no_secret_leaves(secret_site: Site, planted: Planted) -> None:
             ["delete-project", "trip", "--yes"],
             ["cleanup-orphans"], ["cleanup-orphans", "--yes"],
         ):  # fmt: skip
-            assert printed(*command) == 0, planted.printed[-1]
+            assert run_command(*command) == 0, planted.run_command[-1]
     names = list(planted.values)
     secret = [name for name in names if name != HIDDEN_FOLDER]
-    found = [(where, planted.found_in(text.encode(), secret)) for where, text in planted.printed]
+    found = [
+        (where, planted.found_in(text.encode(), secret)) for where, text in planted.run_command
+    ]
     assert [(where, leaked) for where, leaked in found if leaked] == []
     for path, data in files:
         store = path.is_relative_to(site.folder / "data")

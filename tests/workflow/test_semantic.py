@@ -18,7 +18,7 @@ GOOD, PER_JOB = 3, 2
 TAKE_ALL = dict.fromkeys(("min_sharpness", "min_contrast", "min_entropy", "min_change"), 0) | {
     "max_blank": 1
 }
-REQUESTED = {
+SEMANTIC = {
     "positive": ["a picture of red"],
     "negative": ["a picture of blue", "a picture of green"],
 }
@@ -56,7 +56,7 @@ def red(site: Site, tiny_siglip: Path) -> Site:
     for number in range(GOOD):
         clip(site.folder / "clips" / f"{number:03d}.mp4", ["red", "blue"], number)
     (site.folder / "clips" / "broken.mp4").write_bytes(b"no video")
-    configure(site, tiny_siglip, REQUESTED)
+    configure(site, tiny_siglip, SEMANTIC)
     populated = site.dataminer("populate")
     assert populated.returncode == 0, populated.stderr
     return site

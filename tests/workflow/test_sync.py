@@ -111,9 +111,9 @@ def test_a_new_database_takes_up_a_finished_store(mined: Site, server: str, temp
         assert stage(fresh, "birds") == "COMPLETE"
         assert jobs(fresh.mine()) == {}
         assert fresh.listing() == files
-        reported = "SELECT video_id, status, video_path, frames_dir, frame_count, error FROM videos"
-        reported += " ORDER BY video_id"
-        assert fresh.rows(reported) == mined.rows(reported)
+        query = "SELECT video_id, status, video_path, frames_dir, frame_count, error FROM videos"
+        query += " ORDER BY video_id"
+        assert fresh.rows(query) == mined.rows(query)
         assert_whole(fresh, before)
 
 

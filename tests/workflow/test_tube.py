@@ -72,8 +72,8 @@ def test_each_kind_of_end_in_one_run_and_what_the_next_one_downloads(
         # a new policy has what the old one refused looked at again, and nothing else
         policy = {**POLICY, "blocked_titles": [], "max_size_mb": None}
         site.configure(**{**config, "download": {**SETTINGS, "policy": policy}})
-        reported = ("--quiet=host", "only_download")  # the lines of jobs too
-        again = site.snakemake("-c4", "--retries", "0", *reported, **environment)
+        options = ("--quiet=host", "only_download")  # the lines of jobs too
+        again = site.snakemake("-c4", "--retries", "0", *options, **environment)
         assert downloads(site, again) == PASSING | REFUSED
         assert (ends(site)["title"], ends(site)["hashtag"]) == ("DOWNLOADED", "FAILED policy")
         planned = site.snakemake("-n", "only_download", **environment)

@@ -187,7 +187,7 @@ class Tracker:
         counts = [
             *self._of_videos("download", since),
             *self._of_videos("extract", since),
-            *self._looked(),
+            *self._of_embed(),
             *self._of_pairs(since),
         ]
         datasets = self._of_projects(projects, since)
@@ -230,7 +230,7 @@ class Tracker:
             counted.coming, counted.under_way = self._transfers.size, self._transfers.under_way
         for video_id in planned:
             row = self._videos.get(video_id)
-            counted.knows(video_id, row)
+            counted.note_duration(video_id, row)
             if row is None or row.updated < since:
                 counted.left.append(video_id)
                 continue
@@ -238,9 +238,9 @@ class Tracker:
             failed = row.status == "FAILED" and (name == "extract" or not row.has_file)
             if failed:
                 here = row.has_file == (name == "extract")
-                counted.lost(video_id, row.updated if here else None)
+                counted.add_failure(video_id, row.updated if here else None)
             elif row.status in stage.past or row.status == "FAILED":
-                counted.has(video_id, *row.cost(name), since)
+                counted.add_result(video_id, *row.cost(name), since)
             elif not waits(row, since):
                 counted.left.append(video_id)
                 if row.at_work and row.status == stage.running:
@@ -262,15 +262,15 @@ class Tracker:
         stage = STAGES["filter"]
         for project, video_id in ((p, v) for p, videos in planned.items() for v in videos):
             video, row = self._videos.get(video_id), self._pairs.get((project, video_id))
-            counted.knows(video_id, video)
+            counted.note_duration(video_id, video)
             if row is None or row.updated < since:
                 row = None
             if row and row.status in stage.past:
-                counted.has(video_id, row.filtered_at, row.filter_seconds, row.passed, since)
+                counted.add_result(video_id, row.filtered_at, row.filter_seconds, row.passed, since)
             elif row and row.status == "FAILED":
-                counted.lost(video_id, row.updated)
+                counted.add_failure(video_id, row.updated)
             elif video and video.status == "FAILED" and self._is_lost(video, since):
-                counted.lost(video_id, None)
+                counted.add_failure(video_id, None)
             elif not any(waits(r, since) for r in (video, row)):
                 counted.left.append(video_id)
                 counted.running += bool(row and row.at_work and row.status == stage.running)
@@ -289,7 +289,7 @@ class Tracker:
         """Return whether a failure is final: it happened in this run, or is not retried."""
         return video.updated >= since or not self._is_planned(video)
 
-    def _looked(self) -> Iterator[StageCount]:
+    def _of_embed(self) -> Iterator[StageCount]:
         """Count the videos that models were run on: their jobs write marker files, not rows."""
         batches = self._members.get("embed", {})
         counted = StageCount("embed", sum(map(len, batches.values())))

@@ -76,12 +76,12 @@ class StageCount:
     begun: list[float] = field(default_factory=list)
     """When each current download began."""
 
-    def knows(self, video_id: str, row: TrackedVideo | None) -> None:
+    def note_duration(self, video_id: str, row: TrackedVideo | None) -> None:
         """Record the duration of a video."""
         if row and row.duration is not None:
             self.lengths[video_id] = row.duration
 
-    def has(
+    def add_result(
         self,
         video_id: str,
         at: float | None,
@@ -95,7 +95,7 @@ class StageCount:
         if at is not None and at >= since:
             self.results.append((at, seconds or 0.0, size or 0.0, video_id))
 
-    def lost(self, video_id: str, at: float | None) -> None:
+    def add_failure(self, video_id: str, at: float | None) -> None:
         """Count a video that will have no result; ``at`` is None if it failed before the run."""
         self.failed += 1
         if at is not None:
@@ -143,10 +143,10 @@ class StageCount:
         return self.coming > self.running * size or any(now - at > longest for at in self.begun)
 
 
-def remaining_seconds(stages: list[StageProgress], apart: float) -> float | None:
+def remaining_seconds(stages: list[StageProgress], overlap: float) -> float | None:
     """Return the remaining time of all stages, if they overlap as much as they did so far."""
     times = [stage.left_seconds for stage in stages]
     known = [seconds for seconds in times if seconds is not None]
     if len(known) < len(times):
         return None
-    return max(*known, apart * sum(known), 0.0) if known else 0.0
+    return max(*known, overlap * sum(known), 0.0) if known else 0.0

@@ -9,7 +9,7 @@ from typing import Any
 
 from dataminer.config.models import PolicyConfig
 from dataminer.errors import (
-    MENDED_BY_SIGNATURE,
+    FIXED_BY_SIGNATURE,
     ErrorClass,
     PermanentError,
     StageError,
@@ -66,7 +66,7 @@ def _is_final(error: BaseException, url: SourceUrl) -> bool:
     """Return whether no attempt will follow, not even with another signature."""
     if not isinstance(error, PermanentError):
         return False
-    return not (url.is_signed and error.error_class in MENDED_BY_SIGNATURE)
+    return not (url.is_signed and error.error_class in FIXED_BY_SIGNATURE)
 
 
 def _transfer(

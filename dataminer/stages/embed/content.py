@@ -23,8 +23,8 @@ from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed.pending import PendingVideo
 from dataminer.stages.embed.prefetch import (
     StoredFrame,
-    batch_decoded,
     decode_ahead,
+    group_into_batches,
     rows_by_video,
     stored_frames,
 )
@@ -110,7 +110,9 @@ def _boxes(
 
     def image_batches() -> Iterator[list[NDArray[np.uint8]]]:
         # of one size each: a batch of mixed sizes is padded, and boxes would depend on neighbours
-        for group in batch_decoded(decoded, batch, lambda image: image.shape, MAX_PIXELS_AT_ONCE):
+        for group in group_into_batches(
+            decoded, batch, lambda image: image.shape, MAX_PIXELS_AT_ONCE
+        ):
             order.extend(
                 (item.frame, None if item.value is None else item.value.shape) for item in group
             )

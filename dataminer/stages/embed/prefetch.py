@@ -117,7 +117,7 @@ def _decode(frame: StoredFrame, decode: Callable[[bytes], T]) -> T | None:
         return None
 
 
-def batch_decoded(
+def group_into_batches(
     decoded: Iterable[Decoded[T]],
     size: int,
     kind_of: Callable[[T], object],

@@ -19,8 +19,8 @@ from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed.pending import PendingVideo
 from dataminer.stages.embed.prefetch import (
     StoredFrame,
-    batch_decoded,
     decode_ahead,
+    group_into_batches,
     rows_by_video,
     stored_frames,
 )
@@ -163,7 +163,7 @@ def _vectors(
 ) -> Iterator[_Row]:
     window = 2 * batch + threads
     decoded = decode_ahead(frames, vision.prepare, threads=threads, window=window)
-    for group in batch_decoded(decoded, batch, _shapes):
+    for group in group_into_batches(decoded, batch, _shapes):
         inputs = [item.value for item in group if item.value is not None]
         vectors = iter(vision.encode(inputs) if inputs else ())
         for item in group:

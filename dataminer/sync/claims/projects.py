@@ -23,7 +23,7 @@ _COLUMNS = ("title", "uploader", "licence", "duration")  # of source_info; the r
 
 
 class SourceRow(Protocol):
-    """A video to add; :class:`dataminer.ingest.sources.SourceRow` is one."""
+    """A video to add; :class:`dataminer.ingest.parse.Source` is one."""
 
     @property
     def video_id(self) -> str:

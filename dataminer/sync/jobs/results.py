@@ -42,7 +42,7 @@ def read_info_or_none(folder: StrPath) -> Meta | None:
 
 
 def video_file(folder: Path, info: Meta) -> Path:
-    """Return the file beside ``info.json`` that it names, as :func:`read_info_or_none` checked."""
+    """Return the video file that ``info.json`` names, as :func:`read_info_or_none` checked."""
     return folder / str(info.get("video"))
 
 

@@ -14,7 +14,7 @@ from psycopg2.extras import RealDictCursor
 from dataminer.db.connection import transaction
 from dataminer.db.enums import VideoStatus
 from dataminer.db.tables import NoTables
-from dataminer.errors import MENDED_BY_SIGNATURE
+from dataminer.errors import FIXED_BY_SIGNATURE
 from dataminer.net.rate_limit import YOUTUBE, quota_of
 from dataminer.signatures import is_signed_earlier, unsigned
 from dataminer.store.layout import Store
@@ -121,14 +121,14 @@ def find_links(sources: Iterable[SourceRow]) -> Links:
         for source in sources
         if not source.url.is_path and quota_of(source.url.reveal()).source != YOUTUBE
     }
-    unsigned = sorted({link.partition("?")[0] for link in unsigned_links})
-    if not unsigned:
+    without_query = sorted({link.partition("?")[0] for link in unsigned_links})
+    if not without_query:
         return Links()
 
     def work(connection: Connection) -> list[tuple[Any, ...]]:
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION READ ONLY")
-            cursor.execute(_ROWS, {"places": unsigned})
+            cursor.execute(_ROWS, {"places": without_query})
             return list(cursor.fetchall())
 
     try:
@@ -179,7 +179,7 @@ def _renew(
         cursor.execute(_LOCK, {"videos": list(links)})
         rows = cursor.fetchall()
         again = [row["video_id"] for row in rows if _may_be_repaired(row)]
-        moved, affected = retry_within(connection, again, MENDED_BY_SIGNATURE, store)
+        moved, affected = retry_within(connection, again, FIXED_BY_SIGNATURE, store)
         retried = [row for row in moved if row.project is None and row.was == VideoStatus.FAILED]
         held = {row.video_id for row in retried if row.held_by}
         renewed = [row["video_id"] for row in rows if row["video_id"] not in held]
@@ -191,7 +191,7 @@ def _renew(
 def _may_be_repaired(row: Mapping[str, Any]) -> bool:
     """Return whether a new signature may help a failed video that nobody works on."""
     of_extract = row["status"] == VideoStatus.FAILED and row["extracted_with"] is not None
-    return row["locked_by"] is None and row["error_class"] in MENDED_BY_SIGNATURE and not of_extract
+    return row["locked_by"] is None and row["error_class"] in FIXED_BY_SIGNATURE and not of_extract
 
 
 def _unsigned(url: SourceUrl) -> str:

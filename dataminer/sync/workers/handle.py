@@ -16,7 +16,7 @@ from typing import Generic
 import psutil
 
 from dataminer.errors import ErrorClass
-from dataminer.sync.workers.process import PROGRESS, serve_pool
+from dataminer.sync.workers.process import PROGRESS, run_worker
 from dataminer.sync.workers.tasks import Limits, Lost, Mode, R, Serial, Settle, T
 
 _LONGEST_STEP = 1.0  # what the time between two checks counts as, at most
@@ -59,7 +59,7 @@ class WorkerHandle(Generic[T, R]):
             try:
                 for end in (results, pulse, *others):
                     end.close()
-                serve_pool(its_results, its_pulse, mode, settle, parent)
+                run_worker(its_results, its_pulse, mode, settle, parent)
             finally:
                 os._exit(1)
         its_results.close()

@@ -26,7 +26,7 @@ _PULSE_SECONDS = 1.0  # between two signs
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def serve_pool(
+def run_worker(
     results: Connection, pulse: Connection, mode: Mode[T, R], settle: Settle[T], parent: int
 ) -> None:
     """Run tasks until there are no more; never returns to the code that forked."""
