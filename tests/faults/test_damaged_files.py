@@ -320,7 +320,7 @@ def test_torn_filtered_frames_are_made_again_by_the_run_after(finished: Finished
     table = finished.files[KINDS[4]]
     tear(table)
     finished.files[KINDS[6]].unlink()
-    with pytest.raises(DataminerError, match=r"frames.parquet is damaged or gone.*made again"):
+    with pytest.raises(DataminerError, match=r"is damaged or gone.*run snakemake again"):
         mine(finished.site)
     finished.is_whole_after_the_next_run()
 
