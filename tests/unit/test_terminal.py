@@ -51,6 +51,9 @@ def test_where_jobs_were_at_ctrl_c_is_left_out_and_nothing_else() -> None:
     assert without([head, head, "  x", "said by another", "  y", "KeyboardInterrupt"]) == [
         "said by another"
     ]
+    ends = "Terminating processes on user request, this might take some time."
+    for broken in ("  Fi", "KeyboardInterrupt", "    ^^^ dataminer"):  # two wrote on one line
+        assert run_display._Interrupts()([head, broken + ends]) == [ends]
     assert without(["KeyboardInterrupt", "  z"]) == ["  z"]
     assert without([head, "  cut off"]) == []
     assert without([], last=True) == [head, "  cut off"]

@@ -13,7 +13,7 @@ import re
 import select
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import IO, Any
 
@@ -156,7 +156,7 @@ class _Interrupts:
     def __call__(self, lines: Iterable[str], *, last: bool = False) -> list[str]:
         """Return the lines that can be shown now."""
         shown: list[str] = []
-        for line in lines:
+        for line in self._whole(lines):
             if line == _TRACEBACK:
                 self._open += 1
                 self._held.append(line)
@@ -170,6 +170,14 @@ class _Interrupts:
                     shown += self._take()
                 shown.append(line)
         return shown + (self._take() if last else [])
+
+    def _whole(self, lines: Iterable[str]) -> Iterator[str]:
+        """Yield lines, and separately what Snakemake wrote behind the beginning of a job's line."""
+        for line in lines:
+            start = line.find(_TERMINATION_PREFIX) if self._open else 0
+            if start > 0:
+                yield line[:start]
+            yield line[max(start, 0) :]
 
     def _take(self) -> list[str]:
         held, self._held, self._open = self._held, [], 0
