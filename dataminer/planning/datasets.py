@@ -28,6 +28,7 @@ from dataminer.planning.videos import Videos
 from dataminer.provenance import fingerprints
 from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import SHEET_FILE
+from dataminer.sync.claims.stage_rows import FILTER
 from dataminer.sync.jobs import results
 from dataminer.vision.hub import MODELS_FOLDER
 from dataminer.vision.weights import is_there, weights_path, weights_sha256
@@ -108,7 +109,7 @@ class Datasets:
     def _has_ended(self, project: str, video_id: str) -> bool:
         """Return whether a dataset uses the earlier frames of a video that waits."""
         row = self._records.members[project][video_id]
-        return row.status not in (_PV.PENDING, _PV.FILTERING)
+        return row.status in FILTER.done
 
     def _filter_fingerprint(self, project: str, video_id: str) -> str | None:
         row = self._records.members[project][video_id]

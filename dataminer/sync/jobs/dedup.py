@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dataminer")
 
-_ENDED = (ProjectVideoStatus.FILTERED, ProjectVideoStatus.FILTERED_EMPTY, ProjectVideoStatus.FAILED)
-
 
 def dedup_project(config: Config, project: str, *, forced: bool = False) -> None:
     """Keep one frame of each group of near-duplicates; again if ``forced``."""
@@ -164,7 +162,7 @@ def _ended_members(project: str) -> list[_EndedVideo]:
     session = session_name(stage_rows.DEDUP)
     rows = query(statements.MEMBERS, {"project": project}, name=session)
     members = [_EndedVideo(*row) for row in rows]
-    ended = [member for member in members if member.status in _ENDED]
+    ended = [member for member in members if member.status in stage_rows.FILTER.done]
     if len(ended) < len(members):
         count = len(members) - len(ended)
         log.warning("left out %d videos that are not filtered yet: run snakemake again", count)

@@ -45,7 +45,6 @@ FROM unnest(%(names)s::text[], %(stages)s::text[], %(begun)s::int[], %(unfiltere
 _V, _PV, _P = VideoStatus, ProjectVideoStatus, ProjectStatus
 _ORDER = (_P.DEDUP_READY, _P.DETECT_READY, _P.COMPLETE)
 _RUNNING = stage_rows.running_statuses("projects")
-_UNFILTERED = (_PV.PENDING, _PV.FILTERING)
 _RANK: dict[str, int] = {
     **{_V.PENDING: 0, _V.DOWNLOADED: 1, _V.EXTRACTED: 2, _V.FAILED: 2},
     **dict.fromkeys(stage_rows.FILTER.done, 2),
@@ -262,7 +261,7 @@ class _Reconciler:
         def judge() -> Evidence:
             members = self.tables.members[project]
             # the others cannot be worked on now, or the project's stage would be FILTERING
-            ended = [v for v, member in members.items() if member.status not in _UNFILTERED]
+            ended = [v for v, m in members.items() if m.status in stage_rows.FILTER.done]
             return self.files.project(project, row.status, ended)
 
         return _Subject(
@@ -347,7 +346,7 @@ class _Reconciler:
         rows = [(member, self.tables.videos[video_id]) for video_id, member in members.items()]
         return (
             sum(m.status != _PV.PENDING or v.status != _V.PENDING for m, v in rows),
-            sum(m.status in _UNFILTERED and m.is_ready for m, _ in rows),
+            sum(m.status not in stage_rows.FILTER.done and m.is_ready for m, _ in rows),
             sum(m.status in stage_rows.FILTER.past for m, _ in rows),
         )
 
