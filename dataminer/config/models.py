@@ -166,6 +166,10 @@ class ExtractConfig(Section):
     """A video is FAILED if more than this share of its packets cannot be decoded."""
     timeout_minutes: float = Field(120.0, gt=0)
     """End an attempt at one video after this many minutes; a later attempt retries it."""
+    geometry: Literal["display", "stored"] = "display"
+    """`display`: turned and cropped as players do, in square pixels; `stored`: as stored."""
+    hdr: Literal["tone_map", "keep"] = "tone_map"
+    """HDR video (PQ, HLG): `tone_map` to SDR in BT.709, or `keep` its code values."""
     crop_borders: bool = False
     """Crop black bars (letterbox, pillarbox) from each frame before it is written."""
     frame_store: Literal["files", "tar"] = "files"
@@ -209,6 +213,8 @@ class FilterConfig(Section):
     """Maximum brightness of one frame above its neighbours (flash); 1 disables the check."""
     min_change: float = Field(0.01, ge=0, le=0.02)
     """Minimum difference from the last frame kept (stills repeat); 0 disables the check."""
+    damaged: Literal["drop", "keep"] = "drop"
+    """Frames that may be smeared, because a part of the video is missing or broken."""
     videos_per_job: int = Field(100, ge=1, le=10_000)
     """How many videos one job runs through the models of `semantic` and `content`."""
     semantic: SemanticConfig = SemanticConfig()

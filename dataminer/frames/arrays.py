@@ -21,7 +21,7 @@ def make_table(columns: Mapping[str, Sequence[Any] | NDArray[Any]], schema: pa.S
     columns : mapping of str to sequence or ndarray
         The values of each column of ``schema``; None in nullable columns only.
     schema : pa.Schema
-        With columns of texts, dictionaries of texts and numbers.
+        With columns of texts, dictionaries of texts, numbers and truth values.
     """
     arrays = [make_array(columns[field.name], field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
@@ -49,6 +49,8 @@ def make_array(values: Sequence[Any] | NDArray[Any], kind: pa.DataType) -> pa.Ar
         texts = [(value or "").encode() for value in values]
         offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
         data = [pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
+    elif pa.types.is_boolean(kind):
+        data = [pa.py_buffer(np.packbits([bool(value) for value in values], bitorder="little"))]
     else:
         filled = [0 if value is None else value for value in values]
         data = [pa.py_buffer(np.array(filled, np.dtype(kind.to_pandas_dtype())))]

@@ -32,6 +32,23 @@ STILL = 0.02
 _META_KEY = b"dataminer"
 _MAX_BYTES = 2**31  # of a file; a million frames take 0.1 GB
 
+_TEXTS = pa.dictionary(pa.int32(), pa.string())
+PICTURE_FIELDS = (
+    # whether something that the frame was decoded from is missing or broken: it may be smeared
+    pa.field("damaged", pa.bool_()),
+    # whether it was deinterlaced
+    pa.field("deinterlaced", pa.bool_()),
+    # of the pixels as stored, as 4:3; null if they are square
+    pa.field("sample_aspect_ratio", _TEXTS),
+    # of the video, as libav names them; null if the file does not say
+    pa.field("transfer", _TEXTS),
+    pa.field("primaries", _TEXTS),
+    pa.field("matrix", _TEXTS),
+    # of one colour of the decoded frame
+    pa.field("bit_depth", pa.int32()),
+)
+"""What is known about how a frame was stored; null in tables of older versions."""
+
 FRAMES_SCHEMA = pa.schema(
     [
         pa.field("video_id", pa.string(), nullable=False),
@@ -62,7 +79,8 @@ FRAMES_SCHEMA = pa.schema(
         # where the image's bytes begin in the archive; null if it is a file of its own
         pa.field("byte_offset", pa.int64()),
         pa.field("byte_size", pa.int64()),
-        *(pa.field(name, pa.dictionary(pa.int32(), pa.string())) for name in PROVENANCE),
+        *(pa.field(name, _TEXTS) for name in PROVENANCE),
+        *PICTURE_FIELDS,
     ]
 )
 
@@ -175,9 +193,18 @@ def _decode(path: Path, data: bytes, columns: Sequence[str] | None) -> pa.Table:
     with pq.ParquetFile(pa.BufferReader(data)) as file:
         check_size(path, data, file, columns)
         table = file.read(columns, use_threads=False)
+    table = _with_later_columns(table, columns or ())
     check_texts(path, (c for c in table.columns if pa.types.is_dictionary(c.type)))
     table.validate(full=True)
     return table.select(columns or table.column_names)
+
+
+def _with_later_columns(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Add the wanted columns, all null, that the table's version did not have yet."""
+    for field in PICTURE_FIELDS:
+        if field.name in columns and field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table
 
 
 def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -20,7 +20,7 @@ from dataminer.files.reading import open_file
 # give another result than before.
 VERSIONS = {
     "download": 1,
-    "extract": 3,
+    "extract": 4,
     "embed": 1,
     "content": 1,
     "filter": 2,

@@ -104,6 +104,7 @@ class _TableMeta(TypedDict):
     passed: NotRequired[_Frames]
     unique: NotRequired[_Frames]
     warning: NotRequired[_Word | None]
+    notes: NotRequired[dict[_Word, _Count]]
     model: NotRequired[_Word | None]
 
 

@@ -18,6 +18,8 @@ class DecodedFrame:
     """``pts`` in seconds to six decimals: what ffprobe prints as ``pts_time``."""
     is_key: bool
     frame: VideoFrame
+    damaged: bool = False
+    """Whether something it was decoded from is missing or broken."""
 
 
 def seconds_of(pts: int, time_base: Fraction) -> float:
@@ -38,6 +40,16 @@ class DecodeSummary:
     damaged: int = 0
     guessed: int = 0
     last_error: str = ""
+
+    @property
+    def notes(self) -> dict[str, int]:
+        """The counts of what was lost or mended, by the keys of ``NOTE_KINDS``."""
+        return {
+            "refused_packets": self.decode_errors,
+            "unread_parts": self.read_errors,
+            "damaged_frames": self.damaged,
+            "derived_stamps": self.guessed,
+        }
 
 
 class DecodeStats:
@@ -114,7 +126,8 @@ class DecodeStats:
         self.damaged += frame.is_corrupt
         self.frames += 1
         seconds = seconds_of(pts, self.time_base)
-        return DecodedFrame(self.frames - 1, pts, seconds, frame.key_frame, frame)
+        damaged = bool(frame.is_corrupt)
+        return DecodedFrame(self.frames - 1, pts, seconds, frame.key_frame, frame, damaged)
 
     def _timestamp(self, frame: VideoFrame) -> int:
         stamp = self._corrector.best(frame.pts, frame.dts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,8 +24,16 @@ from dataminer.errors import ErrorClass, PermanentError, TransientError, os_erro
 from dataminer.frames.arrays import make_table
 from dataminer.frames.image_decoding import opencv_memory_errors
 from dataminer.frames.images import FrameWriter, ImageLocation
-from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, PROVENANCE, frame_name, write_table
+from dataminer.frames.table import (
+    FRAMES_FILE,
+    FRAMES_SCHEMA,
+    PICTURE_FIELDS,
+    PROVENANCE,
+    frame_name,
+    write_table,
+)
 from dataminer.stages.extract.decode_stats import DecodedFrame
+from dataminer.stages.extract.picture.stored import StoredPicture, bit_depth
 from dataminer.stages.extract.quality.arrays import BgrImage
 from dataminer.stages.extract.quality.metrics import FrameMetrics, measure, table_columns
 from dataminer.video.decoder import convert_frame
@@ -50,6 +58,7 @@ class _EncodedFrame:
     size: tuple[int, int]
     metrics: FrameMetrics
     data: NDArray[np.uint8]
+    stored: StoredPicture
 
 
 class FrameEncoder:
@@ -85,6 +94,7 @@ class FrameEncoder:
         with _disk_errors(out):
             self._writer = FrameWriter(out, settings.frame_store)
         self._written: list[tuple[_EncodedFrame, ImageLocation]] = []
+        self.notes: Counter[str] = Counter()
         self.orientation = Orientation()
         self.full = False
 
@@ -160,6 +170,10 @@ class FrameEncoder:
                 for field in ImageLocation._fields
             },
             **{name: [_encodable(source.get(name))] * self.count for name in PROVENANCE},
+            **{
+                field.name: [getattr(frame.stored, field.name) for frame in frames]
+                for field in PICTURE_FIELDS
+            },
         }
         table = make_table(columns, FRAMES_SCHEMA)
         with _disk_errors(self._out):
@@ -212,7 +226,16 @@ class FrameEncoder:
             )
         size = width, height
         data = np.asarray(data, np.uint8)
-        return _EncodedFrame(decoded.index, decoded.seconds, size, metrics, data)
+        stored = StoredPicture(
+            damaged=decoded.damaged,
+            deinterlaced=False,
+            sample_aspect_ratio=None,
+            transfer=None,
+            primaries=None,
+            matrix=None,
+            bit_depth=bit_depth(decoded.frame),
+        )
+        return _EncodedFrame(decoded.index, decoded.seconds, size, metrics, data, stored)
 
     def _pixels(self, frame: VideoFrame) -> BgrImage:
         """Return a frame as it is stored."""

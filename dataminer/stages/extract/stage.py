@@ -127,4 +127,4 @@ def _extract_frames(
     if encoder.full:
         stopped = f"stopped at max_output_gb = {settings.max_output_gb:g}"
         outcome = replace(outcome, stopped=stopped)
-    return encoder, outcome
+    return encoder, replace(outcome, picture_notes=encoder.notes)

@@ -1,0 +1,79 @@
+"""What was lost, mended or converted while the frames of a video were extracted.
+
+Notes count, by kind; tables carry them as ``notes``, and rows of videos, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NoteKind:
+    """One kind of note."""
+
+    one: str
+    """The sentence about one, without the number in front of it."""
+    many: str
+    """The sentence about several."""
+    is_warning: bool = True
+    """Whether something was lost or derived; otherwise, all is as it should be."""
+
+    def sentence(self, count: int) -> str:
+        """Return the sentence about a number of packets, frames or the like."""
+        return f"{count} {self.one if count == 1 else self.many}"
+
+
+def _kind(noun: str, one: str, many: str = "", *, is_warning: bool = True) -> NoteKind:
+    return NoteKind(f"{noun} {one}", f"{noun}s {many or one}", is_warning)
+
+
+NOTE_KINDS: Mapping[str, NoteKind] = {
+    "truncated": _kind(
+        "video", "ends earlier than its file says", "end earlier than their files say"
+    ),
+    "refused_packets": _kind("packet", "could not be decoded"),
+    "lost_packets": _kind("packet", "gave no frame"),
+    "missing_frames": _kind(
+        "frame",
+        "is missing where the time stamps leave a gap",
+        "are missing where the time stamps leave gaps",
+    ),
+    "unread_parts": _kind("part", "of the file could not be read"),
+    "damaged_frames": _kind("frame", "may be smeared, because what it refers to is lost or broken"),
+    "derived_stamps": _kind("frame", "had no right time stamp: it was derived"),
+    "stray_stamps": _kind("frame", "had a stray time stamp, far from its neighbours'"),
+    "joined_parts": _kind(
+        "jump", "of the time stamps was closed", "of the time stamps were closed"
+    ),
+    "assumed_matrices": _kind(
+        "frame", "has a colour matrix that was assumed", "have a colour matrix that was assumed"
+    ),
+    "tone_mapped": _kind(
+        "frame", "was tone-mapped from HDR", "were tone-mapped from HDR", is_warning=False
+    ),
+    "deinterlaced": _kind("frame", "was deinterlaced", "were deinterlaced", is_warning=False),
+    "squared": _kind(
+        "frame", "was scaled to square pixels", "were scaled to square pixels", is_warning=False
+    ),
+    "cropped": _kind(
+        "frame", "was cropped as the file says", "were cropped as the file says", is_warning=False
+    ),
+    "flattened": _kind(
+        "frame",
+        "was transparent in parts: black shows through",
+        "were transparent in parts: black shows through",
+        is_warning=False,
+    ),
+}
+"""Every kind, in the order in which they are shown."""
+
+
+def warnings(notes: Mapping[str, int]) -> list[str]:
+    """Return a sentence for each kind that is a warning; ``truncated`` has a better one."""
+    return [
+        kind.sentence(notes[name])
+        for name, kind in NOTE_KINDS.items()
+        if kind.is_warning and name != "truncated" and notes.get(name)
+    ]
