@@ -205,6 +205,7 @@ def test_the_table_tells_what_is_in_the_folder(tmp_path: Path) -> None:
         "decode_errors": 0,
         "truncated": False,
         "warning": None,
+        "notes": {},
     }
 
 

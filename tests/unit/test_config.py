@@ -167,9 +167,9 @@ def test_what_the_bounds_allow_is_taken_as_it_is_given(values: dict[str, Any]) -
 DECIDING = {
     "download": "max_height",
     "extract": "strategy every_seconds image_format quality max_frames max_minutes max_output_gb"
-    " max_video_gb max_megapixels max_error_share crop_borders frame_store",
+    " max_video_gb max_megapixels max_error_share geometry hdr crop_borders frame_store",
     "filter": "min_sharpness min_brightness max_brightness min_contrast min_entropy max_black"
-    " max_blank max_border max_flash min_change",
+    " max_blank max_border max_flash min_change damaged",
     "dedup": "method hash threshold",
     "detect": "model prompts confidence image_size",
 }
