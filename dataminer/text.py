@@ -57,6 +57,15 @@ def _judged(text: str, lines: str = "") -> Iterator[tuple[str, str]]:
         yield c, c if sound else ""
 
 
+def whole_characters(text: str) -> str:
+    """Return a text that UTF-8 can encode.
+
+    Pairs of surrogates are joined, as JSON's readers do; each lone one becomes ``?``.
+    """
+    joined = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return joined.encode("utf-8", "replace").decode()
+
+
 def cut(text: str, most: int) -> str:
     """Return a text cut to at most ``most`` characters; a longer one ends with ``…``."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -20,6 +20,7 @@ from dataminer.frames.table import (
 )
 from dataminer.store.documents import read_annotations
 from dataminer.store.layout import ANNOTATIONS_FILE, Store
+from dataminer.text import whole_characters
 
 IMAGES_FOLDER = "images"
 _MODEL_KEYS = ("model", "model_sha256", "confidence", "image_size", "description")
@@ -70,7 +71,7 @@ def load_labelled(store: Store, project: str) -> Dataset:
     path = store.detect(project) / ANNOTATIONS_FILE
     try:
         coco = read_annotations(path)
-        images, names = _images(coco), tuple(_text(each["name"]) for each in _categories(coco))
+        images, classes = _images(coco), [each["name"] for each in _categories(coco)]
     except FileNotFoundError:
         raise _nothing_yet(store, project, "annotations") from None
     except (KeyError, DamagedFile) as error:
@@ -82,11 +83,11 @@ def load_labelled(store: Store, project: str) -> Dataset:
         project=project,
         folder=store.detect(project) / IMAGES_FOLDER,
         images=images,
-        names=names,
+        names=tuple(map(whole_characters, classes)),
         videos=_videos(coco["images"]),
         labelled=True,
         info={key: coco["info"][key] for key in _MODEL_KEYS if key in coco["info"]},
-        notes=_behind(store, project, images),
+        notes=_behind(store, project, images) + _replaced(classes),
     )
 
 
@@ -148,13 +149,10 @@ def _videos(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     videos: dict[str, dict[str, str]] = {}
     for row in rows:
         if row["video_id"] not in videos:
-            videos[row["video_id"]] = {k: _text(v) for k, v in public_provenance(row).items()}
+            videos[row["video_id"]] = {
+                k: whole_characters(v) for k, v in public_provenance(row).items()
+            }
     return dict(sorted(videos.items()))
-
-
-def _text(value: Any) -> str:
-    """Return text that UTF-8 can encode: JSON may contain lone surrogates."""
-    return str(value).encode("utf-8", "replace").decode()
 
 
 def _behind(store: Store, project: str, images: Iterable[LabelledImage]) -> tuple[str, ...]:
@@ -169,6 +167,16 @@ def _behind(store: Store, project: str, images: Iterable[LabelledImage]) -> tupl
         left_out = f"{missing:,} unique frames are not annotated yet, and left out"
         return (f"{left_out}. Next: `{commands.snakemake([project])}`",)
     return ()
+
+
+def _replaced(classes: Iterable[str]) -> tuple[str, ...]:
+    """Return a note for each class whose name is no valid Unicode."""
+    return tuple(
+        f"class {number} is exported as {whole_characters(name)!r}: `?` replaces a half of a"
+        " character (a lone surrogate), which no file can hold"
+        for number, name in enumerate(classes)
+        if name != whole_characters(name)
+    )
 
 
 def _cannot_be_read(path: Path, what: str, error: Exception, step: str) -> DataminerError:

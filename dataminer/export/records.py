@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from dataminer.export.dataset import Dataset
 from dataminer.frames.boxes import LabelledImage
@@ -16,6 +15,8 @@ from dataminer.frames.table import PROVENANCE
 SOURCES_FILE = "sources.csv"
 # a spreadsheet takes such text for a formula, which may fetch or run something
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# an apostrophe that was there is distinguished from an added one by adding another
+_PREFIXED = (*_FORMULA, "'")
 
 
 def origin(image: LabelledImage, dataset: Dataset) -> dict[str, Any]:
@@ -58,19 +59,34 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; text that looks like a formula gets a leading apostrophe."""
-    packed = io.StringIO(newline="")
-    writer = csv.DictWriter(packed, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({column: _cell(column, row[column]) for column in columns})
-    path.write_text(packed.getvalue(), encoding="utf-8", newline="")
+    """Write rows as CSV.
+
+    Text that looks like a formula, or starts with an apostrophe, gets a leading apostrophe.
+    """
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(_LineFeeds(file), columns, lineterminator=_LineFeeds.ENDING)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({column: _cell(column, row[column]) for column in columns})
+
+
+class _LineFeeds:
+    """Ends each line with LF, while the writer quotes any text that has a CR or a LF."""
+
+    ENDING = "\r\n"
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, line: str) -> None:
+        """Write the text of one row."""
+        self._file.write(line.removesuffix(self.ENDING) + "\n")
 
 
 def _cell(column: str, value: Any) -> Any:
     # ids and file names have only letters, digits, - and _, and must stay as they are for joins
     free = isinstance(value, str) and column not in ("video_id", "file_name")
-    return f"'{value}" if free and value.startswith(_FORMULA) else value
+    return f"'{value}" if free and value.startswith(_PREFIXED) else value
 
 
 def write_sources(path: Path, dataset: Dataset, split_of: Mapping[str, str]) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dataminer.files.publishing import atomic_write
 from dataminer.frames.boxes import Box, LabelledImage, sort
+from dataminer.text import whole_characters
+
+_NOT_ASCII = re.compile("[^ -~]")
 
 
 def label_lines(image: LabelledImage) -> str:
@@ -92,9 +96,22 @@ def _yaml(lines: Sequence[str], names: Sequence[str]) -> str:
     # no `path:`, because ultralytics would resolve a relative one under the working directory;
     # without it, ultralytics uses the folder of this file
     lines = [*lines, "names:" if names else "names: {}"]
-    # every JSON string is a YAML string
-    lines += [f"  {number}: {json.dumps(name)}" for number, name in enumerate(names)]
+    lines += [f"  {number}: {_quoted(name)}" for number, name in enumerate(names)]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a YAML string in ASCII, which is read alike in every encoding.
+
+    It is a JSON string, except for characters beyond U+FFFF: JSON escapes each as two surrogates,
+    which YAML refuses (https://yaml.org/spec/1.2.2/#57-escaped-characters).
+    """
+    return _NOT_ASCII.sub(_escape, json.dumps(whole_characters(text), ensure_ascii=False))
+
+
+def _escape(character: re.Match[str]) -> str:
+    code = ord(character[0])
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def _write(path: Path, text: str) -> None:

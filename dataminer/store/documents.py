@@ -25,7 +25,7 @@ from typing_extensions import TypedDict
 from dataminer.errors import DamagedFile, ErrorClass
 from dataminer.files.links import StrPath
 from dataminer.files.reading import MAX_DOCUMENT_BYTES, is_plain_name, read_file
-from dataminer.text import cut
+from dataminer.text import cut, whole_characters
 
 _LONGEST = 100  # maximum characters of the names of invalid keys
 # a million images of 400 bytes each, with 10 objects of 150 bytes in each, take 1.9 GB
@@ -41,7 +41,7 @@ def _plain_name(name: str) -> str:
 
 def _whole_characters(value: Any) -> Any:
     """Replace lone surrogates, which titles and file names may contain."""
-    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+    return whole_characters(value) if isinstance(value, str) else value
 
 
 _PlainName = Annotated[str, AfterValidator(_plain_name)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,16 @@ from dataminer.export.dataset import load_labelled
 from dataminer.export.make import FORMATS, Options, export
 from dataminer.export.splits import Shares
 from dataminer.frames.boxes import LabelledImage
-from tests.support.export_project import NAMES, PROJECT, VIDEOS, known, make_project
-from tests.support.export_readers import READERS, Read, provenance, seen
+from tests.support.export_project import (
+    NAMES,
+    ODD_TEXTS,
+    PROJECT,
+    VIDEOS,
+    known,
+    label_with,
+    make_project,
+)
+from tests.support.export_readers import READERS, Read, provenance, seen, supervision_coco
 from tests.support.paths import ROOT
 
 pytestmark = [
@@ -60,6 +69,8 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
         patch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", home)
+        # it would download a font for class names beyond ASCII
+        patch.setattr("ultralytics.data.utils.check_font", lambda font: None)
         yield
     gc.collect()  # what readers left open shall not be found in somebody else's test
 
@@ -104,12 +115,68 @@ def test_its_own_reader_gives_the_same_images_and_boxes(
     assert sum(map(len, of_split.values())) == len(VIDEOS)
 
 
+@pytest.fixture(scope="module")
+def oddly_named(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
+    """Exports with thousands of classes, and the names of the objects on each picture."""
+    root = tmp_path_factory.mktemp("odd")
+    store, _ = make_project(root / "data")
+    names = label_with(store, [*ODD_TEXTS, *(f"class {number}" for number in range(3000))])
+    for kind in FORMATS:
+        export(load_labelled(store, PROJECT), kind, root / "out", THREE)
+    return root / "out", names
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
+def test_its_own_reader_gives_the_same_names_whatever_they_are(
+    oddly_named: tuple[Path, dict[str, list[str]]], reader: Any
+) -> None:
+    folder, wanted = oddly_named
+    read = reader(folder / READERS[reader])
+    assert {name: sorted(box[0] for box in each.boxes) for name, each in read.items()} == wanted
+    assert set().union(*wanted.values()) > set(ODD_TEXTS)
+
+
+def test_ultralytics_trains_with_every_label_of_thousands_of_classes(
+    oddly_named: tuple[Path, dict[str, list[str]]], tmp_path: Path
+) -> None:
+    from ultralytics.data.dataset import YOLODataset
+    from ultralytics.data.utils import check_det_dataset
+
+    folder, wanted = oddly_named
+    shutil.copytree(folder / "yolo", tmp_path / "yolo")  # it writes a cache
+    data = check_det_dataset(tmp_path / "yolo" / "data.yaml", autodownload=False)
+    read = {}
+    for split in ("train", "val", "test"):
+        for label in YOLODataset(img_path=data[split], data=data, task="detect").labels:
+            classes = [int(number) for number in label["cls"].flat]
+            read[Path(label["im_file"]).name] = sorted(data["names"][each] for each in classes)
+    assert read == wanted
+    assert len(data["names"]) == len(ODD_TEXTS) + 3000
+
+
+def test_classes_of_one_name_stay_two(tmp_path: Path) -> None:
+    names = ["disc", "é", "e\u0301", "disc", "", ""]
+    store, _ = make_project(tmp_path / "data")
+    wanted = label_with(store, names)
+    for kind in FORMATS:
+        export(load_labelled(store, PROJECT), kind, tmp_path / "out")
+        about = json.loads((tmp_path / "out" / kind / "dataminer.json").read_text())
+        assert about["classes"] == names
+    for reader, kind in READERS.items():
+        if reader is not supervision_coco:  # it refuses two classes of one name
+            read = reader(tmp_path / "out" / kind)
+            found = {name: sorted(box[0] for box in each.boxes) for name, each in read.items()}
+            assert found == wanted
+    coco = json.loads((tmp_path / "out/coco/annotations/instances_train.json").read_text())
+    assert [(each["id"], each["name"]) for each in coco["categories"]] == [*enumerate(names, 1)]
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_says_of_every_frame_where_it_is_from(
     exported: tuple[Path, list[LabelledImage]], kind: str
 ) -> None:
     folder, images = exported
-    reported = provenance(folder / ("parquet" if kind == "csv" else kind), kind)
+    reported = provenance(folder / kind, kind)
     assert set(reported) == {image.file_name for image in images}
     for image in images:
         row = reported[image.file_name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,90 @@ VIDEOS = {
     "train": {"title": "Über 鳥", "upload_date": "20250102", "url": "https://x.test/2"},
     "Zz-9": {"title": "../../etc/passwd", "uploader": "Somebody"},
 }
+# texts that formats, readers and spreadsheets have taken for something else
+ODD_TEXTS = (
+    *("disc 😀", "𝒳𐍈", "\U0010ffff", "👨\u200d👩\u200d👧", "é", "e\u0301", "\ue000", "שלום"),
+    *(
+        "\u202eabc\u202c",
+        "\x00",
+        "a\x00b",
+        "\x01\x1b[31mred\x1b[0m",
+        "\x7f",
+        "\x85",
+        "\u2028",
+        "\u2029",
+    ),
+    *(
+        "\ufeffbom",
+        "\ufffe",
+        "\uffff",
+        " leading",
+        "trailing ",
+        "\u3000",
+        "\xa0",
+        "tab\there",
+        "\t",
+    ),
+    *(
+        "line\nbreak",
+        "a\rb",
+        "a\r\nb",
+        "\n",
+        "\r",
+        "'single'",
+        '"double"',
+        "'",
+        "''",
+        '"',
+        "'=x",
+        "`x`",
+    ),
+    *(
+        "#hash",
+        "a # b",
+        "key: value",
+        ":",
+        "{{ jinja }}",
+        "{% if %}",
+        "{a: b}",
+        "[1, 2]",
+        "$HOME",
+        "%d",
+    ),
+    *(
+        "yes",
+        "null",
+        "~",
+        "true",
+        "1e3",
+        "0x10",
+        "017",
+        "2024-01-01",
+        "12:30",
+        "NaN",
+        "N/A",
+        "None",
+        "inf",
+    ),
+    *(
+        "",
+        "|",
+        ">",
+        "&a",
+        "*a",
+        "!tag",
+        "- x",
+        "? x",
+        "<<",
+        "---",
+        "...",
+        "=SUM(1)",
+        "+1",
+        "-1",
+        "@at",
+    ),
+    *("a\\b", "\\u0041", "\\", "a,b", ";", "../x", "/etc/passwd", "n01440764", "long " * 20_000),
+)
 SIZE = (96, 64)
 FRAMES = 4  # of each video; the last has no object
 
@@ -63,6 +148,27 @@ def make_project(
     found = coco_dataset(images, NAMES, info=info, videos=VIDEOS)
     write_coco(detect / "annotations.json", found)
     return store, images
+
+
+def label_with(store: Store, names: Sequence[str]) -> dict[str, list[str]]:
+    """Replace the project's objects: there is one of each class but the last.
+
+    Returns the sorted class names on each picture; the last picture of each video has none.
+    """
+    path = store.detect(PROJECT) / "annotations.json"
+    coco = json.loads(path.read_text())
+    coco["categories"] = [{"id": n, "name": name} for n, name in enumerate(names, start=1)]
+    images = [image for image in coco["images"] if image["frame_index"] < FRAMES - 1]
+    on_image: dict[str, list[str]] = {image["file_name"]: [] for image in coco["images"]}
+    coco["annotations"] = []
+    for number, name in enumerate(names[:-1], start=1):
+        image = images[number % len(images)]
+        bbox = [1.0 + number % 50, 2.0 + number % 40, 5.0, 6.0]
+        found = {"id": number, "image_id": image["id"], "category_id": number, "bbox": bbox}
+        coco["annotations"].append(found | {"area": 30.0, "iscrowd": 0, "score": 0.5})
+        on_image[image["file_name"]].append(name)
+    path.write_text(json.dumps(coco))
+    return {file_name: sorted(each) for file_name, each in on_image.items()}
 
 
 def known(video_id: str) -> dict[str, str]:

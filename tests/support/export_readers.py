@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 from collections.abc import Iterator
@@ -14,8 +15,6 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 from PIL import Image
-
-from tests.support.export_project import NAMES
 
 Box = tuple[str, float, float, float, float]  # class, and x, y, width, height in pixels
 
@@ -29,6 +28,7 @@ class Seen(NamedTuple):
 
 
 Read = dict[str, Seen]  # by the frame's file name
+Rows = list[dict[str, Any]]
 _SPLIT = {"validation": "val"}
 
 
@@ -154,11 +154,11 @@ def datasets_webdataset(folder: Path) -> Read:
 def datasets_imagefolder(folder: Path) -> Read:
     import datasets
 
-    read = {}
+    read, names = {}, json.loads((folder / "dataminer.json").read_text())["classes"]
     for split, rows in datasets.load_dataset("imagefolder", data_dir=str(folder)).items():
         for row in rows:
             found = row["objects"]
-            assert found["names"] == [NAMES[kind] for kind in found["categories"]]
+            assert found["names"] == [names[kind] for kind in found["categories"]]
             boxes = zip(found["names"], found["bbox"], strict=True)
             read[row["frame"]] = seen(_SPLIT.get(split, split), row["image"], boxes)
     return read
@@ -166,27 +166,49 @@ def datasets_imagefolder(folder: Path) -> Read:
 
 def arrow_csv(folder: Path) -> Read:
     multiline = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    texts = pyarrow.csv.ConvertOptions(column_types={"name": pa.string()})
     tables = [
-        pyarrow.csv.read_csv(folder / f"{name}.csv", parse_options=multiline)
+        pyarrow.csv.read_csv(
+            folder / f"{name}.csv", parse_options=multiline, convert_options=texts
+        ).to_pylist()
         for name in ("images", "objects")
     ]
     return _tables(folder, *tables)
 
 
+def pandas_csv(folder: Path) -> Read:
+    import pandas
+
+    tables = [
+        pandas.read_csv(folder / f"{name}.csv", dtype={"name": str}, keep_default_na=False)
+        for name in ("images", "objects")
+    ]
+    return _tables(folder, *(table.to_dict("records") for table in tables))
+
+
 def arrow_parquet(folder: Path) -> Read:
-    return _tables(folder, *(pq.read_table(folder / f"{n}.parquet") for n in ("images", "objects")))
+    tables = [
+        pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("images", "objects")
+    ]
+    return _tables(folder, *tables, is_csv=False)
 
 
-def _tables(folder: Path, images: pa.Table, objects: pa.Table) -> Read:
+def _tables(folder: Path, images: Rows, objects: Rows, *, is_csv: bool = True) -> Read:
     boxes: dict[str, list[tuple[str, Any]]] = {}
-    for row in objects.to_pylist():
+    for row in objects:
+        name = without_apostrophe(row["name"]) if is_csv else row["name"]
         box = [row[key] for key in ("x", "y", "box_width", "box_height")]
-        boxes.setdefault(row["path"], []).append((row["name"], box))
+        boxes.setdefault(row["path"], []).append((name, box))
     read = {}
-    for row in images.to_pylist():
+    for row in images:
         with Image.open(folder / row["path"]) as picture:
             read[row["file_name"]] = seen(row["split"], picture, boxes.get(row["path"], ()))
     return read
+
+
+def without_apostrophe(text: str) -> str:
+    """Return what a text in CSV is without the apostrophe that docs/export.md describes."""
+    return text.removeprefix("'")
 
 
 READERS = {
@@ -198,6 +220,7 @@ READERS = {
     datasets_webdataset: "webdataset",
     datasets_imagefolder: "imagefolder",
     arrow_csv: "csv",
+    pandas_csv: "csv",
     arrow_parquet: "parquet",
 }
 
@@ -225,4 +248,14 @@ def provenance(folder: Path, kind: str) -> dict[str, dict[str, Any]]:
                         row = json.load(archive.extractfile(member))  # type: ignore[arg-type]
                         found[row["file_name"]] = row
         return found
+    if kind == "csv":
+        with (folder / "images.csv").open(encoding="utf-8", newline="") as file:
+            rows = [dict(row) for row in csv.DictReader(file)]
+        numbers = {"frame_index": int, "pts_time": float}
+        return {
+            row["file_name"]: {
+                key: numbers.get(key, without_apostrophe)(value) for key, value in row.items()
+            }
+            for row in rows
+        }
     return {row["file_name"]: row for row in pq.read_table(folder / "images.parquet").to_pylist()}

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
 import tarfile
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from dataminer.cli.export import Format
@@ -19,11 +23,21 @@ from dataminer.errors import DataminerError, PermanentError
 from dataminer.export import make
 from dataminer.export.dataset import load_labelled, load_unlabelled
 from dataminer.export.make import FORMATS, Options, export
+from dataminer.export.records import write_csv
 from dataminer.export.splits import Shares
 from dataminer.formats.contact_sheet import contact_sheet
+from dataminer.formats.yolo import data_yaml
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table, write_table
 from dataminer.store.layout import Store
-from tests.support.export_project import FRAMES, PROJECT, VIDEOS, make_project
+from tests.support.export_project import (
+    FRAMES,
+    ODD_TEXTS,
+    PROJECT,
+    VIDEOS,
+    label_with,
+    make_project,
+)
+from tests.support.export_readers import provenance, without_apostrophe
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -231,6 +245,58 @@ class TestStrangersTexts:
         data = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text())
         assert data["names"][0] == "x\nval: /etc?"
         assert data["val"] == "images/val"
+
+    @pytest.mark.parametrize("kind", FORMATS)
+    def test_come_back_unchanged_from_every_format(
+        self, store: Store, tmp_path: Path, kind: str
+    ) -> None:
+        dataset = load_labelled(store, PROJECT)
+        keys = ("title", "uploader", "licence")
+        for part in range(0, len(ODD_TEXTS), len(keys) * len(VIDEOS)):
+            texts = iter((*ODD_TEXTS[part:], *[""] * len(keys) * len(VIDEOS)))
+            videos = {video_id: dict(zip(keys, texts, strict=False)) for video_id in VIDEOS}
+            export(replace(dataset, videos=videos), kind, tmp_path)
+            for row in provenance(tmp_path / kind, kind).values():
+                wanted = videos[row["video_id"]]
+                assert {key: row.get(key, "") for key in keys} == wanted
+            with (tmp_path / kind / "sources.csv").open(encoding="utf-8", newline="") as file:
+                rows = {row["video_id"]: row for row in csv.DictReader(file)}
+            for video_id, wanted in videos.items():
+                read = {key: without_apostrophe(rows[video_id][key]) for key in keys}
+                assert read == wanted
+
+    @given(st.lists(st.text()))
+    def test_give_the_same_names_in_yaml(self, names: list[str]) -> None:
+        text = data_yaml(names)
+        assert text.isascii()
+        for loader in (yaml.SafeLoader, yaml.CSafeLoader):  # supervision's and ultralytics'
+            assert yaml.load(text, loader)["names"] == dict(enumerate(names))
+
+    @given(st.lists(st.tuples(st.text(), st.text())))
+    def test_give_the_same_texts_in_csv(self, rows: list[tuple[str, str]]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "a.csv")
+            write_csv(path, ["a", "b"], ({"a": a, "b": b} for a, b in rows))
+            with path.open(encoding="utf-8", newline="") as file:
+                read = list(csv.reader(file))
+        assert not any(
+            text.startswith(("=", "+", "-", "@", "\t", "\r")) for row in read for text in row
+        )
+        assert [tuple(map(without_apostrophe, row)) for row in read[1:]] == rows
+
+    def test_with_half_a_character_are_named(self, store: Store, tmp_path: Path) -> None:
+        label_with(store, ["disc", "half \ud83d", "joined \ud83d\ude00", "none"])
+        dataset = load_labelled(store, PROJECT)
+        assert dataset.names == ("disc", "half ?", "joined 😀", "none")
+        (note,) = dataset.notes
+        assert note.startswith("class 1 is exported as 'half ?': ")
+        for kind in FORMATS:
+            made = export(dataset, kind, tmp_path)
+            assert made.notes[:1] == (note,)
+            about = json.loads((tmp_path / kind / "dataminer.json").read_text())
+            assert tuple(about["classes"]) == dataset.names
+        # before and after JSON, so that a folder of annotations agrees with itself
+        assert data_yaml(["\ud83d\ude00 \ud83d"]) == data_yaml(["😀 \ud83d"]) == data_yaml(["😀 ?"])
 
 
 class TestNothingToExport:
