@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from dataminer.frames.table import (
     FRAMES_SCHEMA,
     PROVENANCE,
     public_provenance,
-    read_names,
     read_table,
 )
 from dataminer.store.documents import read_annotations
@@ -23,6 +22,11 @@ from dataminer.store.layout import ANNOTATIONS_FILE, Store
 from dataminer.text import whole_characters
 
 IMAGES_FOLDER = "images"
+STORED = ("damaged", "deinterlaced", "sample_aspect_ratio", "transfer", "primaries")
+"""What exports say of how the video has a frame, by which whoever trains may select frames.
+
+The matrix and the bit depth are left out: images are RGB of eight bits, whatever these are.
+"""
 _MODEL_KEYS = ("model", "model_sha256", "confidence", "image_size", "description")
 
 
@@ -42,6 +46,9 @@ class Dataset:
         Classes, indexed by ``Box.category``; empty if nothing is labelled.
     videos : dict
         By video_id: title, uploader, licence, upload_date, url, as far as they are known.
+    stored : dict
+        By file name: the columns ``STORED`` of the frame table, with unknown texts empty; has all
+        images, or none if it is not known of each.
     labelled : bool
         Whether a detector has processed the images.
     info : dict
@@ -56,6 +63,7 @@ class Dataset:
     names: tuple[str, ...]
     videos: Mapping[str, Mapping[str, str]]
     labelled: bool
+    stored: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -79,6 +87,8 @@ def load_labelled(store: Store, project: str) -> Dataset:
             path, "annotations", error, f"`dataminer force-detect {project}`"
         ) from error
     _refuse_empty(project, images)
+    unique, damaged = _unique_frames(store, project)
+    stored, unknown = _stored(unique, images)
     return Dataset(
         project=project,
         folder=store.detect(project) / IMAGES_FOLDER,
@@ -86,8 +96,9 @@ def load_labelled(store: Store, project: str) -> Dataset:
         names=tuple(map(whole_characters, classes)),
         videos=_videos(coco["images"]),
         labelled=True,
+        stored=stored,
         info={key: coco["info"][key] for key in _MODEL_KEYS if key in coco["info"]},
-        notes=_behind(store, project, images) + _replaced(classes),
+        notes=(*damaged, *_behind(project, unique, images), *_replaced(classes), *unknown),
     )
 
 
@@ -102,7 +113,8 @@ def load_unlabelled(store: Store, project: str) -> Dataset:
     path = store.dedup(project) / FRAMES_FILE
     columns = ["file_name", "width", "height", "video_id", "frame_index", "pts_time"]
     try:
-        rows = read_table(path, [*columns, *PROVENANCE], schema=FRAMES_SCHEMA).to_pylist()
+        names = [*columns, *PROVENANCE, *STORED]
+        rows = read_table(path, names, schema=FRAMES_SCHEMA).to_pylist()
     except FileNotFoundError:
         raise _nothing_yet(store, project, "unique frames") from None
     except DamagedFile as error:
@@ -111,8 +123,17 @@ def load_unlabelled(store: Store, project: str) -> Dataset:
         ) from error
     images = _ordered(LabelledImage(**{key: row[key] for key in columns}) for row in rows)
     _refuse_empty(project, images)
-    folder = store.dedup(project)
-    return Dataset(project, folder, images, (), _videos(rows), labelled=False)
+    stored, notes = _stored(rows, images)
+    return Dataset(
+        project=project,
+        folder=store.dedup(project),
+        images=images,
+        names=(),
+        videos=_videos(rows),
+        labelled=False,
+        stored=stored,
+        notes=notes,
+    )
 
 
 def _categories(coco: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -155,18 +176,42 @@ def _videos(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     return dict(sorted(videos.items()))
 
 
-def _behind(store: Store, project: str, images: Iterable[LabelledImage]) -> tuple[str, ...]:
-    """Return a note if some unique frames are not annotated."""
+def _unique_frames(store: Store, project: str) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Return names of the unique frames and how they were stored; if that is damaged, a note."""
+    path = store.dedup(project) / FRAMES_FILE
     try:
-        unique = read_names(store.dedup(project) / FRAMES_FILE)
+        rows = read_table(path, ["file_name", *STORED], schema=FRAMES_SCHEMA).to_pylist()
     except FileNotFoundError:
-        return ()
+        return [], ()
     except DamagedFile as error:
-        return (f"{error.message}. Next: `{commands.snakemake([project])}`",)
-    if missing := len(set(unique) - {each.file_name for each in images}):
+        return [], (f"{error.message}. Next: `{commands.snakemake([project])}`",)
+    return rows, ()
+
+
+def _behind(
+    project: str, unique: Iterable[Mapping[str, Any]], images: Iterable[LabelledImage]
+) -> tuple[str, ...]:
+    """Return a note if some unique frames are not annotated."""
+    names = {row["file_name"] for row in unique}
+    if missing := len(names - {each.file_name for each in images}):
         left_out = f"{missing:,} unique frames are not annotated yet, and left out"
         return (f"{left_out}. Next: `{commands.snakemake([project])}`",)
     return ()
+
+
+def _stored(
+    rows: Iterable[Mapping[str, Any]], images: Sequence[LabelledImage]
+) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """Return how each image was stored, by file name; nothing and a note if some are unknown."""
+    known = {
+        row["file_name"]: {key: "" if row[key] is None else row[key] for key in STORED}
+        for row in rows
+        if None not in (row["damaged"], row["deinterlaced"])
+    }
+    if unknown := sum(image.file_name not in known for image in images):
+        columns = f"{', '.join(STORED[:-1])} and {STORED[-1]}"
+        return {}, (f"{columns} are left out: they are not known of {unknown:,} of the frames",)
+    return {image.file_name: known[image.file_name] for image in images}, ()
 
 
 def _replaced(classes: Iterable[str]) -> tuple[str, ...]:

@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dataminer.export.dataset import Dataset
+from dataminer.export.dataset import STORED, Dataset
 from dataminer.export.job import ExportJob
 from dataminer.export.records import objects, origin, write_csv, write_jsonl
 from dataminer.formats.coco import coco_dataset, write_coco
 from dataminer.formats.yolo import write_labels, write_split_yaml
 from dataminer.frames.boxes import LabelledImage
-from dataminer.frames.table import PROVENANCE
+from dataminer.frames.table import FRAMES_SCHEMA, PROVENANCE
 
 _TEXTS = [pa.field(name, pa.string()) for name in PROVENANCE]
 _BOX = ("x", "y", "box_width", "box_height")
@@ -30,6 +30,12 @@ IMAGES_SCHEMA = pa.schema(
         pa.field("width", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
         *_TEXTS,
+    ]
+)
+STORED_SCHEMA = pa.schema(
+    [
+        pa.field(name, pa.bool_() if kind == pa.bool_() else pa.string(), nullable=False)
+        for name, kind in ((name, FRAMES_SCHEMA.field(name).type) for name in STORED)
     ]
 )
 OBJECTS_SCHEMA = pa.schema(
@@ -49,7 +55,9 @@ def write_coco_folder(job: ExportJob) -> None:
     for split in job.division.used:
         images = job.put_images(split, job.out / split)
         info = {"project": dataset.project, "split": split, **dataset.info}
-        made = coco_dataset(images, dataset.names, info=info, videos=dataset.videos)
+        made = coco_dataset(
+            images, dataset.names, info=info, videos=dataset.videos, stored=dataset.stored
+        )
         write_coco(job.out / "annotations" / f"instances_{split}.json", made)
 
 
@@ -110,7 +118,7 @@ def _metadata(rows: list[dict[str, Any]]) -> pa.Table:
 def write_csv_tables(job: ExportJob) -> None:
     """Write ``images.csv`` and, if there are labels, ``objects.csv``, beside ``images/``."""
     images, found = _tables(job)
-    write_csv(job.out / "images.csv", IMAGES_SCHEMA.names, images)
+    write_csv(job.out / "images.csv", _images_schema(job.dataset).names, images)
     if job.dataset.labelled:
         write_csv(job.out / "objects.csv", OBJECTS_SCHEMA.names, found)
 
@@ -118,12 +126,16 @@ def write_csv_tables(job: ExportJob) -> None:
 def write_parquet_tables(job: ExportJob) -> None:
     """Write the tables of :func:`write_csv_tables` as Parquet."""
     images, found = _tables(job)
-    tables = {"images": (images, IMAGES_SCHEMA)}
+    tables = {"images": (images, _images_schema(job.dataset))}
     if job.dataset.labelled:
         tables["objects"] = (found, OBJECTS_SCHEMA)
     for name, (rows, schema) in tables.items():
         table = pa.Table.from_pylist(rows, schema=schema)
         pq.write_table(table, job.out / f"{name}.parquet", compression="zstd")
+
+
+def _images_schema(dataset: Dataset) -> pa.Schema:
+    return pa.schema([*IMAGES_SCHEMA, *(STORED_SCHEMA if dataset.stored else ())])
 
 
 def _tables(job: ExportJob) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

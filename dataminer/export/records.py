@@ -20,9 +20,10 @@ _PREFIXED = (*_FORMULA, "'")
 
 
 def origin(image: LabelledImage, dataset: Dataset) -> dict[str, Any]:
-    """Return the video and the provenance of an image; unknown texts are empty.
+    """Return an image's video, its provenance and how it was stored; unknown texts are empty.
 
-    Every key is always present, with values of one type: readers infer columns from a few rows.
+    All images of a dataset have the same keys, with values of one type: readers infer columns from
+    a few rows.
     """
     video = dataset.videos.get(image.video_id, {})
     return {
@@ -32,6 +33,7 @@ def origin(image: LabelledImage, dataset: Dataset) -> dict[str, Any]:
         "width": image.width,
         "height": image.height,
         **{key: video.get(key, "") for key in PROVENANCE},
+        **dataset.stored.get(image.file_name, {}),
     }
 
 

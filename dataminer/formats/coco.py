@@ -18,6 +18,7 @@ def coco_dataset(
     *,
     info: Mapping[str, Any] | None = None,
     videos: Mapping[str, Mapping[str, Any]] | None = None,
+    stored: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Arrange detections in the COCO format, https://cocodataset.org/#format-data.
 
@@ -31,24 +32,24 @@ def coco_dataset(
         Metadata of the dataset.
     videos : mapping, optional
         By video_id: title, uploader, licence, upload_date, url, as far as they are known.
+    stored : mapping, optional
+        By file name: how the frame was stored.
 
     Returns
     -------
     dict
         Images without objects are included. Beyond the format, images have ``video_id``,
-        ``frame_index``, ``pts_time`` and the video's provenance; annotations have ``score``.
+        ``frame_index``, ``pts_time``, the video's provenance and how they were stored; annotations
+        have ``score``.
     """
     ordered = sorted(images, key=lambda image: (image.video_id, image.frame_index, image.file_name))
-    # `videos` may read a file per query, and have more videos than these
-    video_ids = sorted({image.video_id for image in ordered})
-    videos = {} if videos is None else videos
-    provenance = {video_id: _provenance(videos.get(video_id, {})) for video_id in video_ids}
+    provenance = _provenance_of(ordered, {} if videos is None else videos)
     licences = sorted({video["licence"] for video in provenance.values() if "licence" in video})
     licence_ids = {name: number for number, name in enumerate(licences, start=1)}
     return {
         "info": dict(info or {}),
         "licenses": [{"id": i, "name": name, "url": ""} for name, i in licence_ids.items()],
-        "images": _images(ordered, provenance, licence_ids),
+        "images": _images(ordered, provenance, licence_ids, stored or {}),
         "annotations": _annotations(ordered),
         "categories": _categories(names),
     }
@@ -58,9 +59,13 @@ def _images(
     images: Sequence[LabelledImage],
     provenance: Mapping[str, Mapping[str, str]],
     licence_ids: Mapping[str, int],
+    stored: Mapping[str, Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     return [
-        _image(number, image, provenance[image.video_id], licence_ids)
+        {
+            **_image(number, image, provenance[image.video_id], licence_ids),
+            **stored.get(image.file_name, {}),
+        }
         for number, image in enumerate(images, start=1)
     ]
 
@@ -70,6 +75,14 @@ def _categories(names: Sequence[str]) -> list[dict[str, Any]]:
         {"id": number, "name": name, "supercategory": "object"}
         for number, name in enumerate(names, start=1)
     ]
+
+
+def _provenance_of(
+    images: Iterable[LabelledImage], videos: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, str]]:
+    # `videos` may read a file per query, and have more videos than these
+    video_ids = sorted({image.video_id for image in images})
+    return {video_id: _provenance(videos.get(video_id, {})) for video_id in video_ids}
 
 
 def _provenance(video: Mapping[str, Any]) -> dict[str, str]:

@@ -178,7 +178,22 @@ def known(video_id: str) -> dict[str, str]:
 
 def _row(image: LabelledImage) -> dict[str, Any]:
     size = {"width": image.width, "height": image.height}
-    return frame_row(image.video_id, image.frame_index, pts_time=image.pts_time, **size)
+    row = frame_row(image.video_id, image.frame_index, pts_time=image.pts_time, **size)
+    return row | stored(image)
+
+
+def stored(image: LabelledImage) -> dict[str, Any]:
+    """Return how a frame was stored, as its row in the frame table says it."""
+    is_hdr = image.video_id == "train"
+    return {
+        "damaged": image.frame_index == 1,
+        "deinterlaced": image.video_id == "__test",
+        "sample_aspect_ratio": "4:3" if image.video_id == "Zz-9" else None,
+        "transfer": "smpte2084" if is_hdr else None,
+        "primaries": "bt2020" if is_hdr else None,
+        "matrix": "bt2020nc" if is_hdr else None,
+        "bit_depth": 10 if is_hdr else 8,
+    }
 
 
 def draw(

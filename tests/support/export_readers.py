@@ -225,6 +225,14 @@ READERS = {
 }
 
 
+def _cell(column: str, text: str) -> Any:
+    if column in ("damaged", "deinterlaced"):
+        return {"True": True, "False": False}[text]
+    if column in ("frame_index", "pts_time"):
+        return float(text)
+    return without_apostrophe(text)
+
+
 def provenance(folder: Path, kind: str) -> dict[str, dict[str, Any]]:
     """Return what an export says of each frame's origin, by its file name."""
     if kind == "coco":
@@ -251,11 +259,5 @@ def provenance(folder: Path, kind: str) -> dict[str, dict[str, Any]]:
     if kind == "csv":
         with (folder / "images.csv").open(encoding="utf-8", newline="") as file:
             rows = [dict(row) for row in csv.DictReader(file)]
-        numbers = {"frame_index": int, "pts_time": float}
-        return {
-            row["file_name"]: {
-                key: numbers.get(key, without_apostrophe)(value) for key, value in row.items()
-            }
-            for row in rows
-        }
+        return {row["file_name"]: {k: _cell(k, v) for k, v in row.items()} for row in rows}
     return {row["file_name"]: row for row in pq.read_table(folder / "images.parquet").to_pylist()}

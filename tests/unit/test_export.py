@@ -5,11 +5,13 @@ import json
 import os
 import tarfile
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -21,13 +23,19 @@ from dataminer.cli.export import Format
 from dataminer.cli.main import app
 from dataminer.errors import DataminerError, PermanentError
 from dataminer.export import make
-from dataminer.export.dataset import load_labelled, load_unlabelled
+from dataminer.export.dataset import STORED, Dataset, load_labelled, load_unlabelled
 from dataminer.export.make import FORMATS, Options, export
 from dataminer.export.records import write_csv
 from dataminer.export.splits import Shares
 from dataminer.formats.contact_sheet import contact_sheet
 from dataminer.formats.yolo import data_yaml
-from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table, write_table
+from dataminer.frames.table import (
+    FRAMES_FILE,
+    FRAMES_SCHEMA,
+    PICTURE_FIELDS,
+    read_table,
+    write_table,
+)
 from dataminer.store.layout import Store
 from tests.support.export_project import (
     FRAMES,
@@ -36,6 +44,7 @@ from tests.support.export_project import (
     VIDEOS,
     label_with,
     make_project,
+    stored,
 )
 from tests.support.export_readers import provenance, without_apostrophe
 
@@ -297,6 +306,56 @@ class TestStrangersTexts:
             assert tuple(about["classes"]) == dataset.names
         # before and after JSON, so that a folder of annotations agrees with itself
         assert data_yaml(["\ud83d\ude00 \ud83d"]) == data_yaml(["😀 \ud83d"]) == data_yaml(["😀 ?"])
+
+
+class TestHowFramesWereStored:
+    @pytest.mark.parametrize("kind", FORMATS)
+    @pytest.mark.parametrize("load", [load_labelled, load_unlabelled])
+    def test_is_exported_of_each(
+        self,
+        tmp_path: Path,
+        load: Callable[[Store, str], Dataset],
+        kind: str,
+    ) -> None:
+        store, images = make_project(tmp_path / "data")
+        dataset = load(store, PROJECT)
+        assert dataset.notes == ()
+        export(dataset, kind, tmp_path)
+        rows = provenance(tmp_path / kind, kind)
+        for image in images:
+            wanted = stored(image)
+            for key in STORED:
+                assert rows[image.file_name][key] == ("" if wanted[key] is None else wanted[key])
+
+    @pytest.mark.parametrize("kind", FORMATS)
+    @pytest.mark.parametrize("load", [load_labelled, load_unlabelled])
+    def test_is_left_out_if_the_table_is_of_an_older_version(
+        self, store: Store, tmp_path: Path, load: Callable[[Store, str], Dataset], kind: str
+    ) -> None:
+        path = store.dedup(PROJECT) / FRAMES_FILE
+        later = {field.name for field in PICTURE_FIELDS}
+        older = pa.schema([field for field in FRAMES_SCHEMA if field.name not in later])
+        write_table(path, read_table(path, older.names, schema=FRAMES_SCHEMA), older, {})
+        assert not later & set(pq.read_schema(path).names)
+        dataset = load(store, PROJECT)
+        made = export(dataset, kind, tmp_path)
+        assert sum(made.images.values()) == len(VIDEOS) * FRAMES
+        assert "damaged, deinterlaced, " in made.notes[0]
+        assert "not known of 20 of the frames" in made.notes[0]
+        rows = provenance(tmp_path / kind, kind)
+        assert len(rows) == len(dataset.images)
+        assert not any(later & row.keys() for row in rows.values())
+
+    def test_is_left_out_if_it_is_unknown_of_some(self, store: Store, tmp_path: Path) -> None:
+        path = store.dedup(PROJECT) / FRAMES_FILE
+        rows = read_table(path).to_pylist()
+        rows[3]["damaged"] = None
+        table = pa.Table.from_pylist(rows, schema=FRAMES_SCHEMA)
+        write_table(path, table, FRAMES_SCHEMA, {})
+        for load in (load_labelled, load_unlabelled):
+            dataset = load(store, PROJECT)
+            assert dataset.stored == {}
+            assert "not known of 1 of the frames" in dataset.notes[0]
 
 
 class TestNothingToExport:
