@@ -39,8 +39,7 @@ def coco_dataset(
     -------
     dict
         Images without objects are included. Beyond the format, images have ``video_id``,
-        ``frame_index``, ``pts_time``, the video's provenance and how they were stored; annotations
-        have ``score``.
+        ``frame_index``, ``pts_time``, provenance and ``stored``; annotations have ``score``.
     """
     ordered = sorted(images, key=lambda image: (image.video_id, image.frame_index, image.file_name))
     provenance = _provenance_of(ordered, {} if videos is None else videos)
