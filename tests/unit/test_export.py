@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -274,6 +274,21 @@ class TestStrangersTexts:
                 read = {key: without_apostrophe(rows[video_id][key]) for key in keys}
                 assert read == wanted
 
+    def test_are_loaded_unchanged(self, store: Store) -> None:
+        annotations = store.detect(PROJECT) / "annotations.json"
+        table = store.dedup(PROJECT) / FRAMES_FILE
+        coco, rows = json.loads(annotations.read_text()), read_table(table).to_pylist()
+        for part in range(0, len(ODD_TEXTS), len(VIDEOS)):
+            titles = dict(zip(VIDEOS, (*ODD_TEXTS[part:], *[""] * len(VIDEOS)), strict=False))
+            for row in (*coco["images"], *rows):
+                row["title"] = titles[row["video_id"]]
+            annotations.write_text(json.dumps(coco))
+            write_table(table, pa.Table.from_pylist(rows, schema=FRAMES_SCHEMA), FRAMES_SCHEMA, {})
+            for load in (load_labelled, load_unlabelled):
+                videos = load(store, PROJECT).videos
+                assert {each: videos[each].get("title", "") for each in videos} == titles
+
+    @settings(deadline=None)
     @given(st.lists(st.text()))
     def test_give_the_same_names_in_yaml(self, names: list[str]) -> None:
         text = data_yaml(names)
@@ -281,6 +296,7 @@ class TestStrangersTexts:
         for loader in (yaml.SafeLoader, yaml.CSafeLoader):  # supervision's and ultralytics'
             assert yaml.load(text, loader)["names"] == dict(enumerate(names))
 
+    @settings(deadline=None)
     @given(st.lists(st.tuples(st.text(), st.text())))
     def test_give_the_same_texts_in_csv(self, rows: list[tuple[str, str]]) -> None:
         with tempfile.TemporaryDirectory() as folder:
