@@ -10,9 +10,10 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from dataminer.video.geometry import Geometry, StreamGeometry
 from dataminer.video.limits import DEFAULT_LIMITS, FileLimits
 from dataminer.video.opening import open_video
-from dataminer.video.orientation import Orientation, first_orientation
+from dataminer.video.orientation import first_orientation
 
 _MAX_DURATION = 366 * 86400.0  # seconds; a longer declared duration is not believed
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -24,9 +25,9 @@ class VideoInfo:
 
     codec: str
     width: int
-    """Pixels as displayed, after rotation."""
+    """Square pixels as displayed: cropped as the file says, and turned."""
     height: int
-    """Pixels as displayed, after rotation."""
+    """Square pixels as displayed: cropped as the file says, and turned."""
     rotation: int
     """Degrees clockwise by which stored frames are turned for display: 0, 90, 180 or 270."""
     average_rate: float | None
@@ -70,7 +71,9 @@ def _probe_opened(path: Path, limits: FileLimits, *, fast_open: bool) -> VideoIn
         info = read_headers(container, stream, path.stat().st_size)
         if fast_open and not info.average_rate:
             return info
-        return as_displayed(info, first_orientation(container, stream, path.name, limits))
+        geometry = StreamGeometry(path, container, stream)
+        orientation = first_orientation(container, stream, path.name, limits)
+        return as_displayed(info, geometry.of_frame(orientation))
 
 
 def read_headers(container: InputContainer, stream: VideoStream, size_bytes: int) -> VideoInfo:
@@ -88,12 +91,10 @@ def read_headers(container: InputContainer, stream: VideoStream, size_bytes: int
     )
 
 
-def as_displayed(info: VideoInfo, orientation: Orientation) -> VideoInfo:
+def as_displayed(info: VideoInfo, geometry: Geometry) -> VideoInfo:
     """Replace stored sizes by displayed ones."""
-    width, height = info.width, info.height
-    if orientation.transpose:
-        width, height = height, width
-    return replace(info, width=width, height=height, rotation=orientation.degrees)
+    width, height = geometry.displayed_size(info.width, info.height)
+    return replace(info, width=width, height=height, rotation=geometry.orientation.degrees)
 
 
 def _declared_duration(container: InputContainer, stream: VideoStream) -> float | None:

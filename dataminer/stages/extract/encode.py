@@ -15,8 +15,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from dataminer.config.models import ExtractConfig
@@ -33,11 +31,10 @@ from dataminer.frames.table import (
     write_table,
 )
 from dataminer.stages.extract.decode_stats import DecodedFrame
-from dataminer.stages.extract.picture.stored import StoredPicture, bit_depth
-from dataminer.stages.extract.quality.arrays import BgrImage
+from dataminer.stages.extract.picture.rendering import Renderer, Rendering, RenderingPlanner
+from dataminer.stages.extract.picture.stored import StoredPicture
 from dataminer.stages.extract.quality.metrics import FrameMetrics, measure, table_columns
-from dataminer.video.decoder import convert_frame
-from dataminer.video.orientation import Orientation, orientation_of
+from dataminer.video.geometry import Geometry, StreamGeometry
 
 _MAX_WAITING_BYTES = 80 << 20  # of decoded frames that wait to be encoded; one always may
 # a single thread encodes frames in groups, because decoding evicts the processor's caches
@@ -59,6 +56,7 @@ class _EncodedFrame:
     metrics: FrameMetrics
     data: NDArray[np.uint8]
     stored: StoredPicture
+    notes: tuple[str, ...]
 
 
 class FrameEncoder:
@@ -85,17 +83,16 @@ class FrameEncoder:
         self._options = _encoder_options(settings)
         self._max_bytes = settings.max_output_gb * 1e9
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._group: list[tuple[DecodedFrame, Orientation]] = []
+        self._group: list[tuple[DecodedFrame, Rendering]] = []
         self._waiting: deque[tuple[Future[_EncodedFrame], int]] = deque()
         self._local = threading.local()
-        self._last_orientation: tuple[int, Orientation] | None = None
+        self._planner = RenderingPlanner(settings)
         self._bytes = 0
         self._crop = settings.crop_borders
         with _disk_errors(out):
             self._writer = FrameWriter(out, settings.frame_store)
         self._written: list[tuple[_EncodedFrame, ImageLocation]] = []
         self.notes: Counter[str] = Counter()
-        self.orientation = Orientation()
         self.full = False
 
     def __enter__(self) -> FrameEncoder:
@@ -122,20 +119,25 @@ class FrameEncoder:
         """Frames written so far, or in the current group."""
         return len(self._written) + len(self._group)
 
-    def add(self, decoded: DecodedFrame) -> None:
+    @property
+    def geometry(self) -> Geometry:
+        """How the first frame was cropped, scaled and turned."""
+        return self._planner.geometry or Geometry()
+
+    def add(self, decoded: DecodedFrame, geometry: StreamGeometry) -> None:
         """Encode the next frame; afterwards ``full`` tells whether the size limit is reached.
 
         Raises
         ------
         PermanentError
-            UNSUPPORTED if a frame is too large for the image format.
+            UNSUPPORTED if a frame is too large, for ``max_megapixels`` or for the image format.
         TransientError
             DISK_FULL or PERMISSION if the folder cannot be written.
         """
-        orientation = self._orientation_of(decoded.frame)
+        rendering = self._planner.plan(decoded.frame, geometry, damaged=decoded.damaged)
         pixels = decoded.frame.width * decoded.frame.height
         if self._pool is None:
-            self._group.append((decoded, orientation))
+            self._group.append((decoded, rendering))
             count = len(self._group)
             if count >= _GROUP_FRAMES or (count + 1) * pixels * 3 // 2 > _GROUP_BYTES:
                 self._encode_group()
@@ -143,7 +145,7 @@ class FrameEncoder:
         size = pixels * _BYTES_PER_PIXEL
         while self._waiting and sum(s for _, s in self._waiting) + size > _MAX_WAITING_BYTES:
             self._write_next()
-        self._waiting.append((self._pool.submit(self._encode, decoded, orientation), size))
+        self._waiting.append((self._pool.submit(self._encode, decoded, rendering), size))
 
     def write_table(self, meta: dict[str, Any], source: Mapping[str, Any]) -> None:
         """Write the table of all images, once the context has ended.
@@ -181,8 +183,8 @@ class FrameEncoder:
             write_table(self._out / FRAMES_FILE, table, FRAMES_SCHEMA, meta, ready=True)
 
     def _encode_group(self) -> None:
-        for decoded, orientation in self._group:
-            self._write(self._encode(decoded, orientation))
+        for decoded, rendering in self._group:
+            self._write(self._encode(decoded, rendering))
         self._group.clear()
 
     def _finish(self) -> None:
@@ -206,13 +208,15 @@ class FrameEncoder:
         with _disk_errors(self._out):
             location = self._writer.add(self._name(encoded.index), encoded.data.data)
         self._written.append((replace(encoded, data=_NO_DATA), location))
+        self.notes.update(encoded.notes)
 
     def _name(self, index: int) -> str:
         return frame_name(self._video_id, index, self._format)
 
-    def _encode(self, decoded: DecodedFrame, orientation: Orientation) -> _EncodedFrame:
+    def _encode(self, decoded: DecodedFrame, rendering: Rendering) -> _EncodedFrame:
         with opencv_memory_errors():
-            image = orientation.apply(self._pixels(decoded.frame))
+            picture = self._renderer.render(decoded.frame, rendering)
+            image = picture.image
             metrics = measure(image)
             if self._crop:
                 image = metrics.borders.crop(image)
@@ -226,32 +230,17 @@ class FrameEncoder:
             )
         size = width, height
         data = np.asarray(data, np.uint8)
-        stored = StoredPicture(
-            damaged=decoded.damaged,
-            deinterlaced=False,
-            sample_aspect_ratio=None,
-            transfer=None,
-            primaries=None,
-            matrix=None,
-            bit_depth=bit_depth(decoded.frame),
+        return _EncodedFrame(
+            decoded.index, decoded.seconds, size, metrics, data, picture.stored, picture.notes
         )
-        return _EncodedFrame(decoded.index, decoded.seconds, size, metrics, data, stored)
 
-    def _pixels(self, frame: VideoFrame) -> BgrImage:
-        """Return a frame as it is stored."""
-        if not hasattr(self._local, "reformatter"):
-            self._local.reformatter = VideoReformatter()
-        return convert_frame(self._local.reformatter, frame, format="bgr24")
-
-    def _orientation_of(self, frame: VideoFrame) -> Orientation:
-        # Read only if it changed: reading puts a frame into a reference cycle, and frames that
-        # waited for the garbage collector took 400 MB of a 1080p video
-        if self._last_orientation is None or frame.rotation != self._last_orientation[0]:
-            orientation = orientation_of(frame)
-            if self._last_orientation is None:
-                self.orientation = orientation
-            self._last_orientation = frame.rotation, orientation
-        return self._last_orientation[1]
+    @property
+    def _renderer(self) -> Renderer:
+        """The current thread's."""
+        if not hasattr(self._local, "renderer"):
+            self._local.renderer = Renderer()
+        renderer: Renderer = self._local.renderer
+        return renderer
 
 
 def return_large_buffers() -> None:

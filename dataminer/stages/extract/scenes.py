@@ -7,6 +7,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from dataminer.stages.extract.picture.matrices import luma_options
 from dataminer.video.decoder import convert_frame
 
 _LONGER_SIDE = 160  # pixels: enough to distinguish frames, and noise averages out
@@ -54,5 +55,6 @@ class CutDetector:
             height=max(1, round(frame.height * scale)),
             format="gray",
             interpolation=Interpolation.AREA,
+            **luma_options(frame),
         )
         return grey.astype(np.int16)

@@ -85,7 +85,7 @@ def _table_meta(
     return {
         "stage": "extract",
         "version": VERSIONS["extract"],
-        "video": asdict(as_displayed(outcome.info, encoder.orientation)),
+        "video": asdict(as_displayed(outcome.info, encoder.geometry)),
         **outcome.table_meta(settings),
     }
 

@@ -1,0 +1,179 @@
+"""From decoded frames to pictures in SDR, with the colours that a player would show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import cv2
+import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace, VideoReformatter
+
+from dataminer.stages.extract.picture.gamut import KNOWN_PRIMARIES, WIDE_GAMUTS
+from dataminer.stages.extract.picture.matrices import (
+    Decoder,
+    DeepYuvImage,
+    decoder_of,
+    is_converted_by_libav,
+)
+from dataminer.stages.extract.picture.stored import bit_depth
+from dataminer.stages.extract.picture.tags import ColourTags, Matrix, Primaries, Transfer
+from dataminer.stages.extract.picture.tone_mapping import DeepBgrImage, ToneMapper, declared_peak
+from dataminer.stages.extract.quality.arrays import BgrImage
+from dataminer.video.decoder import convert_deep_frame, convert_frame
+
+_NO_MATRIX = (Matrix.UNSPECIFIED, Matrix.GBR)  # of luma and chroma
+_SD_HEIGHT, _SD_WIDTH = 576, 1279  # the largest picture that is taken as standard definition
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How frames with the same tags are converted."""
+
+    colorspace: int | None = None
+    """The matrix for libav, if not the frame's own."""
+    decoder: Decoder | None = None
+    """Decodes a matrix that libav does not know."""
+    mapper: ToneMapper | None = None
+    bits: int = 8
+    has_alpha: bool = False
+    notes: tuple[str, ...] = ()
+    """Keys of ``NOTE_KINDS`` that count each frame."""
+
+
+class ConversionPlanner:
+    """Decides how frames are converted, once for frames with the same tags.
+
+    Parameters
+    ----------
+    hdr : {"tone_map", "keep"}
+        Whether HDR and wide gamuts become SDR in BT.709, or code values are kept.
+    """
+
+    def __init__(self, hdr: Literal["tone_map", "keep"]) -> None:
+        self._maps = hdr == "tone_map"
+        self._peak: tuple[float | None] | None = None
+        self._known: dict[tuple[ColourTags, bool], Conversion] = {}
+
+    def plan(self, frame: VideoFrame, tags: ColourTags) -> Conversion:
+        """Return how to convert a frame; called in the order of the video's frames."""
+        key = tags, _is_high_definition(frame)
+        if key not in self._known:
+            self._known[key] = self._new_plan(frame, tags)
+        return self._known[key]
+
+    def _new_plan(self, frame: VideoFrame, tags: ColourTags) -> Conversion:
+        components = frame.format.components
+        plan = Conversion(
+            bits=bit_depth(frame),
+            has_alpha=frame.format.has_palette or any(c.is_alpha for c in components),
+            mapper=self._mapper(frame, tags) if self._maps else None,
+        )
+        if plan.mapper and tags.is_hdr:
+            plan = replace(plan, notes=("tone_mapped",))
+        return _with_matrix(plan, frame, tags)
+
+    def _mapper(self, frame: VideoFrame, tags: ColourTags) -> ToneMapper | None:
+        if tags.is_hdr:
+            known = tags.primaries in KNOWN_PRIMARIES
+            primaries = tags.primaries if known else Primaries.BT2020
+            if tags.transfer == Transfer.HLG:
+                return ToneMapper.of_hlg(primaries)
+            if self._peak is None:  # of the first frame: brightness does not change midway
+                self._peak = (declared_peak(frame),)
+            return ToneMapper.of_pq(primaries, self._peak[0])
+        return ToneMapper.of_sdr(tags.primaries) if tags.primaries in WIDE_GAMUTS else None
+
+
+def _with_matrix(plan: Conversion, frame: VideoFrame, tags: ColourTags) -> Conversion:
+    """Add what to do about a matrix that libav cannot convert, or that is not said."""
+    is_known = is_converted_by_libav(tags.matrix)
+    if not _has_chroma(frame.format):  # libav refuses tags that it does not know even then
+        return plan if is_known else replace(plan, colorspace=Colorspace.ITU601)
+    decoder = decoder_of(tags)
+    if decoder:
+        return replace(plan, decoder=decoder)
+    usual: Colorspace | None = None  # libav's own
+    if tags.is_hdr and (not is_known or tags.matrix in _NO_MATRIX):
+        usual = Colorspace.BT2020
+    elif not is_known:
+        usual = Colorspace.ITU709 if _is_high_definition(frame) else Colorspace.ITU601
+    if usual or tags.matrix == Matrix.GBR:
+        return replace(plan, colorspace=usual, notes=(*plan.notes, "assumed_matrices"))
+    return plan
+
+
+def _is_high_definition(frame: VideoFrame) -> bool:
+    return frame.height > _SD_HEIGHT or frame.width > _SD_WIDTH
+
+
+def _has_chroma(pixels: VideoFormat) -> bool:
+    """Return whether colours are stored as luma and chroma."""
+    colours = [component for component in pixels.components if not component.is_alpha]
+    return len(colours) == 3 and not pixels.is_rgb and not pixels.name.startswith("xyz")
+
+
+class FrameConverter:
+    """Converts frames as planned; used by one thread at a time."""
+
+    def __init__(self) -> None:
+        # libav prepares each kind of conversion once as long as they do not alternate
+        self._colours = VideoReformatter()
+        self._alpha = VideoReformatter()
+
+    def convert(self, frame: VideoFrame, plan: Conversion) -> tuple[BgrImage, bool]:
+        """Convert a frame.
+
+        Returns
+        -------
+        tuple of BgrImage and bool
+            The picture, and whether it was transparent in parts: black shows through.
+
+        Raises
+        ------
+        PermanentError
+            UNSUPPORTED if libav cannot convert such frames.
+        """
+        image = self._opaque(frame, plan)
+        if not plan.has_alpha:
+            return image, False
+        alpha = convert_frame(self._alpha, frame, format="bgra", src_colorspace=plan.colorspace)
+        alpha = alpha[..., 3]
+        if alpha.min() == 255:
+            return image, False
+        opacity = cv2.merge([alpha, alpha, alpha])
+        return np.asarray(cv2.multiply(image, opacity, scale=1 / 255), np.uint8), True
+
+    def _opaque(self, frame: VideoFrame, plan: Conversion) -> BgrImage:
+        if plan.decoder is None and plan.mapper is None:
+            options = {"src_colorspace": plan.colorspace} if plan.colorspace else {}
+            return convert_frame(self._colours, frame, format="bgr24", **options)
+        deep = self._deep(frame, plan)
+        return plan.mapper.apply(deep) if plan.mapper else _rounded(deep)
+
+    def _deep(self, frame: VideoFrame, plan: Conversion) -> DeepBgrImage:
+        if plan.decoder is None:
+            return convert_deep_frame(
+                self._colours, frame, format="bgr48le", src_colorspace=plan.colorspace
+            )
+        return plan.decoder(self._yuv(frame), plan.bits)
+
+    def _yuv(self, frame: VideoFrame) -> DeepYuvImage:
+        """Return luma and chroma as they are stored, with chroma in every pixel."""
+        stored_range = frame.color_range
+        same = Colorspace.ITU601  # of both sides, so that libav keeps the code values
+        return convert_deep_frame(
+            self._colours,
+            frame,
+            format="yuv444p16le",
+            src_colorspace=same,
+            dst_colorspace=same,
+            src_color_range=stored_range,
+            dst_color_range=stored_range,
+        )
+
+
+def _rounded(image: DeepBgrImage) -> BgrImage:
+    return np.asarray(cv2.convertScaleAbs(image, alpha=1 / 257), np.uint8)

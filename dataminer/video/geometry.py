@@ -1,0 +1,121 @@
+"""From stored frames to what players show: cropped, with square pixels, turned."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from dataminer.video.clean_aperture import read_clean_aperture
+from dataminer.video.cropping import Cropping
+from dataminer.video.orientation import Orientation
+from dataminer.video.pixel_crop import read_pixel_crop
+
+MAX_SAMPLE_ASPECT_RATIO = 8
+"""Sample aspect ratios beyond it, or below its inverse, are taken as mistakes: pixels are square.
+
+Anamorphic films have up to 2, and fields that are stored as frames half of that.
+"""
+_SQUARE = Fraction(1)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What is done to stored frames, in this order."""
+
+    cropping: Cropping = field(default_factory=Cropping)
+    sample_aspect_ratio: Fraction = _SQUARE
+    """Width of a stored pixel by its height; frames are enlarged to make it 1."""
+    orientation: Orientation = field(default_factory=Orientation)
+
+    def displayed_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height at which frames of a stored size are displayed."""
+        width, height = self._squared_size(*self._cropped_size(width, height))
+        return (height, width) if self.orientation.transpose else (width, height)
+
+    def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Bring an image, (height, width, 3), from how it is stored to how it is displayed."""
+        height, width = image.shape[:2]
+        if self.cropping.applies_to(width, height):
+            crop = self.cropping
+            image = image[crop.top : height - crop.bottom, crop.left : width - crop.right]
+            image = np.ascontiguousarray(image)
+            height, width = image.shape[:2]
+        size = self._squared_size(width, height)
+        if size != (width, height):
+            import cv2  # downloads only ask for the size and need not wait 0.2 s
+
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+        return self.orientation.apply(image)
+
+    def _cropped_size(self, width: int, height: int) -> tuple[int, int]:
+        if not self.cropping.applies_to(width, height):
+            return width, height
+        crop = self.cropping
+        return width - crop.left - crop.right, height - crop.top - crop.bottom
+
+    def _squared_size(self, width: int, height: int) -> tuple[int, int]:
+        if self.sample_aspect_ratio > 1:
+            return round(width * self.sample_aspect_ratio), height
+        return width, round(height / self.sample_aspect_ratio)
+
+
+class StreamGeometry:
+    """The geometry of a stream's frames, while they are decoded.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    container, stream
+        As opened, before any frame is decoded.
+    """
+
+    def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
+        self._stream = stream
+        self._cropping = _read_cropping(path, container, stream)
+        self._container_decides: bool | None = None
+
+    def of_frame(self, orientation: Orientation) -> Geometry:
+        """Return the geometry of the frame that was decoded last."""
+        ratio = plausible_ratio(self._declared_ratio())
+        return Geometry(self._cropping, ratio, orientation)
+
+    def _declared_ratio(self) -> Fraction | None:
+        """Return the container's ratio; that of the codec, which may change, if it has none.
+
+        libav takes over the codec's first ratio for the container if that has none, so that only
+        another one is known to be the container's.
+        """
+        ratio = self._stream.codec_context.sample_aspect_ratio
+        container_ratio = self._stream.sample_aspect_ratio
+        if self._container_decides is None:
+            self._container_decides = bool(container_ratio) and container_ratio != ratio
+        return container_ratio if self._container_decides else ratio
+
+
+def plausible_ratio(ratio: Fraction | None) -> Fraction:
+    """Return a declared sample aspect ratio; 1 if it is not declared, or absurd."""
+    if not ratio or not 1 / MAX_SAMPLE_ASPECT_RATIO <= ratio <= MAX_SAMPLE_ASPECT_RATIO:
+        return _SQUARE
+    return ratio
+
+
+def _read_cropping(path: Path, container: InputContainer, stream: VideoStream) -> Cropping:
+    """Read which part of a stream's frames is the picture; what cannot be read crops nothing."""
+    kind = container.format.name
+    cropping = None
+    with suppress(OSError, ValueError, struct.error), path.open("rb") as file:
+        if kind.startswith("mov,"):
+            cropping = read_clean_aperture(file, stream.id)
+        elif kind.startswith("matroska"):
+            indices = [other.index for other in container.streams.video]
+            cropping = read_pixel_crop(file, indices.index(stream.index))
+    return cropping or Cropping()
