@@ -19,12 +19,17 @@ from dataminer.stages.extract.picture.matrices import (
     is_converted_by_libav,
 )
 from dataminer.stages.extract.picture.stored import bit_depth
-from dataminer.stages.extract.picture.tags import ColourTags, Matrix, Primaries, Transfer
+from dataminer.stages.extract.picture.tags import (
+    ColourTags,
+    MatrixCode,
+    PrimariesCode,
+    TransferCode,
+)
 from dataminer.stages.extract.picture.tone_mapping import DeepBgrImage, ToneMapper, declared_peak
 from dataminer.stages.extract.quality.arrays import BgrImage
 from dataminer.video.decoder import convert_deep_frame, convert_frame
 
-_NO_MATRIX = (Matrix.UNSPECIFIED, Matrix.GBR)  # of luma and chroma
+_NO_MATRIX = (MatrixCode.UNSPECIFIED, MatrixCode.GBR)  # of luma and chroma
 _SD_HEIGHT, _SD_WIDTH = 576, 1279  # the largest picture that is taken as standard definition
 
 
@@ -78,8 +83,8 @@ class ConversionPlanner:
     def _mapper(self, frame: VideoFrame, tags: ColourTags) -> ToneMapper | None:
         if tags.is_hdr:
             known = tags.primaries in KNOWN_PRIMARIES
-            primaries = tags.primaries if known else Primaries.BT2020
-            if tags.transfer == Transfer.HLG:
+            primaries = tags.primaries if known else PrimariesCode.BT2020
+            if tags.transfer == TransferCode.HLG:
                 return ToneMapper.of_hlg(primaries)
             if self._peak is None:  # of the first frame: brightness does not change midway
                 self._peak = (declared_peak(frame),)
@@ -100,7 +105,7 @@ def _with_matrix(plan: Conversion, frame: VideoFrame, tags: ColourTags) -> Conve
         usual = Colorspace.BT2020
     elif not is_known:
         usual = Colorspace.ITU709 if _is_high_definition(frame) else Colorspace.ITU601
-    if usual or tags.matrix == Matrix.GBR:
+    if usual or tags.matrix == MatrixCode.GBR:
         return replace(plan, colorspace=usual, notes=(*plan.notes, "assumed_matrices"))
     return plan
 

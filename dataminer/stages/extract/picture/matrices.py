@@ -12,7 +12,12 @@ from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
 
 from dataminer.stages.extract.picture.gamut import KNOWN_PRIMARIES, luma_weights
-from dataminer.stages.extract.picture.tags import ColourTags, Matrix, Primaries, Transfer
+from dataminer.stages.extract.picture.tags import (
+    ColourTags,
+    MatrixCode,
+    PrimariesCode,
+    TransferCode,
+)
 from dataminer.stages.extract.picture.tone_mapping import DeepBgrImage
 from dataminer.stages.extract.picture.transfer import (
     PQ_PEAK,
@@ -32,13 +37,24 @@ Decoder = Callable[[DeepYuvImage, int], DeepBgrImage]
 
 _LIBAV_MATRICES = frozenset(
     {
-        *(Matrix.GBR, Matrix.BT709, Matrix.UNSPECIFIED, Matrix.FCC, Matrix.BT470BG),
-        *(Matrix.SMPTE170M, Matrix.SMPTE240M, Matrix.BT2020_NCL),
+        *(
+            MatrixCode.GBR,
+            MatrixCode.BT709,
+            MatrixCode.UNSPECIFIED,
+            MatrixCode.FCC,
+            MatrixCode.BT470BG,
+        ),
+        *(MatrixCode.SMPTE170M, MatrixCode.SMPTE240M, MatrixCode.BT2020_NCL),
     }
 )
 # of luma, compared with red, green and blue (H.273, table 4)
-_EXTRA_BITS = {Matrix.YCGCO_RE: 2, Matrix.YCGCO_RO: 1}
-_BT2020_TRANSFERS = (Transfer.BT709, Transfer.SMPTE170M, Transfer.BT2020_10, Transfer.BT2020_12)
+_EXTRA_BITS = {MatrixCode.YCGCO_RE: 2, MatrixCode.YCGCO_RO: 1}
+_BT2020_TRANSFERS = (
+    TransferCode.BT709,
+    TransferCode.SMPTE170M,
+    TransferCode.BT2020_10,
+    TransferCode.BT2020_12,
+)
 # BT.2020, table 4: the largest differences of blue and red to luma, below and above 0
 _BLUE_RANGE = 1.9404, 1.5816
 _RED_RANGE = 1.7184, 0.9936
@@ -46,8 +62,9 @@ _LARGEST = (1 << 16) - 1
 # BT.2100, table 7
 _RGB_TO_LMS = np.array([[1688, 2146, 262], [683, 2951, 462], [99, 309, 3688]]) / 4096
 _ICTCP_FROM_LMS = {
-    Transfer.PQ: np.array([[2048, 2048, 0], [6610, -13613, 7003], [17933, -17390, -543]]) / 4096,
-    Transfer.HLG: np.array([[2048, 2048, 0], [3625, -7465, 3840], [9500, -9212, -288]]) / 4096,
+    TransferCode.PQ: np.array([[2048, 2048, 0], [6610, -13613, 7003], [17933, -17390, -543]])
+    / 4096,
+    TransferCode.HLG: np.array([[2048, 2048, 0], [3625, -7465, 3840], [9500, -9212, -288]]) / 4096,
 }
 
 
@@ -71,7 +88,7 @@ def decoder_of(tags: ColourTags) -> Decoder | None:
     defined for known transfer functions only, and a matrix derived from primaries for known ones.
     """
     if tags.matrix in _EXTRA_BITS:
-        return partial(_decode_ycgco_r, extra_bits=_EXTRA_BITS[Matrix(tags.matrix)])
+        return partial(_decode_ycgco_r, extra_bits=_EXTRA_BITS[MatrixCode(tags.matrix)])
     to_rgb = _conversion_to_rgb(tags)
     if to_rgb is None:
         return None
@@ -84,14 +101,14 @@ def decoder_of(tags: ColourTags) -> Decoder | None:
 
 def _conversion_to_rgb(tags: ColourTags) -> Callable[[Signal], Signal] | None:
     """Return what converts luma in 0..1 and chroma in -0.5..0.5 to red, green, blue in 0..1."""
-    if tags.matrix == Matrix.YCGCO:
+    if tags.matrix == MatrixCode.YCGCO:
         return _from_ycgco
-    if tags.matrix == Matrix.ICTCP and tags.is_hdr:
-        return lambda image: _from_ictcp(image, Transfer(tags.transfer))
-    has_bt2020_primaries = tags.primaries == Primaries.BT2020
-    if tags.matrix == Matrix.BT2020_CL and has_bt2020_primaries:
+    if tags.matrix == MatrixCode.ICTCP and tags.is_hdr:
+        return lambda image: _from_ictcp(image, TransferCode(tags.transfer))
+    has_bt2020_primaries = tags.primaries == PrimariesCode.BT2020
+    if tags.matrix == MatrixCode.BT2020_CL and has_bt2020_primaries:
         return _from_constant_luminance if tags.transfer in _BT2020_TRANSFERS else None
-    if tags.matrix == Matrix.CHROMA_DERIVED_NCL and tags.primaries in KNOWN_PRIMARIES:
+    if tags.matrix == MatrixCode.CHROMA_DERIVED_NCL and tags.primaries in KNOWN_PRIMARIES:
         red, blue = luma_weights(tags.primaries)
         return lambda image: _from_weights(image, red, blue)
     return None
@@ -138,10 +155,10 @@ def _from_constant_luminance(image: Signal) -> Signal:
     return np.stack([red, green, blue], axis=-1)
 
 
-def _from_ictcp(image: Signal, transfer: Transfer) -> Signal:
+def _from_ictcp(image: Signal, transfer: TransferCode) -> Signal:
     cone_signals = np.clip(image @ np.linalg.inv(_ICTCP_FROM_LMS[transfer]).T, 0, 1)
     lms_to_rgb = np.linalg.inv(_RGB_TO_LMS).T
-    if transfer is Transfer.PQ:
+    if transfer is TransferCode.PQ:
         return light_to_pq(np.clip(pq_to_light(cone_signals) @ lms_to_rgb, 0, PQ_PEAK))
     return scene_to_hlg(hlg_to_scene(cone_signals) @ lms_to_rgb)
 

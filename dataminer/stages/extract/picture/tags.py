@@ -8,7 +8,7 @@ from enum import IntEnum
 from av.video.frame import VideoFrame
 
 
-class Matrix(IntEnum):
+class MatrixCode(IntEnum):
     """MatrixCoefficients of H.273, as far as they are used here by name."""
 
     GBR = 0
@@ -28,7 +28,7 @@ class Matrix(IntEnum):
     YCGCO_RO = 17
 
 
-class Transfer(IntEnum):
+class TransferCode(IntEnum):
     """TransferCharacteristics of H.273, as far as they are used here by name."""
 
     BT709 = 1
@@ -40,7 +40,7 @@ class Transfer(IntEnum):
     HLG = 18
 
 
-class Primaries(IntEnum):
+class PrimariesCode(IntEnum):
     """ColourPrimaries of H.273, as far as they are used here by name."""
 
     BT709 = 1
@@ -104,7 +104,7 @@ class ColourTags:
     @property
     def is_hdr(self) -> bool:
         """Whether the transfer function is one of the two of BT.2100."""
-        return self.transfer in (Transfer.PQ, Transfer.HLG)
+        return self.transfer in (TransferCode.PQ, TransferCode.HLG)
 
 
 def colour_tags(frame: VideoFrame) -> ColourTags:

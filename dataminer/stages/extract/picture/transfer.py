@@ -1,4 +1,4 @@
-"""Transfer functions: from code values to light and back."""
+"""TransferCode functions: from code values to light and back."""
 
 from __future__ import annotations
 
