@@ -26,9 +26,9 @@ _CHROMATICITIES = {
     PrimariesCode.EBU3213: ((0.630, 0.340), (0.295, 0.605), (0.155, 0.077), _D65),
 }
 WIDE_GAMUTS = frozenset({PrimariesCode.BT2020, PrimariesCode.DCI_P3, PrimariesCode.DISPLAY_P3})
-"""PrimariesCode of which SDR pictures look pale unless they are converted."""
+"""Primaries of which SDR pictures look pale unless they are converted."""
 KNOWN_PRIMARIES = frozenset(_CHROMATICITIES)
-"""PrimariesCode that can be converted."""
+"""Primaries that can be converted."""
 
 
 def luma_weights(primaries: int) -> tuple[float, float]:

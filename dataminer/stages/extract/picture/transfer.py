@@ -1,4 +1,4 @@
-"""TransferCode functions: from code values to light and back."""
+"""Transfer functions: from code values to light and back."""
 
 from __future__ import annotations
 
