@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 from av.container import InputContainer
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from dataminer.video.clean_aperture import read_clean_aperture
 from dataminer.video.cropping import Cropping
+from dataminer.video.frame_ratio import ratio_of_frame
 from dataminer.video.orientation import Orientation
 from dataminer.video.pixel_crop import read_pixel_crop
 
@@ -81,24 +84,33 @@ class StreamGeometry:
     def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
         self._stream = stream
         self._cropping = _read_cropping(path, container, stream)
-        self._container_decides: bool | None = None
+        self._container_ratio: Fraction | None = None
+        self._first_ratio: Fraction | None = None
+        self._has_begun = self._changes = False
 
-    def of_frame(self, orientation: Orientation) -> Geometry:
-        """Return the geometry of the frame that was decoded last."""
-        ratio = plausible_ratio(self._declared_ratio())
+    def of_frame(self, orientation: Orientation, frame: VideoFrame | None = None) -> Geometry:
+        """Return the geometry of the frame that was decoded last; without one, of the first."""
+        ratio = plausible_ratio(self._declared_ratio(frame))
         return Geometry(self._cropping, ratio, orientation)
 
-    def _declared_ratio(self) -> Fraction | None:
+    def _declared_ratio(self, frame: VideoFrame | None) -> Fraction | None:
         """Return the container's ratio; that of the codec, which may change, if it has none.
 
         libav takes over the codec's first ratio for the container if that has none, so that only
         another one is known to be the container's.
         """
         ratio = self._stream.codec_context.sample_aspect_ratio
-        container_ratio = self._stream.sample_aspect_ratio
-        if self._container_decides is None:
-            self._container_decides = bool(container_ratio) and container_ratio != ratio
-        return container_ratio if self._container_decides else ratio
+        if not self._has_begun:
+            self._has_begun, self._first_ratio = True, ratio
+            declared = self._stream.sample_aspect_ratio
+            self._container_ratio = declared if declared != ratio else None
+        if self._container_ratio:
+            return self._container_ratio
+        self._changes = self._changes or ratio != self._first_ratio
+        if self._changes and frame is not None:  # the decoder is ahead of its frames
+            with suppress(av.FFmpegError):  # of colours that libav does not convert
+                return ratio_of_frame(frame)
+        return ratio
 
 
 def plausible_ratio(ratio: Fraction | None) -> Fraction:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.video.clean_aperture import read_clean_aperture
+from dataminer.video.frame_ratio import ratio_of_frame
 from dataminer.video.geometry import plausible_ratio
 from dataminer.video.info import probe
 from dataminer.video.pixel_crop import read_pixel_crop
@@ -266,7 +267,15 @@ def test_a_cropping_for_frames_of_another_size_crops_nothing(tmp_path: Path) -> 
     video = add_pixel_crop(clip(tmp_path / "a.mkv", patches_picture()), 8, 8, 8, 8)
     data = video.read_bytes()
     assert b"\xb0\x81\xa0" in data  # a width of 160
-    video.write_bytes(data.replace(b"\xb0\x81\xa0", b"\xb0\x81\x9e", 1))
+    video.write_bytes(data.replace(b"\xb0\x81\xa0", b"\xb0\x81\xaa", 1))
     got = Extracted(video, tmp_path / "out")
     assert "cropped" not in got.notes
     assert got.image.shape[0] == HEIGHT
+
+
+@pytest.mark.parametrize("ratio", [Fraction(64, 45), Fraction(160, 99), Fraction(10, 11), None])
+def test_the_ratio_of_a_single_frame(tmp_path: Path, ratio: Fraction | None) -> None:
+    video = clip(tmp_path / "a.ts", patches_picture(), ratio)
+    with av.open(str(video)) as container:
+        frame = next(container.decode(video=0))
+    assert plausible_ratio(ratio_of_frame(frame)) == (ratio or 1)

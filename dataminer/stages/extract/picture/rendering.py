@@ -69,7 +69,7 @@ class RenderingPlanner:
             UNSUPPORTED if it is displayed with more pixels than allowed.
         """
         tags = colour_tags(frame)
-        geometry = stream.of_frame(self._orientation_of(frame))
+        geometry = stream.of_frame(self._orientation_of(frame), frame)
         key = tags, geometry, frame.width, frame.height, damaged
         if key not in self._renderings:
             self._renderings[key] = self._new_plan(frame, tags, geometry, damaged)
