@@ -16,6 +16,7 @@ from dataminer.text import tell
 
 if TYPE_CHECKING:
     from dataminer.preview.measures import Measured, Preview
+    from dataminer.stages.filter.thresholds import Threshold
 
 
 def register(app: typer.Typer) -> None:
@@ -155,11 +156,14 @@ def _table(drawn: Preview) -> list[str]:
 
 
 def _row(measured: Measured) -> tuple[str, str]:
-    text = _counted(measured.limit, int(measured.fails.sum()))
+    threshold = measured.threshold
+    text = _counted(threshold, measured.limit, int(measured.fails.sum()))
     if measured.limit != measured.tried:
-        text += f"   tried {_counted(measured.tried, int(measured.tried_fails.sum()))}"
-    return measured.threshold.rejects, text
+        tried = _counted(threshold, measured.tried, int(measured.tried_fails.sum()))
+        text += f"   tried {tried}"
+    return threshold.rejects, text
 
 
-def _counted(limit: float | None, fail: int) -> str:
-    return "off" if limit is None else f"{limit:<8.4g} {fail:>9,} fail"
+def _counted(threshold: Threshold, limit: float | None, fail: int) -> str:
+    setting = threshold.setting(limit)
+    return setting if limit is None else f"{setting:<8} {fail:>9,} fail"

@@ -30,6 +30,15 @@ def _now(nullable: bool = False) -> Any:
     )
 
 
+def _object() -> Any:
+    return Field(
+        default_factory=dict,
+        sa_type=JSONB,
+        nullable=False,
+        sa_column_kwargs={"server_default": sa.text("'{}'::jsonb")},
+    )
+
+
 def _count() -> Any:
     return Field(default=0, ge=0, nullable=False, sa_column_kwargs={"server_default": sa.text("0")})
 
@@ -80,12 +89,7 @@ class _Claimable(_Model):
     suspect: bool = Field(
         default=False, nullable=False, sa_column_kwargs={"server_default": sa.text("false")}
     )
-    costs: dict[str, Any] = Field(
-        default_factory=dict,
-        sa_type=JSONB,
-        nullable=False,
-        sa_column_kwargs={"server_default": sa.text("'{}'::jsonb")},
-    )
+    costs: dict[str, Any] = _object()
 
 
 class Project(_Claimable, table=True):
@@ -168,12 +172,7 @@ class Video(_Claimable, table=True):
     video_id: str = Field(primary_key=True)
     url: str
     source_type: SourceType = Field(sa_type=_enum(SourceType, "ck_videos_source_type"))
-    source_info: dict[str, Any] = Field(
-        default_factory=dict,
-        sa_type=JSONB,
-        nullable=False,
-        sa_column_kwargs={"server_default": sa.text("'{}'::jsonb")},
-    )
+    source_info: dict[str, Any] = _object()
     title: str | None = None
     uploader: str | None = None
     licence: str | None = None
@@ -182,6 +181,7 @@ class Video(_Claimable, table=True):
     frames_dir: str | None = None
     frame_count: int | None = Field(default=None, ge=0)
     warning: str | None = None
+    notes: dict[str, int] = _object()
     downloaded_with: str | None = None
     sha256: str | None = None
     extracted_with: str | None = None
@@ -236,6 +236,7 @@ class ProjectVideo(_Claimable, table=True):
     filtered_from: str | None = None
     filter_fingerprint: str | None = None
     source_frames: int | None = Field(default=None, ge=0)
+    source_notes: dict[str, int] = _object()
     status: ProjectVideoStatus = Field(
         default=ProjectVideoStatus.PENDING,
         sa_type=_enum(ProjectVideoStatus, "ck_project_videos_status"),

@@ -10,7 +10,7 @@ from psycopg2.extensions import connection as Connection
 from dataminer.db.refusals import no_usage, quoted
 from dataminer.errors import DatabaseError
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "dataminer_version"
 OLD_VERSION_TABLE = "alembic_version"  # until November 2026; any program that uses Alembic has one

@@ -32,6 +32,11 @@ def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
     return np.from_dlpack(column.combine_chunks())
 
 
+def truths(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Return a column of truth values; nulls are false."""
+    return np.array([value is True for value in column.to_pylist()], np.bool_)
+
+
 def make_array(values: Sequence[Any] | NDArray[Any], kind: pa.DataType) -> pa.Array:
     """Make one column of a table; see :func:`make_table`."""
     if pa.types.is_dictionary(kind):  # not dictionary_encode, which loads pyarrow.compute

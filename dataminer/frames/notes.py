@@ -5,7 +5,7 @@ Notes count, by kind; tables carry them as ``notes``, and rows of videos, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -20,9 +20,13 @@ class NoteKind:
     is_warning: bool = True
     """Whether something was lost or derived; otherwise, all is as it should be."""
 
+    def words(self, count: int) -> str:
+        """Return the sentence about a number of packets, frames or the like, without the number."""
+        return self.one if count == 1 else self.many
+
     def sentence(self, count: int) -> str:
         """Return the sentence about a number of packets, frames or the like."""
-        return f"{count} {self.one if count == 1 else self.many}"
+        return f"{count} {self.words(count)}"
 
 
 def _kind(noun: str, one: str, many: str = "", *, is_warning: bool = True) -> NoteKind:
@@ -77,3 +81,34 @@ def warnings(notes: Mapping[str, int]) -> list[str]:
         for name, kind in NOTE_KINDS.items()
         if kind.is_warning and name != "truncated" and notes.get(name)
     ]
+
+
+def note_kind(name: str) -> NoteKind:
+    """Return a kind; of one that only a newer version knows, nothing but its name is known."""
+    words = f"{name.replace('_', ' ')} (a kind that this version does not know)"
+    return NOTE_KINDS.get(name) or NoteKind(words, words)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return names of kinds in the order in which they are shown: warnings first."""
+    known = list(NOTE_KINDS)
+
+    def rank(name: str) -> tuple[bool, int, str]:
+        position = known.index(name) if name in NOTE_KINDS else len(known)
+        return not note_kind(name).is_warning, position, name
+
+    return sorted(names, key=rank)
+
+
+def sentences(notes: Mapping[str, int]) -> list[str]:
+    """Return a sentence for each kind, warnings first."""
+    return [note_kind(name).sentence(notes[name]) for name in in_order(notes) if notes[name]]
+
+
+def without_warnings(notes: Mapping[str, int]) -> dict[str, int]:
+    """Return the notes about which a video's ``warning`` says nothing."""
+    return {
+        name: count
+        for name, count in notes.items()
+        if name not in NOTE_KINDS or not NOTE_KINDS[name].is_warning
+    }

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import IO, TYPE_CHECKING, Any
+from itertools import groupby
+from operator import itemgetter
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from psycopg2.extras import RealDictCursor
 
 from dataminer import commands
 from dataminer.db.connection import reading
 from dataminer.errors import DataminerError, ErrorClass, advice, brief, kind_of, runnable
+from dataminer.frames.notes import in_order, note_kind
 from dataminer.monitor.console import console_of
 from dataminer.provenance import fingerprints
 from dataminer.sync.claims.stage_rows import FETCH_AGAIN
@@ -46,6 +49,17 @@ SELECT p.name AS project, v.video_id, v.warning
 FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id)
 WHERE v.warning IS NOT NULL AND (%(all)s OR p.name = ANY(%(names)s))
 ORDER BY p.name, v.video_id
+"""
+
+# of the frames that a project chose from; of the newest if it has not chosen yet
+_NOTES = """
+SELECT p.name AS project, n.kind, sum(n.count::numeric) AS count, count(*) AS videos
+FROM project_videos pv JOIN projects p USING (project_id) JOIN videos v USING (video_id),
+    jsonb_each_text(CASE
+        WHEN pv.status IN ('FILTERED', 'FILTERED_EMPTY') THEN pv.source_notes
+        WHEN v.status = 'EXTRACTED' THEN v.notes ELSE '{}' END) AS n (kind, count)
+WHERE n.count::numeric > 0 AND (%(all)s OR p.name = ANY(%(names)s))
+GROUP BY 1, 2 ORDER BY 1
 """
 
 # temporary failures, which the next run or Snakemake's own retries try again
@@ -129,6 +143,9 @@ class Snapshot:
         Current work: the job that does it, and the heartbeat's age in seconds.
     pauses : list of dict
         Sources that refuse requests: why, until when, and the seconds left.
+    notes : list of dict
+        Per project and kind, what was lost, mended or converted: ``kind``, ``count`` and
+        ``videos``, with ``is_warning`` and a ``text`` that follows the count. Warnings first.
     other_settings : list of dict
         Per project and stage, how many videos were made with other settings than those of the
         configuration; only for its projects.
@@ -140,6 +157,7 @@ class Snapshot:
     warnings: list[dict[str, Any]]
     claims: list[dict[str, Any]]
     pauses: list[dict[str, Any]]
+    notes: list[dict[str, Any]] = field(default_factory=list)
     other_settings: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -178,7 +196,7 @@ def snapshot(names: Iterable[str] = (), configs: Iterable[Config] = ()) -> Snaps
     values = {"names": wanted, "all": not wanted}
     parts = []
     with reading("status") as session, session.cursor(cursor_factory=RealDictCursor) as cursor:
-        for query in (_PROJECTS, _FAILURES, _TO_RETRY, _WARNINGS, _CLAIMS, PAUSES):
+        for query in (_PROJECTS, _FAILURES, _TO_RETRY, _WARNINGS, _CLAIMS, PAUSES, _NOTES):
             cursor.execute(query, values)
             parts.append([masked_row(row) for row in cursor.fetchall()])
         compared = [_made_otherwise(cursor, wanted, config) for config in configs]
@@ -187,13 +205,24 @@ def snapshot(names: Iterable[str] = (), configs: Iterable[Config] = ()) -> Snaps
         raise DataminerError(
             f"there is no project {', '.join(missing)}", "`dataminer status` lists all projects"
         )
-    found = Snapshot(*parts)
+    *parts, notes = parts
+    found = replace(Snapshot(*parts), notes=list(_in_words(notes)))
     for row in (*found.failures, *found.to_retry):
         if row["error"] and row["video_id"]:
             row["error"] = runnable(row["error"], row["video_id"], [row["project"]])
     others = [row for rows, _ in compared for row in rows]
     stay = [row for _, rows in compared for row in rows]
     return replace(found, other_settings=others, warnings=[*found.warnings, *stay])
+
+
+def _in_words(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the notes of each project in the order in which they are shown, as sentences."""
+    for _, listed in groupby(rows, key=itemgetter("project")):
+        by_kind = {row["kind"]: row for row in listed}
+        for name in in_order(by_kind):
+            kind, count = note_kind(name), int(by_kind[name]["count"])  # a sum is a Decimal
+            in_words = {"is_warning": kind.is_warning, "text": kind.words(count)}
+            yield {**by_kind[name], "count": count, **in_words}
 
 
 def _made_otherwise(
@@ -247,6 +276,7 @@ def _tables(seen: Snapshot) -> list[RenderableType]:
         _reasons_table("Failed videos", seen.failures),
         _reasons_table("To be tried again", seen.to_retry),
         _warning_table(seen),
+        _notes_table(seen),
         _other_settings_table(seen),
     ]
     return [part for part in parts if part is not None]
@@ -354,6 +384,16 @@ def _warning_table(seen: Snapshot) -> RenderableType | None:
     return _table("Videos with a warning", ["project", "video", "warning"], rows)
 
 
+def _notes_table(seen: Snapshot) -> RenderableType | None:
+    rows = [
+        [row["project"], f"{row['count']:,}", row["text"], f"{row['videos']:,}"]
+        for row in seen.notes
+    ]
+    title = "Lost, mended or converted while frames were extracted"
+    headings = ["project", "number", "what", "videos"]
+    return _table(title, headings, rows, limit=None, numeric=("number", "videos"))
+
+
 def _remade(row: dict[str, Any]) -> str:
     return _REMADE[row["stage"]].format(run=commands.snakemake([row["project"]]))
 
@@ -368,7 +408,11 @@ def _other_settings_table(seen: Snapshot) -> RenderableType | None:
 
 
 def _table(
-    title: str, headings: list[str], rows: list[list[str]], limit: int | None = _SHOWN
+    title: str,
+    headings: list[str],
+    rows: list[list[str]],
+    limit: int | None = _SHOWN,
+    numeric: tuple[str, ...] = (),
 ) -> RenderableType | None:
     from rich.table import Table
     from rich.text import Text
@@ -379,7 +423,8 @@ def _table(
     more = f" (the latest {limit} of {len(rows)}; --json shows all)" if cut else ""
     table = Table(title=title + more, title_justify="left", header_style="bold")
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        justify: Literal["left", "right"] = "right" if heading in numeric else "left"
+        table.add_column(heading, overflow="fold", justify=justify)
     for row in rows[:limit]:
         # Text: untrusted text is shown as it is, never parsed as markup
         table.add_row(*(Text(unbroken(cell or "")) for cell in row))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from dataminer.errors import (
     runnable,
 )
 from dataminer.files.links import ABSENT_ERRORS, is_file, refuse_links
+from dataminer.frames import notes
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.monitor.status import json_value
 from dataminer.net.rate_limit import quota_of
@@ -85,9 +87,14 @@ class VideoStory:
         Its row, and the heartbeat's age in seconds.
     next_step : str or None
         The next step for its error.
+    noted : list of str
+        Sentences about what was converted while the newest frames were extracted. Its ``warning``
+        says what was lost or mended, and its ``notes`` have the number of each kind.
     projects : list of dict
         Its row in each project, with the project's stage, the next step, and the number of its
-        frames: ``filtered`` and ``unique`` (None if there is no such table).
+        frames: ``filtered`` and ``unique`` (None if there is no such table), and ``rejected`` by
+        reason. ``noted`` has sentences about the frames that it was filtered from, unless they are
+        the newest.
     files : dict
         ``video`` and ``video_bytes``: the downloaded file (None if there is none); ``frames``: how
         many frames each folder has, the newest first; ``damaged``: problems with files.
@@ -99,6 +106,7 @@ class VideoStory:
 
     video: dict[str, Any]
     next_step: str | None
+    noted: list[str]
     projects: list[dict[str, Any]]
     files: dict[str, Any]
     logs: list[Log]
@@ -155,11 +163,15 @@ def story(video_id: str, store: Store, logs: Path = Path("logs")) -> VideoStory:
     for pair in pairs:
         project = pair["project"]
         _advise(pair, [project])
+        newest = pair["filtered_from"] in (None, videos[0]["extract_fingerprint"])
+        pair["noted"] = [] if newest else notes.sentences(pair["source_notes"])
         pair["filtered"] = _count(store.filtered(project, video_id))
+        pair["rejected"] = _rejected(store.filtered(project, video_id))
         pair["unique"] = _count(store.dedup(project), video_id)
     return VideoStory(
         video=videos[0],
         next_step=videos[0].pop("next_step"),
+        noted=notes.sentences(notes.without_warnings(videos[0]["notes"])),
         projects=pairs,
         files=_files(video_id, store),
         logs=list(_logs(video_id, names, logs)),
@@ -257,6 +269,12 @@ def _count(folder: Path, video_id: str | None = None) -> int | None:
         return None
     names = table["video_id"].to_pylist()
     return len(names) if video_id is None else names.count(video_id)
+
+
+def _rejected(folder: Path) -> dict[str, int]:
+    """Return how many frames a filter left out by reason, the most frequent first."""
+    reasons = Counter[str]((results.read_frames_meta(folder) or {}).get("rejected", {}))
+    return {reason: count for reason, count in reasons.most_common() if count}
 
 
 def _logs(video_id: str, projects: list[str], root: Path) -> Iterator[Log]:

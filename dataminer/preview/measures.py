@@ -218,7 +218,7 @@ def _column(videos: Sequence[PreviewVideo], threshold: Threshold) -> Values:
     parts = []
     for video in videos:
         if threshold in QUALITY_THRESHOLDS:
-            part = video.frames[threshold.column].to_numpy().astype(np.float32)
+            part = threshold.values(video.frames)
         else:
             unknown = np.full(video.frames.num_rows, np.nan, np.float32)
             part = video.scores.get(threshold.column, unknown)

@@ -17,7 +17,7 @@ from dataminer.preview.measures import Measured, Preview
 from dataminer.preview.strips import Cutter, StripFrame
 from dataminer.report.html.markup import render
 from dataminer.report.html.style import policy, read_asset
-from dataminer.stages.filter.thresholds import Flags
+from dataminer.stages.filter.thresholds import REPEATS, Flags
 from dataminer.text import cut
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -100,36 +100,40 @@ def _thresholds(preview: Preview, fails: Flags, fail_first: list[int]) -> list[d
 
 def _threshold(measured: Measured, first: int, only: int, cutter: Cutter) -> dict[str, Any]:
     changed, strips = measured.limit != measured.tried, cutter.strips(measured)
+    threshold = measured.threshold
     return {
-        "name": measured.threshold.rejects,
-        "description": _description(measured.threshold.name),
-        "limit": _number(measured.limit),
-        "tried": _number(measured.tried) if changed else "",
+        "name": threshold.rejects,
+        "description": _description(threshold.name),
+        "is_flag": threshold.is_flag,
+        "limit": threshold.setting(measured.limit),
+        "tried": threshold.setting(measured.tried) if changed else "",
         "counts": [int(measured.tried_fails.sum()), first, only],
         "fails": _limit(measured, measured.limit, measured.fails),
         "tried_fails": _limit(measured, measured.tried, measured.tried_fails),
         "only": only,
-        "last": measured.threshold.name == "min_change",
+        "last": threshold.name == REPEATS,
         "unmeasured": int(np.isnan(measured.values).sum()),
-        "histogram": histogram(measured),
+        "histogram": Markup() if threshold.is_flag else histogram(measured),
         "kept": [_figure(frame) for frame in strips.kept],
         "rejected": [_figure(frame) for frame in strips.rejected],
     }
 
 
 def _limit(measured: Measured, limit: float | None, fails: Flags) -> str:
+    threshold = measured.threshold
+    setting = threshold.setting(limit)
     if limit is None:
-        return "off"
+        return setting
     count = int(np.sum(fails))
-    sign = "at least" if measured.threshold.least else "at most"
-    return f"{sign} {_number(limit)}: {count:,} fail ({_percent(count, len(fails))})"
+    sign = "" if threshold.is_flag else "at least " if threshold.least else "at most "
+    return f"{sign}{setting}: {count:,} fail ({_percent(count, len(fails))})"
 
 
 def _figure(frame: StripFrame) -> dict[str, Any]:
     minutes, seconds = divmod(frame.seconds, 60)
     return {
         "picture": frame.picture,
-        "value": _number(frame.value),
+        "value": f"{frame.value:.4g}",
         "time": f"{int(minutes)}:{seconds:04.1f}",
         "name": cut(frame.title or frame.video_id, _LONGEST),
     }
@@ -146,10 +150,6 @@ def _description(name: str) -> str:
             return ""
         model, description = field.annotation, field.description or ""
     return description.replace("`", "")
-
-
-def _number(value: float | None) -> str:
-    return "off" if value is None else f"{value:.4g}"
 
 
 def _percent(part: int, whole: int) -> str:

@@ -54,10 +54,12 @@ class Cutter:
         self._pictures: dict[int, Markup] = {}
 
     def strips(self, measured: Measured) -> Strips:
-        """Return the frames just above and just below a threshold.
+        """Return the frames just above and just below a threshold; of a flag, those that have it.
 
         If some frames pass all other thresholds, only those are returned.
         """
+        if measured.threshold.is_flag:
+            return Strips((), self._frames(measured, measured.values > 0))
         if measured.tried is None:
             return Strips((), ())
         fails = measured.tried_fails

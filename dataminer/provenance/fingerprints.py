@@ -27,7 +27,7 @@ VERSIONS = {
     "dedup": 3,
     "detect": 3,
     "annotations": 2,  # how shards are merged; no model runs again
-    "report": 4,
+    "report": 5,
 }
 
 Settings = Mapping[str, Any] | None

@@ -50,6 +50,8 @@ _Word = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 _Text = Annotated[_Word, BeforeValidator(_whole_characters)]
 _Class = Annotated[str, AfterValidator(ErrorClass)]
 _Count = Annotated[int, Ge(0), Lt(2**63)]
+# Of a kind of note; a newer version may have more kinds
+_Kind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 _Frames = Annotated[int, Ge(0), Lt(2**31)]  # within the range of their columns, int32 and `integer`
 _Number = Annotated[float, Ge(-(2**31)), Le(2**31)]  # of pixels, of seconds
 _Side = Annotated[int, Gt(0), Lt(2**31)]
@@ -104,7 +106,8 @@ class _TableMeta(TypedDict):
     passed: NotRequired[_Frames]
     unique: NotRequired[_Frames]
     warning: NotRequired[_Word | None]
-    notes: NotRequired[dict[_Word, _Count]]
+    notes: NotRequired[Annotated[dict[_Kind, _Count], Len(0, 100)]]
+    rejected: NotRequired[dict[_Word, _Count]]
     model: NotRequired[_Word | None]
 
 

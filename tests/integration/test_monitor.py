@@ -207,6 +207,7 @@ def test_json_has_the_status_and_the_rates(busy: str) -> None:
         "failures",
         "to_retry",
         "warnings",
+        "notes",
         "claims",
         "pauses",
         "other_settings",

@@ -97,3 +97,52 @@ def test_many_failures_are_cut_short_for_people_and_whole_for_programs(database:
         rows.failed(f"v{n}")
     assert "the latest 10 of 30" in shown()
     assert len(status.snapshot().failures) == 30
+
+
+class TestNotes:
+    """What was lost, mended or converted, per project."""
+
+    @pytest.fixture(autouse=True)
+    def _projects(self, database: str) -> None:
+        birds = rows.add("birds", "a", "b", "c", "d")
+        rows.add("fish", "a", "e")
+        rows.extracted("a", extract_fingerprint="new", notes={"tone_mapped": 300, "truncated": 1})
+        rows.extracted("b", extract_fingerprint="b", notes={"tone_mapped": 40, "lost_packets": 7})
+        rows.extracted("c", notes={"lost_packets": 1, "torn_slices": 2**62})
+        rows.extracted("e", notes={"torn_slices": 2**62, "squared": 0})
+        # from older frames than those that the video's row is about
+        rows.filtered("a", birds, recipe="old", source_notes={"deinterlaced": 5})
+        rows.filtered("b", birds, recipe="b", source_notes={"tone_mapped": 40, "lost_packets": 7})
+
+    def test_are_summed_over_the_frames_that_a_project_chose_from(self) -> None:
+        seen = json.loads(json.dumps(status.snapshot().as_json()))["notes"]
+        assert [(n["project"], n["kind"], n["count"], n["videos"]) for n in seen] == [
+            ("birds", "lost_packets", 8, 2),
+            ("birds", "torn_slices", 2**62, 1),
+            ("birds", "tone_mapped", 40, 1),
+            ("birds", "deinterlaced", 5, 1),
+            ("fish", "truncated", 1, 1),
+            ("fish", "torn_slices", 2**62, 1),
+            ("fish", "tone_mapped", 300, 1),
+        ]
+        assert [n["is_warning"] for n in seen[:4]] == [True, True, False, False]
+        assert seen[0]["text"] == "packets gave no frame"
+
+    def test_are_shown_in_words_with_numbers(self) -> None:
+        text = shown("birds")
+        assert "Lost, mended or converted while frames were extracted" in text
+        assert re.search(r"│ +8 │ packets gave no frame +│ +2 │", text)
+        assert re.search(r"│ +40 │ frames were tone-mapped from HDR +│ +1 │", text)
+        assert "torn slices (a kind that this version does not know)" in text
+        assert "fish" not in text
+
+    def test_of_a_video_without_frames_do_not_count(self, database: str) -> None:
+        rows.force(database, "UPDATE videos SET status = 'DOWNLOADED' WHERE video_id = 'e'")
+        assert {n["kind"] for n in status.snapshot(["fish"]).notes} == {"truncated", "tone_mapped"}
+
+
+def test_without_notes_there_is_no_table(database: str) -> None:
+    rows.add("p", "v")
+    rows.extracted("v")
+    assert status.snapshot().notes == []
+    assert "converted" not in shown()

@@ -122,6 +122,32 @@ def test_the_files_that_are_there_are_counted(database: str, store: Store) -> No
     assert reported.next_step is None
 
 
+def test_what_was_converted_and_left_out_is_told(database: str, store: Store) -> None:
+    project = add("birds", "vid")
+    warning = "truncated: 1.0 of 2.0 s could be decoded; 7 packets gave no frame"
+    noted = {"truncated": 1, "lost_packets": 7, "tone_mapped": 25, "torn_slices": 3}
+    extracted("vid", extract_fingerprint="new", warning=warning, notes=noted)
+    older = {"lost_packets": 1, "deinterlaced": 25}
+    filtered("vid", project, recipe="old", source_notes=older)
+    folder = store.filtered("birds", "vid")
+    folder.mkdir(parents=True)
+    meta = {"rejected": {"damaged": 2, "min_sharpness": 11, "max_black": 0}}
+    write_table(folder / FRAMES_FILE, FRAMES_SCHEMA.empty_table(), FRAMES_SCHEMA, meta)
+    reported = story.story("vid", store)
+    newest, of_project = words(reported).split("in project birds")
+    assert f"warning {warning}" in newest
+    assert (
+        "noted 3 torn slices (a kind that this version does not know);"
+        " 25 frames were tone-mapped from HDR" in newest
+    )
+    assert "noted 1 packet gave no frame; 25 frames were deinterlaced passed 0" in of_project
+    assert "left out 11 min_sharpness, 2 damaged" in of_project
+    as_json = json.loads(json.dumps(reported.as_json()))
+    assert as_json["video"]["notes"] == noted
+    assert as_json["projects"][0]["source_notes"] == older
+    assert as_json["projects"][0]["rejected"] == {"min_sharpness": 11, "damaged": 2}
+
+
 def test_who_holds_it_is_told(database: str, store: Store) -> None:
     add("p", "vid")
     downloaded("vid")

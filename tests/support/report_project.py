@@ -33,19 +33,26 @@ PER_GROUP = 4  # good frames that one represents
 
 
 def make_project(
-    store: Store, project: str, videos: int, frames: int, *, boxes: int = 2, seed: int = 0
+    store: Store,
+    project: str,
+    videos: int,
+    frames: int,
+    *,
+    boxes: int = 2,
+    seed: int = 0,
+    notes: dict[str, int] | None = None,
 ) -> ProjectFacts:
     """Write all tables of a finished project, and return what the database would say.
 
     Of each video's frames about a fifth fail the filter, and one in ``PER_GROUP`` of the rest is
-    unique. Pictures are left to :func:`draw_pictures`.
+    unique. Pictures are left to :func:`draw_pictures`. Each video has ``notes``.
     """
     rng = np.random.default_rng(seed)
     ids = [f"video{number:05d}" for number in range(videos)]
     unique: list[tuple[str, int]] = []
     clusters: dict[str, list[Any]] = {field.name: [] for field in CLUSTERS_SCHEMA}
     for video_id in ids:
-        good = _video(store, project, video_id, frames, rng)
+        good = _video(store, project, video_id, frames, rng, {} if notes is None else notes)
         for position, index in enumerate(good):
             kept = good[position - position % PER_GROUP]
             if index == kept:
@@ -68,7 +75,12 @@ def make_project(
 
 
 def _video(
-    store: Store, project: str, video_id: str, frames: int, rng: np.random.Generator
+    store: Store,
+    project: str,
+    video_id: str,
+    frames: int,
+    rng: np.random.Generator,
+    notes: dict[str, int],
 ) -> list[int]:
     columns: dict[str, Any] = {field.name: [None] * frames for field in FRAMES_SCHEMA}
     columns |= {
@@ -85,7 +97,8 @@ def _video(
         **{name: list(range(frames)) for name in ("phash", "dhash")},
     }
     table, settings = make_table(columns, FRAMES_SCHEMA), FilterConfig()
-    write_table(store.recipe(video_id, "r") / FRAMES_FILE, table, FRAMES_SCHEMA, {}, ready=True)
+    path = store.recipe(video_id, "r") / FRAMES_FILE
+    write_table(path, table, FRAMES_SCHEMA, {"notes": notes}, ready=True)
     good = [int(index) for index in np.flatnonzero(first_failed(table, settings) < 0)]
     meta = {"settings": settings.model_dump(mode="json"), "passed": len(good)}
     folder = store.filtered(project, video_id)

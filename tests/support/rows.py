@@ -61,14 +61,16 @@ def downloaded(video_id: str, path: str = "x") -> None:
     finished(stage_rows.DOWNLOAD, "DOWNLOADED", {"video_path": path}, video_id=video_id)
 
 
-def extracted(video_id: str, frames: int = 7) -> None:
+def extracted(video_id: str, frames: int = 7, **columns: Any) -> None:
     downloaded(video_id)
-    columns = {"frames_dir": "y", "frame_count": frames}
+    columns = {"frames_dir": "y", "frame_count": frames, **columns}
     finished(stage_rows.EXTRACT, "EXTRACTED", columns, video_id=video_id)
 
 
-def filtered(video_id: str, project_id: int, passed: int = 4, recipe: str | None = None) -> None:
-    columns = {"filtered_dir": "z", "passed_frames": passed, "filtered_from": recipe}
+def filtered(
+    video_id: str, project_id: int, passed: int = 4, recipe: str | None = None, **columns: Any
+) -> None:
+    columns = {"filtered_dir": "z", "passed_frames": passed, "filtered_from": recipe, **columns}
     key = {"project_id": project_id, "video_id": video_id}
     finished(stage_rows.FILTER, "FILTERED", columns, **key)
 

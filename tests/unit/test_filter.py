@@ -16,6 +16,7 @@ from dataminer.errors import ErrorClass, PermanentError
 from dataminer.frames.table import (
     FRAMES_FILE,
     FRAMES_SCHEMA,
+    PICTURE_FIELDS,
     read_meta,
     read_table,
     write_table,
@@ -29,7 +30,9 @@ NAN = float("nan")
 SETTINGS = FilterConfig(
     min_sharpness=0.01, min_brightness=0.06, max_brightness=0.97, min_contrast=0.03
 )
-LOOSE = FilterConfig.model_validate({name: int(name.startswith("max_")) for name in QUALITY_NAMES})
+LOOSE = FilterConfig.model_validate(
+    {name: int(name.startswith("max_")) for name in QUALITY_NAMES if name != "damaged"}
+)
 NONE = dict.fromkeys(QUALITY_NAMES, 0)
 
 
@@ -150,6 +153,43 @@ def test_of_what_stands_still_the_first_good_frame_is_kept(
     result = filter_frames(source, out, SETTINGS)
     assert read_table(out / FRAMES_FILE)["frame_index"].to_pylist() == kept
     assert result.rejected["min_change"] == len(changes) - len(bad) - len(kept)
+
+
+def test_damaged_frames_have_a_reason_of_their_own_that_comes_first(
+    source: Path, out: Path
+) -> None:
+    damaged = [None, True, False, True, None]
+    blurred = {3: 0.0, 4: 0.0}
+    rows = [frame(n, damaged=d, sharpness=blurred.get(n, 0.5)) for n, d in enumerate(damaged)]
+    make(source, rows)
+    result = filter_frames(source, out, SETTINGS)
+    assert result.rejected == NONE | {"damaged": 2, "min_sharpness": 1}
+    assert next(iter(result.rejected)) == "damaged"
+    assert read_table(out / FRAMES_FILE)["frame_index"].to_pylist() == [0, 2]
+
+
+def test_damaged_frames_can_be_kept(source: Path, out: Path) -> None:
+    make(source, [frame(0, damaged=True), frame(1), frame(2, damaged=True, sharpness=0.0)])
+    result = filter_frames(source, out, SETTINGS.model_copy(update={"damaged": "keep"}))
+    assert result.rejected == NONE | {"min_sharpness": 1}
+    assert read_table(out / FRAMES_FILE)["damaged"].to_pylist() == [True, None]
+
+
+def test_of_what_stands_still_a_damaged_frame_represents_nothing(source: Path, out: Path) -> None:
+    make(source, [frame(0, damaged=True), frame(1, change=0.001), frame(2, change=0.001)])
+    filter_frames(source, out, SETTINGS)
+    assert read_table(out / FRAMES_FILE)["frame_index"].to_pylist() == [1]
+
+
+def test_frames_of_older_tables_are_not_damaged(source: Path, out: Path) -> None:
+    make(source, [frame(0), frame(1, sharpness=0.0)])
+    names = [field.name for field in PICTURE_FIELDS]
+    older = as_table([frame(0), frame(1, sharpness=0.0)]).drop_columns(names)
+    pq.write_table(older, source / FRAMES_FILE)
+    assert filter_frames(source, out, SETTINGS).rejected == NONE | {"min_sharpness": 1}
+    table = read_table(out / FRAMES_FILE)
+    assert table.schema.equals(FRAMES_SCHEMA, check_metadata=False)
+    assert [table[name].to_pylist() for name in names] == [[None]] * len(names)
 
 
 def test_a_value_on_the_threshold_passes(source: Path, out: Path) -> None:

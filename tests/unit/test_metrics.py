@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dataminer.config.models import FilterConfig
-from dataminer.frames.table import FRAMES_SCHEMA, STILL
+from dataminer.frames.table import FRAMES_SCHEMA, PICTURE_FIELDS, STILL
 from dataminer.stages.extract.quality.arrays import GreyImage
 from dataminer.stages.extract.quality.borders import Borders, find_borders
 from dataminer.stages.extract.quality.hashes import HashPixels, dhashes, phashes
@@ -340,6 +340,7 @@ def test_columns_are_those_of_the_table() -> None:
         "licence",
         "upload_date",
         "url",
+        *(field.name for field in PICTURE_FIELDS),
     }
     assert set(found) == set(FRAMES_SCHEMA.names) - unmeasured
     assert {len(values) for values in found.values()} == {1}

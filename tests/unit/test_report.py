@@ -20,7 +20,7 @@ from markupsafe import Markup
 from PIL import Image
 
 import dataminer
-from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table, write_table
 from dataminer.report.data.costs import costs
 from dataminer.report.data.facts import ProjectFacts, VideoFacts
 from dataminer.report.data.gather import PER_REASON, gather
@@ -191,6 +191,11 @@ class TestCosts:
         assert (detect.stage, detect.peak_mb) == ("detect", 9)
 
 
+def section_of(drawn: str, key: str) -> str:
+    """Return the markup of one section of a page."""
+    return drawn.split(f'<section id="{key}">')[1].partition("</section>")[0]
+
+
 class TestPage:
     def test_tells_the_numbers_of_the_files(self, store: Store) -> None:
         facts = make_project(store, "birds", videos=3, frames=40)
@@ -242,6 +247,55 @@ class TestPage:
         after = gather(store, facts, {}, store.root).frames
         assert after.reasons == before.reasons + Counter(min_bird=before.passed["video00000"])
         assert len(after.columns["bird"].dropped) == 9
+
+    def test_what_was_lost_or_converted_is_counted_with_the_videos_behind_it(
+        self, store: Store
+    ) -> None:
+        noted = {"tone_mapped": 1200, "lost_packets": 1, "torn_slices": 2}
+        facts = make_project(store, "birds", videos=3, frames=10, notes=noted)
+        older = store.recipe("video00002", "r") / FRAMES_FILE
+        write_table(older, read_table(older), FRAMES_SCHEMA, {})
+        found = gather(store, facts, {}, store.root)
+        assert found.frames.notes == dict.fromkeys(("video00000", "video00001"), noted)
+        assert found.frames.without_notes == 1
+        section = section_of(page(found, Thumbnails(store, "birds")), "notes")
+        kinds = ["2 packets gave no frame", "4 torn slices (a kind that this", "2,400 frames were"]
+        assert sorted(kinds, key=section.index) == kinds
+        assert section.index("Lost, or mended") < section.index(kinds[0])
+        assert section.index(kinds[1]) < section.index("Converted") < section.index(kinds[2])
+        assert section.count(">video00001</a>") == 3
+        assert "2 of 2 videos have any" in section
+        assert "Not counted: the frames of 1 video, which an older version extracted" in section
+
+    def test_that_nothing_was_lost_is_said(self, store: Store) -> None:
+        found = gather(store, make_project(store, "birds", 2, 10), {}, store.root)
+        section = section_of(page(found, Thumbnails(store, "birds")), "notes")
+        assert "Nothing was lost, mended or converted in the frames of 2 videos." in section
+
+    def test_any_kinds_of_notes_of_many_videos_stay_a_small_section(self, store: Store) -> None:
+        noted = {f"kind_{n}": n + 1 for n in range(100)}
+        facts = make_project(store, "birds", videos=40, frames=1, notes=noted)
+        found = gather(store, facts, {}, store.root)
+        section = section_of(page(found, Thumbnails(store, "birds")), "notes")
+        assert "70 more kinds are not shown" in section
+        assert section.count("30 of 40 are listed") == 30
+        assert len(section) < 300_000
+
+    def test_damaged_frames_are_a_reason_with_examples(self, store: Store) -> None:
+        facts = make_project(store, "birds", videos=1, frames=10)
+        before = gather(store, facts, {}, store.root).frames
+        path = store.recipe("video00000", "r") / FRAMES_FILE
+        table, position = read_table(path), FRAMES_SCHEMA.get_field_index("damaged")
+        damaged = pa.array([True, None, False] + [True] * 7)
+        table = table.set_column(position, "damaged", damaged)
+        write_table(path, table, FRAMES_SCHEMA, {"notes": {"damaged_frames": 8}})
+        found = gather(store, facts, {}, store.root)
+        assert before.reasons["damaged"] == 0
+        assert found.frames.reasons["damaged"] == 8
+        assert sum(found.frames.passed.values()) + found.frames.reasons.total() == 10
+        assert {shot.note for shot in found.frames.dropped["damaged"]} == {""}
+        assert "damaged" not in found.frames.columns
+        assert "<code>damaged</code> 8 frames" in page(found, Thumbnails(store, "birds"))
 
     def test_the_same_files_give_the_same_bytes(self, store: Store, tmp_path: Path) -> None:
         facts = make_project(store, "birds", videos=2, frames=20)

@@ -44,7 +44,7 @@ INFO = {
 META = {
     "fingerprint": "f", "filtered_from": "r", "settings": {}, "seen": ["x"], "frames": 3,
     "archive": {"path": "../../../../frames/v/r/frames.tar", "bytes": 4}, "failure": FAILURE,
-    "made_with": "m", "passed": 2, "warning": None,
+    "made_with": "m", "passed": 2, "warning": None, "notes": {"truncated": 1}, "rejected": {"a": 2},
 }  # fmt: skip
 SEEN = {
     "mark": "m", "model": "x", "names": ["a"], "frames": [0, 3], "dimension": 3, "scale": 1.5,
@@ -160,6 +160,24 @@ def test_what_no_column_takes(kind: str, tmp_path: Path) -> None:
                     found = found[name]
                 assert found == "?", way
     assert len(ways) > (0 if kind == "annotations" else 5)
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"a\0": 1}, {"\ud800": 1}, {"": 1}, {"<b>": 1}, {"a" * 64: 1}, {"a": -1}, {"a": 10**30},
+        {"a": 1.5}, {"a": "1"}, {"a": None}, {f"a{n}": 1 for n in range(101)}, ["a"], None,
+    ],
+    ids=lambda notes: str(notes)[:12],
+)  # fmt: skip
+def test_notes_are_counts_by_short_names(notes: Any, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for good in ({}, {"a_kind_of_a_newer_version": 2**62}):
+        path.write_text(json.dumps(META | {"notes": good}))
+        assert READERS["table"][0](path)["notes"] == good
+    path.write_text(json.dumps(META | {"notes": notes}))
+    with pytest.raises(DamagedFile, match="notes"):
+        READERS["table"][0](path)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def _video_facts(history: VideoStory) -> Iterator[tuple[str, str]]:
         until = pause_end(history.pause)
         yield "pause", f"{history.pause['source']}: {history.pause['reason']} ({until})"
     yield "warning", video["warning"] or ""
+    yield "noted", "; ".join(history.noted)
     size = f" ({files['video_bytes']:,} bytes)" if files["video"] else ""
     yield "file", (files["video"] or "none") + size
     counts = [
@@ -67,7 +68,10 @@ def _pair_facts(pair: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _trouble(pair, pair["next_step"])
     if pair["filtered_from"]:
         yield "frames", f"{_number(pair['source_frames'])}, of recipe {pair['filtered_from']}"
+    yield "noted", "; ".join(pair["noted"])
     yield "passed", _number(pair["filtered"])
+    left_out = (f"{count:,} {reason}" for reason, count in pair["rejected"].items())
+    yield "left out", ", ".join(left_out)
     yield "unique", _number(pair["unique"])
     yield from _costs(pair)
 

@@ -125,6 +125,9 @@ const show = (now) => {
     now.claims.map((one) => claim(one, now.stale_seconds)), [3, 5]));
   fill("classes", now.classes, table(["class", "kind", "videos", "next step"], now.classes.map(
     (one) => [make("code", "", one.name), one.kind, count(one.count), one.next_step]), [2]));
+  fill("notes", now.notes, table(["project", "number", "what", "videos"], now.notes.map((one) => [
+    one.project, count(one.count), make("span", one.is_warning ? "warn" : "", one.text),
+    count(one.videos)]), [1, 3]));
 };
 
 // ---- videos ----
@@ -179,11 +182,15 @@ const story = (told) => {
   parts.push(facts([["id", row.video_id], ["title", row.title], ["status", row.status],
     ["source", `${row.url} (${row.source_type})`], ...times(row), ...trouble(row, told.next_step),
     ["pause", told.pause ? `${told.pause.source}: ${told.pause.reason}` : ""],
-    ["warning", row.warning], ["file", size], ["frames", frames || shown(null)],
+    ["warning", row.warning], ["noted", told.noted.join("; ")], ["file", size],
+    ["frames", frames || shown(null)],
     ["damaged", files.damaged.join("; ")]]));
   for (const pair of told.projects)
     parts.push(make("h3", "", `in project ${pair.project}`), facts([["status", pair.status],
-      ...times(pair), ...trouble(pair, pair.next_step), ["good frames", shown(pair.filtered)],
+      ...times(pair), ...trouble(pair, pair.next_step), ["noted", pair.noted.join("; ")],
+      ["good frames", shown(pair.filtered)],
+      ["left out", Object.entries(pair.rejected).sort(([, a], [, b]) => b - a).map(
+        ([reason, made]) => `${count(made)} ${reason}`).join(", ")],
       ["unique frames", shown(pair.unique)]]));
   if (told.logs.length) parts.push(make("h3", "", "logs"));
   for (const log of told.logs) {

@@ -126,7 +126,7 @@ class Site:
 def page_data(view: View) -> dict[str, Any]:
     """Return a view for the page, with the first rows of long lists and the counts of all rows."""
     data = view.as_json()
-    long = ("claims", "failures", "to_retry", "warnings")
+    long = ("claims", "failures", "to_retry", "warnings", "notes")
     return {
         **data,
         **{name: data[name][:_MOST_ROWS] for name in long},

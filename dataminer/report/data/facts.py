@@ -33,7 +33,7 @@ class VideoFacts:
     error_class, error : str or None
         Why it failed; the next step comes after ``Next:``.
     warning : str or None
-        Why it yielded fewer frames than it has.
+        What a user should know about how it was decoded.
     costs : dict
         Cost of each stage's result, see :func:`dataminer.sync.tasks.costs.measured`.
     """

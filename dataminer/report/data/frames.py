@@ -22,14 +22,17 @@ from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_t
 from dataminer.provenance import recipes
 from dataminer.stages.filter.scores import SCORES_FILE, read_scores
 from dataminer.stages.filter.stage import first_failed
-from dataminer.stages.filter.thresholds import METRIC_COLUMNS, QUALITY_NAMES
+from dataminer.stages.filter.thresholds import METRIC_COLUMNS, QUALITY_NAMES, QUALITY_THRESHOLDS
 from dataminer.store.layout import Store
 from dataminer.text import cut
 
 _CANDIDATES = 400  # examples to choose from per reason
 _PER_VIDEO = 2  # of them per video, at least
 _LONGEST = 60  # characters of a score's name, or of a reason
-_COLUMNS = ["frame_index", "file_name", "pts_time", *METRIC_COLUMNS]
+_COLUMNS = [
+    *("frame_index", "file_name", "pts_time"),
+    *dict.fromkeys(threshold.column for threshold in QUALITY_THRESHOLDS),
+]
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,10 @@ class FrameFindings:
         One message for each table that could not be read.
     other_settings : Counter
         Number of videos extracted with other settings, per combination of differing settings.
+    notes : dict of str to dict
+        What was lost, mended or converted: counts by kind, per video that has any.
+    without_notes : int
+        Number of videos whose frames are of an older version, which did not count this.
     """
 
     extracted: dict[str, int] = field(default_factory=dict)
@@ -99,6 +106,8 @@ class FrameFindings:
     dropped: dict[str, list[Shot]] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
     other_settings: Counter[str] = field(default_factory=Counter)
+    notes: dict[str, dict[str, int]] = field(default_factory=dict)
+    without_notes: int = 0
 
 
 def read_frames(
@@ -133,8 +142,7 @@ def read_frames(
         both = folders[video_id], store.filtered(project, video_id)
         try:
             _read_video(video_id, both, settings, frames, columns, share=share)
-            if differing := _differing(folders[video_id], extract):
-                frames.other_settings[differing] += 1
+            _add_origin(video_id, read_meta(folders[video_id] / FRAMES_FILE), extract, frames)
         except DamagedFile as error:
             frames.damaged.append(error.message)
     frames.columns = columns.values()
@@ -202,10 +210,18 @@ def _read_video(
         frames.dropped.setdefault(reason, []).extend(shots)
 
 
-def _differing(folder: Path, extract: Mapping[str, Any]) -> str:
-    """Return the settings of a video's frames that differ from those of the configuration."""
-    used = read_meta(folder / FRAMES_FILE).get("settings") or {}
-    return ", ".join(f"{k} {v}" for k, v in sorted(used.items()) if extract.get(k, v) != v)
+def _add_origin(
+    video_id: str, meta: Mapping[str, Any], extract: Mapping[str, Any], frames: FrameFindings
+) -> None:
+    """Add what a table says about the extraction of its frames."""
+    used = meta.get("settings") or {}
+    differing = [f"{k} {v}" for k, v in sorted(used.items()) if extract.get(k, v) != v]
+    if differing:
+        frames.other_settings[", ".join(differing)] += 1
+    if meta.get("notes"):
+        frames.notes[video_id] = meta["notes"]
+    elif frames.extracted[video_id] and "notes" not in meta:
+        frames.without_notes += 1
 
 
 def _settings(meta: Mapping[str, Any], fallback: FilterConfig) -> FilterConfig:

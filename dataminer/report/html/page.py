@@ -12,7 +12,7 @@ from dataminer.files.publishing import atomic_write
 from dataminer.provenance.fingerprints import IN_PAGE
 from dataminer.report.data.facts import ProjectFacts
 from dataminer.report.data.gather import Findings, gather
-from dataminer.report.html import frame_sections, overview
+from dataminer.report.html import frame_sections, note_section, overview
 from dataminer.report.html.markup import render
 from dataminer.report.html.style import CSS, JS, policy
 from dataminer.report.html.thumbs import Thumbnails
@@ -22,6 +22,7 @@ _SECTIONS = (
     ("funnel", "Funnel"),
     ("objects", "Objects"),
     ("videos", "Videos"),
+    ("notes", note_section.TITLE),
     ("quality", "Quality"),
     ("dropped", "Left out"),
     ("merged", "Near-duplicates"),
@@ -81,6 +82,7 @@ def page(found: Findings, thumbs: Thumbnails, fingerprint: str = "") -> Markup:
         "merged": frame_sections.merged(found, thumbs),
         "funnel": overview.funnel(found),
         "videos": overview.videos(found),
+        "notes": note_section.notes(found),
         "quality": frame_sections.quality(found),
         "failures": overview.failures(found),
         "cost": overview.cost(found),

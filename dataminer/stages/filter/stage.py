@@ -169,7 +169,7 @@ def _write_scores(path: Path, scores: Sequence[FrameScores], rejections: _Reject
 
 
 def first_failed(table: pa.Table, settings: FilterConfig) -> NDArray[np.int8]:
-    """Return for each frame the first threshold of its metrics that it failed.
+    """Return for each frame the first threshold of the frame table that it failed.
 
     Parameters
     ----------
@@ -185,8 +185,11 @@ def first_failed(table: pa.Table, settings: FilterConfig) -> NDArray[np.int8]:
     """
     failed = np.full(table.num_rows, -1, np.int8)
     for number, threshold in enumerate(QUALITY_THRESHOLDS):
-        values = numbers(table[threshold.column])
-        good = ~threshold.fails(values, getattr(settings, threshold.name))
+        limit = threshold.limit(settings)
+        if limit is None:
+            continue
+        values = threshold.values(table)
+        good = ~threshold.fails(values, limit)
         if threshold.name == REPEATS:
             good |= ~_repeats_good_frame(table, failed < 0)
             good &= ~np.isnan(values)

@@ -8,10 +8,12 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from dataminer.config.models import FilterConfig
 from dataminer.config.section import Section
+from dataminer.frames.arrays import numbers, truths
 
 Values = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -35,6 +37,9 @@ class Threshold:
         Whether a value equal to the threshold fails.
     needs : str
         A setting of the same section; if it is empty, the filter skips the threshold.
+    is_flag : bool
+        Whether the column has truth values, and the setting is ``drop`` or ``keep``. A frame of
+        which nobody knows is good.
     """
 
     name: str
@@ -43,15 +48,30 @@ class Threshold:
     least: bool
     strict: bool = False
     needs: str = ""
+    is_flag: bool = False
 
     def limit(self, settings: FilterConfig) -> float | None:
-        """Return its value; None if it or its section is off."""
+        """Return its value, 0 for ``drop``; None if it or its section is off."""
         value: Any = settings
         for part in self.name.split("."):
             if not getattr(value, "on", True):
                 return None
             value = getattr(value, part)
+        if self.is_flag:
+            return 0.0 if value == "drop" else None
         return None if value is None else float(value)
+
+    def setting(self, limit: float | None) -> str:
+        """Return a value of :meth:`limit` as the configuration has it, in four digits."""
+        if self.is_flag:
+            return "keep" if limit is None else "drop"
+        return "off" if limit is None else f"{limit:.4g}"
+
+    def values(self, table: pa.Table) -> Values:
+        """Return its column of a frame table; truth values as 0 and 1."""
+        column = table[self.column]
+        read = truths if self.is_flag else numbers
+        return read(column).astype(np.float32, copy=False)
 
     def fails(self, values: Values, limit: float) -> Flags:
         """Return which values fail; a value that was not measured (NaN) always does."""
@@ -69,10 +89,15 @@ def _threshold(name: str, column: str, needs: str = "") -> Threshold:
 
 
 # each in the order of the filter: the first threshold that a frame fails is the reason
-QUALITY_THRESHOLDS = tuple(
+_METRIC_THRESHOLDS = tuple(
     _threshold(name, name.partition("_")[2])
     for name in FilterConfig.model_fields
     if name.startswith(("min_", "max_"))
+)
+QUALITY_THRESHOLDS = (
+    # a smeared frame may well be sharp, so that this reason comes before those of the metrics
+    Threshold("damaged", "damaged", "damaged", least=False, is_flag=True),
+    *_METRIC_THRESHOLDS,
 )
 SEMANTIC_THRESHOLDS = (
     _threshold("semantic.min_score", "score"),
@@ -88,7 +113,7 @@ CONTENT_THRESHOLDS = (
     ),
 )
 QUALITY_NAMES = tuple(each.name for each in QUALITY_THRESHOLDS)
-METRIC_COLUMNS = tuple(dict.fromkeys(each.column for each in QUALITY_THRESHOLDS))
+METRIC_COLUMNS = tuple(dict.fromkeys(each.column for each in _METRIC_THRESHOLDS))
 REPEATS = "min_change"
 """The last quality threshold: in a run of frames that show the same, the first good one passes."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,7 +16,7 @@ from dataminer.db.connection import transaction
 from dataminer.errors import NEXT_STEP, DataminerError, ErrorClass
 from dataminer.sync.claims import statements
 from dataminer.sync.claims.claims import Claim, LeaseLost, RowState
-from dataminer.sync.claims.execution import PATIENCE, compose, execute
+from dataminer.sync.claims.execution import PATIENCE, adapt, compose, execute
 from dataminer.sync.claims.owners import session_name
 from dataminer.sync.claims.stage_rows import DOWNLOAD, StageRows
 
@@ -115,7 +114,7 @@ def _finish(connection: Connection, result: Result) -> None:
         "running": held.stage.running,
         "done": result.status,
         "cost": Json({held.stage.name: result.cost} if result.cost else {}),
-        **{f"column_{name}": _adapt(value) for name, value in result.columns.items()},
+        **{f"column_{name}": adapt(value) for name, value in result.columns.items()},
     }
     with connection.cursor() as cursor:
         query = compose(cursor, statements.FINISH, held.stage, held.key, result.columns)
@@ -128,10 +127,6 @@ def _finish(connection: Connection, result: Result) -> None:
         if not row or row[:2] != (result.status, held.lease):
             raise LeaseLost.of(held)
         # recorded before; only the answer was lost
-
-
-def _adapt(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, dict) else value
 
 
 def release(

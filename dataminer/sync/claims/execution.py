@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -124,6 +125,11 @@ def compose(
     if parts not in _composed:
         _composed[parts] = _compose(*parts).as_string(cursor)
     return _composed[parts]
+
+
+def adapt(value: Any) -> Any:
+    """Return the value of a column in the form in which it is bound."""
+    return json.dumps(value) if isinstance(value, dict) else value
 
 
 _composed: dict[tuple[Any, ...], str] = {}  # composing takes as long as executing

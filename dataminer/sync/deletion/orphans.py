@@ -21,6 +21,7 @@ from dataminer.provenance import recipes
 from dataminer.store.layout import Store
 from dataminer.store.trash import PROJECT_NAME, VIDEO_ID, set_aside
 from dataminer.sync.claims import stage_rows
+from dataminer.sync.claims.execution import adapt
 from dataminer.sync.deletion.delete import carry_out
 from dataminer.sync.deletion.plan import Deletion, folders_of_videos
 from dataminer.sync.repair.evidence import StoreInspector, existing
@@ -35,7 +36,8 @@ WHERE NOT EXISTS (SELECT FROM project_videos pv WHERE pv.video_id = v.video_id) 
 
 _NAME_NEWEST = """
 UPDATE videos SET frames_dir = %(frames_dir)s, frame_count = %(frame_count)s,
-    extracted_with = %(extracted_with)s, extract_fingerprint = %(extract_fingerprint)s
+    extracted_with = %(extracted_with)s, extract_fingerprint = %(extract_fingerprint)s,
+    warning = %(warning)s, notes = %(notes)s
 WHERE video_id = %(video_id)s AND extract_fingerprint = %(gone)s AND status = 'EXTRACTED'
 """
 
@@ -274,7 +276,8 @@ def _name_newest(store: Store, video_id: str, gone: str) -> None:
     found = StoreInspector(store).frames(video_id, None).outcome
     if found is None:
         return
-    row = {**found.columns, "frames_dir": str(found.columns["frames_dir"])}
+    row = {name: adapt(value) for name, value in found.columns.items()}
+    row["frames_dir"] = str(row["frames_dir"])
 
     def work(connection: Connection) -> None:
         with connection.cursor() as cursor:

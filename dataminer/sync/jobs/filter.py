@@ -104,7 +104,8 @@ class _Filtering:
             "made_with": recipe_id("filter", settings),
             "filtered_from": source,
         }
-        meta = provenance | ({"seen": seen} if seen else {})
+        known = {"seen": seen, "notes": self.meta.get("notes")}  # notes are those of the source
+        meta = provenance | {name: value for name, value in known.items() if value}
         return StageTask(
             stage=stage_rows.FILTER,
             key=key,

@@ -94,7 +94,6 @@ def read_extract(folder: Path) -> TaskOutcome | None:
     columns = {
         "frames_dir": folder,
         "frame_count": len(reader.names),
-        "warning": meta.get("warning"),
         **_extract_columns(meta),
         **_NO_ERROR,
     }
@@ -310,8 +309,10 @@ def _download_columns(info: Meta) -> Meta:
 
 
 def _extract_columns(meta: Meta) -> Meta:
-    """Return the columns that identify the frames, for results that are made from them."""
+    """Return the columns that identify the frames, and what was lost, mended or converted."""
     return {
+        "warning": meta.get("warning"),
+        "notes": meta.get("notes", {}),
         "extracted_with": meta.get("made_with"),
         "extract_fingerprint": meta.get("fingerprint"),
     }
@@ -324,6 +325,7 @@ def _filter_columns(meta: Meta) -> Meta:
         "filtered_from": meta.get("filtered_from"),
         "filter_fingerprint": meta.get("fingerprint"),
         "source_frames": meta.get("frames"),
+        "source_notes": meta.get("notes", {}),
     }
 
 

@@ -247,7 +247,8 @@ class StoreInspector:
         return bool(meta.get("fingerprint") == expected)
 
 
-_NO_FRAMES: dict[str, Any] = {"frames_dir": None, "frame_count": None, "warning": None}
+_NOT_NOTED: dict[str, Any] = {"warning": None, "notes": {}}
+_NO_FRAMES: dict[str, Any] = {"frames_dir": None, "frame_count": None, **_NOT_NOTED}
 _NO_VIDEO: dict[str, Any] = {"video_path": None, **_NO_FRAMES}
 _NOT_FILTERED: dict[str, Any] = {"filtered_dir": None, "passed_frames": None}
 _NO_DETECT: dict[str, Any] = {"detect_dir": None, "annotations": 0}

@@ -15,7 +15,7 @@ from dataminer.db.connection import transaction
 from dataminer.planning import Plan
 from dataminer.provenance import recipes
 from dataminer.store.layout import Store
-from dataminer.sync.claims.execution import PATIENCE
+from dataminer.sync.claims.execution import PATIENCE, adapt
 from dataminer.sync.jobs import candidate_frames, results
 from dataminer.sync.repair.reconcile import reconcile
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _FRAMES = """
 UPDATE videos SET
     extract_fingerprint = %(made)s, extracted_with = coalesce(extracted_with, %(with)s),
-    sha256 = coalesce(sha256, %(sha256)s),
+    sha256 = coalesce(sha256, %(sha256)s), notes = %(notes)s,
     frames_dir = CASE status WHEN 'EXTRACTED' THEN %(folder)s ELSE frames_dir END
 WHERE video_id = %(video_id)s AND coalesce(extract_fingerprint, %(made)s) = %(made)s
     AND locked_by IS NULL AND (status = 'EXTRACTED' OR status = 'FAILED' AND extracted_with <> '')
@@ -34,7 +34,8 @@ WHERE video_id = %(video_id)s AND coalesce(extract_fingerprint, %(made)s) = %(ma
 
 _FILTERED = """
 UPDATE project_videos pv SET filtered_from = %(frames)s, filter_fingerprint = %(made)s,
-    source_frames = %(count)s, filtered_with = coalesce(filtered_with, %(with)s)
+    source_frames = %(count)s, source_notes = %(notes)s,
+    filtered_with = coalesce(filtered_with, %(with)s)
 FROM projects p
 WHERE p.project_id = pv.project_id AND p.name = %(project)s AND pv.video_id = %(video_id)s
     AND pv.filtered_from IS NULL AND pv.locked_by IS NULL
@@ -90,6 +91,7 @@ def _frames(store: Store, videos: Iterable[str]) -> Iterator[dict[str, Any]]:
                 "made": recipe,
                 "with": meta.get("made_with"),
                 "sha256": info.get("sha256"),
+                "notes": adapt(meta.get("notes", {})),
                 "folder": str(store.recipe(video_id, recipe)),
             }
 
@@ -106,6 +108,7 @@ def _filtered(store: Store, plan: Plan) -> Iterator[dict[str, Any]]:
                     "made": meta.get("fingerprint"),
                     "with": meta.get("made_with"),
                     "count": meta.get("frames"),
+                    "notes": adapt(meta.get("notes", {})),
                 }
 
 

@@ -13,7 +13,7 @@ from dataminer.config import MonitorConfig
 from dataminer.db.connection import transaction
 from dataminer.files.publishing import remove_file
 from dataminer.sync.claims import claim_end, claims
-from dataminer.sync.claims.execution import compose
+from dataminer.sync.claims.execution import adapt, compose
 from dataminer.sync.claims.stage_rows import StageRows
 from dataminer.sync.repair.evidence import Evidence, read_if_whole
 from dataminer.sync.tasks.task import TaskOutcome
@@ -118,7 +118,7 @@ def revert_row(
         What its files support, and what reads them again once the row is locked.
     """
     columns = evidence.columns or {}
-    bound = {f"column_{name}": _plain(value) for name, value in columns.items()}
+    bound = {f"column_{name}": adapt(_plain(value)) for name, value in columns.items()}
 
     def work(connection: Connection) -> bool:
         with connection.cursor() as cursor:
