@@ -14,6 +14,7 @@ from dataminer.video.geometry import Geometry, StreamGeometry
 from dataminer.video.limits import DEFAULT_LIMITS, FileLimits
 from dataminer.video.opening import open_video
 from dataminer.video.orientation import first_orientation
+from dataminer.video.streams import moving_streams
 
 _MAX_DURATION = 366 * 86400.0  # seconds; a longer declared duration is not believed
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -39,6 +40,10 @@ class VideoInfo:
     size_bytes: int
     container: str
     """libav's name of the format, such as ``mov,mp4,m4a,3gp,3g2,mj2``."""
+    stream_index: int = 0
+    """Index of the stream among all streams of the file."""
+    video_streams: int = 1
+    """Video streams that are not marked as still pictures, of which this is one."""
 
 
 def probe(path: Path, limits: FileLimits = DEFAULT_LIMITS) -> VideoInfo:
@@ -88,6 +93,8 @@ def read_headers(container: InputContainer, stream: VideoStream, size_bytes: int
         declared_frames=stream.frames or None,
         size_bytes=size_bytes,
         container=container.format.name,
+        stream_index=stream.index,
+        video_streams=len(moving_streams(container)),
     )
 
 

@@ -43,5 +43,6 @@ def failure_reason(error: av.FFmpegError, path: Path) -> str:
     if text == "moov atom not found":
         with path.open("rb") as file:
             if file.read(8)[4:] == b"ftyp":
-                text += ": the file was cut off before its index"
+                return f"{text}: the file was cut off before its index"
+        return "it begins like no video"
     return text

@@ -10,16 +10,18 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.stream import Discard, Disposition
+from av.stream import Discard
 from av.video.stream import VideoStream
 
 from dataminer.errors import ErrorClass, PermanentError, TransientError, os_error_class
 from dataminer.files.links import ABSENT_ERRNOS
+from dataminer.video.containers.encryption import encrypted_streams, has_encrypted_tracks
+from dataminer.video.file_kinds import first_bytes, reject_other_kinds, unreadable_kind
 from dataminer.video.libav_messages import captured_messages, failure_reason
 from dataminer.video.limits import DEFAULT_LIMITS, FileLimits
 from dataminer.video.orientation import first_orientation
+from dataminer.video.streams import choose_film, moving_streams
 
-_STILL_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _IMAGE_FORMATS = {"image2pipe"}  # and every demuxer whose name ends in _pipe
 _IMAGE_BRANDS = {"avif", "mif1", "miaf", "heic", "heix", "heim", "heis"}  # still images in MP4
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}  # text art, which libav renders as video
@@ -42,7 +44,7 @@ def open_video(
     fast_open: bool = False,
     limits: FileLimits = DEFAULT_LIMITS,
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and choose its video stream: the one with most pixels, never cover art.
+    """Open a file and choose its video stream; see :func:`dataminer.video.streams.choose_film`.
 
     Parameters
     ----------
@@ -61,8 +63,9 @@ def open_video(
     Raises
     ------
     PermanentError
-        MISSING_SOURCE, EMPTY, CORRUPT (cannot be opened), NO_VIDEO (audio, cover art or an image),
-        UNSUPPORTED (no decoder for its codec, or beyond a limit).
+        MISSING_SOURCE, EMPTY, CORRUPT (cannot be opened, or is something else, such as a page),
+        NO_VIDEO (audio, cover art or an image), UNSUPPORTED (encrypted, no decoder for its codec,
+        or beyond a limit).
     TransientError
         PERMISSION, DISK.
     """
@@ -84,8 +87,7 @@ def _discard_others(container: InputContainer, stream: VideoStream) -> None:
 
 def _check_readable(path: Path) -> None:
     try:
-        with path.open("rb") as file:
-            first = file.read(1)
+        first = first_bytes(path)
     except IsADirectoryError:
         raise PermanentError(f"{path} is a folder, not a video", ErrorClass.NO_VIDEO) from None
     except OSError as error:
@@ -95,6 +97,7 @@ def _check_readable(path: Path) -> None:
         raise TransientError(message, os_error_class(error)) from error
     if not first:
         raise PermanentError(f"{path.name} is empty (0 bytes)", ErrorClass.EMPTY)
+    reject_other_kinds(path, first)
 
 
 def _open(path: Path, limits: FileLimits, fast_open: bool = False) -> InputContainer:
@@ -152,6 +155,11 @@ def _open_error(error: av.FFmpegError, path: Path) -> PermanentError:
     if error.errno == errno.EINVAL and "whitelist" in reason:
         message = f"{path.name} is a playlist or leads to other files like one, not a video"
         return PermanentError(message, ErrorClass.NO_VIDEO)
+    if has_encrypted_tracks(path):
+        return _encrypted(path)
+    kind = unreadable_kind(first_bytes(path))
+    if kind:
+        return kind.error(path.name)
     return PermanentError(f"{path.name} cannot be opened: {reason}", ErrorClass.CORRUPT)
 
 
@@ -162,7 +170,7 @@ def _choose_within_limits(container: InputContainer, path: Path, limits: FileLim
     # libav drops an index that does not fit into memory, without an error
     if sum(s.frames for s in container.streams) * _INDEX_BYTES > limits.max_memory_mb * 1e6:
         raise limits.memory_exceeded(path)
-    stream = _choose_stream(container, path.name)
+    stream = _choose_stream(container, path, limits)
     context = stream.codec_context
     limits.check_megapixels(context.width * context.height / 1e6, path.name)
     context.options = limits.decoder_options
@@ -171,11 +179,11 @@ def _choose_within_limits(container: InputContainer, path: Path, limits: FileLim
     return stream
 
 
-def _choose_stream(container: InputContainer, name: str) -> VideoStream:
-    kind = _other_kind(container)
+def _choose_stream(container: InputContainer, path: Path, limits: FileLimits) -> VideoStream:
+    name, kind = path.name, _other_kind(container)
     if kind:
         raise PermanentError(f"{name} is {kind}, not a video", ErrorClass.NO_VIDEO)
-    moving = [s for s in container.streams.video if not s.disposition & _STILL_PICTURES]
+    moving = moving_streams(container)
     if not moving:
         what = "only a still picture" if container.streams.video else "no video stream"
         raise PermanentError(f"{name} has {what}", ErrorClass.NO_VIDEO)
@@ -186,7 +194,27 @@ def _choose_stream(container: InputContainer, name: str) -> VideoStream:
             ErrorClass.UNSUPPORTED,
             "convert it to H.264, VP9 or AV1",
         )
-    return max(decodable, key=lambda s: (s.codec_context.width * s.codec_context.height, -s.index))
+    return choose_film(_readable(container, decodable, path), lambda: _open(path, limits))
+
+
+def _readable(
+    container: InputContainer, streams: list[VideoStream], path: Path
+) -> list[VideoStream]:
+    """Return the streams that are not encrypted; raise an error if all of them are."""
+    try:
+        encrypted = encrypted_streams(path, container.format.name, streams)
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}"
+        raise TransientError(message, os_error_class(error)) from error
+    readable = [s for s in streams if s.index not in encrypted]
+    if not readable:
+        raise _encrypted(path)
+    return readable
+
+
+def _encrypted(path: Path) -> PermanentError:
+    hint = "replace the file by a copy without encryption, then `dataminer retry --download VIDEO`"
+    return PermanentError(f"{path.name} is encrypted", ErrorClass.DRM, hint)
 
 
 def _other_kind(container: InputContainer) -> str | None:
@@ -203,6 +231,6 @@ def _other_kind(container: InputContainer) -> str | None:
 def _check_first_frame(path: Path, limits: FileLimits) -> None:
     """Decode the first frame in a separate reader to make sure that it is not too large."""
     with _open(path, limits) as container:
-        stream = _choose_stream(container, path.name)
+        stream = _choose_stream(container, path, limits)
         stream.codec_context.options = limits.decoder_options
         first_orientation(container, stream, path.name, limits)

@@ -89,6 +89,8 @@ def _probe(request: DownloadRequest, fetched: FetchedVideo) -> VideoInfo:
         limits = FileLimits("download", settings.max_megapixels, settings.max_memory_mb)
         return probe(fetched.path, limits)
     except PermanentError as error:
+        if fetched.content_type is not None and error.error_class is ErrorClass.DRM:
+            raise PermanentError(f"{request.url}: {error.message}", ErrorClass.DRM) from error
         if fetched.content_type is None or error.error_class not in _NO_VIDEO:
             raise
         raise _no_video(request.url, fetched.path, fetched.content_type, error) from error

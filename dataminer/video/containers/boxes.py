@@ -1,0 +1,86 @@
+"""The boxes of MP4 and MOV files (ISO/IEC 14496-12): encrypted tracks, and boxes that are cut."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+_MAX_BOXES = 200_000  # two per fragment: a day of fragments of a second
+_MAX_TRACKS = 256
+_ENCRYPTED = {b"encv", b"drmi"}  # common encryption (ISO/IEC 23001-7), and Apple's own
+_TO_DESCRIPTIONS = (b"mdia", b"minf", b"stbl", b"stsd")
+_TRACK_ID_OFFSETS = {0: 12, 1: 20}  # in `tkhd`, by its version
+_DESCRIPTION_HEADER = 8  # bytes of `stsd` in front of its entries
+
+
+@dataclass(frozen=True)
+class Mp4Box:
+    """A box: its type, and the positions where its header, its content and the next box begin."""
+
+    kind: bytes
+    start: int
+    content: int
+    end: int
+
+
+def read_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Mp4Box]:
+    """Yield the boxes between two positions; the last one may claim to end beyond them."""
+    for _ in range(_MAX_BOXES):
+        if start + 8 > end:
+            return
+        file.seek(start)
+        header = file.read(16)
+        size, kind, content = int.from_bytes(header[:4]), header[4:8], start + 8
+        if size == 1 and len(header) == 16:
+            size, content = struct.unpack(">Q", header[8:])[0], start + 16
+        elif size == 0:
+            size = end - start
+        if size < content - start:
+            return
+        yield Mp4Box(kind, start, content, start + size)
+        start += size
+
+
+def _child(file: BinaryIO, box: Mp4Box, kind: bytes) -> Mp4Box | None:
+    return next((b for b in read_boxes(file, box.content, box.end) if b.kind == kind), None)
+
+
+def encrypted_track_ids(file: BinaryIO, size: int) -> set[int]:
+    """Return the ids of the tracks whose pictures are encrypted."""
+    movie = next((box for box in read_boxes(file, 0, size) if box.kind == b"moov"), None)
+    if movie is None:
+        return set()
+    tracks = [b for b in read_boxes(file, movie.content, movie.end) if b.kind == b"trak"]
+    return {_track_id(file, b) for b in tracks[:_MAX_TRACKS] if _is_encrypted(file, b)}
+
+
+def _is_encrypted(file: BinaryIO, track: Mp4Box) -> bool:
+    found: Mp4Box | None = track
+    for kind in _TO_DESCRIPTIONS:
+        found = _child(file, found, kind) if found else None
+    if found is None:
+        return False
+    entries = read_boxes(file, found.content + _DESCRIPTION_HEADER, found.end)
+    return any(entry.kind in _ENCRYPTED for entry in entries)
+
+
+def _track_id(file: BinaryIO, track: Mp4Box) -> int:
+    header = _child(file, track, b"tkhd")
+    if header is None:
+        return 0
+    file.seek(header.content)
+    data = file.read(24)
+    offset = _TRACK_ID_OFFSETS.get(data[0] if data else -1, 12)
+    return int.from_bytes(data[offset : offset + 4])
+
+
+def is_cut(file: BinaryIO, size: int) -> bool | None:
+    """Return whether the last box ends beyond the end of the file; None if there are no boxes."""
+    end = None
+    for box in read_boxes(file, 0, size):
+        end = box.end
+    if end is None:
+        return None
+    return end > size or 0 < size - end < 8  # fewer bytes than a box's header are the rest of one

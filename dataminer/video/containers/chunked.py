@@ -1,0 +1,178 @@
+"""Files made of chunks: AVI (RIFF), MXF (KLV), FLV (tags), Ogg (pages), GIF and APNG."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+_MAX_CHUNKS = 2_000_000  # a GIF of 500 MB, or an MXF of hours
+_ODD_BYTES = 2  # by which some writers get the size of an AVI wrong
+_UNKNOWN_RIFF = {0, 0xFFFFFFFF}  # sizes of recordings that were never closed
+_KLV_KEY = b"\x06\x0e\x2b\x34"
+_PARTITION_KEY = bytes.fromhex("060e2b34020501010d010201")  # and its kind; SMPTE ST 377-1, 7.1
+_FOOTER = 24  # position of the footer's offset within a partition pack
+_RUN_IN = 1 << 16  # bytes in front of an MXF's first key, at most
+_FLV_TAG = 11  # bytes of a tag's header; the size of the whole tag follows it
+_FLV_KINDS = {8, 9, 18}
+_OGG_TAIL = 1 << 17  # twice the longest page
+_OGG_PAGE = 27  # bytes of a page's header, without its table of segments
+_END_OF_STREAM = 4  # a flag of an Ogg page
+_GIF_END, _GIF_EXTENSION, _GIF_IMAGE = 0x3B, 0x21, 0x2C
+
+
+def avi_is_cut(file: BinaryIO, size: int) -> bool | None:
+    """Return whether the last RIFF chunk of an AVI ends beyond the end of the file."""
+    position = 0
+    is_known = False
+    for _ in range(_MAX_CHUNKS):
+        file.seek(position)
+        header = file.read(12)
+        if len(header) < 12 or header[:4] != b"RIFF" or header[8:11] != b"AVI":
+            break
+        length = int.from_bytes(header[4:8], "little")
+        if length in _UNKNOWN_RIFF:
+            return None
+        is_known = True
+        position += 8 + length + length % 2
+    return position > size + _ODD_BYTES if is_known else None
+
+
+def mxf_is_cut(file: BinaryIO, size: int) -> bool | None:
+    """Return whether an MXF has no footer where its header declares it, or ends within an item."""
+    file.seek(0)
+    start = file.read(_RUN_IN).find(_PARTITION_KEY)
+    if start < 0:
+        return None
+    pack = _klv_content(file, start, size)
+    if pack is None:
+        return None
+    file.seek(pack[0] + _FOOTER)
+    footer = int.from_bytes(file.read(8))
+    position = start + footer if footer else start
+    file.seek(position)
+    if footer and file.read(len(_PARTITION_KEY)) != _PARTITION_KEY:
+        return True
+    for _ in range(_MAX_CHUNKS):
+        item = _klv_content(file, position, size) if position < size else None
+        if item is None:
+            break
+        position = item[1]
+    return position != size if position > size or size - position < 20 else None
+
+
+def _klv_content(file: BinaryIO, position: int, size: int) -> tuple[int, int] | None:
+    """Return where an item's value begins and ends."""
+    file.seek(position)
+    header = file.read(25)
+    if not header.startswith(_KLV_KEY) or len(header) < 17:
+        return None
+    length, content = header[16], position + 17
+    if length & 0x80:
+        count = length & 0x7F
+        if not 0 < count <= 8:
+            return None
+        length, content = int.from_bytes(header[17 : 17 + count]), content + count
+    return content, content + length
+
+
+def flv_is_cut(file: BinaryIO, size: int) -> bool | None:
+    """Return whether an FLV ends within a tag; None if its writer does not repeat tags' sizes."""
+    file.seek(5)
+    first = int.from_bytes(file.read(4)) + 4  # past the header, and the size of no tag
+    if _flv_repeated_size(file, first) is False or first >= size:
+        return None
+    file.seek(size - 4)
+    last = int.from_bytes(file.read(4))
+    start = size - 4 - last
+    if last < _FLV_TAG or start < first:
+        return True
+    file.seek(start)
+    header = file.read(4)
+    is_tag = header[0] & 0x1F in _FLV_KINDS and int.from_bytes(header[1:]) + _FLV_TAG == last
+    return not is_tag
+
+
+def _flv_repeated_size(file: BinaryIO, start: int) -> bool:
+    file.seek(start)
+    length = int.from_bytes(file.read(4)[1:]) + _FLV_TAG
+    file.seek(start + length)
+    return int.from_bytes(file.read(4)) == length
+
+
+def ogg_is_cut(file: BinaryIO, size: int) -> bool | None:
+    """Return whether the last page of an Ogg file is incomplete, or does not end its stream."""
+    start = max(0, size - _OGG_TAIL)
+    file.seek(start)
+    tail = file.read(size - start)
+    position = tail.find(b"OggS")
+    while position >= 0:
+        page = position
+        header = tail[page : page + _OGG_PAGE]
+        if len(header) < _OGG_PAGE:
+            return True
+        segments = tail[page + _OGG_PAGE : page + _OGG_PAGE + header[26]]
+        end = page + _OGG_PAGE + header[26] + sum(segments)
+        if end > len(tail) or len(segments) < header[26]:
+            return True
+        if end == len(tail):
+            return not header[5] & _END_OF_STREAM
+        position = end if tail.startswith(b"OggS", end) else tail.find(b"OggS", page + 1)
+        if len(tail) - end < _OGG_PAGE and b"OggS".startswith(tail[end : end + 4]):
+            return True
+    return None
+
+
+def gif_is_cut(file: BinaryIO, size: int) -> bool | None:
+    """Return whether a GIF ends within a block; one without its last byte only is whole."""
+    file.seek(size - 1)
+    if file.read(1)[0] == _GIF_END:
+        return False
+    file.seek(0)
+    flags = file.read(11)[10:]
+    position = 13 + _gif_colours(flags)
+    for _ in range(_MAX_CHUNKS):
+        file.seek(position)
+        block = file.read(10)
+        if not block:
+            return position > size
+        if block[0] == _GIF_EXTENSION:
+            position += 2
+        elif block[0] == _GIF_IMAGE and len(block) == 10:
+            position += 11 + _gif_colours(block[9:])
+        else:
+            return None if block[0] != _GIF_IMAGE else True
+        end = _end_of_parts(file, position)
+        if end is None:
+            return True
+        position = end
+    return None
+
+
+def _gif_colours(flags: bytes) -> int:
+    return 3 << (flags[0] & 7) + 1 if flags and flags[0] & 0x80 else 0
+
+
+def _end_of_parts(file: BinaryIO, position: int) -> int | None:
+    """Return where a GIF's block of parts of up to 255 bytes ends; None if it does not."""
+    file.seek(position)
+    for _ in range(_MAX_CHUNKS):
+        length = file.read(1)
+        if not length:
+            return None
+        if not length[0]:
+            return file.tell()
+        file.seek(length[0], 1)
+    return None
+
+
+def png_is_cut(file: BinaryIO, size: int) -> bool | None:
+    """Return whether an APNG has no last chunk."""
+    position = 8
+    for _ in range(_MAX_CHUNKS):
+        file.seek(position)
+        header = file.read(8)
+        if len(header) < 8:
+            return True
+        position += 12 + int.from_bytes(header[:4])
+        if header[4:] == b"IEND":
+            return position > size
+    return None

@@ -1,0 +1,147 @@
+"""The elements of Matroska and WebM files (RFC 8794, RFC 9559): encryption, and cut elements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+_SEGMENT, _CLUSTER, _TRACKS, _TRACK = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE
+_TYPE, _ENCODINGS, _ENCODING, _ENCODING_TYPE = 0x83, 0x6D80, 0x6240, 0x5033
+_STREAM_TYPES = {1, 2, 17}  # TrackType: video, audio, subtitle
+_ENCRYPTION = 1  # a ContentEncodingType; 0 is compression
+_TIMESTAMP, _CRC = 0xE7, 0xBF  # what a cluster begins with
+_IN_CLUSTER = {_TIMESTAMP, _CRC, 0xA3, 0xA0, 0xA7, 0xAB, 0xEC, 0x5854}
+_IN_SEGMENT = {_CLUSTER, 0x1C53BB6B, 0x1254C367, 0x114D9B74, 0x1549A966, 0x1043A770, 0xEC}
+_MAX_ELEMENTS = 20_000
+_MAX_NUMBER = 8  # bytes
+_LONGEST_HEADER = 12  # bytes of an element
+_TAIL = 16 << 20  # bytes in which the last cluster of a live recording should begin
+
+
+@dataclass(frozen=True)
+class Element:
+    """An element: its id, and the positions of its content and its end, None if not declared."""
+
+    id: int
+    content: int
+    end: int | None
+
+
+def _element_at(file: BinaryIO, start: int) -> Element | None:
+    file.seek(start)
+    header = file.read(_LONGEST_HEADER)
+    if not header or not header[0]:
+        return None
+    id_bytes = 9 - header[0].bit_length()
+    if id_bytes > 4 or len(header) <= id_bytes or not header[id_bytes]:
+        return None
+    size_bytes = 9 - header[id_bytes].bit_length()
+    content = start + id_bytes + size_bytes
+    data = header[id_bytes : id_bytes + size_bytes]
+    if len(data) < size_bytes:
+        return None
+    size = int.from_bytes(data) & ((1 << 7 * size_bytes) - 1)
+    unknown = size == (1 << 7 * size_bytes) - 1
+    return Element(int.from_bytes(header[:id_bytes]), content, None if unknown else content + size)
+
+
+def _elements(file: BinaryIO, start: int, end: int) -> Iterator[Element]:
+    for _ in range(_MAX_ELEMENTS):
+        element = _element_at(file, start) if start < end else None
+        if element is None:
+            return
+        yield element
+        if element.end is None:
+            return
+        start = element.end
+
+
+def _segment(file: BinaryIO, size: int) -> Element | None:
+    return next((e for e in _elements(file, 0, size) if e.id == _SEGMENT), None)
+
+
+def encrypted_track_positions(file: BinaryIO, size: int) -> set[int]:
+    """Return which tracks are encrypted, counting those of pictures, sound and subtitles."""
+    segment = _segment(file, size)
+    streams: list[Element] = []
+    for element in _elements(file, segment.content, size) if segment else ():
+        if element.id == _CLUSTER:
+            break
+        if element.id == _TRACKS and element.end:
+            tracks = _elements(file, element.content, min(element.end, size))
+            streams += [
+                track
+                for track in tracks
+                if track.id == _TRACK and track.end and _number(file, track, _TYPE) in _STREAM_TYPES
+            ]
+    return {position for position, track in enumerate(streams) if _is_encrypted(file, track)}
+
+
+def _is_encrypted(file: BinaryIO, track: Element) -> bool:
+    for encodings in _children(file, track, _ENCODINGS):
+        for encoding in _children(file, encodings, _ENCODING):
+            if _number(file, encoding, _ENCODING_TYPE) == _ENCRYPTION:
+                return True
+    return False
+
+
+def _children(file: BinaryIO, parent: Element, kind: int) -> list[Element]:
+    elements = _elements(file, parent.content, parent.end or parent.content)
+    return [child for child in elements if child.id == kind and child.end]
+
+
+def _number(file: BinaryIO, parent: Element, kind: int) -> int:
+    for child in _children(file, parent, kind):
+        file.seek(child.content)
+        return int.from_bytes(file.read(min((child.end or 0) - child.content, _MAX_NUMBER)))
+    return 0
+
+
+def is_cut(file: BinaryIO, size: int) -> bool | None:
+    """Return whether the file ends within an element; None if that cannot be known.
+
+    Live recordings do not declare the sizes of their segment and clusters. Their last cluster is
+    searched from the end.
+    """
+    segment = _segment(file, size)
+    if segment is None:
+        return None
+    if segment.end is not None:
+        return segment.end > size
+    start = max(segment.content, size - _TAIL)
+    file.seek(start)
+    tail = file.read(_TAIL)
+    position = len(tail)
+    sign = _CLUSTER.to_bytes(4)
+    while (position := tail.rfind(sign, 0, position)) >= 0:
+        ends_cut = _cluster_is_cut(file, start + position, size)
+        if ends_cut is not None:
+            return ends_cut
+    return None
+
+
+def _cluster_is_cut(file: BinaryIO, start: int, size: int) -> bool | None:
+    """Return whether a cluster, or what follows it, is cut; None if it is no cluster."""
+    position, inside = start, False
+    while size - position >= _LONGEST_HEADER:
+        element = _element_at(file, position)
+        if element is None or element.id not in _IN_CLUSTER | _IN_SEGMENT:
+            return None
+        if inside and element.id not in {_TIMESTAMP, _CRC}:
+            return None
+        inside = element.id == _CLUSTER
+        if element.end is None and not inside:
+            return None
+        position = element.content if inside else element.end or size
+    return _rest_is_cut(file, position, size)
+
+
+def _rest_is_cut(file: BinaryIO, position: int, size: int) -> bool:
+    """Return whether the last bytes, fewer than the longest header, are a cut element."""
+    while position < size:
+        element = _element_at(file, position)
+        if element is None:
+            return True
+        position = element.end or element.content
+    return position > size

@@ -1,0 +1,64 @@
+"""Whether a file ends earlier than its own structure says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from dataminer.video.containers import asf, boxes, chunked, ebml, mpeg
+
+_CHECKS: Mapping[str, Callable[[BinaryIO, int], bool | None]] = {
+    "mov": boxes.is_cut,
+    "matroska": ebml.is_cut,
+    "asf": asf.is_cut,
+    "mpegts": mpeg.transport_is_cut,
+    "mpeg": mpeg.program_is_cut,
+    "avi": chunked.avi_is_cut,
+    "mxf": chunked.mxf_is_cut,
+    "mxf_opatom": chunked.mxf_is_cut,
+    "flv": chunked.flv_is_cut,
+    "live_flv": chunked.flv_is_cut,
+    "ogg": chunked.ogg_is_cut,
+    "gif": chunked.gif_is_cut,
+    "apng": chunked.png_is_cut,
+}
+
+
+@dataclass(frozen=True)
+class FileEnd:
+    """How a file ends."""
+
+    is_cut: bool | None = None
+    """Whether bytes are missing that the file declares; None if that cannot be known."""
+    seconds: float | None = None
+    """The length that the header declares, if libav does not pass it on."""
+
+
+def read_file_end(path: Path, format_name: str) -> FileEnd:
+    """Find out whether a file ends earlier than its own structure says.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    format_name : str
+        libav's name of its container.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    name = format_name.partition(",")[0]
+    check = _CHECKS.get(name)
+    if check is None:
+        return FileEnd()
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        seconds = None
+        if name == "asf":
+            header = asf.read_header(file, size)
+            seconds = header.seconds if header else None
+        return FileEnd(check(file, size), seconds)

@@ -1,0 +1,118 @@
+"""MPEG transport streams and program streams (ISO/IEC 13818-1): scrambling, and cut packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+_SYNC = 0x47
+_PACKET_SIZES = {188: 0, 192: 4, 204: 0}  # bytes, and where in a packet the sync byte stands
+_SYNCED = 5  # packets in a row that must begin with a sync byte
+_MAX_JUNK = 1 << 16  # bytes in front of the first packet
+_SAMPLE = 1 << 20  # bytes in which scrambled packets are counted
+_SAMPLES = (0.0, 0.3, 0.6, 0.9)  # where, as shares of the file
+_PACK, _END, _FIRST_STREAM = 0xBA, 0xB9, 0xBB
+_VIDEO_STREAMS = range(0xE0, 0xF0)
+_SCRAMBLED_SHARE = 0.1  # of a DVD's packets of pictures, of which some are always left clear
+_PROGRAM_TAIL = 1 << 18
+_LONGEST_PACKET = 6 + 0xFFFF
+
+
+def packet_layout(data: bytes) -> tuple[int, int] | None:
+    """Return the size of transport packets, and the position of the first one."""
+    for size, offset in _PACKET_SIZES.items():
+        end = min(_MAX_JUNK, len(data) - size * (_SYNCED - 1))
+        for start in range(offset, min(end, size * 2)):
+            if all(data[start + size * i] == _SYNC for i in range(_SYNCED)):
+                return size, start - offset
+    return None
+
+
+def transport_is_cut(file: BinaryIO, size: int) -> bool | None:
+    """Return whether a transport stream ends within a packet; None if no packet is found.
+
+    Recordings begin and end anywhere between packets, which therefore says nothing.
+    """
+    start = max(0, size - 204 * 64)
+    file.seek(start)
+    tail = file.read(size - start)
+    layout = packet_layout(tail)
+    if layout is None:
+        return None
+    packet, first = layout
+    return (len(tail) - first) % packet != 0
+
+
+def transport_is_scrambled(file: BinaryIO, size: int, pid: int) -> bool:
+    """Return whether all packets of a stream are scrambled, wherever they are sampled."""
+    scrambled = clear = 0
+    for share in _SAMPLES:
+        file.seek(int(size * share))
+        data = file.read(_SAMPLE)
+        layout = packet_layout(data)
+        if layout is None:
+            continue
+        packet, first = layout
+        first += _PACKET_SIZES[packet]
+        for at in range(first, len(data) - 188, packet):
+            is_of_stream = (data[at + 1] << 8 | data[at + 2]) & 0x1FFF == pid
+            if data[at] == _SYNC and is_of_stream and data[at + 3] & 0x10:
+                scrambled += data[at + 3] >= 0x80  # with a key: 2 or 3
+                clear += data[at + 3] < 0x40
+    return scrambled > 0 and not clear
+
+
+def program_is_scrambled(file: BinaryIO, size: int) -> bool:
+    """Return whether the pictures of a program stream, such as a DVD's, are scrambled."""
+    scrambled = count = 0
+    for share in _SAMPLES:
+        file.seek(int(size * share))
+        data = file.read(_SAMPLE)
+        position = data.find(b"\0\0\1\xba")
+        for kind, at, _ in _program_packets(data, position) if position >= 0 else ():
+            if kind in _VIDEO_STREAMS and at + 6 < len(data) and data[at + 6] >> 6 == 2:
+                count += 1
+                scrambled += bool(data[at + 6] & 0x30)
+    return scrambled > count * _SCRAMBLED_SHARE
+
+
+def _program_packets(data: bytes, position: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the stream ids of packets that follow each other, their positions and ends."""
+    while position + 4 <= len(data) and data[position : position + 3] == b"\0\0\1":
+        kind = data[position + 3]
+        if kind == _PACK:
+            end = position + _pack_bytes(data, position)
+        elif kind == _END:
+            end = position + 4
+        elif kind >= _FIRST_STREAM and position + 6 <= len(data):
+            end = position + 6 + int.from_bytes(data[position + 4 : position + 6])
+        else:
+            return
+        yield kind, position, end
+        position = end
+
+
+def _pack_bytes(data: bytes, position: int) -> int:
+    if position + 14 > len(data):
+        return 14 if data[position + 4 : position + 5] >= b"\x40" else 12
+    if data[position + 4] >> 6 == 1:  # MPEG-2
+        return 14 + (data[position + 13] & 7)
+    return 12
+
+
+def program_is_cut(file: BinaryIO, size: int) -> bool | None:
+    """Return whether a program stream ends within a packet; None if no packet is found."""
+    start = max(0, size - _PROGRAM_TAIL)
+    file.seek(start)
+    data = file.read(size - start)
+    position = -1
+    while (position := data.find(b"\0\0\1\xba", position + 1)) >= 0:
+        end = max((end for _, _, end in _program_packets(data, position)), default=position)
+        rest = data[end:]
+        if end > len(data) or (end > position and len(rest) < 6):
+            return end > len(data) or bool(rest.strip(b"\0"))
+        if not rest.strip(b"\0"):  # padding
+            return False
+        if len(data) - position < _LONGEST_PACKET:
+            break
+    return None
