@@ -45,7 +45,7 @@ NOTE_KINDS: Mapping[str, NoteKind] = {
         "are missing where the time stamps leave gaps",
     ),
     "unread_parts": _kind("part", "of the file could not be read"),
-    "damaged_frames": _kind("frame", "may be smeared, because what it refers to is lost or broken"),
+    "damaged_frames": _kind("frame", "may be damaged: what it refers to is lost or broken"),
     "derived_stamps": _kind("frame", "had no right time stamp: it was derived"),
     "stray_stamps": _kind("frame", "had a stray time stamp, far from its neighbours'"),
     "joined_parts": _kind(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dataminer.errors import ErrorClass, PermanentError
 
-_MAX_REORDER_DEPTH = 16  # ITU-T H.264, E.2.1: max_num_reorder_frames
+MAX_REORDER_DEPTH = 16  # ITU-T H.264, E.2.1: max_num_reorder_frames
 
 
 def set_reorder_depth(stream: VideoStream, depth: int) -> None:
@@ -23,7 +23,7 @@ def set_reorder_depth(stream: VideoStream, depth: int) -> None:
     """
     if stream.codec.canonical_name == "h264":
         context = stream.codec_context
-        context.reorder_depth = max(context.reorder_depth, min(depth, _MAX_REORDER_DEPTH))
+        context.reorder_depth = max(context.reorder_depth, min(depth, MAX_REORDER_DEPTH))
 
 
 def reject_damaged_packets(stream: VideoStream) -> None:

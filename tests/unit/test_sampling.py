@@ -71,14 +71,17 @@ def test_steps_below_the_frame_distance_give_every_frame_once() -> None:
     assert chosen(at(0.001), stamps, Fraction(1, 1000)) == list(range(10))
 
 
-def test_time_that_starts_anew_is_sampled_anew() -> None:
-    once = [40 * i for i in range(100)]
-    assert chosen(at(1.0), once + once, Fraction(1, 1000)) == [0, 25, 50, 75, 100, 125, 150, 175]
+def test_each_part_of_a_joined_recording_is_sampled_from_its_first_frame() -> None:
+    sampler = TimeSampler(60.0, Fraction(1, 1000))
+    wanted = [sampler.wants(i, 40 * i, False, i in (50, 53)) for i in range(100)]
+    assert [i for i, is_wanted in enumerate(wanted) if is_wanted] == [0, 50, 53]
 
 
-def test_frames_slightly_out_of_order_do_not_start_anew() -> None:
-    stamps = [0, 40, 1000, 960, 1040, 2000, 1980]
-    assert chosen(at(1.0), stamps, Fraction(1, 1000)) == [0, 2, 5]
+def test_shots_and_parts_restart_the_ticks_of_scenes() -> None:
+    settings = ExtractConfig(strategy="scene", every_seconds=1)
+    sampler = make_sampler(settings, Fraction(1, 1000))
+    wanted = [sampler.wants(i, 40 * i, i in (0, 30), i == 60) for i in range(100)]
+    assert [i for i, is_wanted in enumerate(wanted) if is_wanted] == [0, 25, 30, 55, 60, 85]
 
 
 @given(

@@ -10,16 +10,19 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from dataminer.stages.extract.decode_stats import DecodedFrame, DecodeStats
+from dataminer.stages.extract.loss.packet_log import PacketLog
 
 _MAX_FAILED_READS = 16  # in a row: a cut-off MP4 fails once for each lost frame
 
 
 def decode(
-    container: InputContainer, stream: VideoStream, stats: DecodeStats, check: Callable[[], None]
+    container: InputContainer,
+    stream: VideoStream,
+    stats: DecodeStats,
+    check: Callable[[], None],
+    log: PacketLog | None = None,
 ) -> Iterator[DecodedFrame]:
-    """Decode every frame, in presentation order.
-
-    A packet that cannot be decoded is counted and left out; the frames after it still come.
+    """Decode every frame, in presentation order, past packets that cannot be decoded.
 
     Parameters
     ----------
@@ -29,13 +32,16 @@ def decode(
         Updated while frames are decoded.
     check : callable
         Called with each packet; an exception from it ends decoding.
+    log : PacketLog, optional
+        Records the packets.
 
     Yields
     ------
     DecodedFrame
-        One at a time; earlier frames are not kept.
+        One at a time.
     """
-    for packet in _read_packets(container, stream, stats):
+    log = log or PacketLog(stream)
+    for packet in _read_packets(container, stream, stats, log):
         check()
         try:
             frames = stream.decode(packet)
@@ -43,14 +49,16 @@ def decode(
             raise  # also libav's own: nothing is wrong with the packet
         except av.FFmpegError as error:
             stats.decode_errors += 1
+            log.refuse()
             stats.last_error = error.strerror or str(error)
             continue
         for frame in frames:
-            yield stats.add(frame)
+            yield from stats.add(frame)
+    yield from stats.finish()
 
 
 def _read_packets(
-    container: InputContainer, stream: VideoStream, stats: DecodeStats
+    container: InputContainer, stream: VideoStream, stats: DecodeStats, log: PacketLog
 ) -> Iterator[Packet[VideoStream] | None]:
     """Read the stream's packets, then None, which flushes the decoder."""
     failed = 0
@@ -60,6 +68,7 @@ def _read_packets(
                 if packet.size:
                     failed = 0
                     stats.packets += 1
+                    log.add(packet)
                     yield packet
             break
         except IndexError:
@@ -67,5 +76,6 @@ def _read_packets(
         except av.FFmpegError as error:
             failed += 1
             stats.read_errors += 1
+            log.skip()
             stats.last_error = error.strerror or str(error)
     yield None

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 from av.video.frame import VideoFrame
+
+from dataminer.stages.extract.loss.damage import Loss
+from dataminer.stages.extract.loss.packet_log import FrameRecord
+from dataminer.stages.extract.timing.timeline import STORED, JumpLimit, Placed, TimeLine
+
+_CORRECTED_SECONDS = 1  # imprecise stamps step back by less; longer steps are jumps
 
 
 @dataclass(frozen=True)
@@ -14,12 +22,15 @@ class DecodedFrame:
 
     index: int
     pts: int
+    """Its place on the video's time line: its time stamp, unless that is not to be trusted."""
     seconds: float
     """``pts`` in seconds to six decimals: what ffprobe prints as ``pts_time``."""
     is_key: bool
     frame: VideoFrame
     damaged: bool = False
     """Whether something it was decoded from is missing or broken."""
+    begins_part: bool = False
+    """Whether time stamps began again at it: it is the first frame of another recording."""
 
 
 def seconds_of(pts: int, time_base: Fraction) -> float:
@@ -37,8 +48,12 @@ class DecodeSummary:
     last_gap: float
     decode_errors: int = 0
     read_errors: int = 0
+    lost: int = 0
+    missing: int = 0
     damaged: int = 0
-    guessed: int = 0
+    derived: int = 0
+    stray: int = 0
+    joined: int = 0
     last_error: str = ""
 
     @property
@@ -46,44 +61,58 @@ class DecodeSummary:
         """The counts of what was lost or mended, by the keys of ``NOTE_KINDS``."""
         return {
             "refused_packets": self.decode_errors,
+            "lost_packets": self.lost,
+            "missing_frames": self.missing,
             "unread_parts": self.read_errors,
             "damaged_frames": self.damaged,
-            "derived_stamps": self.guessed,
+            "derived_stamps": self.derived,
+            "stray_stamps": self.stray,
+            "joined_parts": self.joined,
         }
 
 
 class DecodeStats:
     """Counts of what is met while a stream is decoded.
 
+    Parameters
+    ----------
+    time_base : Fraction
+        Seconds of one unit of the stream's time stamps.
+    rate : Fraction or None
+        Frames per second, as declared.
+    limit : JumpLimit
+        How far time may step forward from one frame to the next.
+
     Attributes
     ----------
     frames : int
-        Frames decoded so far.
+        Frames placed on the time line so far.
     packets : int
         Packets read so far.
     decode_errors : int
         Packets that the decoder refused.
     read_errors : int
         Failed reads of a packet.
-    damaged : int
-        Frames that the decoder marked as damaged.
-    guessed : int
-        Frames whose presentation time stamp is missing or wrong.
+    record : FrameRecord
+        The frames on the time line.
     last_error : str
         libav's last error message.
     """
 
-    def __init__(self, time_base: Fraction, rate: Fraction | None) -> None:
+    def __init__(
+        self, time_base: Fraction, rate: Fraction | None, limit: JumpLimit = STORED
+    ) -> None:
         self.time_base = time_base
         self.frames = 0
         self.packets = 0
         self.decode_errors = 0
         self.read_errors = 0
-        self.damaged = 0
-        self.guessed = 0
         self.last_error = ""
-        self._corrector = _TimestampCorrector()
-        self._usual_duration = max(1, round(1 / (rate * time_base))) if rate else 1
+        self.record = FrameRecord()
+        self._derived = 0
+        self._corrected: deque[bool] = deque()  # for each frame that is not placed yet
+        self._corrector = _TimestampCorrector(round(_CORRECTED_SECONDS / time_base))
+        self._line: TimeLine[VideoFrame] = TimeLine(time_base, rate, limit)
         self._seconds_per_unit = float(time_base)
         self._first: int | None = None
         self._last: int | None = None
@@ -100,42 +129,54 @@ class DecodeStats:
         """Seconds between the last two frames."""
         return self._gap * self._seconds_per_unit
 
-    def summary(self) -> DecodeSummary:
-        """Return the counts so far."""
+    def summary(self, loss: Loss) -> DecodeSummary:
+        """Return the counts so far, and those of what is lost."""
         return DecodeSummary(
-            self.frames,
-            self.packets,
-            self.seconds,
-            self.last_gap,
-            self.decode_errors,
-            self.read_errors,
-            self.damaged,
-            self.guessed,
-            self.last_error,
+            frames=self.frames,
+            packets=self.packets,
+            seconds=self.seconds,
+            last_gap=self.last_gap,
+            decode_errors=self.decode_errors,
+            read_errors=self.read_errors,
+            lost=loss.packets,
+            missing=loss.missing,
+            damaged=len(loss.damaged),
+            derived=self._derived,
+            stray=self._line.stray,
+            joined=self._line.joined,
+            last_error=self.last_error,
         )
 
-    def add(self, frame: VideoFrame) -> DecodedFrame:
-        """Count a frame, and give it its index and its time stamp."""
-        pts = self._timestamp(frame)
+    def add(self, frame: VideoFrame) -> Iterator[DecodedFrame]:
+        """Count a frame; yield those that have their place on the time line now."""
+        stamp = self._corrector.best(frame.pts, frame.dts)
+        self._corrected.append(stamp is not None and stamp != frame.pts)
+        return map(self._decoded, self._line.add(frame, stamp, frame.duration or 0))
+
+    def finish(self) -> Iterator[DecodedFrame]:
+        """Yield the frames that are left, after the last one was added."""
+        return map(self._decoded, self._line.finish())
+
+    def _decoded(self, placed: Placed[VideoFrame]) -> DecodedFrame:
+        frame, pts = placed.item, placed.time
+        self._derived += self._corrected.popleft() or placed.is_derived
         if self._first is None or self._last is None:
             self._first = pts
         else:
             self._gap = pts - self._last
         self._last = pts
-        self._end = max(self._end, pts + (frame.duration or self._usual_duration))
-        self.damaged += frame.is_corrupt
+        self._end = max(self._end, pts + (frame.duration or self._line.usual_step))
+        self.record.add(frame, pts)
         self.frames += 1
-        seconds = seconds_of(pts, self.time_base)
-        damaged = bool(frame.is_corrupt)
-        return DecodedFrame(self.frames - 1, pts, seconds, frame.key_frame, frame, damaged)
-
-    def _timestamp(self, frame: VideoFrame) -> int:
-        stamp = self._corrector.best(frame.pts, frame.dts)
-        if stamp is None:
-            step = frame.duration or self._usual_duration
-            stamp = 0 if self._last is None else self._last + step
-        self.guessed += stamp != frame.pts
-        return stamp
+        return DecodedFrame(
+            index=self.frames - 1,
+            pts=pts,
+            seconds=seconds_of(pts, self.time_base),
+            is_key=frame.key_frame,
+            frame=frame,
+            damaged=bool(frame.is_corrupt),
+            begins_part=placed.begins_part,
+        )
 
 
 class _TimestampCorrector:
@@ -143,19 +184,21 @@ class _TimestampCorrector:
 
     This is ``guess_correct_pts`` of libavcodec/decode.c, whose result ffprobe prints as
     ``best_effort_timestamp`` and PyAV does not expose. It matters for AVI, which has no
-    presentation time stamps.
+    presentation time stamps. Steps back by more than ``limit`` units do not count: they are jumps,
+    which the time line closes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._last_pts: int | None = None
         self._last_dts: int | None = None
         self._faults = 0  # of pts, minus those of dts
 
     def best(self, pts: int | None, dts: int | None) -> int | None:
         if dts is not None and self._last_dts is not None:
-            self._faults -= dts <= self._last_dts
+            self._faults -= 0 <= self._last_dts - dts < self._limit
         if pts is not None and self._last_pts is not None:
-            self._faults += pts <= self._last_pts
+            self._faults += 0 <= self._last_pts - pts < self._limit
         self._last_dts = pts if dts is None else dts
         self._last_pts = dts if pts is None else pts
         if pts is not None and (self._faults <= 0 or dts is None):

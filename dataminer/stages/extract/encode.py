@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -93,6 +93,7 @@ class FrameEncoder:
             self._writer = FrameWriter(out, settings.frame_store)
         self._written: list[tuple[_EncodedFrame, ImageLocation]] = []
         self.notes: Counter[str] = Counter()
+        self.damaged: Collection[int] = ()
         self.full = False
 
     def __enter__(self) -> FrameEncoder:
@@ -177,6 +178,10 @@ class FrameEncoder:
                 for field in PICTURE_FIELDS
             },
         }
+        # some damage is known only when all packets are
+        columns["damaged"] = [
+            frame.stored.damaged or frame.index in self.damaged for frame in frames
+        ]
         table = make_table(columns, FRAMES_SCHEMA)
         with _disk_errors(self._out):
             meta = {**meta, **self._writer.meta, "frames": self.count}

@@ -14,6 +14,8 @@ from dataminer.stages.extract.decode import decode
 from dataminer.stages.extract.decode_stats import DecodedFrame, DecodeStats, DecodeSummary
 from dataminer.stages.extract.encode import FrameEncoder
 from dataminer.stages.extract.extraction import Extraction
+from dataminer.stages.extract.loss.damage import find_loss
+from dataminer.stages.extract.loss.packet_log import PacketLog
 from dataminer.stages.extract.outcome import ExtractOutcome
 from dataminer.stages.extract.planned_decode import configure_decoder, decode_planned
 from dataminer.stages.extract.scenes import CutDetector
@@ -22,6 +24,7 @@ from dataminer.stages.extract.selection.sampling import make_sampler
 from dataminer.stages.extract.selection.scan import (
     NotPlannableError,
     Scan,
+    jump_limit,
     scan_packets,
     undamaged_packets,
 )
@@ -54,7 +57,7 @@ def extract_planned(extraction: Extraction, encoder: FrameEncoder) -> ExtractOut
     with extraction.open(fast_open=True) as (container, stream):
         extraction.describe(container, stream)
         configure_decoder(stream, scan)
-        packets = enumerate(undamaged_packets(container, stream))
+        packets = enumerate(scan.without_lost_references(undamaged_packets(container, stream)))
         frames = decode_planned(packets, stream, scan, plan, extraction.check)
         extraction.encode(frames, info, encoder)
         return outcome
@@ -69,7 +72,7 @@ def plan_frames(
     stamps = [scan.pts[index] for index in order]
     stopped = None
     limit = stamps[0] + settings.max_minutes * 60 / time_base
-    summary = _summarise(scan, stamps, stream, time_base)
+    summary = _summarise(scan, stream, time_base)
     if stamps[-1] >= limit:
         order = order[: bisect_left(stamps, limit)]
         stopped = f"stopped at max_minutes = {settings.max_minutes:g}"
@@ -80,25 +83,30 @@ def plan_frames(
     return plan_decoding(scan, selected), ExtractOutcome(info, summary, stopped)
 
 
-def _summarise(
-    scan: Scan, stamps: list[int], stream: VideoStream, time_base: Fraction
-) -> DecodeSummary:
+def _summarise(scan: Scan, stream: VideoStream, time_base: Fraction) -> DecodeSummary:
+    order = scan.presentation_order()
+    stamps, last = [scan.pts[index] for index in order[-2:]], order[-1]
     usual = max(1, round(1 / (stream.guessed_rate * time_base))) if stream.guessed_rate else 1
-    end = stamps[-1] + (scan.last_duration or usual)
+    end = stamps[-1] + (scan.durations[last] or usual)
     gap = stamps[-1] - stamps[-2] if len(stamps) > 1 else 0
-    seconds, last_gap = float((end - stamps[0]) * time_base), float(gap * time_base)
-    return DecodeSummary(len(stamps), len(scan.pts), seconds, last_gap)
+    seconds, last_gap = float((end - scan.pts[order[0]]) * time_base), float(gap * time_base)
+    return DecodeSummary(len(order), len(scan.pts), seconds, last_gap)
 
 
 def extract_everything(extraction: Extraction, encoder: FrameEncoder) -> ExtractOutcome:
     """Decode every frame, past what is broken, and extract the selected ones."""
     with extraction.open() as (container, stream):
         info = extraction.describe(container, stream)
-        stats = DecodeStats(stream.time_base or Fraction(1, av.time_base), stream.guessed_rate)
+        time_base = stream.time_base or Fraction(1, av.time_base)
+        stats = DecodeStats(time_base, stream.guessed_rate, jump_limit(container))
         selector = _FrameSelector(extraction.settings, stats.time_base)
-        decoded = decode(container, stream, stats, extraction.check)
+        log = PacketLog(stream)
+        decoded = decode(container, stream, stats, extraction.check, log)
         extraction.encode(selector.select(decoded), info, encoder)
-        return ExtractOutcome(info, stats.summary(), selector.stopped)
+        is_complete = not (selector.stopped or encoder.full)
+        loss = find_loss(log.packets, stats.record, log.references, is_complete=is_complete)
+        encoder.damaged = loss.damaged
+        return ExtractOutcome(info, stats.summary(loss), selector.stopped)
 
 
 class _FrameSelector:
@@ -121,7 +129,7 @@ class _FrameSelector:
                 self.stopped = f"stopped at max_minutes = {self._settings.max_minutes:g}"
                 return
             marked = self._cuts.starts_shot(frame.frame) if self._cuts else frame.is_key
-            if not self._sampler.wants(frame.index, frame.pts, marked):
+            if not self._sampler.wants(frame.index, frame.pts, marked, frame.begins_part):
                 continue
             if count == self._settings.max_frames:
                 self.stopped = f"stopped at max_frames = {count}"

@@ -73,8 +73,7 @@ def inspector(stream: VideoStream) -> Inspector | None:
     name = stream.codec.canonical_name
     extradata = stream.codec_context.extradata or b""
     if name == "h264":
-        prefix = (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
-        return partial(_h264, prefix=prefix)
+        return partial(_h264, prefix=h264_prefix(extradata))
     if name == "hevc":
         prefix = (extradata[21] & 3) + 1 if len(extradata) > 22 and extradata[0] == 1 else 0
         return partial(_hevc, prefix=prefix)
@@ -85,7 +84,12 @@ def inspector(stream: VideoStream) -> Inspector | None:
     return (lambda data: _INTRA_ONLY) if stream.codec.intra_only else None
 
 
-def _units(data: memoryview, prefix: int) -> Iterator[memoryview]:
+def h264_prefix(extradata: bytes) -> int:
+    """Return the bytes of the length before each NAL unit; 0 if they follow start codes."""
+    return (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
+
+
+def nal_units(data: memoryview, prefix: int) -> Iterator[memoryview]:
     """Split a packet into its NAL units: by their lengths, or at start codes (prefix 0)."""
     if not prefix:
         yield from _after_start_codes(data)
@@ -119,7 +123,7 @@ def _h264(data: memoryview, prefix: int) -> PacketFacts:
         if size == len(data) - 4 and head & 31 == 1:  # one slice: most packets of most videos
             return _INTER if head & 0x60 else _DROPPABLE
     idr = recovers = has_parameters = referenced = has_picture = False
-    for unit in _units(data, prefix):
+    for unit in nal_units(data, prefix):
         kind = unit[0] & 31
         if kind in (1, 2, 5):
             has_picture = True
@@ -161,7 +165,7 @@ def _recovers_at_once(unit: memoryview) -> bool:
 def _hevc(data: memoryview, prefix: int) -> PacketFacts:
     """ITU-T H.265, 7.3.1.2 and table 7-1: nal_unit_type and nuh_temporal_id_plus1."""
     has_parameters = False
-    for unit in _units(data, prefix):
+    for unit in nal_units(data, prefix):
         if len(unit) < 2:
             continue
         kind, layer = unit[0] >> 1 & 63, unit[0] << 5 & 32 | unit[1] >> 3

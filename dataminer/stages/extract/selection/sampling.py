@@ -17,7 +17,7 @@ from dataminer.config.models import ExtractConfig
 class Sampler(Protocol):
     """Decides about each frame, once per frame in presentation order."""
 
-    def wants(self, index: int, pts: int, marked: bool) -> bool:
+    def wants(self, index: int, pts: int, marked: bool, begins_part: bool = False) -> bool:
         """Return whether the next frame is selected.
 
         Parameters
@@ -25,9 +25,11 @@ class Sampler(Protocol):
         index : int
             0-based position in presentation order.
         pts : int
-            Presentation time stamp, in units of the stream's time base.
+            Its time on a line that ascends, in units of the stream's time base.
         marked : bool
             Whether it is a keyframe, or for scenes the first frame of a shot.
+        begins_part : bool
+            Whether another recording, joined to the one before, begins with it.
         """
         ...
 
@@ -35,9 +37,9 @@ class Sampler(Protocol):
 class TimeSampler:
     """Selects the first frame shown at or after each tick ``start + k * every_seconds``.
 
-    ``start`` is the time stamp of the first frame. If a gap spans several ticks, the frame after
-    it is selected once. If time jumps back by more than a step (recordings that were joined
-    without new time stamps), ticks restart from there.
+    ``start`` is the time of the first frame. If a gap spans several ticks, the frame after it is
+    selected once. Ticks restart with each part of a joined recording, so that none of them is
+    passed over, however short.
 
     Parameters
     ----------
@@ -53,20 +55,17 @@ class TimeSampler:
         self._start: int | None = None
         self._next_tick = 0
 
-    def wants(self, index: int, pts: int, marked: bool) -> bool:
+    def wants(self, index: int, pts: int, marked: bool, begins_part: bool = False) -> bool:
         """Return whether the next frame is selected; see :class:`Sampler`."""
-        if self._start is None or self._ticks_at(pts, self._start) < self._next_tick - 2:
+        if self._start is None or begins_part:
             self._start = pts
             self._next_tick = 1
             return True
-        ticks = self._ticks_at(pts, self._start)
+        ticks = (pts - self._start) * self._unit // self._step
         if ticks < self._next_tick:
             return False
         self._next_tick = ticks + 1
         return True
-
-    def _ticks_at(self, pts: int, start: int) -> int:
-        return (pts - start) * self._unit // self._step
 
 
 class IntervalSampler:
@@ -75,7 +74,7 @@ class IntervalSampler:
     def __init__(self, every_frames: int) -> None:
         self._every = every_frames
 
-    def wants(self, index: int, pts: int, marked: bool) -> bool:
+    def wants(self, index: int, pts: int, marked: bool, begins_part: bool = False) -> bool:
         """Return whether the next frame is selected; see :class:`Sampler`."""
         return index % self._every == 0
 
@@ -83,7 +82,7 @@ class IntervalSampler:
 class MarkSampler:
     """Selects all marked frames."""
 
-    def wants(self, index: int, pts: int, marked: bool) -> bool:
+    def wants(self, index: int, pts: int, marked: bool, begins_part: bool = False) -> bool:
         """Return whether the next frame is selected; see :class:`Sampler`."""
         return marked
 
@@ -101,11 +100,11 @@ class ShotSampler:
         self._new_sampler = partial(TimeSampler, every_seconds, time_base)
         self._sampler = self._new_sampler()
 
-    def wants(self, index: int, pts: int, marked: bool) -> bool:
+    def wants(self, index: int, pts: int, marked: bool, begins_part: bool = False) -> bool:
         """Return whether the next frame is selected; see :class:`Sampler`."""
         if marked:
             self._sampler = self._new_sampler()
-        return self._sampler.wants(index, pts, marked)
+        return self._sampler.wants(index, pts, marked, begins_part)
 
 
 def make_sampler(settings: ExtractConfig, time_base: Fraction) -> Sampler:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TypeAlias
 
 import av
@@ -20,10 +21,15 @@ from dataminer.stages.extract.selection.bitstream import (
     RandomAccessPoint,
     inspector,
 )
+from dataminer.stages.extract.selection.h264_frame_numbers import ReferenceCounter
+from dataminer.stages.extract.timing.gaps import find_gaps, has_long_steps, usual_step
+from dataminer.stages.extract.timing.timeline import BROADCAST, STORED, JumpLimit
+from dataminer.video.decoder import MAX_REORDER_DEPTH
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 _STATES_TIMES = ("mov,", "matroska", "mpegts", "flv")  # others, like AVI, derive or guess them
+_TS_DISCONT = 0x200  # AVFMT_TS_DISCONT of libavformat/avformat.h: stamps may begin again
 _CHECK_EVERY = 64  # packets, which are read in a fraction of a millisecond
 MAX_CACHED_BYTES = 32 << 20  # smaller streams stay in memory and are not read a second time
 _PACKET_OVERHEAD = 1024  # bytes that a packet takes besides its data
@@ -46,8 +52,6 @@ class Scan:
         What the bitstream says about each packet's picture.
     discarded : set of int
         Indices of packets that are decoded and never shown: an edit list cuts them off.
-    last_duration : int
-        Of the packet that is shown last, in units of the time base; 0 if it is not stated.
     leading_unreferenced : bool
         Whether the codec forbids what follows a random access point to refer to its leading
         pictures.
@@ -55,21 +59,25 @@ class Scan:
         Whether the container marks other packets as keyframes than the random access points.
     cached_packets : list of Packet or None
         The packets themselves; None if they exceed ``MAX_CACHED_BYTES`` in all.
+    durations : array of int
+        For how long each is shown, in the units of ``pts``; 0 if that is not stated.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
     facts: list[PacketFacts] = field(default_factory=list)
     discarded: set[int] = field(default_factory=set)
-    last_duration: int = 0
     leading_unreferenced: bool = False
     keyframe_flags_differ: bool = False
     cached_packets: list[VideoPacket] | None = field(default_factory=list)
+    durations: array[int] = field(default_factory=lambda: array("q"))
+    _counter: ReferenceCounter | None = field(default=None, init=False, repr=False, compare=False)
     _order: list[int] | None = field(default=None, init=False, repr=False, compare=False)
     _bytes: int = field(default=0, init=False, repr=False, compare=False)
 
     def add(self, packet: VideoPacket, pts: int, facts: PacketFacts) -> None:
         """Append the next packet in decoding order."""
         self.pts.append(pts)
+        self.durations.append(packet.duration or 0)
         self.facts.append(facts)
         self.keyframe_flags_differ |= packet.is_keyframe != bool(facts.random_access)
         self._bytes += packet.size + _PACKET_OVERHEAD
@@ -81,6 +89,23 @@ class Scan:
     def is_shown(self, packet_index: int) -> bool:
         """Return whether a packet's picture is ever displayed."""
         return not self.facts[packet_index].hidden and packet_index not in self.discarded
+
+    def check_references(self, extradata: bytes) -> None:
+        """Make sure that no reference picture of an H.264 stream is missing.
+
+        Packets that are not cached are checked when they are read again.
+        """
+        self._counter = ReferenceCounter(extradata)
+        if self.cached_packets is not None:
+            for _ in self.without_lost_references(self.cached_packets):
+                pass
+
+    def without_lost_references(self, packets: Iterable[VideoPacket]) -> Iterator[VideoPacket]:
+        """Yield all packets of the stream, if they are to be checked up to a lost reference."""
+        for packet in packets:
+            if self._counter and self._counter.lacks_reference(memoryview(packet)):
+                raise NotPlannableError("reference pictures are missing")
+            yield packet
 
     def presentation_order(self) -> list[int]:
         """Return the indices of the packets that are shown, in presentation order.
@@ -118,7 +143,6 @@ def scan_packets(container: InputContainer, stream: VideoStream, check: Callable
     """
     inspect = _packet_inspector(container, stream)
     scan = Scan(leading_unreferenced=stream.codec.canonical_name == "hevc")
-    latest: int | None = None
     previous_dts: int | None = None
     for packet_index, packet in enumerate(undamaged_packets(container, stream)):
         if not packet_index % _CHECK_EVERY:
@@ -132,15 +156,19 @@ def scan_packets(container: InputContainer, stream: VideoStream, check: Callable
             raise NotPlannableError("the codec's parameters change on the way")
         if packet.is_discard:
             scan.discarded.add(packet_index)
-        elif latest is None or pts > latest:
-            latest, scan.last_duration = pts, packet.duration or 0
         try:
             facts = inspect(memoryview(packet))
         except MalformedPacketError:
             raise NotPlannableError("a packet holds no picture") from None
         scan.add(packet, pts, facts)
     _check_order(scan)
+    _check_times(scan, jump_limit(container), stream)
     return scan
+
+
+def jump_limit(container: InputContainer) -> JumpLimit:
+    """Return how far time may step forward in a format."""
+    return BROADCAST if container.format.flags & _TS_DISCONT else STORED
 
 
 def _packet_inspector(container: InputContainer, stream: VideoStream) -> Inspector:
@@ -204,3 +232,22 @@ def _check_order(scan: Scan) -> None:
     later = {index for index, facts in enumerate(scan.facts) if facts.has_parameters} - {0}
     if later and later != set(starts) - {0}:
         raise NotPlannableError("parameter sets stand elsewhere than at all keyframes")
+
+
+def _check_times(scan: Scan, limit: JumpLimit, stream: VideoStream) -> None:
+    """Make sure that all frames are shown when they say so, and that none is missing."""
+    depth = scan.reorder_depth
+    if depth > MAX_REORDER_DEPTH:
+        raise NotPlannableError("frames are shown far from where they are decoded")
+    order = scan.presentation_order()
+    times = np.asarray(scan.pts, np.int64)[order]
+    durations = np.asarray(scan.durations, np.int64)[order]
+    steps = np.diff(times)
+    time_base = float(stream.time_base or Fraction(1, av.time_base))
+    longest = max(limit.seconds / time_base, limit.steps * usual_step(steps))
+    if np.any(steps > np.maximum(durations[:-1], longest)):
+        raise NotPlannableError("presentation time stamps jump")
+    if len(find_gaps(times, durations, depth)[0]):
+        raise NotPlannableError("frames are missing")
+    if stream.codec.canonical_name == "h264" and has_long_steps(times):
+        scan.check_references(stream.codec_context.extradata or b"")

@@ -1,0 +1,232 @@
+"""Which packets gave no frame, where frames are missing, and which frames may be damaged by it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dataminer.stages.extract.loss.packet_log import (
+    NO_STAMP,
+    FrameRecord,
+    PacketRecord,
+    References,
+)
+from dataminer.stages.extract.selection.bitstream import RandomAccessPoint
+from dataminer.stages.extract.timing.gaps import find_gaps, usual_step
+
+_MAX_DELAY = 16  # packets after a broken one until a decoder of several threads reports it
+_JOIN_PACKETS = 3  # that libav's parser may hold when the packet counter jumps
+_FIELD_SHARE = 0.75  # of the usual step; a packet so soon after another is its second field
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is lost of a stream.
+
+    Attributes
+    ----------
+    packets : int
+        Packets that were due to be shown and gave no frame, although the decoder refused none.
+    missing : int
+        Frames that are missing where a constant rate leaves a gap.
+    damaged : frozenset of int
+        Indices of frames that may be damaged.
+    """
+
+    packets: int = 0
+    missing: int = 0
+    damaged: frozenset[int] = field(default_factory=frozenset)
+
+
+def find_loss(
+    packets: PacketRecord, frames: FrameRecord, references: References, *, is_complete: bool
+) -> Loss:
+    """Compare the packets of a stream with its frames.
+
+    A picture that refers to a lost or broken one may be damaged, and so may those that refer to
+    it in turn, up to the next random access point.
+
+    Parameters
+    ----------
+    packets, frames
+        As recorded.
+    references : References
+        Whether a gap in time may leave pictures without those that they refer to.
+    is_complete : bool
+        Whether decoding went on to the stream's end; otherwise the last packets' frames are not
+        expected.
+    """
+    sources, frameless = _match(packets, frames)
+    frameless = _due(packets, frames, sources, frameless, is_complete)
+    readable = [index for index in frameless if index not in packets.unreadable]
+    lost = min(len(readable), max(0, len(frameless) - len(packets.refused)))
+    depth = _reorder_depth(sources)
+    gaps = _gaps(packets, frames, frameless, depth)
+    damaged = set(frames.corrupt)
+    if references is not References.NONE:
+        spread = _Spread(packets, sources, depth)
+        for index in frameless if packets.refused else readable:
+            if not packets.unreferenced[index]:
+                spread.after(index)
+        for index in _unexplained(packets.refused, frameless):
+            spread.after(index - _MAX_DELAY)
+        for index in _incomplete(packets):
+            spread.after(index - 1)
+        for frame in frames.corrupt:
+            spread.after_frame(frame)
+        for index in packets.orphans:
+            spread.after(index - 1)
+        for frame in gaps if references is References.UNCHECKED else ():
+            spread.after_gap(frame)
+        damaged |= spread.frames()
+    return Loss(lost, sum(gaps.values()), frozenset(damaged))
+
+
+def _match(packets: PacketRecord, frames: FrameRecord) -> tuple[list[int], list[int]]:
+    """Find the packet of each frame (-1 if unknown), and the packets without a frame."""
+    waiting: defaultdict[int, deque[int]] = defaultdict(deque)
+    for index, pts in enumerate(packets.pts):
+        waiting[pts].append(index)
+    sources = []
+    for stamp in frames.stamps:
+        found = waiting.get(stamp)
+        sources.append(found.popleft() if found else -1)
+    return sources, sorted(index for left in waiting.values() for index in left)
+
+
+def _reorder_depth(sources: list[int]) -> int:
+    """Return how far the order of decoding is from that of presentation."""
+    known = np.asarray([source for source in sources if source >= 0], np.int64)
+    ranks = np.argsort(np.argsort(known))
+    return int(np.abs(ranks - np.arange(len(ranks))).max(initial=0))
+
+
+def _due(
+    packets: PacketRecord,
+    frames: FrameRecord,
+    sources: list[int],
+    frameless: list[int],
+    is_complete: bool,
+) -> list[int]:
+    """Leave out the packets that give no frame by design, or not yet."""
+    usual = usual_step(np.diff(np.asarray(frames.times)))
+    last = max(sources, default=-1)
+    last_stamp = frames.stamps[-1] if frames.stamps else NO_STAMP
+    known = set(sources)
+    skipped = _leading_at_start(packets)
+    due = []
+    for index in frameless:
+        pts = packets.pts[index]
+        not_shown = not packets.shown[index] and index not in packets.unreadable
+        if not_shown or index in skipped or pts == NO_STAMP:
+            continue
+        if not is_complete and (index >= last or pts >= last_stamp):
+            continue
+        distance = pts - packets.pts[index - 1] if index else usual
+        if index - 1 in known and 0 <= distance < _FIELD_SHARE * usual:
+            continue
+        due.append(index)
+    return due
+
+
+def _gaps(
+    packets: PacketRecord, frames: FrameRecord, frameless: list[int], reorder_depth: int
+) -> dict[int, int]:
+    """Return how many frames are missing before a frame, besides those of known packets."""
+    times, durations = np.asarray(frames.times), np.asarray(frames.durations)
+    positions, counts = find_gaps(times, durations, reorder_depth)
+    stamps = sorted(packets.pts[index] for index in frameless)
+    gaps = {}
+    for frame, count in zip(positions.tolist(), counts.tolist(), strict=True):
+        before, after = frames.stamps[frame - 1], frames.stamps[frame]
+        known = bisect_left(stamps, after) - bisect_right(stamps, before)
+        if count > max(0, known):
+            gaps[frame] = count - max(0, known)
+    return gaps
+
+
+def _leading_at_start(packets: PacketRecord) -> range:
+    """Return the leading pictures of an open first one: what they refer to was never there."""
+    end = 1
+    if packets.points and packets.points[0] == RandomAccessPoint.OPEN:
+        while end < len(packets.pts) and packets.pts[end] < packets.pts[0]:
+            end += 1
+    return range(1, end)
+
+
+def _unexplained(refused: list[int], frameless: list[int]) -> list[int]:
+    """Return the failures that no packet without a frame explains."""
+    return [
+        index
+        for index in refused
+        if bisect_right(frameless, index) == bisect_left(frameless, index - _MAX_DELAY)
+    ]
+
+
+def _incomplete(packets: PacketRecord) -> list[int]:
+    """Return the incomplete packets, except those where recordings were joined.
+
+    Where MPEG-TS files are joined, their packet counters jump, and libav calls one of the last
+    packets before it incomplete.
+    """
+    return [index for index in packets.incomplete if not _is_before_jump(packets, index)]
+
+
+def _is_before_jump(packets: PacketRecord, index: int) -> bool:
+    following = range(index + 1, min(index + 1 + _JOIN_PACKETS, len(packets.pts)))
+    return any(packets.points[i] and packets.pts[i] < packets.pts[index] for i in following)
+
+
+class _Spread:
+    """Where damage begins, and the frames that it reaches."""
+
+    def __init__(self, packets: PacketRecord, sources: list[int], reorder_depth: int) -> None:
+        self._packets, self._sources, self._depth = packets, sources, reorder_depth
+        self._points = [index for index, point in enumerate(packets.points) if point]
+        self._point_frames = [
+            (frame, source)
+            for frame, source in enumerate(sources)
+            if source >= 0 and packets.points[source]
+        ]
+        self._reached = np.zeros(len(packets.pts), bool)
+
+    def after(self, index: int) -> None:
+        """Let what follows a packet in decoding order be damaged, up to a random access point."""
+        begin = max(0, index + 1)
+        rank = bisect_left(self._points, begin)
+        end = self._points[rank] if rank < len(self._points) else len(self._reached)
+        self._reached[begin:end] = True
+        if rank < len(self._points) and self._packets.points[end] == RandomAccessPoint.OPEN:
+            leading = end + 1
+            while leading < len(self._reached) and (
+                self._packets.pts[leading] < self._packets.pts[end]
+            ):
+                self._reached[leading] = True
+                leading += 1
+
+    def after_frame(self, frame: int) -> None:
+        """Let what refers to a frame be damaged."""
+        source = self._sources[frame]
+        if source >= 0 and not self._packets.unreferenced[source]:
+            self.after(source)
+
+    def after_gap(self, frame: int) -> None:
+        """Let what refers to a missing picture be damaged: that before a frame.
+
+        It was decoded after the random access point that is shown before it, and at most twice the
+        depth of reordering before that frame.
+        """
+        source = self._sources[frame]
+        if source >= 0:
+            shown_before = bisect_left(self._point_frames, (frame, -1))
+            point = self._point_frames[shown_before - 1][1] if shown_before else -1
+            self.after(max(point, source - 2 * self._depth - 1))
+
+    def frames(self) -> set[int]:
+        """Return the indices of the frames that are reached."""
+        return {
+            f for f, source in enumerate(self._sources) if source >= 0 and self._reached[source]
+        }

@@ -1,0 +1,1 @@
+"""When frames are shown: one line of ascending times, and the gaps in it."""

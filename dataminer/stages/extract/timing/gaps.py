@@ -1,0 +1,66 @@
+"""Gaps in the times of a stream of constant rate: frames are missing there."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GAP_STEPS = 1.5  # usual steps; a longer one is a gap
+_STEADY_SHARE = 0.95  # of all steps that are usual ones, at a constant rate
+_GAP_SHARE = 0.03  # of all steps; more gaps, or longer steps that are stated, are a variable rate
+_FEW_GAPS = 3  # that a short video may have whatever their share
+_TOLERANCE = 0.1  # of a usual step that one may be off, besides one unit for rounding
+_EXPLAINED = 0.75  # of a step that a frame's own duration covers: it is shown for that long
+_MIN_STEPS = 10  # to call a rate constant
+
+
+def find_gaps(
+    times: NDArray[np.int64], durations: NDArray[np.int64], reorder_depth: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find where frames are missing.
+
+    Recordings of variable rate have no gaps, nor do frames that state to be shown for longer.
+
+    Parameters
+    ----------
+    times : ndarray of int64, (n,)
+        When frames are shown, ascending, in any unit.
+    durations : ndarray of int64, (n,)
+        For how long, as the file states; 0 if it does not.
+    reorder_depth : int
+        How far the order of decoding is from that of presentation. An MP4 states durations in the
+        order of decoding, so that the one that explains a gap may be as far away.
+
+    Returns
+    -------
+    positions : ndarray of int64, (k,)
+        The frames before which others are missing.
+    counts : ndarray of int64, (k,)
+        How many are missing there.
+    """
+    none = np.empty(0, np.int64)
+    steps = np.diff(times)
+    if len(steps) < _MIN_STEPS:
+        return none, none
+    usual = usual_step(steps)
+    steady = np.count_nonzero(np.abs(steps - usual) <= max(1, _TOLERANCE * usual))
+    if steady < min(_STEADY_SHARE * len(steps), len(steps) - _FEW_GAPS):
+        return none, none
+    positions = np.flatnonzero(steps >= _GAP_STEPS * usual)
+    if not 0 < len(positions) <= max(_FEW_GAPS, _GAP_SHARE * len(steps)):
+        return none, none
+    reach = 2 * reorder_depth
+    longest = [durations[max(0, p - reach) : p + reach + 1].max() for p in positions]
+    positions = positions[np.asarray(longest) < _EXPLAINED * steps[positions]]
+    return positions + 1, np.rint(steps[positions] / usual).astype(np.int64) - 1
+
+
+def has_long_steps(times: NDArray[np.int64]) -> bool:
+    """Return whether any frame is shown clearly longer than is usual."""
+    steps = np.diff(times)
+    return bool(np.any(steps >= _GAP_STEPS * usual_step(steps)))
+
+
+def usual_step(steps: NDArray[np.int64]) -> int:
+    """Return the median of the distances between frames."""
+    return int(np.partition(steps, len(steps) // 2)[len(steps) // 2]) if len(steps) else 0
