@@ -1,0 +1,9 @@
+"""All cells of the matrix."""
+
+from __future__ import annotations
+
+from tests.support.matrix import colours, geometry, plain
+from tests.support.matrix.cell import Cell
+
+_PARTS = (plain, colours, geometry)
+CELLS: tuple[Cell, ...] = tuple(cell for part in _PARTS for cell in part.cells())
