@@ -42,19 +42,22 @@ class Cell:
     trouble: str
     make: Callable[[Path], Path]
     """Writes the video to a path, and returns the path."""
-    numbers: tuple[int, ...] = TEN_APART
-    """The pictures that must come, in this order."""
+    numbers: tuple[int, ...] | None = TEN_APART
+    """The pictures that must come, in this order; None if ``check`` tells."""
     about: bool = False
     """Whether each number may be up to five off, and one more or less may come."""
     seconds: tuple[float, ...] | None = None
     """Their times since the first; by default the numbers at 25 frames per second."""
-    size: tuple[int, int] = SIZE
+    size: tuple[int, int] | None = SIZE
+    """Of every image; None if it changes."""
     error: float | None = SDR_ERROR
     """The largest error of a patch, of 255; None if the picture has no patches."""
     truth: Image = field(default_factory=lambda: PATCHES)
     """The true colours of the patches, (2, 4, 3)."""
     warns: frozenset[str] = frozenset()
     """The kinds of notes that must be there and are warnings."""
+    some_of: frozenset[str] = frozenset()
+    """Kinds of warnings one of which must be there at least."""
     may_warn: frozenset[str] = frozenset()
     """Kinds of warnings that are right, too."""
     converts: frozenset[str] = frozenset()
@@ -84,8 +87,8 @@ class Cell:
         """Return the times that are right, since the first frame's."""
         if self.seconds is not None:
             return self.seconds
-        first = self.numbers[0] if self.numbers else 0
-        return tuple((number - first) / RATE for number in self.numbers)
+        numbers = self.numbers or ()
+        return tuple((number - numbers[0]) / RATE for number in numbers)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,132 @@
+"""Cells of loss: packets that are not there, or that cannot be decoded."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+
+from tests.support.matrix.cell import Cell, Result
+from tests.support.matrix.encoding import RATE, Clip, encode
+from tests.support.matrix.packets import keyframes, without_packets
+from tests.support.matrix.pictures import Image
+
+_GOP = 20
+_LOST = frozenset({"missing_frames", "lost_packets", "refused_packets"})
+_ALL = {"strategy": "interval", "every_frames": 1}
+_CODECS = {
+    "libx264": Clip(),
+    "libx265": Clip(
+        "libx265",
+        options=(("x265-params", "log-level=none:qp=8:bframes=0:keyint=20:min-keyint=20"),),
+    ),
+    "libvpx": Clip("libvpx"),
+    "libvpx-vp9": Clip("libvpx-vp9"),
+    "libsvtav1": Clip("libsvtav1"),
+    "mpeg2video": Clip("mpeg2video"),
+    "mpeg4": Clip("mpeg4"),
+    "h263": Clip("h263", size=(176, 144)),
+    "wmv2": Clip("wmv2"),
+    "mjpeg": Clip("mjpeg", "yuvj420p"),
+    "ffv1": Clip("ffv1"),
+    "prores_ks": Clip("prores_ks", "yuv422p10le"),
+}
+_INTRA = {"mjpeg", "ffv1", "prores_ks"}
+_PLACES = (
+    ("mkv", "libx264"),
+    ("mp4", "libx264"),
+    ("ts", "libx264"),
+    ("flv", "libx264"),
+    ("mkv", "libx265"),
+    ("ts", "libx265"),
+    ("webm", "libvpx"),
+    ("webm", "libvpx-vp9"),
+    ("mkv", "libsvtav1"),
+    ("ts", "mpeg2video"),
+    ("mkv", "mpeg2video"),
+    ("avi", "mpeg4"),
+    ("mkv", "mpeg4"),
+    ("mkv", "mjpeg"),
+    ("mkv", "ffv1"),
+    ("mkv", "prores_ks"),
+)
+
+
+def cells() -> Iterator[Cell]:
+    """Yield the cells of loss."""
+    for container, codec in _PLACES:
+        clip = replace(_CODECS[codec], gop=_GOP, frames=60)
+        yield _lossy(container, "packets 24, 25 and 47 taken out", clip, (24, 25, 47))
+    for container, codec in (
+        ("mkv", "libx264"),
+        ("mkv", "libx265"),
+        ("webm", "libvpx-vp9"),
+        ("ts", "mpeg2video"),
+    ):
+        clip = replace(_CODECS[codec], gop=_GOP, frames=60)
+        yield _lossy(container, "second keyframe taken out", clip, None)
+    clip = Clip(gop=_GOP, frames=60, b_frames=2)
+    for taken_out in ((25,), (30, 31)):
+        trouble = f"B-frames, {'packet' if len(taken_out) == 1 else 'packets'} {_listed(taken_out)} taken out"
+        yield _lossy("mkv", trouble, clip, taken_out)
+
+
+def _listed(numbers: Collection[int]) -> str:
+    return " and ".join(map(str, numbers))
+
+
+def _lossy(container: str, trouble: str, clip: Clip, taken_out: Collection[int] | None) -> Cell:
+    return Cell(
+        *("loss", container, clip.codec, trouble),
+        functools.partial(_make, clip=clip, taken_out=taken_out),
+        numbers=None,
+        size=clip.size,
+        error=None,
+        some_of=_LOST,
+        may_warn=_LOST | {"damaged_frames"},
+        settings=_ALL,
+        check=functools.partial(_unmarked_frames_are_whole, taken_out=taken_out),
+    )
+
+
+def _whole(path: Path) -> Path:
+    return path.with_name(f"whole{path.suffix}")
+
+
+def _make(path: Path, clip: Clip, taken_out: Collection[int] | None) -> Path:
+    whole = encode(_whole(path), clip)
+    return without_packets(whole, path, taken_out or [keyframes(whole)[1]])
+
+
+def _clean_images(video: Path) -> list[Image]:
+    with av.open(str(video)) as container:
+        frames = container.decode(video=0)
+        return [frame.to_ndarray(format="bgr24")[..., ::-1] for frame in frames]
+
+
+def _unmarked_frames_are_whole(
+    cell: Cell, result: Result, taken_out: Collection[int] | None
+) -> None:
+    """See that what is not marked as damaged is as in the whole video, and that enough is not."""
+    whole = _whole(result.video)
+    clean, keys = _clean_images(whole), keyframes(whole)
+    lost = sorted(taken_out or [keys[1]])
+    wrong = []
+    for row, image in zip(result.rows, result.images, strict=True):
+        number = round((row["pts_time"] - result.seconds[0]) * RATE)
+        if not row["damaged"] and not np.array_equal(image, clean[number]):
+            wrong.append(number)
+    assert not wrong, f"smeared or shown at a wrong time, and not marked: {wrong}"
+    marked = {
+        round((row["pts_time"] - result.seconds[0]) * RATE) for row in result.rows if row["damaged"]
+    }
+    if cell.codec in _INTRA:
+        assert not marked
+    reach = {n for at in lost for n in range(at - 3, min([k for k in keys if k > at] or [60]))}
+    assert marked <= reach, f"marked although sound: {sorted(marked - reach)}"
+    assert len(result.rows) >= len(clean) - len(reach)
+    assert result.meta["notes"].get("damaged_frames", 0) == len(marked)
