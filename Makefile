@@ -79,6 +79,7 @@ lint-snakefmt:
 
 lint-generated:
 	python -m dataminer.config.generate --check
+	python -m tests.support.matrix.page --check
 
 lint-house:
 	python -m tools.architecture --check

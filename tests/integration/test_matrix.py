@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dataminer.frames.table import FRAMES_FILE, read_meta, read_table
 from dataminer.stages.extract.stage import extract
 from tests.support.matrix.cell import STEP, Cell, Result
 from tests.support.matrix.cells import CELLS
+from tests.support.matrix.ffmpeg import faults, kinds, known_faults, measured_with, version
 from tests.support.matrix.pictures import patch_error, read_number
 
 _TIME_ERROR = 0.0015  # seconds: some containers count milliseconds
@@ -88,6 +90,11 @@ def check_pictures(cell: Cell, result: Result) -> None:
         assert {row[name] for row in result.rows} == {value}, name
 
 
+def _some_of_each_group(found: Collection[str]) -> list[str]:
+    """Return every third name: to see all again would double the time of the matrix."""
+    return sorted(found)[::3]
+
+
 def names(cells: Collection[Cell]) -> list[str]:
     return [cell.name for cell in cells]
 
@@ -95,6 +102,10 @@ def names(cells: Collection[Cell]) -> list[str]:
 def test_there_are_many_cells_and_no_two_have_one_name() -> None:
     assert len(CELLS) >= 120
     assert len(set(names(CELLS))) == len(CELLS)
+
+
+def test_what_is_known_of_ffmpeg_is_of_cells_that_are_there() -> None:
+    assert set(known_faults()) <= set(names(CELLS))
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=names(CELLS))
@@ -110,3 +121,13 @@ def test_frames_times_colours_geometry_and_warnings(cell: Cell, tmp_path: Path) 
     check_notes(cell, result)
     if cell.check:
         cell.check(cell, result)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg")
+@pytest.mark.parametrize("name", _some_of_each_group(known_faults()))
+def test_ffmpeg_is_wrong_where_the_page_says_so(name: str, tmp_path: Path) -> None:
+    if version() != measured_with():
+        pytest.skip(f"measured with ffmpeg {measured_with()}")
+    cell = next(cell for cell in CELLS if cell.name == name)
+    found = faults(cell, cell.make(tmp_path / cell.file_name))
+    assert kinds(found) == kinds(known_faults()[name])

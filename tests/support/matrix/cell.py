@@ -69,8 +69,6 @@ class Cell:
     check: Callable[[Cell, Result], None] | None = None
     """What else must hold."""
     refused: Refusal | None = None
-    ffmpeg: str = ""
-    """What ffmpeg itself does wrong, as :mod:`tests.support.matrix.ffmpeg` measures it."""
 
     @property
     def name(self) -> str:

@@ -84,7 +84,7 @@ def fine_lines(number: int, width: int, height: int) -> Image:
 
 def cells() -> Iterator[Cell]:
     """Yield the cells of interlaced videos."""
-    places = {
+    containers = {
         "libx264": ("mp4", "ts"),
         "mpeg2video": ("mpg", "ts"),
         "mpeg4": ("avi",),
@@ -93,7 +93,7 @@ def cells() -> Iterator[Cell]:
         "dvvideo": ("dv", "avi"),
     }
     for (codec, first), clip in _FIELDS.items():
-        for container in places[codec]:
+        for container in containers[codec]:
             drawn = functools.partial(two_fields, upper_first=first == "top")
             trouble = f"interlaced, {first} field first"
             yield _interlaced(container, trouble, replace(clip, codec=codec, draw=drawn))
@@ -103,7 +103,7 @@ def cells() -> Iterator[Cell]:
     clip = replace(_FIELDS["mpeg2video", "top"], codec="mpeg2video", draw=two_fields, frames=11)
     clip = replace(clip, size=(720, 576), aspect=Fraction(64, 45))
     yield _interlaced("vob", "interlaced, picture of 16:9", clip, (1024, 576))
-    yield from _flagged(places)
+    yield from _flagged(containers)
 
 
 def _cell(container: str, trouble: str, clip: Clip, size: tuple[int, int], **right: Any) -> Cell:
@@ -133,7 +133,7 @@ def _shown(clip: Clip) -> tuple[int, int]:
     return (768, 576) if clip.codec == "dvvideo" else clip.size
 
 
-def _flagged(places: Mapping[str, tuple[str, ...]]) -> Iterator[Cell]:
+def _flagged(containers: Mapping[str, tuple[str, ...]]) -> Iterator[Cell]:
     """Yield cells of progressive pictures with the flag of interlaced ones."""
     for (codec, first), clip in _FIELDS.items():
         if (first == "bottom" and codec != "dvvideo") or codec == "dnxhd":
@@ -142,7 +142,7 @@ def _flagged(places: Mapping[str, tuple[str, ...]]) -> Iterator[Cell]:
             flagged = replace(clip, codec=codec, draw=drawn, frames=min(clip.frames, 21))
             squared = _shown(flagged) != flagged.size
             yield _cell(
-                *(places[codec][0], f"{name}, only flagged as interlaced"),
+                *(containers[codec][0], f"{name}, only flagged as interlaced"),
                 *(flagged, _shown(flagged)),
                 columns={"deinterlaced": False},
                 check=None if squared else _is_untouched,
@@ -151,7 +151,7 @@ def _flagged(places: Mapping[str, tuple[str, ...]]) -> Iterator[Cell]:
 
 def _shows_one_moment(cell: Cell, result: Result) -> None:
     """See that no frame is combed, and that its bars are where they were at one moment."""
-    for number, image in zip(cell.numbers, result.images, strict=True):
+    for number, image in zip(cell.numbers or (), result.images, strict=True):
         assert combing(image) <= _MAX_COMBING
         height, width = image.shape[:2]
         band = _band(height)
@@ -169,5 +169,5 @@ def _is_untouched(cell: Cell, result: Result) -> None:
     """See that images are what libav makes of the frames, byte for byte."""
     with av.open(str(result.video)) as container:
         frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
-    for number, image in zip(cell.numbers, result.images, strict=True):
+    for number, image in zip(cell.numbers or (), result.images, strict=True):
         assert np.array_equal(image[..., ::-1], frames[number])

@@ -36,7 +36,7 @@ _CODECS = {
     "prores_ks": Clip("prores_ks", "yuv422p10le"),
 }
 _INTRA = {"mjpeg", "ffv1", "prores_ks"}
-_PLACES = (
+_CONTAINERS = (
     ("mkv", "libx264"),
     ("mp4", "libx264"),
     ("ts", "libx264"),
@@ -58,7 +58,7 @@ _PLACES = (
 
 def cells() -> Iterator[Cell]:
     """Yield the cells of loss."""
-    for container, codec in _PLACES:
+    for container, codec in _CONTAINERS:
         clip = replace(_CODECS[codec], gop=_GOP, frames=60)
         yield _lossy(container, "packets 24, 25 and 47 taken out", clip, (24, 25, 47))
     for container, codec in (
@@ -71,12 +71,8 @@ def cells() -> Iterator[Cell]:
         yield _lossy(container, "second keyframe taken out", clip, None)
     clip = Clip(gop=_GOP, frames=60, b_frames=2)
     for taken_out in ((25,), (30, 31)):
-        trouble = f"B-frames, {'packet' if len(taken_out) == 1 else 'packets'} {_listed(taken_out)} taken out"
+        trouble = f"B-frames, {' and '.join(map(str, taken_out))} taken out"
         yield _lossy("mkv", trouble, clip, taken_out)
-
-
-def _listed(numbers: Collection[int]) -> str:
-    return " and ".join(map(str, numbers))
 
 
 def _lossy(container: str, trouble: str, clip: Clip, taken_out: Collection[int] | None) -> Cell:
@@ -105,7 +101,8 @@ def _make(path: Path, clip: Clip, taken_out: Collection[int] | None) -> Path:
 def _clean_images(video: Path) -> list[Image]:
     with av.open(str(video)) as container:
         frames = container.decode(video=0)
-        return [frame.to_ndarray(format="bgr24")[..., ::-1] for frame in frames]
+        arrays = [frame.to_ndarray(format="bgr24")[..., ::-1] for frame in frames]
+    return [array.astype(np.uint8, copy=False) for array in arrays]
 
 
 def _unmarked_frames_are_whole(
@@ -126,7 +123,7 @@ def _unmarked_frames_are_whole(
     }
     if cell.codec in _INTRA:
         assert not marked
-    reach = {n for at in lost for n in range(at - 3, min([k for k in keys if k > at] or [60]))}
-    assert marked <= reach, f"marked although sound: {sorted(marked - reach)}"
-    assert len(result.rows) >= len(clean) - len(reach)
+    affected = {n for at in lost for n in range(at - 3, min([k for k in keys if k > at] or [60]))}
+    assert marked <= affected, f"marked although sound: {sorted(marked - affected)}"
+    assert len(result.rows) >= len(clean) - len(affected)
     assert result.meta["notes"].get("damaged_frames", 0) == len(marked)

@@ -9,12 +9,15 @@ from typing import Any
 
 import av
 
+from tests.support.matrix.encoding import RATE
+
 Restamp = Callable[[int, float], float | None]
 """From a packet's position in the file and its time in seconds to another time, or to none."""
 
 _TS_PACKET = 188
 _STAMP_UNITS = 90_000  # per second, in MPEG streams
 _STAMP_RANGE = 2**33
+_VIDEO_START = b"\0\0\1\xe0"
 _MATROSKA_CLUSTER, _CLUSTER_TIME = b"\x1f\x43\xb6\x75", 0xE7
 
 
@@ -47,22 +50,47 @@ def restamp_transport_stream(path: Path, change: Restamp) -> Path:
     """Change the time stamps of the video packets of an MPEG-TS."""
     data = bytearray(path.read_bytes())
     for index, at in enumerate(list(_video_headers_of_ts(data))):
-        _restamp_header(data, at, index, change)
+        if not _restamp(data, *_stamps_of_mpeg2(data, at), index, change):
+            data[at + 7] &= 0x3F
     path.write_bytes(data)
     return path
 
 
 def restamp_program_stream(path: Path, change: Restamp) -> Path:
-    """Change the time stamps of the video packets of an MPEG-PS."""
+    """Change the time stamps of the video packets of an MPEG-PS of 25 frames per second.
+
+    A packet may hold several frames: the number that ``change`` gets is that of its first.
+    """
     data = bytearray(path.read_bytes())
-    at, index = data.find(b"\0\0\1\xe0"), 0
+    at, first = data.find(_VIDEO_START), -1.0
     while at >= 0:
-        if data[at + 7] & 0x80:
-            _restamp_header(data, at, index, change)
-            index += 1
-        at = data.find(b"\0\0\1\xe0", at + 1)
+        is_mpeg2 = data[at + 6] >> 6 == 2
+        stamps, count = _stamps_of_mpeg2(data, at) if is_mpeg2 else _stamps_of_mpeg1(data, at)
+        if count:
+            time = _stamp(data[stamps : stamps + 5]) / _STAMP_UNITS
+            first = time if first < 0 else first
+            number = round((time - first) * RATE)
+            if not _restamp(data, stamps, count, number, change):
+                assert is_mpeg2
+                data[at + 7] &= 0x3F
+        at = data.find(_VIDEO_START, at + 1)
     path.write_bytes(data)
     return path
+
+
+def _stamps_of_mpeg2(data: bytearray, at: int) -> tuple[int, int]:
+    """Return where the stamps of a header begin, and their number (ISO/IEC 13818-1, 2.4.3.6)."""
+    return at + 9, {2: 1, 3: 2}.get(data[at + 7] >> 6, 0)
+
+
+def _stamps_of_mpeg1(data: bytearray, at: int) -> tuple[int, int]:
+    """Return where the stamps of a header begin, and their number (ISO/IEC 11172-1, 2.4.3.3)."""
+    position = at + 6
+    while data[position] == 0xFF:
+        position += 1
+    if data[position] >> 6 == 1:
+        position += 2
+    return position, {2: 1, 3: 2}.get(data[position] >> 4, 0)
 
 
 def _video_headers_of_ts(data: bytearray) -> Iterator[int]:
@@ -75,18 +103,19 @@ def _video_headers_of_ts(data: bytearray) -> Iterator[int]:
             yield payload
 
 
-def _restamp_header(data: bytearray, at: int, index: int, change: Restamp) -> None:
-    """Change the stamps of a packetised elementary stream's header (ISO/IEC 13818-1, 2.4.3.6)."""
-    count = {2: 1, 3: 2}.get(data[at + 7] >> 6, 0)
-    for number in range(count):
-        place = slice(at + 9 + 5 * number, at + 14 + 5 * number)
-        time = change(index, _stamp(data[place]) / _STAMP_UNITS)
+def _restamp(data: bytearray, at: int, count: int, index: int, change: Restamp) -> bool:
+    """Change stamps; return whether they are still there, or else are replaced by stuffing."""
+    times = [
+        change(index, _stamp(data[position : position + 5]) / _STAMP_UNITS)
+        for position in range(at, at + 5 * count, 5)
+    ]
+    for position, time in zip(range(at, at + 5 * count, 5), times, strict=True):
         if time is None:
-            data[place] = b"\xff" * 5  # stuffing
-            data[at + 7] &= 0x3F
+            data[position : position + 5] = b"\xff" * 5
         else:
             units = round(time * _STAMP_UNITS) % _STAMP_RANGE
-            data[place] = _packed(units, data[place][0] >> 4)
+            data[position : position + 5] = _packed(units, data[position] >> 4)
+    return None not in times
 
 
 def _stamp(packed: bytearray) -> int:
@@ -131,10 +160,10 @@ def restamp_matroska(path: Path, change: Restamp) -> Path:
         while data[field] != _CLUSTER_TIME:
             field += 1
         size = data[field + 1] & 0x7F
-        place = slice(field + 2, field + 2 + size)
-        time = change(index, int.from_bytes(data[place]) / 1000)
+        position = slice(field + 2, field + 2 + size)
+        time = change(index, int.from_bytes(data[position]) / 1000)
         assert time is not None
-        data[place] = round(time * 1000).to_bytes(size)
+        data[position] = round(time * 1000).to_bytes(size)
         index += 1
         at = data.find(_MATROSKA_CLUSTER, field)
     path.write_bytes(data)
@@ -146,16 +175,17 @@ def set_sample_durations(path: Path, duration: int) -> Path:
     data = bytearray(path.read_bytes())
     at = data.index(b"stts")
     for entry in range(int.from_bytes(data[at + 8 : at + 12])):
-        place = at + 12 + 8 * entry + 4
-        data[place : place + 4] = duration.to_bytes(4)
+        position = at + 12 + 8 * entry + 4
+        data[position : position + 4] = duration.to_bytes(4)
     path.write_bytes(data)
     return path
 
 
 def cut_off(path: Path, part: float) -> Path:
-    """Keep the first part (0 to 1) of a file's bytes."""
+    """Keep the first part (0 to 1) of a file's bytes, and never whole packets of MPEG-TS."""
     data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * part)])
+    size = int(len(data) * part)
+    path.write_bytes(data[: size - 7 if size % _TS_PACKET == 0 else size])
     return path
 
 

@@ -74,7 +74,7 @@ def read_number(image: Image) -> int | None:
         share = (level - dark) / (bright - dark)
         if abs(share - 0.5) < _CLEAR:
             return None
-        number |= (share > 0.5) << bit
+        number |= int(share > 0.5) << bit
     return number
 
 
