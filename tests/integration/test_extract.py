@@ -208,7 +208,6 @@ def test_the_table_tells_what_is_in_the_folder(tmp_path: Path) -> None:
         "truncated": False,
         "notes": {},
         "warning": None,
-        "notes": {},
     }
 
 

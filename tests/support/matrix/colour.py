@@ -120,10 +120,8 @@ def _pq(light: Floats) -> Floats:
 
 
 def _hlg(light: Floats) -> Floats:
-    """Apply the inverse OOTF and the OETF of HLG to cd/m2 (BT.2100, table 5)."""
-    relative = light / _HLG_PEAK
-    luminance = np.maximum(relative @ np.array([0.2627, 0.6780, 0.0593]), 1e-9)
-    scene = relative * luminance[..., None] ** ((1 - _HLG_GAMMA) / _HLG_GAMMA)
+    """Apply the inverse system gamma, by component, and the OETF of HLG to cd/m2."""
+    scene = (light / _HLG_PEAK) ** (1 / _HLG_GAMMA)
     a = 0.17883277
     b, c = 1 - 4 * a, 0.5 - a * np.log(4 * a)
     dark, bright = np.sqrt(3 * scene), a * np.log(np.maximum(12 * scene - b, 1e-9)) + c

@@ -52,7 +52,7 @@ def shows_combs(grey: GreyImage) -> bool:
         blocks = [_block_at(rows[i], columns[i]) for i in order]
         if 2 * sum(_is_motion(grey, block) for block in blocks) > len(blocks):
             return True
-        if _has_moved(grey, blocks[0], (np.ptp(rows) + 2, np.ptp(columns) + 2)):
+        if _has_moved(grey, blocks[0], (int(np.ptp(rows)) + 2, int(np.ptp(columns)) + 2)):
             return True
     return False
 
