@@ -56,8 +56,9 @@ def hlg_to_light(signal: Signal) -> Signal:
     """Return the light in cd/m2 of HLG signals in 0..1, for each colour component by itself.
 
     The system gamma is applied to red, green and blue, as SDR does (BT.709's camera on BT.1886's
-    display), not to luminance as in BT.2100's OOTF. For greys both are the same; colours come out
-    as saturated as an SDR camera's, which is what SDR images are compared with.
+    display) and as zimg, ffmpeg's ``zscale``, not to luminance as in BT.2100's OOTF. For greys both
+    are the same; colours come out as saturated as an SDR camera's, which is what SDR images are
+    compared with.
     """
     return HLG_PEAK * hlg_to_scene(signal) ** _HLG_SYSTEM_GAMMA
 
