@@ -49,7 +49,7 @@ def make_moving(
 def without_packets(source: Path, path: Path, dropped: Collection[int]) -> Path:
     """Copy a video without some of its packets, counted in decoding order from 0."""
     with av.open(str(source)) as container, av.open(str(path), "w") as output:
-        stream = output.add_stream_from_template(container.streams.video[0])
+        stream = output.add_stream_from_template(container.streams.video[0], opaque=True)
         for index, packet in enumerate(p for p in container.demux(video=0) if p.size):
             if index not in dropped:
                 packet.stream = stream
@@ -65,14 +65,18 @@ def restamped(source: Path, path: Path, stamp: Callable[[int], int]) -> Path:
     source, path : Path
         The video; its copy in MP4, Matroska or FLV.
     stamp : callable
-        Takes a frame's index, and returns its time stamp in milliseconds, above its index.
+        Takes a frame's index, and returns its time stamp in milliseconds, less ten seconds.
     """
-    with av.open(str(source)) as container, av.open(str(path), "w") as output:
-        stream = output.add_stream_from_template(container.streams.video[0])
-        stream.time_base = Fraction(1, 1000)
+    # no edit list, which would cut frames off
+    options = {"use_editlist": "0"} if path.suffix == ".mp4" else {}
+    with (
+        av.open(str(source)) as container,
+        av.open(str(path), "w", container_options=options) as output,
+    ):
+        stream = output.add_stream_from_template(container.streams.video[0], opaque=True)
         for index, packet in enumerate(p for p in container.demux(video=0) if p.size):
             packet.stream, packet.time_base = stream, Fraction(1, 1000)
-            packet.pts, packet.dts, packet.duration = stamp(index), index, 1
+            packet.pts, packet.dts, packet.duration = 10_000 + stamp(index), 40 * index, 40
             output.mux(packet)
     return path
 

@@ -45,6 +45,9 @@ class DecodeSummary:
     frames: int
     packets: int
     seconds: float
+    """From the start of the first frame to the end of the last one."""
+    end: float
+    """The latest time that is stamped on a frame, plus its duration."""
     last_gap: float
     decode_errors: int = 0
     read_errors: int = 0
@@ -109,7 +112,6 @@ class DecodeStats:
         self.read_errors = 0
         self.last_error = ""
         self.record = FrameRecord()
-        self._derived = 0
         self._corrected: deque[bool] = deque()  # for each frame that is not placed yet
         self._corrector = _TimestampCorrector(round(_CORRECTED_SECONDS / time_base))
         self._line: TimeLine[VideoFrame] = TimeLine(time_base, rate, limit)
@@ -118,6 +120,7 @@ class DecodeStats:
         self._last: int | None = None
         self._gap = 0
         self._end = 0
+        self._stamped_end = 0
 
     @property
     def seconds(self) -> float:
@@ -135,13 +138,14 @@ class DecodeStats:
             frames=self.frames,
             packets=self.packets,
             seconds=self.seconds,
+            end=self._stamped_end * self._seconds_per_unit,
             last_gap=self.last_gap,
             decode_errors=self.decode_errors,
             read_errors=self.read_errors,
             lost=loss.packets,
             missing=loss.missing,
             damaged=len(loss.damaged),
-            derived=self._derived,
+            derived=sum(self.record.derived),
             stray=self._line.stray,
             joined=self._line.joined,
             last_error=self.last_error,
@@ -159,14 +163,16 @@ class DecodeStats:
 
     def _decoded(self, placed: Placed[VideoFrame]) -> DecodedFrame:
         frame, pts = placed.item, placed.time
-        self._derived += self._corrected.popleft() or placed.is_derived
+        is_derived = self._corrected.popleft() or placed.is_derived
         if self._first is None or self._last is None:
             self._first = pts
         else:
             self._gap = pts - self._last
         self._last = pts
-        self._end = max(self._end, pts + (frame.duration or self._line.usual_step))
-        self.record.add(frame, pts)
+        duration = frame.duration or self._line.usual_step
+        self._end = pts + duration
+        self._stamped_end = max(self._stamped_end, (frame.pts or 0) + duration)
+        self.record.add(frame, pts, is_derived)
         self.frames += 1
         return DecodedFrame(
             index=self.frames - 1,
@@ -184,8 +190,8 @@ class _TimestampCorrector:
 
     This is ``guess_correct_pts`` of libavcodec/decode.c, whose result ffprobe prints as
     ``best_effort_timestamp`` and PyAV does not expose. It matters for AVI, which has no
-    presentation time stamps. Steps back by more than ``limit`` units do not count: they are jumps,
-    which the time line closes.
+    presentation time stamps. Steps back by more than ``limit`` units do not count, nor do decoding
+    time stamps that are as far away: jumps are closed by the time line.
     """
 
     def __init__(self, limit: int) -> None:
@@ -201,6 +207,6 @@ class _TimestampCorrector:
             self._faults += 0 <= self._last_pts - pts < self._limit
         self._last_dts = pts if dts is None else dts
         self._last_pts = dts if pts is None else pts
-        if pts is not None and (self._faults <= 0 or dts is None):
+        if pts is not None and (self._faults <= 0 or dts is None or abs(pts - dts) > self._limit):
             return pts
         return dts

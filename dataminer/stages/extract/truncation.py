@@ -22,7 +22,11 @@ def truncation(info: VideoInfo, summary: DecodeSummary) -> str | None:
     if declared:
         # without an error, the last frame may just be shown for longer than it declares
         slack = 0.0 if summary.read_errors else max(1.0, 0.002 * declared)
-        if declared - summary.seconds > max(slack, 2 * summary.last_gap):
+        # a Matroska file declares its end, in the time that its frames are stamped with
+        reached = summary.seconds
+        if not info.container.startswith("mov,"):
+            reached = max(reached, summary.end)
+        if declared - reached > max(slack, 2 * summary.last_gap):
             return f"truncated: {summary.seconds:.1f} of {declared:.1f} s could be decoded"
     elif (
         info.declared_frames

@@ -68,17 +68,9 @@ def find_loss(
     damaged = set(frames.corrupt)
     if references is not References.NONE:
         spread = _Spread(packets, sources, depth)
-        for index in frameless if packets.refused else readable:
-            if not packets.unreferenced[index]:
-                spread.after(index)
-        for index in _unexplained(packets.refused, frameless):
-            spread.after(index - _MAX_DELAY)
-        for index in _incomplete(packets):
-            spread.after(index - 1)
+        spread.after_packets(frameless if packets.refused else readable, frameless)
         for frame in frames.corrupt:
             spread.after_frame(frame)
-        for index in packets.orphans:
-            spread.after(index - 1)
         for frame in gaps if references is References.UNCHECKED else ():
             spread.after_gap(frame)
         damaged |= spread.frames()
@@ -116,7 +108,7 @@ def _due(
     last = max(sources, default=-1)
     last_stamp = frames.stamps[-1] if frames.stamps else NO_STAMP
     known = set(sources)
-    skipped = _leading_at_start(packets)
+    skipped = _leading_pictures(packets, 0)  # what they refer to was never there
     due = []
     for index in frameless:
         pts = packets.pts[index]
@@ -136,6 +128,8 @@ def _gaps(
     packets: PacketRecord, frames: FrameRecord, frameless: list[int], reorder_depth: int
 ) -> dict[int, int]:
     """Return how many frames are missing before a frame, besides those of known packets."""
+    if sum(frames.derived) * 2 > len(frames.derived):
+        return {}  # stamps that are mostly wrong have no meaning
     times, durations = np.asarray(frames.times), np.asarray(frames.durations)
     positions, counts = find_gaps(times, durations, reorder_depth)
     stamps = sorted(packets.pts[index] for index in frameless)
@@ -148,13 +142,13 @@ def _gaps(
     return gaps
 
 
-def _leading_at_start(packets: PacketRecord) -> range:
-    """Return the leading pictures of an open first one: what they refer to was never there."""
-    end = 1
-    if packets.points and packets.points[0] == RandomAccessPoint.OPEN:
-        while end < len(packets.pts) and packets.pts[end] < packets.pts[0]:
+def _leading_pictures(packets: PacketRecord, point: int) -> range:
+    """Return the packets that directly follow an open random access point, but are shown before."""
+    end = point + 1
+    if end <= len(packets.pts) and packets.points[point] == RandomAccessPoint.OPEN:
+        while end < len(packets.pts) and packets.pts[end] < packets.pts[point]:
             end += 1
-    return range(1, end)
+    return range(point + 1, end)
 
 
 def _unexplained(refused: list[int], frameless: list[int]) -> list[int]:
@@ -194,18 +188,42 @@ class _Spread:
         self._reached = np.zeros(len(packets.pts), bool)
 
     def after(self, index: int) -> None:
-        """Let what follows a packet in decoding order be damaged, up to a random access point."""
-        begin = max(0, index + 1)
+        """Let what follows a packet in decoding order be damaged, up to a random access point.
+
+        After a leading picture, only the other leading ones of the same point are.
+        """
+        points_before = bisect_right(self._points, index)
+        if points_before:
+            leading = _leading_pictures(self._packets, self._points[points_before - 1])
+            if index in leading:
+                self._reached[index + 1 : leading.stop] = True
+                return
+        self.from_packet(index + 1)
+
+    def from_packet(self, index: int) -> None:
+        """Let the packets from one on be damaged, up to a random access point."""
+        begin = max(0, index)
         rank = bisect_left(self._points, begin)
         end = self._points[rank] if rank < len(self._points) else len(self._reached)
         self._reached[begin:end] = True
-        if rank < len(self._points) and self._packets.points[end] == RandomAccessPoint.OPEN:
-            leading = end + 1
-            while leading < len(self._reached) and (
-                self._packets.pts[leading] < self._packets.pts[end]
-            ):
-                self._reached[leading] = True
-                leading += 1
+        if rank < len(self._points):
+            leading = _leading_pictures(self._packets, end)
+            self._reached[leading.start : leading.stop] = True
+
+    def after_packets(self, lost: list[int], frameless: list[int]) -> None:
+        """Let what refers to lost or broken packets be damaged."""
+        packets = self._packets
+        for index in lost:
+            if not packets.unreferenced[index]:
+                self.after(index)
+        for index in _unexplained(packets.refused, frameless):
+            self.from_packet(index - _MAX_DELAY)
+        for index in _incomplete(packets):
+            for broken in range(index, min(index + 2, len(self._reached))):  # it may be the next
+                self._reached[broken] = True
+                self.from_packet(broken + 1)
+        for index in packets.orphans:
+            self.from_packet(index)
 
     def after_frame(self, frame: int) -> None:
         """Let what refers to a frame be damaged."""
@@ -223,7 +241,7 @@ class _Spread:
         if source >= 0:
             shown_before = bisect_left(self._point_frames, (frame, -1))
             point = self._point_frames[shown_before - 1][1] if shown_before else -1
-            self.after(max(point, source - 2 * self._depth - 1))
+            self.from_packet(max(point + 1, source - 2 * self._depth))
 
     def frames(self) -> set[int]:
         """Return the indices of the frames that are reached."""

@@ -85,6 +85,8 @@ class FrameRecord:
         On the video's time line.
     durations : array of int
         As the file states them, 0 if it does not.
+    derived : bytearray
+        1 for each whose time is derived, else 0.
     corrupt : list of int
         Indices of those that the decoder marks as damaged.
     """
@@ -92,14 +94,16 @@ class FrameRecord:
     stamps: array[int] = field(default_factory=_integers)
     times: array[int] = field(default_factory=_integers)
     durations: array[int] = field(default_factory=_integers)
+    derived: bytearray = field(default_factory=bytearray)
     corrupt: list[int] = field(default_factory=list)
 
-    def add(self, frame: VideoFrame, time: int) -> None:
+    def add(self, frame: VideoFrame, time: int, is_derived: bool) -> None:
         """Append the next frame in presentation order."""
         if frame.is_corrupt:
             self.corrupt.append(len(self.times))
         self.stamps.append(NO_STAMP if frame.pts is None else frame.pts)
         self.times.append(time)
+        self.derived.append(is_derived)
         self.durations.append(frame.duration or 0)
 
 

@@ -28,7 +28,7 @@ class ReferenceCounter:
 
     def __init__(self, extradata: bytes) -> None:
         self._prefix = prefix = h264_prefix(extradata)
-        self._sequence: _Sequence | None = None
+        self._sequence: _SliceFormat | None = None
         self._previous: int | None = None
         if prefix and len(extradata) > 8:  # ISO/IEC 14496-15, 5.3.3.1
             self._read_sequence(extradata[8 : 8 + int.from_bytes(extradata[6:8])])
@@ -60,13 +60,13 @@ class ReferenceCounter:
                 self._read_sequence(unit.tobytes())
 
     def _read_sequence(self, unit: bytes) -> None:
-        self._sequence = _parse_sequence(_Bits(unit[1:]))
+        self._sequence = _parse_sequence(_NalBits(unit[1:]))
 
     def _read_slice(self, unit: memoryview, is_idr: bool) -> bool:
         sequence, previous = self._sequence, self._previous
         if sequence is None:
             return False
-        bits = _Bits(unit[1:_HEAD_BYTES].tobytes())
+        bits = _NalBits(unit[1:_HEAD_BYTES].tobytes())
         for _ in range(3):  # first_mb_in_slice, slice_type, pic_parameter_set_id
             bits.read_ue()
         if sequence.separate_planes:
@@ -80,12 +80,12 @@ class ReferenceCounter:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sequence:
+class _SliceFormat:
     number_bits: int
     separate_planes: bool
 
 
-class _Bits:
+class _NalBits:
     """The bits of a NAL unit without its emulation prevention bytes, followed by zeros."""
 
     def __init__(self, data: bytes) -> None:
@@ -104,7 +104,7 @@ class _Bits:
         return self.read(min(zeros, 32) + 1) - 1
 
 
-def _parse_sequence(bits: _Bits) -> _Sequence | None:
+def _parse_sequence(bits: _NalBits) -> _SliceFormat | None:
     """Read seq_parameter_set_data (7.3.2.1.1); None if its frame_num may have gaps by design."""
     profile = bits.read(8)
     bits.read(16)  # constraints, level
@@ -130,10 +130,10 @@ def _parse_sequence(bits: _Bits) -> _Sequence | None:
             bits.read_ue()
     bits.read_ue()  # max_num_ref_frames
     gaps_allowed = bits.read(1)
-    return None if gaps_allowed or number_bits > 16 else _Sequence(number_bits, separate_planes)
+    return None if gaps_allowed or number_bits > 16 else _SliceFormat(number_bits, separate_planes)
 
 
-def _skip_scaling_lists(bits: _Bits, count: int) -> None:
+def _skip_scaling_lists(bits: _NalBits, count: int) -> None:
     """Read scaling_list (7.3.2.1.1.1) of each list that is there."""
     for number in range(count):
         if not bits.read(1):

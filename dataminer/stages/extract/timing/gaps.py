@@ -49,8 +49,8 @@ def find_gaps(
     positions = np.flatnonzero(steps >= _GAP_STEPS * usual)
     if not 0 < len(positions) <= max(_FEW_GAPS, _GAP_SHARE * len(steps)):
         return none, none
-    reach = 2 * reorder_depth
-    longest = [durations[max(0, p - reach) : p + reach + 1].max() for p in positions]
+    window = 2 * reorder_depth
+    longest = [durations[max(0, p - window) : p + window + 1].max() for p in positions]
     positions = positions[np.asarray(longest) < _EXPLAINED * steps[positions]]
     return positions + 1, np.rint(steps[positions] / usual).astype(np.int64) - 1
 
