@@ -49,7 +49,6 @@ def hdr_tags(transfer: int) -> dict[str, int]:
         ("libx265", "mkv", {"x265-params": "log-level=none:crf=8"}),
         ("libx265", "ts", {"x265-params": "log-level=none:crf=8"}),
         ("libx264", "mov", {"crf": "4", "preset": "ultrafast"}),
-        ("libvpx-vp9", "webm", {"crf": "4", "b": "0", "cpu-used": "8", "profile": "2"}),
         ("libsvtav1", "mp4", {"crf": "8", "preset": "12", "svtav1-params": "tune=0"}),
         ("ffv1", "mkv", {}),
     ],
