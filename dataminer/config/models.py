@@ -169,7 +169,7 @@ class ExtractConfig(Section):
     geometry: Literal["display", "stored"] = "display"
     """`display`: turned and cropped as players do, in square pixels; `stored`: as stored."""
     hdr: Literal["tone_map", "keep"] = "tone_map"
-    """HDR video (PQ, HLG): `tone_map` to SDR in BT.709, or `keep` its code values."""
+    """HDR (PQ, HLG) and wide gamuts: `tone_map` to SDR in BT.709, or `keep` code values."""
     crop_borders: bool = False
     """Crop black bars (letterbox, pillarbox) from each frame before it is written."""
     frame_store: Literal["files", "tar"] = "files"

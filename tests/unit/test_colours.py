@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.stages.extract.picture.conversion import ConversionPlanner, FrameConverter
 from dataminer.stages.extract.picture.tags import colour_tags
+from dataminer.stages.extract.picture.tone_mapping import has_dolby_vision
+from dataminer.stages.extract.picture.transfer import roll_off
 from dataminer.stages.extract.scenes import CutDetector
 from tests.support.drawn_colours import (
     BT709_TO_BT2020,
@@ -255,6 +257,17 @@ def test_grey_formats(pixel_format: str, matrix: int) -> None:
     assert not notes
 
 
+@pytest.mark.parametrize("bits", [8, 10])
+def test_grey_of_limited_range(bits: int) -> None:
+    luma = quantised(to_yuv(TRUE, 6), bits)[0]
+    frame = frame_of_planes([luma], "gray" if bits == 8 else "gray10le")
+    image, _ = converted(tagged(frame, color_range=1))
+    expected = TRUE @ np.array([0.299, 0.587, 0.114]) * 255
+    assert np.abs(image - expected[..., np.newaxis]).max() <= 1.5
+    image, _ = converted(tagged(frame, color_range=1, color_trc=PQ))
+    assert image.max() > 235
+
+
 def test_transparent_pixels_show_black() -> None:
     rgba = np.dstack([patches_picture(), np.full((120, 160), 255, np.uint8)])
     opaque, notes = converted(av.VideoFrame.from_ndarray(rgba, format="rgba"))
@@ -273,3 +286,28 @@ def test_a_format_that_libav_cannot_convert_fails_with_its_name() -> None:
     with pytest.raises(PermanentError, match="y216be") as raised:
         converted(frame)
     assert raised.value.error_class is ErrorClass.UNSUPPORTED
+
+
+class _FrameWithSideData:
+    """A frame as of Dolby Vision, which no encoder here can make."""
+
+    def __init__(self, **side_data: bytes) -> None:
+        self.side_data = side_data
+
+
+def test_dolby_vision_is_known_by_its_side_data() -> None:
+    with_metadata: Any = _FrameWithSideData(DOVI_METADATA=b"1")
+    without: Any = _FrameWithSideData()
+    assert has_dolby_vision(with_metadata)
+    assert not has_dolby_vision(without)
+    assert not has_dolby_vision(yuv_frame(to_yuv(TRUE, 6)))
+
+
+def test_sdr_white_inside_hdr_hardly_changes() -> None:
+    for peak in (1.5, 1000 / 203, 4000 / 203, 10000 / 203):
+        mapped = roll_off((np.array([200, 235, 255]) / 255) ** 2.4, peak) ** (1 / 2.4) * 255
+        assert mapped[0] == pytest.approx(200, abs=0.1)
+        assert mapped[1] == pytest.approx(235, abs=3)
+        rising = roll_off(np.linspace(0, peak, 5000), peak)
+        assert (np.diff(rising) > 0).all()
+        assert rising[-1] == pytest.approx(1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
+from numpy.typing import NDArray
 
 from dataminer.stages.extract.picture.gamut import KNOWN_PRIMARIES, WIDE_GAMUTS
 from dataminer.stages.extract.picture.matrices import (
@@ -25,11 +26,18 @@ from dataminer.stages.extract.picture.tags import (
     PrimariesCode,
     TransferCode,
 )
-from dataminer.stages.extract.picture.tone_mapping import DeepBgrImage, ToneMapper, declared_peak
+from dataminer.stages.extract.picture.tone_mapping import (
+    DeepBgrImage,
+    ToneMapper,
+    declared_peak,
+    has_dolby_vision,
+)
 from dataminer.stages.extract.quality.arrays import BgrImage
 from dataminer.video.decoder import convert_deep_frame, convert_frame
 
 _NO_MATRIX = (MatrixCode.UNSPECIFIED, MatrixCode.GBR)  # of luma and chroma
+_LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
+_Code = TypeVar("_Code", np.uint8, np.uint16)
 _SD_HEIGHT, _SD_WIDTH = 576, 1279  # the largest picture that is taken as standard definition
 
 
@@ -44,6 +52,8 @@ class Conversion:
     mapper: ToneMapper | None = None
     bits: int = 8
     has_alpha: bool = False
+    is_limited_grey: bool = False
+    """Whether luma is all there is, and black is 16 of 255: libav takes it as 0."""
     notes: tuple[str, ...] = ()
     """Keys of ``NOTE_KINDS`` that count each frame."""
 
@@ -75,6 +85,7 @@ class ConversionPlanner:
             bits=bit_depth(frame),
             has_alpha=frame.format.has_palette or any(c.is_alpha for c in components),
             mapper=self._mapper(frame, tags) if self._maps else None,
+            is_limited_grey=frame.color_range == _LIMITED_RANGE and _is_grey(frame.format),
         )
         if plan.mapper and tags.is_hdr:
             plan = replace(plan, notes=("tone_mapped",))
@@ -105,7 +116,10 @@ def _with_matrix(plan: Conversion, frame: VideoFrame, tags: ColourTags) -> Conve
         usual = Colorspace.BT2020
     elif not is_known:
         usual = Colorspace.ITU709 if _is_high_definition(frame) else Colorspace.ITU601
-    if usual or tags.matrix == MatrixCode.GBR:
+    says_nothing = tags.matrix == tags.transfer == MatrixCode.UNSPECIFIED
+    # without tags beside it, the picture is in Dolby's own colours, which libav does not convert
+    is_dolbys = says_nothing and has_dolby_vision(frame)
+    if usual or is_dolbys or tags.matrix == MatrixCode.GBR:
         return replace(plan, colorspace=usual, notes=(*plan.notes, "assumed_matrices"))
     return plan
 
@@ -118,6 +132,13 @@ def _has_chroma(pixels: VideoFormat) -> bool:
     """Return whether colours are stored as luma and chroma."""
     colours = [component for component in pixels.components if not component.is_alpha]
     return len(colours) == 3 and not pixels.is_rgb and not pixels.name.startswith("xyz")
+
+
+def _is_grey(pixels: VideoFormat) -> bool:
+    """Return whether there is luma alone, of more than one bit."""
+    colours = [component for component in pixels.components if not component.is_alpha]
+    has_shades = colours[0].bits > 1 and not pixels.has_palette
+    return len(colours) == 1 and not pixels.is_rgb and has_shades
 
 
 class FrameConverter:
@@ -154,8 +175,11 @@ class FrameConverter:
     def _opaque(self, frame: VideoFrame, plan: Conversion) -> BgrImage:
         if plan.decoder is None and plan.mapper is None:
             options = {"src_colorspace": plan.colorspace} if plan.colorspace else {}
-            return convert_frame(self._colours, frame, format="bgr24", **options)
+            image = convert_frame(self._colours, frame, format="bgr24", **options)
+            return _in_full_range(image) if plan.is_limited_grey else image
         deep = self._deep(frame, plan)
+        if plan.is_limited_grey:
+            deep = _in_full_range(deep)
         return plan.mapper.apply(deep) if plan.mapper else _rounded(deep)
 
     def _deep(self, frame: VideoFrame, plan: Conversion) -> DeepBgrImage:
@@ -182,3 +206,11 @@ class FrameConverter:
 
 def _rounded(image: DeepBgrImage) -> BgrImage:
     return np.asarray(cv2.convertScaleAbs(image, alpha=1 / 257), np.uint8)
+
+
+def _in_full_range(image: NDArray[_Code]) -> NDArray[_Code]:
+    """Return an image in which 16 and 235 of 255 are black and white as 0 and 255."""
+    last = np.iinfo(image.dtype).max
+    codes = np.arange(last + 1) / last * 255
+    table = np.rint(np.clip((codes - 16) / 219, 0, 1) * last).astype(image.dtype)
+    return np.asarray(np.take(table, image))

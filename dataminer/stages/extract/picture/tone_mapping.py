@@ -146,3 +146,11 @@ def declared_peak(frame: VideoFrame) -> float | None:
         if has_luminance and numerator > 0 and denominator > 0:
             return float(numerator / denominator)
     return None
+
+
+def has_dolby_vision(frame: VideoFrame) -> bool:
+    """Return whether a frame has data for a Dolby Vision decoder; see :func:`declared_peak`."""
+    try:
+        return frame.side_data.get("DOVI_METADATA") is not None
+    except ValueError:
+        return False
