@@ -17,6 +17,7 @@ from dataminer.video.orientation import first_orientation
 from dataminer.video.streams import moving_streams
 
 _MAX_DURATION = 366 * 86400.0  # seconds; a longer declared duration is not believed
+_MAX_FRAMES = 1 << 30  # what an AVI that was written to a pipe declares
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
@@ -90,7 +91,7 @@ def read_headers(container: InputContainer, stream: VideoStream, size_bytes: int
         rotation=0,
         average_rate=float(stream.average_rate) if stream.average_rate else None,
         duration=_declared_duration(container, stream),
-        declared_frames=stream.frames or None,
+        declared_frames=stream.frames if 0 < stream.frames < _MAX_FRAMES else None,
         size_bytes=size_bytes,
         container=container.format.name,
         stream_index=stream.index,

@@ -70,7 +70,7 @@ def open_video(
         PERMISSION, DISK.
     """
     _check_readable(path)
-    with _open(path, limits, fast_open) as container:
+    with open_container(path, limits, fast_open) as container:
         stream = _choose_within_limits(container, path, limits)
         _discard_others(container, stream)
         stream.thread_count = threads
@@ -100,7 +100,8 @@ def _check_readable(path: Path) -> None:
     reject_other_kinds(path, first)
 
 
-def _open(path: Path, limits: FileLimits, fast_open: bool = False) -> InputContainer:
+def open_container(path: Path, limits: FileLimits, fast_open: bool = False) -> InputContainer:
+    """Open a file with all of its streams; see :func:`open_video`."""
     container = limits.within_memory(path, _open_container, path, limits, fast_open)
     if fast_open and not _headers_suffice(container):
         container.close()
@@ -167,8 +168,9 @@ def _choose_within_limits(container: InputContainer, path: Path, limits: FileLim
     """Choose the video stream of a file that exceeds no limit, and limit its decoder."""
     if len(container.streams) > _MAX_STREAMS:
         raise _too_many_streams(path)
-    # libav drops an index that does not fit into memory, without an error
-    if sum(s.frames for s in container.streams) * _INDEX_BYTES > limits.max_memory_mb * 1e6:
+    # libav drops an index that does not fit into memory, without an error; an AVI's is not declared
+    frames = 0 if container.format.name == "avi" else sum(s.frames for s in container.streams)
+    if frames * _INDEX_BYTES > limits.max_memory_mb * 1e6:
         raise limits.memory_exceeded(path)
     stream = _choose_stream(container, path, limits)
     context = stream.codec_context
@@ -194,7 +196,7 @@ def _choose_stream(container: InputContainer, path: Path, limits: FileLimits) ->
             ErrorClass.UNSUPPORTED,
             "convert it to H.264, VP9 or AV1",
         )
-    return choose_film(_readable(container, decodable, path), lambda: _open(path, limits))
+    return choose_film(_readable(container, decodable, path), lambda: open_container(path, limits))
 
 
 def _readable(
@@ -230,7 +232,7 @@ def _other_kind(container: InputContainer) -> str | None:
 
 def _check_first_frame(path: Path, limits: FileLimits) -> None:
     """Decode the first frame in a separate reader to make sure that it is not too large."""
-    with _open(path, limits) as container:
+    with open_container(path, limits) as container:
         stream = _choose_stream(container, path, limits)
         stream.codec_context.options = limits.decoder_options
         first_orientation(container, stream, path.name, limits)

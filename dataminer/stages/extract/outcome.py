@@ -11,7 +11,6 @@ from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError
 from dataminer.frames.notes import warnings
 from dataminer.stages.extract.decode_stats import DecodeSummary
-from dataminer.stages.extract.truncation import truncation
 from dataminer.video.info import VideoInfo
 
 _CHUNK_BYTES = 4 << 20
@@ -29,10 +28,8 @@ class ExtractOutcome:
     """Or that everything was decoded, and why."""
     picture_notes: Mapping[str, int] = field(default_factory=dict)
     """Counts of what was converted, by the keys of ``NOTE_KINDS``."""
-
-    @property
-    def _truncated(self) -> str | None:
-        return None if self.stopped else truncation(self.info, self.summary)
+    truncated: str | None = None
+    """How the video ends earlier than its file says."""
 
     def table_meta(self, settings: ExtractConfig) -> dict[str, Any]:
         """Return what the frame table says about decoding; independent of time and place."""
@@ -41,7 +38,7 @@ class ExtractOutcome:
             "decoding": self.decoding,
             "source_frames": self.summary.frames,
             "decode_errors": self.summary.decode_errors,
-            "truncated": self._truncated is not None,
+            "truncated": self.truncated is not None,
             "notes": self.notes,
             "warning": self.warning(),
         }
@@ -52,19 +49,19 @@ class ExtractOutcome:
         counts = {
             **self.summary.notes,
             **self.picture_notes,
-            "truncated": int(bool(self._truncated)),
+            "truncated": int(bool(self.truncated)),
         }
         return {name: count for name, count in counts.items() if count}
 
     def warning(self) -> str | None:
         """Return everything a user should know about how the video was decoded."""
-        parts = [self.stopped or self._truncated, *warnings(self.notes)]
+        parts = [self.stopped or self.truncated, *warnings(self.notes)]
         return "; ".join(text for text in parts if text) or None
 
     def check(self, video: Path, frame_count: int, max_error_share: float) -> None:
         """Raise an error if the result is not worth keeping, or if the disk is to blame."""
         summary, name = self.summary, video.name
-        if summary.read_errors or self._truncated:
+        if summary.read_errors or self.truncated:
             check_readable_to_end(video)
         if frame_count and summary.decode_errors > summary.packets * max_error_share:
             raise PermanentError(

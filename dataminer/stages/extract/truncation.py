@@ -2,35 +2,124 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import av
+
 from dataminer.stages.extract.decode_stats import DecodeSummary
+from dataminer.stages.extract.extraction import Extraction
+from dataminer.video.containers.ends import FileEnd, read_file_end
 from dataminer.video.info import VideoInfo
+from dataminer.video.opening import open_container
 
-_DECLARES_LENGTH = ("mov,", "matroska", "flv", "avi", "asf")  # elsewhere libav estimates it
+_DECLARES_LENGTH = ("mov,", "matroska", "flv")  # elsewhere libav estimates it
+_DECLARES_FRAMES = ("mov,", "avi")
 
 
-def truncation(info: VideoInfo, summary: DecodeSummary) -> str | None:
-    """Describe how a stream ended too early; None if it did not.
+def find_truncation(extraction: Extraction, info: VideoInfo, summary: DecodeSummary) -> str | None:
+    """Describe how the pictures of a file ended too early; None if they did not.
+
+    The container's own structure decides if it can tell. Otherwise, the declared length does, but
+    that may be the length of the sound.
 
     Parameters
     ----------
+    extraction : Extraction
+        The video.
     info : VideoInfo
         What the file declares.
     summary : DecodeSummary
         What was decoded of it, up to its end.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
     """
-    declared = info.duration if info.container.startswith(_DECLARES_LENGTH) else None
-    if declared:
-        # without an error, the last frame may just be shown for longer than it declares
-        slack = 0.0 if summary.read_errors else max(1.0, 0.002 * declared)
-        # a Matroska file declares its end, in the time that its frames are stamped with
-        reached = summary.seconds
-        if not info.container.startswith("mov,"):
-            reached = max(reached, summary.end)
-        if declared - reached > max(slack, 2 * summary.last_gap):
-            return f"truncated: {summary.seconds:.1f} of {declared:.1f} s could be decoded"
-    elif (
-        info.declared_frames
-        and summary.frames + summary.decode_errors < info.declared_frames * 0.98
-    ):
-        return f"truncated: {summary.frames} of {info.declared_frames} frames could be decoded"
-    return None
+    end = read_file_end(extraction.video, info.container)
+    declared = _declared_seconds(info, end)
+    if end.is_cut:
+        if end.is_fragmented:
+            return _describe(replace(info, declared_frames=None), summary, None)
+        if _is_complete(info, summary, declared):
+            return None
+        return _describe(info, summary, _sound_excluded(extraction, info, summary, declared))
+    frames = info.declared_frames
+    if info.container.startswith(_DECLARES_LENGTH):
+        all_read = info.container.startswith("mov,") and frames and summary.packets >= frames
+        if not declared or all_read or not _is_short(info, summary, declared):
+            return None
+        declared = _sound_excluded(extraction, info, summary, declared)
+        return _describe(info, summary, declared) if declared else None
+    lost = frames and summary.frames + summary.decode_errors < frames * 0.98
+    return _describe(info, summary, None) if lost and end.is_cut is None else None
+
+
+def _declared_seconds(info: VideoInfo, end: FileEnd) -> float | None:
+    if info.container == "avi":  # its frames have equal durations; libav counts those that came
+        frames, rate = info.declared_frames, info.average_rate
+        return frames / rate if frames and rate else None
+    is_declared = info.container.startswith((*_DECLARES_LENGTH, "mxf"))
+    return info.duration if is_declared else end.seconds
+
+
+def _is_complete(info: VideoInfo, summary: DecodeSummary, declared: float | None) -> bool:
+    """Return whether all pictures came although the file is cut off: what is lost is the rest."""
+    if summary.damaged or summary.read_errors or summary.decode_errors:
+        return False
+    frames = info.declared_frames if info.container.startswith(_DECLARES_FRAMES) else None
+    if frames and summary.packets >= frames:
+        return True
+    usual = summary.seconds / summary.frames if summary.frames else 0.0
+    return bool(declared) and (declared or 0.0) - _reached(info, summary) < usual / 2
+
+
+def _is_short(info: VideoInfo, summary: DecodeSummary, declared: float) -> bool:
+    # without an error, the last frame may just be shown for longer than it declares
+    slack = 0.0 if summary.read_errors else max(1.0, 0.002 * declared)
+    return declared - _reached(info, summary) > max(slack, 2 * summary.last_gap)
+
+
+def _reached(info: VideoInfo, summary: DecodeSummary) -> float:
+    # a Matroska file declares its end, in the time that its frames are stamped with
+    is_stamped = info.container.startswith("matroska")
+    return max(summary.seconds, summary.end) if is_stamped else summary.seconds
+
+
+def _sound_excluded(
+    extraction: Extraction, info: VideoInfo, summary: DecodeSummary, declared: float | None
+) -> float | None:
+    """Return a declared length in seconds, or None if that is how long another stream lasts."""
+    if not declared or info.container.startswith("mov,") or not _is_short(info, summary, declared):
+        return declared
+    others = _end_of_others(extraction, info.stream_index)
+    return None if others - summary.seconds > max(1.0, 2 * summary.last_gap) else declared
+
+
+def _end_of_others(extraction: Extraction, stream_index: int) -> float:
+    """Return how many seconds after the file's first packet its other streams end."""
+    start = end = None
+    with open_container(extraction.video, extraction.limits) as container:
+        try:
+            for packet in container.demux():
+                extraction.check()
+                if packet.pts is None or not packet.size or packet.time_base is None:
+                    continue
+                begin = float(packet.pts * packet.time_base)
+                start = begin if start is None else min(start, begin)
+                if packet.stream_index != stream_index:
+                    last = begin + float((packet.duration or 0) * packet.time_base)
+                    end = last if end is None else max(end, last)
+        except (av.FFmpegError, IndexError):
+            pass  # what follows cannot be read, as when the pictures were read
+    return 0.0 if start is None or end is None else end - start
+
+
+def _describe(info: VideoInfo, summary: DecodeSummary, declared: float | None) -> str:
+    frames, came = info.declared_frames, summary.seconds
+    if info.container == "avi" or not declared:
+        if frames and summary.frames < frames:
+            return f"truncated: {summary.frames} of {frames} frames could be decoded"
+    elif f"{declared:.1f}" != f"{came:.1f}" and declared > came:
+        return f"truncated: {came:.1f} of {declared:.1f} s could be decoded"
+    return f"truncated: the file is cut off after {came:.1f} s ({summary.frames} frames)"

@@ -13,6 +13,8 @@ from typing import BinaryIO
 _HEADER = uuid.UUID("75B22630-668E-11CF-A6D9-00AA0062CE6C").bytes_le
 _FILE_PROPERTIES = uuid.UUID("8CABDCA1-A947-11CF-8EE4-00C00C205365").bytes_le
 _DATA = uuid.UUID("75B22636-668E-11CF-A6D9-00AA0062CE6C").bytes_le
+_INDEX = uuid.UUID("33000890-E5B1-11CF-89F4-00A0C90349CB").bytes_le
+_TAIL = 1 << 20  # bytes in which an index is searched: of 48 hours
 _ENCRYPTION = {
     uuid.UUID("2211B3FB-BD23-11D2-B4B7-00A0C955FC6E").bytes_le,
     uuid.UUID("298AE614-2622-4C17-B935-DAE07EE9289C").bytes_le,  # extended
@@ -54,7 +56,9 @@ def read_header(file: BinaryIO, size: int) -> AsfHeader | None:
             packet_bytes = int.from_bytes(data[68:72], "little")
             seconds = play_duration / 1e7 - preroll / 1e3
     if is_live:
-        return AsfHeader(encrypted=encrypted)
+        start = header_end + _DATA_HEADER_BYTES
+        live_end = None if _ends_with_index(file, size) else _live_end(start, packet_bytes, size)
+        return AsfHeader(data_end=live_end, encrypted=encrypted)
     data_end = _data_end(file, header_end, packet_bytes)
     is_timed = seconds is not None and seconds > 0
     return AsfHeader(seconds if is_timed else None, file_bytes, data_end, encrypted)
@@ -79,6 +83,19 @@ def _data_end(file: BinaryIO, start: int, packet_bytes: int) -> int | None:
         return None
     packets = int.from_bytes(header[40:48], "little")
     return start + _DATA_HEADER_BYTES + packets * packet_bytes if packets else None
+
+
+def _live_end(start: int, packet_bytes: int, size: int) -> int | None:
+    """Return where the last packet should end if only their size is declared."""
+    if not packet_bytes or size < start:
+        return None
+    return start + -((start - size) // packet_bytes) * packet_bytes
+
+
+def _ends_with_index(file: BinaryIO, size: int) -> bool:
+    """Return whether an index follows the data packets, whose number is not declared."""
+    file.seek(max(0, size - _TAIL))
+    return _INDEX in file.read(_TAIL)
 
 
 def is_cut(file: BinaryIO, size: int) -> bool | None:

@@ -84,3 +84,8 @@ def is_cut(file: BinaryIO, size: int) -> bool | None:
     if end is None:
         return None
     return end > size or 0 < size - end < 8  # fewer bytes than a box's header are the rest of one
+
+
+def is_fragmented(file: BinaryIO, size: int) -> bool:
+    """Return whether each fragment declares only its own frames."""
+    return any(box.kind == b"moof" for box in read_boxes(file, 0, size))

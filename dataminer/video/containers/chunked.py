@@ -1,4 +1,4 @@
-"""Files made of chunks: AVI (RIFF), MXF (KLV), FLV (tags), Ogg (pages), GIF and APNG."""
+"""Files made of chunks: AVI (RIFF), MXF (KLV), FLV (tags), Ogg (pages), GIF, APNG, NUT and DV."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ _FOOTER = 24  # position of the footer's offset within a partition pack
 _RUN_IN = 1 << 16  # bytes in front of an MXF's first key, at most
 _FLV_TAG = 11  # bytes of a tag's header; the size of the whole tag follows it
 _FLV_KINDS = {8, 9, 18}
+_PADDING = 64  # zero bytes at the end that are tolerated
 _OGG_TAIL = 1 << 17  # twice the longest page
 _OGG_PAGE = 27  # bytes of a page's header, without its table of segments
 _END_OF_STREAM = 4  # a flag of an Ogg page
+_DV_SEQUENCE = 12_000  # bytes; SMPTE 314M: 10 or 12 of them are a frame, or multiples
+_NUT_INDEX = bytes.fromhex("4e58dd672f23e64e")
 _GIF_END, _GIF_EXTENSION, _GIF_IMAGE = 0x3B, 0x21, 0x2C
 
 
@@ -30,10 +33,27 @@ def avi_is_cut(file: BinaryIO, size: int) -> bool | None:
             break
         length = int.from_bytes(header[4:8], "little")
         if length in _UNKNOWN_RIFF:
-            return None
+            return _avi_chunks_are_cut(file, position + 12, size)
         is_known = True
         position += 8 + length + length % 2
     return position > size + _ODD_BYTES if is_known else None
+
+
+def _avi_chunks_are_cut(file: BinaryIO, position: int, size: int) -> bool | None:
+    """Return whether an AVI that was never closed ends within a chunk."""
+    for _ in range(_MAX_CHUNKS):
+        file.seek(position)
+        header = file.read(12)
+        if len(header) < 8:
+            return position != size
+        length = int.from_bytes(header[4:8], "little")
+        if header[:4] == b"LIST" and (length in _UNKNOWN_RIFF or header[8:] == b"movi"):
+            position += 12
+        elif header[:4].isalnum():
+            position += 8 + length + length % 2
+        else:
+            return None
+    return None
 
 
 def mxf_is_cut(file: BinaryIO, size: int) -> bool | None:
@@ -78,17 +98,23 @@ def flv_is_cut(file: BinaryIO, size: int) -> bool | None:
     """Return whether an FLV ends within a tag; None if its writer does not repeat tags' sizes."""
     file.seek(5)
     first = int.from_bytes(file.read(4)) + 4  # past the header, and the size of no tag
-    if _flv_repeated_size(file, first) is False or first >= size:
+    if not _flv_repeated_size(file, first):
         return None
-    file.seek(size - 4)
-    last = int.from_bytes(file.read(4))
-    start = size - 4 - last
-    if last < _FLV_TAG or start < first:
-        return True
+    file.seek(max(first, size - _PADDING))
+    zeros = len(tail := file.read()) - len(tail.rstrip(b"\0"))
+    return not any(_flv_tag_ends(file, first, size - padding) for padding in range(zeros + 1))
+
+
+def _flv_tag_ends(file: BinaryIO, first: int, end: int) -> bool:
+    """Return whether a tag, with its size repeated after it, ends at a position."""
+    file.seek(max(0, end - 4))
+    length = int.from_bytes(file.read(4))
+    start = end - 4 - length
+    if length < _FLV_TAG or start < first:
+        return False
     file.seek(start)
     header = file.read(4)
-    is_tag = header[0] & 0x1F in _FLV_KINDS and int.from_bytes(header[1:]) + _FLV_TAG == last
-    return not is_tag
+    return header[0] & 0x1F in _FLV_KINDS and int.from_bytes(header[1:]) + _FLV_TAG == length
 
 
 def _flv_repeated_size(file: BinaryIO, start: int) -> bool:
@@ -176,3 +202,24 @@ def png_is_cut(file: BinaryIO, size: int) -> bool | None:
         if header[4:] == b"IEND":
             return position > size
     return None
+
+
+def nut_is_cut(file: BinaryIO, size: int) -> bool | None:
+    """Return whether a NUT file lacks its index, which stands at its end."""
+    if size < 12:
+        return True
+    file.seek(size - 12)
+    length = int.from_bytes(file.read(8))
+    if not len(_NUT_INDEX) < length <= size:
+        return True
+    file.seek(size - length)
+    return file.read(len(_NUT_INDEX)) != _NUT_INDEX
+
+
+def dv_is_cut(file: BinaryIO, size: int) -> bool | None:
+    """Return whether a DV file ends within a frame."""
+    file.seek(0)
+    header = file.read(4)
+    if len(header) < 4 or header[0] >> 5:
+        return None
+    return size % (_DV_SEQUENCE * (12 if header[3] & 0x80 else 10)) != 0

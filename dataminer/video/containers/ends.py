@@ -23,6 +23,8 @@ _CHECKS: Mapping[str, Callable[[BinaryIO, int], bool | None]] = {
     "ogg": chunked.ogg_is_cut,
     "gif": chunked.gif_is_cut,
     "apng": chunked.png_is_cut,
+    "nut": chunked.nut_is_cut,
+    "dv": chunked.dv_is_cut,
 }
 
 
@@ -34,6 +36,8 @@ class FileEnd:
     """Whether bytes are missing that the file declares; None if that cannot be known."""
     seconds: float | None = None
     """The length that the header declares, if libav does not pass it on."""
+    is_fragmented: bool = False
+    """Whether libav knows the length and frames only of the fragments that it has met."""
 
 
 def read_file_end(path: Path, format_name: str) -> FileEnd:
@@ -61,4 +65,5 @@ def read_file_end(path: Path, format_name: str) -> FileEnd:
         if name == "asf":
             header = asf.read_header(file, size)
             seconds = header.seconds if header else None
-        return FileEnd(check(file, size), seconds)
+        is_fragmented = name == "mov" and boxes.is_fragmented(file, size)
+        return FileEnd(check(file, size), seconds, is_fragmented)

@@ -90,6 +90,8 @@ def _program_packets(data: bytes, position: int) -> Iterator[tuple[int, int, int
             return
         yield kind, position, end
         position = end
+        if data[position : position + 3] == b"\0\0\0":  # the rest of a sector
+            position = max(position, data.find(b"\0\0\1", position))
 
 
 def _pack_bytes(data: bytes, position: int) -> int:

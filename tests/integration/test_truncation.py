@@ -1,0 +1,156 @@
+"""Files that end early are called truncated, and whole files are not."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataminer.config.models import ExtractConfig
+from dataminer.errors import PermanentError
+from dataminer.stages.extract.stage import extract
+
+PICTURES = ["-f", "lavfi", "-i", "testsrc2=s=96x64:d=3:r=25"]
+H264, MPEG4 = ["-c:v", "libx264", "-g", "25", "-c:a", "aac"], ["-c:v", "mpeg4", "-c:a", "mp2"]
+MPEG1 = ["-c:v", "mpeg1video", "-c:a", "mp2"]
+WEBM = ["-c:v", "libvpx", "-deadline", "realtime", "-g", "25", "-c:a", "libopus"]
+FORMATS: dict[str, list[str]] = {
+    "faststart.mp4": [*H264, "-movflags", "faststart"],
+    "fragments.mp4": [*H264, "-movflags", "frag_keyframe+empty_moov"],
+    "faststart.mov": [*H264, "-movflags", "faststart"],
+    "a.mkv": H264,
+    "a.webm": WEBM,
+    "live.webm": [*WEBM, "-live", "1"],
+    "a.avi": MPEG4,
+    "a.wmv": ["-c:v", "wmv2", "-c:a", "wmav2"],
+    "a.ts": H264,
+    "a.mpg": MPEG1,
+    "a.vob": ["-c:v", "mpeg2video", "-c:a", "mp2"],
+    "a.flv": H264,
+    "a.ogv": ["-c:v", "libtheora", "-c:a", "libvorbis"],
+    "a.nut": H264,
+    "a.mxf": ["-c:v", "mpeg2video", "-c:a", "pcm_s16le", "-ar", "48000"],
+    "a.gif": [],
+    "a.apng": ["-plays", "0"],
+}
+PIPED = {"live.webm": "webm", "a.flv": "flv", "a.avi": "avi", "a.wmv": "asf", "a.mxf": "mxf"}
+SILENT = {"a.gif", "a.apng"}
+
+
+def encode(path: Path, *more: str, sound: float = 0) -> Path:
+    tone = ["-f", "lavfi", "-i", f"sine=d={sound}"] if sound else []
+    command = ["ffmpeg", "-v", "error", *PICTURES, *tone, *FORMATS[path.name], *more]
+    subprocess.run([*command, str(path)], check=True)
+    return path
+
+
+def pipe(path: Path) -> Path:
+    """Make a file whose muxer could never go back to write sizes and lengths."""
+    command = ["ffmpeg", "-v", "error", *PICTURES, *FORMATS[path.name], "-f", PIPED[path.name]]
+    with path.open("wb") as file:
+        subprocess.run([*command, "-"], check=True, stdout=file)
+    return path
+
+
+def warning_of(video: Path, **settings: Any) -> str:
+    out = video.parent / f"out{len(list(video.parent.iterdir()))}"
+    out.mkdir()
+    return extract(video, out, "v", ExtractConfig.model_validate(settings)).warning or ""
+
+
+def cut(video: Path, part: float) -> Path:
+    """Copy the first part of a file; not up to a packet's end, which cannot be told from a whole.
+
+    Packets of MPEG have 188 and 2048 bytes.
+    """
+    data = video.read_bytes()
+    size = int(len(data) * part)
+    size -= 7 if size % 188 == 0 or size % 2048 == 0 else 0
+    copy = video.with_name(f"cut{int(part * 100)}{video.suffix}")
+    copy.write_bytes(data[:size])
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "sound"),
+    [(name, sound) for name in FORMATS for sound in (0, 3) if not (sound and name in SILENT)],
+)
+def test_a_file_is_truncated_if_and_only_if_it_was_cut(
+    name: str, sound: float, tmp_path: Path
+) -> None:
+    video = encode(tmp_path / name, sound=sound)
+    assert warning_of(video) == ""
+    for part in (0.1, 0.33, 0.5, 0.75, 0.95):
+        try:
+            assert warning_of(cut(video, part)).startswith("truncated: "), part
+        except PermanentError as error:
+            assert part <= 0.33, error  # so little that there is no frame in it
+
+
+@pytest.mark.parametrize("name", PIPED)
+def test_a_file_that_was_written_to_a_pipe_is_truncated_if_it_was_cut(
+    name: str, tmp_path: Path
+) -> None:
+    video = pipe(tmp_path / name)
+    assert "truncated" not in warning_of(video)
+    assert warning_of(cut(video, 0.6)).startswith("truncated: ")
+
+
+@pytest.mark.parametrize("name", ["faststart.mp4", "a.mkv", "a.avi", "a.wmv", "a.ts", "a.flv"])
+def test_uneven_rates_are_no_truncation(name: str, tmp_path: Path) -> None:
+    few = "select='lt(mod(n\\,7)\\,3)+eq(n\\,74)'"
+    video = encode(tmp_path / name, "-vf", few, "-fps_mode", "vfr", sound=3)
+    assert "truncated" not in warning_of(video)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in {"a.apng"}])
+@pytest.mark.parametrize("strategy", ["time", "interval", "scene", "keyframe"])
+def test_one_picture_gives_one_frame_without_a_warning(
+    name: str, strategy: str, tmp_path: Path
+) -> None:
+    video = encode(tmp_path / name, "-frames:v", "1")
+    out = tmp_path / "out"
+    out.mkdir()
+    result = extract(video, out, "v", ExtractConfig.model_validate({"strategy": strategy}))
+    assert (result.frame_count, result.warning) == (1, None)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in SILENT])
+def test_longer_sound_is_no_truncation(name: str, tmp_path: Path) -> None:
+    video = encode(tmp_path / name, sound=8)
+    assert warning_of(video) == ""
+
+
+@pytest.mark.parametrize("name", ["a.flv", "a.mkv", "a.avi", "a.wmv", "a.ogv"])
+def test_longer_sound_that_is_cut_with_the_pictures_is_truncated(name: str, tmp_path: Path) -> None:
+    video = encode(tmp_path / name, sound=8)
+    assert warning_of(cut(video, 0.3)).startswith("truncated: ")
+
+
+def test_the_warning_names_what_came_and_of_how_much(tmp_path: Path) -> None:
+    video = cut(encode(tmp_path / "a.avi"), 0.5)
+    words = warning_of(video).split()
+    assert words[0] == "truncated:"
+    assert (words[2:5], words[4]) == (["of", "75", "frames"], "frames")
+    assert 20 < int(words[1]) < 60
+    video = cut(encode(tmp_path / "a.wmv"), 0.5)
+    words = warning_of(video).split()
+    assert words[2:5] == ["of", "3.0", "s"]
+    assert 0.5 < float(words[1]) < 2.5
+
+
+def test_zeros_after_the_end_are_no_truncation(tmp_path: Path) -> None:
+    for name in ("a.flv", "a.avi", "a.mpg", "a.ogv", "a.mkv", "a.gif", "faststart.mp4"):
+        video = encode(tmp_path / name)
+        with video.open("ab") as file:
+            file.write(bytes(50))
+        assert "truncated" not in warning_of(video), name
+
+
+def test_a_joined_transport_stream_is_whole(tmp_path: Path) -> None:
+    for name in ("a.ts", "a.mpg", "a.vob"):
+        video = encode(tmp_path / name)
+        video.write_bytes(video.read_bytes() * 2)
+        assert "truncated" not in warning_of(video), name
