@@ -19,6 +19,7 @@ from dataminer.frames.table import FRAMES_FILE, read_meta, read_table, write_tab
 from dataminer.monitor import status
 from dataminer.planning.verdicts import KEPT
 from dataminer.provenance import recipes
+from dataminer.stages.extract.outcome import ExtractOutcome
 from dataminer.store.layout import Store
 from dataminer.sync.claims import claim_end, projects, stage_rows
 from dataminer.sync.deletion import orphans
@@ -127,6 +128,60 @@ def test_each_project_has_frames_of_its_own_settings(
     assert times(recipes.of_project(store, "p", "v")) == [0, 1]
     link = store.frames("v") / FRAMES_FILE
     assert link.readlink() == Path(made["q"].name, FRAMES_FILE), "and leads a person there"
+
+
+@pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """The notes of whatever is extracted next; a test changes them."""
+    notes: dict[str, int] = {}
+    monkeypatch.setattr(ExtractOutcome, "notes", property(lambda _: dict(notes)))
+    return notes
+
+
+def notes_of(project: str) -> dict[str, int]:
+    return {note["kind"]: note["count"] for note in status.snapshot([project]).notes}
+
+
+def test_each_project_counts_the_notes_of_its_own_frames(
+    database: str, store: Store, clip: Path, noted: dict[str, int]
+) -> None:
+    noted |= {"torn_slices": 2, "tone_mapped": 2}
+    mine("p", RARE)
+    assert row(database, "notes") == ({"torn_slices": 2, "tone_mapped": 2},)
+    noted |= {"torn_slices": 0, "tone_mapped": 4}
+    extract_video(config("q", OFTEN), "v")
+    assert notes_of("q") == {"tone_mapped": 4}, "of the newest frames until it has chosen"
+    mine("q", OFTEN)
+    assert notes_of("p") == {"torn_slices": 2, "tone_mapped": 2}
+    assert notes_of("q") == {"tone_mapped": 4}
+    assert read_meta(store.filtered("p", "v") / FRAMES_FILE)["notes"]["torn_slices"] == 2
+
+
+def test_notes_follow_the_files(
+    database: str, store: Store, clip: Path, noted: dict[str, int]
+) -> None:
+    noted |= {"lost_packets": 3}
+    mine("p", RARE)
+    for table in ("project_videos", "videos", "projects"):
+        execute(database, f"DELETE FROM {table}")
+    reconcile.reconcile(store, ["p"], stores.CALM)
+    assert row(database, "status", "notes") == ("EXTRACTED", {"lost_packets": 3})
+    assert execute(database, "SELECT source_notes FROM project_videos") == [({"lost_packets": 3},)]
+    shutil.rmtree(store.frames("v"))
+    reconcile.reconcile(store, ["p"], stores.CALM)
+    assert row(database, "status", "warning", "notes") == ("DOWNLOADED", None, {})
+    assert notes_of("p") == {}
+
+
+def test_a_video_that_fails_later_has_no_notes(
+    database: str, store: Store, clip: Path, noted: dict[str, int]
+) -> None:
+    noted |= {"lost_packets": 3}
+    mine("p", RARE)
+    assert row(database, "warning", "notes") == ("3 packets gave no frame", noted)
+    mine("p", {**RARE, "max_megapixels": 0.001})
+    assert row(database, "status", "warning", "notes") == ("FAILED", None, {})
+    assert notes_of("p") == notes_of("q") == {}
 
 
 def test_who_wants_the_same_shares_it(database: str, store: Store, clip: Path) -> None:
@@ -438,17 +493,20 @@ def test_what_no_project_uses_is_found_and_deleted(database: str, store: Store, 
 
 
 def test_a_row_names_other_frames_once_those_it_names_are_deleted(
-    database: str, store: Store, clip: Path
+    database: str, store: Store, clip: Path, noted: dict[str, int]
 ) -> None:
-    for settings in (RARE, OFTEN, RARE):
+    for number, settings in enumerate((RARE, OFTEN, RARE)):
+        noted["lost_packets"] = number
         mine("p", settings)
     mine("q", RARE)
+    assert row(database, "warning", "notes") == ("1 packet gave no frame", {"lost_packets": 1})
     newest = Path(row(database, "frames_dir")[0])
     assert times(newest) == [0, 0.52, 1, 1.52]
     a_day_later(newest)
     orphans.delete_files(orphans.find_orphans(store))
     left = store.recipe("v", recipe_of(database, "p"))
     assert row(database, "frames_dir", "frame_count") == (str(left), 2)
+    assert row(database, "warning", "notes") == (None, {"lost_packets": 0})
     assert due(config("p", RARE)) == []
 
 

@@ -102,6 +102,28 @@ birds: COMPLETE, 198 of 200 videos extracted, 2 failed
     )
 
 
+def note(text: str, count: int, videos: int, *, is_warning: bool = True) -> dict[str, Any]:
+    named = {"project": "birds", "text": text, "is_warning": is_warning}
+    return {**named, "count": count, "videos": videos}
+
+
+def test_what_the_warnings_are_about_is_named(store: Store) -> None:
+    warnings = [{"project": "birds", "video_id": f"clip{n}", "warning": "…"} for n in range(4)]
+    lost = note("packets gave no frame", 1234, 2)
+    converted = note("frames were deinterlaced", 50, 9, is_warning=False)
+    text = "\n".join(summary(seen(warnings=warnings, notes=[lost, converted]), store, DONE))
+    assert (
+        "  look at   4 videos with a warning (1,234 packets gave no frame):\n"
+        "            dataminer status --project birds\n" in text
+    )
+    more = [note("video ends early", 1, 1), note("packets are broken", 3, 3), note("x", 1, 1)]
+    kinds = {"warnings": warnings, "notes": [lost, *more]}
+    text = " ".join("\n".join(summary(seen(**kinds), store, DONE)).split())
+    assert "(3 packets are broken; 1,234 packets gave no frame; 2 more kinds): dataminer" in text
+    text = "\n".join(summary(seen(warnings=warnings, notes=[converted]), store, DONE))
+    assert "4 videos with a warning:\n" in text
+
+
 def test_a_project_that_waits_says_until_when_and_how_it_goes_on(store: Store) -> None:
     waiting = [row("a", "network", not_before=LATER), row("b", "network")]
     unfinished = project(

@@ -24,6 +24,7 @@ from dataminer.store.layout import ANNOTATIONS_FILE, Store
 _WIDTH = 80
 _LABEL = 10  # columns
 _CLASSES = 6  # classes of failures that are listed
+_KINDS = 2  # of warnings that are named
 _REASON = 140  # characters of a reason
 _ONLY_AGAIN = re.compile("run `[^`]*snakemake [^`]*` again(?!,)")
 _DONE = {"download": "downloaded", "extract": "extracted", "embed": "seen", "filter": "filtered"}
@@ -118,7 +119,7 @@ def _project(
     name = project["name"]
     mine = {
         part: [row for row in getattr(seen, part) if row["project"] == name]
-        for part in ("failures", "to_retry", "warnings")
+        for part in ("failures", "to_retry", "warnings", "notes")
     }
     yield from _wrapped(f"{name}: {project['stage']}, {_videos(project)}")
     if project["extracted_frames"]:
@@ -129,11 +130,20 @@ def _project(
         yield from _part("failed", brief(project["error"]))
     if mine["warnings"]:
         count = len({row["video_id"] for row in mine["warnings"]})
-        text = (
-            f"{videos(count)} with a warning: `{commands.dataminer('status', '--project', name)}`"
-        )
-        yield from _part("look at", text)
+        text = f"{videos(count)} with a warning{_losses(mine['notes'])}"
+        command = commands.dataminer("status", "--project", name)
+        yield from _part("look at", f"{text}: `{command}`")
     yield from _results(project, store, outcome.folder or Path())
+
+
+def _losses(notes: list[dict[str, Any]]) -> str:
+    """Name the kinds of warnings that most videos have, in parentheses."""
+    kinds = sorted((row for row in notes if row["is_warning"]), key=lambda row: -row["videos"])
+    named = [f"{row['count']:,} {row['text']}" for row in kinds[:_KINDS]]
+    if len(kinds) > _KINDS:
+        more = len(kinds) - _KINDS
+        named.append(f"{more} more kind{'s' * (more > 1)}")
+    return f" ({'; '.join(named)})" if named else ""
 
 
 def _pauses(pauses: list[dict[str, Any]]) -> Iterator[str]:
