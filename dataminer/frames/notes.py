@@ -26,7 +26,7 @@ class NoteKind:
 
     def sentence(self, count: int) -> str:
         """Return the sentence about a number of packets, frames or the like."""
-        return f"{count} {self.words(count)}"
+        return f"{count:,} {self.words(count)}"
 
 
 def _kind(noun: str, one: str, many: str = "", *, is_warning: bool = True) -> NoteKind:
@@ -45,9 +45,21 @@ NOTE_KINDS: Mapping[str, NoteKind] = {
         "are missing where the time stamps leave gaps",
     ),
     "unread_parts": _kind("part", "of the file could not be read"),
-    "damaged_frames": _kind("frame", "may be damaged: what it refers to is lost or broken"),
-    "derived_stamps": _kind("frame", "had no right time stamp: it was derived"),
-    "stray_stamps": _kind("frame", "had a stray time stamp, far from its neighbours'"),
+    "damaged_frames": _kind(
+        "frame",
+        "may be damaged: what it refers to is lost or broken",
+        "may be damaged: what they refer to is lost or broken",
+    ),
+    "derived_stamps": _kind(
+        "frame",
+        "had no right time stamp: it was derived",
+        "had no right time stamps: they were derived",
+    ),
+    "stray_stamps": _kind(
+        "frame",
+        "had a stray time stamp, far from its neighbours'",
+        "had stray time stamps, far from their neighbours'",
+    ),
     "joined_parts": _kind(
         "jump", "of the time stamps was closed", "of the time stamps were closed"
     ),

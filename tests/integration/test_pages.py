@@ -17,6 +17,7 @@ import pytest
 
 from dataminer.config import MonitorConfig
 from dataminer.errors import DataminerError, ErrorClass, PermanentError, advice
+from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.monitor.terminal.live import Monitor
 from dataminer.monitor.videos import PAGE, VideoQuery, videos
 from dataminer.monitor.web import server as web
@@ -329,6 +330,37 @@ def test_a_run_at_work_is_shown_as_its_terminal_shows_it(
 
 
 @pytest.mark.browser
+def test_losses_and_conversions_are_shown_per_project_and_video(
+    database: str, tmp_path: Path, opened: Opened
+) -> None:
+    project = add("birds", "v")
+    extracted("v", extract_fingerprint="b", notes={"tone_mapped": 1200, "<i>x</i>": 2})
+    used = {"lost_packets": 3, "deinterlaced": 7}
+    filtered("v", project, recipe="a", source_notes=used)
+    folder = Store(tmp_path / "data").filtered("birds", "v")
+    folder.mkdir(parents=True)
+    meta = {"rejected": {"min_sharpness": 1, "damaged": 4, "max_black": 0}}
+    write_table(folder / FRAMES_FILE, FRAMES_SCHEMA.empty_table(), FRAMES_SCHEMA, meta)
+    with serving(Store(tmp_path / "data")) as served:
+        page = opened.page
+        page.goto(served.url)
+        rows = page.locator("#notes tbody tr")
+        rows.first.wait_for()
+        assert rows.all_inner_texts() == [
+            "birds\t3\tpackets gave no frame\t1",
+            "birds\t7\tframes were deinterlaced\t1",
+        ]
+        page.locator("[data-video=v]").first.click()
+        facts = page.locator("#story-body dl.facts")
+        facts.nth(1).wait_for()
+        newest, of_project = (" ".join(text.split()) for text in facts.all_inner_texts())
+        unknown = "2 <i>x</i> (a kind that this version does not know)"
+        assert f"noted {unknown}; 1,200 frames were tone-mapped from HDR" in newest
+        assert "noted 3 packets gave no frame; 7 frames were deinterlaced" in of_project
+        assert "left out 4 damaged, 1 min_sharpness" in of_project
+    assert opened.printed == []
+
+
 def test_a_wrong_token_shows_nothing_in_a_browser(still: Served, opened: Opened) -> None:
     answer = opened.page.goto(still.url[:-2] + "/")
     assert answer and answer.status == 403

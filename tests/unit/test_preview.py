@@ -138,6 +138,46 @@ class TestScores:
             assert limits["content.exclude"] is None
 
 
+class TestDamagedFrames:
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        store = Store(tmp_path / "data")
+        for video_id, damaged in (("a", True), ("b", None)):
+            rows = [{**row, "sharpness": 0.5} for row in rows_of(video_id, 12, 1)]
+            for row in rows[3:5]:
+                row["damaged"] = damaged
+            add_video(store, video_id, rows)
+        return store
+
+    def test_are_counted_first_and_shown_without_a_measure(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        preview = gather_preview(store, PROJECT, NOW, NOW)
+        damaged = preview.measured[0]
+        assert (damaged.threshold.name, damaged.fails.sum()) == ("damaged", 2)
+        assert np.flatnonzero(damaged.values).tolist() == [3, 4]
+        strips = Cutter(preview).strips(damaged)
+        assert ([shot.seconds for shot in strips.rejected], strips.kept) == ([12.0, 16.0], ())
+        write_page(tmp_path / "index.html", preview)
+        section = (tmp_path / "index.html").read_text().split('<section id="damaged">')[1]
+        section = section.partition("</section>")[0]
+        assert "<dd>drop: 2 fail (8.3 %)</dd>" in section
+        assert section.count("<figure") == 2 and "<svg" not in section
+        assert "<figcaption>0:12.0<br>" in section
+
+    def test_come_back_if_they_are_kept(
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        ran = CliRunner().invoke(app, ["preview", PROJECT, "--set", "filter.damaged=keep"])
+        assert ran.exit_code == 0, ran.exception
+        assert re.search(r"damaged +drop +2 fail +tried keep\n", ran.stdout)
+        page = (store.report(PROJECT) / "preview" / "index.html").read_text()
+        section = page.split('<section id="damaged">')[1].partition("</section>")[0]
+        assert '<span class="tried">keep</span>' in section
+        assert section.count("<figure") == 2, "they can be looked at all the same"
+
+
 class TestStrips:
     def test_are_the_nearest_on_each_side(self, store: Store) -> None:
         preview = gather_preview(store, PROJECT, NOW, NOW)
