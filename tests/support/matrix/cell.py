@@ -24,8 +24,6 @@ class Refusal:
     error_class: ErrorClass
     message: str
     """A regular expression that its text matches."""
-    hint: str = ""
-    """A regular expression that its hint matches."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,7 @@ class Colour:
     full: bool = False
     """Whether all code values are used."""
     hdr: str = ""
-    """``hlg`` or ``pq``, with the primaries of BT.2020."""
+    """``hlg`` or ``pq``, or ``bt2020`` for its SDR; each with the primaries of BT.2020."""
 
 
 def code_planes(image: Image, colour: Colour, pixel_format: str) -> list[NDArray[np.uint16]]:
@@ -109,6 +109,8 @@ def _shrunk(plane: Floats, height: int, width: int) -> Floats:
 def hdr_signal(image: Image, curve: str) -> Floats:
     """Return the BT.2020 signal of a picture whose white is reference white."""
     light = ((image / 255) ** 2.4) @ TO_2020.T * WHITE
+    if curve == "bt2020":
+        return np.asarray((light / WHITE) ** (1 / 2.4))
     return _pq(light) if curve == "pq" else _hlg(light)
 
 
@@ -120,7 +122,11 @@ def _pq(light: Floats) -> Floats:
 
 
 def _hlg(light: Floats) -> Floats:
-    """Apply the inverse system gamma, by component, and the OETF of HLG to cd/m2."""
+    """Apply the inverse of the system gamma, and the OETF of HLG, to cd/m2 (BT.2100, table 5).
+
+    The system gamma applies to each colour, as in zimg, by which ffmpeg makes HLG of SDR. By
+    BT.2100 it applies to luminance, which gives the same greys and other saturated colours.
+    """
     scene = (light / _HLG_PEAK) ** (1 / _HLG_GAMMA)
     a = 0.17883277
     b, c = 1 - 4 * a, 0.5 - a * np.log(4 * a)

@@ -12,6 +12,7 @@ import numpy as np
 from tests.support.matrix.cell import HDR_ERROR, SDR_ERROR, Cell, Result
 from tests.support.matrix.colour import Colour, hdr_signal
 from tests.support.matrix.encoding import Clip, encode, encode_with_ffmpeg
+from tests.support.matrix.packets import filtered
 from tests.support.matrix.pictures import PATCHES, Image
 
 # libav's numbers: H.273 for primaries, transfer and matrix
@@ -26,13 +27,12 @@ MATRICES = {
     "bt2020nc": 9,
 }
 _RARE = {
-    "reserved": 3,
     "bt2020c": 10,
     "smpte2085": 11,
     "chroma-derived-c": 13,
     "ictcp": 14,
 }
-_BT2020, _PQ, _HLG = 9, 16, 18
+_BT2020, _BT2020_10_BITS, _PQ, _HLG = 9, 14, 16, 18
 _TRANSFERS = {"pq": (_PQ, "smpte2084"), "hlg": (_HLG, "arib-std-b67")}
 
 
@@ -43,6 +43,7 @@ def cells() -> Iterator[Cell]:
     yield from _formats()
     yield from _rare_tags()
     yield from _hdr()
+    yield from _wide()
     yield from _transparent()
 
 
@@ -140,7 +141,6 @@ def _formats() -> Iterator[Cell]:
         yield _cell(container, f"pixels as {pixel_format}", clip, columns={"bit_depth": bits})
     for container, codec, pixel_format, full in (
         ("mp4", "libx264", "gray", False),
-        ("mkv", "ffv1", "gray", False),
         ("mkv", "ffv1", "gray", True),
         ("mkv", "ffv1", "gray10le", True),
         ("mkv", "ffv1", "gray16le", True),
@@ -171,10 +171,22 @@ def _rare_tags() -> Iterator[Cell]:
             clip = Clip(codec=codec, frames=21, tags=(LIMITED, None, None, number))
             trouble = f"matrix tagged {name}, pixels of BT.601"
             yield _cell(container, trouble, clip, warns=frozenset({"assumed_matrices"}))
+    yield Cell(
+        *("colour", "ts", "libx264", "matrix tagged by a reserved number, pixels of BT.601"),
+        functools.partial(_make_reserved, clip=Clip(frames=21)),
+        numbers=(0, 10, 20),
+        # recent versions of libav do not tell it from a matrix that is not stated
+        may_warn=frozenset({"assumed_matrices"}),
+    )
     # the matrix follows from the primaries, which are those of BT.709
     clip = Clip(colour=Colour("bt709"), tags=(LIMITED, 1, 1, 12), frames=21)
     may = frozenset({"assumed_matrices"})
     yield _cell("mp4", "matrix tagged chroma-derived-nc, BT.709", clip, may_warn=may)
+
+
+def _make_reserved(path: Path, clip: Clip) -> Path:
+    source = encode(path.with_name("tagged.mp4"), clip)
+    return filtered(source, path, "h264_metadata=matrix_coefficients=3")
 
 
 def _hdr() -> Iterator[Cell]:
@@ -190,7 +202,7 @@ def _hdr() -> Iterator[Cell]:
             ("mov", "prores_ks", "yuv422p10le", False),
             ("ts", "libx265", "yuv420p10le", False),
             ("mkv", "ffv1", "yuv444p12le", False),
-            ("mp4", "libx264", "yuv420p", False),
+            ("mkv", "ffv1", "yuv420p", False),
         ):
             clip = Clip(
                 codec=codec,
@@ -208,7 +220,7 @@ def _hdr() -> Iterator[Cell]:
             frames=21,
         )
         arguments = (
-            *("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "4M"),
+            *("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-lossless", "1"),
             *("-color_range", "tv", "-color_primaries", "bt2020", "-color_trc", name),
             *("-colorspace", "bt2020nc"),
         )
@@ -231,6 +243,25 @@ def _hdr() -> Iterator[Cell]:
             truth=stored,
             settings={"hdr": "keep"},
         )
+
+
+def _wide() -> Iterator[Cell]:
+    """Yield cells of SDR with the primaries of BT.2020, which players convert."""
+    for container, codec, pixel_format in (
+        ("mp4", "libx265", "yuv420p10le"),
+        ("mkv", "libx264", "yuv420p10le"),
+        ("webm", "libvpx-vp9", "yuv420p"),
+    ):
+        clip = Clip(
+            codec=codec,
+            pixel_format=pixel_format,
+            colour=Colour("bt2020nc", hdr="bt2020"),
+            tags=(LIMITED, _BT2020, _BT2020_10_BITS, MATRICES["bt2020nc"]),
+            frames=21,
+        )
+        columns = {"transfer": "bt2020-10", "primaries": "bt2020", "matrix": "bt2020nc"}
+        trouble = f"SDR of BT.2020 in {pixel_format}"
+        yield _cell(container, trouble, clip, columns=columns, error=HDR_ERROR)
 
 
 def _encode_with_ffmpeg(path: Path, clip: Clip, arguments: tuple[str, ...]) -> Path:

@@ -34,10 +34,11 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "libvpx": _VPX,
     "libvpx-vp9": _VPX,
     "libsvtav1": {"preset": "12", "crf": "8", "svtav1-params": "pred-struct=1"},
+    "mjpeg": {"flags": "+qscale", "global_quality": "236"},
     **dict.fromkeys(
         (
             *("mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "wmv1", "wmv2", "flv"),
-            *("h263", "mjpeg", "rv10", "svq1", "amv", "speedhq", "snow"),
+            *("h263", "rv10", "svq1", "amv", "speedhq", "snow"),
         ),
         _LOSSY,
     ),

@@ -131,7 +131,7 @@ def _ends() -> Iterator[Cell]:
     yield Cell(
         *("ends", "mp4", "libx264", "half of a file whose index is at its end"),
         functools.partial(_make_cut, clip=clip, part=0.5, sound=0.0),
-        refused=Refusal(ErrorClass.CORRUPT, "moov|index|cut off|truncated"),
+        refused=Refusal(ErrorClass.CORRUPT, "cut off before its index"),
     )
 
 
@@ -226,25 +226,25 @@ def _no_videos() -> Iterator[Cell]:
     files: dict[str, tuple[str, bytes, ErrorClass, str]] = {
         "an HTML page": (
             *("mp4", b"<!DOCTYPE html>\n<html><head><title>404</title></head></html>\n"),
-            *(ErrorClass.NO_VIDEO, "HTML"),
+            *(ErrorClass.CORRUPT, "HTML page.*download it again"),
         ),
         "a page after empty lines": (
             *("mkv", b"\n\n  <html><body>Forbidden</body></html>"),
-            *(ErrorClass.NO_VIDEO, "HTML"),
+            *(ErrorClass.CORRUPT, "HTML page.*download it again"),
         ),
-        "JSON": ("mp4", b'{"error": "forbidden"}', ErrorClass.NO_VIDEO, "JSON"),
+        "JSON": ("mp4", b'{"error": "forbidden"}', ErrorClass.CORRUPT, "JSON"),
         "XML": (
             *("mp4", b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'),
-            *(ErrorClass.NO_VIDEO, "XML"),
+            *(ErrorClass.CORRUPT, "XML"),
         ),
-        "PDF": ("mp4", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(500), ErrorClass.NO_VIDEO, "PDF"),
-        "a ZIP archive": ("mp4", _zip(), ErrorClass.NO_VIDEO, "ZIP"),
-        "gzip": ("mp4", gzip.compress(bytes(5000)), ErrorClass.NO_VIDEO, "gzip"),
+        "PDF": ("mp4", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(500), ErrorClass.CORRUPT, "PDF"),
+        "a ZIP archive": ("mp4", _zip(), ErrorClass.CORRUPT, "ZIP"),
+        "gzip": ("mp4", gzip.compress(bytes(5000)), ErrorClass.CORRUPT, "gzip"),
         "a Git LFS pointer": (
             *("mp4", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"),
-            *(ErrorClass.NO_VIDEO, "LFS"),
+            *(ErrorClass.CORRUPT, "LFS"),
         ),
-        "zeros": ("mp4", bytes(100_000), ErrorClass.CORRUPT, "zeros|zero bytes|empty"),
+        "zeros": ("mp4", bytes(100_000), ErrorClass.CORRUPT, "zeros"),
         "nothing": ("mp4", b"", ErrorClass.EMPTY, "empty"),
         "a PNG": ("mp4", _image(".png"), ErrorClass.NO_VIDEO, "image"),
         "a JPEG": ("avi", _image(".jpg"), ErrorClass.NO_VIDEO, "image"),
@@ -293,7 +293,7 @@ def _encrypted() -> Iterator[Cell]:
         yield Cell(
             *("encrypted", container, "libx264", "Common Encryption"),
             _make_encrypted,
-            refused=Refusal(ErrorClass.UNSUPPORTED, "encrypted"),
+            refused=Refusal(ErrorClass.DRM, "encrypted"),
         )
 
 

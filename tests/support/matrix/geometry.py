@@ -72,14 +72,15 @@ def _cell(
     then: Callable[[Path], Path] | None = None,
     **right: Any,
 ) -> Cell:
-    make = functools.partial(_make, clip=clip, then=then)
+    make = functools.partial(make_then, clip=clip, then=then)
     return Cell(
         *("geometry", container, clip.codec, trouble, make),
         **{"numbers": (0, 10, 20), "size": size, **right},
     )
 
 
-def _make(path: Path, clip: Clip, then: Callable[[Path], Path] | None) -> Path:
+def make_then(path: Path, clip: Clip, then: Callable[[Path], Path] | None) -> Path:
+    """Encode a clip, and change the file."""
     video = encode(path, clip)
     return then(video) if then else video
 
@@ -155,21 +156,24 @@ def _apertures() -> Iterator[Cell]:
         draw = Stored(crop=crop)
         clip = Clip(codec, pixel_format, size=(208, 160), draw=draw, frames=21)
         yield _cell(
-            *(container, "clean aperture", clip, (160, 120), _clap(clip, crop)),
+            *(container, "clean aperture", clip, (160, 120), clean_aperture(clip, crop)),
             converts=_CROPPED,
         )
     clip = Clip(size=(208, 160), frames=21)
     yield _cell(
-        *("mov", "clean aperture, kept as stored", clip, (208, 160), _clap(clip, crop)),
+        *("mov", "clean aperture, kept as stored", clip, (208, 160), clean_aperture(clip, crop)),
         settings=_STORED,
     )
     clip = Clip(frames=21)
-    yield _cell("mov", "clean aperture of all", clip, (160, 120), _clap(clip, Crop(0, 0, 160, 120)))
+    yield _cell(
+        "mov", "clean aperture of all", clip, (160, 120), clean_aperture(clip, Crop(0, 0, 160, 120))
+    )
     outside = Crop(0, 0, 400, 300)
-    yield _cell("mov", "clean aperture outside", clip, (160, 120), _clap(clip, outside))
+    yield _cell("mov", "clean aperture outside", clip, (160, 120), clean_aperture(clip, outside))
 
 
-def _clap(clip: Clip, crop: Crop) -> Callable[[Path], Path]:
+def clean_aperture(clip: Clip, crop: Crop) -> Callable[[Path], Path]:
+    """Return what writes a clean aperture into a file of a clip."""
     return functools.partial(
         add_clean_aperture,
         stored=clip.size,
@@ -215,7 +219,7 @@ def _combinations() -> Iterator[Cell]:
     clip = Clip(size=(208, 160), aspect=wide, draw=Stored(crop=crop), frames=21)
     both = _CROPPED | _SQUARED
     yield _cell(
-        *("mov", "clean aperture, pixels of 4:3", clip, (192, 120), _clap(clip, crop)),
+        *("mov", "clean aperture, pixels of 4:3", clip, (192, 120), clean_aperture(clip, crop)),
         converts=both,
     )
     for quarters in (1, 3):
@@ -223,12 +227,14 @@ def _combinations() -> Iterator[Cell]:
             rotation=90 * quarters, size=(208, 160), draw=Stored(quarters, crop=crop), frames=21
         )
         trouble = f"clean aperture, turned by {90 * quarters} degrees"
-        yield _cell(*("mov", trouble, clip, (120, 144), _clap(clip, crop)), converts=_CROPPED)
+        yield _cell(
+            *("mov", trouble, clip, (120, 144), clean_aperture(clip, crop)), converts=_CROPPED
+        )
     draw = Stored(1, crop=crop)
     clip = Clip(size=(208, 160), aspect=wide, rotation=90, draw=draw, frames=21)
     yield _cell(
         *("mp4", "clean aperture, pixels of 4:3, turned by 90 degrees", clip, (120, 192)),
-        then=_clap(clip, crop),
+        then=clean_aperture(clip, crop),
         converts=both,
     )
     # in Matroska, the displayed size is that of the cropped pixels
@@ -238,4 +244,4 @@ def _combinations() -> Iterator[Cell]:
     yield _cell("mkv", trouble, clip, (192, 120), then, converts=both)
     clip = Clip(size=(208, 160), aspect=wide, rotation=90, frames=21)
     trouble = "clean aperture, pixels of 4:3, turned, kept as stored"
-    yield _cell("mp4", trouble, clip, (208, 160), _clap(clip, crop), settings=_STORED)
+    yield _cell("mp4", trouble, clip, (208, 160), clean_aperture(clip, crop), settings=_STORED)

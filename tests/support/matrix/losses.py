@@ -35,7 +35,7 @@ _CODECS = {
     "ffv1": Clip("ffv1"),
     "prores_ks": Clip("prores_ks", "yuv422p10le"),
 }
-_INTRA = {"mjpeg", "ffv1", "prores_ks"}
+_INTRA = {"mjpeg", "prores_ks"}
 _CONTAINERS = (
     ("mkv", "libx264"),
     ("mp4", "libx264"),

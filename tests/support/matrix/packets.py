@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.bitstream import BitStreamFilterContext
 
 from tests.support.matrix.encoding import RATE
 
@@ -30,6 +31,18 @@ def without_packets(source: Path, target: Path, taken_out: Collection[int]) -> P
             if index not in taken_out:
                 packet.stream = stream
                 output.mux(packet)
+    return target
+
+
+def filtered(source: Path, target: Path, bitstream_filter: str) -> Path:
+    """Copy a file's video packets through a bitstream filter of libav."""
+    with av.open(str(source)) as file, av.open(str(target), "w") as output:
+        stream = output.add_stream_from_template(file.streams.video[0], opaque=True)
+        chain = BitStreamFilterContext(bitstream_filter, file.streams.video[0], stream)
+        for packet in file.demux(video=0):
+            for changed in chain.filter(packet if packet.size else None):
+                changed.stream = stream
+                output.mux(changed)
     return target
 
 

@@ -43,6 +43,7 @@ _GROUPS = {
     "alpha": "Transparency",
     "geometry": "Geometry",
     "interlaced": "Interlaced",
+    "combined": "Several at once",
     "loss": "Loss",
     "time": "Time",
     "stream": "Which stream is the film",

@@ -77,7 +77,9 @@ _SPECIAL: dict[str, Clip] = {
     "h263": Clip(size=(176, 144)),
     "rv10": Clip(size=(176, 144)),
 }
-_SHOWN = {"dvvideo": (768, 576)}  # its pixels are 16:15, whatever it is told
+_WRONG_TAG = frozenset({"assumed_matrices"})  # libav's muxer writes that of red, green, blue
+# pixels of 16:15 (PAL) and 12:11 (CIF), whatever they are told
+_SHOWN = {"dvvideo": (768, 576), "h263": (192, 144)}
 _RAW = {"h264", "hevc"}  # streams without a time stamp
 
 
@@ -102,6 +104,7 @@ def _plain(container: str, encoder: str) -> Cell:
         size=_SHOWN.get(encoder, clip.size),
         converts=frozenset({"squared"} if encoder in _SHOWN else ()),
         warns=_NO_STAMPS if container in _RAW else frozenset(),
+        may_warn=_WRONG_TAG if (container, encoder) == ("flv", "libsvtav1") else frozenset(),
     )
 
 
