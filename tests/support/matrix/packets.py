@@ -15,7 +15,7 @@ from tests.support.matrix.encoding import RATE
 Restamp = Callable[[int, float], float | None]
 """From a packet's position in the file and its time in seconds to another time, or to none."""
 
-_TS_PACKET = 188
+_TS_PACKET, _PS_PACK = 188, 2048  # bytes
 _STAMP_UNITS = 90_000  # per second, in MPEG streams
 _STAMP_RANGE = 2**33
 _VIDEO_START = b"\0\0\1\xe0"
@@ -195,10 +195,14 @@ def set_sample_durations(path: Path, duration: int) -> Path:
 
 
 def cut_off(path: Path, part: float) -> Path:
-    """Keep the first part (0 to 1) of a file's bytes, and never whole packets of MPEG-TS."""
+    """Keep the first part (0 to 1) of a file's bytes, and never whole packets of MPEG streams.
+
+    Between two of these, nothing in the file tells that more should follow.
+    """
     data = path.read_bytes()
     size = int(len(data) * part)
-    path.write_bytes(data[: size - 7 if size % _TS_PACKET == 0 else size])
+    is_between = size % _TS_PACKET == 0 or size % _PS_PACK == 0
+    path.write_bytes(data[: size - 7 if is_between else size])
     return path
 
 
