@@ -69,23 +69,38 @@ def cells() -> Iterator[Cell]:
     ):
         clip = replace(_CODECS[codec], gop=_GOP, frames=60)
         yield _lossy(container, "second keyframe taken out", clip, None)
+    for container, codec in (
+        ("mkv", "libx264"),
+        ("mp4", "libx264"),
+        ("mkv", "libx265"),
+        ("mkv", "mpeg2video"),
+        ("mp4", "mpeg4"),
+    ):
+        clip = replace(_CODECS[codec], gop=_GOP, frames=60)
+        yield _lossy(container, "packets 24 and 46 cut in half", clip, (), cut=(24, 46))
     clip = Clip(gop=_GOP, frames=60, b_frames=2)
     for taken_out in ((25,), (30, 31)):
         trouble = f"B-frames, {' and '.join(map(str, taken_out))} taken out"
         yield _lossy("mkv", trouble, clip, taken_out)
 
 
-def _lossy(container: str, trouble: str, clip: Clip, taken_out: Collection[int] | None) -> Cell:
+def _lossy(
+    container: str,
+    trouble: str,
+    clip: Clip,
+    taken_out: Collection[int] | None,
+    cut: Collection[int] = (),
+) -> Cell:
     return Cell(
         *("loss", container, clip.codec, trouble),
-        functools.partial(_make, clip=clip, taken_out=taken_out),
+        functools.partial(_make, clip=clip, taken_out=taken_out, cut=cut),
         numbers=None,
         size=clip.size,
         error=None,
-        some_of=_LOST,
+        some_of=_LOST | {"damaged_frames"} if cut else _LOST,
         may_warn=_LOST | {"damaged_frames"},
         settings=_ALL,
-        check=functools.partial(_unmarked_frames_are_whole, taken_out=taken_out),
+        check=functools.partial(_unmarked_frames_are_whole, lost=cut or taken_out),
     )
 
 
@@ -93,9 +108,10 @@ def _whole(path: Path) -> Path:
     return path.with_name(f"whole{path.suffix}")
 
 
-def _make(path: Path, clip: Clip, taken_out: Collection[int] | None) -> Path:
+def _make(path: Path, clip: Clip, taken_out: Collection[int] | None, cut: Collection[int]) -> Path:
     whole = encode(_whole(path), clip)
-    return without_packets(whole, path, taken_out or [keyframes(whole)[1]])
+    second = [keyframes(whole)[1]] if taken_out is None else taken_out
+    return without_packets(whole, path, second, cut)
 
 
 def _clean_images(video: Path) -> list[Image]:
@@ -105,13 +121,11 @@ def _clean_images(video: Path) -> list[Image]:
     return [array.astype(np.uint8, copy=False) for array in arrays]
 
 
-def _unmarked_frames_are_whole(
-    cell: Cell, result: Result, taken_out: Collection[int] | None
-) -> None:
+def _unmarked_frames_are_whole(cell: Cell, result: Result, lost: Collection[int] | None) -> None:
     """See that what is not marked as damaged is as in the whole video, and that enough is not."""
     whole = _whole(result.video)
     clean, keys = _clean_images(whole), keyframes(whole)
-    lost = sorted(taken_out or [keys[1]])
+    lost = sorted(lost or [keys[1]])
     wrong = []
     for row, image in zip(result.rows, result.images, strict=True):
         number = round((row["pts_time"] - result.seconds[0]) * RATE)
@@ -121,7 +135,7 @@ def _unmarked_frames_are_whole(
     marked = {
         round((row["pts_time"] - result.seconds[0]) * RATE) for row in result.rows if row["damaged"]
     }
-    if cell.codec in _INTRA:
+    if cell.codec in _INTRA and "cut" not in cell.trouble:
         assert not marked
     affected = {n for at in lost for n in range(at - 3, min([k for k in keys if k > at] or [60]))}
     assert marked <= affected, f"marked although sound: {sorted(marked - affected)}"

@@ -22,16 +22,27 @@ _VIDEO_START = b"\0\0\1\xe0"
 _MATROSKA_CLUSTER, _CLUSTER_TIME = b"\x1f\x43\xb6\x75", 0xE7
 
 
-def without_packets(source: Path, target: Path, taken_out: Collection[int]) -> Path:
-    """Copy a file's video packets, in their order, but for some."""
+def without_packets(
+    source: Path, target: Path, taken_out: Collection[int], cut: Collection[int] = ()
+) -> Path:
+    """Copy a file's video packets, in their order, but for some; others lose their second half."""
     with av.open(str(source)) as file, av.open(str(target), "w") as output:
         stream = output.add_stream_from_template(file.streams.video[0], opaque=True)
         packets = [packet for packet in file.demux(video=0) if packet.size]
         for index, packet in enumerate(packets):
-            if index not in taken_out:
-                packet.stream = stream
-                output.mux(packet)
+            if index in taken_out:
+                continue
+            part = _first_half(packet) if index in cut else packet
+            part.stream = stream
+            output.mux(part)
     return target
+
+
+def _first_half(packet: Any) -> Any:
+    half = av.Packet(bytes(packet)[: packet.size // 2])
+    half.pts, half.dts, half.time_base = packet.pts, packet.dts, packet.time_base
+    half.duration, half.is_keyframe = packet.duration, packet.is_keyframe
+    return half
 
 
 def filtered(source: Path, target: Path, bitstream_filter: str) -> Path:

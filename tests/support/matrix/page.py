@@ -34,6 +34,10 @@ colours, encodes them, causes the trouble, extracts frames and compares them wit
   measured; empty if its frames are right. It may choose neighbouring frames, which is not counted
   as wrong. "No word of it" means that it printed no warning of what was lost or derived.
 
+Not in the table is what nothing in a file tells: that a file was cut exactly between two packets of
+an MPEG stream, and that a part is missing within a packet of VP8, VP9 or Motion JPEG, of which the
+decoder makes a picture without an error.
+
 This page is generated: `python -m tests.support.matrix.page`.
 """
 _GROUPS = {
