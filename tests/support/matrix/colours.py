@@ -141,6 +141,7 @@ def _formats() -> Iterator[Cell]:
         yield _cell(container, f"pixels as {pixel_format}", clip, columns={"bit_depth": bits})
     for container, codec, pixel_format, full in (
         ("mp4", "libx264", "gray", False),
+        ("mkv", "ffv1", "gray", False),
         ("mkv", "ffv1", "gray", True),
         ("mkv", "ffv1", "gray10le", True),
         ("mkv", "ffv1", "gray16le", True),
