@@ -93,11 +93,13 @@ NEXT_STEP: dict[ErrorClass, str] = {
     ErrorClass.GEO: "set download.proxy to one in a country where it is available, then"
     " `dataminer retry --class geo`",
     ErrorClass.COPYRIGHT: "nothing to do: its owner has blocked it",
-    ErrorClass.DRM: "nothing to do: it is encrypted for the site's own player",
+    ErrorClass.DRM: "nothing to do if a site encrypts it for its own player; replace a file of your"
+    " own by a copy without encryption, then `dataminer retry --class drm`",
     ErrorClass.LIVE: "after it has ended, run `dataminer retry --class live`",
     ErrorClass.POLICY: "nothing to do; to allow it, change download.policy and run snakemake",
-    ErrorClass.UNSUPPORTED: "if no video was found, check the link; if you trust the file, raise"
-    " the setting that refused it; then `dataminer retry --class unsupported`",
+    ErrorClass.UNSUPPORTED: "if no video was found, check the link; if it cannot be decoded,"
+    " convert it; if you trust the file, raise the setting that refused it; then `dataminer retry"
+    " --class unsupported`",
     ErrorClass.EMPTY: "replace the file, which has no bytes, or check the link, then"
     " `dataminer retry --class empty`",
     ErrorClass.NO_VIDEO: f"remove it from your list, and {_DELETE_VIDEO}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import PermanentError
 from dataminer.stages.extract.stage import extract
+from dataminer.video.containers import asf, boxes, ebml, mpeg
+from dataminer.video.containers.ends import read_file_end
 
 PICTURES = ["-f", "lavfi", "-i", "testsrc2=s=96x64:d=3:r=25"]
 H264, MPEG4 = ["-c:v", "libx264", "-g", "25", "-c:a", "aac"], ["-c:v", "mpeg4", "-c:a", "mp2"]
@@ -36,7 +39,7 @@ FORMATS: dict[str, list[str]] = {
     "a.apng": ["-plays", "0"],
 }
 PIPED = {"live.webm": "webm", "a.flv": "flv", "a.avi": "avi", "a.wmv": "asf", "a.mxf": "mxf"}
-SILENT = {"a.gif", "a.apng"}
+NO_SOUND = {"a.gif", "a.apng"}
 
 
 def encode(path: Path, *more: str, sound: float = 0) -> Path:
@@ -75,7 +78,7 @@ def cut(video: Path, part: float) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "sound"),
-    [(name, sound) for name in FORMATS for sound in (0, 3) if not (sound and name in SILENT)],
+    [(name, sound) for name in FORMATS for sound in (0, 3) if not (sound and name in NO_SOUND)],
 )
 def test_a_file_is_truncated_if_and_only_if_it_was_cut(
     name: str, sound: float, tmp_path: Path
@@ -117,7 +120,7 @@ def test_one_picture_gives_one_frame_without_a_warning(
     assert (result.frame_count, result.warning) == (1, None)
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name not in SILENT])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in NO_SOUND])
 def test_longer_sound_is_no_truncation(name: str, tmp_path: Path) -> None:
     video = encode(tmp_path / name, sound=8)
     assert warning_of(video) == ""
@@ -154,3 +157,44 @@ def test_a_joined_transport_stream_is_whole(tmp_path: Path) -> None:
         video = encode(tmp_path / name)
         video.write_bytes(video.read_bytes() * 2)
         assert "truncated" not in warning_of(video), name
+
+
+CONTAINERS = {
+    "faststart.mp4": "mov,mp4",
+    "fragments.mp4": "mov,mp4",
+    "a.mkv": "matroska,webm",
+    "live.webm": "matroska,webm",
+    "a.avi": "avi",
+    "a.wmv": "asf",
+    "a.ts": "mpegts",
+    "a.mpg": "mpeg",
+    "a.flv": "flv",
+    "a.ogv": "ogg",
+    "a.nut": "nut",
+    "a.mxf": "mxf",
+    "a.gif": "gif",
+    "a.apng": "apng",
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_readers_of_containers_take_any_bytes(name: str, tmp_path: Path) -> None:
+    data = encode(tmp_path / name, "-t", "0.5").read_bytes()
+    rng = random.Random(name)
+    video = tmp_path / "any"
+    for _ in range(150):
+        broken = bytearray(data[: rng.choice([len(data), rng.randrange(1, len(data))])])
+        for _ in range(rng.randrange(1, 40)):
+            start = int(len(broken) * rng.choice([rng.random(), rng.random() ** 8]))
+            noise = rng.choice([b"\xff" * 8, bytes(8), rng.randbytes(8)])[: rng.randrange(1, 9)]
+            broken[start : start + len(noise)] = noise
+        video.write_bytes(broken)
+        assert read_file_end(video, CONTAINERS[name]).is_cut in {True, False, None}
+        with video.open("rb") as file:
+            size = len(broken)
+            for read in (boxes.encrypted_track_ids, ebml.encrypted_track_positions):
+                assert len(read(file, size)) <= 256
+            header = asf.read_header(file, size)
+            assert header is None or header.encrypted in {True, False}
+            assert mpeg.transport_is_scrambled(file, size, 0x100) in {True, False}
+            assert mpeg.program_is_scrambled(file, size) in {True, False}

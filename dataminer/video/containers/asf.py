@@ -42,7 +42,7 @@ def read_header(file: BinaryIO, size: int) -> AsfHeader | None:
     start = file.read(_HEADER_BYTES)
     if start[:16] != _HEADER:
         return None
-    header_end = int.from_bytes(start[16:24], "little")
+    header_end = min(int.from_bytes(start[16:24], "little"), size)
     seconds = file_bytes = None
     packet_bytes, is_live, encrypted = 0, False, False
     for kind, content, _ in _objects(file, _HEADER_BYTES, min(header_end, size)):
@@ -56,8 +56,8 @@ def read_header(file: BinaryIO, size: int) -> AsfHeader | None:
             packet_bytes = int.from_bytes(data[68:72], "little")
             seconds = play_duration / 1e7 - preroll / 1e3
     if is_live:
-        start = header_end + _DATA_HEADER_BYTES
-        live_end = None if _ends_with_index(file, size) else _live_end(start, packet_bytes, size)
+        first = header_end + _DATA_HEADER_BYTES
+        live_end = None if _ends_with_index(file, size) else _live_end(first, packet_bytes, size)
         return AsfHeader(data_end=live_end, encrypted=encrypted)
     data_end = _data_end(file, header_end, packet_bytes)
     is_timed = seconds is not None and seconds > 0
@@ -67,10 +67,12 @@ def read_header(file: BinaryIO, size: int) -> AsfHeader | None:
 def _objects(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield the kind of each object, and the positions of its content and its end."""
     for _ in range(_MAX_OBJECTS):
+        if start + _OBJECT_BYTES > end:
+            return
         file.seek(start)
         header = file.read(_OBJECT_BYTES)
         size = int.from_bytes(header[16:], "little")
-        if start + _OBJECT_BYTES > end or size < _OBJECT_BYTES:
+        if size < _OBJECT_BYTES:
             return
         yield header[:16], start + _OBJECT_BYTES, start + size
         start += size

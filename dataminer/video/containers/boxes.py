@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 _MAX_BOXES = 200_000  # two per fragment: a day of fragments of a second
 _MAX_TRACKS = 256
+_MAX_POSITION = 1 << 62  # files can be sought no further
 _ENCRYPTED = {b"encv", b"drmi"}  # common encryption (ISO/IEC 23001-7), and Apple's own
 _TO_DESCRIPTIONS = (b"mdia", b"minf", b"stbl", b"stsd")
 _TRACK_ID_OFFSETS = {0: 12, 1: 20}  # in `tkhd`, by its version
@@ -28,7 +29,7 @@ class Mp4Box:
 def read_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Mp4Box]:
     """Yield the boxes between two positions; the last one may claim to end beyond them."""
     for _ in range(_MAX_BOXES):
-        if start + 8 > end:
+        if start + 8 > min(end, _MAX_POSITION):
             return
         file.seek(start)
         header = file.read(16)

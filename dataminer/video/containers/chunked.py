@@ -19,6 +19,7 @@ _OGG_PAGE = 27  # bytes of a page's header, without its table of segments
 _END_OF_STREAM = 4  # a flag of an Ogg page
 _DV_SEQUENCE = 12_000  # bytes; SMPTE 314M: 10 or 12 of them are a frame, or multiples
 _NUT_INDEX = bytes.fromhex("4e58dd672f23e64e")
+_LARGE_GIF = 64 << 20  # bytes; its parts of up to 255 bytes are not counted
 _GIF_END, _GIF_EXTENSION, _GIF_IMAGE = 0x3B, 0x21, 0x2C
 
 
@@ -68,6 +69,8 @@ def mxf_is_cut(file: BinaryIO, size: int) -> bool | None:
     file.seek(pack[0] + _FOOTER)
     footer = int.from_bytes(file.read(8))
     position = start + footer if footer else start
+    if position >= size:
+        return True
     file.seek(position)
     if footer and file.read(len(_PARTITION_KEY)) != _PARTITION_KEY:
         return True
@@ -152,6 +155,8 @@ def gif_is_cut(file: BinaryIO, size: int) -> bool | None:
     file.seek(size - 1)
     if file.read(1)[0] == _GIF_END:
         return False
+    if size > _LARGE_GIF:
+        return None
     file.seek(0)
     flags = file.read(11)[10:]
     position = 13 + _gif_colours(flags)

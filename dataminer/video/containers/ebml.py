@@ -14,6 +14,7 @@ _TIMESTAMP, _CRC = 0xE7, 0xBF  # what a cluster begins with
 _IN_CLUSTER = {_TIMESTAMP, _CRC, 0xA3, 0xA0, 0xA7, 0xAB, 0xEC, 0x5854}
 _IN_SEGMENT = {_CLUSTER, 0x1C53BB6B, 0x1254C367, 0x114D9B74, 0x1549A966, 0x1043A770, 0xEC}
 _MAX_ELEMENTS = 20_000
+_MAX_CANDIDATES = 64  # ids from which elements are followed
 _MAX_NUMBER = 8  # bytes
 _LONGEST_HEADER = 12  # bytes of an element
 _TAIL = 16 << 20  # bytes in which the last cluster of a live recording should begin
@@ -114,7 +115,10 @@ def is_cut(file: BinaryIO, size: int) -> bool | None:
     tail = file.read(_TAIL)
     position = len(tail)
     sign = _CLUSTER.to_bytes(4)
-    while (position := tail.rfind(sign, 0, position)) >= 0:
+    for _ in range(_MAX_CANDIDATES):
+        position = tail.rfind(sign, 0, position)
+        if position < 0:
+            break
         ends_cut = _cluster_is_cut(file, start + position, size)
         if ends_cut is not None:
             return ends_cut
@@ -124,7 +128,9 @@ def is_cut(file: BinaryIO, size: int) -> bool | None:
 def _cluster_is_cut(file: BinaryIO, start: int, size: int) -> bool | None:
     """Return whether a cluster, or what follows it, is cut; None if it is no cluster."""
     position, inside = start, False
-    while size - position >= _LONGEST_HEADER:
+    for _ in range(_MAX_ELEMENTS):
+        if size - position < _LONGEST_HEADER:
+            return _rest_is_cut(file, position, size)
         element = _element_at(file, position)
         if element is None or element.id not in _IN_CLUSTER | _IN_SEGMENT:
             return None
@@ -134,7 +140,7 @@ def _cluster_is_cut(file: BinaryIO, start: int, size: int) -> bool | None:
         if element.end is None and not inside:
             return None
         position = element.content if inside else element.end or size
-    return _rest_is_cut(file, position, size)
+    return None
 
 
 def _rest_is_cut(file: BinaryIO, position: int, size: int) -> bool:

@@ -9,12 +9,14 @@ _SYNC = 0x47
 _PACKET_SIZES = {188: 0, 192: 4, 204: 0}  # bytes, and where in a packet the sync byte stands
 _SYNCED = 5  # packets in a row that must begin with a sync byte
 _MAX_JUNK = 1 << 16  # bytes in front of the first packet
+_HAS_PAYLOAD, _SCRAMBLED = 0x10, 0x80  # in a packet's fourth byte
 _SAMPLE = 1 << 20  # bytes in which scrambled packets are counted
 _SAMPLES = (0.0, 0.3, 0.6, 0.9)  # where, as shares of the file
 _PACK, _END, _FIRST_STREAM = 0xBA, 0xB9, 0xBB
 _VIDEO_STREAMS = range(0xE0, 0xF0)
 _SCRAMBLED_SHARE = 0.1  # of a DVD's packets of pictures, of which some are always left clear
 _PROGRAM_TAIL = 1 << 18
+_MAX_CANDIDATES = 64  # start codes from which packets are followed
 _LONGEST_PACKET = 6 + 0xFFFF
 
 
@@ -45,7 +47,7 @@ def transport_is_cut(file: BinaryIO, size: int) -> bool | None:
 
 def transport_is_scrambled(file: BinaryIO, size: int, pid: int) -> bool:
     """Return whether all packets of a stream are scrambled, wherever they are sampled."""
-    scrambled = clear = 0
+    found = False
     for share in _SAMPLES:
         file.seek(int(size * share))
         data = file.read(_SAMPLE)
@@ -54,12 +56,16 @@ def transport_is_scrambled(file: BinaryIO, size: int, pid: int) -> bool:
             continue
         packet, first = layout
         first += _PACKET_SIZES[packet]
-        for at in range(first, len(data) - 188, packet):
-            is_of_stream = (data[at + 1] << 8 | data[at + 2]) & 0x1FFF == pid
-            if data[at] == _SYNC and is_of_stream and data[at + 3] & 0x10:
-                scrambled += data[at + 3] >= 0x80  # with a key: 2 or 3
-                clear += data[at + 3] < 0x40
-    return scrambled > 0 and not clear
+        packets = zip(*(data[first + byte :: packet] for byte in range(4)), strict=False)
+        flags = {
+            flag
+            for sync, high, low, flag in packets
+            if sync == _SYNC and (high & 0x1F) << 8 | low == pid and flag & _HAS_PAYLOAD
+        }
+        if any(flag < _SCRAMBLED for flag in flags):
+            return False
+        found |= bool(flags)
+    return found
 
 
 def program_is_scrambled(file: BinaryIO, size: int) -> bool:
@@ -108,7 +114,10 @@ def program_is_cut(file: BinaryIO, size: int) -> bool | None:
     file.seek(start)
     data = file.read(size - start)
     position = -1
-    while (position := data.find(b"\0\0\1\xba", position + 1)) >= 0:
+    for _ in range(_MAX_CANDIDATES):
+        position = data.find(b"\0\0\1\xba", position + 1)
+        if position < 0:
+            break
         end = max((end for _, _, end in _program_packets(data, position)), default=position)
         rest = data[end:]
         if end > len(data) or (end > position and len(rest) < 6):
