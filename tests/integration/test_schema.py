@@ -5,10 +5,13 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import closing
+from importlib import import_module
 
 import psycopg2
 import pytest
 import sqlalchemy as sa
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
 from snakemake.persistence.db import LockORM
 
 from dataminer.db import models, schema
@@ -125,3 +128,23 @@ def test_two_first_runs_make_the_tables_one_after_the_other(
             run.join()
         assert [run.exitcode for run in runs] == [0, 0]
         assert [results.get() for _ in runs] == [HEAD] * 2
+
+
+def test_notes_come_and_go_with_their_revision(database: str) -> None:
+    execute(database, "INSERT INTO videos (video_id, url, source_type) VALUES ('v1', 'u', 'URL')")
+    migrations = import_module("dataminer.db.migrations.versions.0010_notes")
+    engine = sa.create_engine(
+        database.replace("postgresql://", "postgresql+psycopg2://", 1), poolclass=sa.NullPool
+    )
+    columns = "SELECT column_name FROM information_schema.columns WHERE column_name LIKE '%notes'"
+    for step, expected in (
+        (migrations.downgrade, []),
+        (migrations.upgrade, [("notes",), ("source_notes",)]),
+    ):
+        with (
+            engine.begin() as connection,
+            Operations.context(MigrationContext.configure(connection)),
+        ):
+            step()
+        assert sorted(execute(database, columns)) == expected
+    assert execute(database, "SELECT notes, url FROM videos") == [({}, "u")]
