@@ -10,10 +10,10 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from dataminer.video.geometry import Geometry, StreamGeometry
+from dataminer.video.display.geometry import Geometry, StreamGeometry
+from dataminer.video.display.orientation import first_orientation
 from dataminer.video.limits import DEFAULT_LIMITS, FileLimits
 from dataminer.video.opening import open_video
-from dataminer.video.orientation import first_orientation
 from dataminer.video.streams import moving_streams
 
 _MAX_DURATION = 366 * 86400.0  # seconds; a longer declared duration is not believed

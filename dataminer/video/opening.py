@@ -16,10 +16,10 @@ from av.video.stream import VideoStream
 from dataminer.errors import ErrorClass, PermanentError, TransientError, os_error_class
 from dataminer.files.links import ABSENT_ERRNOS
 from dataminer.video.containers.encryption import encrypted_streams, has_encrypted_tracks
+from dataminer.video.display.orientation import first_orientation
 from dataminer.video.file_kinds import first_bytes, reject_other_kinds, unreadable_kind
 from dataminer.video.libav_messages import captured_messages, failure_reason
 from dataminer.video.limits import DEFAULT_LIMITS, FileLimits
-from dataminer.video.orientation import first_orientation
 from dataminer.video.streams import choose_film, moving_streams
 
 _IMAGE_FORMATS = {"image2pipe"}  # and every demuxer whose name ends in _pipe

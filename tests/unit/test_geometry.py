@@ -17,11 +17,11 @@ import pytest
 from numpy.typing import NDArray
 
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.video.clean_aperture import read_clean_aperture
-from dataminer.video.frame_ratio import ratio_of_frame
-from dataminer.video.geometry import plausible_ratio
+from dataminer.video.display.clean_aperture import read_clean_aperture
+from dataminer.video.display.frame_ratio import ratio_of_frame
+from dataminer.video.display.geometry import plausible_ratio
+from dataminer.video.display.pixel_crop import read_pixel_crop
 from dataminer.video.info import probe
-from dataminer.video.pixel_crop import read_pixel_crop
 from tests.support.cropped import add_clean_aperture, add_pixel_aspect, add_pixel_crop
 from tests.support.patches import Extracted, patch_error, patches_picture
 
@@ -48,6 +48,7 @@ def clip(
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for name, value in settings.items():
             setattr(stream.codec_context, name, value)
+        stream.codec_context.max_b_frames = 0  # or AVI says not when frames are shown
         if turned:
             stream.set_display_rotation(-turned)
         for frame in frames:
@@ -248,7 +249,8 @@ def test_square_pixels_may_exceed_the_limit(tmp_path: Path) -> None:
     assert (stored.row["width"], stored.row["height"]) == SIZE
 
 
-def test_a_ratio_that_changes_midway_is_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["interval", "scene"])
+def test_a_ratio_that_changes_midway_is_followed(tmp_path: Path, strategy: str) -> None:
     """As in television, whose programmes change between 4:3 and 16:9."""
     parts = []
     for ratio in (Fraction(4, 3), Fraction(2)):
@@ -256,7 +258,7 @@ def test_a_ratio_that_changes_midway_is_followed(tmp_path: Path) -> None:
         parts.append(part.read_bytes())
     video = tmp_path / "joined.ts"
     video.write_bytes(b"".join(parts))
-    got = Extracted(video, tmp_path / "out", strategy="interval", every_frames=1)
+    got = Extracted(video, tmp_path / "out", strategy=strategy, every_frames=1)
     assert {row["sample_aspect_ratio"] for row in got.rows} == {"4:3", "2:1"}
     for image in got.images:
         width, height = shape_of_bright(image)

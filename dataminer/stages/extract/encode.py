@@ -34,7 +34,7 @@ from dataminer.stages.extract.decode_stats import DecodedFrame
 from dataminer.stages.extract.picture.rendering import Renderer, Rendering, RenderingPlanner
 from dataminer.stages.extract.picture.stored import StoredPicture
 from dataminer.stages.extract.quality.metrics import FrameMetrics, measure, table_columns
-from dataminer.video.geometry import Geometry, StreamGeometry
+from dataminer.video.display.geometry import Geometry, StreamGeometry
 
 _MAX_WAITING_BYTES = 80 << 20  # of decoded frames that wait to be encoded; one always may
 # a single thread encodes frames in groups, because decoding evicts the processor's caches

@@ -14,7 +14,7 @@ from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.stages.extract.decode_stats import DecodedFrame
 from dataminer.stages.extract.encode import FrameEncoder
-from dataminer.video.geometry import StreamGeometry
+from dataminer.video.display.geometry import StreamGeometry
 from dataminer.video.info import VideoInfo, read_headers
 from dataminer.video.limits import FileLimits
 from dataminer.video.opening import open_video

@@ -16,9 +16,9 @@ from dataminer.stages.extract.picture.deinterlacing import Deinterlacer
 from dataminer.stages.extract.picture.stored import StoredPicture, bit_depth
 from dataminer.stages.extract.picture.tags import ColourTags, colour_tags
 from dataminer.stages.extract.quality.arrays import BgrImage
-from dataminer.video.geometry import Geometry, StreamGeometry
+from dataminer.video.display.geometry import Geometry, StreamGeometry
+from dataminer.video.display.orientation import Orientation, orientation_of
 from dataminer.video.limits import FileLimits
-from dataminer.video.orientation import Orientation, orientation_of
 
 
 @dataclass(frozen=True)

@@ -6,24 +6,19 @@ Format, "Clean aperture"). libav reads it, too, but PyAV does not pass it on.
 
 from __future__ import annotations
 
+import io
+import itertools
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from dataminer.video.cropping import Cropping, checked_cropping
+from dataminer.video.containers.boxes import Mp4Box, read_boxes
+from dataminer.video.display.cropping import Cropping, checked_cropping
 
-_MAX_BOXES = 4096  # side by side; a longer list is not searched further
+_MAX_TRACKS = 256
 _SAMPLE_ENTRY_BYTES = 86  # of a video sample entry, before the boxes in it
 _MAX_ENTRY_BYTES = 1 << 20
-
-
-class _Box(NamedTuple):
-    """A box of the file: its kind, and where its content begins and ends."""
-
-    kind: bytes
-    start: int
-    end: int
 
 
 def read_clean_aperture(file: BinaryIO, track_id: int) -> Cropping | None:
@@ -41,69 +36,55 @@ def read_clean_aperture(file: BinaryIO, track_id: int) -> Cropping | None:
     OSError, ValueError, struct.error
         The file cannot be read, or its boxes are broken.
     """
-    size = file.seek(0, 2)
-    for movie in _boxes(file, 0, size, b"moov"):
-        for track in _boxes(file, movie.start, movie.end, b"trak"):
-            if _track_id(file, track) == track_id:
-                return _cropping_of(file, track)
+    size = file.seek(0, io.SEEK_END)
+    movie = next(_of_kind(file, 0, size, b"moov"), None)
+    if movie is None:
+        return None
+    tracks = _of_kind(file, movie.content, movie.end, b"trak")
+    for track in itertools.islice(tracks, _MAX_TRACKS):
+        if _track_id(file, track) == track_id:
+            return _cropping_of(file, track)
     return None
 
 
-def _boxes(file: BinaryIO, start: int, end: int, kind: bytes) -> Iterator[_Box]:
-    """Yield the boxes of a kind that lie side by side between two positions."""
-    for _ in range(_MAX_BOXES):
-        if start + 8 > end:
-            return
-        file.seek(start)
-        size, found = struct.unpack(">I4s", file.read(8))
-        content = start + 8
-        if size == 1:
-            (size,) = struct.unpack(">Q", file.read(8))
-            content += 8
-        box_end = start + size if size else end  # 0: to the end of what it lies in
-        if not content <= box_end <= end:
-            box_end = end  # a file that is cut off, or a broken size
-        if found == kind:
-            yield _Box(found, content, box_end)
-        if box_end <= start:
-            return
-        start = box_end
+def _of_kind(file: BinaryIO, start: int, end: int, kind: bytes) -> Iterator[Mp4Box]:
+    return (box for box in read_boxes(file, start, end) if box.kind == kind)
 
 
-def _first(file: BinaryIO, box: _Box, *path: bytes) -> _Box | None:
+def _first(file: BinaryIO, box: Mp4Box, *path: bytes) -> Mp4Box | None:
     """Return the first box at a path of kinds within a box."""
     for kind in path:
-        found = next(_boxes(file, box.start, box.end, kind), None)
+        found = next(_of_kind(file, box.content, box.end, kind), None)
         if found is None:
             return None
         box = found
     return box
 
 
-def _track_id(file: BinaryIO, track: _Box) -> int | None:
+def _track_id(file: BinaryIO, track: Mp4Box) -> int | None:
     header = _first(file, track, b"tkhd")
     if header is None:
         return None
-    file.seek(header.start)
+    file.seek(header.content)
     is_long = file.read(1) == b"\x01"
-    file.seek(header.start + (20 if is_long else 12))
+    file.seek(header.content + (20 if is_long else 12))
     return int(struct.unpack(">I", file.read(4))[0])
 
 
-def _cropping_of(file: BinaryIO, track: _Box) -> Cropping | None:
+def _cropping_of(file: BinaryIO, track: Mp4Box) -> Cropping | None:
     table = _first(file, track, b"mdia", b"minf", b"stbl", b"stsd")
     if table is None:
         return None
-    file.seek(table.start + 8)
-    entry_start = table.start + 8
+    file.seek(table.content + 8)
+    entry_start = table.content + 8
     (size,) = struct.unpack(">I", file.read(4))
     end = min(entry_start + min(size, _MAX_ENTRY_BYTES), table.end)
     file.seek(entry_start + 32)
     frame_size = struct.unpack(">2H", file.read(4))
-    aperture = next(_boxes(file, entry_start + _SAMPLE_ENTRY_BYTES, end, b"clap"), None)
+    aperture = next(_of_kind(file, entry_start + _SAMPLE_ENTRY_BYTES, end, b"clap"), None)
     if aperture is None:
         return None
-    file.seek(aperture.start)
+    file.seek(aperture.content)
     return _cropping(struct.unpack(">IIIIiIiI", file.read(32)), frame_size)
 
 

@@ -10,7 +10,7 @@ import io
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from dataminer.video.cropping import Cropping, checked_cropping
+from dataminer.video.display.cropping import Cropping, checked_cropping
 
 _MAX_ELEMENTS = 4096  # side by side; a longer list is not searched further
 _MAX_TRACKS_BYTES = 4 << 20

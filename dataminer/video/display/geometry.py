@@ -1,4 +1,4 @@
-"""From stored frames to what players show: cropped, with square pixels, turned."""
+"""The geometry of frames, and of the stream that they belong to."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from dataminer.video.clean_aperture import read_clean_aperture
-from dataminer.video.cropping import Cropping
-from dataminer.video.frame_ratio import ratio_of_frame
-from dataminer.video.orientation import Orientation
-from dataminer.video.pixel_crop import read_pixel_crop
+from dataminer.video.display.clean_aperture import read_clean_aperture
+from dataminer.video.display.cropping import Cropping
+from dataminer.video.display.frame_ratio import ratio_of_frame
+from dataminer.video.display.orientation import Orientation
+from dataminer.video.display.pixel_crop import read_pixel_crop
 
 MAX_SAMPLE_ASPECT_RATIO = 8
 """Sample aspect ratios beyond it, or below its inverse, are taken as mistakes: pixels are square.
@@ -27,6 +27,9 @@ MAX_SAMPLE_ASPECT_RATIO = 8
 Anamorphic films have up to 2, and fields that are stored as frames half of that.
 """
 _SQUARE = Fraction(1)
+# containers that leave it to the codec
+_WITHOUT_RATIO = {"mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "vvc", "vc1", "obu"}
+_ROUNDING = Fraction(1, 5000)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class StreamGeometry:
     def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
         self._stream = stream
         self._cropping = _read_cropping(path, container, stream)
+        self._has_own_ratio = container.format.name not in _WITHOUT_RATIO
         self._container_ratio: Fraction | None = None
         self._first_ratio: Fraction | None = None
         self._has_begun = self._changes = False
@@ -99,18 +103,33 @@ class StreamGeometry:
         libav takes over the codec's first ratio for the container if that has none, so that only
         another one is known to be the container's.
         """
+        # of a frame that may be decoded later than this one
         ratio = self._stream.codec_context.sample_aspect_ratio
         if not self._has_begun:
-            self._has_begun, self._first_ratio = True, ratio
+            self._has_begun, self._first_ratio = True, self._ratio_of(frame)
             declared = self._stream.sample_aspect_ratio
-            self._container_ratio = declared if declared != ratio else None
+            if self._has_own_ratio and not _are_equal(declared, self._first_ratio):
+                self._container_ratio = declared
         if self._container_ratio:
             return self._container_ratio
-        self._changes = self._changes or ratio != self._first_ratio
-        if self._changes and frame is not None:  # the decoder is ahead of its frames
-            with suppress(av.FFmpegError):  # of colours that libav does not convert
-                return ratio_of_frame(frame)
-        return ratio
+        self._changes = self._changes or not _are_equal(ratio, self._first_ratio)
+        return self._ratio_of(frame) if self._changes else self._first_ratio
+
+    def _ratio_of(self, frame: VideoFrame | None) -> Fraction | None:
+        """Return the codec's ratio for a frame; without a frame, for the one decoded last."""
+        latest = self._stream.codec_context.sample_aspect_ratio
+        if frame is None:
+            return latest
+        with suppress(av.FFmpegError):  # of colours that libav does not convert
+            ratio = ratio_of_frame(frame)
+            known = (latest, self._stream.sample_aspect_ratio)
+            return next((exact for exact in known if _are_equal(exact, ratio)), ratio)
+        return latest
+
+
+def _are_equal(first: Fraction | None, second: Fraction | None) -> bool:
+    """Return whether two ratios are the same, one of them being rounded; None means square."""
+    return abs((first or _SQUARE) - (second or _SQUARE)) < _ROUNDING
 
 
 def plausible_ratio(ratio: Fraction | None) -> Fraction:

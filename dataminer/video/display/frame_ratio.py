@@ -13,7 +13,7 @@ _MAX_DENOMINATOR = 99
 
 
 def ratio_of_frame(frame: VideoFrame) -> Fraction:
-    """Return a frame's sample aspect ratio; 0 if it has none.
+    """Return a frame's sample aspect ratio; 1 if it has none.
 
     libavfilter's ``scale`` knows it: the frame is scaled to a width that depends on nothing else.
     """

@@ -1,0 +1,1 @@
+"""From stored frames to what players show: cropped, with square pixels, turned."""
