@@ -28,12 +28,11 @@ class Line:
         *,
         time_base: Fraction = MILLISECOND,
         rate: Fraction | None = Fraction(25),
-        durations: Sequence[int] | None = None,
     ) -> None:
         line: TimeLine[int] = TimeLine(time_base, rate, limit)
         self.placed: list[Placed[int]] = []
         for index, stamp in enumerate(stamps):
-            self.placed += line.add(index, stamp, durations[index] if durations else 0)
+            self.placed += line.add(index, stamp)
         self.placed += line.finish()
         self.times = [placed.time for placed in self.placed]
         self.parts = [placed.item for placed in self.placed if placed.begins_part]
@@ -66,8 +65,8 @@ def test_joined_parts_follow_each_other(limit: JumpLimit) -> None:
 
 @BOTH
 def test_parts_of_any_length_are_seen(limit: JumpLimit) -> None:
-    line = Line([*[0, 40, 80, 120], *[0, 40, 80], *range(0, 2000, 40)], limit)
-    assert (line.parts, line.joined) == ([4, 7], 2)
+    line = Line([*range(0, 560, 40), *range(0, 640, 40), *range(0, 2000, 40)], limit)
+    assert (line.parts, line.joined) == ([14, 30], 2)
 
 
 @BOTH
@@ -136,12 +135,20 @@ def test_broadcasts_close_a_jump_of_more_than_ten_seconds() -> None:
     assert Line(slides).times == slides
 
 
-def test_a_stored_file_may_show_a_picture_for_as_long_as_it_states() -> None:
-    stamps = [*STEADY, *(20_000_000 + s for s in STEADY)]
-    assert Line(stamps, STORED).joined == 1
-    durations = [40] * 200
-    durations[99] = 20_000_000
-    assert Line(stamps, STORED, durations=durations).times == stamps
+def test_a_stored_file_may_show_a_picture_for_an_hour() -> None:
+    for seconds, joined in ((3590, 0), (3610, 1)):
+        stamps = [*STEADY, *(s + seconds * 1000 for s in STEADY)]
+        assert Line(stamps, STORED).joined == joined
+    slow = [0, 60_000, 719 * 60_000, 721 * 60_000, 722 * 60_000]
+    assert Line(slow, STORED).times == slow
+
+
+@BOTH
+def test_a_stamp_that_repeats_with_derived_ones_between_begins_no_parts(limit: JumpLimit) -> None:
+    line = Line([1000, 1040, 1080] * 30, limit)
+    assert line.times == [1000 + 40 * index for index in range(90)]
+    assert (line.parts, line.stray, line.joined) == ([], 0, 0)
+    assert line.derived == 29
 
 
 def test_stamps_that_wrap_go_on() -> None:

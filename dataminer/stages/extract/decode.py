@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 
 from dataminer.stages.extract.decode_stats import DecodedFrame, DecodeStats
 from dataminer.stages.extract.loss.packet_log import PacketLog
+from dataminer.stages.extract.timing.decoding_times import decoding_times
 
 _MAX_FAILED_READS = 16  # in a row: a cut-off MP4 fails once for each lost frame
 
@@ -29,31 +30,31 @@ def decode(
     container, stream
         From :func:`dataminer.video.opening.open_video`, at their beginning.
     stats : DecodeStats
-        Updated while frames are decoded.
+        Updated on the way.
     check : callable
-        Called with each packet; an exception from it ends decoding.
+        Called with each packet; its exceptions end decoding.
     log : PacketLog, optional
         Records the packets.
 
     Yields
     ------
     DecodedFrame
-        One at a time.
     """
-    log = log or PacketLog(stream)
+    log, times = log or PacketLog(stream), decoding_times(stream)
     for packet in _read_packets(container, stream, stats, log):
+        if times and packet:
+            times.add(packet)
         check()
         try:
             frames = stream.decode(packet)
         except MemoryError:
             raise  # also libav's own: nothing is wrong with the packet
         except av.FFmpegError as error:
-            stats.decode_errors += 1
+            stats.refuse(error)
             log.refuse()
-            stats.last_error = error.strerror or str(error)
             continue
         for frame in frames:
-            yield from stats.add(frame)
+            yield from stats.add(frame, times.next(frame) if times else None)
     yield from stats.finish()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from av import FFmpegError
 from av.video.frame import VideoFrame
 
 from dataminer.stages.extract.loss.damage import Loss
@@ -151,11 +152,25 @@ class DecodeStats:
             last_error=self.last_error,
         )
 
-    def add(self, frame: VideoFrame) -> Iterator[DecodedFrame]:
-        """Count a frame; yield those that have their place on the time line now."""
-        stamp = self._corrector.best(frame.pts, frame.dts)
+    def refuse(self, error: FFmpegError) -> None:
+        """Count a packet that the decoder refused."""
+        self.decode_errors += 1
+        self.last_error = error.strerror or str(error)
+
+    def add(self, frame: VideoFrame, stamp: int | None = None) -> Iterator[DecodedFrame]:
+        """Count a frame; yield those that have their place on the time line now.
+
+        Parameters
+        ----------
+        frame : VideoFrame
+            The next one in presentation order.
+        stamp : int, optional
+            When it is shown, if its own time stamps are not to be used.
+        """
+        if stamp is None:
+            stamp = self._corrector.best(frame.pts, frame.dts)
         self._corrected.append(stamp is not None and stamp != frame.pts)
-        return map(self._decoded, self._line.add(frame, stamp, frame.duration or 0))
+        return map(self._decoded, self._line.add(frame, stamp))
 
     def finish(self) -> Iterator[DecodedFrame]:
         """Yield the frames that are left, after the last one was added."""

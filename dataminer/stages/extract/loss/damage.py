@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +31,8 @@ class Loss:
     packets : int
         Packets that were due to be shown and gave no frame, although the decoder refused none.
     missing : int
-        Frames that are missing where a constant rate leaves a gap.
+        Frames that are missing where a constant rate leaves a gap, or at least the reference
+        pictures that are.
     damaged : frozenset of int
         Indices of frames that may be damaged.
     """
@@ -74,7 +75,8 @@ def find_loss(
         for frame in gaps if references is References.UNCHECKED else ():
             spread.after_gap(frame)
         damaged |= spread.frames()
-    return Loss(lost, sum(gaps.values()), frozenset(damaged))
+    missing = max(gaps.total(), len(packets.orphans))
+    return Loss(lost, missing, frozenset(damaged))
 
 
 def _match(packets: PacketRecord, frames: FrameRecord) -> tuple[list[int], list[int]]:
@@ -126,19 +128,22 @@ def _due(
 
 def _gaps(
     packets: PacketRecord, frames: FrameRecord, frameless: list[int], reorder_depth: int
-) -> dict[int, int]:
+) -> Counter[int]:
     """Return how many frames are missing before a frame, besides those of known packets."""
     if sum(frames.derived) * 2 > len(frames.derived):
-        return {}  # stamps that are mostly wrong have no meaning
-    times, durations = np.asarray(frames.times), np.asarray(frames.durations)
-    positions, counts = find_gaps(times, durations, reorder_depth)
-    stamps = sorted(packets.pts[index] for index in frameless)
-    gaps = {}
-    for frame, count in zip(positions.tolist(), counts.tolist(), strict=True):
-        before, after = frames.stamps[frame - 1], frames.stamps[frame]
-        known = bisect_left(stamps, after) - bisect_right(stamps, before)
-        if count > max(0, known):
-            gaps[frame] = count - max(0, known)
+        return Counter()  # stamps that are mostly wrong have no meaning
+    times, durations = list(frames.times), list(frames.durations)
+    owners = list(range(len(times)))  # the frame at each time, or the next one
+    if frames.times == frames.stamps:
+        for pts in (packets.pts[index] for index in frameless):
+            position = bisect_left(times, pts)
+            times.insert(position, pts)
+            durations.insert(position, 0)
+            owners.insert(position, bisect_left(frames.times, pts))
+    positions, counts = find_gaps(np.asarray(times), np.asarray(durations), reorder_depth)
+    gaps: Counter[int] = Counter()
+    for position, count in zip(positions.tolist(), counts.tolist(), strict=True):
+        gaps[owners[position]] += count
     return gaps
 
 
@@ -237,7 +242,7 @@ class _Spread:
         It was decoded after the random access point that is shown before it, and at most twice the
         depth of reordering before that frame.
         """
-        source = self._sources[frame]
+        source = self._sources[frame] if frame < len(self._sources) else -1
         if source >= 0:
             shown_before = bisect_left(self._point_frames, (frame, -1))
             point = self._point_frames[shown_before - 1][1] if shown_before else -1

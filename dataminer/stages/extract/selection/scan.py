@@ -245,7 +245,7 @@ def _check_times(scan: Scan, limit: JumpLimit, stream: VideoStream) -> None:
     steps = np.diff(times)
     time_base = float(stream.time_base or Fraction(1, av.time_base))
     longest = max(limit.seconds / time_base, limit.steps * usual_step(steps))
-    if np.any(steps > np.maximum(durations[:-1], longest)):
+    if np.any(steps > longest):
         raise NotPlannableError("presentation time stamps jump")
     if len(find_gaps(times, durations, depth)[0]):
         raise NotPlannableError("frames are missing")

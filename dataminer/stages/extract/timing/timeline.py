@@ -16,6 +16,8 @@ _LONG_STEP = 2.5  # usual steps; the frame after a longer one is awaited before 
 _NOTICEABLE = 1  # second: a stamp that is off by less is imprecise, not stray
 _USUAL_RATES = Fraction(1, 3600), Fraction(1000)  # others are not believed
 _DEFAULT_RATE = Fraction(25)
+_SHORT_PART = 0.5  # seconds; what begins again sooner repeats a stamp
+_EARLIER_OFFSETS = 16  # to which stamps may return
 _WRAP = 1 << 33  # ISO/IEC 13818-1, 2.4.3.7: time stamps of MPEG-TS and MPEG-PS have 33 bits
 
 Item = TypeVar("Item")
@@ -54,7 +56,6 @@ class Placed(Generic[Item]):
 class _Waiting(Generic[Item]):
     item: Item
     stamp: int | None
-    duration: int
 
 
 class TimeLine(Generic[Item]):
@@ -91,7 +92,7 @@ class TimeLine(Generic[Item]):
         self._steps: deque[int] = deque(maxlen=_RECENT_STEPS)
         self._last: int | None = None
         self._last_stamp: int | None = None
-        self._last_duration = 0
+        self._part: tuple[int | None, int] | None = None  # the stamp and the time of its first item
         self._offset = 0
         self._earlier: list[tuple[int, int]] = []  # offsets, and items placed when they ended
         self._placed = 0
@@ -103,7 +104,7 @@ class TimeLine(Generic[Item]):
         """The usual distance of two items, in units of the time base."""
         return median_low(self._steps) if self._steps else self._declared_step
 
-    def add(self, item: Item, stamp: int | None, duration: int = 0) -> Iterator[Placed[Item]]:
+    def add(self, item: Item, stamp: int | None) -> Iterator[Placed[Item]]:
         """Add the next item; yield those whose time is certain now.
 
         Parameters
@@ -112,10 +113,8 @@ class TimeLine(Generic[Item]):
             What is placed.
         stamp : int or None
             Its time stamp, in units of the time base; None if it has none.
-        duration : int
-            As the file states it, 0 if it does not: a pause of that length is no jump.
         """
-        self._waiting.append(_Waiting(item, stamp, duration))
+        self._waiting.append(_Waiting(item, stamp))
         return self._settled(is_end=False)
 
     def finish(self) -> Iterator[Placed[Item]]:
@@ -165,7 +164,7 @@ class TimeLine(Generic[Item]):
         if stamp is None or stamp == self._last_stamp:
             return self._derive(complete)
         step = stamp + self._offset - self._last
-        if self._is_usual(step) or 0 < step <= self._last_duration:
+        if self._is_usual(step):
             return self._at(self._last + step)
         back = self._return_after(step)
         if back is None and not complete:
@@ -231,10 +230,14 @@ class TimeLine(Generic[Item]):
             return self._at(self._last + step)
         if step <= 0 and not self._goes_on_from(stamp):
             return self._at(self._last + self.usual_step, is_derived=True)
-        time = self._last + self.usual_step
         if len(self._waiting) == 1:  # the video's last
             self.stray += 1
-            return self._at(time)
+            return self._at(self._last + self.usual_step)
+        return self._close_jump(stamp, step)
+
+    def _close_jump(self, stamp: int, step: int) -> Placed[Item]:
+        """Place the first item after a jump."""
+        assert self._last is not None
         if self._wraps and 0 < step + _WRAP <= self._limit.seconds * self._second:
             self._offset += _WRAP
             return self._at(self._last + step + _WRAP)
@@ -245,10 +248,26 @@ class TimeLine(Generic[Item]):
                 del self._earlier[number:]
                 self._offset = offset
                 return self._at(stamp + offset)
-        self._earlier.append((self._offset, self._placed))
+        time = self._last + self.usual_step
+        if self._repeats(stamp):
+            self._offset = time - stamp
+            return self._at(time, is_derived=True)
+        self._earlier = [*self._earlier[-_EARLIER_OFFSETS:], (self._offset, self._placed)]
         self._offset = time - stamp
         self.joined += 1
         return self._at(time, begins_part=True)
+
+    def _repeats(self, stamp: int) -> bool:
+        """Return whether a stamp is that of the part's first item, which is only just over.
+
+        Some streams repeat a stamp, and libav derives those in between.
+        """
+        assert self._part is not None and self._last is not None
+        first, time = self._part
+        if stamp != first or self._last - time >= _SHORT_PART * self._second:
+            return False
+        self._part = stamp, self._last
+        return True
 
     def _goes_on_from(self, stamp: int) -> bool:
         """Return whether the stamps after one that stepped back ascend from there."""
@@ -275,6 +294,7 @@ class TimeLine(Generic[Item]):
             self._steps.append(time - self._last)
         waiting = self._waiting[0]
         self._last, self._last_stamp = time, waiting.stamp
-        self._last_duration = waiting.duration
+        if self._part is None or begins_part:
+            self._part = waiting.stamp, time
         self._placed += 1
         return Placed(waiting.item, time, begins_part, is_derived)
