@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from tests.support.matrix.cell import Cell, Result
-from tests.support.matrix.encoding import RATE, Clip, encode
+from tests.support.matrix.encoding import RATE, X265_PARAMS, Clip, encode
 from tests.support.matrix.packets import keyframes, without_packets
 from tests.support.matrix.pictures import Image
 
@@ -22,7 +22,7 @@ _CODECS = {
     "libx264": Clip(),
     "libx265": Clip(
         "libx265",
-        options=(("x265-params", "log-level=none:qp=8:bframes=0:keyint=20:min-keyint=20"),),
+        options=(("x265-params", f"{X265_PARAMS}:bframes=0:keyint=20:min-keyint=20"),),
     ),
     "libvpx": Clip("libvpx"),
     "libvpx-vp9": Clip("libvpx-vp9"),

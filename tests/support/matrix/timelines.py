@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.matrix.cell import Cell
-from tests.support.matrix.encoding import RATE, Clip, encode
+from tests.support.matrix.encoding import RATE, X265_PARAMS, Clip, encode
 from tests.support.matrix.packets import (
     Restamp,
     joined,
@@ -284,7 +284,7 @@ def _cat(
     trouble: str,
     settings: dict[str, float],
 ) -> Cell:
-    options = (("x265-params", "log-level=none:qp=8:bframes=0"),) if codec == "libx265" else ()
+    options = (("x265-params", f"{X265_PARAMS}:bframes=0"),) if codec == "libx265" else ()
     clips = tuple(
         Clip(codec, frames=_PART, first=part * 1000, options=options) for part in range(parts)
     )
