@@ -54,19 +54,18 @@ def convert_frame(
     PermanentError
         UNSUPPORTED if libav cannot convert such frames; some broken videos claim to have them.
     """
-    return np.asarray(_reformatted(reformatter, frame, options).to_ndarray(), np.uint8)
+    return np.asarray(reformat(reformatter, frame, **options).to_ndarray(), np.uint8)
 
 
 def convert_deep_frame(
     reformatter: VideoReformatter, frame: VideoFrame, **options: Any
 ) -> NDArray[np.uint16]:
     """Return a frame's pixels in a format of 16 bits per colour; see :func:`convert_frame`."""
-    return np.asarray(_reformatted(reformatter, frame, options).to_ndarray(), np.uint16)
+    return np.asarray(reformat(reformatter, frame, **options).to_ndarray(), np.uint16)
 
 
-def _reformatted(
-    reformatter: VideoReformatter, frame: VideoFrame, options: dict[str, Any]
-) -> VideoFrame:
+def reformat(reformatter: VideoReformatter, frame: VideoFrame, **options: Any) -> VideoFrame:
+    """Return a frame in another format or size; see :func:`convert_frame`."""
     try:
         return reformatter.reformat(frame, threads=1, **options)
     except MemoryError:

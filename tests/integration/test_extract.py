@@ -206,6 +206,7 @@ def test_the_table_tells_what_is_in_the_folder(tmp_path: Path) -> None:
         "frames": 2,
         "decode_errors": 0,
         "truncated": False,
+        "notes": {},
         "warning": None,
     }
 

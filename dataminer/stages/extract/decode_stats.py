@@ -117,6 +117,7 @@ class DecodeStats:
         self._corrector = _TimestampCorrector(round(_CORRECTED_SECONDS / time_base))
         self._line: TimeLine[VideoFrame] = TimeLine(time_base, rate, limit)
         self._seconds_per_unit = float(time_base)
+        self._shift: int | None = None  # of the first frame's own stamp
         self._first: int | None = None
         self._last: int | None = None
         self._gap = 0
@@ -169,7 +170,12 @@ class DecodeStats:
         """
         if stamp is None:
             stamp = self._corrector.best(frame.pts, frame.dts)
-        self._corrected.append(stamp is not None and stamp != frame.pts)
+            is_corrected = stamp is not None and stamp != frame.pts
+        else:
+            shift = None if frame.pts is None else frame.pts - stamp
+            self._shift = shift if self._shift is None else self._shift
+            is_corrected = shift != self._shift  # equal shifts only move the whole video
+        self._corrected.append(is_corrected)
         return map(self._decoded, self._line.add(frame, stamp))
 
     def finish(self) -> Iterator[DecodedFrame]:

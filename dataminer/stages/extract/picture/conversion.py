@@ -33,11 +33,12 @@ from dataminer.stages.extract.picture.tone_mapping import (
     has_dolby_vision,
 )
 from dataminer.stages.extract.quality.arrays import BgrImage
-from dataminer.video.decoder import convert_deep_frame, convert_frame
+from dataminer.video.decoder import convert_deep_frame, convert_frame, reformat
 
 _NO_MATRIX = (MatrixCode.UNSPECIFIED, MatrixCode.GBR)  # of luma and chroma
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
 _Code = TypeVar("_Code", np.uint8, np.uint16)
+_SHALLOW_BITS = 8
 _SD_HEIGHT, _SD_WIDTH = 576, 1279  # the largest picture that is taken as standard definition
 
 
@@ -147,6 +148,7 @@ class FrameConverter:
     def __init__(self) -> None:
         # libav prepares each kind of conversion once as long as they do not alternate
         self._colours = VideoReformatter()
+        self._deepening = VideoReformatter()
         self._alpha = VideoReformatter()
 
     def convert(self, frame: VideoFrame, plan: Conversion) -> tuple[BgrImage, bool]:
@@ -184,17 +186,25 @@ class FrameConverter:
 
     def _deep(self, frame: VideoFrame, plan: Conversion) -> DeepBgrImage:
         if plan.decoder is None:
+            if plan.bits == _SHALLOW_BITS and _has_chroma(frame.format):
+                frame = self._deepened(frame)
             return convert_deep_frame(
                 self._colours, frame, format="bgr48le", src_colorspace=plan.colorspace
             )
         return plan.decoder(self._yuv(frame), plan.bits)
 
     def _yuv(self, frame: VideoFrame) -> DeepYuvImage:
-        """Return luma and chroma as they are stored, with chroma in every pixel."""
+        return np.asarray(self._deepened(frame).to_ndarray(), np.uint16)
+
+    def _deepened(self, frame: VideoFrame) -> VideoFrame:
+        """Return a frame with the same code values of 16 bits, and chroma in every pixel.
+
+        libav makes deep colours of shallow luma and chroma by way of shallow colours.
+        """
         stored_range = frame.color_range
         same = Colorspace.ITU601  # of both sides, so that libav keeps the code values
-        return convert_deep_frame(
-            self._colours,
+        deep = reformat(
+            self._deepening,
             frame,
             format="yuv444p16le",
             src_colorspace=same,
@@ -202,6 +212,8 @@ class FrameConverter:
             src_color_range=stored_range,
             dst_color_range=stored_range,
         )
+        deep.colorspace = frame.colorspace
+        return deep
 
 
 def _rounded(image: DeepBgrImage) -> BgrImage:
