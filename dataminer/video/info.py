@@ -11,7 +11,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from dataminer.video.display.geometry import Geometry, StreamGeometry
-from dataminer.video.display.orientation import first_orientation
+from dataminer.video.first_frame import first_orientation
 from dataminer.video.limits import DEFAULT_LIMITS, FileLimits
 from dataminer.video.opening import open_video
 from dataminer.video.streams import moving_streams

@@ -16,8 +16,8 @@ from av.video.stream import VideoStream
 from dataminer.errors import ErrorClass, PermanentError, TransientError, os_error_class
 from dataminer.files.links import ABSENT_ERRNOS
 from dataminer.video.containers.encryption import encrypted_streams, has_encrypted_tracks
-from dataminer.video.display.orientation import first_orientation
 from dataminer.video.file_kinds import first_bytes, reject_other_kinds, unreadable_kind
+from dataminer.video.first_frame import first_orientation
 from dataminer.video.libav_messages import captured_messages, failure_reason
 from dataminer.video.limits import DEFAULT_LIMITS, FileLimits
 from dataminer.video.streams import choose_film, moving_streams

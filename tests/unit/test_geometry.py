@@ -17,10 +17,10 @@ import pytest
 from numpy.typing import NDArray
 
 from dataminer.errors import ErrorClass, PermanentError
-from dataminer.video.display.clean_aperture import read_clean_aperture
+from dataminer.video.containers.clean_aperture import read_clean_aperture
+from dataminer.video.containers.pixel_crop import read_pixel_crop
 from dataminer.video.display.frame_ratio import ratio_of_frame
 from dataminer.video.display.geometry import plausible_ratio
-from dataminer.video.display.pixel_crop import read_pixel_crop
 from dataminer.video.info import probe
 from tests.support.cropped import add_clean_aperture, add_pixel_aspect, add_pixel_crop
 from tests.support.patches import Extracted, patch_error, patches_picture

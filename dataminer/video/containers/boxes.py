@@ -1,7 +1,8 @@
-"""The boxes of MP4 and MOV files (ISO/IEC 14496-12): encrypted tracks, and boxes that are cut."""
+"""The boxes of MP4 and MOV files (ISO/IEC 14496-12): tracks, encryption, and boxes that are cut."""
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,37 +45,50 @@ def read_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Mp4Box]:
         start += size
 
 
+def boxes_of_kind(file: BinaryIO, start: int, end: int, kind: bytes) -> Iterator[Mp4Box]:
+    """Yield the boxes of one kind between two positions."""
+    return (box for box in read_boxes(file, start, end) if box.kind == kind)
+
+
 def _child(file: BinaryIO, box: Mp4Box, kind: bytes) -> Mp4Box | None:
-    return next((b for b in read_boxes(file, box.content, box.end) if b.kind == kind), None)
+    return next(boxes_of_kind(file, box.content, box.end, kind), None)
 
 
-def encrypted_track_ids(file: BinaryIO, size: int) -> set[int]:
-    """Return the ids of the tracks whose pictures are encrypted."""
-    movie = next((box for box in read_boxes(file, 0, size) if box.kind == b"moov"), None)
-    if movie is None:
-        return set()
-    tracks = [b for b in read_boxes(file, movie.content, movie.end) if b.kind == b"trak"]
-    return {_track_id(file, b) for b in tracks[:_MAX_TRACKS] if _is_encrypted(file, b)}
+def tracks(file: BinaryIO, size: int) -> Iterator[Mp4Box]:
+    """Yield the tracks of a file of some size in bytes."""
+    movie = next(boxes_of_kind(file, 0, size, b"moov"), None)
+    if movie is not None:
+        found = boxes_of_kind(file, movie.content, movie.end, b"trak")
+        yield from itertools.islice(found, _MAX_TRACKS)
 
 
-def _is_encrypted(file: BinaryIO, track: Mp4Box) -> bool:
-    found: Mp4Box | None = track
-    for kind in _TO_DESCRIPTIONS:
-        found = _child(file, found, kind) if found else None
-    if found is None:
-        return False
-    entries = read_boxes(file, found.content + _DESCRIPTION_HEADER, found.end)
-    return any(entry.kind in _ENCRYPTED for entry in entries)
-
-
-def _track_id(file: BinaryIO, track: Mp4Box) -> int:
+def track_id(file: BinaryIO, track: Mp4Box) -> int | None:
+    """Return the id of a track; None if its header is missing or cut."""
     header = _child(file, track, b"tkhd")
     if header is None:
-        return 0
+        return None
     file.seek(header.content)
     data = file.read(24)
     offset = _TRACK_ID_OFFSETS.get(data[0] if data else -1, 12)
-    return int.from_bytes(data[offset : offset + 4])
+    return int.from_bytes(data[offset : offset + 4]) if len(data) >= offset + 4 else None
+
+
+def sample_descriptions(file: BinaryIO, track: Mp4Box) -> tuple[int, int] | None:
+    """Return where the sample entries of a track begin and end; None if it has none."""
+    found: Mp4Box | None = track
+    for kind in _TO_DESCRIPTIONS:
+        found = _child(file, found, kind) if found else None
+    return (found.content + _DESCRIPTION_HEADER, found.end) if found else None
+
+
+def encrypted_track_ids(file: BinaryIO, size: int) -> set[int]:
+    """Return the ids of the tracks whose pictures are encrypted; 0 for a track without one."""
+    return {track_id(file, b) or 0 for b in tracks(file, size) if _is_encrypted(file, b)}
+
+
+def _is_encrypted(file: BinaryIO, track: Mp4Box) -> bool:
+    entries = sample_descriptions(file, track)
+    return entries is not None and any(e.kind in _ENCRYPTED for e in read_boxes(file, *entries))
 
 
 def is_cut(file: BinaryIO, size: int) -> bool | None:

@@ -1,19 +1,23 @@
-"""The elements of Matroska and WebM files (RFC 8794, RFC 9559): encryption, and cut elements."""
+"""Elements of Matroska and WebM files (RFC 8794, RFC 9559): tracks, encryption, cut elements."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 _SEGMENT, _CLUSTER, _TRACKS, _TRACK = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE
-_TYPE, _ENCODINGS, _ENCODING, _ENCODING_TYPE = 0x83, 0x6D80, 0x6240, 0x5033
-_STREAM_TYPES = {1, 2, 17}  # TrackType: video, audio, subtitle
+_TRACK_TYPE, _ENCODINGS, _ENCODING, _ENCODING_TYPE = 0x83, 0x6D80, 0x6240, 0x5033
+VIDEO_TRACK = 1
+"""A TrackType."""
+_STREAM_TYPES = {VIDEO_TRACK, 2, 17}  # and audio, subtitle
 _ENCRYPTION = 1  # a ContentEncodingType; 0 is compression
 _TIMESTAMP, _CRC = 0xE7, 0xBF  # what a cluster begins with
 _IN_CLUSTER = {_TIMESTAMP, _CRC, 0xA3, 0xA0, 0xA7, 0xAB, 0xEC, 0x5854}
 _IN_SEGMENT = {_CLUSTER, 0x1C53BB6B, 0x1254C367, 0x114D9B74, 0x1549A966, 0x1043A770, 0xEC}
-_MAX_ELEMENTS = 20_000
+_MAX_ELEMENTS = 4096  # side by side; a longer list is not searched further
+_MAX_TRACKS_BYTES = 4 << 20
+_MAX_CLUSTER_ELEMENTS = 20_000
 _MAX_CANDIDATES = 64  # ids from which elements are followed
 _MAX_NUMBER = 8  # bytes
 _LONGEST_HEADER = 12  # bytes of an element
@@ -62,40 +66,66 @@ def _segment(file: BinaryIO, size: int) -> Element | None:
     return next((e for e in _elements(file, 0, size) if e.id == _SEGMENT), None)
 
 
-def encrypted_track_positions(file: BinaryIO, size: int) -> set[int]:
-    """Return which tracks are encrypted, counting those of pictures, sound and subtitles."""
+def tracks(file: BinaryIO, size: int) -> list[tuple[Element, int]]:
+    """Return the tracks of a file of some size in bytes, each with its TrackType."""
     segment = _segment(file, size)
-    streams: list[Element] = []
-    for element in _elements(file, segment.content, size) if segment else ():
-        if element.id == _CLUSTER:
+    if segment is None:
+        return []
+    found: list[Element] = []
+    for element in _elements(file, segment.content, min(segment.end or size, size)):
+        if element.id == _CLUSTER and found:
             break
         if element.id == _TRACKS and element.end:
-            tracks = _elements(file, element.content, min(element.end, size))
-            streams += [
-                track
-                for track in tracks
-                if track.id == _TRACK and track.end and _number(file, track, _TYPE) in _STREAM_TYPES
-            ]
+            end = min(element.end, size, element.content + _MAX_TRACKS_BYTES)
+            found += children(file, replace(element, end=end), _TRACK)
+    return [(track, _number(file, track, _TRACK_TYPE)) for track in found]
+
+
+def encrypted_track_positions(file: BinaryIO, size: int) -> set[int]:
+    """Return which tracks are encrypted, counting those of pictures, sound and subtitles."""
+    streams = [track for track, kind in tracks(file, size) if kind in _STREAM_TYPES]
     return {position for position, track in enumerate(streams) if _is_encrypted(file, track)}
 
 
 def _is_encrypted(file: BinaryIO, track: Element) -> bool:
-    for encodings in _children(file, track, _ENCODINGS):
-        for encoding in _children(file, encodings, _ENCODING):
+    for encodings in children(file, track, _ENCODINGS):
+        for encoding in children(file, encodings, _ENCODING):
             if _number(file, encoding, _ENCODING_TYPE) == _ENCRYPTION:
                 return True
     return False
 
 
-def _children(file: BinaryIO, parent: Element, kind: int) -> list[Element]:
-    elements = _elements(file, parent.content, parent.end or parent.content)
-    return [child for child in elements if child.id == kind and child.end]
+def children(file: BinaryIO, parent: Element, kind: int) -> list[Element]:
+    """Return the elements of one kind in another; what is broken, and what follows it, is not."""
+    end = parent.end or parent.content
+    elements = _elements(file, parent.content, end)
+    return [e for e in elements if e.id == kind and e.end is not None and e.end <= end]
+
+
+def read_numbers(file: BinaryIO, parent: Element) -> dict[int, int]:
+    """Return the unsigned integers in an element by their ids, of repeated ones the last.
+
+    Raises
+    ------
+    ValueError
+        If its elements are broken.
+    """
+    end, numbers = parent.content, {}
+    for child in _elements(file, parent.content, parent.end or parent.content):
+        end = child.end or -1
+        if 0 <= end - child.content <= _MAX_NUMBER:
+            file.seek(child.content)
+            numbers[child.id] = int.from_bytes(file.read(end - child.content))
+    if end != parent.end:
+        raise ValueError("an element is broken")
+    return numbers
 
 
 def _number(file: BinaryIO, parent: Element, kind: int) -> int:
-    for child in _children(file, parent, kind):
+    for child in children(file, parent, kind)[-1:]:  # as in libav, the last counts
         file.seek(child.content)
-        return int.from_bytes(file.read(min((child.end or 0) - child.content, _MAX_NUMBER)))
+        length = (child.end or 0) - child.content
+        return int.from_bytes(file.read(length)) if length <= _MAX_NUMBER else 0
     return 0
 
 
@@ -128,7 +158,7 @@ def is_cut(file: BinaryIO, size: int) -> bool | None:
 def _cluster_is_cut(file: BinaryIO, start: int, size: int) -> bool | None:
     """Return whether a cluster, or what follows it, is cut; None if it is no cluster."""
     position, inside = start, False
-    for _ in range(_MAX_ELEMENTS):
+    for _ in range(_MAX_CLUSTER_ELEMENTS):
         if size - position < _LONGEST_HEADER:
             return _rest_is_cut(file, position, size)
         element = _element_at(file, position)

@@ -15,11 +15,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from dataminer.video.display.clean_aperture import read_clean_aperture
-from dataminer.video.display.cropping import Cropping
+from dataminer.video.containers.clean_aperture import read_clean_aperture
+from dataminer.video.containers.cropping import Cropping
+from dataminer.video.containers.pixel_crop import read_pixel_crop
 from dataminer.video.display.frame_ratio import ratio_of_frame
 from dataminer.video.display.orientation import Orientation
-from dataminer.video.display.pixel_crop import read_pixel_crop
 
 MAX_SAMPLE_ASPECT_RATIO = 8
 """Sample aspect ratios beyond it, or below its inverse, are taken as mistakes: pixels are square.
