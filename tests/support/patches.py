@@ -14,21 +14,14 @@ from numpy.typing import NDArray
 from dataminer.config.models import ExtractConfig
 from dataminer.frames.table import read_meta, read_table
 from dataminer.stages.extract.stage import extract
+from tests.support.matrix.pictures import PATCHES
 
-PATCHES = np.array(
-    [
-        *[(200, 30, 30), (30, 180, 40), (30, 40, 200), (210, 200, 40)],
-        *[(200, 150, 120), (128, 128, 128), (30, 30, 30), (235, 235, 235)],
-    ]
-)
-"""Red, green, blue of four patches across and two down."""
 WIDTH, HEIGHT = 160, 120
 
 
 def patches_picture(width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
     """Draw the patches: (height, width, 3), red, green, blue."""
-    colours = PATCHES.reshape(2, 4, 3).astype(np.uint8)
-    return np.asarray(cv2.resize(colours, (width, height), interpolation=cv2.INTER_NEAREST))
+    return np.asarray(cv2.resize(PATCHES, (width, height), interpolation=cv2.INTER_NEAREST))
 
 
 def patch_error(image: NDArray[np.uint8]) -> float:
@@ -46,7 +39,7 @@ def patch_error(image: NDArray[np.uint8]) -> float:
         y, x = int((row + 0.5) * height / 2), int((column + 0.5) * width / 4)
         area = image[y - 4 : y + 4, x - 4 : x + 4].reshape(-1, 3)
         found.append(np.median(area, axis=0)[::-1])
-    return float(np.abs(np.array(found) - PATCHES).max())
+    return float(np.abs(np.array(found) - PATCHES.reshape(8, 3)).max())
 
 
 def frame_of_planes(planes: list[NDArray[Any]], pixel_format: str) -> av.VideoFrame:

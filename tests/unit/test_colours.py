@@ -17,21 +17,19 @@ from dataminer.stages.extract.picture.tone_mapping import has_dolby_vision
 from dataminer.stages.extract.picture.transfer import roll_off
 from dataminer.stages.extract.scenes import CutDetector
 from tests.support.drawn_colours import (
-    BT709_TO_BT2020,
     BT709_TO_P3,
     BT2020,
     HLG,
+    MATRICES,
     PQ,
     RGB,
     TRUE,
-    WEIGHTS,
     hdr_signal,
-    hlg,
-    pq,
     quantised,
     to_yuv,
     ycgco,
 )
+from tests.support.matrix.colour import TO_2020, hlg, pq
 from tests.support.patches import frame_of_planes, patch_error, patches_picture
 
 
@@ -53,7 +51,7 @@ def converted(frame: av.VideoFrame, hdr: Any = "tone_map") -> tuple[NDArray[np.u
     return image, [*plan.notes, *(["flattened"] if is_transparent else [])]
 
 
-@pytest.mark.parametrize("matrix", sorted(WEIGHTS))
+@pytest.mark.parametrize("matrix", sorted(MATRICES))
 @pytest.mark.parametrize("bits", [8, 10, 12])
 @pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
 def test_matrix_and_range_are_those_of_the_tags(matrix: int, bits: int, full: bool) -> None:
@@ -182,7 +180,7 @@ def test_hdr_in_display_p3(transfer: int) -> None:
 def test_ictcp(transfer: int) -> None:
     """BT.2100, tables 6 and 7."""
     to_lms = np.array([[1688, 2146, 262], [683, 2951, 462], [99, 309, 3688]]) / 4096
-    light = TRUE**2.4 @ BT709_TO_BT2020.T * 203
+    light = TRUE**2.4 @ TO_2020.T * 203
     scene = (light / 1000) ** (1 / 1.2)
     lms = pq(light @ to_lms.T) if transfer == PQ else hlg(scene @ to_lms.T)
     chroma = {
@@ -199,7 +197,7 @@ def test_ictcp(transfer: int) -> None:
 def test_highlights_are_compressed_in_order_and_keep_their_hue() -> None:
     light = np.array([203, 400, 1000, 4000, 10000]) * np.array([[1.0], [0.5], [0.25]])
     rgb = np.stack([light[0], light[1], light[2]], axis=-1)[np.newaxis].repeat(2, 0)
-    yuv = to_yuv(pq(rgb @ BT709_TO_BT2020.T), BT2020)
+    yuv = to_yuv(pq(rgb @ TO_2020.T), BT2020)
     tags: dict[str, Any] = {"colorspace": BT2020, "color_primaries": BT2020, "color_trc": PQ}
     blue, green, red = np.moveaxis(converted(yuv_frame(yuv, 12, **tags))[0][0], -1, 0)
     assert 235 < red[0] < red[1] < red[2] == red[3] == red[4] == 255
@@ -210,7 +208,7 @@ def test_highlights_are_compressed_in_order_and_keep_their_hue() -> None:
 @pytest.mark.parametrize("matrix", [1, BT2020])
 @pytest.mark.parametrize(
     ("primaries", "conversion"),
-    [(9, BT709_TO_BT2020), (12, BT709_TO_P3)],
+    [(9, TO_2020), (12, BT709_TO_P3)],
     ids=["bt2020", "display-p3"],
 )
 def test_wide_gamuts_become_bt709(primaries: int, conversion: RGB, matrix: int) -> None:

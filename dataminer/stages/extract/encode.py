@@ -34,6 +34,7 @@ from dataminer.stages.extract.decode_stats import DecodedFrame
 from dataminer.stages.extract.picture.rendering import Renderer, Rendering, RenderingPlanner
 from dataminer.stages.extract.picture.stored import StoredPicture
 from dataminer.stages.extract.quality.metrics import FrameMetrics, measure, table_columns
+from dataminer.text import whole_characters
 from dataminer.video.display.geometry import Geometry, StreamGeometry
 
 _MAX_WAITING_BYTES = 80 << 20  # of decoded frames that wait to be encoded; one always may
@@ -172,7 +173,7 @@ class FrameEncoder:
                 field: [getattr(location, field) for location in locations]
                 for field in ImageLocation._fields
             },
-            **{name: [_encodable(source.get(name))] * self.count for name in PROVENANCE},
+            **{name: [_text(source.get(name))] * self.count for name in PROVENANCE},
             **{
                 field.name: [getattr(frame.stored, field.name) for frame in frames]
                 for field in PICTURE_FIELDS
@@ -261,9 +262,8 @@ def return_large_buffers() -> None:
         libc.mallopt(-1, _KEPT_BYTES)
 
 
-def _encodable(value: Any) -> str | None:
-    """Return text that a table can hold: a lone surrogate, as some titles have, becomes a ``?``."""
-    return None if value is None else str(value).encode(errors="replace").decode()
+def _text(value: Any) -> str | None:
+    return None if value is None else whole_characters(str(value))
 
 
 def _encoder_options(settings: ExtractConfig) -> list[int]:

@@ -62,7 +62,7 @@ def code_planes(image: Image, colour: Colour, pixel_format: str) -> list[NDArray
         peak = 2**bits - 1
         planes = [signal[..., channel] * peak for channel in (1, 2, 0)]
     else:
-        luma, *chroma = _difference_signals(signal, colour.matrix)
+        luma, *chroma = difference_signals(signal, colour.matrix)
         planes = [_quantised(luma, bits, colour.full, is_chroma=False)]
         if len(layout.components) >= 3:
             width, height = layout.chroma_width(), layout.chroma_height()
@@ -75,7 +75,7 @@ def code_planes(image: Image, colour: Colour, pixel_format: str) -> list[NDArray
     return [np.clip(np.rint(plane), 0, 2**bits - 1).astype(np.uint16) for plane in planes]
 
 
-def _difference_signals(rgb: Floats, matrix: str) -> tuple[Floats, Floats, Floats]:
+def difference_signals(rgb: Floats, matrix: str) -> tuple[Floats, Floats, Floats]:
     """Return luma (0 to 1) and the two colour differences (-0.5 to 0.5)."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     if matrix == "ycgco":
@@ -111,23 +111,27 @@ def hdr_signal(image: Image, curve: str) -> Floats:
     light = ((image / 255) ** 2.4) @ TO_2020.T * WHITE
     if curve == "bt2020":
         return np.asarray((light / WHITE) ** (1 / 2.4))
-    return _pq(light) if curve == "pq" else _hlg(light)
+    return pq(light) if curve == "pq" else hlg(hlg_scene(light))
 
 
-def _pq(light: Floats) -> Floats:
+def pq(light: Floats) -> Floats:
     """Apply the inverse EOTF of PQ to cd/m2 (BT.2100, table 4)."""
     power = (light / 10000) ** (2610 / 16384)
     signal: Floats = ((3424 / 4096 + 2413 / 128 * power) / (1 + 2392 / 128 * power)) ** (2523 / 32)
     return signal
 
 
-def _hlg(light: Floats) -> Floats:
-    """Apply the inverse of the system gamma, and the OETF of HLG, to cd/m2 (BT.2100, table 5).
+def hlg_scene(light: Floats) -> Floats:
+    """Apply the inverse of HLG's system gamma to cd/m2.
 
     The system gamma applies to each colour, as in zimg, by which ffmpeg makes HLG of SDR. By
     BT.2100 it applies to luminance, which gives the same greys and other saturated colours.
     """
-    scene = (light / _HLG_PEAK) ** (1 / _HLG_GAMMA)
+    return np.asarray((light / _HLG_PEAK) ** (1 / _HLG_GAMMA))
+
+
+def hlg(scene: Floats) -> Floats:
+    """Apply the OETF of HLG to light of the scene, 0 to 1 (BT.2100, table 5)."""
     a = 0.17883277
     b, c = 1 - 4 * a, 0.5 - a * np.log(4 * a)
     dark, bright = np.sqrt(3 * scene), a * np.log(np.maximum(12 * scene - b, 1e-9)) + c
