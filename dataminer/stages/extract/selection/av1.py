@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dataminer.stages.extract.selection.bits import BitReader
+
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6  # OBU types
 _SPLIT_FRAMES = {4, 7, 8}  # tile groups, repeated headers, tile lists: a frame of several OBUs
 _KEY, _INTRA_ONLY, _SWITCH = 0, 2, 3  # frame types; 1 is inter
@@ -66,7 +68,7 @@ class Av1Reader:
             separable &= not obu.layered and obu.kind not in _SPLIT_FRAMES
             if obu.kind == _SEQUENCE:
                 has_sequence = True
-                self._sequence = _sequence(_Bits(obu.payload))
+                self._sequence = _sequence(_bits_of(obu))
             elif obu.kind in (_FRAME_HEADER, _FRAME) and len(obu.payload):
                 picture = self._picture(obu)
                 separable &= picture.shows_existing == (obu.kind == _FRAME_HEADER)
@@ -82,7 +84,7 @@ class Av1Reader:
 
     def _picture(self, obu: _Obu) -> Av1Picture:
         """Read uncompressed_header (5.9.2) up to ref_frame_idx."""
-        bits, sequence = _Bits(obu.payload), self._sequence
+        bits, sequence = _bits_of(obu), self._sequence
 
         def decoded(is_key: bool, is_shown: bool, references: int, slots: int) -> Av1Picture:
             return Av1Picture(obu.begin, obu.end, is_key, is_shown, False, references, slots)
@@ -112,7 +114,7 @@ class Av1Reader:
         return decoded(False, shown, self._references(bits, sequence, bool(resilient)), slots)
 
     @staticmethod
-    def _references(bits: _Bits, sequence: _Sequence, resilient: bool) -> int:
+    def _references(bits: BitReader, sequence: _Sequence, resilient: bool) -> int:
         """Read the slots that an inter frame names; it may use fewer of them."""
         if resilient:
             bits.read(_SLOTS * sequence.order_hint_bits)  # ref_order_hint
@@ -134,26 +136,11 @@ class _Sequence:
     integer_mv: int
 
 
-class _Bits:
-    """The first bytes of an OBU's payload, bit by bit, followed by zeros."""
-
-    def __init__(self, data: memoryview) -> None:
-        head = data[:_HEADER_BYTES].tobytes().ljust(_HEADER_BYTES, b"\0")
-        self._number = int.from_bytes(head)
-        self._left = 8 * _HEADER_BYTES
-
-    def read(self, count: int) -> int:
-        self._left = left = self._left - count
-        return self._number >> (left if left > 0 else 0) & (1 << count) - 1
-
-    def read_uvlc(self) -> None:
-        zeros = 0
-        while zeros < 32 and not self.read(1):
-            zeros += 1
-        self.read(zeros)
+def _bits_of(obu: _Obu) -> BitReader:
+    return BitReader(obu.payload[:_HEADER_BYTES].tobytes())
 
 
-def _sequence(bits: _Bits) -> _Sequence | None:
+def _sequence(bits: BitReader) -> _Sequence | None:
     """Read sequence_header_obu (5.5.1) as far as needed; None if frame headers hold more."""
     bits.read(4)  # seq_profile, still_picture
     if bits.read(1):  # reduced_still_picture_header
@@ -161,7 +148,7 @@ def _sequence(bits: _Bits) -> _Sequence | None:
     if bits.read(1):  # timing_info_present_flag
         bits.read(64)
         if bits.read(1):  # equal_picture_interval
-            bits.read_uvlc()
+            bits.read_exp_golomb()
         if bits.read(1):  # decoder_model_info_present_flag
             return None
     delays = bits.read(1)

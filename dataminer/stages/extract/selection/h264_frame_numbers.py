@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dataminer.stages.extract.selection.bits import BitReader
 from dataminer.stages.extract.selection.bitstream import (
     MalformedPacketError,
     h264_prefix,
@@ -60,15 +61,15 @@ class ReferenceCounter:
                 self._read_sequence(unit.tobytes())
 
     def _read_sequence(self, unit: bytes) -> None:
-        self._sequence = _parse_sequence(_NalBits(unit[1:]))
+        self._sequence = _parse_sequence(_bits_of(unit))
 
     def _read_slice(self, unit: memoryview, is_idr: bool) -> bool:
         sequence, previous = self._sequence, self._previous
         if sequence is None:
             return False
-        bits = _NalBits(unit[1:_HEAD_BYTES].tobytes())
+        bits = _bits_of(unit[:_HEAD_BYTES].tobytes())
         for _ in range(3):  # first_mb_in_slice, slice_type, pic_parameter_set_id
-            bits.read_ue()
+            bits.read_exp_golomb()
         if sequence.separate_planes:
             bits.read(2)
         number = bits.read(sequence.number_bits)
@@ -85,55 +86,41 @@ class _SliceFormat:
     separate_planes: bool
 
 
-class _NalBits:
-    """The bits of a NAL unit without its emulation prevention bytes, followed by zeros."""
-
-    def __init__(self, data: bytes) -> None:
-        data = data.replace(b"\0\0\3", b"\0\0")
-        self._number = int.from_bytes(data) << 64
-        self._left = 8 * len(data) + 64
-
-    def read(self, count: int) -> int:
-        self._left = left = max(0, self._left - count)
-        return self._number >> left & (1 << count) - 1
-
-    def read_ue(self) -> int:
-        """Read an unsigned Exp-Golomb code (9.1)."""
-        zeros = self._left - (self._number & (1 << self._left) - 1).bit_length()
-        self.read(min(zeros, 32))
-        return self.read(min(zeros, 32) + 1) - 1
+def _bits_of(unit: bytes) -> BitReader:
+    """Return a reader of a NAL unit behind its header, without emulation prevention bytes."""
+    return BitReader(unit[1:].replace(b"\0\0\3", b"\0\0"))
 
 
-def _parse_sequence(bits: _NalBits) -> _SliceFormat | None:
+def _parse_sequence(bits: BitReader) -> _SliceFormat | None:
     """Read seq_parameter_set_data (7.3.2.1.1); None if its frame_num may have gaps by design."""
     profile = bits.read(8)
     bits.read(16)  # constraints, level
-    bits.read_ue()
+    bits.read_exp_golomb()
     separate_planes = False
     if profile in _HIGH_PROFILES:
-        chroma = bits.read_ue()
+        chroma = bits.read_exp_golomb()
         separate_planes = chroma == 3 and bool(bits.read(1))
-        bits.read_ue()  # bit depths
-        bits.read_ue()
+        bits.read_exp_golomb()  # bit depths
+        bits.read_exp_golomb()
         bits.read(1)
         if bits.read(1):
             _skip_scaling_lists(bits, 12 if chroma == 3 else 8)
-    number_bits = bits.read_ue() + 4
-    order_type = bits.read_ue()
+    number_bits = bits.read_exp_golomb() + 4
+    order_type = bits.read_exp_golomb()
     if order_type == 0:
-        bits.read_ue()
+        bits.read_exp_golomb()
     elif order_type == 1:
         bits.read(1)
-        bits.read_ue()  # signed ones take as many bits
-        bits.read_ue()
-        for _ in range(min(bits.read_ue(), 255)):
-            bits.read_ue()
-    bits.read_ue()  # max_num_ref_frames
+        bits.read_exp_golomb()  # signed ones take as many bits
+        bits.read_exp_golomb()
+        for _ in range(min(bits.read_exp_golomb(), 255)):
+            bits.read_exp_golomb()
+    bits.read_exp_golomb()  # max_num_ref_frames
     gaps_allowed = bits.read(1)
     return None if gaps_allowed or number_bits > 16 else _SliceFormat(number_bits, separate_planes)
 
 
-def _skip_scaling_lists(bits: _NalBits, count: int) -> None:
+def _skip_scaling_lists(bits: BitReader, count: int) -> None:
     """Read scaling_list (7.3.2.1.1.1) of each list that is there."""
     for number in range(count):
         if not bits.read(1):
@@ -141,6 +128,6 @@ def _skip_scaling_lists(bits: _NalBits, count: int) -> None:
         last = following = 8
         for _ in range(16 if number < 6 else 64):
             if following:
-                code = bits.read_ue()
+                code = bits.read_exp_golomb()
                 following = (last + ((code + 1) // 2 if code % 2 else -(code // 2))) % 256
             last = following or last
