@@ -131,8 +131,11 @@ def test_every_frame_tells_where_it_comes_from(clips: dict[str, Path], tmp_path:
 
 
 def test_a_title_that_is_no_text_is_mended(clips: dict[str, Path], tmp_path: Path) -> None:
-    extract(clips["one"], tmp_path, "vid", TAR, source={"title": "half \ud83d", "uploader": 3})
-    assert {(row["title"], row["uploader"]) for row in rows(tmp_path)} == {("half ?", "3")}
+    title = "half \ud83d, joined \ud83d\ude00"
+    extract(clips["one"], tmp_path, "vid", TAR, source={"title": title, "uploader": 3})
+    assert {(row["title"], row["uploader"]) for row in rows(tmp_path)} == {
+        ("half ?, joined 😀", "3")
+    }
 
 
 def test_a_full_disk_is_not_the_videos_fault(

@@ -6,56 +6,25 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-_ENTRY_BYTES = 86  # of a video sample entry, before the boxes in it
-_CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
+from tests.support.matrix.boxes import add_sample_box
+
 _SEGMENT, _TRACKS, _TRACK, _VIDEO = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"
 
 
-def add_clean_aperture(path: Path, values: Sequence[int], kind: bytes = b"clap") -> Path:
-    """Add a box of eight numbers to the first video track of an MP4 whose ``moov`` is last.
+def add_clean_aperture(path: Path, values: Sequence[int]) -> Path:
+    """Add a ``clap`` box to the first track of an MP4 whose ``moov`` is last.
 
     Parameters
     ----------
     values : sequence of int
         Width, height, horizontal and vertical offset, as fractions.
     """
-    data = bytearray(path.read_bytes())
-    box = struct.pack(f">I4s{len(values)}i", 8 + 4 * len(values), kind, *values)
-    return _insert_into_entry(path, data, box)
+    return add_sample_box(path, b"clap", struct.pack(f">{len(values)}i", *values))
 
 
 def add_pixel_aspect(path: Path, width: int, height: int) -> Path:
     """Add a ``pasp`` box."""
-    return add_clean_aperture(path, (width, height), b"pasp")
-
-
-def _insert_into_entry(path: Path, data: bytearray, box: bytes) -> Path:
-    sizes, start, end = [], 0, len(data)
-    for kind in _CONTAINERS:
-        start = _find(data, start, end, kind)
-        sizes.append(start)
-        end = start + int.from_bytes(data[start : start + 4])
-        start += 16 if kind == b"stsd" else 8
-    sizes.append(start)
-    end = start + int.from_bytes(data[start : start + 4])
-    data[end:end] = box
-    for at in sizes:
-        size = int.from_bytes(data[at : at + 4]) + len(box)
-        data[at : at + 4] = size.to_bytes(4)
-    path.write_bytes(data)
-    return path
-
-
-def _find(data: bytearray, start: int, end: int, kind: bytes) -> int:
-    """Return where the first box of a kind begins; of tracks, the first with pictures."""
-    while start < end:
-        size = int.from_bytes(data[start : start + 4])
-        if data[start + 4 : start + 8] == kind and (
-            kind != b"trak" or b"vide" in data[start : start + size]
-        ):
-            return start
-        start += size
-    raise AssertionError(f"no {kind!r}")
+    return add_sample_box(path, b"pasp", struct.pack(">2i", width, height))
 
 
 def add_pixel_crop(path: Path, left: int, top: int, right: int, bottom: int) -> Path:
