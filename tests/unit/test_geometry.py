@@ -240,6 +240,16 @@ def test_broken_files_raise_nothing_unexpected(tmp_path: Path, suffix: str) -> N
             pass
 
 
+def test_an_element_that_ends_beyond_the_one_around_it_crops_nothing(tmp_path: Path) -> None:
+    video = add_pixel_crop(clip(tmp_path / "a.mkv", patches_picture()), 8, 8, 8, 8)
+    data = video.read_bytes()
+    right = b"\x54\xdd\x82"  # the last element of the video settings, and its size
+    assert data.count(right) == 1
+    file = io.BytesIO(data.replace(right, b"\x54\xdd\x83"))
+    with pytest.raises(ValueError, match="broken"):
+        read_pixel_crop(file, 0)
+
+
 def test_square_pixels_may_exceed_the_limit(tmp_path: Path) -> None:
     video = clip(tmp_path / "a.mp4", ellipse(Fraction(2)), Fraction(2))
     with pytest.raises(PermanentError, match=r"extract\.max_megapixels") as raised:
