@@ -38,9 +38,13 @@ def ellipse(ratio: Fraction) -> NDArray[np.uint8]:
 
 
 def clip(
-    path: Path, image: NDArray[np.uint8], ratio: Fraction | None = None, turned: int = 0
+    path: Path,
+    image: NDArray[np.uint8],
+    ratio: Fraction | None = None,
+    turned: int = 0,
+    length: int = 3,
 ) -> Path:
-    frames = [av.VideoFrame.from_ndarray(image, format="rgb24") for _ in range(3)]
+    frames = [av.VideoFrame.from_ndarray(image, format="rgb24") for _ in range(length)]
     codec = "mpeg2video" if path.suffix in (".mpg", ".vob") else "libx264"
     settings = {"sample_aspect_ratio": ratio} if ratio else {}
     with av.open(str(path), "w") as output:
@@ -264,7 +268,7 @@ def test_a_ratio_that_changes_midway_is_followed(tmp_path: Path, strategy: str) 
     """As in television, whose programmes change between 4:3 and 16:9."""
     parts = []
     for ratio in (Fraction(4, 3), Fraction(2)):
-        part = clip(tmp_path / f"{ratio.numerator}.ts", ellipse(ratio), ratio)
+        part = clip(tmp_path / f"{ratio.numerator}.ts", ellipse(ratio), ratio, length=15)
         parts.append(part.read_bytes())
     video = tmp_path / "joined.ts"
     video.write_bytes(b"".join(parts))

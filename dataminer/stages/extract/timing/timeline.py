@@ -258,15 +258,16 @@ class TimeLine(Generic[Item]):
         return self._at(time, begins_part=True)
 
     def _repeats(self, stamp: int) -> bool:
-        """Return whether a stamp is that of the part's first item, which is only just over.
+        """Return whether a stamp is near that of the part's first item, which is only just over.
 
         Some streams repeat a stamp, and libav derives those in between.
         """
         assert self._part is not None and self._last is not None
         first, time = self._part
-        if stamp != first or self._last - time >= _SHORT_PART * self._second:
+        short = _SHORT_PART * self._second
+        if first is None or not 0 <= stamp - first < short or self._last - time >= short:
             return False
-        self._part = stamp, self._last
+        self._part = first, self._last
         return True
 
     def _goes_on_from(self, stamp: int) -> bool:
