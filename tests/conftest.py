@@ -20,6 +20,7 @@ pytest.register_assert_rewrite("tests.support")  # its assertions tell as much a
 from tests.support.embedded import shared_server  # noqa: E402
 from tests.support.once import once  # noqa: E402
 from tests.support.postgres import fresh_database, template_of  # noqa: E402
+from tests.support.real_time import leave_real_time  # noqa: E402
 
 pytest_plugins = [
     "tests.support.fixtures_browser",
@@ -72,6 +73,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((n for n, part in enumerate(LONGEST) if item.nodeid.startswith(part)), 99)
 
     items.sort(key=position)
+
+
+@pytest.fixture(autouse=True)
+def _ordinary_priority() -> Iterator[None]:
+    yield
+    leave_real_time()
 
 
 @pytest.fixture(scope="module", autouse=True)

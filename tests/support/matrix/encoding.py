@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from tests.support.matrix.colour import Colour, code_planes, is_planar
 from tests.support.matrix.pictures import Image, picture
+from tests.support.real_time import leave_real_time
 
 RATE = 25
 FRAMES = 50
@@ -124,19 +123,8 @@ def packets(clip: Clip, stream: Any) -> Iterable[Any]:
     for frame in [*frames(clip), None]:
         encoded = stream.encode(frame)
         if clip.codec == "libsvtav1":
-            _take_turns()
+            leave_real_time()
         yield from encoded
-
-
-def _take_turns() -> None:
-    """Undo what SVT-AV1 does when root runs it: it gives its caller real-time priority for good.
-
-    Other threads, such as those of the next encoder, would hardly ever run.
-    """
-    for thread in Path("/proc/self/task").glob("[0-9]*"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.sched_getscheduler(int(thread.name)) == os.SCHED_FIFO:
-                os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
 
 
 def frames(clip: Clip) -> Iterable[VideoFrame]:
