@@ -72,7 +72,7 @@ _KINDS: list[tuple[re.Pattern[bytes], FileKind]] = [
             b"#EXTM3U",
             FileKind("a playlist, not a video", "list what it leads to", ErrorClass.NO_VIDEO),
         ),
-        (rb'[{\[]\s*["{\[}\]]', _not_a_video("a JSON text", _PAGE)),
+        (rb'[{\[]\s*["{\[}\]]|\[\s*-?\d', _not_a_video("a JSON text", _PAGE)),
         (
             rb"d\d+:(announce|comment|created by|creation date|encoding|info|nodes|url-list)",
             _not_a_video("a torrent", f"replace the file by the video it leads to, {_THEN}"),

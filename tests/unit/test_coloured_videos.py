@@ -76,6 +76,41 @@ def test_hdr_video_becomes_sdr(
     assert not kept.notes
 
 
+@pytest.mark.parametrize("transfer", [PQ, HLG], ids=["pq", "hlg"])
+@pytest.mark.parametrize(
+    ("codec", "suffix", "options"),
+    [
+        ("libx265", "mp4", {"x265-params": "log-level=none:crf=8"}),
+        ("libx265", "mkv", {"x265-params": "log-level=none:crf=8"}),
+        ("prores_ks", "mov", {}),
+    ],
+)
+def test_hdr_that_only_the_container_declares(
+    tmp_path: Path, transfer: int, codec: str, suffix: str, options: dict[str, str]
+) -> None:
+    frames = hdr_frames(transfer)
+    if codec == "prores_ks":
+        planes = quantised(to_yuv(hdr_signal(transfer, 203.0), BT2020), 10)
+        half = [planes[0], *(np.ascontiguousarray(plane[:, ::2]) for plane in planes[1:])]
+        frames = [frame_of_planes(half, "yuv422p10le") for _ in range(3)]
+    bare = encode(tmp_path / f"bare.{suffix}", frames, codec, options=options)
+    video = tmp_path / f"a.{suffix}"
+    with av.open(str(bare)) as source, av.open(str(video), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for name, value in hdr_tags(transfer).items():
+            setattr(stream.codec_context, name, value)
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    with av.open(str(video)) as container:
+        assert next(container.decode(video=0)).color_trc == 2  # the decoder forgets it
+    got = Extracted(video, tmp_path / "out")
+    assert patch_error(got.image) <= 12
+    assert got.notes == {"tone_mapped": 1}
+    assert got.row["transfer"] == HDR_NAMES[transfer]
+
+
 @pytest.mark.parametrize(
     ("parameters", "peak", "white"),
     [
@@ -123,6 +158,18 @@ def test_a_rare_matrix_is_decoded_by_its_tag(tmp_path: Path, codec: str) -> None
     assert patch_error(got.image) <= 3
     assert got.row["matrix"] == "ycgco"
     assert got.warning is None
+
+
+def test_a_rare_matrix_beside_transparency(tmp_path: Path) -> None:
+    planes = quantised(ycgco(patches_picture() / 255), 8)
+    opacity = np.full_like(planes[0], 255)
+    opacity[:60] = 0
+    frames = [frame_of_planes([*planes, opacity], "yuva444p")]
+    video = encode(tmp_path / "a.mkv", frames, "ffv1", tags={"colorspace": 8, "color_range": 1})
+    got = Extracted(video, tmp_path / "out")
+    assert not got.image[:60].any()
+    assert got.image[70:].any()
+    assert (got.row["matrix"], got.notes) == ("ycgco", {"flattened": 1})
 
 
 def test_a_rare_matrix_that_cannot_be_right_is_said(tmp_path: Path) -> None:

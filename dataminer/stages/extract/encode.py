@@ -31,11 +31,16 @@ from dataminer.frames.table import (
     write_table,
 )
 from dataminer.stages.extract.decode_stats import DecodedFrame
-from dataminer.stages.extract.picture.rendering import Renderer, Rendering, RenderingPlanner
+from dataminer.stages.extract.picture.rendering import (
+    Renderer,
+    Rendering,
+    RenderingPlanner,
+    StreamPicture,
+)
 from dataminer.stages.extract.picture.stored import StoredPicture
 from dataminer.stages.extract.quality.metrics import FrameMetrics, measure, table_columns
 from dataminer.text import whole_characters
-from dataminer.video.display.geometry import Geometry, StreamGeometry
+from dataminer.video.display.geometry import Geometry
 
 _MAX_WAITING_BYTES = 80 << 20  # of decoded frames that wait to be encoded; one always may
 # a single thread encodes frames in groups, because decoding evicts the processor's caches
@@ -126,7 +131,7 @@ class FrameEncoder:
         """How the first frame was cropped, scaled and turned."""
         return self._planner.geometry or Geometry()
 
-    def add(self, decoded: DecodedFrame, geometry: StreamGeometry) -> None:
+    def add(self, decoded: DecodedFrame, stream: StreamPicture) -> None:
         """Encode the next frame; afterwards ``full`` tells whether the size limit is reached.
 
         Raises
@@ -136,7 +141,7 @@ class FrameEncoder:
         TransientError
             DISK_FULL or PERMISSION if the folder cannot be written.
         """
-        rendering = self._planner.plan(decoded.frame, geometry, damaged=decoded.damaged)
+        rendering = self._planner.plan(decoded.frame, stream, damaged=decoded.damaged)
         pixels = decoded.frame.width * decoded.frame.height
         if self._pool is None:
             self._group.append((decoded, rendering))

@@ -14,6 +14,8 @@ from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.stages.extract.decode_stats import DecodedFrame
 from dataminer.stages.extract.encode import FrameEncoder
+from dataminer.stages.extract.picture.rendering import StreamPicture
+from dataminer.stages.extract.picture.tags import DeclaredColours
 from dataminer.video.display.geometry import StreamGeometry
 from dataminer.video.info import VideoInfo, read_headers
 from dataminer.video.limits import FileLimits
@@ -55,7 +57,7 @@ class Extraction:
         self._reported = time.monotonic()
         self._state = "reading the packets"
         self._deadline = self._reported + settings.timeout_minutes * 60
-        self._geometry: StreamGeometry | None = None
+        self._stream: StreamPicture | None = None
 
     def check(self) -> None:
         """Report progress every few seconds, and raise an error if the time is up."""
@@ -79,7 +81,8 @@ class Extraction:
     def describe(self, container: InputContainer, stream: VideoStream) -> VideoInfo:
         """Describe an opened video, refuse too large a file, and limit the decoder's threads."""
         info = read_headers(container, stream, self.video.stat().st_size)
-        self._geometry = StreamGeometry(self.video, container, stream)
+        geometry = StreamGeometry(self.video, container, stream)
+        self._stream = StreamPicture(geometry, DeclaredColours.of(stream))
         if info.size_bytes > self.settings.max_video_gb * 1e9:
             what = f"{self.video.name} has {info.size_bytes / 1e9:.3g} GB, more"
             raise self.limits.exceeded(what, "max_video_gb", self.settings.max_video_gb)
@@ -94,12 +97,12 @@ class Extraction:
         self, frames: Iterable[DecodedFrame], info: VideoInfo, encoder: FrameEncoder
     ) -> None:
         """Pass frames of the described stream to the encoder until it is full; report progress."""
-        assert self._geometry
+        assert self._stream
         total = f" of {info.duration:.1f}" if info.duration else ""
         start = None
         for frame in frames:
             start = frame.seconds if start is None else start
-            encoder.add(frame, self._geometry)
+            encoder.add(frame, self._stream)
             self._state = f"at {frame.seconds - start:.1f}{total} s, {encoder.count} frames taken"
             if encoder.full:
                 break

@@ -115,7 +115,7 @@ def _with_matrix(plan: Conversion, frame: VideoFrame, tags: ColourTags) -> Conve
     usual: Colorspace | None = None  # libav's own
     if tags.is_hdr and (not is_known or tags.matrix in _NO_MATRIX):
         usual = Colorspace.BT2020
-    elif not is_known:
+    elif not is_known or tags.matrix == MatrixCode.GBR:
         usual = Colorspace.ITU709 if _is_high_definition(frame) else Colorspace.ITU601
     says_nothing = tags.matrix == tags.transfer == MatrixCode.UNSPECIFIED
     # without tags beside it, the picture is in Dolby's own colours, which libav does not convert
@@ -167,7 +167,8 @@ class FrameConverter:
         image = self._opaque(frame, plan)
         if not plan.has_alpha:
             return image, False
-        alpha = convert_frame(self._alpha, frame, format="bgra", src_colorspace=plan.colorspace)
+        # opacity is the same by any matrix, and this one is known to libav
+        alpha = convert_frame(self._alpha, frame, format="bgra", src_colorspace=Colorspace.ITU601)
         alpha = alpha[..., 3]
         if alpha.min() == 255:
             return image, False

@@ -14,7 +14,7 @@ from dataminer.stages.extract.picture.conversion import (
 )
 from dataminer.stages.extract.picture.deinterlacing import Deinterlacer
 from dataminer.stages.extract.picture.stored import StoredPicture, bit_depth
-from dataminer.stages.extract.picture.tags import ColourTags, colour_tags
+from dataminer.stages.extract.picture.tags import ColourTags, DeclaredColours, colour_tags
 from dataminer.stages.extract.quality.arrays import BgrImage
 from dataminer.video.display.geometry import Geometry, StreamGeometry
 from dataminer.video.display.orientation import Orientation, orientation_of
@@ -42,6 +42,14 @@ class Picture:
     """Keys of ``NOTE_KINDS`` that count it."""
 
 
+@dataclass(frozen=True)
+class StreamPicture:
+    """What a file declares about the pictures of a stream."""
+
+    geometry: StreamGeometry
+    colours: DeclaredColours
+
+
 class RenderingPlanner:
     """Decides how frames are rendered; called with frames in the order of the video.
 
@@ -60,7 +68,7 @@ class RenderingPlanner:
         self.geometry: Geometry | None = None
         """Of the first frame."""
 
-    def plan(self, frame: VideoFrame, stream: StreamGeometry, *, damaged: bool) -> Rendering:
+    def plan(self, frame: VideoFrame, stream: StreamPicture, *, damaged: bool) -> Rendering:
         """Return how to render the frame that was decoded last.
 
         Raises
@@ -68,8 +76,9 @@ class RenderingPlanner:
         PermanentError
             UNSUPPORTED if it is displayed with more pixels than allowed.
         """
+        stream.colours.complete(frame)
         tags = colour_tags(frame)
-        geometry = stream.of_frame(self._orientation_of(frame), frame)
+        geometry = stream.geometry.of_frame(self._orientation_of(frame), frame)
         key = tags, geometry, frame.width, frame.height, damaged
         if key not in self._renderings:
             self._renderings[key] = self._new_plan(frame, tags, geometry, damaged)

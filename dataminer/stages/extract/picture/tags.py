@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 
 class MatrixCode(IntEnum):
@@ -107,6 +108,38 @@ class ColourTags:
         return self.transfer in (TransferCode.PQ, TransferCode.HLG)
 
 
+@dataclass(frozen=True)
+class DeclaredColours:
+    """What a file declares about the colours of a stream, as code points of H.273.
+
+    Some decoders (of H.265, VP9 and ProRes) forget it if their own headers say nothing.
+    """
+
+    colorspace: int
+    color_range: int
+    color_trc: int
+    color_primaries: int
+
+    @classmethod
+    def of(cls, stream: VideoStream) -> DeclaredColours:
+        """Return what is declared of a stream; called before its first frame is decoded."""
+        context = stream.codec_context
+        return cls(
+            context.colorspace, context.color_range, context.color_trc, context.color_primaries
+        )
+
+    def complete(self, frame: VideoFrame) -> None:
+        """Add to a frame's own tags those that only the file declares."""
+        if frame.colorspace == MatrixCode.UNSPECIFIED:
+            frame.colorspace = self.colorspace
+        if frame.color_range == _UNSPECIFIED_RANGE:
+            frame.color_range = self.color_range
+        if frame.color_trc == TransferCode.UNSPECIFIED:
+            frame.color_trc = self.color_trc
+        if frame.color_primaries == PrimariesCode.UNSPECIFIED:
+            frame.color_primaries = self.color_primaries
+
+
 def colour_tags(frame: VideoFrame) -> ColourTags:
     """Return what a frame says about its colours."""
     name = frame.format.name
@@ -119,7 +152,7 @@ def colour_tags(frame: VideoFrame) -> ColourTags:
     )
 
 
-_FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_UNSPECIFIED_RANGE, _FULL_RANGE = 0, 2  # of AVColorRange
 
 
 def _name(names: dict[int, str | None] | dict[int, str], code: int) -> str | None:

@@ -77,9 +77,10 @@ class ToneMapper:
             As in H.273.
         declared_peak : float or None
             Light of the brightest pixel in cd/m2, if the video says it; if that is less than
-            reference white, it becomes white.
+            reference white, it becomes white. Less than SDR has is not believed.
         """
-        peak = min(max(declared_peak or _USUAL_PEAK, _LEAST_WHITE), PQ_PEAK)
+        believed = declared_peak if (declared_peak or 0) >= _LEAST_WHITE else None
+        peak = min(believed or _USUAL_PEAK, PQ_PEAK)
         white = min(peak, REFERENCE_WHITE)
         return cls(pq_to_light(_CODES) / white, primaries, peak / white)
 
