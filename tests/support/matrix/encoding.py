@@ -35,7 +35,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "libx265": _X265,
     "libvpx": _VPX,
     "libvpx-vp9": _VPX,
-    "libsvtav1": {"preset": "12", "crf": "8", "svtav1-params": "pred-struct=1:lp=1"},
+    "libsvtav1": {"preset": "12", "crf": "8", "svtav1-params": "lp=1"},
     "mjpeg": {"flags": "+qscale", "global_quality": "236"},
     **dict.fromkeys(
         (
