@@ -99,6 +99,31 @@ def test_stamps_that_stray_for_long_are_not_two_joins(limit: JumpLimit) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("off", [9_000, 2_000, -2_000])
+@pytest.mark.parametrize("length", [2, 5, 14])
+def test_strays_in_a_row_below_the_limit_move_nothing(
+    limit: JumpLimit, off: int, length: int
+) -> None:
+    strays = {index for start in (24, 60) for index in range(start, start + length)}
+    line = Line([s + off * (i in strays) for i, s in enumerate(STEADY)], limit)
+    assert line.times == STEADY
+    assert (line.parts, line.stray, line.joined) == ([], len(strays), 0)
+
+
+@BOTH
+def test_stamps_that_go_back_for_long_return_to_the_line(limit: JumpLimit) -> None:
+    line = Line([s - 2000 * (30 <= i < 70) for i, s in enumerate(STEADY)], limit)
+    assert (line.times, line.counts) == (STEADY, (0, 40, 0))
+
+
+@BOTH
+def test_pauses_are_kept(limit: JumpLimit) -> None:
+    stamps = [s + 5000 * (i >= 30) + 3000 * (i >= 35) for i, s in enumerate(STEADY)]
+    line = Line(stamps, limit)
+    assert (line.times, line.counts) == (stamps, (0, 0, 0))
+
+
+@BOTH
 def test_equal_stamps_follow_the_declared_rate(limit: JumpLimit) -> None:
     line = Line([7000] * 100, limit)
     assert line.times == [7000 + 40 * index for index in range(100)]

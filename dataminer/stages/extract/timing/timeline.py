@@ -10,7 +10,8 @@ from itertools import pairwise
 from statistics import median_low
 from typing import Generic, TypeVar
 
-_LOOKAHEAD = 3  # frames after a jump; stamps that come back within them were stray
+_LOOKAHEAD = 3  # frames after one without a stamp of its own
+_FAR_LOOKAHEAD = 16  # frames after a jump or a long pause; stamps that come back were stray
 _RECENT_STEPS = 15  # of which the usual step is the median
 _LONG_STEP = 2.5  # usual steps; the frame after a longer one is awaited before it is believed
 _NOTICEABLE = 1  # second: a stamp that is off by less is imprecise, not stray
@@ -124,7 +125,7 @@ class TimeLine(Generic[Item]):
     def _settled(self, *, is_end: bool) -> Iterator[Placed[Item]]:
         while self._waiting:
             complete = is_end or len(self._waiting) > _LOOKAHEAD
-            placed = self._first(complete) if self._last is None else self._next(complete)
+            placed = self._first(complete) if self._last is None else self._next(complete, is_end)
             if placed is None:
                 return
             self._waiting.popleft()
@@ -157,7 +158,7 @@ class TimeLine(Generic[Item]):
         if len(steps) == _LOOKAHEAD and 0 < max(steps) <= 2 * min(steps):
             self._steps.extend(steps)
 
-    def _next(self, complete: bool) -> Placed[Item] | None:
+    def _next(self, complete: bool, is_end: bool) -> Placed[Item] | None:
         """Place the item that waits longest; None if the ones after it must be seen first."""
         assert self._last is not None
         stamp = self._waiting[0].stamp
@@ -167,31 +168,47 @@ class TimeLine(Generic[Item]):
         if self._is_usual(step):
             return self._at(self._last + step)
         back = self._return_after(step)
-        if back is None and not complete:
-            return None if self._needs_more(step) else self._accept(step)
         if back is not None:
             return self._misplaced(step, back)
+        if not is_end and self._needs_more(step, stamp):
+            return None
         return self._accept(step)
 
-    def _needs_more(self, step: int) -> bool:
-        """Return whether a suspicious step needs more items to be judged."""
-        return self._is_jump(step) or len(self._waiting) < 2
+    def _needs_more(self, step: int, stamp: int) -> bool:
+        """Return whether a suspicious step needs more items to be judged.
+
+        A pause does not, if what follows it goes on for a second.
+        """
+        count = len(self._waiting)
+        if count < 2 or not self._is_far(step):
+            return count < 2
+        latest = self._waiting[-1].stamp
+        goes_on = latest is not None and latest - stamp > self._second
+        enough = goes_on and (count > _LOOKAHEAD or not self._is_jump(step))
+        return not enough and count <= _FAR_LOOKAHEAD
 
     def _return_after(self, step: int) -> int | None:
         """Return how many items later the stamps are back on the line; None if they are not."""
         assert self._last is not None
         later = [w.stamp for w in self._waiting]
-        span = len(later) if self._is_jump(step) else min(2, len(later))
-        for number in range(1, span):
+        near = _LOOKAHEAD + 1 if self._is_jump(step) else 2
+        for number in range(1, len(later) if self._is_far(step) else min(2, len(later))):
             stamp, before = later[number], later[number - 1]
             if stamp is None:
                 continue
             distance = stamp + self._offset - self._last
             if distance <= 0 or self._exceeds(distance) or 0 < step <= distance:
                 continue
+            if number >= near and not self._is_due(distance, number):
+                continue
             if number == 1 or before is None or not self._is_usual(stamp - before):
                 return number
         return None
+
+    def _is_due(self, distance: int, number: int) -> bool:
+        """Return whether an item is so far ahead as the number of those before it suggests."""
+        due = (number + 1) * self.usual_step
+        return due <= 2 * distance <= 2 * _LONG_STEP * due
 
     def _misplaced(self, step: int, back: int) -> Placed[Item]:
         """Place an item whose stamp is off, while a later one is right again."""
@@ -227,7 +244,8 @@ class TimeLine(Generic[Item]):
         stamp = self._waiting[0].stamp
         assert stamp is not None
         if not self._is_jump(step):
-            return self._at(self._last + step)
+            returned = self._return_to_earlier(stamp, int(_LONG_STEP * self.usual_step))
+            return returned or self._at(self._last + step)
         if step <= 0 and not self._goes_on_from(stamp):
             return self._at(self._last + self.usual_step, is_derived=True)
         if len(self._waiting) == 1:  # the video's last
@@ -241,13 +259,8 @@ class TimeLine(Generic[Item]):
         if self._wraps and 0 < step + _WRAP <= self._limit.seconds * self._second:
             self._offset += _WRAP
             return self._at(self._last + step + _WRAP)
-        for number, (offset, placed) in enumerate(self._earlier):
-            if 0 < stamp + offset - self._last <= self._second:
-                self.stray += self._placed - placed
-                self.joined -= len(self._earlier) - number
-                del self._earlier[number:]
-                self._offset = offset
-                return self._at(stamp + offset)
+        if returned := self._return_to_earlier(stamp, self._second):
+            return returned
         time = self._last + self.usual_step
         if self._repeats(stamp):
             self._offset = time - stamp
@@ -256,6 +269,18 @@ class TimeLine(Generic[Item]):
         self._offset = time - stamp
         self.joined += 1
         return self._at(time, begins_part=True)
+
+    def _return_to_earlier(self, stamp: int, longest: int) -> Placed[Item] | None:
+        """Place an item at an earlier offset, if it is due there: what lay between was stray."""
+        assert self._last is not None
+        for number, (offset, placed) in enumerate(self._earlier):
+            if 0 < stamp + offset - self._last <= longest:
+                self.stray += self._placed - placed
+                self.joined -= len(self._earlier) - number
+                del self._earlier[number:]
+                self._offset = offset
+                return self._at(stamp + offset)
+        return None
 
     def _repeats(self, stamp: int) -> bool:
         """Return whether a stamp is near that of the part's first item, which is only just over.
@@ -280,6 +305,9 @@ class TimeLine(Generic[Item]):
 
     def _is_usual(self, step: int) -> bool:
         return 0 < step <= _LONG_STEP * self.usual_step
+
+    def _is_far(self, step: int) -> bool:
+        return self._is_jump(step) or step >= _NOTICEABLE * self._second
 
     def _is_jump(self, step: int) -> bool:
         return step <= 0 or self._exceeds(step)
