@@ -251,6 +251,17 @@ def test_time_goes_on_whatever_the_stamps_are(trouble: str, suffix: str, tmp_pat
     assert sampled.notes == every.notes
 
 
+@pytest.mark.parametrize("suffix", ["ts", "flv"])
+def test_a_rate_guessed_from_wrong_stamps_is_not_trusted(suffix: str, tmp_path: Path) -> None:
+    video = in_container(suffix, tmp_path, lambda i: 1 + i // 50 * 2)
+    with av.open(str(video)) as container:
+        guessed = container.streams.video[0].guessed_rate
+        assert guessed and guessed < 2
+    found = extracted(video)
+    assert set(found.gaps) == {0.04}
+    assert set(found.notes) == {"derived_stamps"}
+
+
 def test_each_part_of_joined_files_is_sampled(tmp_path: Path) -> None:
     part = make_moving(tmp_path / "part.ts", frames=48, **x264("bframes=3"))
     video = tmp_path / "a.ts"

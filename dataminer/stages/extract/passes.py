@@ -28,6 +28,7 @@ from dataminer.stages.extract.selection.scan import (
     scan_packets,
     undamaged_packets,
 )
+from dataminer.stages.extract.timing.rates import declared_rate
 from dataminer.video.info import VideoInfo
 
 
@@ -98,7 +99,7 @@ def extract_everything(extraction: Extraction, encoder: FrameEncoder) -> Extract
     with extraction.open() as (container, stream):
         info = extraction.describe(container, stream)
         time_base = stream.time_base or Fraction(1, av.time_base)
-        stats = DecodeStats(time_base, stream.guessed_rate, jump_limit(container))
+        stats = DecodeStats(time_base, declared_rate(stream), jump_limit(container))
         selector = _FrameSelector(extraction.settings, stats.time_base)
         log = PacketLog(stream)
         decoded = decode(container, stream, stats, extraction.check, log)
