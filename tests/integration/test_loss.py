@@ -157,6 +157,20 @@ def test_a_lost_picture_that_no_other_refers_to_damages_nothing(tmp_path: Path) 
     assert found.notes == {"missing_frames": 1}
 
 
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [("mpeg4", "mkv"), ("mpeg4", "ts"), ("mpeg4", "avi"), ("msmpeg4", "mkv"), ("flv", "flv")],
+)
+def test_what_comes_before_the_first_keyframe_is_damaged(
+    codec: str, suffix: str, tmp_path: Path
+) -> None:
+    whole = make_moving(tmp_path / f"whole.{suffix}", codec, frames=60, gop=20)
+    found = extracted(without_packets(whole, tmp_path / f"a.{suffix}", {0}))
+    assert len(found.times) == 59
+    assert sorted(found.damaged) == found.times[:19]
+    assert found.notes["damaged_frames"] == 19
+
+
 WHOLE: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"{codec} in mkv": ("a.mkv", made) for codec, made in CODECS.items()},
     "MPEG-2 in TS": ("a.ts", CODECS["MPEG-2"]),
@@ -251,9 +265,8 @@ def test_time_goes_on_whatever_the_stamps_are(trouble: str, suffix: str, tmp_pat
     assert sampled.notes == every.notes
 
 
-@pytest.mark.parametrize("suffix", ["ts", "flv"])
-def test_a_rate_guessed_from_wrong_stamps_is_not_trusted(suffix: str, tmp_path: Path) -> None:
-    video = in_container(suffix, tmp_path, lambda i: 1 + i // 50 * 2)
+def test_a_rate_guessed_from_wrong_stamps_is_not_trusted(tmp_path: Path) -> None:
+    video = in_container("ts", tmp_path, lambda i: 1 + i // 50 * 2)
     with av.open(str(video)) as container:
         guessed = container.streams.video[0].guessed_rate
         assert guessed and guessed < 2

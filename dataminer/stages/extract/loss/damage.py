@@ -72,8 +72,11 @@ def find_loss(
         spread.after_packets(frameless if packets.refused else readable, frameless)
         for frame in frames.corrupt:
             spread.after_frame(frame)
-        for frame in gaps if references is References.UNCHECKED else ():
-            spread.after_gap(frame)
+        if references is References.UNCHECKED:
+            for frame in gaps:
+                spread.after_gap(frame)
+            if not any(packets.points[:1]) and not any(frames.keys[:1]):
+                spread.from_packet(0)
         damaged |= spread.frames()
     missing = max(gaps.total(), len(packets.orphans))
     return Loss(lost, missing, frozenset(damaged))

@@ -87,6 +87,8 @@ class FrameRecord:
         As the file states them, 0 if it does not.
     derived : bytearray
         1 for each whose time is derived, else 0.
+    keys : bytearray
+        1 for each that refers to no other, as the decoder says, else 0.
     corrupt : list of int
         Indices of those that the decoder marks as damaged.
     """
@@ -95,6 +97,7 @@ class FrameRecord:
     times: array[int] = field(default_factory=_integers)
     durations: array[int] = field(default_factory=_integers)
     derived: bytearray = field(default_factory=bytearray)
+    keys: bytearray = field(default_factory=bytearray)
     corrupt: list[int] = field(default_factory=list)
 
     def add(self, frame: VideoFrame, time: int, is_derived: bool) -> None:
@@ -104,6 +107,7 @@ class FrameRecord:
         self.stamps.append(NO_STAMP if frame.pts is None else frame.pts)
         self.times.append(time)
         self.derived.append(is_derived)
+        self.keys.append(frame.key_frame)
         self.durations.append(frame.duration or 0)
 
 
