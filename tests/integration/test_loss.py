@@ -19,7 +19,13 @@ from dataminer.frames.table import FRAMES_FILE, read_meta, read_table
 from dataminer.stages.extract.selection.bitstream import inspector
 from dataminer.stages.extract.stage import extract
 from tests.support import videos
-from tests.support.lossy import make_moving, restamp_pes, restamped, without_packets
+from tests.support.lossy import (
+    make_moving,
+    restamp_pes,
+    restamped,
+    set_edit_list,
+    without_packets,
+)
 
 EVERY = ExtractConfig(strategy="interval", every_frames=1, image_format="png")
 GOP = 25  # frames, of all clips here
@@ -214,6 +220,29 @@ def test_recordings_of_variable_rate_lack_nothing(
     )
     found = extracted(video, ExtractConfig())
     assert (found.meta["decoding"], found.notes) == ("planned", {})
+
+
+EDITS: dict[str, tuple[tuple[int, float], ...]] = {
+    "a cut": ((2000, 0), (2000, 4)),
+    "two cuts": ((1500, 0), (1000, 2.5), (1000, 4.5)),
+    "shown twice": ((2000, 0), (2000, 0)),
+}
+
+
+@pytest.mark.parametrize("kind", EDITS)
+@pytest.mark.parametrize("bframes", [0, 2])
+def test_parts_that_an_edit_list_cuts_or_repeats_lose_nothing(
+    kind: str, bframes: int, tmp_path: Path
+) -> None:
+    video = make_moving(tmp_path / "a.mov", frames=150, **x264(f"bframes={bframes}:b-adapt=0"))
+    with av.open(str(video)) as container:
+        units = container.streams.video[0].time_base
+    assert units
+    delay = 0.08 if bframes else 0
+    set_edit_list(video, [(length, int((begin + delay) / units)) for length, begin in EDITS[kind]])
+    found = extracted(video)
+    assert len(found.times) in (88, 100)
+    assert (found.notes, found.damaged) == ({}, set())
 
 
 def test_stopping_early_loses_nothing(tmp_path: Path) -> None:

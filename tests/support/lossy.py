@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Collection
 from fractions import Fraction
 from pathlib import Path
@@ -110,3 +111,28 @@ def _write_stamp(data: bytearray, position: int, value: int) -> None:
     for number, part in enumerate(parts[1:]):
         begin = position + 1 + 2 * number
         data[begin : begin + 2] = (part << 1 | 1).to_bytes(2)
+
+
+def set_edit_list(path: Path, edits: Collection[tuple[int, int]]) -> Path:
+    """Replace the edit list of a MOV's only track (Apple, QuickTime File Format, "Edit atoms").
+
+    Parameters
+    ----------
+    path : Path
+        The file, whose sample table stands after its samples.
+    edits : collection of (int, int)
+        The milliseconds that a part is shown for, and where it begins, in the track's units.
+    """
+    data = bytearray(path.read_bytes())
+    begin = data.find(b"edts") - 4
+    old_size = int.from_bytes(data[begin : begin + 4])
+    entries = b"".join(struct.pack(">iihh", *edit, 1, 0) for edit in edits)
+    listed = struct.pack(">I4sII", 16 + len(entries), b"elst", 0, len(edits)) + entries
+    box = struct.pack(">I4s", 8 + len(listed), b"edts") + listed
+    for outer in (b"moov", b"trak"):
+        at = data.rfind(outer, 0, begin) - 4
+        size = int.from_bytes(data[at : at + 4]) + len(box) - old_size
+        data[at : at + 4] = size.to_bytes(4)
+    data[begin : begin + old_size] = box
+    path.write_bytes(data)
+    return path

@@ -83,10 +83,15 @@ def find_loss(
 
 
 def _match(packets: PacketRecord, frames: FrameRecord) -> tuple[list[int], list[int]]:
-    """Find the packet of each frame (-1 if unknown), and the packets without a frame."""
+    """Find the packet of each frame (-1 if unknown), and the packets without a frame.
+
+    An edit list may show a part twice, or hide packets whose time stamps others have, too.
+    """
     waiting: defaultdict[int, deque[int]] = defaultdict(deque)
-    for index, pts in enumerate(packets.pts):
-        waiting[pts].append(index)
+    for is_shown in (1, 0):
+        for index, pts in enumerate(packets.pts):
+            if packets.shown[index] == is_shown:
+                waiting[pts].append(index)
     sources = []
     for stamp in frames.stamps:
         found = waiting.get(stamp)
