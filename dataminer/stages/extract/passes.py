@@ -105,6 +105,7 @@ def extract_everything(extraction: Extraction, encoder: FrameEncoder) -> Extract
         decoded = decode(container, stream, stats, extraction.check, log)
         extraction.encode(selector.select(decoded), info, encoder)
         is_complete = not (selector.stopped or encoder.full)
+        extraction.check()
         loss = find_loss(log.packets, stats.record, log.references, is_complete=is_complete)
         encoder.damaged = loss.damaged
         return ExtractOutcome(info, stats.summary(loss), selector.stopped)

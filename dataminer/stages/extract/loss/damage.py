@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
+from functools import cache, partial
 
 import numpy as np
 
@@ -140,18 +141,19 @@ def _gaps(
     """Return how many frames are missing before a frame, besides those of known packets."""
     if sum(frames.derived) * 2 > len(frames.derived):
         return Counter()  # stamps that are mostly wrong have no meaning
-    times, durations = list(frames.times), list(frames.durations)
-    owners = list(range(len(times)))  # the frame at each time, or the next one
-    if frames.times == frames.stamps:
-        for pts in (packets.pts[index] for index in frameless):
-            position = bisect_left(times, pts)
-            times.insert(position, pts)
-            durations.insert(position, 0)
-            owners.insert(position, bisect_left(frames.times, pts))
-    positions, counts = find_gaps(np.asarray(times), np.asarray(durations), reorder_depth)
+    times, durations = np.asarray(frames.times), np.asarray(frames.durations)
+    owners = np.arange(len(times))  # the frame at each time, or the next one
+    if frames.times and frames.times == frames.stamps:
+        lost = np.sort(np.asarray(packets.pts)[frameless])
+        farthest = 2 * usual_step(np.diff(times)) * len(packets.pts)  # others are stray
+        lost = lost[(lost >= times[0] - farthest) & (lost <= times[-1] + farthest)]
+        positions = np.searchsorted(times, lost)
+        times, durations = np.insert(times, positions, lost), np.insert(durations, positions, 0)
+        owners = np.insert(owners, positions, positions)
+    positions, counts = find_gaps(times, durations, reorder_depth)
     gaps: Counter[int] = Counter()
     for position, count in zip(positions.tolist(), counts.tolist(), strict=True):
-        gaps[owners[position]] += count
+        gaps[int(owners[position])] += count
     return gaps
 
 
@@ -199,6 +201,8 @@ class _Spread:
             if source >= 0 and packets.points[source]
         ]
         self._reached = np.zeros(len(packets.pts), bool)
+        self._begins: dict[int, int] = {}  # of the damage before each random access point
+        self._leading = cache(partial(_leading_pictures, packets))
 
     def after(self, index: int) -> None:
         """Let what follows a packet in decoding order be damaged, up to a random access point.
@@ -207,7 +211,7 @@ class _Spread:
         """
         points_before = bisect_right(self._points, index)
         if points_before:
-            leading = _leading_pictures(self._packets, self._points[points_before - 1])
+            leading = self._leading(self._points[points_before - 1])
             if index in leading:
                 self._reached[index + 1 : leading.stop] = True
                 return
@@ -218,9 +222,11 @@ class _Spread:
         begin = max(0, index)
         rank = bisect_left(self._points, begin)
         end = self._points[rank] if rank < len(self._points) else len(self._reached)
-        self._reached[begin:end] = True
+        before = self._begins.get(rank, end)
+        self._reached[begin:before] = True
+        self._begins[rank] = min(begin, before)
         if rank < len(self._points):
-            leading = _leading_pictures(self._packets, end)
+            leading = self._leading(end)
             self._reached[leading.start : leading.stop] = True
 
     def after_packets(self, lost: list[int], frameless: list[int]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dataminer.video.decoder import MAX_REORDER_DEPTH
+
 _GAP_STEPS = 1.5  # usual steps; a longer one is a gap
 _STEADY_SHARE = 0.95  # of all steps that are usual ones, at a constant rate
 _GAP_SHARE = 0.03  # of all steps; more gaps, or longer steps that are stated, are a variable rate
@@ -49,7 +51,7 @@ def find_gaps(
     positions = np.flatnonzero(steps >= _GAP_STEPS * usual)
     if not 0 < len(positions) <= max(_FEW_GAPS, _GAP_SHARE * len(steps)):
         return none, none
-    window = 2 * reorder_depth
+    window = 2 * min(reorder_depth, MAX_REORDER_DEPTH)
     longest = [durations[max(0, p - window) : p + window + 1].max() for p in positions]
     positions = positions[np.asarray(longest) < _EXPLAINED * steps[positions]]
     return positions + 1, np.rint(steps[positions] / usual).astype(np.int64) - 1
