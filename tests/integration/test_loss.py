@@ -337,6 +337,19 @@ def test_each_part_of_joined_files_is_sampled(tmp_path: Path) -> None:
     assert limited.indices == [0, 25, 48, 73]
 
 
+@pytest.mark.parametrize(("frames", "joins"), [(10, 4), (1, 0)])
+def test_short_joined_files_are_parts_without_damage(
+    frames: int, joins: int, tmp_path: Path
+) -> None:
+    part = make_moving(tmp_path / "part.ts", frames=frames, **x264("bframes=0"))
+    video = tmp_path / "a.ts"
+    video.write_bytes(part.read_bytes() * 5)
+    found = extracted(video)
+    assert (len(found.times), found.damaged) == (5 * frames, set())
+    assert found.notes.get("joined_parts", 0) == joins
+    assert len(extracted(video, ExtractConfig(every_seconds=60)).times) == joins + 1
+
+
 def test_frames_of_h264_in_avi_ascend(tmp_path: Path) -> None:
     found = extracted(make_moving(tmp_path / "a.avi", **x264("bframes=3")))
     assert len(found.times) == 100

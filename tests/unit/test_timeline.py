@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -28,11 +28,12 @@ class Line:
         *,
         time_base: Fraction = MILLISECOND,
         rate: Fraction | None = Fraction(25),
+        keys: Collection[int] = (),
     ) -> None:
         line: TimeLine[int] = TimeLine(time_base, rate, limit)
         self.placed: list[Placed[int]] = []
         for index, stamp in enumerate(stamps):
-            self.placed += line.add(index, stamp)
+            self.placed += line.add(index, stamp, is_key=index in keys)
         self.placed += line.finish()
         self.times = [placed.time for placed in self.placed]
         self.parts = [placed.item for placed in self.placed if placed.begins_part]
@@ -174,6 +175,14 @@ def test_a_stamp_that_repeats_with_derived_ones_between_begins_no_parts(limit: J
     assert line.times == [1000 + 40 * index for index in range(90)]
     assert (line.parts, line.stray, line.joined) == ([], 0, 0)
     assert line.derived == 29
+
+
+@BOTH
+def test_short_parts_begin_with_keyframes(limit: JumpLimit) -> None:
+    line = Line(STEADY[:10] * 5, limit, keys=range(0, 50, 10))
+    assert line.times == [1000 + 40 * index for index in range(50)]
+    assert (line.parts, line.counts) == ([10, 20, 30, 40], (0, 0, 4))
+    assert Line(STEADY[:3] * 5, limit, keys=range(0, 15, 3)).parts == []
 
 
 def test_stamps_that_wrap_go_on() -> None:

@@ -176,7 +176,7 @@ class DecodeStats:
             self._shift = shift if self._shift is None else self._shift
             is_corrected = shift != self._shift  # equal shifts only move the whole video
         self._corrected.append(is_corrected)
-        return map(self._decoded, self._line.add(frame, stamp))
+        return map(self._decoded, self._line.add(frame, stamp, is_key=frame.key_frame))
 
     def finish(self) -> Iterator[DecodedFrame]:
         """Yield the frames that are left, after the last one was added."""

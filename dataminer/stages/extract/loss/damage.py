@@ -186,7 +186,7 @@ def _incomplete(packets: PacketRecord) -> list[int]:
 
 def _is_before_jump(packets: PacketRecord, index: int) -> bool:
     following = range(index + 1, min(index + 1 + _JOIN_PACKETS, len(packets.pts)))
-    return any(packets.points[i] and packets.pts[i] < packets.pts[index] for i in following)
+    return any(packets.points[i] and packets.pts[i] <= packets.pts[index] for i in following)
 
 
 class _Spread:

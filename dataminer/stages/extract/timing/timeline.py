@@ -17,7 +17,8 @@ _LONG_STEP = 2.5  # usual steps; the frame after a longer one is awaited before 
 _NOTICEABLE = 1  # second: a stamp that is off by less is imprecise, not stray
 _USUAL_RATES = Fraction(1, 3600), Fraction(1000)  # others are not believed
 _DEFAULT_RATE = Fraction(25)
-_SHORT_PART = 0.5  # seconds; what begins again sooner repeats a stamp
+_SHORT_PART = 0.5  # seconds; what begins again sooner repeats a stamp,
+_SEVERAL = 4  # unless it is a keyframe after at least so many items with stamps of their own
 _EARLIER_OFFSETS = 16  # to which stamps may return
 _WRAP = 1 << 33  # ISO/IEC 13818-1, 2.4.3.7: time stamps of MPEG-TS and MPEG-PS have 33 bits
 
@@ -57,6 +58,7 @@ class Placed(Generic[Item]):
 class _Waiting(Generic[Item]):
     item: Item
     stamp: int | None
+    is_key: bool
 
 
 class TimeLine(Generic[Item]):
@@ -97,6 +99,7 @@ class TimeLine(Generic[Item]):
         self._offset = 0
         self._earlier: list[tuple[int, int]] = []  # offsets, and items placed when they ended
         self._placed = 0
+        self._in_order = 0  # items since the part began or a stamp was derived
         self.stray = 0
         self.joined = 0
 
@@ -105,7 +108,9 @@ class TimeLine(Generic[Item]):
         """The usual distance of two items, in units of the time base."""
         return median_low(self._steps) if self._steps else self._declared_step
 
-    def add(self, item: Item, stamp: int | None) -> Iterator[Placed[Item]]:
+    def add(
+        self, item: Item, stamp: int | None, *, is_key: bool = False
+    ) -> Iterator[Placed[Item]]:
         """Add the next item; yield those whose time is certain now.
 
         Parameters
@@ -114,8 +119,10 @@ class TimeLine(Generic[Item]):
             What is placed.
         stamp : int or None
             Its time stamp, in units of the time base; None if it has none.
+        is_key : bool
+            Whether a recording may begin with it.
         """
-        self._waiting.append(_Waiting(item, stamp))
+        self._waiting.append(_Waiting(item, stamp, is_key))
         return self._settled(is_end=False)
 
     def finish(self) -> Iterator[Placed[Item]]:
@@ -292,6 +299,8 @@ class TimeLine(Generic[Item]):
         short = _SHORT_PART * self._second
         if first is None or not 0 <= stamp - first < short or self._last - time >= short:
             return False
+        if stamp == first and self._waiting[0].is_key and self._in_order >= _SEVERAL:
+            return False
         self._part = first, self._last
         return True
 
@@ -326,4 +335,5 @@ class TimeLine(Generic[Item]):
         if self._part is None or begins_part:
             self._part = waiting.stamp, time
         self._placed += 1
+        self._in_order = 1 if is_derived or begins_part else self._in_order + 1
         return Placed(waiting.item, time, begins_part, is_derived)
