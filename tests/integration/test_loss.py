@@ -226,6 +226,34 @@ def test_recordings_of_variable_rate_lack_nothing(
     assert (found.meta["decoding"], found.notes) == ("planned", {})
 
 
+def pause(index: int) -> int:
+    """Return the milliseconds of frames between two of which one is shown for 30 s."""
+    return 40 * index + 30_000 * (index >= 40)
+
+
+def test_a_pause_damages_nothing(tmp_path: Path) -> None:
+    whole = make_moving(tmp_path / "whole.mkv", "mpeg4", gop=GOP)
+    found = extracted(restamped(whole, tmp_path / "a.mkv", pause))
+    assert (found.notes, found.damaged) == ({"missing_frames": 750}, set())
+    both = extracted(without_packets(tmp_path / "a.mkv", tmp_path / "b.mkv", {80}))
+    assert both.notes["missing_frames"] == 751
+    assert both.damaged >= set(both.times[40:50])
+
+
+def test_a_pause_in_h264_is_told_from_a_loss_by_its_frame_numbers(tmp_path: Path) -> None:
+    whole = make_moving(tmp_path / "whole.mkv", frames=150, **x264("bframes=0:keyint=150"))
+    assert extracted(restamped(whole, tmp_path / "a.mkv", pause)).notes == {}
+    found = extracted(without_packets(whole, tmp_path / "b.mkv", range(40, 81)))
+    assert found.notes["missing_frames"] == 41
+    assert found.damaged == set(found.times[40:])
+
+
+def test_a_long_gap_in_a_broadcast_is_a_loss(tmp_path: Path) -> None:
+    whole = make_moving(tmp_path / "whole.ts", "mpeg4", frames=150, gop=50)
+    found = extracted(without_packets(whole, tmp_path / "a.ts", range(20, 80)))
+    assert found.damaged == set(found.times[20:40])
+
+
 EDITS: dict[str, tuple[tuple[int, float], ...]] = {
     "a cut": ((2000, 0), (2000, 4)),
     "two cuts": ((1500, 0), (1000, 2.5), (1000, 4.5)),

@@ -17,6 +17,7 @@ from dataminer.stages.extract.loss.packet_log import (
 )
 from dataminer.stages.extract.selection.bitstream import RandomAccessPoint
 from dataminer.stages.extract.timing.gaps import find_gaps, usual_step
+from dataminer.video.decoder import MAX_REORDER_DEPTH
 
 _MAX_DELAY = 16  # packets after a broken one until a decoder of several threads reports it
 _JOIN_PACKETS = 3  # that libav's parser may hold when the packet counter jumps
@@ -67,6 +68,9 @@ def find_loss(
     lost = min(len(readable), max(0, len(frameless) - len(packets.refused)))
     depth = _reorder_depth(sources)
     gaps = _gaps(packets, frames, frameless, depth)
+    pauses = _pauses(packets, frames, gaps)
+    if references is References.CHECKED:
+        gaps -= _explained(packets, sources, gaps, pauses, depth)
     damaged = set(frames.corrupt)
     if references is not References.NONE:
         spread = _Spread(packets, sources, depth)
@@ -74,7 +78,7 @@ def find_loss(
         for frame in frames.corrupt:
             spread.after_frame(frame)
         if references is References.UNCHECKED:
-            for frame in gaps:
+            for frame in gaps if not packets.may_pause or len(pauses) < len(gaps) else ():
                 spread.after_gap(frame)
             if not any(packets.points[:1]) and not any(frames.keys[:1]):
                 spread.from_packet(0)
@@ -155,6 +159,28 @@ def _gaps(
     for position, count in zip(positions.tolist(), counts.tolist(), strict=True):
         gaps[int(owners[position])] += count
     return gaps
+
+
+def _pauses(packets: PacketRecord, frames: FrameRecord, gaps: Counter[int]) -> list[int]:
+    """Return the frames before which the gap lasts for a second or longer."""
+    usual = usual_step(np.diff(np.asarray(frames.times)))
+    return [frame for frame, count in gaps.items() if count * usual >= packets.second > 0]
+
+
+def _explained(
+    packets: PacketRecord, sources: list[int], gaps: Counter[int], pauses: list[int], depth: int
+) -> Counter[int]:
+    """Return the gaps that are pauses: what follows refers to what comes before, and finds it."""
+    explained: Counter[int] = Counter()
+    orphans = set(packets.orphans)
+    for frame in pauses:
+        if not 0 < frame < len(sources) or min(sources[frame - 1 : frame + 1]) < 0:
+            continue
+        begin = min(sources[frame] - 2 * min(depth, MAX_REORDER_DEPTH), sources[frame - 1])
+        around = range(max(0, begin) + 1, sources[frame] + 1)
+        if not any(packets.points[i] or i in orphans for i in around):
+            explained[frame] = gaps[frame]
+    return explained
 
 
 def _leading_pictures(packets: PacketRecord, point: int) -> range:

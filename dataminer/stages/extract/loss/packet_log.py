@@ -20,6 +20,7 @@ from dataminer.stages.extract.selection.h264_frame_numbers import ReferenceCount
 
 NO_STAMP = -(1 << 63)  # libav's AV_NOPTS_VALUE
 _EMPTY_BYTES = 16  # of a packet that only repeats the picture before it, like an MPEG-4 N-VOP
+_STORED = ("avi", "matroska", "mov,")  # formats where reading goes on at keyframes after damage
 _NO_PICTURE = PacketFacts(hidden=True)
 
 
@@ -61,6 +62,11 @@ class PacketRecord:
     orphans : list of int
         Indices of those before which a reference picture is missing, as the codec's own numbers
         say.
+    second : int
+        A second in units of the time base; 0 if it is unknown.
+    may_pause : bool
+        Whether the format stores what was encoded, so that a long gap is rather a pause than a
+        loss.
     """
 
     pts: array[int] = field(default_factory=_integers)
@@ -71,6 +77,8 @@ class PacketRecord:
     incomplete: list[int] = field(default_factory=list)
     unreadable: set[int] = field(default_factory=set)
     orphans: list[int] = field(default_factory=list)
+    second: int = 0
+    may_pause: bool = False
 
 
 @dataclass
@@ -121,7 +129,10 @@ class PacketLog:
     """
 
     def __init__(self, stream: VideoStream) -> None:
-        self.packets = PacketRecord()
+        self.packets = PacketRecord(
+            second=round(1 / stream.time_base) if stream.time_base else 0,
+            may_pause=stream.container.format.name.startswith(_STORED),
+        )
         self._intra_only = stream.codec.intra_only
         self._inspect = inspector(stream)
         self._codec = stream.codec.canonical_name

@@ -108,9 +108,7 @@ class TimeLine(Generic[Item]):
         """The usual distance of two items, in units of the time base."""
         return median_low(self._steps) if self._steps else self._declared_step
 
-    def add(
-        self, item: Item, stamp: int | None, *, is_key: bool = False
-    ) -> Iterator[Placed[Item]]:
+    def add(self, item: Item, stamp: int | None, *, is_key: bool = False) -> Iterator[Placed[Item]]:
         """Add the next item; yield those whose time is certain now.
 
         Parameters
