@@ -353,6 +353,23 @@ def test_a_rate_guessed_from_wrong_stamps_is_not_trusted(tmp_path: Path) -> None
     assert set(found.notes) == {"derived_stamps"}
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "box", "offset"),
+    [("mp4", "libx264", b"mdhd", 16), ("avi", "mpeg4", b"strh", 32)],
+)
+def test_a_rate_that_no_video_has_is_not_believed(
+    suffix: str, codec: str, box: bytes, offset: int, tmp_path: Path
+) -> None:
+    video = make_moving(tmp_path / f"a.{suffix}", codec, frames=150, options={"bf": "0"})
+    data = bytearray(video.read_bytes())
+    units = data.index(box) + offset  # per second
+    data[units : units + 4] = (512_000_000).to_bytes(4, "big" if suffix == "mp4" else "little")
+    video.write_bytes(data)
+    found = extracted(video)
+    assert found.times == pytest.approx([index / 25 for index in range(150)], abs=0.001)
+    assert found.notes == {"derived_stamps": 149}
+
+
 def test_each_part_of_joined_files_is_sampled(tmp_path: Path) -> None:
     part = make_moving(tmp_path / "part.ts", frames=48, **x264("bframes=3"))
     video = tmp_path / "a.ts"

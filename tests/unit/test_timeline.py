@@ -134,6 +134,21 @@ def test_equal_stamps_follow_the_declared_rate(limit: JumpLimit) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("units", [1, 2, 50])
+def test_stamps_of_a_rate_that_no_video_has_are_derived(limit: JumpLimit, units: int) -> None:
+    line = Line(range(0, 100 * units, units), limit, time_base=Fraction(1, 1_048_601))
+    assert line.times == [41_944 * index for index in range(100)]
+    assert line.counts == (99, 0, 0)
+
+
+@given(st.lists(st.integers(-(10**8), 10**8) | st.integers(-500, 500), max_size=60))
+def test_any_times_ascend_when_rounded(stamps: list[int]) -> None:
+    times = Line(stamps, STORED, time_base=Fraction(1, 10**9)).times
+    seconds = [round(time / 10**9, 6) for time in times]
+    assert all(earlier < later for earlier, later in pairwise(seconds))
+
+
+@BOTH
 def test_missing_stamps_are_derived_from_their_neighbours(limit: JumpLimit) -> None:
     stamps: list[int | None] = [None if i % 10 == 3 else s for i, s in enumerate(STEADY)]
     line = Line(stamps, limit)

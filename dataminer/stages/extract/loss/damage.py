@@ -75,8 +75,7 @@ def find_loss(
     if references is not References.NONE:
         spread = _Spread(packets, sources, depth)
         spread.after_packets(frameless if packets.refused else readable, frameless)
-        for frame in frames.corrupt:
-            spread.after_frame(frame)
+        spread.after_frames(frames.corrupt)
         if references is References.UNCHECKED:
             for frame in gaps if not packets.may_pause or len(pauses) < len(gaps) else ():
                 spread.after_gap(frame)
@@ -270,11 +269,11 @@ class _Spread:
         for index in packets.orphans:
             self.from_packet(index)
 
-    def after_frame(self, frame: int) -> None:
-        """Let what refers to a frame be damaged."""
-        source = self._sources[frame]
-        if source >= 0 and not self._packets.unreferenced[source]:
-            self.after(source)
+    def after_frames(self, broken: list[int]) -> None:
+        """Let what refers to frames be damaged."""
+        for source in (self._sources[frame] for frame in broken):
+            if source >= 0 and not self._packets.unreferenced[source]:
+                self.after(source)
 
     def after_gap(self, frame: int) -> None:
         """Let what refers to a missing picture be damaged: that before a frame.

@@ -13,6 +13,7 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from dataminer.stages.extract.selection.bitstream import (
     Inspector,
@@ -23,7 +24,13 @@ from dataminer.stages.extract.selection.bitstream import (
 )
 from dataminer.stages.extract.selection.h264_frame_numbers import ReferenceCounter
 from dataminer.stages.extract.timing.gaps import find_gaps, has_long_steps, usual_step
-from dataminer.stages.extract.timing.timeline import BROADCAST, STORED, JumpLimit
+from dataminer.stages.extract.timing.timeline import (
+    BROADCAST,
+    EQUAL_WITHIN,
+    LEAST_STEP,
+    STORED,
+    JumpLimit,
+)
 from dataminer.video.decoder import MAX_REORDER_DEPTH
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
@@ -234,6 +241,10 @@ def _check_order(scan: Scan) -> None:
         raise NotPlannableError("parameter sets stand elsewhere than at all keyframes")
 
 
+def _are_too_near(steps: NDArray[np.int64], time_base: float) -> bool:
+    return steps.min() * time_base < LEAST_STEP or usual_step(steps) * time_base <= EQUAL_WITHIN
+
+
 def _check_times(scan: Scan, limit: JumpLimit, stream: VideoStream) -> None:
     """Make sure that all frames are shown when they say so, and that none is missing."""
     depth = scan.reorder_depth
@@ -247,6 +258,8 @@ def _check_times(scan: Scan, limit: JumpLimit, stream: VideoStream) -> None:
     longest = max(limit.seconds / time_base, limit.steps * usual_step(steps))
     if np.any(steps > longest):
         raise NotPlannableError("presentation time stamps jump")
+    if len(steps) and _are_too_near(steps, time_base):
+        raise NotPlannableError("presentation time stamps are too near to each other")
     if len(find_gaps(times, durations, depth)[0]):
         raise NotPlannableError("frames are missing")
     if stream.codec.canonical_name == "h264" and has_long_steps(times):

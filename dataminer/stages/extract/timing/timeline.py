@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from math import ceil
 from statistics import median_low
 from typing import Generic, TypeVar
 
@@ -17,8 +18,10 @@ _LONG_STEP = 2.5  # usual steps; the frame after a longer one is awaited before 
 _NOTICEABLE = 1  # second: a stamp that is off by less is imprecise, not stray
 _USUAL_RATES = Fraction(1, 3600), Fraction(1000)  # others are not believed
 _DEFAULT_RATE = Fraction(25)
+EQUAL_WITHIN = Fraction(1, 10_000)  # second: no frames are shown so fast
+LEAST_STEP = Fraction(2, 1_000_000)  # second: times still ascend when rounded to six decimals
 _SHORT_PART = 0.5  # seconds; what begins again sooner repeats a stamp,
-_SEVERAL = 4  # unless it is a keyframe after at least so many items with stamps of their own
+_SEVERAL = 4  # unless it is a keyframe after this many items with stamps of their own
 _EARLIER_OFFSETS = 16  # to which stamps may return
 _WRAP = 1 << 33  # ISO/IEC 13818-1, 2.4.3.7: time stamps of MPEG-TS and MPEG-PS have 33 bits
 
@@ -89,6 +92,8 @@ class TimeLine(Generic[Item]):
             rate = _DEFAULT_RATE
         self._declared_step = max(1, round(1 / (rate * time_base)))
         self._second = max(1, round(1 / time_base))
+        self._equal_within = int(EQUAL_WITHIN / time_base)
+        self._least_step = max(1, ceil(LEAST_STEP / time_base))
         self._limit = limit
         self._wraps = limit is BROADCAST and time_base == Fraction(1, 90000)
         self._waiting: deque[_Waiting[Item]] = deque()
@@ -160,14 +165,14 @@ class TimeLine(Generic[Item]):
     def _learn_step(self, stamps: list[int]) -> None:
         """Take the usual step from the first stamps, if they are evenly spaced."""
         steps = [later - earlier for earlier, later in pairwise(stamps)]
-        if len(steps) == _LOOKAHEAD and 0 < max(steps) <= 2 * min(steps):
+        if len(steps) == _LOOKAHEAD and self._equal_within < max(steps) <= 2 * min(steps):
             self._steps.extend(steps)
 
     def _next(self, complete: bool, is_end: bool) -> Placed[Item] | None:
         """Place the item that waits longest; None if the ones after it must be seen first."""
         assert self._last is not None
         stamp = self._waiting[0].stamp
-        if stamp is None or stamp == self._last_stamp:
+        if stamp is None or self._repeats_last(stamp):
             return self._derive(complete)
         step = stamp + self._offset - self._last
         if self._is_usual(step):
@@ -202,7 +207,7 @@ class TimeLine(Generic[Item]):
             if stamp is None:
                 continue
             distance = stamp + self._offset - self._last
-            if distance <= 0 or self._exceeds(distance) or 0 < step <= distance:
+            if distance < self._least_step or self._exceeds(distance) or 0 < step <= distance:
                 continue
             if number >= near and not self._is_due(distance, number):
                 continue
@@ -225,9 +230,9 @@ class TimeLine(Generic[Item]):
         """Place an item without a stamp of its own."""
         assert self._last is not None
         for number, later in enumerate(self._waiting):
-            if later.stamp is None or later.stamp == self._last_stamp:
+            if later.stamp is None or self._repeats_last(later.stamp, number + 1):
                 continue
-            if later.stamp + self._offset - self._last > 0:
+            if later.stamp + self._offset - self._last >= self._least_step:
                 return self._at(self._time_before(number), is_derived=True)
             break
         else:
@@ -241,7 +246,7 @@ class TimeLine(Generic[Item]):
         right = self._waiting[number].stamp
         assert right is not None
         share = (right + self._offset - self._last) // (number + 1)
-        return self._last + max(1, min(self.usual_step, share))
+        return self._last + max(self._least_step, min(self.usual_step, share))
 
     def _accept(self, step: int) -> Placed[Item]:
         """Place an item after a long pause, or close the jump before it."""
@@ -251,7 +256,7 @@ class TimeLine(Generic[Item]):
         if not self._is_jump(step):
             returned = self._return_to_earlier(stamp, int(_LONG_STEP * self.usual_step))
             return returned or self._at(self._last + step)
-        if step <= 0 and not self._goes_on_from(stamp):
+        if step < self._least_step and not self._goes_on_from(stamp):
             return self._at(self._last + self.usual_step, is_derived=True)
         if len(self._waiting) == 1:  # the video's last
             self.stray += 1
@@ -279,7 +284,7 @@ class TimeLine(Generic[Item]):
         """Place an item at an earlier offset, if it is due there: what lay between was stray."""
         assert self._last is not None
         for number, (offset, placed) in enumerate(self._earlier):
-            if 0 < stamp + offset - self._last <= longest:
+            if self._least_step <= stamp + offset - self._last <= longest:
                 self.stray += self._placed - placed
                 self.joined -= len(self._earlier) - number
                 del self._earlier[number:]
@@ -310,14 +315,19 @@ class TimeLine(Generic[Item]):
         later = self._waiting[1].stamp if len(self._waiting) > 1 else None
         return later is not None and later > stamp
 
+    def _repeats_last(self, stamp: int, items: int = 1) -> bool:
+        """Return whether a stamp, so many items later, is no later than the last one."""
+        last = self._last_stamp
+        return last is not None and abs(stamp - last) <= items * self._equal_within
+
     def _is_usual(self, step: int) -> bool:
-        return 0 < step <= _LONG_STEP * self.usual_step
+        return self._least_step <= step <= _LONG_STEP * self.usual_step
 
     def _is_far(self, step: int) -> bool:
         return self._is_jump(step) or step >= _NOTICEABLE * self._second
 
     def _is_jump(self, step: int) -> bool:
-        return step <= 0 or self._exceeds(step)
+        return step < self._least_step or self._exceeds(step)
 
     def _exceeds(self, step: int) -> bool:
         limit = self._limit
