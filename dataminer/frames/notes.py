@@ -44,6 +44,9 @@ NOTE_KINDS: Mapping[str, NoteKind] = {
         "is missing where the time stamps leave a gap",
         "are missing where the time stamps leave gaps",
     ),
+    "absent_frames": _kind(
+        "frame", "is declared, but not in the file", "are declared, but not in the file"
+    ),
     "unread_parts": _kind("part", "of the file could not be read"),
     "damaged_frames": _kind(
         "frame",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,31 @@ def test_a_joined_transport_stream_is_whole(tmp_path: Path) -> None:
         video = encode(tmp_path / name)
         video.write_bytes(video.read_bytes() * 2)
         assert "truncated" not in warning_of(video), name
+
+
+def zero(video: Path, start: float, end: float = 1.0) -> Path:
+    """Copy a file with zeros in place of a part of it, as of a download that was not finished."""
+    data = bytearray(video.read_bytes())
+    begin, stop = int(len(data) * start), int(len(data) * end)
+    data[begin:stop] = bytes(stop - begin)
+    copy = video.with_name(f"zeros{int(start * 100)}-{int(end * 100)}{video.suffix}")
+    copy.write_bytes(data)
+    return copy
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mjpeg", "ffv1", "libx264"])
+def test_chunks_that_an_avi_declares_and_lacks_are_counted(codec: str, tmp_path: Path) -> None:
+    video = encode(tmp_path / "a.avi", "-c:v", codec, sound=3)
+    assert re.search(r"(^|; )\d+ frames are declared, but", warning_of(zero(video, 0.4, 0.6)))
+    assert re.match(r"truncated: \d+ of 75 frames ", warning_of(zero(video, 0.6)))
+
+
+def test_empty_chunks_of_an_avi_are_not_missed(tmp_path: Path) -> None:
+    few = "select='lt(mod(n\\,7)\\,3)+eq(n\\,74)'"
+    video = encode(tmp_path / "a.avi", "-vf", few, "-fps_mode", "vfr")
+    assert b"00dc\0\0\0\0" in video.read_bytes()
+    assert "declared" not in warning_of(video)
+    assert "are declared, but not" in warning_of(zero(video, 0.4, 0.6))
 
 
 CONTAINERS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, TransientError
 from dataminer.frames.notes import warnings
 from dataminer.stages.extract.decode_stats import DecodeSummary
+from dataminer.stages.extract.truncation import Shortfall
 from dataminer.video.info import VideoInfo
 
 _CHUNK_BYTES = 4 << 20
@@ -28,8 +30,8 @@ class ExtractOutcome:
     """Or that everything was decoded, and why."""
     picture_notes: Mapping[str, int] = field(default_factory=dict)
     """Counts of what was converted, by the keys of ``NOTE_KINDS``."""
-    truncated: str | None = None
-    """How the video ends earlier than its file says."""
+    shortfall: Shortfall = field(default_factory=Shortfall)
+    """What the file says it has, and did not give."""
 
     def table_meta(self, settings: ExtractConfig) -> dict[str, Any]:
         """Return what the frame table says about decoding; independent of time and place."""
@@ -38,7 +40,7 @@ class ExtractOutcome:
             "decoding": self.decoding,
             "source_frames": self.summary.frames,
             "decode_errors": self.summary.decode_errors,
-            "truncated": self.truncated is not None,
+            "truncated": self.shortfall.truncated is not None,
             "notes": self.notes,
             "warning": self.warning(),
         }
@@ -46,22 +48,20 @@ class ExtractOutcome:
     @property
     def notes(self) -> dict[str, int]:
         """Counts of what was lost, mended or converted, by the keys of ``NOTE_KINDS``."""
-        counts = {
-            **self.summary.notes,
-            **self.picture_notes,
-            "truncated": int(bool(self.truncated)),
-        }
+        truncated = int(bool(self.shortfall.truncated))
+        counts = Counter({**self.summary.notes, **self.picture_notes, "truncated": truncated})
+        counts.update(self.shortfall.notes)
         return {name: count for name, count in counts.items() if count}
 
     def warning(self) -> str | None:
         """Return everything a user should know about how the video was decoded."""
-        parts = [self.stopped or self.truncated, *warnings(self.notes)]
+        parts = [self.stopped or self.shortfall.truncated, *warnings(self.notes)]
         return "; ".join(text for text in parts if text) or None
 
     def check(self, video: Path, frame_count: int, max_error_share: float) -> None:
         """Raise an error if the result is not worth keeping, or if the disk is to blame."""
         summary, name = self.summary, video.name
-        if summary.read_errors or self.truncated:
+        if summary.read_errors or self.shortfall != Shortfall():
             check_readable_to_end(video)
         if frame_count and summary.decode_errors > summary.packets * max_error_share:
             raise PermanentError(

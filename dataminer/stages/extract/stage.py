@@ -24,7 +24,7 @@ from dataminer.stages.extract.extraction import Extraction
 from dataminer.stages.extract.outcome import ExtractOutcome, check_readable_to_end
 from dataminer.stages.extract.passes import extract_everything, extract_planned
 from dataminer.stages.extract.selection.scan import NotPlannableError
-from dataminer.stages.extract.truncation import find_truncation
+from dataminer.stages.extract.truncation import Shortfall, find_shortfall
 from dataminer.video.info import as_displayed
 
 _MAY_BE_DISK_ERRORS = {ErrorClass.CORRUPT, ErrorClass.NO_FRAMES, ErrorClass.NO_VIDEO}
@@ -128,13 +128,13 @@ def _extract_frames(
     if encoder.full:
         stopped = f"stopped at max_output_gb = {settings.max_output_gb:g}"
         outcome = replace(outcome, stopped=stopped)
-    truncated = None if outcome.stopped else _find_truncation(extraction, outcome)
-    return encoder, replace(outcome, picture_notes=encoder.notes, truncated=truncated)
+    shortfall = Shortfall() if outcome.stopped else _find_shortfall(extraction, outcome)
+    return encoder, replace(outcome, picture_notes=encoder.notes, shortfall=shortfall)
 
 
-def _find_truncation(extraction: Extraction, outcome: ExtractOutcome) -> str | None:
+def _find_shortfall(extraction: Extraction, outcome: ExtractOutcome) -> Shortfall:
     try:
-        return find_truncation(extraction, outcome.info, outcome.summary)
+        return find_shortfall(extraction, outcome.info, outcome.summary)
     except OSError as error:
         message = f"{extraction.video} cannot be read: {error.strerror}"
         raise TransientError(message, os_error_class(error)) from error

@@ -1,26 +1,36 @@
-"""Whether a video ends earlier than its file says."""
+"""Whether a video ends earlier than its file says, or lacks what its file says it has."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import av
 
 from dataminer.stages.extract.decode_stats import DecodeSummary
 from dataminer.stages.extract.extraction import Extraction
+from dataminer.video.containers.chunked import AviChunks, read_avi_chunks
 from dataminer.video.containers.ends import FileEnd, read_file_end
 from dataminer.video.info import VideoInfo
 from dataminer.video.opening import open_container
 
 _DECLARES_LENGTH = ("mov,", "matroska", "flv")  # elsewhere libav estimates it
 _DECLARES_FRAMES = ("mov,", "avi")
+_WRONG_COUNTS = 0.02  # of its frames that an unbroken AVI may declare too many
 
 
-def find_truncation(extraction: Extraction, info: VideoInfo, summary: DecodeSummary) -> str | None:
-    """Describe how the pictures of a file ended too early; None if they did not.
+@dataclass(frozen=True)
+class Shortfall:
+    """What a file says it has, and did not give."""
 
-    The container's own structure decides if it can tell. Otherwise, the declared length does, but
-    that may be the length of the sound.
+    truncated: str | None = None
+    """How the pictures ended too early."""
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """Counts of what is lost elsewhere, by the keys of ``NOTE_KINDS``."""
+
+
+def find_shortfall(extraction: Extraction, info: VideoInfo, summary: DecodeSummary) -> Shortfall:
+    """Find out what is lost, although nothing that was decoded shows it.
 
     Parameters
     ----------
@@ -37,6 +47,40 @@ def find_truncation(extraction: Extraction, info: VideoInfo, summary: DecodeSumm
         If the file cannot be read.
     """
     end = read_file_end(extraction.video, info.container)
+    chunks = _avi_chunks(extraction, info, summary)
+    if chunks and not end.is_cut and chunks.count >= summary.packets:
+        return _avi_shortfall(info, summary, chunks)
+    return Shortfall(_truncation(extraction, info, summary, end))
+
+
+def _avi_chunks(
+    extraction: Extraction, info: VideoInfo, summary: DecodeSummary
+) -> AviChunks | None:
+    """Read the chunks of an AVI if not all of them came: some may be empty."""
+    if info.container != "avi" or summary.packets >= (info.declared_frames or 0):
+        return None
+    with extraction.video.open("rb") as file:
+        return read_avi_chunks(file, info.size_bytes, info.stream_index)
+
+
+def _avi_shortfall(info: VideoInfo, summary: DecodeSummary, chunks: AviChunks) -> Shortfall:
+    declared = info.declared_frames or 0
+    absent = declared - chunks.count
+    if absent <= (0 if chunks.has_breaks else _WRONG_COUNTS * declared):
+        return Shortfall()
+    if chunks.ends_early:
+        return Shortfall(_describe(info, summary, None))
+    return Shortfall(notes={"absent_frames": absent})
+
+
+def _truncation(
+    extraction: Extraction, info: VideoInfo, summary: DecodeSummary, end: FileEnd
+) -> str | None:
+    """Describe how the pictures of a file ended too early; None if they did not.
+
+    The container's own structure decides if it can tell. Otherwise, the declared length does, but
+    that may be the length of the sound.
+    """
     declared = _declared_seconds(info, end)
     if end.is_cut:
         if end.is_fragmented:

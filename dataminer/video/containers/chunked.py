@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import BinaryIO
 
 _MAX_CHUNKS = 2_000_000  # a GIF of 500 MB, or an MXF of hours
 _ODD_BYTES = 2  # by which some writers get the size of an AVI wrong
 _UNKNOWN_RIFF = {0, 0xFFFFFFFF}  # sizes of recordings that were never closed
+_RIFF_LISTS = {b"movi", b"rec "}  # that hold the chunks of streams
+_BLOCK = 1 << 20  # bytes that are searched at once
 _KLV_KEY = b"\x06\x0e\x2b\x34"
 _PARTITION_KEY = bytes.fromhex("060e2b34020501010d010201")  # and its kind; SMPTE ST 377-1, 7.1
 _FOOTER = 24  # position of the footer's offset within a partition pack
@@ -54,6 +58,65 @@ def _avi_chunks_are_cut(file: BinaryIO, position: int, size: int) -> bool | None
             position += 8 + length + length % 2
         else:
             return None
+    return None
+
+
+@dataclass(frozen=True)
+class AviChunks:
+    """The chunks of one stream of an AVI."""
+
+    count: int
+    """All that were found, also the empty ones, which repeat the picture before."""
+    has_breaks: bool
+    """Whether something else stands where a chunk should begin."""
+    ends_early: bool
+    """Whether that goes on to the end of the file."""
+
+
+def read_avi_chunks(file: BinaryIO, size: int, stream: int) -> AviChunks | None:
+    """Count the chunks of pictures of a stream, past what is broken; None if they are too many.
+
+    Parameters
+    ----------
+    file, size
+        The file, and its bytes.
+    stream : int
+        The stream's number.
+    """
+    name = re.compile(rb"%02dd[bc]" % stream)
+    position = count = 0
+    has_breaks = False
+    for _ in range(_MAX_CHUNKS):
+        if size - position < 8:
+            return AviChunks(count, has_breaks, ends_early=False)
+        file.seek(position)
+        header = file.read(12)
+        length = int.from_bytes(header[4:8], "little")
+        end = position + 8 + length + length % 2
+        if header[:4] == b"RIFF" or (header[:4] == b"LIST" and header[8:] in _RIFF_LISTS):
+            position += 12
+        elif header[:4].isalnum() and end <= size + 1:
+            count += bool(name.match(header))
+            position = end
+        else:
+            has_breaks = True
+            found = _find(file, position + 1, name)
+            if found is None:
+                return AviChunks(count, has_breaks, ends_early=True)
+            position = found
+    return None
+
+
+def _find(file: BinaryIO, position: int, pattern: re.Pattern[bytes]) -> int | None:
+    """Return where a pattern of four bytes occurs next."""
+    file.seek(position)
+    rest = b""
+    while block := file.read(_BLOCK):
+        found = pattern.search(rest + block)
+        if found:
+            return position - len(rest) + found.start()
+        position += len(block)
+        rest = block[-3:]
     return None
 
 
