@@ -8,13 +8,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import PermanentError
 from dataminer.stages.extract.stage import extract
 from dataminer.video.containers import asf, boxes, ebml, mpeg
-from dataminer.video.containers.ends import read_file_end
+from dataminer.video.containers.ends import read_file_end, read_indexed_start
 
 PICTURES = ["-f", "lavfi", "-i", "testsrc2=s=96x64:d=3:r=25"]
 H264, MPEG4 = ["-c:v", "libx264", "-g", "25", "-c:a", "aac"], ["-c:v", "mpeg4", "-c:a", "mp2"]
@@ -185,6 +186,36 @@ def test_empty_chunks_of_an_avi_are_not_missed(tmp_path: Path) -> None:
     assert "are declared, but not" in warning_of(zero(video, 0.4, 0.6))
 
 
+def without_start(video: Path, first: int, last: int) -> Path:
+    """Copy a file whose packets of pictures from one to another are zeros, with their headers."""
+    with av.open(str(video)) as file:
+        places = [packet.pos for packet in file.demux(video=0) if packet.size]
+    copy, data = video.with_name(f"late{video.suffix}"), bytearray(video.read_bytes())
+    begin = places[first] - 8
+    data[begin : places[last]] = bytes(places[last] - begin)
+    copy.write_bytes(data)
+    return copy
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_a_lost_beginning_is_counted_if_an_index_names_it(name: str, tmp_path: Path) -> None:
+    video = encode(tmp_path / name)
+    assert warning_of(without_start(video, 0, 40)).startswith("50 frames are missing")
+    late = tmp_path / f"of{video.suffix}"
+    command = ["ffmpeg", "-v", "error", "-ss", "1", "-copyts", "-i", str(video), "-c", "copy"]
+    subprocess.run([*command, str(late)], check=True)
+    assert warning_of(late) == ""  # it rightly begins at 1 s
+
+
+def test_a_lost_first_fragment_is_counted(tmp_path: Path) -> None:
+    video = encode(tmp_path / "fragments.mp4")
+    data = bytearray(video.read_bytes())
+    at = data.index(b"moof")
+    data[at : at + 4] = b"free"
+    video.write_bytes(data)
+    assert warning_of(video).startswith("25 frames are missing")
+
+
 CONTAINERS = {
     "faststart.mp4": "mov,mp4",
     "fragments.mp4": "mov,mp4",
@@ -216,6 +247,7 @@ def test_readers_of_containers_take_any_bytes(name: str, tmp_path: Path) -> None
             broken[start : start + len(noise)] = noise
         video.write_bytes(broken)
         assert read_file_end(video, CONTAINERS[name]).is_cut in {True, False, None}
+        assert (read_indexed_start(video, CONTAINERS[name], 0) or 0.0) >= 0
         with video.open("rb") as file:
             size = len(broken)
             for read in (boxes.encrypted_track_ids, ebml.encrypted_track_positions):

@@ -10,12 +10,13 @@ import av
 from dataminer.stages.extract.decode_stats import DecodeSummary
 from dataminer.stages.extract.extraction import Extraction
 from dataminer.video.containers.chunked import AviChunks, read_avi_chunks
-from dataminer.video.containers.ends import FileEnd, read_file_end
+from dataminer.video.containers.ends import FileEnd, read_file_end, read_indexed_start
 from dataminer.video.info import VideoInfo
 from dataminer.video.opening import open_container
 
 _DECLARES_LENGTH = ("mov,", "matroska", "flv")  # elsewhere libav estimates it
 _DECLARES_FRAMES = ("mov,", "avi")
+_LATE_STEPS = 1.5  # usual steps by which the first frame comes late if some are missing before it
 _WRONG_COUNTS = 0.02  # of its frames that an unbroken AVI may declare too many
 
 
@@ -50,7 +51,19 @@ def find_shortfall(extraction: Extraction, info: VideoInfo, summary: DecodeSumma
     chunks = _avi_chunks(extraction, info, summary)
     if chunks and not end.is_cut and chunks.count >= summary.packets:
         return _avi_shortfall(info, summary, chunks)
-    return Shortfall(_truncation(extraction, info, summary, end))
+    missing = _missing_at_start(extraction, info, summary)
+    notes = {"missing_frames": missing} if missing else {}
+    return Shortfall(_truncation(extraction, info, summary, end), notes)
+
+
+def _missing_at_start(extraction: Extraction, info: VideoInfo, summary: DecodeSummary) -> int:
+    """Return how many frames are missing between the first one of the index and that which came."""
+    start, rate = summary.end - summary.seconds, info.average_rate
+    if summary.joined or summary.stray or not rate or start * rate < _LATE_STEPS:
+        return 0
+    indexed = read_indexed_start(extraction.video, info.container, info.stream_index)
+    steps = 0.0 if indexed is None else (start - indexed) * rate
+    return max(0, round(steps) - summary.decode_errors) if steps > _LATE_STEPS else 0
 
 
 def _avi_chunks(

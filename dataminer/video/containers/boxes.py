@@ -14,6 +14,8 @@ _MAX_POSITION = 1 << 62  # files can be sought no further
 _ENCRYPTED = {b"encv", b"drmi"}  # common encryption (ISO/IEC 23001-7), and Apple's own
 _TO_DESCRIPTIONS = (b"mdia", b"minf", b"stbl", b"stsd")
 _TRACK_ID_OFFSETS = {0: 12, 1: 20}  # in `tkhd`, by its version
+_TIMESCALE_OFFSETS = {0: 12, 1: 20}  # in `mdhd`, by its version
+_INDEX_TAIL = 16  # bytes of `mfro`, which ends a file with an index of its fragments
 _DESCRIPTION_HEADER = 8  # bytes of `stsd` in front of its entries
 
 
@@ -104,3 +106,42 @@ def is_cut(file: BinaryIO, size: int) -> bool | None:
 def is_fragmented(file: BinaryIO, size: int) -> bool:
     """Return whether each fragment declares only its own frames."""
     return any(box.kind == b"moof" for box in read_boxes(file, 0, size))
+
+
+def first_indexed_seconds(file: BinaryIO, size: int, position: int) -> float | None:
+    """Return the time of the first keyframe in the index of fragments; None if there is none.
+
+    Parameters
+    ----------
+    file, size
+        The file, and its bytes.
+    position : int
+        The track's among all of the file.
+    """
+    track = next(itertools.islice(tracks(file, size), position, None), None)
+    scale = _timescale(file, track) if track else None
+    if track is None or not scale or size < _INDEX_TAIL:
+        return None
+    file.seek(size - _INDEX_TAIL)
+    tail = file.read(_INDEX_TAIL)
+    start = size - int.from_bytes(tail[12:])
+    index = next(boxes_of_kind(file, start, size, b"mfra"), None) if start >= 0 else None
+    if tail[4:8] != b"mfro" or index is None or index.start != start:
+        return None
+    for box in boxes_of_kind(file, index.content, index.end, b"tfra"):
+        file.seek(box.content)
+        data = file.read(24)
+        if int.from_bytes(data[4:8]) == track_id(file, track) and int.from_bytes(data[12:16]):
+            return int.from_bytes(data[16 : 24 if data[0] == 1 else 20]) / scale
+    return None
+
+
+def _timescale(file: BinaryIO, track: Mp4Box) -> int | None:
+    media = _child(file, track, b"mdia")
+    header = _child(file, media, b"mdhd") if media else None
+    if header is None:
+        return None
+    file.seek(header.content)
+    data = file.read(24)
+    offset = _TIMESCALE_OFFSETS.get(data[0] if data else -1, 12)
+    return int.from_bytes(data[offset : offset + 4])

@@ -12,6 +12,10 @@ VIDEO_TRACK = 1
 """A TrackType."""
 _STREAM_TYPES = {VIDEO_TRACK, 2, 17}  # and audio, subtitle
 _ENCRYPTION = 1  # a ContentEncodingType; 0 is compression
+_SEEK_HEAD, _SEEK, _SEEK_ID, _SEEK_POSITION = 0x114D9B74, 0x4DBB, 0x53AB, 0x53AC
+_INFO, _TIMESTAMP_SCALE, _DEFAULT_SCALE = 0x1549A966, 0x2AD7B1, 1_000_000
+_CUES, _CUE, _CUE_TIME, _CUE_POSITIONS, _CUE_TRACK = 0x1C53BB6B, 0xBB, 0xB3, 0xB7, 0xF7
+_TRACK_NUMBER = 0xD7
 _TIMESTAMP, _CRC = 0xE7, 0xBF  # what a cluster begins with
 _IN_CLUSTER = {_TIMESTAMP, _CRC, 0xA3, 0xA0, 0xA7, 0xAB, 0xEC, 0x5854}
 _IN_SEGMENT = {_CLUSTER, 0x1C53BB6B, 0x1254C367, 0x114D9B74, 0x1549A966, 0x1043A770, 0xEC}
@@ -127,6 +131,45 @@ def _number(file: BinaryIO, parent: Element, kind: int) -> int:
         length = (child.end or 0) - child.content
         return int.from_bytes(file.read(length)) if length <= _MAX_NUMBER else 0
     return 0
+
+
+def first_cue_seconds(file: BinaryIO, size: int, position: int) -> float | None:
+    """Return the time of the first keyframe that the index names; None if there is no index.
+
+    Parameters
+    ----------
+    file, size
+        The file, and its bytes.
+    position : int
+        The track's, counting those of pictures, sound and subtitles.
+    """
+    streams = [track for track, kind in tracks(file, size) if kind in _STREAM_TYPES]
+    segment = _segment(file, size)
+    if segment is None or position >= len(streams):
+        return None
+    number = _number(file, streams[position], _TRACK_NUMBER)
+    scale, cues = _scale_and_cues(file, segment, size)
+    for cue in children(file, cues, _CUE) if cues else ():
+        for positions in children(file, cue, _CUE_POSITIONS):
+            if _number(file, positions, _CUE_TRACK) == number:
+                return _number(file, cue, _CUE_TIME) * scale / 1e9
+    return None
+
+
+def _scale_and_cues(file: BinaryIO, segment: Element, size: int) -> tuple[int, Element | None]:
+    """Return the nanoseconds of a unit of time, and the index."""
+    scale, cues = _DEFAULT_SCALE, None
+    for element in _elements(file, segment.content, min(segment.end or size, size)):
+        if element.id == _CLUSTER:
+            break
+        if element.id == _INFO:
+            scale = _number(file, element, _TIMESTAMP_SCALE) or scale
+        elif element.id == _CUES:
+            cues = element
+        for seek in children(file, element, _SEEK) if element.id == _SEEK_HEAD else ():
+            if _number(file, seek, _SEEK_ID) == _CUES:
+                cues = _element_at(file, segment.content + _number(file, seek, _SEEK_POSITION))
+    return scale, cues if cues and cues.id == _CUES and cues.end else None
 
 
 def is_cut(file: BinaryIO, size: int) -> bool | None:

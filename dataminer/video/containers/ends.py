@@ -1,4 +1,4 @@
-"""Whether a file ends earlier than its own structure says."""
+"""Whether a file begins later, or ends earlier, than its own structure says."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ _CHECKS: Mapping[str, Callable[[BinaryIO, int], bool | None]] = {
     "apng": chunked.png_is_cut,
     "nut": chunked.nut_is_cut,
     "dv": chunked.dv_is_cut,
+}
+_INDEXED_STARTS: Mapping[str, Callable[[BinaryIO, int, int], float | None]] = {
+    "mov": boxes.first_indexed_seconds,
+    "matroska": ebml.first_cue_seconds,
 }
 
 
@@ -67,3 +71,25 @@ def read_file_end(path: Path, format_name: str) -> FileEnd:
             seconds = header.seconds if header else None
         is_fragmented = name == "mov" and boxes.is_fragmented(file, size)
         return FileEnd(check(file, size), seconds, is_fragmented)
+
+
+def read_indexed_start(path: Path, format_name: str, stream: int) -> float | None:
+    """Return the time of the first keyframe that a file's index names, in seconds, if it has one.
+
+    Parameters
+    ----------
+    path, format_name
+        As for :func:`read_file_end`.
+    stream : int
+        The stream's position among all of the file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    read = _INDEXED_STARTS.get(format_name.partition(",")[0])
+    if read is None:
+        return None
+    with path.open("rb") as file:
+        return read(file, path.stat().st_size, stream)
