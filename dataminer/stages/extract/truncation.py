@@ -138,8 +138,8 @@ def _is_short(info: VideoInfo, summary: DecodeSummary, declared: float) -> bool:
 
 
 def _reached(info: VideoInfo, summary: DecodeSummary) -> float:
-    # a Matroska file declares its end, in the time that its frames are stamped with
-    is_stamped = info.container.startswith("matroska")
+    # a Matroska or FLV file declares its end, in the time that its frames are stamped with
+    is_stamped = info.container.startswith(("matroska", "flv"))
     return max(summary.seconds, summary.end) if is_stamped else summary.seconds
 
 
