@@ -110,6 +110,13 @@ def test_uneven_rates_are_no_truncation(name: str, tmp_path: Path) -> None:
     assert "truncated" not in warning_of(video)
 
 
+@pytest.mark.parametrize("name", ["a.flv", "a.mkv", "faststart.mp4"])
+def test_a_late_first_picture_of_an_uneven_rate_is_no_truncation(name: str, tmp_path: Path) -> None:
+    slow = "select='eq(mod(n\\,24)\\,0)+gt(n\\,70)'"  # B-frames delay the first by two seconds
+    video = encode(tmp_path / name, "-vf", slow, "-fps_mode", "vfr", "-bf", "2")
+    assert warning_of(video) == ""
+
+
 @pytest.mark.parametrize("name", [name for name in FORMATS if name not in {"a.apng"}])
 @pytest.mark.parametrize("strategy", ["time", "interval", "scene", "keyframe"])
 def test_one_picture_gives_one_frame_without_a_warning(
@@ -169,6 +176,25 @@ def zero(video: Path, start: float, end: float = 1.0) -> Path:
     copy = video.with_name(f"zeros{int(start * 100)}-{int(end * 100)}{video.suffix}")
     copy.write_bytes(data)
     return copy
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in {"a.apng", "a.ogv"}])
+def test_zeros_in_place_of_the_end_are_truncation(name: str, tmp_path: Path) -> None:
+    video = encode(tmp_path / name, "-s", "192x128")
+    for part in (0.5, 0.8):
+        try:
+            warning = warning_of(zero(video, part))
+        except PermanentError:
+            continue  # too many packets of zeros: an error says so
+        assert re.search("truncated: |packets could not be decoded", warning), part
+
+
+def test_more_zeros_after_the_end_are_no_truncation(tmp_path: Path) -> None:
+    for name in ("a.flv", "a.avi", "a.mpg", "a.wmv", "a.mkv", "a.webm", "a.gif", "faststart.mp4"):
+        video = encode(tmp_path / name)
+        with video.open("ab") as file:
+            file.write(bytes(4096))
+        assert "truncated" not in warning_of(video), name
 
 
 @pytest.mark.parametrize("codec", ["mpeg4", "mjpeg", "ffv1", "libx264"])

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from dataminer.video.containers.zeros import zeros_begin
+
 _HEADER = uuid.UUID("75B22630-668E-11CF-A6D9-00AA0062CE6C").bytes_le
 _FILE_PROPERTIES = uuid.UUID("8CABDCA1-A947-11CF-8EE4-00C00C205365").bytes_le
 _DATA = uuid.UUID("75B22636-668E-11CF-A6D9-00AA0062CE6C").bytes_le
@@ -34,6 +36,8 @@ class AsfHeader:
     data_end: int | None = None
     """The position at which the last data packet should end."""
     encrypted: bool = False
+    packet_bytes: int = 0
+    """Of a data packet; 0 if they differ."""
 
 
 def read_header(file: BinaryIO, size: int) -> AsfHeader | None:
@@ -58,10 +62,10 @@ def read_header(file: BinaryIO, size: int) -> AsfHeader | None:
     if is_live:
         first = header_end + _DATA_HEADER_BYTES
         live_end = None if _ends_with_index(file, size) else _live_end(first, packet_bytes, size)
-        return AsfHeader(data_end=live_end, encrypted=encrypted)
+        return AsfHeader(None, None, live_end, encrypted, packet_bytes)
     data_end = _data_end(file, header_end, packet_bytes)
     is_timed = seconds is not None and seconds > 0
-    return AsfHeader(seconds if is_timed else None, file_bytes, data_end, encrypted)
+    return AsfHeader(seconds if is_timed else None, file_bytes, data_end, encrypted, packet_bytes)
 
 
 def _objects(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -101,10 +105,13 @@ def _ends_with_index(file: BinaryIO, size: int) -> bool:
 
 
 def is_cut(file: BinaryIO, size: int) -> bool | None:
-    """Return whether data packets are missing; None if the header does not say how many came."""
+    """Return whether data packets are missing, or zeros; None if nothing says how many came."""
     header = read_header(file, size)
     if header is None:
         return None
+    last_packet = min(header.data_end or size, size) - (header.packet_bytes or size)
+    if zeros_begin(file, size) <= last_packet:
+        return True
     if header.data_end:
         return header.data_end > size
     return header.file_bytes > size if header.file_bytes else None

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from dataminer.video.containers.zeros import MIN_ZEROS, zeros_begin
+
 _MAX_BOXES = 200_000  # two per fragment: a day of fragments of a second
 _MAX_TRACKS = 256
 _MAX_POSITION = 1 << 62  # files can be sought no further
@@ -94,9 +96,14 @@ def _is_encrypted(file: BinaryIO, track: Mp4Box) -> bool:
 
 
 def is_cut(file: BinaryIO, size: int) -> bool | None:
-    """Return whether the last box ends beyond the end of the file; None if there are no boxes."""
+    """Return whether the last box ends beyond the end of the file, or zeros follow it.
+
+    It is None if there are no boxes.
+    """
     end = None
     for box in read_boxes(file, 0, size):
+        if box.kind == bytes(4) and size - box.start >= MIN_ZEROS:
+            return zeros_begin(file, size) <= box.start
         end = box.end
     if end is None:
         return None

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from dataminer.video.containers.zeros import zeros_begin
+
 _MAX_CHUNKS = 2_000_000  # a GIF of 500 MB, or an MXF of hours
 _ODD_BYTES = 2  # by which some writers get the size of an AVI wrong
 _UNKNOWN_RIFF = {0, 0xFFFFFFFF}  # sizes of recordings that were never closed
@@ -214,10 +216,13 @@ def ogg_is_cut(file: BinaryIO, size: int) -> bool | None:
 
 
 def gif_is_cut(file: BinaryIO, size: int) -> bool | None:
-    """Return whether a GIF ends within a block; one without its last byte only is whole."""
-    file.seek(size - 1)
+    """Return whether a GIF ends within a block, or in zeros; one may lack its last byte."""
+    end = zeros_begin(file, size)
+    file.seek(max(0, end - 1))
     if file.read(1)[0] == _GIF_END:
         return False
+    if end < size:
+        return True
     if size > _LARGE_GIF:
         return None
     file.seek(0)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from dataminer.video.containers.zeros import zeros_begin
+
 _SEGMENT, _CLUSTER, _TRACKS, _TRACK = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE
 _TRACK_TYPE, _ENCODINGS, _ENCODING, _ENCODING_TYPE = 0x83, 0x6D80, 0x6240, 0x5033
 VIDEO_TRACK = 1
@@ -182,29 +184,43 @@ def is_cut(file: BinaryIO, size: int) -> bool | None:
     if segment is None:
         return None
     if segment.end is not None:
-        return segment.end > size
+        return segment.end > size or _ends_in_zeros(file, segment, size)
     start = max(segment.content, size - _TAIL)
     file.seek(start)
     tail = file.read(_TAIL)
     position = len(tail)
-    sign = _CLUSTER.to_bytes(4)
+    sign, zeros = _CLUSTER.to_bytes(4), zeros_begin(file, size)
     for _ in range(_MAX_CANDIDATES):
         position = tail.rfind(sign, 0, position)
         if position < 0:
             break
-        ends_cut = _cluster_is_cut(file, start + position, size)
+        ends_cut = _cluster_is_cut(file, start + position, size, zeros)
         if ends_cut is not None:
             return ends_cut
     return None
 
 
-def _cluster_is_cut(file: BinaryIO, start: int, size: int) -> bool | None:
+def _ends_in_zeros(file: BinaryIO, segment: Element, size: int) -> bool:
+    """Return whether zeros stand where an element should begin, up to the end of the file."""
+    zeros, end = zeros_begin(file, size), segment.end or size
+    if zeros >= end:
+        return False
+    elements = list(_elements(file, segment.content, end))
+    if elements and elements[-1].id == _CLUSTER and elements[-1].end == end:
+        elements += _elements(file, elements[-1].content, end)
+    position = elements[-1].end if elements else segment.content
+    return position is not None and zeros <= position < end
+
+
+def _cluster_is_cut(file: BinaryIO, start: int, size: int, zeros: int) -> bool | None:
     """Return whether a cluster, or what follows it, is cut; None if it is no cluster."""
     position, inside = start, False
     for _ in range(_MAX_CLUSTER_ELEMENTS):
         if size - position < _LONGEST_HEADER:
             return _rest_is_cut(file, position, size)
         element = _element_at(file, position)
+        if element is None and zeros < position:  # they begin within the element before
+            return True
         if element is None or element.id not in _IN_CLUSTER | _IN_SEGMENT:
             return None
         if inside and element.id not in {_TIMESTAMP, _CRC}:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from dataminer.video.containers.zeros import zeros_begin
+
 _SYNC = 0x47
 _PACKET_SIZES = {188: 0, 192: 4, 204: 0}  # bytes, and where in a packet the sync byte stands
 _SYNCED = 5  # packets in a row that must begin with a sync byte
@@ -15,6 +17,7 @@ _SAMPLES = (0.0, 0.3, 0.6, 0.9)  # where, as shares of the file
 _PACK, _END, _FIRST_STREAM = 0xBA, 0xB9, 0xBB
 _VIDEO_STREAMS = range(0xE0, 0xF0)
 _SCRAMBLED_SHARE = 0.1  # of a DVD's packets of pictures, of which some are always left clear
+_MAX_PADDING = 1 << 14  # bytes of zeros after a program stream: eight sectors
 _PROGRAM_TAIL = 1 << 18
 _MAX_CANDIDATES = 64  # start codes from which packets are followed
 _LONGEST_PACKET = 6 + 0xFFFF
@@ -31,10 +34,13 @@ def packet_layout(data: bytes) -> tuple[int, int] | None:
 
 
 def transport_is_cut(file: BinaryIO, size: int) -> bool | None:
-    """Return whether a transport stream ends within a packet; None if no packet is found.
+    """Return whether a transport stream ends within a packet, or in zeros.
 
-    Recordings begin and end anywhere between packets, which therefore says nothing.
+    It is None if no packet is found. Recordings begin and end anywhere between packets, which
+    therefore says nothing.
     """
+    if zeros_begin(file, size) < size:
+        return True
     start = max(0, size - 204 * 64)
     file.seek(start)
     tail = file.read(size - start)
@@ -109,7 +115,9 @@ def _pack_bytes(data: bytes, position: int) -> int:
 
 
 def program_is_cut(file: BinaryIO, size: int) -> bool | None:
-    """Return whether a program stream ends within a packet; None if no packet is found."""
+    """Return whether a program stream ends within a packet, or in zeros; None if it has none."""
+    if size - zeros_begin(file, size) > _MAX_PADDING:
+        return True
     start = max(0, size - _PROGRAM_TAIL)
     file.seek(start)
     data = file.read(size - start)
