@@ -178,7 +178,7 @@ def zero(video: Path, start: float, end: float = 1.0) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name not in {"a.apng", "a.ogv"}])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in {"a.apng"}])
 def test_zeros_in_place_of_the_end_are_truncation(name: str, tmp_path: Path) -> None:
     video = encode(tmp_path / name, "-s", "192x128")
     for part in (0.5, 0.8):
@@ -195,6 +195,42 @@ def test_more_zeros_after_the_end_are_no_truncation(tmp_path: Path) -> None:
         with video.open("ab") as file:
             file.write(bytes(4096))
         assert "truncated" not in warning_of(video), name
+
+
+def test_a_short_loss_at_the_end_is_truncation_if_frames_are_declared(tmp_path: Path) -> None:
+    video = encode(tmp_path / "faststart.mp4", "-bf", "0")
+    data = bytearray(video.read_bytes())
+    sizes = data.index(b"stsz") + 16  # of all frames, after their number
+    assert int.from_bytes(data[sizes - 4 : sizes]) == 75
+    data[sizes + 4 * 60] = 0xF8  # a frame of 4 GB
+    video.write_bytes(data)
+    assert warning_of(video).startswith("truncated: 2.4 of 3.0 s")
+
+
+@pytest.mark.parametrize("seek", ["0.5", "1.3"])
+def test_edit_lists_are_no_truncation(seek: str, tmp_path: Path) -> None:
+    video, start = encode(tmp_path / "faststart.mp4", "-bf", "2", sound=3), ["-ss", seek]
+    for name, options in {"tail.mp4": start, "part.mov": [*start, "-t", "1"]}.items():
+        command = ["ffmpeg", "-v", "error", *options, "-i", str(video), "-c", "copy"]
+        subprocess.run([*command, str(tmp_path / name)], check=True)
+        assert "truncated" not in warning_of(tmp_path / name), name
+
+
+@pytest.mark.parametrize("sound", [0, 3])
+@pytest.mark.parametrize("codec", ["libtheora", "libvpx"])
+def test_pages_that_are_lost_are_counted(codec: str, sound: float, tmp_path: Path) -> None:
+    quick = ["-deadline", "realtime"] if codec == "libvpx" else []
+    options = ["-s", "320x240", "-c:v", codec, *quick, "-page_duration", "100000"]
+    video = encode(tmp_path / "a.ogv", *options, sound=sound)
+    assert warning_of(video) == ""
+    assert "1 part of the file could not be read" in warning_of(zero(video, 0.4, 0.6))
+    data = bytearray(video.read_bytes())
+    pages = [match.start() for match in re.finditer(b"OggS", data)]
+    serial = data[14:18]  # the pictures' stream begins first
+    last = [page for page in pages if data[page + 14 : page + 18] == serial][-1]
+    data[last + 200] ^= 1
+    video.write_bytes(data)
+    assert warning_of(video).startswith("truncated: ")
 
 
 @pytest.mark.parametrize("codec", ["mpeg4", "mjpeg", "ffv1", "libx264"])

@@ -52,7 +52,8 @@ def find_shortfall(extraction: Extraction, info: VideoInfo, summary: DecodeSumma
     if chunks and not end.is_cut and chunks.count >= summary.packets:
         return _avi_shortfall(info, summary, chunks)
     missing = _missing_at_start(extraction, info, summary)
-    notes = {"missing_frames": missing} if missing else {}
+    counts = {"missing_frames": missing, "unread_parts": end.gaps}
+    notes = {name: count for name, count in counts.items() if count}
     return Shortfall(_truncation(extraction, info, summary, end), notes)
 
 
@@ -104,7 +105,8 @@ def _truncation(
     frames = info.declared_frames
     if info.container.startswith(_DECLARES_LENGTH):
         all_read = info.container.startswith("mov,") and frames and summary.packets >= frames
-        if not declared or all_read or not _is_short(info, summary, declared):
+        lacks_frames = info.container.startswith("mov,") and frames and not all_read
+        if not declared or all_read or not _is_short(info, summary, declared, bool(lacks_frames)):
             return None
         declared = _sound_excluded(extraction, info, summary, declared)
         return _describe(info, summary, declared) if declared else None
@@ -131,9 +133,11 @@ def _is_complete(info: VideoInfo, summary: DecodeSummary, declared: float | None
     return bool(declared) and (declared or 0.0) - _reached(info, summary) < usual / 2
 
 
-def _is_short(info: VideoInfo, summary: DecodeSummary, declared: float) -> bool:
+def _is_short(
+    info: VideoInfo, summary: DecodeSummary, declared: float, lacks_frames: bool = False
+) -> bool:
     # without an error, the last frame may just be shown for longer than it declares
-    slack = 0.0 if summary.read_errors else max(1.0, 0.002 * declared)
+    slack = 0.0 if summary.read_errors or lacks_frames else max(1.0, 0.002 * declared)
     return declared - _reached(info, summary) > max(slack, 2 * summary.last_gap)
 
 

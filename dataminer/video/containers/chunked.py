@@ -102,17 +102,20 @@ def read_avi_chunks(file: BinaryIO, size: int, stream: int) -> AviChunks | None:
             position = end
         else:
             has_breaks = True
-            found = _find(file, position + 1, name)
+            found = find_pattern(file, position + 1, name)
             if found is None:
                 return AviChunks(count, has_breaks, ends_early=True)
             position = found
     return None
 
 
-def _find(file: BinaryIO, position: int, pattern: re.Pattern[bytes]) -> int | None:
-    """Return where a pattern of four bytes occurs next."""
+def find_pattern(file: BinaryIO, position: int, pattern: re.Pattern[bytes]) -> int | None:
+    """Return where a pattern of four bytes occurs next, from a position on."""
     file.seek(position)
-    rest = b""
+    rest = file.read(4)
+    if pattern.match(rest):
+        return position
+    position += len(rest)
     while block := file.read(_BLOCK):
         found = pattern.search(rest + block)
         if found:
@@ -217,12 +220,11 @@ def ogg_is_cut(file: BinaryIO, size: int) -> bool | None:
 
 def gif_is_cut(file: BinaryIO, size: int) -> bool | None:
     """Return whether a GIF ends within a block, or in zeros; one may lack its last byte."""
-    end = zeros_begin(file, size)
-    file.seek(max(0, end - 1))
-    if file.read(1)[0] == _GIF_END:
-        return False
-    if end < size:
-        return True
+    data_end = zeros_begin(file, size)
+    file.seek(max(0, data_end - 1))
+    is_ended = file.read(1)[0] == _GIF_END
+    if is_ended or data_end < size:
+        return not is_ended
     if size > _LARGE_GIF:
         return None
     file.seek(0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from dataminer.video.containers import asf, boxes, chunked, ebml, mpeg
+from dataminer.video.containers import asf, boxes, chunked, ebml, mpeg, ogg
 
 _CHECKS: Mapping[str, Callable[[BinaryIO, int], bool | None]] = {
     "mov": boxes.is_cut,
@@ -42,6 +42,8 @@ class FileEnd:
     """The length that the header declares, if libav does not pass it on."""
     is_fragmented: bool = False
     """Whether libav knows the length and frames only of the fragments that it has met."""
+    gaps: int = 0
+    """Places within the file where parts are missing, as far as it numbers them."""
 
 
 def read_file_end(path: Path, format_name: str) -> FileEnd:
@@ -69,8 +71,12 @@ def read_file_end(path: Path, format_name: str) -> FileEnd:
         if name == "asf":
             header = asf.read_header(file, size)
             seconds = header.seconds if header else None
+        pages = ogg.read_pages(file, size) if name == "ogg" else None
+        if pages and pages.is_cut:
+            return FileEnd(is_cut=True, gaps=pages.gaps)
         is_fragmented = name == "mov" and boxes.is_fragmented(file, size)
-        return FileEnd(check(file, size), seconds, is_fragmented)
+        gaps = pages.gaps if pages else 0
+        return FileEnd(check(file, size), seconds, is_fragmented, gaps)
 
 
 def read_indexed_start(path: Path, format_name: str, stream: int) -> float | None:
