@@ -104,9 +104,9 @@ def _truncation(
         return _describe(info, summary, _sound_excluded(extraction, info, summary, declared))
     frames = info.declared_frames
     if info.container.startswith(_DECLARES_LENGTH):
-        all_read = info.container.startswith("mov,") and frames and summary.packets >= frames
-        lacks_frames = info.container.startswith("mov,") and frames and not all_read
-        if not declared or all_read or not _is_short(info, summary, declared, bool(lacks_frames)):
+        counts = info.container.startswith("mov,") and frames
+        lacks = bool(counts) and summary.packets < (frames or 0)
+        if not declared or (counts and not lacks) or not _is_short(info, summary, declared, lacks):
             return None
         declared = _sound_excluded(extraction, info, summary, declared)
         return _describe(info, summary, declared) if declared else None

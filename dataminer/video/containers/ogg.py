@@ -26,7 +26,7 @@ class OggPages:
     """What the pages of a file's pictures tell."""
 
     gaps: int
-    """Places where their numbers jump, so that others are lost, or where one is broken."""
+    """Jumps of their numbers, as others are lost, and pages that are broken."""
     is_cut: bool
     """Whether what follows them is lost, or the last one is broken."""
 
