@@ -251,10 +251,10 @@ def test_empty_chunks_of_an_avi_are_not_missed(tmp_path: Path) -> None:
 def without_start(video: Path, first: int, last: int) -> Path:
     """Copy a file whose packets of pictures from one to another are zeros, with their headers."""
     with av.open(str(video)) as file:
-        places = [packet.pos or 0 for packet in file.demux(video=0) if packet.size]
+        positions = [packet.pos or 0 for packet in file.demux(video=0) if packet.size]
     copy, data = video.with_name(f"late{video.suffix}"), bytearray(video.read_bytes())
-    begin = places[first] - 8
-    data[begin : places[last]] = bytes(places[last] - begin)
+    begin = positions[first] - 8
+    data[begin : positions[last]] = bytes(positions[last] - begin)
     copy.write_bytes(data)
     return copy
 

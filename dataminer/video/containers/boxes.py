@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from dataminer.video.containers.zeros import MIN_ZEROS, zeros_begin
+from dataminer.video.containers.chunked import MIN_ZEROS, zeros_begin
 
 _MAX_BOXES = 200_000  # two per fragment: a day of fragments of a second
 _MAX_TRACKS = 256

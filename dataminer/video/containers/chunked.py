@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from dataminer.video.containers.zeros import zeros_begin
-
+MIN_ZEROS = 1024
+"""Bytes; fewer zeros at the end of a file are padding, or the end of a picture."""
 _MAX_CHUNKS = 2_000_000  # a GIF of 500 MB, or an MXF of hours
 _ODD_BYTES = 2  # by which some writers get the size of an AVI wrong
 _UNKNOWN_RIFF = {0, 0xFFFFFFFF}  # sizes of recordings that were never closed
@@ -27,6 +27,24 @@ _DV_SEQUENCE = 12_000  # bytes; SMPTE 314M: 10 or 12 of them are a frame, or mul
 _NUT_INDEX = bytes.fromhex("4e58dd672f23e64e")
 _LARGE_GIF = 64 << 20  # bytes; its parts of up to 255 bytes are not counted
 _GIF_END, _GIF_EXTENSION, _GIF_IMAGE = 0x3B, 0x21, 0x2C
+
+
+def zeros_begin(file: BinaryIO, size: int) -> int:
+    """Return where the zeros begin that end a file; its size if they are few.
+
+    Downloads for which the space was only reserved end so.
+    """
+    position = size
+    block = min(MIN_ZEROS, size)
+    while position > 0:
+        start = max(0, position - block)
+        file.seek(start)
+        data = file.read(position - start).rstrip(b"\0")
+        position = start + len(data)
+        if data:
+            break
+        block = _BLOCK
+    return position if size - position >= MIN_ZEROS else size
 
 
 def avi_is_cut(file: BinaryIO, size: int) -> bool | None:

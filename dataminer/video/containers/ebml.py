@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from dataminer.video.containers.zeros import zeros_begin
+from dataminer.video.containers.chunked import zeros_begin
 
 _SEGMENT, _CLUSTER, _TRACKS, _TRACK = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE
 _TRACK_TYPE, _ENCODINGS, _ENCODING, _ENCODING_TYPE = 0x83, 0x6D80, 0x6240, 0x5033

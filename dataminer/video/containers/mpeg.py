@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from dataminer.video.containers.zeros import zeros_begin
+from dataminer.video.containers.chunked import zeros_begin
 
 _SYNC = 0x47
 _PACKET_SIZES = {188: 0, 192: 4, 204: 0}  # bytes, and where in a packet the sync byte stands

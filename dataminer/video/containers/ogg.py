@@ -7,8 +7,7 @@ import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from dataminer.video.containers.chunked import find_pattern
-from dataminer.video.containers.zeros import MIN_ZEROS
+from dataminer.video.containers.chunked import MIN_ZEROS, find_pattern
 
 _MAX_PAGES = 2_000_000
 _HEADER = 27  # bytes of a page's header, without its table of segments
