@@ -641,6 +641,7 @@ def test_what_the_store_says_holds_no_secret(site: Site) -> None:
 
 def test_roles_that_were_let_in_go_on_working(database: str) -> None:
     execute(database, "DROP TABLE dataminer_store; GRANT SELECT, UPDATE ON videos TO PUBLIC")
+    execute(database, "ALTER TABLE videos DROP notes; ALTER TABLE project_videos DROP source_notes")
     execute(database, "UPDATE dataminer_version SET version_num = '0008'")
     schema.upgrade()
     granted = "SELECT privilege_type FROM information_schema.table_privileges"

@@ -15,6 +15,7 @@ from dataminer.stages.extract.loss.packet_log import FrameRecord
 from dataminer.stages.extract.timing.timeline import STORED, JumpLimit, Placed, TimeLine
 
 _CORRECTED_SECONDS = 1  # imprecise stamps step back by less; longer steps are jumps
+_MAX_WAITING_BYTES = 96 << 20  # of decoded frames whose time depends on later ones
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,9 @@ class DecodeStats:
             shift = None if frame.pts is None else frame.pts - stamp
             self._shift = shift if self._shift is None else self._shift
             is_corrected = shift != self._shift  # equal shifts only move the whole video
+        if not self._corrected and not self.frames:
+            pixels = frame.width * frame.height * frame.format.padded_bits_per_pixel / 8
+            self._line.limit_waiting(int(_MAX_WAITING_BYTES / max(pixels, 1)))
         self._corrected.append(is_corrected)
         return map(self._decoded, self._line.add(frame, stamp, is_key=frame.key_frame))
 

@@ -164,16 +164,21 @@ class FrameConverter:
         PermanentError
             UNSUPPORTED if libav cannot convert such frames.
         """
+        alpha = self._alpha_of(frame) if plan.has_alpha else None
         image = self._opaque(frame, plan)
-        if not plan.has_alpha:
+        if alpha is None:
             return image, False
-        # opacity is the same by any matrix, and this one is known to libav
-        alpha = convert_frame(self._alpha, frame, format="bgra", src_colorspace=Colorspace.ITU601)
-        alpha = alpha[..., 3]
-        if alpha.min() == 255:
-            return image, False
-        opacity = cv2.merge([alpha, alpha, alpha])
-        return np.asarray(cv2.multiply(image, opacity, scale=1 / 255), np.uint8), True
+        for colour in range(3):  # one by one: a large picture fills the memory
+            plane = cv2.multiply(image[..., colour], alpha, scale=1 / 255)
+            image[..., colour] = np.asarray(plane, np.uint8)
+        return image, True
+
+    def _alpha_of(self, frame: VideoFrame) -> NDArray[np.uint8] | None:
+        """Return the opacity of each pixel; None if all are opaque."""
+        # it is the same by any matrix, and this one is known to libav
+        pixels = convert_frame(self._alpha, frame, format="bgra", src_colorspace=Colorspace.ITU601)
+        alpha = np.ascontiguousarray(pixels[..., 3])
+        return None if alpha.min() == 255 else alpha
 
     def _opaque(self, frame: VideoFrame, plan: Conversion) -> BgrImage:
         if plan.decoder is None and plan.mapper is None:

@@ -124,9 +124,10 @@ class DeclaredColours:
     def of(cls, stream: VideoStream) -> DeclaredColours:
         """Return what is declared of a stream; called before its first frame is decoded."""
         context = stream.codec_context
-        return cls(
-            context.colorspace, context.color_range, context.color_trc, context.color_primaries
-        )
+        matrix = context.colorspace
+        if matrix == MatrixCode.GBR:  # pictures in RGB do not need it, and FLV says it of others
+            matrix = MatrixCode.UNSPECIFIED
+        return cls(matrix, context.color_range, context.color_trc, context.color_primaries)
 
     def complete(self, frame: VideoFrame) -> None:
         """Add to a frame's own tags those that only the file declares."""

@@ -105,8 +105,13 @@ class TimeLine(Generic[Item]):
         self._earlier: list[tuple[int, int]] = []  # offsets, and items placed when they ended
         self._placed = 0
         self._in_order = 0  # items since the part began or a stamp was derived
+        self._most_waiting = _FAR_LOOKAHEAD + 1
         self.stray = 0
         self.joined = 0
+
+    def limit_waiting(self, count: int) -> None:
+        """Let at most ``count`` items, one or more, wait for those after them."""
+        self._most_waiting = min(max(count, 1), _FAR_LOOKAHEAD + 1)
 
     @property
     def usual_step(self) -> int:
@@ -134,7 +139,7 @@ class TimeLine(Generic[Item]):
 
     def _settled(self, *, is_end: bool) -> Iterator[Placed[Item]]:
         while self._waiting:
-            complete = is_end or len(self._waiting) > _LOOKAHEAD
+            complete = is_end or len(self._waiting) >= min(_LOOKAHEAD + 1, self._most_waiting)
             placed = self._first(complete) if self._last is None else self._next(complete, is_end)
             if placed is None:
                 return
@@ -182,7 +187,7 @@ class TimeLine(Generic[Item]):
             return self._misplaced(step, back)
         if not is_end and self._needs_more(step, stamp):
             return None
-        return self._accept(step)
+        return self._accept(step, is_end)
 
     def _needs_more(self, step: int, stamp: int) -> bool:
         """Return whether a suspicious step needs more items to be judged.
@@ -190,12 +195,14 @@ class TimeLine(Generic[Item]):
         A pause does not, if what follows it goes on for a second.
         """
         count = len(self._waiting)
+        if count >= self._most_waiting:
+            return False
         if count < 2 or not self._is_far(step):
             return count < 2
         latest = self._waiting[-1].stamp
         goes_on = latest is not None and latest - stamp > self._second
         enough = goes_on and (count > _LOOKAHEAD or not self._is_jump(step))
-        return not enough and count <= _FAR_LOOKAHEAD
+        return not enough
 
     def _return_after(self, step: int) -> int | None:
         """Return how many items later the stamps are back on the line; None if they are not."""
@@ -248,7 +255,7 @@ class TimeLine(Generic[Item]):
         share = (right + self._offset - self._last) // (number + 1)
         return self._last + max(self._least_step, min(self.usual_step, share))
 
-    def _accept(self, step: int) -> Placed[Item]:
+    def _accept(self, step: int, is_end: bool) -> Placed[Item]:
         """Place an item after a long pause, or close the jump before it."""
         assert self._last is not None
         stamp = self._waiting[0].stamp
@@ -258,7 +265,7 @@ class TimeLine(Generic[Item]):
             return returned or self._at(self._last + step)
         if step < self._least_step and not self._goes_on_from(stamp):
             return self._at(self._last + self.usual_step, is_derived=True)
-        if len(self._waiting) == 1:  # the video's last
+        if is_end and len(self._waiting) == 1:  # the video's last
             self.stray += 1
             return self._at(self._last + self.usual_step)
         return self._close_jump(stamp, step)
