@@ -15,7 +15,7 @@ from dataminer.stages.extract.loss.packet_log import FrameRecord
 from dataminer.stages.extract.timing.timeline import STORED, JumpLimit, Placed, TimeLine
 
 _CORRECTED_SECONDS = 1  # imprecise stamps step back by less; longer steps are jumps
-_MAX_WAITING_BYTES = 96 << 20  # of decoded frames whose time depends on later ones
+_MAX_WAITING_BYTES = 24 << 20  # of decoded frames whose time depends on later ones
 
 
 @dataclass(frozen=True)

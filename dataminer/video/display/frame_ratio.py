@@ -24,7 +24,7 @@ def ratio_of_frame(frame: VideoFrame) -> Fraction:
         format=frame.format,
         time_base=Fraction(1, _STEPS),
     )
-    width = f"w=max(1\\,round({_STEPS}*min({_MOST}\\,sar))):h=1:eval=frame"
+    width = f"w=max(1\\,round({_STEPS}*min({_MOST}\\,sar))):h=1:eval=frame:flags=neighbor"
     scale, sink = graph.add("scale", width), graph.add("buffersink")
     source.link_to(scale)
     scale.link_to(sink)
