@@ -16,6 +16,7 @@ from dataminer.stages.extract.timing.timeline import STORED, JumpLimit, Placed, 
 
 _CORRECTED_SECONDS = 1  # imprecise stamps step back by less; longer steps are jumps
 _MAX_WAITING_BYTES = 24 << 20  # of decoded frames whose time depends on later ones
+_LARGE_FRAME_BYTES = 8 << 20  # of a frame, for which none later is awaited
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,9 @@ class DecodeStats:
             self._shift = shift if self._shift is None else self._shift
             is_corrected = shift != self._shift  # equal shifts only move the whole video
         if not self._corrected and not self.frames:
-            pixels = frame.width * frame.height * frame.format.padded_bits_per_pixel / 8
-            self._line.limit_waiting(int(_MAX_WAITING_BYTES / max(pixels, 1)))
+            size = frame.width * frame.height * frame.format.padded_bits_per_pixel // 8
+            is_large = size > _LARGE_FRAME_BYTES
+            self._line.limit_waiting(1 if is_large else _MAX_WAITING_BYTES // max(size, 1))
         self._corrected.append(is_corrected)
         return map(self._decoded, self._line.add(frame, stamp, is_key=frame.key_frame))
 
