@@ -420,8 +420,13 @@ from dataminer.stages.extract.stage import extract
 extract(Path(sys.argv[1]), Path(sys.argv[2]), "v", ExtractConfig(every_seconds=0.1), threads=2)
 assert "pandas" not in sys.modules  # 60 MB and 0.3 s that Arrow spends to look at lists
 # not getrusage, which counts what the parent had when it started this process
-print(int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024)
+status = Path("/proc/self/status").read_text()
+peak, libraries = (int(re.search(rf"{key}:\s+(\d+)", status)[1]) for key in ("VmHWM", "RssFile"))
+print((peak - libraries) / 1024)
 """
+# A job needs 400 MB at most: these, and the pages of its libraries. How many of those are mapped
+# depends on the kernel's cache: 105 MB in one folder, 150 MB in a copy that was just installed.
+OWN_MB = 295
 
 
 @pytest.fixture(scope="module")
@@ -442,4 +447,4 @@ def test_a_job_stays_below_400_mb_at_4k(frames_are: str, large: Path, tmp_path: 
     assert read_meta(tmp_path / "out" / FRAMES_FILE)["decoding"].startswith(
         "planned" if frames_are == "planned" else "everything"
     )
-    assert 100 < float(done.stdout) < 400
+    assert 100 < float(done.stdout) < OWN_MB
