@@ -30,8 +30,6 @@ class DecodedFrame:
     """``pts`` in seconds to six decimals: what ffprobe prints as ``pts_time``."""
     is_key: bool
     frame: VideoFrame
-    damaged: bool = False
-    """Whether something it was decoded from is missing or broken."""
     begins_part: bool = False
     """Whether time stamps began again at it: it is the first frame of another recording."""
 
@@ -207,7 +205,6 @@ class DecodeStats:
             seconds=seconds_of(pts, self.time_base),
             is_key=frame.key_frame,
             frame=frame,
-            damaged=bool(frame.is_corrupt),
             begins_part=placed.begins_part,
         )
 

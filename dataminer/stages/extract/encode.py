@@ -141,7 +141,7 @@ class FrameEncoder:
         TransientError
             DISK_FULL or PERMISSION if the folder cannot be written.
         """
-        rendering = self._planner.plan(decoded.frame, stream, damaged=decoded.damaged)
+        rendering = self._planner.plan(decoded.frame, stream)
         pixels = decoded.frame.width * decoded.frame.height
         if self._pool is None:
             self._group.append((decoded, rendering))
@@ -182,12 +182,10 @@ class FrameEncoder:
             **{
                 field.name: [getattr(frame.stored, field.name) for frame in frames]
                 for field in PICTURE_FIELDS
+                if field.name != "damaged"  # which is known only when all packets are
             },
+            "damaged": [frame.index in self.damaged for frame in frames],
         }
-        # some damage is known only when all packets are
-        columns["damaged"] = [
-            frame.stored.damaged or frame.index in self.damaged for frame in frames
-        ]
         table = make_table(columns, FRAMES_SCHEMA)
         with _disk_errors(self._out):
             meta = {**meta, **self._writer.meta, "frames": self.count}

@@ -1,4 +1,4 @@
-"""Files made of chunks: AVI (RIFF), MXF (KLV), FLV (tags), Ogg (pages), GIF, APNG, NUT and DV."""
+"""Files made of chunks: AVI (RIFF), MXF (KLV), FLV (tags), GIF, APNG, NUT and DV."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ _RUN_IN = 1 << 16  # bytes in front of an MXF's first key, at most
 _FLV_TAG = 11  # bytes of a tag's header; the size of the whole tag follows it
 _FLV_KINDS = {8, 9, 18}
 _PADDING = 64  # zero bytes at the end that are tolerated
-_OGG_TAIL = 1 << 17  # twice the longest page
-_OGG_PAGE = 27  # bytes of a page's header, without its table of segments
-_END_OF_STREAM = 4  # a flag of an Ogg page
 _DV_SEQUENCE = 12_000  # bytes; SMPTE 314M: 10 or 12 of them are a frame, or multiples
 _NUT_INDEX = bytes.fromhex("4e58dd672f23e64e")
 _LARGE_GIF = 64 << 20  # bytes; its parts of up to 255 bytes are not counted
@@ -211,29 +208,6 @@ def _flv_repeated_size(file: BinaryIO, start: int) -> bool:
     length = int.from_bytes(file.read(4)[1:]) + _FLV_TAG
     file.seek(start + length)
     return int.from_bytes(file.read(4)) == length
-
-
-def ogg_is_cut(file: BinaryIO, size: int) -> bool | None:
-    """Return whether the last page of an Ogg file is incomplete, or does not end its stream."""
-    start = max(0, size - _OGG_TAIL)
-    file.seek(start)
-    tail = file.read(size - start)
-    position = tail.find(b"OggS")
-    while position >= 0:
-        page = position
-        header = tail[page : page + _OGG_PAGE]
-        if len(header) < _OGG_PAGE:
-            return True
-        segments = tail[page + _OGG_PAGE : page + _OGG_PAGE + header[26]]
-        end = page + _OGG_PAGE + header[26] + sum(segments)
-        if end > len(tail) or len(segments) < header[26]:
-            return True
-        if end == len(tail):
-            return not header[5] & _END_OF_STREAM
-        position = end if tail.startswith(b"OggS", end) else tail.find(b"OggS", page + 1)
-        if len(tail) - end < _OGG_PAGE and b"OggS".startswith(tail[end : end + 4]):
-            return True
-    return None
 
 
 def gif_is_cut(file: BinaryIO, size: int) -> bool | None:

@@ -20,7 +20,7 @@ _CHECKS: Mapping[str, Callable[[BinaryIO, int], bool | None]] = {
     "mxf_opatom": chunked.mxf_is_cut,
     "flv": chunked.flv_is_cut,
     "live_flv": chunked.flv_is_cut,
-    "ogg": chunked.ogg_is_cut,
+    "ogg": ogg.is_cut,
     "gif": chunked.gif_is_cut,
     "apng": chunked.png_is_cut,
     "nut": chunked.nut_is_cut,

@@ -11,6 +11,7 @@ from dataminer.video.containers.chunked import MIN_ZEROS, find_pattern
 
 _MAX_PAGES = 2_000_000
 _HEADER = 27  # bytes of a page's header, without its table of segments
+_TAIL = 1 << 17  # twice the longest page
 _SIGN = b"OggS"
 _BEGINS_STREAM, _ENDS_STREAM = 2, 4  # flags of a page
 _NUMBERS = 1 << 32
@@ -54,9 +55,32 @@ def read_pages(file: BinaryIO, size: int) -> OggPages | None:
         found = find_pattern(file, position, re.compile(re.escape(_SIGN)))
         page = None if found is None else _page_at(file, found)
         if found is None or page is None:
-            return OggPages(gaps, _is_cut(file, streams, size - end)) if streams else None
+            return OggPages(gaps, _ends_too_early(streams, size - end)) if streams else None
         position = end = found + len(page[0]) + page[1]
         gaps += _follow(file, streams, page[0], found, end)
+    return None
+
+
+def is_cut(file: BinaryIO, size: int) -> bool | None:
+    """Return whether the last page of an Ogg file is incomplete, or does not end its stream."""
+    start = max(0, size - _TAIL)
+    file.seek(start)
+    tail = file.read(size - start)
+    position = tail.find(_SIGN)
+    while position >= 0:
+        page = position
+        header = tail[page : page + _HEADER]
+        if len(header) < _HEADER:
+            return True
+        segments = tail[page + _HEADER : page + _HEADER + header[26]]
+        end = page + _HEADER + header[26] + sum(segments)
+        if end > len(tail) or len(segments) < header[26]:
+            return True
+        if end == len(tail):
+            return not header[5] & _ENDS_STREAM
+        position = end if tail.startswith(_SIGN, end) else tail.find(_SIGN, page + 1)
+        if len(tail) - end < _HEADER and _SIGN.startswith(tail[end : end + 4]):
+            return True
     return None
 
 
@@ -93,7 +117,7 @@ def _follow(
     return not was_broken and (is_gap or stream.is_broken)
 
 
-def _is_cut(file: BinaryIO, streams: dict[bytes, _Stream], rest: int) -> bool:
+def _ends_too_early(streams: dict[bytes, _Stream], rest: int) -> bool:
     if rest >= MIN_ZEROS and not all(stream.has_ended for stream in streams.values()):
         return True
     return any(stream.is_broken for stream in streams.values())

@@ -106,8 +106,9 @@ class StreamGeometry:
         # of a frame that may be decoded later than this one
         ratio = self._stream.codec_context.sample_aspect_ratio
         if not self._has_begun:
-            self._has_begun, self._first_ratio = True, self._ratio_of(frame)
-            declared = self._stream.sample_aspect_ratio
+            self._has_begun, declared = True, self._stream.sample_aspect_ratio
+            # most files declare none, and need no look at a frame
+            self._first_ratio = self._ratio_of(frame) if ratio or declared else None
             if self._has_own_ratio and not _are_equal(declared, self._first_ratio):
                 self._container_ratio = declared
         if self._container_ratio:

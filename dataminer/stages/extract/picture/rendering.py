@@ -68,7 +68,7 @@ class RenderingPlanner:
         self.geometry: Geometry | None = None
         """Of the first frame."""
 
-    def plan(self, frame: VideoFrame, stream: StreamPicture, *, damaged: bool) -> Rendering:
+    def plan(self, frame: VideoFrame, stream: StreamPicture) -> Rendering:
         """Return how to render the frame that was decoded last.
 
         Raises
@@ -79,14 +79,12 @@ class RenderingPlanner:
         stream.colours.complete(frame)
         tags = colour_tags(frame)
         geometry = stream.geometry.of_frame(self._orientation_of(frame), frame)
-        key = tags, geometry, frame.width, frame.height, damaged
+        key = tags, geometry, frame.width, frame.height
         if key not in self._renderings:
-            self._renderings[key] = self._new_plan(frame, tags, geometry, damaged)
+            self._renderings[key] = self._new_plan(frame, tags, geometry)
         return self._renderings[key]
 
-    def _new_plan(
-        self, frame: VideoFrame, tags: ColourTags, declared: Geometry, damaged: bool
-    ) -> Rendering:
+    def _new_plan(self, frame: VideoFrame, tags: ColourTags, declared: Geometry) -> Rendering:
         geometry = declared if self._applies_geometry else Geometry()
         self.geometry = self.geometry or geometry
         width, height = geometry.displayed_size(frame.width, frame.height)
@@ -95,7 +93,6 @@ class RenderingPlanner:
         conversion = self._conversions.plan(frame, tags)
         ratio = declared.sample_aspect_ratio
         stored = StoredPicture(
-            damaged=damaged,
             deinterlaced=False,
             sample_aspect_ratio=None if ratio == 1 else f"{ratio.numerator}:{ratio.denominator}",
             transfer=tags.transfer_name,

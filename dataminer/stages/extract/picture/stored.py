@@ -1,4 +1,7 @@
-"""How a frame was stored, as the columns ``PICTURE_FIELDS`` of the frame table say it."""
+"""How a frame was stored, as the columns ``PICTURE_FIELDS`` of the frame table say it.
+
+Whether it is damaged is known later; see :mod:`dataminer.stages.extract.loss.damage`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from av.video.frame import VideoFrame
 class StoredPicture:
     """How a frame was stored; the fields are columns of the frame table."""
 
-    damaged: bool
     deinterlaced: bool
     sample_aspect_ratio: str | None
     transfer: str | None
