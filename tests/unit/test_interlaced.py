@@ -46,101 +46,164 @@ def box(right: int = 0, down: int = 0) -> Picture:
     return image
 
 
-def woven(first: Picture, second: Picture) -> Picture:
-    image = first.copy()
-    image[1::2] = second[1::2]
-    return image
-
-
-def noisy(image: Picture, spread: float) -> NDArray[np.uint8]:
-    noise = np.random.default_rng(9).normal(0, spread, image.shape)
-    return np.clip(image + noise, 0, 255).astype(np.uint8)
-
-
-def with_lines(light: float, dark: float, image: Picture) -> Picture:
-    image = image.copy()
-    image[100:160:2, 50:200] = light
-    image[101:160:2, 50:200] = dark
-    return image
-
-
-def darker_lines() -> Picture:
-    image = scene()
-    image[1::2] *= 0.5
-    return image
-
-
-def page() -> Picture:
-    image = np.full((HEIGHT, WIDTH), 235, np.uint8)
-    for line in range(14):
-        cv2.putText(image, "The quick brown fox 0123456789", (5, 14 + 16 * line), 0, 0.4, 10, 1)
+def text(size: float, spacing: int) -> Picture:
+    image = np.full((2 * HEIGHT, 2 * WIDTH), 235, np.uint8)
+    for line in range(2 * HEIGHT // spacing):
+        words = "The quick brown fox 0123456789 " * 3
+        cv2.putText(image, words, (5, spacing * (line + 1)), 0, size, 10, 1, cv2.LINE_AA)
     return image.astype(np.float32)
 
 
-def staves() -> Picture:
-    image = np.full((HEIGHT, WIDTH), 235, np.float32)
-    for line in range(5):
-        image[100 + 2 * line] = 20
-    return image
-
-
-def rings() -> Picture:
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    return np.asarray(128 + 127 * np.cos((x**2 + y**2) / 400), np.float32)
-
-
-def checkered() -> Picture:
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    return np.where((x + y) % 2, 200, 40).astype(np.float32)
-
-
-MOTION: dict[str, Callable[[], Picture]] = {
-    "to the right": lambda: woven(scene(), scene(6)),
-    "fast": lambda: woven(scene(), scene(40)),
-    "pan": lambda: woven(scene(), scene(pan=8)),
-    "fast pan": lambda: woven(scene(), scene(pan=30)),
-    "cut": lambda: woven(scene(), OTHER),
-    "box to the right": lambda: woven(box(), box(6)),
-    "box slowly": lambda: woven(box(), box(3)),
-    "box fast": lambda: woven(box(), box(40)),
-    "box down": lambda: woven(box(), box(0, 6)),
-    "box down fast": lambda: woven(box(), box(0, 14)),
-    "box aslant": lambda: woven(box(), box(7, 5)),
-    "lines elsewhere": lambda: with_lines(220, 30, woven(box(0, -50), box(6, -50))),
+Y, X = np.mgrid[: 2 * HEIGHT, : 2 * WIDTH]
+LINES = {
+    "staves": np.where(Y % 40 < 10, np.where(Y % 2, 235, 20), 235).astype(np.float32),
+    "ruled": np.where(Y % 4, 220, 30).astype(np.float32),
+    "blinds": np.where(Y % 6 < 3, 60, 190).astype(np.float32),
+    "slanted": np.where((X + 7 * Y) % 23 < 3, 30, 220).astype(np.float32),
+    "rings": np.asarray(
+        128 + 127 * np.cos(((X - WIDTH) ** 2 + (Y - HEIGHT) ** 2) / 400), np.float32
+    ),
+    "ripples": np.asarray(128 + 90 * np.sin(Y * 1.3 + 8 * np.sin(X * 0.02)), np.float32),
+    "moire": np.asarray(128 + 100 * np.sign(np.sin(X * 2.9) * np.sin(Y * 3.0)), np.float32),
+    "checkered": np.where((X + Y) % 2, 200, 40).astype(np.float32),
+    "woven": np.where((X // 2 + Y) % 2, 200, 40).astype(np.float32),
+    "text": text(0.4, 16),
+    "small text": text(0.3, 11),
 }
-STILL: dict[str, Callable[[], Picture]] = {
-    "scene": scene,
-    "box": box,
-    "lines": lambda: with_lines(220, 30, scene()),
-    "lines on a plain": lambda: with_lines(220, 60, FLAT),
-    "lines all over": lambda: woven(FLAT, FLAT + 120),
-    "every other line darker": darker_lines,
-    "page of text": page,
-    "staves": staves,
-    "rings": rings,
-    "checkered": checkered,
-    "noise": lambda: np.asarray(noisy(FLAT + 68, 40), np.float32),
+Moments = Callable[[int], Picture]
+"""What is there to be seen at each field's time."""
+
+
+def panned(image: Picture, right: int, down: int) -> Moments:
+    def moment(time: int) -> Picture:
+        left, top = WIDTH // 2 + right * time, HEIGHT // 2 + down * time
+        return image[top : top + HEIGHT, left : left + WIDTH]
+
+    return moment
+
+
+def moving(draw: Callable[..., Picture], right: int, down: int) -> Moments:
+    return lambda time: draw(right * time, down * time)
+
+
+def changing(before: Picture, after: Picture, at: int) -> Moments:
+    return lambda time: before if time < at else after
+
+
+def lit(time_lit: int, fields: int, rows: slice, columns: slice) -> Moments:
+    def moment(time: int) -> Picture:
+        image = scene()
+        if time_lit <= time < time_lit + fields:
+            image[rows, columns] = np.minimum(image[rows, columns] + 110, 255)
+        return image
+
+    return moment
+
+
+def interlaced(moments: Moments, *, bottom_first: bool = False) -> list[Picture]:
+    frames = []
+    for time in (-2, 0, 2):
+        image = moments(time + bottom_first).copy()
+        image[1::2] = moments(time + (not bottom_first))[1::2]
+        frames.append(image)
+    return frames
+
+
+def progressive(moments: Moments) -> list[Picture]:
+    return [moments(time) for time in (-2, 0, 2)]
+
+
+def combed(frames: list[Picture], noise: float = 0) -> bool:
+    chance = np.random.default_rng(9)
+    noisy = [
+        np.clip(image + chance.normal(0, noise, image.shape), 0, 255).astype(np.uint8)
+        for image in frames
+    ]
+    return shows_combs(noisy[1], noisy[0], noisy[2])
+
+
+EVERYWHERE, LAMP = slice(None), (slice(60, 80), slice(80, 104))
+MOTION: dict[str, Moments] = {
+    "to the right": moving(scene, 6, 0),
+    "fast": moving(scene, 40, 0),
+    "box to the right": moving(box, 6, 0),
+    "box slowly": moving(box, 3, 0),
+    "box fast": moving(box, 40, 0),
+    "box down": moving(box, 0, 6),
+    "box down slowly": moving(box, 0, 3),
+    "box down fast": moving(box, 0, 14),
+    "box aslant": moving(box, 7, 5),
+    "pan": lambda time: scene(pan=8 * time + 40),
+    "fast pan": lambda time: scene(pan=16 * time + 40),
+    "rings": panned(LINES["rings"], 6, 0),
+    "text": panned(LINES["text"], 6, 0),
+    "fast text": panned(LINES["text"], 20, 0),
+    "text that rolls": panned(LINES["text"], 0, 4),
+    "slanted lines": panned(LINES["slanted"], 3, 2),
+    "cut between fields": changing(scene(), OTHER, 1),
+    "caption between fields": changing(LINES["text"][:HEIGHT, :WIDTH], OTHER, 1),
+    "flash in the first field": lit(0, 1, EVERYWHERE, EVERYWHERE),
+    "flash in the second field": lit(1, 1, EVERYWHERE, EVERYWHERE),
+    "small lamp": lit(1, 1, *LAMP),
+    "small lamp for longer": lit(1, 2, *LAMP),
+}
+PROGRESSIVE_MOTION = MOTION | {
+    f"{name} {right}, {down}": panned(image, right, down)
+    for name, image in LINES.items()
+    for right, down in ((0, 0), (1, 0), (6, 0), (0, 1), (0, 2), (0, 3), (3, 2))
+    # lines as close as those of one field: what moves up or down looks like a flash in it
+    if not down or name not in ("staves", "moire")
 }
 
 
 @pytest.mark.parametrize("noise", [0, 2, 5])
+@pytest.mark.parametrize("bottom_first", [False, True], ids=["top", "bottom"])
 @pytest.mark.parametrize("name", MOTION)
-def test_fields_of_different_moments_show_combs(name: str, noise: float) -> None:
-    assert shows_combs(noisy(MOTION[name](), noise))
+def test_fields_of_different_moments_show_combs(
+    name: str, bottom_first: bool, noise: float
+) -> None:
+    assert combed(interlaced(MOTION[name], bottom_first=bottom_first), noise)
 
 
-@pytest.mark.parametrize("noise", [0, 2, 5])
-@pytest.mark.parametrize("name", STILL)
-def test_a_still_picture_shows_none(name: str, noise: float) -> None:
-    assert not shows_combs(noisy(STILL[name](), noise))
+@pytest.mark.parametrize("noise", [0, 2, 5, 12])
+@pytest.mark.parametrize("name", PROGRESSIVE_MOTION)
+def test_whole_frames_show_none(name: str, noise: float) -> None:
+    assert not combed(progressive(PROGRESSIVE_MOTION[name]), noise)
 
 
-@pytest.mark.parametrize("size", [(16, 16), (20, 31), (1, 1), (640, 32)])
+@pytest.mark.parametrize("noise", [0, 5, 12, 25])
+def test_noise_is_no_motion(noise: float) -> None:
+    assert not combed([FLAT + 68] * 3, noise)
+    assert not combed([scene()] * 3, noise)
+
+
+def test_telecine_is_combed_in_two_of_five_frames() -> None:
+    film = [scene(12 * time) for time in range(5)]
+    fields = [film[index] for index in (0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4)]
+    frames = []
+    for first, second in zip(fields[::2], fields[1::2], strict=True):
+        frames.append(first.copy())
+        frames[-1][1::2] = second[1::2]
+    found = [combed(frames[index - 1 : index + 2]) for index in range(1, 5)]
+    assert found == [False, True, True, False]
+
+
+def test_one_neighbour_is_enough_and_none_is_not() -> None:
+    before, frame, after = (image.astype(np.uint8) for image in interlaced(MOTION["pan"]))
+    assert shows_combs(frame, before, None)
+    assert shows_combs(frame, None, after)
+    assert not shows_combs(frame, None, None)
+    whole = [image.astype(np.uint8) for image in progressive(MOTION["pan"])]
+    assert not shows_combs(whole[1], whole[0], None)
+    assert not shows_combs(whole[1], None, whole[2])
+
+
+@pytest.mark.parametrize("size", [(16, 16), (20, 31), (1, 1), (640, 32), (17, 33)])
 def test_any_size_is_examined(size: tuple[int, int]) -> None:
     width, height = size
     lines = np.zeros((height, width), np.uint8)
     lines[::2] = 200
-    assert not shows_combs(lines)
+    assert not shows_combs(lines, 200 - lines, lines)
 
 
 def coloured_box(left: int) -> NDArray[np.uint8]:
@@ -171,13 +234,18 @@ def interlaced_frame(first: NDArray[np.uint8], second: NDArray[np.uint8], pixels
 PIXELS = ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "nv12", "gray"]
 
 
+@pytest.mark.parametrize("parity", ["tff", "bff"])
 @pytest.mark.parametrize("pixels", PIXELS)
-def test_one_field_is_kept_and_the_other_interpolated(pixels: str) -> None:
-    frame = interlaced_frame(coloured_box(100), coloured_box(106), pixels)
+def test_one_field_is_kept_and_the_other_interpolated(pixels: str, parity: str) -> None:
+    boxes = [coloured_box(left) for left in range(88, 119, 6)]
+    order = slice(None, None, 1 if parity == "tff" else -1)
+    pairs = [boxes[time : time + 2][order] for time in (0, 2, 4)]
+    frames = [interlaced_frame(upper, lower, pixels) for upper, lower in pairs]
+    before, frame, after = frames[0], frames[1], frames[2]
     frame.colorspace, frame.color_range = 6, 1
     deinterlacer = Deinterlacer()
-    assert deinterlacer.is_combed(frame)
-    result = deinterlacer.deinterlaced(frame)
+    assert deinterlacer.is_combed(frame, (before, after))
+    result = deinterlacer.deinterlaced(frame, parity)
     assert (result.colorspace, result.color_range) == (6, 1)
     reformatter = VideoReformatter()
     image = reformatter.reformat(result, format="bgr24").to_ndarray().astype(int)
@@ -188,8 +256,9 @@ def test_one_field_is_kept_and_the_other_interpolated(pixels: str) -> None:
         whole.colorspace, whole.color_range = 6, 1
         truth = VideoReformatter().reformat(whole, format="bgr24").to_ndarray().astype(int)
         moments.append(float(np.abs(image - truth)[64:136].mean()))
-    assert min(moments) < 1 < max(moments)
-    assert not deinterlacer.is_combed(result)
+    assert moments[0] < 1 < moments[1]
+    before, after = (deinterlacer.deinterlaced(other, parity) for other in (before, after))
+    assert not deinterlacer.is_combed(result, (before, after))
 
 
 def clip(path: Path, codec: str, frames: list[Any], pixels: str, bottom_first: bool) -> Path:
@@ -230,7 +299,58 @@ def test_interlaced_video_is_deinterlaced_and_said(
         row = image[100].astype(int)
         columns = np.flatnonzero(row[:, 2] > row[:, 0])
         assert columns[0] in range(20 + 24 * index - 2, 20 + 24 * index + 9)
-        assert not shows_combs(image[..., 1])
+    for before, image, after in zip(got.images, got.images[1:], got.images[2:], strict=False):
+        assert not shows_combs(image[..., 1], before[..., 1], after[..., 1])
+
+
+@pytest.mark.parametrize(("codec", "suffix", "pixels"), CODECS)
+def test_a_frame_is_the_same_whether_all_are_selected_or_few(
+    tmp_path: Path, codec: str, suffix: str, pixels: str
+) -> None:
+    boxes = [coloured_box(20 + 3 * time) for time in range(60)]
+    frames = [interlaced_frame(boxes[time], boxes[time + 1], pixels) for time in range(0, 60, 2)]
+    video = clip(tmp_path / f"a.{suffix}", codec, frames, pixels, bottom_first=False)
+    every = Extracted(video, tmp_path / "all", strategy="interval", every_frames=1)
+    assert every.notes == {"deinterlaced": 30}
+    few = Extracted(video, tmp_path / "few", strategy="interval", every_frames=7)
+    assert few.notes == {"deinterlaced": 5}
+    if codec == "libx264":
+        assert few.meta["decoding"] == "planned"
+    for image, same in zip(few.images, every.images[::7], strict=True):
+        assert np.array_equal(image, same)
+    limited = Extracted(
+        video, tmp_path / "limited", every_frames=7, strategy="interval", max_frames=2
+    )
+    assert np.array_equal(limited.images[-1], every.images[7])
+
+
+DECLARED = [
+    ("mjpeg", "yuvj422p", "mov"),
+    ("mjpeg", "yuvj422p", "mkv"),
+    ("png", "rgb24", "mov"),
+    ("jpeg2000", "yuv422p", "mov"),
+    ("qtrle", "rgb24", "mov"),
+]
+
+
+@pytest.mark.parametrize(("codec", "pixels", "suffix"), DECLARED)
+@pytest.mark.parametrize(("order", "first"), [("tt", 0), ("bb", 1)])
+def test_the_file_may_say_that_fields_are_interlaced(
+    tmp_path: Path, codec: str, pixels: str, suffix: str, order: str, first: int
+) -> None:
+    boxes = [coloured_box(20 + 6 * time) for time in range(12)]
+    pairs = [boxes[time : time + 2][:: -1 if first else 1] for time in range(0, 12, 2)]
+    frames = [interlaced_frame(upper, lower, pixels) for upper, lower in pairs]
+    options = {"field_order": order}
+    video = encode(tmp_path / f"a.{suffix}", frames, codec, pixels, options=options)
+    got = Extracted(video, tmp_path / "out", strategy="interval", every_frames=1)
+    assert got.notes == {"deinterlaced": 6}
+    for index, image in enumerate(got.images):
+        row = image[100].astype(int)
+        left = int(np.flatnonzero(row[:, 2] > row[:, 0])[0])
+        assert abs(left - (20 + 12 * index)) <= 1
+    plain = encode(tmp_path / f"b.{suffix}", frames, codec, pixels)
+    assert not Extracted(plain, tmp_path / "plain", strategy="interval", every_frames=1).notes
 
 
 @pytest.mark.parametrize(("codec", "suffix", "pixels"), CODECS)
@@ -238,7 +358,7 @@ def test_what_is_only_flagged_stays_as_it_is(
     tmp_path: Path, codec: str, suffix: str, pixels: str
 ) -> None:
     still = patches_picture(WIDTH, HEIGHT)
-    still[180:] = np.asarray(page()[:60, :, np.newaxis], np.uint8)
+    still[180:] = np.asarray(text(0.4, 16)[:60, :WIDTH, np.newaxis], np.uint8)
     frames = [
         av.VideoFrame.from_ndarray(still, format="rgb24").reformat(format=pixels) for _ in range(4)
     ]
@@ -256,9 +376,10 @@ def test_what_is_only_flagged_stays_as_it_is(
 def test_progressive_video_is_never_examined(tmp_path: Path) -> None:
     frames = [
         av.VideoFrame.from_ndarray(
-            np.repeat(np.asarray(MOTION["fast pan"](), np.uint8)[..., np.newaxis], 3, 2),
-            format="rgb24",
+            np.repeat(np.asarray(image, np.uint8)[..., np.newaxis], 3, 2), format="rgb24"
         )
+        for image in interlaced(MOTION["fast pan"])
     ]
     video = encode(tmp_path / "a.mkv", frames, "ffv1", "bgr0")
-    assert not Extracted(video, tmp_path / "out").notes
+    got = Extracted(video, tmp_path / "out", strategy="interval", every_frames=1)
+    assert not got.notes

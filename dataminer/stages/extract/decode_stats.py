@@ -12,6 +12,7 @@ from av.video.frame import VideoFrame
 
 from dataminer.stages.extract.loss.damage import Loss
 from dataminer.stages.extract.loss.packet_log import FrameRecord
+from dataminer.stages.extract.picture.deinterlacing import Neighbours
 from dataminer.stages.extract.timing.timeline import STORED, JumpLimit, Placed, TimeLine
 
 _CORRECTED_SECONDS = 1  # imprecise stamps step back by less; longer steps are jumps
@@ -32,6 +33,8 @@ class DecodedFrame:
     frame: VideoFrame
     begins_part: bool = False
     """Whether time stamps began again at it: it is the first frame of another recording."""
+    neighbours: Neighbours = (None, None)
+    """The frames shown before and after it; see :mod:`.neighbours`."""
 
 
 def seconds_of(pts: int, time_base: Fraction) -> float:

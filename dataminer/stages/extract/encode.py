@@ -143,13 +143,14 @@ class FrameEncoder:
         """
         rendering = self._planner.plan(decoded.frame, stream)
         pixels = decoded.frame.width * decoded.frame.height
+        kept = 3 - decoded.neighbours.count(None)
         if self._pool is None:
             self._group.append((decoded, rendering))
             count = len(self._group)
-            if count >= _GROUP_FRAMES or (count + 1) * pixels * 3 // 2 > _GROUP_BYTES:
+            if count >= _GROUP_FRAMES or (count + 1) * kept * pixels * 3 // 2 > _GROUP_BYTES:
                 self._encode_group()
             return
-        size = pixels * _BYTES_PER_PIXEL
+        size = pixels * (_BYTES_PER_PIXEL + (kept - 1) * 3 // 2)
         while self._waiting and sum(s for _, s in self._waiting) + size > _MAX_WAITING_BYTES:
             self._write_next()
         self._waiting.append((self._pool.submit(self._encode, decoded, rendering), size))
@@ -224,7 +225,7 @@ class FrameEncoder:
 
     def _encode(self, decoded: DecodedFrame, rendering: Rendering) -> _EncodedFrame:
         with opencv_memory_errors():
-            picture = self._renderer.render(decoded.frame, rendering)
+            picture = self._renderer.render(decoded.frame, decoded.neighbours, rendering)
             image = picture.image
             metrics = measure(image)
             if self._crop:

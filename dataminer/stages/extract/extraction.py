@@ -14,6 +14,8 @@ from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, TransientError
 from dataminer.stages.extract.decode_stats import DecodedFrame
 from dataminer.stages.extract.encode import FrameEncoder
+from dataminer.stages.extract.neighbours import with_neighbours
+from dataminer.stages.extract.picture.deinterlacing import declared_parity
 from dataminer.stages.extract.picture.rendering import StreamPicture
 from dataminer.stages.extract.picture.tags import DeclaredColours
 from dataminer.video.display.geometry import StreamGeometry
@@ -82,7 +84,7 @@ class Extraction:
         """Describe an opened video, refuse too large a file, and limit the decoder's threads."""
         info = read_headers(container, stream, self.video.stat().st_size)
         geometry = StreamGeometry(self.video, container, stream)
-        self._stream = StreamPicture(geometry, DeclaredColours.of(stream))
+        self._stream = StreamPicture(geometry, DeclaredColours.of(stream), declared_parity(stream))
         if info.size_bytes > self.settings.max_video_gb * 1e9:
             what = f"{self.video.name} has {info.size_bytes / 1e9:.3g} GB, more"
             raise self.limits.exceeded(what, "max_video_gb", self.settings.max_video_gb)
@@ -94,13 +96,28 @@ class Extraction:
         return info
 
     def encode(
-        self, frames: Iterable[DecodedFrame], info: VideoInfo, encoder: FrameEncoder
+        self,
+        frames: Iterable[tuple[DecodedFrame, bool]],
+        info: VideoInfo,
+        encoder: FrameEncoder,
+        *,
+        has_neighbours: bool,
     ) -> None:
-        """Pass frames of the described stream to the encoder until it is full; report progress."""
+        """Pass selected frames of the described stream to the encoder until it is full.
+
+        Parameters
+        ----------
+        frames, has_neighbours
+            See :func:`with_neighbours`.
+        info, encoder
+            Of the video; where frames go.
+        """
         assert self._stream
+        all_interlaced = self._stream.parity is not None
+        selected = with_neighbours(frames, has_neighbours, all_interlaced=all_interlaced)
         total = f" of {info.duration:.1f}" if info.duration else ""
         start = None
-        for frame in frames:
+        for frame in selected:
             start = frame.seconds if start is None else start
             encoder.add(frame, self._stream)
             self._state = f"at {frame.seconds - start:.1f}{total} s, {encoder.count} frames taken"

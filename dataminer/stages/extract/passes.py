@@ -19,7 +19,12 @@ from dataminer.stages.extract.loss.packet_log import PacketLog
 from dataminer.stages.extract.outcome import ExtractOutcome
 from dataminer.stages.extract.planned_decode import configure_decoder, decode_planned
 from dataminer.stages.extract.scenes import CutDetector
-from dataminer.stages.extract.selection.plan import DecodePlan, plan_decoding, select_frames
+from dataminer.stages.extract.selection.plan import (
+    DecodePlan,
+    add_neighbours,
+    plan_decoding,
+    select_frames,
+)
 from dataminer.stages.extract.selection.sampling import make_sampler
 from dataminer.stages.extract.selection.scan import (
     NotPlannableError,
@@ -32,13 +37,22 @@ from dataminer.stages.extract.timing.rates import declared_rate
 from dataminer.video.info import VideoInfo
 
 
-def extract_planned(extraction: Extraction, encoder: FrameEncoder) -> ExtractOutcome:
+def extract_planned(
+    extraction: Extraction, encoder: FrameEncoder, *, neighbours: bool
+) -> ExtractOutcome:
     """Extract the selected frames, decoding no more than they require.
+
+    Parameters
+    ----------
+    neighbours : bool
+        Whether this includes the frames before and after selected ones.
 
     Raises
     ------
     NotPlannableError
         If everything must be decoded instead.
+    NeighboursNeededError
+        If they are required, and ``neighbours`` is not set.
     """
     settings = extraction.settings
     if settings.strategy == "scene":
@@ -48,28 +62,33 @@ def extract_planned(extraction: Extraction, encoder: FrameEncoder) -> ExtractOut
         scan = scan_packets(container, stream, extraction.check)
         if settings.strategy == "keyframe" and scan.keyframe_flags_differ:
             raise NotPlannableError("the container calls other frames keyframes than the codec")
-        plan, outcome = plan_frames(scan, stream, info, settings)
+        plan, outcome = plan_frames(scan, stream, info, settings, neighbours=neighbours)
         if scan.cached_packets is not None:
             configure_decoder(stream, scan)
             cached = ((index, scan.cached_packets[index]) for index in plan.packets)
             frames = decode_planned(cached, stream, scan, plan, extraction.check)
-            extraction.encode(frames, info, encoder)
+            extraction.encode(frames, info, encoder, has_neighbours=neighbours)
             return outcome
     with extraction.open(fast_open=True) as (container, stream):
         extraction.describe(container, stream)
         configure_decoder(stream, scan)
         packets = enumerate(scan.without_lost_references(undamaged_packets(container, stream)))
         frames = decode_planned(packets, stream, scan, plan, extraction.check)
-        extraction.encode(frames, info, encoder)
+        extraction.encode(frames, info, encoder, has_neighbours=neighbours)
         return outcome
 
 
 def plan_frames(
-    scan: Scan, stream: VideoStream, info: VideoInfo, settings: ExtractConfig
+    scan: Scan,
+    stream: VideoStream,
+    info: VideoInfo,
+    settings: ExtractConfig,
+    *,
+    neighbours: bool = False,
 ) -> tuple[DecodePlan, ExtractOutcome]:
     """Select frames of a scanned video within the limits, and plan how to decode them."""
     time_base = stream.time_base or Fraction(1, av.time_base)
-    order = scan.presentation_order()
+    order = shown = scan.presentation_order()
     stamps = [scan.pts[index] for index in order]
     stopped = None
     limit = stamps[0] + settings.max_minutes * 60 / time_base
@@ -81,6 +100,8 @@ def plan_frames(
     if len(selected) > settings.max_frames:
         selected = selected[: settings.max_frames]
         stopped = f"stopped at max_frames = {settings.max_frames}"
+    if neighbours:
+        selected = add_neighbours(scan, selected, shown)
     return plan_decoding(scan, selected), ExtractOutcome(info, summary, stopped)
 
 
@@ -103,7 +124,7 @@ def extract_everything(extraction: Extraction, encoder: FrameEncoder) -> Extract
         selector = _FrameSelector(extraction.settings, stats.time_base)
         log = PacketLog(stream)
         decoded = decode(container, stream, stats, extraction.check, log)
-        extraction.encode(selector.select(decoded), info, encoder)
+        extraction.encode(selector.select(decoded), info, encoder, has_neighbours=True)
         is_complete = not (selector.stopped or encoder.full)
         extraction.check()
         loss = find_loss(log.packets, stats.record, log.references, is_complete=is_complete)
@@ -122,19 +143,25 @@ class _FrameSelector:
         self._max_units = settings.max_minutes * 60 / time_base
         self.stopped: str | None = None
 
-    def select(self, frames: Iterable[DecodedFrame]) -> Iterator[DecodedFrame]:
-        """Yield the selected frames; afterwards ``stopped`` names the limit that ended it."""
+    def select(self, frames: Iterable[DecodedFrame]) -> Iterator[tuple[DecodedFrame, bool]]:
+        """Yield frames and whether they are selected.
+
+        Afterwards ``stopped`` names the limit that ended it.
+        """
         start, count = None, 0
         for frame in frames:
             start = frame.pts if start is None else start
             if frame.pts - start >= self._max_units:
                 self.stopped = f"stopped at max_minutes = {self._settings.max_minutes:g}"
+                yield frame, False
                 return
             marked = self._cuts.starts_shot(frame.frame) if self._cuts else frame.is_key
             if not self._sampler.wants(frame.index, frame.pts, marked, frame.begins_part):
+                yield frame, False
                 continue
             if count == self._settings.max_frames:
                 self.stopped = f"stopped at max_frames = {count}"
+                yield frame, False
                 return
             count += 1
-            yield frame
+            yield frame, True

@@ -32,8 +32,8 @@ def decode_planned(
     scan: Scan,
     plan: DecodePlan,
     check: Callable[[], None],
-) -> Iterator[DecodedFrame]:
-    """Decode what a plan requires, and yield the selected frames in presentation order.
+) -> Iterator[tuple[DecodedFrame, bool]]:
+    """Decode what a plan requires; yield its frames as shown, and whether each is selected.
 
     Parameters
     ----------
@@ -105,8 +105,8 @@ class _OutputCheck:
         if self._scan.is_shown(packet_index):
             self._expected.add(self._scan.pts[packet_index])
 
-    def selected(self, frames: Iterable[VideoFrame]) -> Iterator[DecodedFrame]:
-        """Check frames, and yield the selected ones."""
+    def selected(self, frames: Iterable[VideoFrame]) -> Iterator[tuple[DecodedFrame, bool]]:
+        """Check frames, and yield those of the plan."""
         for frame in frames:
             if frame.pts is None or frame.pts not in self._expected:
                 raise NotPlannableError("a frame came out that was not due")
@@ -119,7 +119,10 @@ class _OutputCheck:
             selected = self._selected.get(frame.pts)
             if selected:
                 seconds = seconds_of(selected.pts, self._time_base)
-                yield DecodedFrame(selected.index, selected.pts, seconds, frame.key_frame, frame)
+                yield (
+                    DecodedFrame(selected.index, selected.pts, seconds, frame.key_frame, frame),
+                    not selected.is_neighbour,
+                )
 
     def check_complete(self) -> None:
         """Make sure that the flushed decoder has returned every expected frame."""

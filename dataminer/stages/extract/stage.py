@@ -21,6 +21,7 @@ from dataminer.errors import ErrorClass, PermanentError, TransientError, os_erro
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.extract.encode import FrameEncoder, return_large_buffers
 from dataminer.stages.extract.extraction import Extraction
+from dataminer.stages.extract.neighbours import NeighboursNeededError
 from dataminer.stages.extract.outcome import ExtractOutcome, check_readable_to_end
 from dataminer.stages.extract.passes import extract_everything, extract_planned
 from dataminer.stages.extract.selection.scan import NotPlannableError
@@ -112,19 +113,24 @@ def _extract_frames(
     extraction: Extraction, out: Path, video_id: str
 ) -> tuple[FrameEncoder, ExtractOutcome]:
     """Extract the selected frames: as planned if possible, else by decoding everything."""
-    settings = extraction.settings
-    decoding = "planned"
-    try:
-        with FrameEncoder(out, video_id, settings, extraction.threads) as encoder:
-            outcome = extract_planned(extraction, encoder)
-    except NotPlannableError as reason:
-        decoding = f"everything, because {reason}"
-    if decoding != "planned":  # not in the handler: the error would keep the decoder's frames alive
-        log.info("%s: decoding %s", extraction.video.name, decoding)
-        for image in out.iterdir():
+    settings, outcome = extraction.settings, None
+    neighbours, decoding = False, "planned"
+    while outcome is None:
+        for image in out.iterdir():  # of a way that failed
             image.unlink()
-        with FrameEncoder(out, video_id, settings, extraction.threads) as encoder:
-            outcome = replace(extract_everything(extraction, encoder), decoding=decoding)
+        try:
+            with FrameEncoder(out, video_id, settings, extraction.threads) as encoder:
+                if decoding == "planned":
+                    outcome = extract_planned(extraction, encoder, neighbours=neighbours)
+                else:
+                    outcome = replace(extract_everything(extraction, encoder), decoding=decoding)
+        # nothing else in the handlers: the error keeps the decoder's frames alive
+        except NeighboursNeededError:
+            neighbours = True
+        except NotPlannableError as reason:
+            decoding = f"everything, because {reason}"
+    if decoding != "planned":
+        log.info("%s: decoded %s", extraction.video.name, decoding)
     if encoder.full:
         stopped = f"stopped at max_output_gb = {settings.max_output_gb:g}"
         outcome = replace(outcome, stopped=stopped)

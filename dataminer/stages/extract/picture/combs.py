@@ -2,172 +2,248 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dataminer.stages.extract.quality.arrays import GreyImage
 
-# as in ffmpeg's fieldmatch and TIVTC: cthresh, combpel, and blocks of 16 x 16 pixels
-_THRESHOLD = 9
-_COMBED_PIXELS = 24
-_BLOCK = 16
-# a comb's lines differ from their neighbours by more than from the next ones of their field
-_LEAST_RATIO = 1.5
-_MAX_AREAS = 64
-_MAX_BLOCKS = 16  # of an area that are examined, the most combed ones
-_CONTEXT = 8  # columns at each side of a block
-_MAX_SHIFT = 8  # lines of a field
-_MAX_MOTION = 64  # pixels
+# a block is 2 x 2 cells: 16 x 16 pixels of a frame
+_CELL_LINES, _CELL_COLUMNS = 4, 8  # lines of a field
+_LEAST_BLOCKS = 3  # of an area
+_LEAST_CHANGE, _CHANGE_OF_NOISE = 4.0, 1.5  # levels, from frame to frame; share of the noise
+_LEAST_COMB, _COMB_OF_NOISE = 3.0, 1.2
+_NOISE_PERCENTILE = 5  # of the blocks: those that show little but noise
+_MOST_NOISE = 12.0  # levels
 _MAX_LINES, _MAX_WIDTH = 48, 96  # of an area that is searched for, in a field
-_LEAST_PATTERN = 8.0  # standard deviation
-_LEAST_DIFFERENCE = 20.0  # of a pixel, squared
-_UNEXPLAINED = 0.25  # share of the difference of two fields that is left if it is explained
+_MAX_SHIFT, _MAX_MOTION = 8, 64  # lines of a field, columns
 
-_Profile = NDArray[np.float64]
+Blocks = NDArray[np.float32]
+"""A mean per block; blocks overlap by half in both directions."""
+Area = NDArray[np.bool_]
+"""Whether a block belongs to it."""
+Fields = tuple[GreyImage, GreyImage]
+"""The even and the odd lines, equally many."""
 
 
-def shows_combs(grey: GreyImage) -> bool:
-    """Return whether a frame shows combs.
+class _Neighbour(NamedTuple):
+    """How a frame compares with the one shown before or after it."""
 
-    Combed blocks are found as by ffmpeg's fieldmatch. Lines in the picture itself, as of blinds or
-    of a woven cloth, look the same to it; but there one field follows from the other by a change
-    of brightness. What moved between two fields has its edges elsewhere. Areas of combed blocks
-    are judged one by one, by the majority of their blocks.
+    change: Blocks
+    """Of lines of the same parity."""
+    pairs: tuple[Blocks, Blocks]
+    """The combs of two fields, one of each frame: those that are adjacent in time if top fields
+    come first, and those that are if bottom fields do."""
+    combs: Blocks
+    """Of the neighbour itself."""
+
+
+class _Match(Enum):
+    """How well an area's own fields match, compared with pairs of one and a neighbour's."""
+
+    STILL = auto()
+    BEST = auto()
+    BETTER = auto()
+    ALIKE = auto()
+    TOP_FIRST = auto()  # as well as the pair that is adjacent in this order; the other differs
+    BOTTOM_FIRST = auto()
+    WORSE = auto()
+    WORST = auto()
+
+
+def shows_combs(frame: GreyImage, before: GreyImage | None, after: GreyImage | None) -> bool:
+    """Return whether a frame consists of fields of different moments, and shows it.
+
+    The two fields of an interlaced frame are as far apart in time as its first and the second of
+    the frame before. Where something moves, combs of both pairs are alike, and those of fields
+    that are farther apart differ. In a progressive frame, the own fields match best, whatever
+    lines the picture has. ffmpeg's ``idet`` compares the same fields, over whole frames.
 
     Parameters
     ----------
-    grey : ndarray of uint8, (height, width)
-        The luma of a frame with both fields.
+    frame : ndarray of uint8, (height, width)
+        The luma of both fields.
+    before, after : ndarray of uint8, (height, width), optional
+        That of the frames shown directly before and after. Without any, nothing is seen to move.
     """
-    if grey.shape[0] < 2 * _BLOCK or grey.shape[1] < _BLOCK:
+    others = [other for other in (before, after) if other is not None]
+    if not others or frame.shape[0] < 4 * _CELL_LINES or frame.shape[1] < 2 * _CELL_COLUMNS:
         return False
-    counts = _combed_blocks(grey)
-    if counts is None:
+    fields = _fields(frame)
+    if not any((_change(fields, _fields(other)) > _LEAST_CHANGE).any() for other in others):
         return False
-    areas, labels = cv2.connectedComponents((counts > 0).astype(np.uint8))
-    for area in range(1, min(areas, _MAX_AREAS + 1)):
-        rows, columns = np.nonzero(labels == area)
-        order = np.argsort(-counts[rows, columns], kind="stable")[:_MAX_BLOCKS]
-        blocks = [_block_at(rows[i], columns[i]) for i in order]
-        if 2 * sum(_is_motion(grey, block) for block in blocks) > len(blocks):
-            return True
-        if _has_moved(grey, blocks[0], (int(np.ptp(rows)) + 2, int(np.ptp(columns)) + 2)):
+    neighbours = [_compare(fields, _fields(other), is_later=other is after) for other in others]
+    combs, detail = _combs(*fields), _detail(fields)
+    noise = _noise(detail, neighbours)
+    least_comb = _LEAST_COMB + _COMB_OF_NOISE * noise
+    if any(_shows_a_moment_of_its_own(combs, detail, n, 2 * least_comb) for n in neighbours):
+        return True
+    least_change = _LEAST_CHANGE + _CHANGE_OF_NOISE * noise
+    moving = np.logical_or.reduce([neighbour.change > least_change for neighbour in neighbours])
+    for area in _areas(moving & (combs > least_comb)):
+        height = float(combs[area].sum() / max(float(detail[area].sum()), 1e-6))
+        matches = [_match(combs, neighbour, area, least_change) for neighbour in neighbours]
+        if _are_combs(matches, height) or (
+            height > 0.6 and _Match.ALIKE in matches and _has_moved(fields, area)
+        ):
             return True
     return False
 
 
-def _block_at(row: int, column: int) -> tuple[int, int]:
-    """Return top and left of a block that is given in units of half a block."""
-    return int(row) * _BLOCK // 2 + 2, int(column) * _BLOCK // 2
+def _fields(frame: GreyImage) -> Fields:
+    lines = len(frame) // 2 * 2
+    return np.ascontiguousarray(frame[:lines:2]), np.ascontiguousarray(frame[1:lines:2])
 
 
-def _combed_blocks(grey: GreyImage) -> NDArray[np.float64] | None:
-    """Return the combed pixels of each block that is combed; None if there is none.
+def _change(fields: Fields, others: Fields) -> Blocks:
+    """Return by how much lines differ from the same lines of a neighbour."""
+    changes = [cv2.absdiff(field, other) for field, other in zip(fields, others, strict=True)]
+    return _block_means(changes, len(fields[0]))
 
-    Blocks overlap by half in both directions.
+
+def _compare(fields: Fields, others: Fields, *, is_later: bool) -> _Neighbour:
+    (top, bottom), (other_top, other_bottom) = fields, others
+    pairs = _combs(top, other_bottom), _combs(other_top, bottom)
+    pairs = pairs[::-1] if is_later else pairs
+    return _Neighbour(_change(fields, others), pairs, _combs(*others))
+
+
+def _combs(top: GreyImage, bottom: GreyImage) -> Blocks:
+    """Return by how much lines differ from the mean of the other field's lines around them."""
+    upper = cv2.absdiff(cv2.addWeighted(top[:-1], 0.5, top[1:], 0.5, 0), bottom[:-1])
+    lower = cv2.absdiff(cv2.addWeighted(bottom[:-1], 0.5, bottom[1:], 0.5, 0), top[1:])
+    return _block_means((upper, lower), len(top))
+
+
+def _detail(fields: Fields) -> Blocks:
+    """Return by how much lines differ from the mean of their own field's lines around them."""
+    differences = [
+        cv2.absdiff(cv2.addWeighted(field[:-2], 0.5, field[2:], 0.5, 0), field[1:-1])
+        for field in fields
+    ]
+    return _block_means(differences, len(fields[0]))
+
+
+def _block_means(values: Sequence[NDArray[Any]], lines: int) -> Blocks:
+    """Return the means per block over two images, which may have fewer lines than the field."""
+    size = values[0].shape[1] // _CELL_COLUMNS, lines // _CELL_LINES
+    cells = np.zeros(size[::-1], np.float32)
+    for image in values:
+        whole = image[: size[1] * _CELL_LINES, : size[0] * _CELL_COLUMNS].astype(np.float32)
+        cells += cv2.resize(whole, size, interpolation=cv2.INTER_AREA) / 2
+    pairs = cells[:-1] + cells[1:]
+    return np.asarray((pairs[:, :-1] + pairs[:, 1:]) / 4, np.float32)
+
+
+def _noise(detail: Blocks, neighbours: list[_Neighbour]) -> float:
+    """Return the level of noise, as detail shows it; changes are 1.13 times as large."""
+    plainest = [np.percentile(detail, _NOISE_PERCENTILE)]
+    plainest += [np.percentile(n.change, _NOISE_PERCENTILE) / 1.13 for n in neighbours]
+    return min(_MOST_NOISE, *map(float, plainest))
+
+
+def _areas(blocks: Area) -> Iterator[Area]:
+    """Yield all blocks, and then each group of connected ones."""
+    count, labels = cv2.connectedComponents(blocks.astype(np.uint8))
+    groups = [blocks] * (count > 2) + [labels == label for label in range(1, count)]
+    yield from (group for group in groups if np.count_nonzero(group) >= _LEAST_BLOCKS)
+
+
+def _shows_a_moment_of_its_own(
+    combs: Blocks, detail: Blocks, neighbour: _Neighbour, least: float
+) -> bool:
+    """Return whether one field goes on with a neighbour that has no combs, and the other does not.
+
+    So does a cut or a flash between two fields, and what moves by more than its own size.
     """
-    luma = grey.astype(np.int16)
-    above2, above, line, below, below2 = (luma[i : len(luma) - 4 + i] for i in range(5))
-    up, down = line - above, line - below
-    limit = _THRESHOLD
-    stands_out = ((up > limit) & (down > limit)) | ((up < -limit) & (down < -limit))
-    if np.count_nonzero(stands_out) <= _COMBED_PIXELS:
-        return None
-    weight = np.abs(above2 + 4 * line + below2 - 3 * (above + below))
-    counts = _block_sums(stands_out & (weight > 6 * limit))
-    found = counts > _COMBED_PIXELS
-    if not found.any():
-        return None
-    between = _block_sums(np.minimum(np.abs(up), np.abs(down)))
-    within = _block_sums(np.maximum(np.abs(line - above2), np.abs(line - below2)))
-    return np.where(between > _LEAST_RATIO * within, counts * found, 0)
+    sudden = (combs > least) & (combs > detail) & (neighbour.combs < combs / 2)
+    first, second = neighbour.pairs
+    found = sudden & (np.minimum(first, second) < 0.4 * combs)
+    found &= np.maximum(first, second) > 0.75 * combs
+    return int(np.count_nonzero(found)) > 1
 
 
-def _block_sums(values: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Return the sums over blocks that overlap by half, in both directions."""
-    half = _BLOCK // 2
-    height, width = (size // half * half for size in values.shape)
-    cells = values[:height, :width].astype(np.float32)
-    cells = cells.reshape(height // half, half, width // half, half).sum(axis=(1, 3))
-    return np.asarray(cells[:-1, :-1] + cells[1:, :-1] + cells[:-1, 1:] + cells[1:, 1:], np.float64)
+def _match(combs: Blocks, neighbour: _Neighbour, area: Area, least_change: float) -> _Match:
+    """Return how well the own fields match in an area."""
+    if neighbour.change[area].mean() < 0.7 * least_change:
+        return _Match.STILL
+    own = float(combs[area].sum())
+    first, second = (float(pair[area].sum()) / own for pair in neighbour.pairs)
+    low, high = min(first, second), max(first, second)
+    nearer, other = sorted((first, second), key=lambda ratio: abs(ratio - 1))
+    is_equal = abs(nearer - 1) < 0.09 and abs(other - nearer) > 0.12
+    if is_equal or (0.8 < low < 1.15 and high - low > 0.25):
+        return _Match.TOP_FIRST if nearer == first else _Match.BOTTOM_FIRST
+    if 0.8 < low < 1.7 and high > 1.5 * low:
+        return _Match.TOP_FIRST if low == first else _Match.BOTTOM_FIRST
+    if low > 1.12:
+        return _Match.BETTER if low < 1.3 else _Match.BEST
+    if low > 0.88 and high < 1.12:
+        return _Match.ALIKE
+    return _Match.WORSE if low > 0.78 else _Match.WORST
 
 
-def _is_motion(grey: GreyImage, block: tuple[int, int]) -> bool:
-    """Return whether the fields of a combed block are of different moments."""
-    top, left = block[0] - block[0] % 2, block[1]
-    columns = slice(max(0, left - _CONTEXT), left + _BLOCK + _CONTEXT)
-    lines = grey[top : top + _BLOCK, columns].astype(np.float64)
-    # columns are averaged, as noise is not: it would look like motion
-    if not _differ_by_brightness(lines[::2].mean(axis=0), lines[1::2].mean(axis=0)):
-        return True
-    around = grey[max(0, top - 4 * _CONTEXT) : top + _BLOCK + 4 * _CONTEXT, columns]
-    around = around[: len(around) // 2 * 2]
-    return _is_shifted(around[::2], around[1::2])
+def _are_combs(matches: list[_Match], height: float) -> bool:
+    """Return whether an area shows combs.
 
-
-def _has_moved(grey: GreyImage, block: tuple[int, int], extent: tuple[int, int]) -> bool:
-    """Return whether what one field shows around a block is elsewhere in the other field.
+    The figures separate combs from patterns in drawn motion and in photographs; see the tests.
 
     Parameters
     ----------
-    grey : GreyImage
-        Both fields.
-    block : tuple of int
-        Top and left of the block.
-    extent : tuple of int
-        Rows and columns of the combed area around it, in units of half a block.
+    matches : list of _Match
+        With each neighbour.
+    height : float
+        Of combs, as a multiple of the detail within fields.
     """
-    fields = (grey[: len(grey) // 2 * 2][::2], grey[1::2])
-    half = _BLOCK // 2
-    # a frame around the area belongs to it, so that it has edges
-    lines = min(extent[0] * half // 2, _MAX_LINES) + half
-    width = min(extent[1] * half, _MAX_WIDTH) + _BLOCK
-    height, full_width = fields[0].shape
-    top = min(max(0, block[0] // 2 - (lines - half) // 2), height - lines)
-    left = min(max(0, block[1] - (width - _BLOCK) // 2), full_width - width)
-    if top < 0 or left < 0:
-        return False
-    found = [
-        _is_found(a[top : top + lines, left : left + width], b, top, left)
+    kinds = set(matches)
+    order = kinds & {_Match.TOP_FIRST, _Match.BOTTOM_FIRST}
+    least, most = 1.3, np.inf
+    if kinds <= {_Match.STILL, _Match.WORST}:
+        least = np.inf
+    elif len(kinds) == len(order) == 1 and len(matches) > 1:
+        least = 0.62
+    elif _Match.BEST in kinds:
+        least = 1.1 if order else np.inf
+    elif _Match.BETTER in kinds:
+        least = 0.8 if order or kinds == {_Match.BETTER} else np.inf
+    elif len(order) == 1:
+        least = 0.9
+    elif kinds <= {_Match.ALIKE, _Match.STILL}:
+        least = 1.06
+    elif kinds <= {_Match.WORSE, _Match.WORST, _Match.STILL}:
+        most = 5.0  # higher ones are patterns whose lines move on
+    return least < height < most
+
+
+def _has_moved(fields: Fields, area: Area) -> bool:
+    """Return whether what one field shows in an area is elsewhere in the other, and only there."""
+    rows, columns = np.nonzero(area)
+    height, width = fields[0].shape
+    lines = min(_MAX_LINES, (int(np.ptp(rows)) + 2) * _CELL_LINES, height)
+    part_width = min(_MAX_WIDTH, (int(np.ptp(columns)) + 2) * _CELL_COLUMNS, width)
+    middle = (int(rows.min() + rows.max()) + 2) * _CELL_LINES // 2
+    top = min(max(0, middle - lines // 2), height - lines)
+    middle = (int(columns.min() + columns.max()) + 2) * _CELL_COLUMNS // 2
+    left = min(max(0, middle - part_width // 2), width - part_width)
+    return any(
+        _is_found(a[top : top + lines, left : left + part_width], b, top, left)
         for a, b in (fields, fields[::-1])
-    ]
-    # without an edge or a texture it is found wherever the same colour is
-    patterned = [
-        float(field[top : top + lines, left : left + width].std()) > _LEAST_PATTERN
-        for field in fields
-    ]
-    return all(found) or any(a and b for a, b in zip(found, patterned, strict=True))
+    )
 
 
 def _is_found(part: GreyImage, field: GreyImage, top: int, left: int) -> bool:
-    """Return whether a part of one field is in the other, but neither here nor next to here."""
+    """Return whether a part of one field is at one place of the other, and not next to its own."""
     first_line, first_column = max(0, top - _MAX_SHIFT), max(0, left - _MAX_MOTION)
     last_line, last_column = top + len(part) + _MAX_SHIFT, left + part.shape[1] + _MAX_MOTION
     around = field[first_line:last_line, first_column:last_column]
     differences = cv2.matchTemplate(around, part, cv2.TM_SQDIFF)
-    row, column = top - first_line, left - first_column
-    near = differences[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
-    least = float(near.min())
-    return least > _LEAST_DIFFERENCE * part.size and differences.min() < _UNEXPLAINED * least
-
-
-def _differ_by_brightness(first: _Profile, second: _Profile) -> bool:
-    """Return whether two profiles are the same up to a linear change of values."""
-    difference = float(((second - first) ** 2).sum())
-    first, second = first - first.mean(), second - second.mean()
-    energy = float((first**2).sum())
-    slope = float((first * second).sum()) / energy if energy else 0.0
-    rest = float(((second - slope * first) ** 2).sum())
-    return rest < _UNEXPLAINED * difference
-
-
-def _is_shifted(first: GreyImage, second: GreyImage) -> bool:
-    """Return whether two fields match once one of them is shifted by whole lines."""
-    lines = len(first)
-    margin = min(_MAX_SHIFT, lines // 3)
-    middle = first[margin : lines - margin]
-    differences = cv2.matchTemplate(second, middle, cv2.TM_SQDIFF)[:, 0]
-    # lines of the second field lie half a line of a field below those of the first
-    unshifted = min(differences[margin], differences[margin - 1])
-    return bool(differences.min() < _UNEXPLAINED * unshifted)
+    line, column = top - first_line, left - first_column
+    unmoved = differences[max(0, line - 1) : line + 2, max(0, column - 1) : column + 2].min()
+    least = float(differences.min())
+    line, column = (int(i) for i in np.unravel_index(differences.argmin(), differences.shape))
+    differences[max(0, line - 2) : line + 3, max(0, column - 3) : column + 4] = np.inf
+    return least < 0.5 * unmoved and least < 0.67 * float(differences.min())

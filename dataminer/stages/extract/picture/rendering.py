@@ -12,7 +12,7 @@ from dataminer.stages.extract.picture.conversion import (
     ConversionPlanner,
     FrameConverter,
 )
-from dataminer.stages.extract.picture.deinterlacing import Deinterlacer
+from dataminer.stages.extract.picture.deinterlacing import Deinterlacer, Neighbours
 from dataminer.stages.extract.picture.stored import StoredPicture, bit_depth
 from dataminer.stages.extract.picture.tags import ColourTags, DeclaredColours, colour_tags
 from dataminer.stages.extract.quality.arrays import BgrImage
@@ -28,6 +28,8 @@ class Rendering:
     conversion: Conversion
     geometry: Geometry
     stored: StoredPicture
+    parity: str | None
+    """Of interlaced frames; see :meth:`Deinterlacer.deinterlaced`."""
     notes: tuple[str, ...]
     """Keys of ``NOTE_KINDS`` that count each frame."""
 
@@ -48,6 +50,8 @@ class StreamPicture:
 
     geometry: StreamGeometry
     colours: DeclaredColours
+    parity: str | None = None
+    """See :func:`declared_parity`."""
 
 
 class RenderingPlanner:
@@ -79,12 +83,15 @@ class RenderingPlanner:
         stream.colours.complete(frame)
         tags = colour_tags(frame)
         geometry = stream.geometry.of_frame(self._orientation_of(frame), frame)
-        key = tags, geometry, frame.width, frame.height
+        parity = "auto" if frame.interlaced_frame else stream.parity
+        key = tags, geometry, parity, frame.width, frame.height
         if key not in self._renderings:
-            self._renderings[key] = self._new_plan(frame, tags, geometry)
+            self._renderings[key] = self._new_plan(frame, tags, geometry, parity)
         return self._renderings[key]
 
-    def _new_plan(self, frame: VideoFrame, tags: ColourTags, declared: Geometry) -> Rendering:
+    def _new_plan(
+        self, frame: VideoFrame, tags: ColourTags, declared: Geometry, parity: str | None
+    ) -> Rendering:
         geometry = declared if self._applies_geometry else Geometry()
         self.geometry = self.geometry or geometry
         width, height = geometry.displayed_size(frame.width, frame.height)
@@ -102,7 +109,8 @@ class RenderingPlanner:
         )
         squared = ("squared",) * (geometry.sample_aspect_ratio != 1)
         cropped = ("cropped",) * geometry.cropping.applies_to(frame.width, frame.height)
-        return Rendering(conversion, geometry, stored, (*conversion.notes, *squared, *cropped))
+        notes = (*conversion.notes, *squared, *cropped)
+        return Rendering(conversion, geometry, stored, parity, notes)
 
     def _orientation_of(self, frame: VideoFrame) -> Orientation:
         # Read only if it changed: reading puts a frame into a reference cycle, and frames that
@@ -119,8 +127,8 @@ class Renderer:
         self._converter = FrameConverter()
         self._deinterlacer = Deinterlacer()
 
-    def render(self, frame: VideoFrame, rendering: Rendering) -> Picture:
-        """Render a frame.
+    def render(self, frame: VideoFrame, neighbours: Neighbours, rendering: Rendering) -> Picture:
+        """Render a frame; neighbours are looked at if it is interlaced.
 
         Raises
         ------
@@ -128,8 +136,8 @@ class Renderer:
             UNSUPPORTED if libav cannot convert such frames.
         """
         stored, notes = rendering.stored, rendering.notes
-        if frame.interlaced_frame and self._deinterlacer.is_combed(frame):
-            frame = self._deinterlacer.deinterlaced(frame)
+        if rendering.parity and self._deinterlacer.is_combed(frame, neighbours):
+            frame = self._deinterlacer.deinterlaced(frame, rendering.parity)
             stored, notes = replace(stored, deinterlaced=True), (*notes, "deinterlaced")
         image, is_transparent = self._converter.convert(frame, rendering.conversion)
         if is_transparent:

@@ -23,6 +23,8 @@ class SelectedFrame:
     """0-based position of its packet in decoding order."""
     pts: int
     is_key: bool
+    is_neighbour: bool = False
+    """Whether it is only shown before or after a selected one."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class DecodePlan:
         Indices of packets after which the decoder is flushed: later packets refer to nothing
         before them.
     selected : list of SelectedFrame
-        The frames, in presentation order.
+        The frames, in presentation order, with their neighbours if these are required.
     cuts : dict of int to list of (int, int)
         Byte ranges to remove from a packet.
     packets_without_output : collection of int
@@ -75,6 +77,26 @@ def select_frames(scan: Scan, sampler: Sampler, order: list[int]) -> list[Select
         if sampler.wants(index, pts, is_key):
             selected.append(SelectedFrame(index, packet_index, pts, is_key))
     return selected
+
+
+def add_neighbours(
+    scan: Scan, selected: list[SelectedFrame], order: list[int]
+) -> list[SelectedFrame]:
+    """Return selected frames and those before and after them, in presentation order.
+
+    Parameters
+    ----------
+    scan, order
+        The packets, and the indices of all that are shown, in presentation order.
+    selected : list of SelectedFrame
+        From :func:`select_frames`.
+    """
+    frames = {frame.index: frame for frame in selected}
+    for index in sorted({frame.index + step for frame in selected for step in (-1, 1)}):
+        if index not in frames and 0 <= index < len(order):
+            packet = order[index]
+            frames[index] = SelectedFrame(index, packet, scan.pts[packet], False, is_neighbour=True)
+    return [frames[index] for index in sorted(frames)]
 
 
 def plan_decoding(scan: Scan, selected: list[SelectedFrame]) -> DecodePlan:
