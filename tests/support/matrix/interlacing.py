@@ -104,6 +104,32 @@ def cells() -> Iterator[Cell]:
     clip = replace(clip, size=(720, 576), aspect=Fraction(64, 45))
     yield _interlaced("vob", "interlaced, picture of 16:9", clip, (1024, 576))
     yield from _flagged(containers)
+    yield from _declared()
+
+
+def _declared() -> Iterator[Cell]:
+    """Yield cells of codecs that do not flag their frames: the container says what they are."""
+    codecs = {
+        "mjpeg": ("yuvj422p", Colour(full=True), ("mov", "mkv")),
+        "png": ("rgb24", Colour(), ("mov",)),
+        "jpeg2000": ("rgb24", Colour(), ("mov",)),
+        "qtrle": ("rgb24", Colour(), ("mov",)),
+    }
+    for codec, (pixel_format, colour, containers) in codecs.items():
+        for container in containers:
+            for first, order in (("top", "tt"), ("bottom", "bb")):
+                drawn = functools.partial(two_fields, upper_first=first == "top")
+                clip = Clip(codec, pixel_format, colour=colour, draw=drawn, frames=21)
+                clip = replace(clip, options=(("field_order", order),))
+                trouble = f"interlaced, {first} field first, says the container"
+                yield _interlaced(container, trouble, clip)
+            clip = Clip(codec, pixel_format, colour=colour, draw=one_moment, frames=21)
+            clip = replace(clip, options=(("field_order", "tt"),))
+            yield _cell(
+                *(container, "progressive, the container says interlaced", clip, clip.size),
+                columns={"deinterlaced": False},
+                check=_is_untouched,
+            )
 
 
 def _cell(container: str, trouble: str, clip: Clip, size: tuple[int, int], **right: Any) -> Cell:
