@@ -182,6 +182,7 @@ def floor(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Cal
     from dataminer.stages.extract.planned_decode import configure_decoder, decode_planned
     from dataminer.stages.extract.selection.scan import scan_packets
     from dataminer.video.info import read_headers
+    from dataminer.video.libav_messages import decoder_messages
     from dataminer.video.opening import open_video
 
     config = ExtractConfig.model_validate(settings)
@@ -196,8 +197,11 @@ def floor(video: Path, out: Path, settings: dict[str, Any], threads: int) -> Cal
             if scan.cached_packets is None:
                 raise SystemExit("the floor is measured on clips of up to 32 MB")
             cached = ((index, scan.cached_packets[index]) for index in plan.packets)
-            for _ in decode_planned(cached, stream, scan, plan, lambda: None):
-                pass
+            with decoder_messages(stream) as messages:
+                for _ in decode_planned(
+                    cached, stream, scan, plan, check=lambda: None, messages=messages
+                ):
+                    pass
 
     return run
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.codec.context import ThreadType
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from dataminer.errors import ErrorClass, PermanentError
 
+_OWN_THREADS = {"libdav1d"}  # decoders that ignore the type of threads
 MAX_REORDER_DEPTH = 16  # ITU-T H.264, E.2.1: max_num_reorder_frames
 
 
@@ -33,6 +35,21 @@ def reject_damaged_packets(stream: VideoStream) -> None:
     """
     context = stream.codec_context
     context.options = {**context.options, "err_detect": "explode"}
+
+
+def decode_one_by_one(stream: VideoStream) -> None:
+    """Let threads only share the work on a packet."""
+    if stream.codec_context.codec.name in _OWN_THREADS:
+        stream.thread_count = 1
+    stream.thread_type = "SLICE"
+
+
+def decodes_several(stream: VideoStream) -> bool:
+    """Return whether threads work on several packets at once."""
+    context = stream.codec_context
+    if context.thread_count == 1:
+        return False
+    return context.codec.name in _OWN_THREADS or bool(context.thread_type & ThreadType.FRAME)
 
 
 def convert_frame(

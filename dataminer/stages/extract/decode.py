@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from dataminer.stages.extract.decode_stats import DecodedFrame, DecodeStats
 from dataminer.stages.extract.loss.packet_log import PacketLog
+from dataminer.stages.extract.selection.scan import DamagedError
 from dataminer.stages.extract.timing.decoding_times import decoding_times
+from dataminer.video.decoder import decodes_several
+from dataminer.video.libav_messages import DecoderMessages
 
 _MAX_FAILED_READS = 16  # in a row: a cut-off MP4 fails once for each lost frame
 
@@ -22,6 +26,8 @@ def decode(
     stats: DecodeStats,
     check: Callable[[], None],
     log: PacketLog | None = None,
+    *,
+    messages: DecoderMessages | None = None,
 ) -> Iterator[DecodedFrame]:
     """Decode every frame, in presentation order, past packets that cannot be decoded.
 
@@ -33,29 +39,50 @@ def decode(
         Updated on the way.
     check : callable
         Called with each packet; its exceptions end decoding.
-    log : PacketLog, optional
-        Records the packets.
+    log, messages : optional
+        A record of the packets, and what the decoder logs.
 
     Yields
     ------
     DecodedFrame
+
+    Raises
+    ------
+    DamagedError
+        If something is damaged while several packets are decoded at once.
     """
     log, times = log or PacketLog(stream), decoding_times(stream)
     for packet in _read_packets(container, stream, stats, log):
         if times and packet:
             times.add(packet)
         check()
-        try:
-            frames = stream.decode(packet)
-        except MemoryError:
-            raise  # also libav's own: nothing is wrong with the packet
-        except av.FFmpegError as error:
-            stats.refuse(error)
-            log.refuse()
-            continue
-        for frame in frames:
+        for frame in _decode_packet(stream, packet, stats, log, messages):
             yield from stats.add(frame, times.next(frame) if times else None)
     yield from stats.finish()
+
+
+def _decode_packet(
+    stream: VideoStream,
+    packet: Packet[VideoStream] | None,
+    stats: DecodeStats,
+    log: PacketLog,
+    messages: DecoderMessages | None,
+) -> list[VideoFrame]:
+    try:
+        frames = stream.decode(packet)
+    except MemoryError:
+        raise  # also libav's own: nothing is wrong with the packet
+    except av.FFmpegError as error:
+        stats.refuse(error)
+        log.refuse()
+        if messages:
+            messages.tell_damage()  # what is refused is known already
+        return []
+    if messages and messages.tell_damage():
+        if decodes_several(stream):
+            raise DamagedError("the decoder reports damage")
+        log.conceal()
+    return frames
 
 
 def _read_packets(

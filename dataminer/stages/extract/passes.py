@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -29,12 +30,15 @@ from dataminer.stages.extract.selection.sampling import make_sampler
 from dataminer.stages.extract.selection.scan import (
     NotPlannableError,
     Scan,
+    VideoPacket,
     jump_limit,
     scan_packets,
     undamaged_packets,
 )
 from dataminer.stages.extract.timing.rates import declared_rate
+from dataminer.video.decoder import decode_one_by_one
 from dataminer.video.info import VideoInfo
+from dataminer.video.libav_messages import decoder_messages
 
 
 def extract_planned(
@@ -66,16 +70,31 @@ def extract_planned(
         if scan.cached_packets is not None:
             configure_decoder(stream, scan)
             cached = ((index, scan.cached_packets[index]) for index in plan.packets)
-            frames = decode_planned(cached, stream, scan, plan, extraction.check)
-            extraction.encode(frames, info, encoder, has_neighbours=neighbours)
+            _encode_planned(extraction, encoder, info, stream, cached, scan=scan, plan=plan)
             return outcome
     with extraction.open(fast_open=True) as (container, stream):
         extraction.describe(container, stream)
         configure_decoder(stream, scan)
         packets = enumerate(scan.without_lost_references(undamaged_packets(container, stream)))
-        frames = decode_planned(packets, stream, scan, plan, extraction.check)
-        extraction.encode(frames, info, encoder, has_neighbours=neighbours)
+        _encode_planned(extraction, encoder, info, stream, packets, scan=scan, plan=plan)
         return outcome
+
+
+def _encode_planned(
+    extraction: Extraction,
+    encoder: FrameEncoder,
+    info: VideoInfo,
+    stream: VideoStream,
+    packets: Iterable[tuple[int, VideoPacket]],
+    *,
+    scan: Scan,
+    plan: DecodePlan,
+) -> None:
+    with decoder_messages(stream) as messages:
+        frames = decode_planned(
+            packets, stream, scan, plan, check=extraction.check, messages=messages
+        )
+        extraction.encode(frames, info, encoder, has_neighbours=plan.has_neighbours)
 
 
 def plan_frames(
@@ -102,7 +121,8 @@ def plan_frames(
         stopped = f"stopped at max_frames = {settings.max_frames}"
     if neighbours:
         selected = add_neighbours(scan, selected, shown)
-    return plan_decoding(scan, selected), ExtractOutcome(info, summary, stopped)
+    plan = replace(plan_decoding(scan, selected), has_neighbours=neighbours)
+    return plan, ExtractOutcome(info, summary, stopped)
 
 
 def _summarise(scan: Scan, stream: VideoStream, time_base: Fraction) -> DecodeSummary:
@@ -115,16 +135,35 @@ def _summarise(scan: Scan, stream: VideoStream, time_base: Fraction) -> DecodeSu
     return DecodeSummary(len(order), len(scan.pts), seconds, float(end * time_base), last_gap)
 
 
-def extract_everything(extraction: Extraction, encoder: FrameEncoder) -> ExtractOutcome:
-    """Decode every frame, past what is broken, and extract the selected ones."""
+def extract_everything(
+    extraction: Extraction, encoder: FrameEncoder, *, one_by_one: bool
+) -> ExtractOutcome:
+    """Decode every frame, past what is broken, and extract the selected ones.
+
+    Parameters
+    ----------
+    extraction, encoder
+        The video, and what takes its frames.
+    one_by_one : bool
+        Whether to decode packets one by one even if there are several threads, so that it is known
+        which ones are damaged.
+
+    Raises
+    ------
+    DamagedError
+        If something is damaged and it is not known what.
+    """
     with extraction.open() as (container, stream):
         info = extraction.describe(container, stream)
+        if one_by_one:
+            decode_one_by_one(stream)
         time_base = stream.time_base or Fraction(1, av.time_base)
         stats = DecodeStats(time_base, declared_rate(stream), jump_limit(container))
         selector = _FrameSelector(extraction.settings, stats.time_base)
         log = PacketLog(stream)
-        decoded = decode(container, stream, stats, extraction.check, log)
-        extraction.encode(selector.select(decoded), info, encoder, has_neighbours=True)
+        with decoder_messages(stream) as messages:
+            decoded = decode(container, stream, stats, extraction.check, log, messages=messages)
+            extraction.encode(selector.select(decoded), info, encoder, has_neighbours=True)
         is_complete = not (selector.stopped or encoder.full)
         extraction.check()
         loss = find_loss(log.packets, stats.record, log.references, is_complete=is_complete)

@@ -24,7 +24,7 @@ from dataminer.stages.extract.extraction import Extraction
 from dataminer.stages.extract.neighbours import NeighboursNeededError
 from dataminer.stages.extract.outcome import ExtractOutcome, check_readable_to_end
 from dataminer.stages.extract.passes import extract_everything, extract_planned
-from dataminer.stages.extract.selection.scan import NotPlannableError
+from dataminer.stages.extract.selection.scan import DamagedError, NotPlannableError
 from dataminer.stages.extract.truncation import Shortfall, find_shortfall
 from dataminer.video.info import as_displayed
 
@@ -114,7 +114,7 @@ def _extract_frames(
 ) -> tuple[FrameEncoder, ExtractOutcome]:
     """Extract the selected frames: as planned if possible, else by decoding everything."""
     settings, outcome = extraction.settings, None
-    neighbours, decoding = False, "planned"
+    neighbours, decoding, one_by_one = False, "planned", False
     while outcome is None:
         for image in out.iterdir():  # of a way that failed
             image.unlink()
@@ -123,19 +123,21 @@ def _extract_frames(
                 if decoding == "planned":
                     outcome = extract_planned(extraction, encoder, neighbours=neighbours)
                 else:
-                    outcome = replace(extract_everything(extraction, encoder), decoding=decoding)
+                    outcome = extract_everything(extraction, encoder, one_by_one=one_by_one)
         # nothing else in the handlers: the error keeps the decoder's frames alive
         except NeighboursNeededError:
             neighbours = True
         except NotPlannableError as reason:
-            decoding = f"everything, because {reason}"
+            one_by_one = isinstance(reason, DamagedError)
+            decoding = f"everything, because {reason}" if decoding == "planned" else decoding
     if decoding != "planned":
         log.info("%s: decoded %s", extraction.video.name, decoding)
     if encoder.full:
         stopped = f"stopped at max_output_gb = {settings.max_output_gb:g}"
         outcome = replace(outcome, stopped=stopped)
     shortfall = Shortfall() if outcome.stopped else _find_shortfall(extraction, outcome)
-    return encoder, replace(outcome, picture_notes=encoder.notes, shortfall=shortfall)
+    outcome = replace(outcome, decoding=decoding, picture_notes=encoder.notes)
+    return encoder, replace(outcome, shortfall=shortfall)
 
 
 def _find_shortfall(extraction: Extraction, outcome: ExtractOutcome) -> Shortfall:

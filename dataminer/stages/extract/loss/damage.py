@@ -49,8 +49,7 @@ def find_loss(
 ) -> Loss:
     """Compare the packets of a stream with its frames.
 
-    A picture that refers to a lost or broken one may be damaged, and so may those that refer to
-    it in turn, up to the next random access point.
+    Pictures that refer to a lost or broken one, even by way of others, may be damaged.
 
     Parameters
     ----------
@@ -63,6 +62,7 @@ def find_loss(
         expected.
     """
     sources, frameless = _match(packets, frames)
+    _correct_points(packets, frames, sources)
     frameless = _due(packets, frames, sources, frameless, is_complete)
     readable = [index for index in frameless if index not in packets.unreadable]
     lost = min(len(readable), max(0, len(frameless) - len(packets.refused)))
@@ -71,7 +71,7 @@ def find_loss(
     pauses = _pauses(packets, frames, gaps)
     if references is References.CHECKED:
         gaps -= _explained(packets, sources, gaps, pauses, depth)
-    damaged = set(frames.corrupt)
+    damaged = set(frames.corrupt) | _concealed(packets, sources)
     if references is not References.NONE:
         spread = _Spread(packets, sources, depth)
         spread.after_packets(frameless if packets.refused else readable, frameless)
@@ -101,6 +101,23 @@ def _match(packets: PacketRecord, frames: FrameRecord) -> tuple[list[int], list[
         found = waiting.get(stamp)
         sources.append(found.popleft() if found else -1)
     return sources, sorted(index for left in waiting.values() for index in left)
+
+
+def _correct_points(packets: PacketRecord, frames: FrameRecord, sources: list[int]) -> None:
+    """Believe the decoder rather than the container: an AVI may call every packet a keyframe.
+
+    Some decoders call no frame one, as of QuickTime Animation. If the container does neither, the
+    first packet counts as one: nothing is known to be lost before it.
+    """
+    if not packets.has_declared_points:
+        return
+    if any(frames.keys):
+        for source, is_key in zip(sources, frames.keys, strict=True):
+            point = RandomAccessPoint.CLEAN if is_key else RandomAccessPoint.NONE
+            if source >= 0:
+                packets.points[source] = point
+    elif not any(packets.points):
+        packets.points[:1] = bytes([RandomAccessPoint.CLEAN])
 
 
 def _reorder_depth(sources: list[int]) -> int:
@@ -200,6 +217,13 @@ def _unexplained(refused: list[int], frameless: list[int]) -> list[int]:
     ]
 
 
+def _concealed(packets: PacketRecord, sources: list[int]) -> set[int]:
+    """Return the frames in which the decoder met damage; second fields belong to the one before."""
+    frames = {source: frame for frame, source in enumerate(sources) if source >= 0}
+    found = (frames.get(index, frames.get(index - 1)) for index in packets.concealed)
+    return {frame for frame in found if frame is not None}
+
+
 def _incomplete(packets: PacketRecord) -> list[int]:
     """Return the incomplete packets, except those where recordings were joined.
 
@@ -266,6 +290,9 @@ class _Spread:
             for broken in range(index, min(index + 2, len(self._reached))):  # it may be the next
                 self._reached[broken] = True
                 self.from_packet(broken + 1)
+        for index in packets.concealed:
+            if not packets.unreferenced[index]:
+                self.after(index)
         for index in packets.orphans:
             self.from_packet(index)
 

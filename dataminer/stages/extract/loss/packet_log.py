@@ -57,6 +57,8 @@ class PacketRecord:
     incomplete : list of int
         Indices of those that their container marks as incomplete, or before which one could not be
         read.
+    concealed : list of int
+        Indices of those in which the decoder met damage, and returned a frame for all that.
     unreadable : set of int
         Indices of those in which no picture was found.
     orphans : list of int
@@ -64,6 +66,9 @@ class PacketRecord:
         say.
     second : int
         A second in units of the time base; 0 if it is unknown.
+    has_declared_points : bool
+        Whether ``points`` are the container's keyframes, because the packets themselves do not
+        tell.
     may_pause : bool
         Whether the format stores what was encoded, so that a long gap is rather a pause than a
         loss.
@@ -75,9 +80,11 @@ class PacketRecord:
     unreferenced: bytearray = field(default_factory=bytearray)
     refused: list[int] = field(default_factory=list)
     incomplete: list[int] = field(default_factory=list)
+    concealed: list[int] = field(default_factory=list)
     unreadable: set[int] = field(default_factory=set)
     orphans: list[int] = field(default_factory=list)
     second: int = 0
+    has_declared_points: bool = False
     may_pause: bool = False
 
 
@@ -135,6 +142,7 @@ class PacketLog:
         )
         self._intra_only = stream.codec.intra_only
         self._inspect = inspector(stream)
+        self.packets.has_declared_points = self._inspect is None
         self._codec = stream.codec.canonical_name
         extradata = stream.codec_context.extradata or b""
         self._counter = ReferenceCounter(extradata) if self._codec == "h264" else None
@@ -168,6 +176,10 @@ class PacketLog:
     def refuse(self) -> None:
         """Record that the decoder failed after the last packet."""
         self.packets.refused.append(max(0, len(self.packets.pts) - 1))
+
+    def conceal(self) -> None:
+        """Record that the decoder met damage in the last packet."""
+        self.packets.concealed.append(max(0, len(self.packets.pts) - 1))
 
     def skip(self) -> None:
         """Record that something before the next packet could not be read."""

@@ -44,6 +44,8 @@ class DecodePlan:
         Byte ranges to remove from a packet.
     packets_without_output : collection of int
         Indices of packets that show nothing without these bytes.
+    has_neighbours : bool
+        Whether ``selected`` includes neighbours.
     """
 
     decoded: bytearray
@@ -51,6 +53,7 @@ class DecodePlan:
     selected: list[SelectedFrame]
     cuts: Mapping[int, list[tuple[int, int]]] = field(default_factory=dict)
     packets_without_output: Collection[int] = ()
+    has_neighbours: bool = False
 
     @property
     def packets(self) -> list[int]:

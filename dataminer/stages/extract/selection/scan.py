@@ -47,6 +47,10 @@ class NotPlannableError(Exception):
     """All of the video must be decoded; the message is the reason and follows "because"."""
 
 
+class DamagedError(NotPlannableError):
+    """Something is broken: packets are decoded one by one, so that it is known in which."""
+
+
 @dataclass
 class Scan:
     """All packets of a stream, in decoding order. Each packet that is shown gives one frame.
@@ -166,7 +170,7 @@ def scan_packets(container: InputContainer, stream: VideoStream, check: Callable
         try:
             facts = inspect(memoryview(packet))
         except MalformedPacketError:
-            raise NotPlannableError("a packet holds no picture") from None
+            raise DamagedError("a packet holds no picture") from None
         scan.add(packet, pts, facts)
     _check_order(scan)
     _check_times(scan, jump_limit(container), stream)
@@ -198,7 +202,7 @@ def undamaged_packets(container: InputContainer, stream: VideoStream) -> Iterato
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt:
-                raise NotPlannableError("a packet is damaged")
+                raise DamagedError("a packet is damaged")
             if packet.size:
                 yield packet
     except IndexError:  # see dataminer.stages.extract.decode
