@@ -48,6 +48,11 @@ NOTE_KINDS: Mapping[str, NoteKind] = {
         "frame", "is declared, but not in the file", "are declared, but not in the file"
     ),
     "unread_parts": _kind("part", "of the file could not be read"),
+    "unread_files": _kind(
+        "file",
+        "that is joined to the end of the first one was not read",
+        "that are joined to the end of the first one were not read",
+    ),
     "damaged_frames": _kind(
         "frame",
         "may be damaged: what it refers to is lost or broken",

@@ -96,6 +96,7 @@ def _read_packets(
                 if packet.size:
                     failed = 0
                     stats.packets += 1
+                    stats.position = packet.pos or stats.position
                     log.add(packet)
                     yield packet
             break

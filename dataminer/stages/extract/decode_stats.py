@@ -53,6 +53,8 @@ class DecodeSummary:
     end: float
     """The latest time that is stamped on a frame, plus its duration."""
     last_gap: float
+    position: int = 0
+    """Where the last packet begins in the file, in bytes; 0 if that is unknown."""
     decode_errors: int = 0
     read_errors: int = 0
     lost: int = 0
@@ -96,6 +98,8 @@ class DecodeStats:
         Frames placed on the time line so far.
     packets : int
         Packets read so far.
+    position : int
+        Where the last one begins in the file, in bytes; 0 if that is unknown.
     decode_errors : int
         Packets that the decoder refused.
     read_errors : int
@@ -112,6 +116,7 @@ class DecodeStats:
         self.time_base = time_base
         self.frames = 0
         self.packets = 0
+        self.position = 0
         self.decode_errors = 0
         self.read_errors = 0
         self.last_error = ""
@@ -145,6 +150,7 @@ class DecodeStats:
             seconds=self.seconds,
             end=self._stamped_end * self._seconds_per_unit,
             last_gap=self.last_gap,
+            position=self.position,
             decode_errors=self.decode_errors,
             read_errors=self.read_errors,
             lost=loss.packets,

@@ -132,7 +132,9 @@ def _summarise(scan: Scan, stream: VideoStream, time_base: Fraction) -> DecodeSu
     end = stamps[-1] + (scan.durations[last] or usual)
     gap = stamps[-1] - stamps[-2] if len(stamps) > 1 else 0
     seconds, last_gap = float((end - scan.pts[order[0]]) * time_base), float(gap * time_base)
-    return DecodeSummary(len(order), len(scan.pts), seconds, float(end * time_base), last_gap)
+    return DecodeSummary(
+        len(order), len(scan.pts), seconds, float(end * time_base), last_gap, scan.position
+    )
 
 
 def extract_everything(

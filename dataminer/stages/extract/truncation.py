@@ -12,6 +12,7 @@ from dataminer.stages.extract.extraction import Extraction
 from dataminer.video.containers.chunked import AviChunks, read_avi_chunks
 from dataminer.video.containers.ends import FileEnd, read_file_end, read_indexed_start
 from dataminer.video.info import VideoInfo
+from dataminer.video.joined_files import count_unread_files
 from dataminer.video.opening import open_container
 
 _DECLARES_LENGTH = ("mov,", "matroska", "flv")  # elsewhere libav estimates it
@@ -52,7 +53,9 @@ def find_shortfall(extraction: Extraction, info: VideoInfo, summary: DecodeSumma
     if chunks and not end.is_cut and chunks.count >= summary.packets:
         return _avi_shortfall(info, summary, chunks)
     missing = _missing_at_start(extraction, info, summary)
-    counts = {"missing_frames": missing, "unread_parts": end.gaps}
+    came = summary.frames + summary.lost + summary.decode_errors
+    joined = count_unread_files(extraction.video, info.container, summary.position, came)
+    counts = {"missing_frames": missing, "unread_parts": end.gaps, "unread_files": joined}
     notes = {name: count for name, count in counts.items() if count}
     return Shortfall(_truncation(extraction, info, summary, end), notes)
 

@@ -115,6 +115,15 @@ def is_fragmented(file: BinaryIO, size: int) -> bool:
     return any(box.kind == b"moof" for box in read_boxes(file, 0, size))
 
 
+def count_samples(file: BinaryIO, fragment: Mp4Box) -> int:
+    """Return how many samples the first track of a fragment has (ISO/IEC 14496-12, 8.8.8)."""
+    track, count = _child(file, fragment, b"traf"), 0
+    for run in boxes_of_kind(file, track.content, track.end, b"trun") if track else ():
+        file.seek(run.content + 4)
+        count += int.from_bytes(file.read(4))
+    return count
+
+
 def first_indexed_seconds(file: BinaryIO, size: int, position: int) -> float | None:
     """Return the time of the first keyframe in the index of fragments; None if there is none.
 

@@ -72,6 +72,8 @@ class Scan:
         The packets themselves; None if they exceed ``MAX_CACHED_BYTES`` in all.
     durations : array of int
         For how long each is shown, in the units of ``pts``; 0 if that is not stated.
+    position : int
+        Where the last packet begins in the file, in bytes; 0 if that is unknown.
     """
 
     pts: array[int] = field(default_factory=lambda: array("q"))
@@ -81,6 +83,7 @@ class Scan:
     keyframe_flags_differ: bool = False
     cached_packets: list[VideoPacket] | None = field(default_factory=list)
     durations: array[int] = field(default_factory=lambda: array("q"))
+    position: int = 0
     _counter: ReferenceCounter | None = field(default=None, init=False, repr=False, compare=False)
     _order: list[int] | None = field(default=None, init=False, repr=False, compare=False)
     _bytes: int = field(default=0, init=False, repr=False, compare=False)
@@ -90,6 +93,7 @@ class Scan:
         self.pts.append(pts)
         self.durations.append(packet.duration or 0)
         self.facts.append(facts)
+        self.position = packet.pos or self.position
         self.keyframe_flags_differ |= packet.is_keyframe != bool(facts.random_access)
         self._bytes += packet.size + _PACKET_OVERHEAD
         if self.cached_packets is not None and self._bytes <= MAX_CACHED_BYTES:
