@@ -197,6 +197,19 @@ def test_more_zeros_after_the_end_are_no_truncation(tmp_path: Path) -> None:
         assert "truncated" not in warning_of(video), name
 
 
+@pytest.mark.parametrize("name", ["a.ts", "fragments.mp4", "a.mpg", "a.vob"])
+def test_whole_packets_before_zeros_are_no_truncation(name: str, tmp_path: Path) -> None:
+    video = encode(tmp_path / name, "-s", "192x128", "-bf", "0")
+    data = video.read_bytes()
+    for count in (1 << 10, len(data) // 8):
+        video.write_bytes(data + bytes(count))
+        assert "truncated" not in warning_of(video), count
+    for part in range(500, 540, 13):  # within packets, wherever they begin
+        data = data[: len(data) - (9 if name == "a.mpg" else part)]
+        video.write_bytes(data.rstrip(b"\0") + bytes(len(data) // 8))
+        assert "truncated" in warning_of(video), part
+
+
 def test_a_short_loss_at_the_end_is_truncation_if_frames_are_declared(tmp_path: Path) -> None:
     video = encode(tmp_path / "faststart.mp4", "-bf", "0")
     data = bytearray(video.read_bytes())

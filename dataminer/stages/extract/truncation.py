@@ -55,7 +55,8 @@ def find_shortfall(extraction: Extraction, info: VideoInfo, summary: DecodeSumma
     missing = _missing_at_start(extraction, info, summary)
     came = summary.frames + summary.lost + summary.decode_errors
     joined = count_unread_files(extraction.video, info.container, summary.position, came)
-    counts = {"missing_frames": missing, "unread_parts": end.gaps, "unread_files": joined}
+    unread = max(0, end.gaps - summary.read_errors)  # libav reports some of them
+    counts = {"missing_frames": missing, "unread_parts": unread, "unread_files": joined}
     notes = {name: count for name, count in counts.items() if count}
     return Shortfall(_truncation(extraction, info, summary, end), notes)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from dataminer.video.containers.chunked import MIN_ZEROS, zeros_begin
+from dataminer.video.containers.chunked import MAX_END_ZEROS, MIN_ZEROS, zeros_begin
 
 _MAX_BOXES = 200_000  # two per fragment: a day of fragments of a second
 _MAX_TRACKS = 256
@@ -98,12 +98,15 @@ def _is_encrypted(file: BinaryIO, track: Mp4Box) -> bool:
 def is_cut(file: BinaryIO, size: int) -> bool | None:
     """Return whether the last box ends beyond the end of the file, or zeros follow it.
 
+    Zeros after whole fragments are padding; the boxes of other files may lack those that follow.
     It is None if there are no boxes.
     """
-    end = None
+    end, has_fragments = None, False
     for box in read_boxes(file, 0, size):
+        has_fragments |= box.kind == b"moof"
         if box.kind == bytes(4) and size - box.start >= MIN_ZEROS:
-            return zeros_begin(file, size) <= box.start
+            missing = box.start - zeros_begin(file, size)
+            return missing > (MAX_END_ZEROS if has_fragments else -1)
         end = box.end
     if end is None:
         return None

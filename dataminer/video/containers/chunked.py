@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 MIN_ZEROS = 1024
 """Bytes; fewer zeros at the end of a file are padding, or the end of a picture."""
+MAX_END_ZEROS = 3
+"""Bytes with which what is written before such zeros may end itself."""
 _MAX_CHUNKS = 2_000_000  # a GIF of 500 MB, or an MXF of hours
 _ODD_BYTES = 2  # by which some writers get the size of an AVI wrong
 _UNKNOWN_RIFF = {0, 0xFFFFFFFF}  # sizes of recordings that were never closed

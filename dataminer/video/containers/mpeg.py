@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from dataminer.video.containers.chunked import zeros_begin
+from dataminer.video.containers.chunked import MAX_END_ZEROS, zeros_begin
 
 _SYNC = 0x47
 _PACKET_SIZES = {188: 0, 192: 4, 204: 0}  # bytes, and where in a packet the sync byte stands
@@ -17,7 +17,9 @@ _SAMPLES = (0.0, 0.3, 0.6, 0.9)  # where, as shares of the file
 _PACK, _END, _FIRST_STREAM = 0xBA, 0xB9, 0xBB
 _VIDEO_STREAMS = range(0xE0, 0xF0)
 _SCRAMBLED_SHARE = 0.1  # of a DVD's packets of pictures, of which some are always left clear
-_MAX_PADDING = 1 << 14  # bytes of zeros after a program stream: eight sectors
+_SECTORED = 192  # bytes of the packets of Blu-ray discs, of which whole numbers fill sectors
+_LONG_PADDING = 1 << 20  # bytes of zeros that no writer adds to sectors
+_PADDING_SHARE = 1 / 8  # of a file, at most
 _PROGRAM_TAIL = 1 << 18
 _MAX_CANDIDATES = 64  # start codes from which packets are followed
 _LONGEST_PACKET = 6 + 0xFFFF
@@ -34,21 +36,28 @@ def packet_layout(data: bytes) -> tuple[int, int] | None:
 
 
 def transport_is_cut(file: BinaryIO, size: int) -> bool | None:
-    """Return whether a transport stream ends within a packet, or in zeros.
+    """Return whether a transport stream ends within a packet, also if zeros follow it.
 
     It is None if no packet is found. Recordings begin and end anywhere between packets, which
     therefore says nothing.
     """
-    if zeros_begin(file, size) < size:
-        return True
-    start = max(0, size - 204 * 64)
+    end = zeros_begin(file, size)
+    start = max(0, end - 204 * 64)
     file.seek(start)
-    tail = file.read(size - start)
+    tail = file.read(end - start)
     layout = packet_layout(tail)
     if layout is None:
-        return None
+        return True if end < size else None
     packet, first = layout
-    return (len(tail) - first) % packet != 0
+    missing = -(len(tail) - first) % packet
+    if end == size:
+        return missing != 0
+    return missing > MAX_END_ZEROS or _is_no_padding(size - end, size, packet == _SECTORED)
+
+
+def _is_no_padding(zeros: int, size: int, has_sectors: bool) -> bool:
+    """Return whether zeros after whole packets are too many for padding."""
+    return zeros > size * _PADDING_SHARE or (has_sectors and zeros > _LONG_PADDING)
 
 
 def transport_is_scrambled(file: BinaryIO, size: int, pid: int) -> bool:
@@ -115,12 +124,18 @@ def _pack_bytes(data: bytes, position: int) -> int:
 
 
 def program_is_cut(file: BinaryIO, size: int) -> bool | None:
-    """Return whether a program stream ends within a packet, or in zeros; None if it has none."""
-    if size - zeros_begin(file, size) > _MAX_PADDING:
+    """Return whether a program stream ends within a packet, also if zeros follow it.
+
+    It is None if no packet is found. Sectors of a DVD are packets, and downloads end with sectors:
+    many zeros after a whole one are a cut, too.
+    """
+    zeros = zeros_begin(file, size)
+    if _is_no_padding(size - zeros, size, True):
         return True
-    start = max(0, size - _PROGRAM_TAIL)
+    start = max(0, zeros - _PROGRAM_TAIL)
     file.seek(start)
-    data = file.read(size - start)
+    data = file.read(zeros - start)
+    slack = MAX_END_ZEROS if zeros < size else 0
     position = -1
     for _ in range(_MAX_CANDIDATES):
         position = data.find(b"\0\0\1\xba", position + 1)
@@ -129,7 +144,7 @@ def program_is_cut(file: BinaryIO, size: int) -> bool | None:
         end = max((end for _, _, end in _program_packets(data, position)), default=position)
         rest = data[end:]
         if end > len(data) or (end > position and len(rest) < 6):
-            return end > len(data) or bool(rest.strip(b"\0"))
+            return end > len(data) + slack or bool(rest.strip(b"\0"))
         if not rest.strip(b"\0"):  # padding
             return False
         if len(data) - position < _LONGEST_PACKET:
