@@ -14,7 +14,7 @@ from dataminer.video.display.geometry import Geometry, StreamGeometry
 from dataminer.video.first_frame import first_orientation
 from dataminer.video.limits import DEFAULT_LIMITS, FileLimits
 from dataminer.video.opening import open_video
-from dataminer.video.streams import moving_streams
+from dataminer.video.streams import counted_frames, moving_streams
 
 _MAX_DURATION = 366 * 86400.0  # seconds; a longer declared duration is not believed
 _MAX_FRAMES = 1 << 30  # what an AVI that was written to a pipe declares
@@ -84,6 +84,7 @@ def _probe_opened(path: Path, limits: FileLimits, *, fast_open: bool) -> VideoIn
 
 def read_headers(container: InputContainer, stream: VideoStream, size_bytes: int) -> VideoInfo:
     """Collect what the headers say; sizes are as stored, see :func:`as_displayed`."""
+    frames = stream.frames or counted_frames(stream)
     return VideoInfo(
         codec=stream.codec.name,
         width=stream.codec_context.width,
@@ -91,7 +92,7 @@ def read_headers(container: InputContainer, stream: VideoStream, size_bytes: int
         rotation=0,
         average_rate=float(stream.average_rate) if stream.average_rate else None,
         duration=_declared_duration(container, stream),
-        declared_frames=stream.frames if 0 < stream.frames < _MAX_FRAMES else None,
+        declared_frames=frames if 0 < frames < _MAX_FRAMES else None,
         size_bytes=size_bytes,
         container=container.format.name,
         stream_index=stream.index,

@@ -14,6 +14,8 @@ from av.video.stream import VideoStream
 
 _STILL_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _FRAME_COUNT_TAG = re.compile(r"NUMBER_OF_FRAMES(?:-\w+)?")  # of mkvmerge
+_STATISTICS_DATE_TAG = re.compile(r"_STATISTICS_WRITING_DATE_UTC(?:-\w+)?")
+_DIGITS = re.compile(r"\d+")
 _COUNTED_PACKETS, _COUNTED_BYTES = 2000, 32 << 20  # of all candidates, from the file's beginning
 _FILM_SHARE = 0.5  # of the longest stream's frames; one that has fewer is no film beside it
 
@@ -42,7 +44,7 @@ def choose_film(
     """
     if len(streams) == 1:
         return streams[0]
-    declared = {s.index: _declared_frames(s) for s in streams}
+    declared = {s.index: s.frames or counted_frames(s) for s in streams}
     frames = declared if all(declared.values()) else _count_packets(streams, reopen)
     longest = max(frames.get(s.index, 0) for s in streams)
     if longest <= 1:
@@ -57,12 +59,18 @@ def _pixels(stream: VideoStream) -> tuple[int, int]:
     return context.width * context.height, -stream.index
 
 
-def _declared_frames(stream: VideoStream) -> int:
-    """Return how many frames a stream declares; 0 if it does not."""
-    if stream.frames > 0:
-        return stream.frames
-    tags = (v for k, v in stream.metadata.items() if _FRAME_COUNT_TAG.fullmatch(k))
-    return next((int(value) for value in tags if value.isdecimal() and len(value) < 12), 0)
+def counted_frames(stream: VideoStream) -> int:
+    """Return how many frames a Matroska stream has by its statistics; 0 if there are none.
+
+    Statistics that other programs copied from another file say when they were written.
+    """
+    tags = stream.metadata
+    dates = [value for key, value in tags.items() if _STATISTICS_DATE_TAG.fullmatch(key)]
+    created = stream.container.metadata.get("creation_time", "")
+    if any(_DIGITS.findall(date)[:6] != _DIGITS.findall(created)[:6] for date in dates):
+        return 0
+    counts = (value for key, value in tags.items() if _FRAME_COUNT_TAG.fullmatch(key))
+    return next((int(value) for value in counts if value.isdecimal() and len(value) < 12), 0)
 
 
 def _count_packets(

@@ -24,6 +24,7 @@ from dataminer.stages.extract.selection.bitstream import inspector
 from dataminer.stages.extract.stage import extract
 from tests.support import videos
 from tests.support.lossy import (
+    RATE,
     make_moving,
     restamp_pes,
     restamped,
@@ -292,6 +293,13 @@ def test_the_cost_of_finding_loss_grows_with_the_packets(is_point: bool) -> None
     assert time.process_time() - begun < 6  # seconds; minutes if it were the square
     assert loss.packets == count // 2
     assert len(loss.damaged) == (0 if is_point else count // 2)
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("H.264", "h264"), ("HEVC", "hevc")])
+def test_elementary_streams_need_no_stamps(codec: str, suffix: str, tmp_path: Path) -> None:
+    found = extracted(make_moving(tmp_path / f"a.{suffix}", frames=50, **CODECS[codec]))
+    assert (found.notes, found.meta["warning"]) == ({}, None)
+    assert found.times == pytest.approx([index / RATE for index in range(50)], abs=0.001)
 
 
 def test_stopping_early_loses_nothing(tmp_path: Path) -> None:

@@ -197,6 +197,33 @@ def test_more_zeros_after_the_end_are_no_truncation(tmp_path: Path) -> None:
         assert "truncated" not in warning_of(video), name
 
 
+def without_last_cluster(video: Path) -> Path:
+    """Copy a Matroska file with a Void element in place of its last cluster (RFC 8794)."""
+    data = bytearray(video.read_bytes())
+    begin = data.rindex(b"\x1f\x43\xb6\x75")
+    width = 9 - data[begin + 4].bit_length()
+    length = int.from_bytes(data[begin + 4 : begin + 4 + width]) & ((1 << 7 * width) - 1)
+    rest = 4 + width + length - 9
+    data[begin : begin + 9] = b"\xec\x01" + rest.to_bytes(7)
+    copy = video.with_name("short" + video.suffix)
+    copy.write_bytes(data)
+    return copy
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_a_short_loss_at_the_end_of_matroska_is_known_by_its_statistics(
+    name: str, tmp_path: Path
+) -> None:
+    counted = ["-metadata:s:v", "NUMBER_OF_FRAMES=75", "-cluster_time_limit", "500"]
+    video = encode(tmp_path / name, "-bf", "0", *counted)
+    assert warning_of(video) == ""
+    assert re.match(r"truncated: 2\.\d of 3\.0 s", warning_of(without_last_cluster(video)))
+    video.unlink()
+    date = ["-metadata:s:v", "_STATISTICS_WRITING_DATE_UTC=2020-01-01 00:00:00"]
+    video = encode(tmp_path / name, "-bf", "0", *counted, *date)  # of another file
+    assert warning_of(without_last_cluster(video)) == ""
+
+
 @pytest.mark.parametrize("name", ["a.ts", "fragments.mp4", "a.mpg", "a.vob"])
 def test_whole_packets_before_zeros_are_no_truncation(name: str, tmp_path: Path) -> None:
     video = encode(tmp_path / name, "-s", "192x128", "-bf", "0")

@@ -91,6 +91,8 @@ class DecodeStats:
         Frames per second, as declared.
     limit : JumpLimit
         How far time may step forward from one frame to the next.
+    has_stamps : bool
+        Whether the format has time stamps, so that frames without right ones are counted.
 
     Attributes
     ----------
@@ -111,9 +113,15 @@ class DecodeStats:
     """
 
     def __init__(
-        self, time_base: Fraction, rate: Fraction | None, limit: JumpLimit = STORED
+        self,
+        time_base: Fraction,
+        rate: Fraction | None,
+        limit: JumpLimit = STORED,
+        *,
+        has_stamps: bool = True,
     ) -> None:
         self.time_base = time_base
+        self._has_stamps = has_stamps
         self.frames = 0
         self.packets = 0
         self.position = 0
@@ -156,7 +164,7 @@ class DecodeStats:
             lost=loss.packets,
             missing=loss.missing,
             damaged=len(loss.damaged),
-            derived=sum(self.record.derived),
+            derived=sum(self.record.derived) if self._has_stamps else 0,
             stray=self._line.stray,
             joined=self._line.joined,
             last_error=self.last_error,

@@ -40,6 +40,8 @@ from dataminer.video.decoder import decode_one_by_one
 from dataminer.video.info import VideoInfo
 from dataminer.video.libav_messages import decoder_messages
 
+_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS of libavformat/avformat.h: elementary streams
+
 
 def extract_planned(
     extraction: Extraction, encoder: FrameEncoder, *, neighbours: bool
@@ -160,7 +162,12 @@ def extract_everything(
         if one_by_one:
             decode_one_by_one(stream)
         time_base = stream.time_base or Fraction(1, av.time_base)
-        stats = DecodeStats(time_base, declared_rate(stream), jump_limit(container))
+        stats = DecodeStats(
+            time_base,
+            declared_rate(stream),
+            jump_limit(container),
+            has_stamps=not container.format.flags & _NO_TIMESTAMPS,
+        )
         selector = _FrameSelector(extraction.settings, stats.time_base)
         log = PacketLog(stream)
         with decoder_messages(stream) as messages:

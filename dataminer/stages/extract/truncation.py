@@ -108,7 +108,7 @@ def _truncation(
         return _describe(info, summary, _sound_excluded(extraction, info, summary, declared))
     frames = info.declared_frames
     if info.container.startswith(_DECLARES_LENGTH):
-        counts = info.container.startswith("mov,") and frames
+        counts = info.container.startswith(("mov,", "matroska")) and frames
         lacks = bool(counts) and summary.packets < (frames or 0)
         if not declared or (counts and not lacks) or not _is_short(info, summary, declared, lacks):
             return None
