@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from dataminer.errors import ErrorClass, PermanentError
 
 _OWN_THREADS = {"libdav1d"}  # decoders that ignore the type of threads
+CodeValues = NDArray[np.uint8] | NDArray[np.uint16]
+# an assertion of swscale 9.5 fails for luma and alpha as 32-bit floats, which EXR has
+_ABORTING = "yaf32"
+_BAYER_LINES = 2  # of a pattern; another assertion needs them
 MAX_REORDER_DEPTH = 16  # ITU-T H.264, E.2.1: max_num_reorder_frames
 
 
@@ -83,12 +87,49 @@ def convert_deep_frame(
 
 def reformat(reformatter: VideoReformatter, frame: VideoFrame, **options: Any) -> VideoFrame:
     """Return a frame in another format or size; see :func:`convert_frame`."""
+    check_convertible(frame)
     try:
         return reformatter.reformat(frame, threads=1, **options)
     except MemoryError:
         raise
     except av.FFmpegError as error:
-        what = f"{frame.width}x{frame.height} pixels of format {frame.format.name}"
-        message = f"a frame of {what} cannot be converted ({error.strerror})"
-        hint = "convert it to H.264 in yuv420p"
-        raise PermanentError(message, ErrorClass.UNSUPPORTED, hint) from error
+        raise _not_convertible(frame, error.strerror or str(error)) from error
+
+
+def check_convertible(frame: VideoFrame) -> None:
+    """Raise an error if libav, instead of converting a frame, would abort the process.
+
+    Raises
+    ------
+    PermanentError
+        UNSUPPORTED.
+    """
+    name = frame.format.name
+    is_one_line = frame.height < _BAYER_LINES and name.startswith("bayer")
+    if is_one_line or name.startswith(_ABORTING):
+        raise _not_convertible(frame, "libav has no conversion for it")
+
+
+def _not_convertible(frame: VideoFrame, reason: str) -> PermanentError:
+    what = f"{frame.width}x{frame.height} pixels of format {frame.format.name}"
+    message = f"a frame of {what} cannot be converted ({reason})"
+    return PermanentError(message, ErrorClass.UNSUPPORTED, "convert it to H.264 in yuv420p")
+
+
+def read_plane(frame: VideoFrame, index: int) -> CodeValues:
+    """Return the code values of a plane that holds one component of up to 16 bits.
+
+    Returns
+    -------
+    ndarray of uint8 or uint16, (height, width)
+        A view of the frame, if its byte order is the machine's.
+    """
+    plane = frame.planes[index]
+    bits = next(part.bits for part in frame.format.components if part.plane == index)
+    order = ">" if frame.format.is_big_endian else "<"
+    stored = np.dtype("u1" if bits <= 8 else f"{order}u2")
+    lines = np.frombuffer(memoryview(plane), stored).reshape(plane.height, -1)[:, : plane.width]
+    if plane.line_size < 0:  # from the bottom to the top
+        lines = lines[::-1]
+    native: CodeValues = lines.astype(stored.newbyteorder("="), copy=False)
+    return native

@@ -10,8 +10,10 @@ import pytest
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError
 from dataminer.stages.extract.picture.conversion import ConversionPlanner, FrameConverter
+from dataminer.stages.extract.picture.rendering import RenderingPlanner
 from dataminer.stages.extract.picture.tags import colour_tags
 from dataminer.stages.extract.picture.tone_mapping import has_dolby_vision
 from dataminer.stages.extract.picture.transfer import roll_off
@@ -266,6 +268,78 @@ def test_grey_of_limited_range(bits: int) -> None:
     assert image.max() > 235
 
 
+@pytest.mark.parametrize(
+    "pixel_format",
+    ["rgb24", "bgr0", "gbrp", "gbrap", "gbrp10le", "gbrp12be", "gbrp16le", "rgb48be", "x2rgb10le"],
+)
+@pytest.mark.parametrize("color_range", [0, 1, 2], ids=["unsaid", "limited", "full"])
+def test_rgb_is_expanded_only_if_it_is_tagged_as_limited(
+    pixel_format: str, color_range: int
+) -> None:
+    limited = np.rint(TRUE * 219 + 16).astype(np.uint8)
+    stored = limited if color_range == 1 else patches_picture()
+    frame = av.VideoFrame.from_ndarray(stored, format="rgb24").reformat(format=pixel_format)
+    image, notes = converted(tagged(frame, color_range=color_range))
+    assert patch_error(image) <= 2
+    assert not notes
+
+
+@pytest.mark.parametrize("transfer", [PQ, HLG], ids=["pq", "hlg"])
+def test_hdr_in_rgb_of_limited_range(transfer: int) -> None:
+    signal = np.rint((hdr_signal(transfer) * 219 + 16) * 4).astype(np.uint16)
+    frame = frame_of_planes([signal[..., 1], signal[..., 2], signal[..., 0]], "gbrp10le")
+    tags = {"colorspace": 0, "color_trc": transfer, "color_primaries": 9, "color_range": 1}
+    image, notes = converted(tagged(frame, **tags))
+    assert patch_error(image) <= 6
+    assert notes == ["tone_mapped"]
+
+
+def test_frames_of_equal_format_may_have_other_ranges() -> None:
+    planner = ConversionPlanner("tone_map")
+    frame = av.VideoFrame.from_ndarray(patches_picture(), format="rgb24")
+    plans = [
+        planner.plan(tagged(frame, color_range=color_range), colour_tags(frame))
+        for color_range in (0, 1, 2)
+    ]
+    assert [plan.is_expanded for plan in plans] == [False, True, False]
+
+
+@pytest.mark.parametrize("pixel_format", ["rgb555be", "rgb565be", "bgr555be", "bgr565be"])
+def test_packed_colours_of_either_byte_order(pixel_format: str) -> None:
+    source = av.VideoFrame.from_ndarray(patches_picture(), format="rgb24")
+    little = source.reformat(format=pixel_format.replace("be", "le"))
+    swapped = av.VideoFrame(160, 120, pixel_format)
+    swapped.planes[0].update(np.frombuffer(bytes(little.planes[0]), "<u2").byteswap().tobytes())
+    image, notes = converted(swapped)
+    assert patch_error(image) <= 8
+    assert not notes
+
+
+@pytest.mark.parametrize(
+    "pixel_format", ["yuva420p", "yuva422p", "yuva444p", "yuva420p10le", "yuva444p12be", "gbrap"]
+)
+@pytest.mark.parametrize("width", [1, 2, 17, 18, 66, 162])
+def test_opaque_frames_of_any_width_are_not_changed(pixel_format: str, width: int) -> None:
+    frame = av.VideoFrame.from_ndarray(np.full((18, width, 3), 200, np.uint8), format="rgb24")
+    frame = frame.reformat(format=pixel_format)
+    largest = (1 << frame.format.components[3].bits) - 1
+    kind = ">u2" if pixel_format.endswith("be") else "<u2" if largest > 255 else "u1"
+    plane = frame.planes[3]
+    plane.update(np.full(plane.buffer_size // np.dtype(kind).itemsize, largest, kind).tobytes())
+    image, notes = converted(frame)
+    assert np.abs(image.astype(int) - 200).max() <= 2
+    assert not notes
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv440p12le", "p010le", "yuv410p"])
+@pytest.mark.parametrize("width", [1, 3, 161])
+def test_hdr_of_odd_widths_has_chroma_up_to_the_edge(pixel_format: str, width: int) -> None:
+    flat = np.full((40, width, 3), (200, 60, 30), np.uint8)
+    frame = av.VideoFrame.from_ndarray(flat, format="rgb24").reformat(format=pixel_format)
+    image, _ = converted(tagged(frame, color_trc=PQ, color_primaries=9, colorspace=9))
+    assert np.abs(image.astype(int) - image[20, 0].astype(int)).max() <= 2
+
+
 def test_transparent_pixels_show_black() -> None:
     rgba = np.dstack([patches_picture(), np.full((120, 160), 255, np.uint8)])
     opaque, notes = converted(av.VideoFrame.from_ndarray(rgba, format="rgba"))
@@ -284,6 +358,23 @@ def test_a_format_that_libav_cannot_convert_fails_with_its_name() -> None:
     with pytest.raises(PermanentError, match="y216be") as raised:
         converted(frame)
     assert raised.value.error_class is ErrorClass.UNSUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("size", "pixel_format"),
+    [((64, 64), "yaf32le"), ((64, 64), "yaf32be"), ((64, 1), "bayer_rggb8")],
+)
+def test_what_would_abort_libav_is_refused(size: tuple[int, int], pixel_format: str) -> None:
+    frame = av.VideoFrame(*size, pixel_format)
+    stream: Any = None
+    uses = (
+        *(converted, CutDetector(0.1).starts_shot),
+        lambda frame: RenderingPlanner(ExtractConfig()).plan(frame, stream),
+    )
+    for use in uses:
+        with pytest.raises(PermanentError, match=pixel_format) as raised:
+            use(frame)
+        assert raised.value.error_class is ErrorClass.UNSUPPORTED
 
 
 class _FrameWithSideData:

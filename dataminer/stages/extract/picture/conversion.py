@@ -33,10 +33,16 @@ from dataminer.stages.extract.picture.tone_mapping import (
     has_dolby_vision,
 )
 from dataminer.stages.extract.quality.arrays import BgrImage
-from dataminer.video.decoder import convert_deep_frame, convert_frame, reformat
+from dataminer.video.decoder import (
+    convert_deep_frame,
+    convert_frame,
+    read_plane,
+    reformat,
+)
 
 _NO_MATRIX = (MatrixCode.UNSPECIFIED, MatrixCode.GBR)  # of luma and chroma
-_LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
+_SWAPPED = ("rgb555be", "rgb565be", "bgr555be", "bgr565be")
+_FLOATS = ("f16le", "f16be", "f32le", "f32be")
 _Code = TypeVar("_Code", np.uint8, np.uint16)
 _SHALLOW_BITS = 8
 _SD_HEIGHT, _SD_WIDTH = 576, 1279  # the largest picture that is taken as standard definition
@@ -53,8 +59,12 @@ class Conversion:
     mapper: ToneMapper | None = None
     bits: int = 8
     has_alpha: bool = False
-    is_limited_grey: bool = False
-    """Whether luma is all there is, and black is 16 of 255: libav takes it as 0."""
+    has_alpha_plane: bool = False
+    """Whether opacity is a plane of integers."""
+    is_swapped: bool = False
+    """Whether libav confuses the bytes of pixels when it makes colours of 8 bits of them."""
+    is_expanded: bool = False
+    """Whether black is 16 of 255 in RGB or in luma alone: libav takes it as 0 there."""
     notes: tuple[str, ...] = ()
     """Keys of ``NOTE_KINDS`` that count each frame."""
 
@@ -81,12 +91,16 @@ class ConversionPlanner:
         return self._known[key]
 
     def _new_plan(self, frame: VideoFrame, tags: ColourTags) -> Conversion:
-        components = frame.format.components
+        pixels = frame.format
+        has_alpha = any(component.is_alpha for component in pixels.components)
+        is_float = pixels.name.endswith(_FLOATS)
         plan = Conversion(
             bits=bit_depth(frame),
-            has_alpha=frame.format.has_palette or any(c.is_alpha for c in components),
+            has_alpha=has_alpha or pixels.has_palette,
+            has_alpha_plane=has_alpha and pixels.is_planar and not is_float,
+            is_swapped=pixels.name in _SWAPPED,
             mapper=self._mapper(frame, tags) if self._maps else None,
-            is_limited_grey=frame.color_range == _LIMITED_RANGE and _is_grey(frame.format),
+            is_expanded=tags.limited_range and _counts_as_full_range(pixels),
         )
         if plan.mapper and tags.is_hdr:
             plan = replace(plan, notes=("tone_mapped",))
@@ -135,11 +149,11 @@ def _has_chroma(pixels: VideoFormat) -> bool:
     return len(colours) == 3 and not pixels.is_rgb and not pixels.name.startswith("xyz")
 
 
-def _is_grey(pixels: VideoFormat) -> bool:
-    """Return whether there is luma alone, of more than one bit."""
+def _counts_as_full_range(pixels: VideoFormat) -> bool:
+    """Return whether libav ignores the range: of RGB, and of luma alone, of more than one bit."""
     colours = [component for component in pixels.components if not component.is_alpha]
     has_shades = colours[0].bits > 1 and not pixels.has_palette
-    return len(colours) == 1 and not pixels.is_rgb and has_shades
+    return has_shades and (pixels.is_rgb or len(colours) == 1)
 
 
 class FrameConverter:
@@ -164,7 +178,7 @@ class FrameConverter:
         PermanentError
             UNSUPPORTED if libav cannot convert such frames.
         """
-        alpha = self._alpha_of(frame) if plan.has_alpha else None
+        alpha = self._alpha_of(frame, plan) if plan.has_alpha else None
         image = self._opaque(frame, plan)
         if alpha is None:
             return image, False
@@ -173,26 +187,33 @@ class FrameConverter:
             image[..., colour] = np.asarray(plane, np.uint8)
         return image, True
 
-    def _alpha_of(self, frame: VideoFrame) -> NDArray[np.uint8] | None:
+    def _alpha_of(self, frame: VideoFrame, plan: Conversion) -> NDArray[np.uint8] | None:
         """Return the opacity of each pixel; None if all are opaque."""
-        # it is the same by any matrix, and this one is known to libav
-        pixels = convert_frame(self._alpha, frame, format="bgra", src_colorspace=Colorspace.ITU601)
-        alpha = np.ascontiguousarray(pixels[..., 3])
+        if plan.has_alpha_plane:
+            # libav gives 254 of 255 for 4:2:2, and garbage at the right edge of most widths
+            alpha = _shallow(read_plane(frame, len(frame.planes) - 1), plan.bits)
+        else:
+            # it is the same by any matrix, and this one is known to libav
+            same = Colorspace.ITU601
+            pixels = convert_frame(self._alpha, frame, format="bgra", src_colorspace=same)
+            alpha = np.ascontiguousarray(pixels[..., 3])
         return None if alpha.min() == 255 else alpha
 
     def _opaque(self, frame: VideoFrame, plan: Conversion) -> BgrImage:
-        if plan.decoder is None and plan.mapper is None:
+        if plan.decoder is None and plan.mapper is None and not plan.is_swapped:
             options = {"src_colorspace": plan.colorspace} if plan.colorspace else {}
             image = convert_frame(self._colours, frame, format="bgr24", **options)
-            return _in_full_range(image) if plan.is_limited_grey else image
+            return _in_full_range(image) if plan.is_expanded else image
         deep = self._deep(frame, plan)
-        if plan.is_limited_grey:
+        if plan.is_expanded:
             deep = _in_full_range(deep)
         return plan.mapper.apply(deep) if plan.mapper else _rounded(deep)
 
     def _deep(self, frame: VideoFrame, plan: Conversion) -> DeepBgrImage:
         if plan.decoder is None:
-            if plan.bits == _SHALLOW_BITS and _has_chroma(frame.format):
+            # libav loses chroma in the last two columns of odd widths
+            is_lossy = plan.bits == _SHALLOW_BITS or frame.width % 2
+            if is_lossy and _has_chroma(frame.format):
                 frame = self._deepened(frame)
             return convert_deep_frame(
                 self._colours, frame, format="bgr48le", src_colorspace=plan.colorspace
@@ -220,6 +241,13 @@ class FrameConverter:
         )
         deep.colorspace = frame.colorspace
         return deep
+
+
+def _shallow(codes: NDArray[np.uint8] | NDArray[np.uint16], bits: int) -> NDArray[np.uint8]:
+    """Return code values of some bits as ones of 8."""
+    if codes.dtype == np.uint8:
+        return np.asarray(codes, np.uint8)
+    return np.asarray(cv2.convertScaleAbs(codes, alpha=255 / ((1 << bits) - 1)), np.uint8)
 
 
 def _rounded(image: DeepBgrImage) -> BgrImage:

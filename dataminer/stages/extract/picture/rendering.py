@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from av.video.frame import VideoFrame
 
@@ -16,6 +17,7 @@ from dataminer.stages.extract.picture.deinterlacing import Deinterlacer, Neighbo
 from dataminer.stages.extract.picture.stored import StoredPicture, bit_depth
 from dataminer.stages.extract.picture.tags import ColourTags, DeclaredColours, colour_tags
 from dataminer.stages.extract.quality.arrays import BgrImage
+from dataminer.video.decoder import check_convertible
 from dataminer.video.display.geometry import Geometry, StreamGeometry
 from dataminer.video.display.orientation import Orientation, orientation_of
 from dataminer.video.limits import FileLimits
@@ -78,8 +80,9 @@ class RenderingPlanner:
         Raises
         ------
         PermanentError
-            UNSUPPORTED if it is displayed with more pixels than allowed.
+            UNSUPPORTED if it is displayed with more pixels than allowed, or cannot be converted.
         """
+        check_convertible(frame)
         stream.colours.complete(frame)
         tags = colour_tags(frame)
         geometry = stream.geometry.of_frame(self._orientation_of(frame), frame)
@@ -107,7 +110,9 @@ class RenderingPlanner:
             matrix=tags.matrix_name,
             bit_depth=bit_depth(frame),
         )
-        squared = ("squared",) * (geometry.sample_aspect_ratio != 1)
+        unscaled = replace(geometry, sample_aspect_ratio=Fraction(1))
+        is_scaled = (width, height) != unscaled.displayed_size(frame.width, frame.height)
+        squared = ("squared",) * is_scaled
         cropped = ("cropped",) * geometry.cropping.applies_to(frame.width, frame.height)
         notes = (*conversion.notes, *squared, *cropped)
         return Rendering(conversion, geometry, stored, parity, notes)

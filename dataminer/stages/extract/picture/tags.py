@@ -84,8 +84,18 @@ class ColourTags:
     matrix: int
     transfer: int
     primaries: int
-    full_range: bool
-    """Whether black is 0, not 16 of 255; formats such as ``yuvj420p`` say it, too."""
+    color_range: int
+    """libav's: 0 if the video does not say, 1 for limited, 2 for full."""
+
+    @property
+    def full_range(self) -> bool:
+        """Whether black is 0, not 16 of 255; formats such as ``yuvj420p`` say it, too."""
+        return self.color_range == _FULL_RANGE or self.format_name.startswith("yuvj")
+
+    @property
+    def limited_range(self) -> bool:
+        """Whether the video says that black is 16 of 255."""
+        return self.color_range == _LIMITED_RANGE and not self.full_range
 
     @property
     def matrix_name(self) -> str | None:
@@ -143,17 +153,16 @@ class DeclaredColours:
 
 def colour_tags(frame: VideoFrame) -> ColourTags:
     """Return what a frame says about its colours."""
-    name = frame.format.name
     return ColourTags(
-        name,
+        frame.format.name,
         frame.colorspace,
         frame.color_trc,
         frame.color_primaries,
-        frame.color_range == _FULL_RANGE or name.startswith("yuvj"),
+        frame.color_range,
     )
 
 
-_UNSPECIFIED_RANGE, _FULL_RANGE = 0, 2  # of AVColorRange
+_UNSPECIFIED_RANGE, _LIMITED_RANGE, _FULL_RANGE = range(3)  # of AVColorRange
 
 
 def _name(names: dict[int, str | None] | dict[int, str], code: int) -> str | None:
