@@ -289,9 +289,40 @@ def test_a_cropping_for_frames_of_another_size_crops_nothing(tmp_path: Path) -> 
     assert got.image.shape[0] == HEIGHT
 
 
-@pytest.mark.parametrize("ratio", [Fraction(64, 45), Fraction(160, 99), Fraction(10, 11), None])
-def test_the_ratio_of_a_single_frame(tmp_path: Path, ratio: Fraction | None) -> None:
+@pytest.mark.parametrize(
+    "ratio",
+    [
+        *(Fraction(64, 45), Fraction(160, 99), Fraction(10, 11), None, Fraction(8640, 6821)),
+        *(Fraction(1001, 1000), Fraction(65534, 65535), Fraction(65535, 8192), Fraction(1, 8)),
+    ],
+)
+@pytest.mark.parametrize("matrix", [2, 8])
+def test_the_ratio_of_a_single_frame(tmp_path: Path, ratio: Fraction | None, matrix: int) -> None:
     video = clip(tmp_path / "a.ts", patches_picture(), ratio)
     with av.open(str(video)) as container:
         frame = next(container.decode(video=0))
+    frame.colorspace = matrix
     assert plausible_ratio(ratio_of_frame(frame)) == (ratio or 1)
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mp4", "mov", "mkv"])
+@pytest.mark.parametrize(
+    ("ratio", "size"),
+    [
+        (Fraction(8640, 6821), (203, 120)),
+        (Fraction(1001, 1000), SIZE),
+        (Fraction(6821, 8640), (160, 152)),
+    ],
+)
+def test_the_table_has_the_exact_ratio(
+    tmp_path: Path, suffix: str, ratio: Fraction, size: tuple[int, int]
+) -> None:
+    video = clip(tmp_path / f"a.{suffix}", patches_picture(), ratio)
+    with av.open(str(video)) as container:
+        stated = container.streams.video[0].sample_aspect_ratio  # Matroska states a size instead
+    assert stated
+    got = Extracted(video, tmp_path / "out")
+    assert got.row["sample_aspect_ratio"] == f"{stated.numerator}:{stated.denominator}"
+    assert suffix == "mkv" or stated == ratio
+    assert (got.row["width"], got.row["height"]) == size
+    assert got.notes == ({} if size == SIZE else {"squared": 1})

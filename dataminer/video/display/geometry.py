@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dataminer.video.containers.clean_aperture import read_clean_aperture
 from dataminer.video.containers.cropping import Cropping
 from dataminer.video.containers.pixel_crop import read_pixel_crop
-from dataminer.video.display.frame_ratio import ratio_of_frame
+from dataminer.video.display.frame_ratio import RATIO_ERROR, ratio_of_frame
 from dataminer.video.display.orientation import Orientation
 
 MAX_SAMPLE_ASPECT_RATIO = 8
@@ -29,7 +29,6 @@ Anamorphic films have up to 2, and fields that are stored as frames half of that
 _SQUARE = Fraction(1)
 # containers that leave it to the codec
 _WITHOUT_RATIO = {"mpegts", "mpeg", "mpegvideo", "m4v", "h264", "hevc", "vvc", "vc1", "obu"}
-_ROUNDING = Fraction(1, 5000)
 
 
 @dataclass(frozen=True)
@@ -121,16 +120,16 @@ class StreamGeometry:
         latest = self._stream.codec_context.sample_aspect_ratio
         if frame is None:
             return latest
-        with suppress(av.FFmpegError):  # of colours that libav does not convert
+        with suppress(av.FFmpegError):  # of pixels that libav does not convert
             ratio = ratio_of_frame(frame)
             known = (latest, self._stream.sample_aspect_ratio)
-            return next((exact for exact in known if _are_equal(exact, ratio)), ratio)
+            return next((r for r in known if r and abs(r - ratio) < RATIO_ERROR), ratio)
         return latest
 
 
 def _are_equal(first: Fraction | None, second: Fraction | None) -> bool:
-    """Return whether two ratios are the same, one of them being rounded; None means square."""
-    return abs((first or _SQUARE) - (second or _SQUARE)) < _ROUNDING
+    """Return whether two ratios are the same; None means square."""
+    return (first or _SQUARE) == (second or _SQUARE)
 
 
 def plausible_ratio(ratio: Fraction | None) -> Fraction:
