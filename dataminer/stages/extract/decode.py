@@ -14,6 +14,7 @@ from dataminer.stages.extract.decode_stats import DecodedFrame, DecodeStats
 from dataminer.stages.extract.loss.packet_log import PacketLog
 from dataminer.stages.extract.selection.scan import DamagedError
 from dataminer.stages.extract.timing.decoding_times import decoding_times
+from dataminer.video.alpha import AlphaDecoder, decoder_of
 from dataminer.video.decoder import decodes_several
 from dataminer.video.libav_messages import DecoderMessages
 
@@ -51,25 +52,28 @@ def decode(
     DamagedError
         If something is damaged while several packets are decoded at once.
     """
-    log, times = log or PacketLog(stream), decoding_times(stream)
+    log, times, decoder = log or PacketLog(stream), decoding_times(stream), decoder_of(stream)
     for packet in _read_packets(container, stream, stats, log):
         if times and packet:
             times.add(packet)
         check()
-        for frame in _decode_packet(stream, packet, stats, log, messages):
+        several = decodes_several(stream)
+        for frame in _decode_packet(decoder, packet, stats, log, messages, several=several):
             yield from stats.add(frame, times.next(frame) if times else None)
     yield from stats.finish()
 
 
 def _decode_packet(
-    stream: VideoStream,
+    decoder: VideoStream | AlphaDecoder,
     packet: Packet[VideoStream] | None,
     stats: DecodeStats,
     log: PacketLog,
     messages: DecoderMessages | None,
+    *,
+    several: bool,
 ) -> list[VideoFrame]:
     try:
-        frames = stream.decode(packet)
+        frames = decoder.decode(packet)
     except MemoryError:
         raise  # also libav's own: nothing is wrong with the packet
     except av.FFmpegError as error:
@@ -79,7 +83,7 @@ def _decode_packet(
             messages.tell_damage()  # what is refused is known already
         return []
     if messages and messages.tell_damage():
-        if decodes_several(stream):
+        if several:
             raise DamagedError("the decoder reports damage")
         log.conceal()
     return frames

@@ -31,6 +31,7 @@ from dataminer.stages.extract.timing.timeline import (
     STORED,
     JumpLimit,
 )
+from dataminer.video.alpha import has_alpha_stream
 from dataminer.video.decoder import MAX_REORDER_DEPTH
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
@@ -189,6 +190,8 @@ def jump_limit(container: InputContainer) -> JumpLimit:
 def _packet_inspector(container: InputContainer, stream: VideoStream) -> Inspector:
     if not container.format.name.startswith(_STATES_TIMES):
         raise NotPlannableError(f"{container.format.name} does not state when frames are shown")
+    if has_alpha_stream(stream):
+        raise NotPlannableError("opacity is stored beside its frames")
     inspect = inspector(stream)
     if inspect is None:
         raise NotPlannableError(f"packets of {stream.codec.canonical_name} tell too little")
