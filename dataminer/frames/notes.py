@@ -44,6 +44,12 @@ NOTE_KINDS: Mapping[str, NoteKind] = {
         "is missing where the time stamps leave a gap",
         "are missing where the time stamps leave gaps",
     ),
+    "long_gaps": _kind(
+        "gap",
+        "of a second or more: one frame is shown for long, or others are missing",
+        "of a second or more: one frame is shown for long, or others are missing",
+        is_warning=False,
+    ),
     "absent_frames": _kind(
         "frame", "is declared, but not in the file", "are declared, but not in the file"
     ),

@@ -235,7 +235,8 @@ def pause(index: int) -> int:
 def test_a_pause_damages_nothing(tmp_path: Path) -> None:
     whole = make_moving(tmp_path / "whole.mkv", "mpeg4", gop=GOP)
     found = extracted(restamped(whole, tmp_path / "a.mkv", pause))
-    assert (found.notes, found.damaged) == ({"missing_frames": 750}, set())
+    assert (found.notes, found.damaged) == ({"long_gaps": 1}, set())
+    assert found.meta["warning"] is None
     both = extracted(without_packets(tmp_path / "a.mkv", tmp_path / "b.mkv", {80}))
     assert both.notes["missing_frames"] == 751
     assert both.damaged >= set(both.times[40:50])
@@ -247,6 +248,47 @@ def test_a_pause_in_h264_is_told_from_a_loss_by_its_frame_numbers(tmp_path: Path
     found = extracted(without_packets(whole, tmp_path / "b.mkv", range(40, 81)))
     assert found.notes["missing_frames"] == 41
     assert found.damaged == set(found.times[40:])
+
+
+@pytest.mark.parametrize("codec", ["VP8", "VP9", "AV1", "MPEG-2", "H.264", "HEVC"])
+def test_a_pause_is_no_loss_whatever_follows_it(codec: str, tmp_path: Path) -> None:
+    without_b_frames = {"MPEG-2": {"codec": "mpeg2video"}}
+    made = {**CODECS, **without_b_frames}[codec]
+    whole = make_moving(tmp_path / "whole.mkv", gop=GOP, **made)
+    for first in (40, 50):  # after any picture, and after a keyframe
+        stamps = [40 * index + 30_000 * (index >= first) for index in range(200)]
+        found = extracted(restamped(whole, tmp_path / f"{first}.mkv", stamps.__getitem__))
+        assert (found.meta["warning"], found.damaged) == (None, set())
+
+
+@pytest.mark.parametrize("suffix", ["mpg", "mp4", "ts"])
+@pytest.mark.parametrize("codec", ["MPEG-2", "MPEG-2 without B-frames"])
+def test_numbers_of_pictures_tell_which_are_missing(
+    codec: str, suffix: str, tmp_path: Path
+) -> None:
+    options = {"bf": "2"} if codec == "MPEG-2" else {}
+    whole = make_moving(tmp_path / f"a.{suffix}", "mpeg2video", gop=GOP, options=options)
+    clean = extracted(whole)
+    assert clean.notes == {}
+    sound = {picture.tobytes() for picture in clean.pictures.values()}
+    for number, dropped in enumerate([{30}, {31}, {30, 31, 32, 33}, {25}]):
+        found = extracted(without_packets(whole, tmp_path / f"{number}.{suffix}", dropped))
+        smeared = {time for time, p in found.pictures.items() if p.tobytes() not in sound}
+        assert smeared <= found.damaged
+        assert len(found.damaged) <= len(smeared) + 1
+        assert found.notes["missing_frames"] == len(dropped)
+
+
+def test_a_lost_reference_shows_in_the_decoding_times_of_an_mp4(tmp_path: Path) -> None:
+    """Its muxer states that the frame before it is shown for longer."""
+    whole = make_moving(tmp_path / "a.mp4", gop=GOP, **CODECS["MPEG-4"])
+    sound = {picture.tobytes() for picture in extracted(whole).pictures.values()}
+    for number, dropped in enumerate([{31}, {31, 32}, {25}, {60, 61}]):
+        found = extracted(without_packets(whole, tmp_path / f"{number}.mp4", dropped))
+        smeared = {time for time, p in found.pictures.items() if p.tobytes() not in sound}
+        assert smeared
+        assert smeared <= found.damaged
+        assert found.notes["missing_frames"]
 
 
 def test_a_long_gap_in_a_broadcast_is_a_loss(tmp_path: Path) -> None:

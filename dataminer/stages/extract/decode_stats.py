@@ -59,6 +59,7 @@ class DecodeSummary:
     read_errors: int = 0
     lost: int = 0
     missing: int = 0
+    long_gaps: int = 0
     damaged: int = 0
     derived: int = 0
     stray: int = 0
@@ -72,6 +73,7 @@ class DecodeSummary:
             "refused_packets": self.decode_errors,
             "lost_packets": self.lost,
             "missing_frames": self.missing,
+            "long_gaps": self.long_gaps,
             "unread_parts": self.read_errors,
             "damaged_frames": self.damaged,
             "derived_stamps": self.derived,
@@ -163,6 +165,7 @@ class DecodeStats:
             read_errors=self.read_errors,
             lost=loss.packets,
             missing=loss.missing,
+            long_gaps=loss.long_gaps,
             damaged=len(loss.damaged),
             derived=sum(self.record.derived) if self._has_stamps else 0,
             stray=self._line.stray,

@@ -103,7 +103,6 @@ def _plain(container: str, encoder: str) -> Cell:
         numbers=tuple(range(0, clip.frames, 10)),
         size=_SHOWN.get(encoder, clip.size),
         converts=frozenset({"squared"} if encoder in _SHOWN else ()),
-        warns=_NO_STAMPS if container in _RAW else frozenset(),
         may_warn=_WRONG_TAG if (container, encoder) == ("flv", "libsvtav1") else frozenset(),
     )
 

@@ -37,11 +37,14 @@ class Loss:
         pictures that are.
     damaged : frozenset of int
         Indices of frames that may be damaged.
+    long_gaps : int
+        Gaps of a second or more that are pauses, or whole parts that are missing.
     """
 
     packets: int = 0
     missing: int = 0
     damaged: frozenset[int] = field(default_factory=frozenset)
+    long_gaps: int = 0
 
 
 def find_loss(
@@ -67,23 +70,41 @@ def find_loss(
     readable = [index for index in frameless if index not in packets.unreadable]
     lost = min(len(readable), max(0, len(frameless) - len(packets.refused)))
     depth = _reorder_depth(sources)
-    gaps = _gaps(packets, frames, frameless, depth)
-    pauses = _pauses(packets, frames, gaps)
-    if references is References.CHECKED:
-        gaps -= _explained(packets, sources, gaps, pauses, depth)
-    damaged = set(frames.corrupt) | _concealed(packets, sources)
+    if packets.numbers:
+        packets.orphans = packets.numbers.orphans()
+    gaps, long_gaps = _judged_gaps(packets, frames, sources, frameless, references)
+    damaged = set(frames.corrupt) | _broken_frames(packets, sources)
     if references is not References.NONE:
         spread = _Spread(packets, sources, depth)
         spread.after_packets(frameless if packets.refused else readable, frameless)
         spread.after_frames(frames.corrupt)
         if references is References.UNCHECKED:
-            for frame in gaps if not packets.may_pause or len(pauses) < len(gaps) else ():
+            for frame in _unnumbered(packets, sources, gaps):
                 spread.after_gap(frame)
             if not any(packets.points[:1]) and not any(frames.keys[:1]):
                 spread.from_packet(0)
         damaged |= spread.frames()
-    missing = max(gaps.total(), len(packets.orphans))
-    return Loss(lost, missing, frozenset(damaged))
+    numbered = packets.numbers.missing() if packets.numbers else 0
+    missing = max(gaps.total(), len(packets.orphans), numbered)
+    return Loss(lost, missing, frozenset(damaged), long_gaps)
+
+
+def _judged_gaps(
+    packets: PacketRecord,
+    frames: FrameRecord,
+    sources: list[int],
+    frameless: list[int],
+    references: References,
+) -> tuple[Counter[int], int]:
+    """Return the gaps in which frames are missing, and how many may be pauses as well."""
+    depth = _reorder_depth(sources)
+    gaps = _gaps(packets, frames, frameless, depth)
+    gaps -= _numbered(packets, sources, gaps)
+    pauses = _pauses(packets, frames, gaps)
+    if references is References.CHECKED:
+        gaps -= _explained(packets, sources, gaps, pauses, depth)
+    unknown = _may_be_pauses(packets, sources, gaps, pauses, references)
+    return gaps - unknown, len(unknown)
 
 
 def _match(packets: PacketRecord, frames: FrameRecord) -> tuple[list[int], list[int]]:
@@ -170,7 +191,8 @@ def _gaps(
         positions = np.searchsorted(times, lost)
         times, durations = np.insert(times, positions, lost), np.insert(durations, positions, 0)
         owners = np.insert(owners, positions, positions)
-    positions, counts = find_gaps(times, durations, reorder_depth)
+    decoded = np.asarray(packets.dts) if frames.times == frames.stamps else None
+    positions, counts = find_gaps(times, durations, reorder_depth, decoded)
     gaps: Counter[int] = Counter()
     for position, count in zip(positions.tolist(), counts.tolist(), strict=True):
         gaps[int(owners[position])] += count
@@ -181,6 +203,54 @@ def _pauses(packets: PacketRecord, frames: FrameRecord, gaps: Counter[int]) -> l
     """Return the frames before which the gap lasts for a second or longer."""
     usual = usual_step(np.diff(np.asarray(frames.times)))
     return [frame for frame, count in gaps.items() if count * usual >= packets.second > 0]
+
+
+def _numbered(packets: PacketRecord, sources: list[int], gaps: Counter[int]) -> Counter[int]:
+    """Return the gaps in which no picture is missing, by the pictures' own numbers."""
+    numbers = packets.numbers
+    explained: Counter[int] = Counter()
+    for frame in gaps if numbers else ():
+        before, after = sources[frame - 1], sources[frame]
+        if numbers and min(before, after) >= 0 and numbers.follows(before, after):
+            explained[frame] = gaps[frame]
+    return explained
+
+
+def _unnumbered(packets: PacketRecord, sources: list[int], gaps: Counter[int]) -> list[int]:
+    """Return the gaps of which the pictures' own numbers do not tell what is missing there."""
+    numbers = packets.numbers
+    if numbers is None:
+        return list(gaps)
+    return [
+        frame
+        for frame in gaps
+        if min(sources[frame - 1 : frame + 1]) < 0
+        or not numbers.are_of_one_group(sources[frame - 1], sources[frame])
+    ]
+
+
+def _may_be_pauses(
+    packets: PacketRecord,
+    sources: list[int],
+    gaps: Counter[int],
+    pauses: list[int],
+    references: References,
+) -> Counter[int]:
+    """Return the gaps of which nothing tells whether something is missing there.
+
+    They are in formats that store what was encoded, and there are no shorter gaps, or what
+    follows them begins with a keyframe.
+    """
+    left = [frame for frame in pauses if gaps[frame]]
+    if not packets.may_pause or (references is not References.CHECKED and len(left) < len(gaps)):
+        return Counter()
+    orphans = sorted(packets.orphans)
+
+    def lacks_nothing(frame: int) -> bool:
+        first, last = sources[frame - 1], sources[frame]
+        return bisect_right(orphans, max(first, last)) == bisect_left(orphans, min(first, last))
+
+    return Counter({frame: gaps[frame] for frame in left if lacks_nothing(frame)})
 
 
 def _explained(
@@ -217,10 +287,15 @@ def _unexplained(refused: list[int], frameless: list[int]) -> list[int]:
     ]
 
 
-def _concealed(packets: PacketRecord, sources: list[int]) -> set[int]:
-    """Return the frames in which the decoder met damage; second fields belong to the one before."""
+def _broken_frames(packets: PacketRecord, sources: list[int]) -> set[int]:
+    """Return the frames in which the decoder met damage, and those that are shown too late.
+
+    Second fields belong to the frame of the packet before.
+    """
     frames = {source: frame for frame, source in enumerate(sources) if source >= 0}
-    found = (frames.get(index, frames.get(index - 1)) for index in packets.concealed)
+    found = [frames.get(index, frames.get(index - 1)) for index in packets.concealed]
+    if packets.numbers:
+        found += map(frames.get, packets.numbers.displaced())
     return {frame for frame in found if frame is not None}
 
 

@@ -17,6 +17,7 @@ from dataminer.stages.extract.selection.bitstream import (
     inspector,
 )
 from dataminer.stages.extract.selection.h264_frame_numbers import ReferenceCounter
+from dataminer.stages.extract.selection.picture_numbers import PictureNumbers, picture_numbers
 
 NO_STAMP = -(1 << 63)  # libav's AV_NOPTS_VALUE
 _EMPTY_BYTES = 16  # of a packet that only repeats the picture before it, like an MPEG-4 N-VOP
@@ -64,6 +65,10 @@ class PacketRecord:
     orphans : list of int
         Indices of those before which a reference picture is missing, as the codec's own numbers
         say.
+    numbers : PictureNumbers or None
+        Of codecs that number their pictures in the order in which they are shown.
+    dts : array of int
+        Decoding time stamps like ``pts``.
     second : int
         A second in units of the time base; 0 if it is unknown.
     has_declared_points : bool
@@ -83,6 +88,8 @@ class PacketRecord:
     concealed: list[int] = field(default_factory=list)
     unreadable: set[int] = field(default_factory=set)
     orphans: list[int] = field(default_factory=list)
+    numbers: PictureNumbers | None = None
+    dts: array[int] = field(default_factory=_integers)
     second: int = 0
     has_declared_points: bool = False
     may_pause: bool = False
@@ -144,6 +151,7 @@ class PacketLog:
         self._inspect = inspector(stream)
         self.packets.has_declared_points = self._inspect is None
         self._codec = stream.codec.canonical_name
+        self.packets.numbers = picture_numbers(stream)
         extradata = stream.codec_context.extradata or b""
         self._counter = ReferenceCounter(extradata) if self._codec == "h264" else None
         self._part_unread = False
@@ -169,6 +177,9 @@ class PacketLog:
         if self._counter and self._counter.lacks_reference(memoryview(packet)):
             record.orphans.append(index)
         record.pts.append(NO_STAMP if packet.pts is None else packet.pts)
+        record.dts.append(NO_STAMP if packet.dts is None else packet.dts)
+        if record.numbers:
+            record.numbers.add(memoryview(packet))
         record.points.append(facts.random_access)
         record.shown.append(not (facts.hidden or packet.is_discard))
         record.unreferenced.append(facts.droppable)

@@ -23,6 +23,7 @@ from dataminer.stages.extract.selection.bitstream import (
     inspector,
 )
 from dataminer.stages.extract.selection.h264_frame_numbers import ReferenceCounter
+from dataminer.stages.extract.selection.picture_numbers import picture_numbers
 from dataminer.stages.extract.timing.gaps import find_gaps, has_long_steps, usual_step
 from dataminer.stages.extract.timing.timeline import (
     BROADCAST,
@@ -73,6 +74,8 @@ class Scan:
         The packets themselves; None if they exceed ``MAX_CACHED_BYTES`` in all.
     durations : array of int
         For how long each is shown, in the units of ``pts``; 0 if that is not stated.
+    dts : array of int
+        Decoding time stamps, in the units of ``pts``.
     position : int
         Where the last packet begins in the file, in bytes; 0 if that is unknown.
     """
@@ -85,6 +88,7 @@ class Scan:
     cached_packets: list[VideoPacket] | None = field(default_factory=list)
     durations: array[int] = field(default_factory=lambda: array("q"))
     position: int = 0
+    dts: array[int] = field(default_factory=lambda: array("q"))
     _counter: ReferenceCounter | None = field(default=None, init=False, repr=False, compare=False)
     _order: list[int] | None = field(default=None, init=False, repr=False, compare=False)
     _bytes: int = field(default=0, init=False, repr=False, compare=False)
@@ -92,6 +96,7 @@ class Scan:
     def add(self, packet: VideoPacket, pts: int, facts: PacketFacts) -> None:
         """Append the next packet in decoding order."""
         self.pts.append(pts)
+        self.dts.append(pts if packet.dts is None else packet.dts)
         self.durations.append(packet.duration or 0)
         self.facts.append(facts)
         self.position = packet.pos or self.position
@@ -159,17 +164,13 @@ def scan_packets(container: InputContainer, stream: VideoStream, check: Callable
     """
     inspect = _packet_inspector(container, stream)
     scan = Scan(leading_unreferenced=stream.codec.canonical_name == "hevc")
+    numbers = picture_numbers(stream)
     previous_dts: int | None = None
     for packet_index, packet in enumerate(undamaged_packets(container, stream)):
         if not packet_index % _CHECK_EVERY:
             check()
-        if packet_index == _MAX_PACKETS:
-            raise NotPlannableError("it has too many packets")
-        if (pts := packet.pts) is None:
-            raise NotPlannableError("packets lack presentation time stamps")
+        pts = _checked(packet, packet_index)
         previous_dts = _increasing(packet.dts, previous_dts)
-        if packet_index and _brings_parameters(packet):
-            raise NotPlannableError("the codec's parameters change on the way")
         if packet.is_discard:
             scan.discarded.add(packet_index)
         try:
@@ -177,9 +178,24 @@ def scan_packets(container: InputContainer, stream: VideoStream, check: Callable
         except MalformedPacketError:
             raise DamagedError("a packet holds no picture") from None
         scan.add(packet, pts, facts)
+        if numbers:
+            numbers.add(memoryview(packet))
+    if numbers and (numbers.missing() or numbers.orphans()):
+        raise NotPlannableError("frames are missing")
     _check_order(scan)
     _check_times(scan, jump_limit(container), stream)
     return scan
+
+
+def _checked(packet: VideoPacket, packet_index: int) -> int:
+    """Return a packet's presentation time stamp, if a plan may rely on the packet."""
+    if packet_index == _MAX_PACKETS:
+        raise NotPlannableError("it has too many packets")
+    if packet.pts is None:
+        raise NotPlannableError("packets lack presentation time stamps")
+    if packet_index and _brings_parameters(packet):
+        raise NotPlannableError("the codec's parameters change on the way")
+    return packet.pts
 
 
 def jump_limit(container: InputContainer) -> JumpLimit:
@@ -271,7 +287,8 @@ def _check_times(scan: Scan, limit: JumpLimit, stream: VideoStream) -> None:
         raise NotPlannableError("presentation time stamps jump")
     if len(steps) and _are_too_near(steps, time_base):
         raise NotPlannableError("presentation time stamps are too near to each other")
-    if len(find_gaps(times, durations, depth)[0]):
+    decoding_times = np.asarray(scan.dts, np.int64)[order]
+    if len(find_gaps(times, durations, depth, decoding_times)[0]):
         raise NotPlannableError("frames are missing")
     if stream.codec.canonical_name == "h264" and has_long_steps(times):
         scan.check_references(stream.codec_context.extradata or b"")
