@@ -80,7 +80,6 @@ _SPECIAL: dict[str, Clip] = {
 _WRONG_TAG = frozenset({"assumed_matrices"})  # libav's muxer writes that of red, green, blue
 # pixels of 16:15 (PAL) and 12:11 (CIF), whatever they are told
 _SHOWN = {"dvvideo": (768, 576), "h263": (192, 144)}
-_RAW = {"h264", "hevc"}  # streams without a time stamp
 
 
 def cells() -> Iterator[Cell]:
