@@ -445,6 +445,13 @@ def test_short_joined_files_are_parts_without_damage(
     assert len(extracted(video, ExtractConfig(every_seconds=60)).times) == joins + 1
 
 
+@pytest.mark.parametrize("codec", ["H.264, B-frames", "MPEG-2"])
+def test_frames_in_asf_have_their_packets_times(codec: str, tmp_path: Path) -> None:
+    found = extracted(make_moving(tmp_path / "a.asf", frames=50, **CODECS[codec]))
+    assert found.notes == {}
+    assert found.times == pytest.approx([index / RATE for index in range(50)], abs=0.001)
+
+
 def test_frames_of_h264_in_avi_ascend(tmp_path: Path) -> None:
     found = extracted(make_moving(tmp_path / "a.avi", **x264("bframes=3")))
     assert len(found.times) == 100

@@ -59,7 +59,7 @@ def decode(
         check()
         several = decodes_several(stream)
         for frame in _decode_packet(decoder, packet, stats, log, messages, several=several):
-            yield from stats.add(frame, times.next(frame) if times else None)
+            yield from stats.add(frame, times)
     yield from stats.finish()
 
 

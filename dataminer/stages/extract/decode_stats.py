@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from dataminer.stages.extract.loss.damage import Loss
 from dataminer.stages.extract.loss.packet_log import FrameRecord
 from dataminer.stages.extract.picture.deinterlacing import Neighbours
+from dataminer.stages.extract.timing.decoding_times import DecodingTimes
 from dataminer.stages.extract.timing.timeline import STORED, JumpLimit, Placed, TimeLine
 
 _CORRECTED_SECONDS = 1  # imprecise stamps step back by less; longer steps are jumps
@@ -178,23 +179,25 @@ class DecodeStats:
         self.decode_errors += 1
         self.last_error = error.strerror or str(error)
 
-    def add(self, frame: VideoFrame, stamp: int | None = None) -> Iterator[DecodedFrame]:
+    def add(self, frame: VideoFrame, times: DecodingTimes | None = None) -> Iterator[DecodedFrame]:
         """Count a frame; yield those that have their place on the time line now.
 
         Parameters
         ----------
         frame : VideoFrame
             The next one in presentation order.
-        stamp : int, optional
+        times : DecodingTimes, optional
             When it is shown, if its own time stamps are not to be used.
         """
-        if stamp is None:
+        stamp = times.next(frame) if times else None
+        if times is None or stamp is None:
             stamp = self._corrector.best(frame.pts, frame.dts)
             is_corrected = stamp is not None and stamp != frame.pts
         else:
             shift = None if frame.pts is None else frame.pts - stamp
             self._shift = shift if self._shift is None else self._shift
-            is_corrected = shift != self._shift  # equal shifts only move the whole video
+            # equal shifts only move the whole video
+            is_corrected = not times.are_stated and shift != self._shift
         if not self._corrected and not self.frames:
             size = frame.width * frame.height * frame.format.padded_bits_per_pixel // 8
             is_large = size > _LARGE_FRAME_BYTES
