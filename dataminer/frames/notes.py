@@ -50,8 +50,16 @@ NOTE_KINDS: Mapping[str, NoteKind] = {
         "of a second or more: one frame is shown for long, or others are missing",
         is_warning=False,
     ),
+    "late_start": _kind(
+        "second",
+        "passes before the first frame: it begins late, or its beginning is missing",
+        "pass before the first frame: it begins late, or its beginning is missing",
+        is_warning=False,
+    ),
     "absent_frames": _kind(
-        "frame", "is declared, but not in the file", "are declared, but not in the file"
+        "frame",
+        "is declared, but not in the file: what follows may be shown too early",
+        "are declared, but not in the file: what follows may be shown too early",
     ),
     "unread_parts": _kind("part", "of the file could not be read"),
     "unread_files": _kind(

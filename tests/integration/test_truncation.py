@@ -13,9 +13,11 @@ import pytest
 
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import PermanentError
+from dataminer.frames.table import FRAMES_FILE, read_meta
 from dataminer.stages.extract.stage import extract
 from dataminer.video.containers import asf, boxes, ebml, mpeg
 from dataminer.video.containers.ends import read_file_end, read_indexed_start
+from tests.support.lossy import make_moving, without_packets
 
 PICTURES = ["-f", "lavfi", "-i", "testsrc2=s=96x64:d=3:r=25"]
 H264, MPEG4 = ["-c:v", "libx264", "-g", "25", "-c:a", "aac"], ["-c:v", "mpeg4", "-c:a", "mp2"]
@@ -358,3 +360,21 @@ def test_readers_of_containers_take_any_bytes(name: str, tmp_path: Path) -> None
             assert header is None or header.encrypted in {True, False}
             assert mpeg.transport_is_scrambled(file, size, 0x100) in {True, False}
             assert mpeg.program_is_scrambled(file, size) in {True, False}
+
+
+@pytest.mark.parametrize("suffix", ["nut", "flv", "wmv", "mkv"])
+def test_a_late_start_without_an_index_is_noted(suffix: str, tmp_path: Path) -> None:
+    codec = {"flv": "flv", "wmv": "wmv2"}.get(suffix, "mpeg4")
+    whole = make_moving(tmp_path / f"a.{suffix}", codec, frames=100, gop=25)
+    late = without_packets(whole, tmp_path / f"b.{suffix}", range(50))
+    if suffix == "mkv":  # without its index
+        data = late.read_bytes()
+        late.write_bytes(data.replace(b"\x1c\x53\xbb\x6b", b"\x1c\x53\xbb\x6c"))
+    notes: list[dict[str, int]] = []
+    for video in (whole, late):
+        out = tmp_path / f"out{len(notes)}"
+        out.mkdir()
+        result = extract(video, out, "v", ExtractConfig())
+        assert result.warning is None
+        notes.append(read_meta(out / FRAMES_FILE)["notes"])
+    assert notes == [{}, {"late_start": 2}]

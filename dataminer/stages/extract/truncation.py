@@ -17,7 +17,10 @@ from dataminer.video.opening import open_container
 
 _DECLARES_LENGTH = ("mov,", "matroska", "flv")  # elsewhere libav estimates it
 _DECLARES_FRAMES = ("mov,", "avi")
+_USUAL_RATE = 25.0  # frames per second, if none is declared
 _LATE_STEPS = 1.5  # usual steps by which the first frame comes late if some are missing before it
+_BEGIN_AT_ZERO = ("matroska", "nut", "flv", "asf")  # unless their beginning is missing, mostly
+_LATEST_START = 3600  # seconds; live streams begin later
 _WRONG_COUNTS = 0.02  # of its frames that an unbroken AVI may declare too many
 
 
@@ -52,23 +55,32 @@ def find_shortfall(extraction: Extraction, info: VideoInfo, summary: DecodeSumma
     chunks = _avi_chunks(extraction, info, summary)
     if chunks and not end.is_cut and chunks.count >= summary.packets:
         return _avi_shortfall(info, summary, chunks)
-    missing = _missing_at_start(extraction, info, summary)
     came = summary.frames + summary.lost + summary.decode_errors
     joined = count_unread_files(extraction.video, info.container, summary.position, came)
     unread = max(0, end.gaps - summary.read_errors)  # libav reports some of them
-    counts = {"missing_frames": missing, "unread_parts": unread, "unread_files": joined}
+    counts = {"unread_parts": unread, "unread_files": joined}
+    counts |= _lost_start(extraction, info, summary, end)
     notes = {name: count for name, count in counts.items() if count}
     return Shortfall(_truncation(extraction, info, summary, end), notes)
 
 
-def _missing_at_start(extraction: Extraction, info: VideoInfo, summary: DecodeSummary) -> int:
-    """Return how many frames are missing between the first one of the index and that which came."""
+def _lost_start(
+    extraction: Extraction, info: VideoInfo, summary: DecodeSummary, end: FileEnd
+) -> dict[str, int]:
+    """Return how many frames are missing between the first one of the index and that which came.
+
+    Without an index, it is how many seconds pass before the first frame.
+    """
     start, rate = summary.end - summary.seconds, info.average_rate
-    if summary.joined or summary.stray or not rate or start * rate < _LATE_STEPS:
-        return 0
+    if summary.joined or summary.stray or start * (rate or _USUAL_RATE) < _LATE_STEPS:
+        return {}
     indexed = read_indexed_start(extraction.video, info.container, info.stream_index)
-    steps = 0.0 if indexed is None else (start - indexed) * rate
-    return max(0, round(steps) - summary.decode_errors) if steps > _LATE_STEPS else 0
+    if indexed is not None:
+        steps = (start - indexed) * (rate or 0)
+        missing = max(0, round(steps) - summary.decode_errors) if steps > _LATE_STEPS else 0
+        return {"missing_frames": missing}
+    begins_at_zero = info.container.startswith(_BEGIN_AT_ZERO) or end.is_fragmented
+    return {"late_start": round(start)} if begins_at_zero and start < _LATEST_START else {}
 
 
 def _avi_chunks(
