@@ -261,6 +261,20 @@ def test_a_pause_is_no_loss_whatever_follows_it(codec: str, tmp_path: Path) -> N
         assert (found.meta["warning"], found.damaged) == (None, set())
 
 
+@pytest.mark.parametrize("codec", ["AV1", "MPEG-2 without B-frames"])
+def test_a_short_pause_is_told_from_a_loss_by_numbers_of_pictures(
+    codec: str, tmp_path: Path
+) -> None:
+    made = {**CODECS, "MPEG-2 without B-frames": {"codec": "mpeg2video"}}[codec]
+    whole = make_moving(tmp_path / "whole.mkv", gop=GOP, **made)
+    for length in (80, 400):
+        stamps = [40 * index + length * (index >= 40) for index in range(200)]
+        assert extracted(restamped(whole, tmp_path / "a.mkv", stamps.__getitem__)).notes == {}
+    found = extracted(without_packets(whole, tmp_path / "b.mkv", {30}))
+    assert found.notes["missing_frames"] == 1
+    assert found.notes["damaged_frames"] > 10
+
+
 @pytest.mark.parametrize("suffix", ["mpg", "mp4", "ts"])
 @pytest.mark.parametrize("codec", ["MPEG-2", "MPEG-2 without B-frames"])
 def test_numbers_of_pictures_tell_which_are_missing(

@@ -17,6 +17,7 @@ from dataminer.stages.extract.selection.bitstream import (
     RandomAccessPoint,
     inspector,
 )
+from dataminer.stages.extract.selection.order_hints import OrderHints
 from dataminer.stages.extract.selection.plan import SelectedFrame, plan_decoding
 from dataminer.stages.extract.selection.scan import Scan
 
@@ -237,6 +238,27 @@ def test_any_bytes_can_be_inspected(data: bytes, codec: str) -> None:
         assert inspect is not None
         with suppress(MalformedPacketError):
             inspect(memoryview(data))
+
+
+def test_order_hints_tell_whether_a_picture_is_missing() -> None:
+    def unit(hint: int, *, shown: bool = True, slots: int = 0, is_key: bool = False) -> Av1Picture:
+        return Av1Picture(0, 0, is_key, shown, False, 0, slots, hint)
+
+    hints = OrderHints()
+    existing = Av1Picture(0, 0, False, True, True, 1 << 3, 0)
+    for pictures in (
+        (unit(0, is_key=True, slots=0xFF),),
+        (unit(2, shown=False, slots=1 << 3), unit(1)),
+        (existing,),  # 2
+        (unit(4),),
+        None,
+        (unit(127),),
+        (unit(0),),  # of 7 bits
+        (unit(1, is_key=True),),
+    ):
+        hints.add(pictures)
+    pairs = [hints.follows(index, index + 1) for index in range(7)]
+    assert pairs == [True, True, False, False, False, True, False]
 
 
 def test_what_av1_headers_say_of_each_picture() -> None:

@@ -207,7 +207,7 @@ def _pauses(packets: PacketRecord, frames: FrameRecord, gaps: Counter[int]) -> l
 
 def _numbered(packets: PacketRecord, sources: list[int], gaps: Counter[int]) -> Counter[int]:
     """Return the gaps in which no picture is missing, by the pictures' own numbers."""
-    numbers = packets.numbers
+    numbers = packets.numbers or packets.hints
     explained: Counter[int] = Counter()
     for frame in gaps if numbers else ():
         before, after = sources[frame - 1], sources[frame]

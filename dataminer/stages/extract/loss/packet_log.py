@@ -17,6 +17,7 @@ from dataminer.stages.extract.selection.bitstream import (
     inspector,
 )
 from dataminer.stages.extract.selection.h264_frame_numbers import ReferenceCounter
+from dataminer.stages.extract.selection.order_hints import OrderHints
 from dataminer.stages.extract.selection.picture_numbers import PictureNumbers, picture_numbers
 
 NO_STAMP = -(1 << 63)  # libav's AV_NOPTS_VALUE
@@ -67,6 +68,8 @@ class PacketRecord:
         say.
     numbers : PictureNumbers or None
         Of codecs that number their pictures in the order in which they are shown.
+    hints : OrderHints or None
+        Of AV1.
     dts : array of int
         Decoding time stamps like ``pts``.
     second : int
@@ -89,6 +92,7 @@ class PacketRecord:
     unreadable: set[int] = field(default_factory=set)
     orphans: list[int] = field(default_factory=list)
     numbers: PictureNumbers | None = None
+    hints: OrderHints | None = None
     dts: array[int] = field(default_factory=_integers)
     second: int = 0
     has_declared_points: bool = False
@@ -152,6 +156,7 @@ class PacketLog:
         self.packets.has_declared_points = self._inspect is None
         self._codec = stream.codec.canonical_name
         self.packets.numbers = picture_numbers(stream)
+        self.packets.hints = OrderHints() if self._codec == "av1" else None
         extradata = stream.codec_context.extradata or b""
         self._counter = ReferenceCounter(extradata) if self._codec == "h264" else None
         self._part_unread = False
@@ -178,6 +183,8 @@ class PacketLog:
             record.orphans.append(index)
         record.pts.append(NO_STAMP if packet.pts is None else packet.pts)
         record.dts.append(NO_STAMP if packet.dts is None else packet.dts)
+        if record.hints:
+            record.hints.add(facts.pictures)
         if record.numbers:
             record.numbers.add(memoryview(packet))
         record.points.append(facts.random_access)

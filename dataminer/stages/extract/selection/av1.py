@@ -6,7 +6,7 @@ Section numbers are those of the AV1 Bitstream & Decoding Process Specification.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dataminer.stages.extract.selection.bits import BitReader
 
@@ -17,6 +17,7 @@ _SELECT = 2  # each frame states whether it uses a tool
 _HEADER_BYTES = 64  # more than what is read of any header
 _SLOTS = 8  # reference pictures that a decoder stores
 _ALL_SLOTS = (1 << _SLOTS) - 1
+UNKNOWN_HINT = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Av1Picture:
     """Slots, as bits, that it inherits pixels or anything else from."""
     refreshed_slots: int
     """Slots, as bits, that store it from then on."""
+    order_hint: int = field(default=UNKNOWN_HINT, compare=False)
+    """Its number in the order in which pictures are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,10 @@ class Av1Reader:
         """Read uncompressed_header (5.9.2) up to ref_frame_idx."""
         bits, sequence = _bits_of(obu), self._sequence
 
-        def decoded(is_key: bool, is_shown: bool, references: int, slots: int) -> Av1Picture:
-            return Av1Picture(obu.begin, obu.end, is_key, is_shown, False, references, slots)
+        def decoded(
+            is_key: bool, is_shown: bool, references: int, slots: int, hint: int = UNKNOWN_HINT
+        ) -> Av1Picture:
+            return Av1Picture(obu.begin, obu.end, is_key, is_shown, False, references, slots, hint)
 
         if sequence is None:
             is_key = obu.payload[0] >> 4 == 0b0001
@@ -97,21 +102,28 @@ class Av1Reader:
         kind, shown = bits.read(2), bool(bits.read(1))
         if kind == _SWITCH:
             return decoded(False, shown, _ALL_SLOTS, _ALL_SLOTS)
-        if kind == _KEY and shown:
-            return decoded(True, True, 0, _ALL_SLOTS)
         bits.read(0 if shown else 1)  # showable_frame
-        resilient = bits.read(1)
-        bits.read(1)  # disable_cdf_update
-        tools = sequence.screen_content_tools
-        if bits.read(1) if tools == _SELECT else tools:
-            bits.read(1 if sequence.integer_mv == _SELECT else 0)
-        bits.read(sequence.frame_id_bits + 1 + sequence.order_hint_bits)  # + frame_size_override
+        resilient = 1 if kind == _KEY and shown else bits.read(1)
+        hint = self._order_hint(bits, sequence)
+        if kind == _KEY and shown:
+            return decoded(True, True, 0, _ALL_SLOTS, hint)
         intra = kind in (_KEY, _INTRA_ONLY)
         bits.read(0 if intra or resilient else 3)  # primary_ref_frame
         slots = bits.read(_SLOTS)
         if intra:
-            return decoded(kind == _KEY, shown, 0, slots)
-        return decoded(False, shown, self._references(bits, sequence, bool(resilient)), slots)
+            return decoded(kind == _KEY, shown, 0, slots, hint)
+        references = self._references(bits, sequence, bool(resilient))
+        return decoded(False, shown, references, slots, hint)
+
+    @staticmethod
+    def _order_hint(bits: BitReader, sequence: _Sequence) -> int:
+        bits.read(1)  # disable_cdf_update
+        tools = sequence.screen_content_tools
+        if bits.read(1) if tools == _SELECT else tools:
+            bits.read(1 if sequence.integer_mv == _SELECT else 0)
+        bits.read(sequence.frame_id_bits + 1)  # + frame_size_override
+        width = sequence.order_hint_bits
+        return bits.read(width) if width else UNKNOWN_HINT
 
     @staticmethod
     def _references(bits: BitReader, sequence: _Sequence, resilient: bool) -> int:
