@@ -6,6 +6,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.codec import Capabilities
 from av.codec.context import ThreadType
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -53,7 +54,9 @@ def decodes_several(stream: VideoStream) -> bool:
     context = stream.codec_context
     if context.thread_count == 1:
         return False
-    return context.codec.name in _OWN_THREADS or bool(context.thread_type & ThreadType.FRAME)
+    can_by_frames = context.codec.capabilities & Capabilities.frame_threads
+    by_frames = can_by_frames and context.thread_type & ThreadType.FRAME
+    return context.codec.name in _OWN_THREADS or bool(by_frames)
 
 
 def convert_frame(
