@@ -75,6 +75,9 @@ def cells() -> Iterator[Cell]:
         ("mkv", "libx265"),
         ("mkv", "mpeg2video"),
         ("mp4", "mpeg4"),
+        ("mkv", "mjpeg"),
+        ("avi", "mjpeg"),
+        ("mkv", "ffv1"),
     ):
         clip = replace(_CODECS[codec], gop=_GOP, frames=60)
         yield _lossy(container, "packets 24 and 46 cut in half", clip, (), cut=(24, 46))
