@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import re
 import subprocess
@@ -16,6 +17,7 @@ from dataminer.errors import PermanentError
 from dataminer.frames.table import FRAMES_FILE, read_meta
 from dataminer.stages.extract.stage import extract
 from dataminer.video.containers import asf, boxes, ebml, mpeg
+from dataminer.video.containers.chunked import zeros_begin
 from dataminer.video.containers.ends import read_file_end, read_indexed_start
 from tests.support.lossy import make_moving, without_packets
 
@@ -224,6 +226,16 @@ def test_a_short_loss_at_the_end_of_matroska_is_known_by_its_statistics(
     date = ["-metadata:s:v", "_STATISTICS_WRITING_DATE_UTC=2020-01-01 00:00:00"]
     video = encode(tmp_path / name, "-bf", "0", *counted, *date)  # of another file
     assert warning_of(without_last_cluster(video)) == ""
+
+
+def test_the_hole_at_a_sparse_files_end_is_not_read(tmp_path: Path) -> None:
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"x" * 5000 + bytes(100))
+    with video.open("r+b") as file:
+        file.truncate(1 << 42)  # it would take an hour
+        assert file.read(3) == b"xxx"
+        assert zeros_begin(file, 1 << 42) == 5000
+    assert zeros_begin(io.BytesIO(b"x" * 10 + bytes(2000)), 2010) == 10
 
 
 @pytest.mark.parametrize("name", ["a.ts", "fragments.mp4", "a.mpg", "a.vob"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
+import errno
+import os
 import re
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -33,7 +36,7 @@ def zeros_begin(file: BinaryIO, size: int) -> int:
 
     Downloads for which the space was only reserved end so.
     """
-    position = size
+    position = _hole_begins(file, size)
     block = min(MIN_ZEROS, size)
     while position > 0:
         start = max(0, position - block)
@@ -44,6 +47,27 @@ def zeros_begin(file: BinaryIO, size: int) -> int:
             break
         block = _BLOCK
     return position if size - position >= MIN_ZEROS else size
+
+
+def _hole_begins(file: BinaryIO, size: int) -> int:
+    """Return where the hole begins that ends a sparse file; its size if there is none."""
+    if not hasattr(os, "SEEK_DATA"):
+        return size
+    try:
+        descriptor = file.fileno()
+        position = os.lseek(descriptor, 0, os.SEEK_CUR)
+    except OSError:
+        return size  # no file of the system
+
+    def is_hole(start: int) -> bool:
+        try:
+            return os.lseek(descriptor, start, os.SEEK_DATA) >= size
+        except OSError as error:
+            return error.errno == errno.ENXIO  # nothing but a hole follows
+
+    begin = bisect.bisect_left(range(size), True, key=is_hole)
+    os.lseek(descriptor, position, os.SEEK_SET)
+    return begin
 
 
 def avi_is_cut(file: BinaryIO, size: int) -> bool | None:
