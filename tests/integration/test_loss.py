@@ -21,6 +21,7 @@ from dataminer.frames.table import FRAMES_FILE, read_meta, read_table
 from dataminer.stages.extract.loss.damage import find_loss
 from dataminer.stages.extract.loss.packet_log import FrameRecord, PacketRecord, References
 from dataminer.stages.extract.selection.bitstream import inspector
+from dataminer.stages.extract.selection.picture_numbers import PictureNumbers
 from dataminer.stages.extract.stage import extract
 from tests.support import videos
 from tests.support.lossy import (
@@ -332,6 +333,25 @@ def test_parts_that_an_edit_list_cuts_or_repeats_lose_nothing(
     found = extracted(video)
     assert len(found.times) in (88, 100)
     assert (found.notes, found.damaged) == ({}, set())
+
+
+@pytest.mark.parametrize("gap", [5, 50])
+def test_gaps_before_the_first_and_after_the_last_frame_are_judged(gap: int) -> None:
+    numbers = PictureNumbers()
+    packets, frames = PacketRecord(numbers=numbers, second=1000), FrameRecord()
+    for number in range(60):
+        if number not in {gap, gap + 1}:
+            packets.pts.append(40 * number)
+            header = bytes([0, 0, 1, 0, number >> 2, (number & 3) << 6 | 2 << 3])
+            numbers.add(memoryview(header))
+    count = len(packets.pts)
+    packets.points = bytearray([1, *bytes(count - 1)])
+    packets.shown, packets.unreferenced = bytearray([1] * count), bytearray(count)
+    frames.stamps = frames.times = array("q", range(40 * 12, 40 * 45, 40))
+    frames.durations = array("q", [40]) * len(frames.times)
+    frames.derived = frames.keys = bytearray(len(frames.times))
+    loss = find_loss(packets, frames, References.UNCHECKED, is_complete=True)
+    assert (loss.packets, loss.missing) == (count - len(frames.times), 2)
 
 
 @pytest.mark.parametrize("is_point", [True, False])

@@ -205,12 +205,17 @@ def _pauses(packets: PacketRecord, frames: FrameRecord, gaps: Counter[int]) -> l
     return [frame for frame, count in gaps.items() if count * usual >= packets.second > 0]
 
 
+def _around(sources: list[int], frame: int) -> tuple[int, int]:
+    """Return the packets of the frames before and after a gap; -1 if there is no such frame."""
+    return sources[frame - 1] if frame else -1, sources[frame] if frame < len(sources) else -1
+
+
 def _numbered(packets: PacketRecord, sources: list[int], gaps: Counter[int]) -> Counter[int]:
     """Return the gaps in which no picture is missing, by the pictures' own numbers."""
     numbers = packets.numbers or packets.hints
     explained: Counter[int] = Counter()
     for frame in gaps if numbers else ():
-        before, after = sources[frame - 1], sources[frame]
+        before, after = _around(sources, frame)
         if numbers and min(before, after) >= 0 and numbers.follows(before, after):
             explained[frame] = gaps[frame]
     return explained
@@ -224,8 +229,8 @@ def _unnumbered(packets: PacketRecord, sources: list[int], gaps: Counter[int]) -
     return [
         frame
         for frame in gaps
-        if min(sources[frame - 1 : frame + 1]) < 0
-        or not numbers.are_of_one_group(sources[frame - 1], sources[frame])
+        if min(_around(sources, frame)) < 0
+        or not numbers.are_of_one_group(*_around(sources, frame))
     ]
 
 
@@ -247,8 +252,8 @@ def _may_be_pauses(
     orphans = sorted(packets.orphans)
 
     def lacks_nothing(frame: int) -> bool:
-        first, last = sources[frame - 1], sources[frame]
-        return bisect_right(orphans, max(first, last)) == bisect_left(orphans, min(first, last))
+        first, last = sorted(_around(sources, frame))
+        return bisect_right(orphans, last) == bisect_left(orphans, first)
 
     return Counter({frame: gaps[frame] for frame in left if lacks_nothing(frame)})
 
