@@ -58,8 +58,8 @@ NOTE_KINDS: Mapping[str, NoteKind] = {
     ),
     "absent_frames": _kind(
         "frame",
-        "is declared, but not in the file: what follows may be shown too early",
-        "are declared, but not in the file: what follows may be shown too early",
+        "is declared, but not in the file",
+        "are declared, but not in the file",
     ),
     "unread_parts": _kind("part", "of the file could not be read"),
     "unread_files": _kind(

@@ -109,6 +109,33 @@ def test_a_plan_ends_if_the_decoder_reports_damage(tmp_path: Path) -> None:
     assert damaged_frames(video, 2)[2] == "everything, because the decoder reports damage"
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "msmpeg4", "mjpeg", "ffv1", "libx264"])
+def test_frames_after_lost_chunks_of_an_avi_are_shown_when_its_index_says(
+    codec: str, tmp_path: Path
+) -> None:
+    whole = make_moving(tmp_path / "a.avi", codec, frames=60, gop=GOP, **CODECS.get(codec, {}))
+    data = bytearray(whole.read_bytes())
+    with av.open(str(whole)) as container:
+        first, last = [p.pos for p in container.demux(video=0) if p.size][BROKEN : BROKEN + 6 : 5]
+    assert first and last
+    data[first - 8 : last - 8] = bytes(last - first)
+    video = tmp_path / "b.avi"
+    video.write_bytes(data)
+    times = []
+    for path in (whole, video):
+        out = tmp_path / f"times-{path.stem}"
+        out.mkdir()
+        extract(path, out, "v", EVERY, threads=2)
+        times.append([row["pts_time"] for row in read_table(out / FRAMES_FILE).to_pylist()])
+    lost = range(BROKEN, 60 - len(times[1]) + BROKEN)
+    assert 5 <= len(lost) <= 7
+    assert times[1] == [time for index, time in enumerate(times[0]) if index not in lost]
+    marked, notes, _ = damaged_frames(video, 2)
+    assert notes["absent_frames"] + notes.get("refused_packets", 0) == len(lost)
+    if codec not in INTRA:
+        assert set(range(lost.stop, 2 * GOP)) <= marked
+
+
 def test_only_errors_of_the_decoder_are_damage(tmp_path: Path) -> None:
     def tells(decoder: str, name: str, text: str) -> bool:
         return DecoderMessages(decoder, [(av.logging.ERROR, name, text)]).tell_damage()

@@ -15,6 +15,7 @@ from dataminer.stages.extract.loss.packet_log import PacketLog
 from dataminer.stages.extract.selection.scan import DamagedError
 from dataminer.stages.extract.timing.decoding_times import decoding_times
 from dataminer.video.alpha import AlphaDecoder, decoder_of
+from dataminer.video.avi_index import AviTimes
 from dataminer.video.decoder import decodes_several
 from dataminer.video.libav_messages import DecoderMessages
 
@@ -93,12 +94,13 @@ def _read_packets(
     container: InputContainer, stream: VideoStream, stats: DecodeStats, log: PacketLog
 ) -> Iterator[Packet[VideoStream] | None]:
     """Read the stream's packets, then None, which flushes the decoder."""
-    failed = 0
+    failed, avi_times = 0, AviTimes(container, stream)
     while failed < _MAX_FAILED_READS:
         try:
             for packet in container.demux(stream):
                 if packet.size:
                     failed = 0
+                    avi_times.correct(packet)
                     stats.packets += 1
                     stats.position = packet.pos or stats.position
                     log.add(packet)

@@ -51,6 +51,8 @@ class ExtractOutcome:
         truncated = int(bool(self.shortfall.truncated))
         counts = Counter({**self.summary.notes, **self.picture_notes, "truncated": truncated})
         counts.update(self.shortfall.notes)
+        # an AVI says how many frames are missing in all its gaps
+        counts["missing_frames"] = max(0, counts["missing_frames"] - counts["absent_frames"])
         return {name: count for name, count in counts.items() if count}
 
     def warning(self) -> str | None:
