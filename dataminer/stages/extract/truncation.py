@@ -79,6 +79,8 @@ def _lost_start(
         steps = (start - indexed) * (rate or 0)
         missing = max(0, round(steps) - summary.decode_errors) if steps > _LATE_STEPS else 0
         return {"missing_frames": missing}
+    if summary.derived * 2 > summary.frames:
+        return {}  # stamps that are mostly wrong have no meaning
     begins_at_zero = info.container.startswith(_BEGIN_AT_ZERO) or end.is_fragmented
     return {"late_start": round(start)} if begins_at_zero and start < _LATEST_START else {}
 
