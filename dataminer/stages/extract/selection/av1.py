@@ -104,7 +104,13 @@ class Av1Reader:
             return decoded(False, shown, _ALL_SLOTS, _ALL_SLOTS)
         bits.read(0 if shown else 1)  # showable_frame
         resilient = 1 if kind == _KEY and shown else bits.read(1)
-        hint = self._order_hint(bits, sequence)
+        bits.read(1)  # disable_cdf_update
+        tools = sequence.screen_content_tools
+        if bits.read(1) if tools == _SELECT else tools:
+            bits.read(1 if sequence.integer_mv == _SELECT else 0)
+        width = sequence.order_hint_bits
+        hint = bits.read(sequence.frame_id_bits + 1 + width)  # + frame_size_override
+        hint = hint & (1 << width) - 1 if width else UNKNOWN_HINT
         if kind == _KEY and shown:
             return decoded(True, True, 0, _ALL_SLOTS, hint)
         intra = kind in (_KEY, _INTRA_ONLY)
@@ -114,16 +120,6 @@ class Av1Reader:
             return decoded(kind == _KEY, shown, 0, slots, hint)
         references = self._references(bits, sequence, bool(resilient))
         return decoded(False, shown, references, slots, hint)
-
-    @staticmethod
-    def _order_hint(bits: BitReader, sequence: _Sequence) -> int:
-        bits.read(1)  # disable_cdf_update
-        tools = sequence.screen_content_tools
-        if bits.read(1) if tools == _SELECT else tools:
-            bits.read(1 if sequence.integer_mv == _SELECT else 0)
-        bits.read(sequence.frame_id_bits + 1)  # + frame_size_override
-        width = sequence.order_hint_bits
-        return bits.read(width) if width else UNKNOWN_HINT
 
     @staticmethod
     def _references(bits: BitReader, sequence: _Sequence, resilient: bool) -> int:
