@@ -100,6 +100,38 @@ def lit(time_lit: int, fields: int, rows: slice, columns: slice) -> Moments:
     return moment
 
 
+def fading(image: Picture) -> Moments:
+    levels = np.arange(2, 11, dtype=np.float32) / 12
+    return lambda time: image[:HEIGHT, :WIDTH] * levels[time + 4]
+
+
+def flashing(image: Picture) -> Moments:
+    lit, unlit = np.minimum(image * np.float32(1.2), 255), image * np.float32(0.9)
+    return lambda time: lit if time in (0, 1) else unlit
+
+
+def turning_into(before: Picture, after: Picture) -> Moments:
+    return lambda time: np.asarray(before + (after - before) * (4 + time) / 9, np.float32)
+
+
+def with_ticker(background: Moments) -> Moments:
+    strip = np.full((26, 2 * WIDTH), 30, np.uint8)
+    words = "BREAKING NEWS 12345 market up again " * 2
+    cv2.putText(strip, words, (5, 19), 0, 0.6, 230, 1, cv2.LINE_AA)
+
+    def moment(time: int) -> Picture:
+        image, left = background(time).copy(), 100 + 4 * time
+        image[200:226] = strip[:, left : left + WIDTH]
+        return image
+
+    return moment
+
+
+def film(moments: Moments) -> Moments:
+    """Return what changes with every frame, not with every field."""
+    return lambda time: moments(time // 2 * 2)
+
+
 def interlaced(moments: Moments, *, bottom_first: bool = False) -> list[Picture]:
     frames = []
     for time in (-2, 0, 2):
@@ -147,6 +179,14 @@ MOTION: dict[str, Moments] = {
     "small lamp": lit(1, 1, *LAMP),
     "small lamp for longer": lit(1, 2, *LAMP),
 }
+INTERLACED_MOTION = MOTION | {
+    "fade": fading(scene()),
+    "cross-fade": turning_into(scene(), OTHER),
+    "ticker": with_ticker(lambda _: scene()),
+    "ticker over a page": with_ticker(lambda _: LINES["small text"][:HEIGHT, :WIDTH]),
+    "ticker over lines": with_ticker(lambda _: LINES["ruled"][:HEIGHT, :WIDTH]),
+    "ticker over film": with_ticker(film(lambda time: np.roll(scene(), 3 * time, 1))),
+}
 PROGRESSIVE_MOTION = MOTION | {
     f"{name} {right}, {down}": panned(image, right, down)
     for name, image in LINES.items()
@@ -154,21 +194,36 @@ PROGRESSIVE_MOTION = MOTION | {
     # lines as close as those of one field: what moves up or down looks like a flash in it
     if not down or name not in ("staves", "moire")
 }
+PROGRESSIVE_LIGHT = {f"fade of {name}": fading(image) for name, image in LINES.items()}
+PROGRESSIVE_LIGHT |= {
+    f"scene turning into {name}": turning_into(scene(), image[:HEIGHT, :WIDTH])
+    for name, image in LINES.items()
+}
+PROGRESSIVE_LIGHT |= {
+    f"flash on {name}": flashing(image[:HEIGHT, :WIDTH]) for name, image in LINES.items()
+}
+PROGRESSIVE_MOTION["ticker"] = with_ticker(lambda _: scene())
 
 
 @pytest.mark.parametrize("noise", [0, 2, 5])
 @pytest.mark.parametrize("bottom_first", [False, True], ids=["top", "bottom"])
-@pytest.mark.parametrize("name", MOTION)
+@pytest.mark.parametrize("name", INTERLACED_MOTION)
 def test_fields_of_different_moments_show_combs(
     name: str, bottom_first: bool, noise: float
 ) -> None:
-    assert combed(interlaced(MOTION[name], bottom_first=bottom_first), noise)
+    assert combed(interlaced(INTERLACED_MOTION[name], bottom_first=bottom_first), noise)
 
 
 @pytest.mark.parametrize("noise", [0, 2, 5, 12])
 @pytest.mark.parametrize("name", PROGRESSIVE_MOTION)
 def test_whole_frames_show_none(name: str, noise: float) -> None:
     assert not combed(progressive(PROGRESSIVE_MOTION[name]), noise)
+
+
+@pytest.mark.parametrize("noise", [0, 2, 5])
+@pytest.mark.parametrize("name", PROGRESSIVE_LIGHT)
+def test_brightness_that_changes_is_no_motion(name: str, noise: float) -> None:
+    assert not combed(progressive(PROGRESSIVE_LIGHT[name]), noise)
 
 
 @pytest.mark.parametrize("noise", [0, 5, 12, 25])

@@ -21,9 +21,12 @@ _NOISE_PERCENTILE = 5  # of the blocks: those that show little but noise
 _MOST_NOISE = 12.0  # levels
 _MAX_LINES, _MAX_WIDTH = 48, 96  # of an area that is searched for, in a field
 _MAX_SHIFT, _MAX_MOTION = 8, 64  # lines of a field, columns
+_MOST_PIXELS = 20_000  # of an area, by which a fade is judged
 
 Blocks = NDArray[np.float32]
 """A mean per block; blocks overlap by half in both directions."""
+Levels = NDArray[np.floating[Any]]
+"""Of pixels."""
 Area = NDArray[np.bool_]
 """Whether a block belongs to it."""
 Fields = tuple[GreyImage, GreyImage]
@@ -73,25 +76,41 @@ def shows_combs(frame: GreyImage, before: GreyImage | None, after: GreyImage | N
     others = [other for other in (before, after) if other is not None]
     if not others or frame.shape[0] < 4 * _CELL_LINES or frame.shape[1] < 2 * _CELL_COLUMNS:
         return False
-    fields = _fields(frame)
-    if not any((_change(fields, _fields(other)) > _LEAST_CHANGE).any() for other in others):
+    fields, others_fields = _fields(frame), [_fields(other) for other in others]
+    if not any((_change(fields, other) > _LEAST_CHANGE).any() for other in others_fields):
         return False
-    neighbours = [_compare(fields, _fields(other), is_later=other is after) for other in others]
+    neighbours = [
+        _compare(fields, other_fields, is_later=other is after)
+        for other, other_fields in zip(others, others_fields, strict=True)
+    ]
+    return any(
+        (are_combs and not _are_fading_lines(fields, others_fields, area))
+        or (not are_combs and _has_moved(fields, others_fields, area))
+        for area, are_combs in _suspicious_areas(fields, neighbours)
+    )
+
+
+def _suspicious_areas(fields: Fields, neighbours: list[_Neighbour]) -> Iterator[tuple[Area, bool]]:
+    """Yield areas whose lines differ, and whether neighbours show that these are combs.
+
+    If not, parts that stand still may hide it.
+    """
     combs, detail = _combs(*fields), _detail(fields)
     noise = _noise(detail, neighbours)
     least_comb = _LEAST_COMB + _COMB_OF_NOISE * noise
-    if any(_shows_a_moment_of_its_own(combs, detail, n, 2 * least_comb) for n in neighbours):
-        return True
+    for neighbour in neighbours:
+        area = _moment_of_its_own(combs, detail, neighbour, 2 * least_comb)
+        if np.count_nonzero(area) > 1:
+            yield area, True
     least_change = _LEAST_CHANGE + _CHANGE_OF_NOISE * noise
     moving = np.logical_or.reduce([neighbour.change > least_change for neighbour in neighbours])
     for area in _areas(moving & (combs > least_comb)):
         height = float(combs[area].sum() / max(float(detail[area].sum()), 1e-6))
         matches = [_match(combs, neighbour, area, least_change) for neighbour in neighbours]
-        if _are_combs(matches, height) or (
-            height > 0.6 and _Match.ALIKE in matches and _has_moved(fields, area)
-        ):
-            return True
-    return False
+        if _are_combs(matches, height):
+            yield area, True
+        elif height > 0.6 and not {_Match.ALIKE, _Match.WORSE}.isdisjoint(matches):
+            yield area, False
 
 
 def _fields(frame: GreyImage) -> Fields:
@@ -153,18 +172,78 @@ def _areas(blocks: Area) -> Iterator[Area]:
     yield from (group for group in groups if np.count_nonzero(group) >= _LEAST_BLOCKS)
 
 
-def _shows_a_moment_of_its_own(
-    combs: Blocks, detail: Blocks, neighbour: _Neighbour, least: float
-) -> bool:
-    """Return whether one field goes on with a neighbour that has no combs, and the other does not.
+def _moment_of_its_own(combs: Blocks, detail: Blocks, neighbour: _Neighbour, least: float) -> Area:
+    """Return where one field goes on with a neighbour that has no combs, and the other does not.
 
-    So does a cut or a flash between two fields, and what moves by more than its own size.
+    So it does at a cut or a flash between two fields, and where a thing moves by more than its
+    own size.
     """
     sudden = (combs > least) & (combs > detail) & (neighbour.combs < combs / 2)
     first, second = neighbour.pairs
     found = sudden & (np.minimum(first, second) < 0.4 * combs)
-    found &= np.maximum(first, second) > 0.75 * combs
-    return int(np.count_nonzero(found)) > 1
+    return np.asarray(found & (np.maximum(first, second) > 0.75 * combs), np.bool_)
+
+
+def _are_fading_lines(fields: Fields, others: Sequence[Fields], area: Area) -> bool:
+    """Return whether combs are lines of the picture, whose brightness changes without motion.
+
+    In a fade, two fields differ by half of the change from frame to frame. Combs of such fields
+    go if one of the two is taken back by that; lines of the picture remain.
+    """
+    positions = _sample(area, fields[0].shape)
+    now, *then = (_values_at(positions, some) for some in (fields, *others))
+    if not _is_without_motion(now, then):
+        return False
+    least = float(_comb(*now).mean())
+    for other in then:
+        upper, middle, lower = ((a + b) / 2 for a, b in zip(now, other, strict=True))
+        least = min(
+            least,
+            float(_comb(upper, now[1], lower).mean()),
+            float(_comb(now[0], middle, now[2]).mean()),
+        )
+    return least > 0.6 * float(_comb(*now).mean())
+
+
+def _sample(area: Area, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return lines and columns of some pixels of a field in an area, not those of its last line."""
+    cells = np.zeros((area.shape[0] + 1, area.shape[1] + 1), np.bool_)
+    for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        cells[down : down + area.shape[0], right : right + area.shape[1]] |= area
+    pixels = cells.repeat(_CELL_LINES, 0).repeat(_CELL_COLUMNS, 1)
+    lines, columns = np.nonzero(pixels[: shape[0] - 1])
+    step = len(lines) // _MOST_PIXELS + 1
+    return lines[::step], columns[::step]
+
+
+def _values_at(
+    positions: tuple[NDArray[np.intp], NDArray[np.intp]], fields: Fields
+) -> list[Levels]:
+    """Return lines of the top field, the bottom field's below them, and the top's next ones."""
+    (top, bottom), (lines, columns) = fields, positions
+    values = top[lines, columns], bottom[lines, columns], top[lines + 1, columns]
+    return [value.astype(np.float32) for value in values]
+
+
+def _comb(upper: Levels, middle: Levels, lower: Levels) -> Levels:
+    return np.abs((upper + lower) / 2 - middle)
+
+
+def _is_without_motion(now: list[Levels], then: list[list[Levels]]) -> bool:
+    """Return whether pixels change evenly over time, or all by the same gain and offset."""
+    current, *others = (np.concatenate(values[:2]) for values in (now, *then))
+    if len(others) == 2:
+        before, after = others
+        bend, change = np.abs(2 * current - before - after), np.abs(after - before)
+        if bend.mean() < 0.35 * change.mean():
+            return True
+    for other in others:
+        deviation = other - other.mean()
+        gain = (deviation * current).mean() / max(float((deviation**2).mean()), 1e-6)
+        rest = np.abs(current - current.mean() - gain * deviation)
+        if gain > 0 and rest.mean() < 0.25 * np.abs(current - other).mean():
+            return True
+    return False
 
 
 def _match(combs: Blocks, neighbour: _Neighbour, area: Area, least_change: float) -> _Match:
@@ -219,20 +298,44 @@ def _are_combs(matches: list[_Match], height: float) -> bool:
     return least < height < most
 
 
-def _has_moved(fields: Fields, area: Area) -> bool:
-    """Return whether what one field shows in an area is elsewhere in the other, and only there."""
+def _boxes(fields: Fields, others: Sequence[Fields], area: Area) -> Iterator[tuple[slice, slice]]:
+    """Yield the lines and columns of a field that an area covers, and those between which it moves.
+
+    Around an area, blocks also cover what stands still.
+    """
     rows, columns = np.nonzero(area)
-    height, width = fields[0].shape
-    lines = min(_MAX_LINES, (int(np.ptp(rows)) + 2) * _CELL_LINES, height)
-    part_width = min(_MAX_WIDTH, (int(np.ptp(columns)) + 2) * _CELL_COLUMNS, width)
-    middle = (int(rows.min() + rows.max()) + 2) * _CELL_LINES // 2
-    top = min(max(0, middle - lines // 2), height - lines)
-    middle = (int(columns.min() + columns.max()) + 2) * _CELL_COLUMNS // 2
-    left = min(max(0, middle - part_width // 2), width - part_width)
+    top, left = int(rows.min()) * _CELL_LINES, int(columns.min()) * _CELL_COLUMNS
+    bottom, right = (int(rows.max()) + 2) * _CELL_LINES, (int(columns.max()) + 2) * _CELL_COLUMNS
+    yield slice(top, bottom), slice(left, right)
+    changes = [
+        cv2.absdiff(field[top:bottom, left:right], other[top:bottom, left:right])
+        for other_fields in others
+        for field, other in zip(fields, other_fields, strict=True)
+    ]
+    most = np.maximum.reduce(changes)
+    means = most.mean(1), most.mean(0)
+    lines, across = (np.flatnonzero(mean > 0.4 * mean.max()) for mean in means)
+    if len(lines) >= _CELL_LINES and len(across) >= _CELL_COLUMNS:
+        yield (
+            slice(top + int(lines[0]), top + int(lines[-1]) + 1),
+            slice(left + int(across[0]), left + int(across[-1]) + 1),
+        )
+
+
+def _has_moved(fields: Fields, others: Sequence[Fields], area: Area) -> bool:
+    """Return whether what one field shows in an area is elsewhere in the other, and only there."""
     return any(
-        _is_found(a[top : top + lines, left : left + part_width], b, top, left)
+        _is_found(a[rows, columns], b, rows.start, columns.start)
+        for box in _boxes(fields, others, area)
+        for rows, columns in [(_shortened(box[0], _MAX_LINES), _shortened(box[1], _MAX_WIDTH))]
         for a, b in (fields, fields[::-1])
     )
+
+
+def _shortened(part: slice, most: int) -> slice:
+    """Return the middle of a part that is longer."""
+    begin = max(part.start, (part.start + part.stop - most) // 2)
+    return slice(begin, min(part.stop, begin + most))
 
 
 def _is_found(part: GreyImage, field: GreyImage, top: int, left: int) -> bool:
