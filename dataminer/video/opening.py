@@ -33,6 +33,8 @@ _PLAYLISTS = {
 # by default libav reads up to 5 s to learn each stream's pixel format, which is not needed here
 _FAST_OPEN = {"analyzeduration": "1"}
 _MAX_STREAMS = 256
+# in interlaced video, fields of B-frames depend on how far libav's other threads are
+_RACING = {"mpeg4"}
 _INDEX_BYTES = 32  # per frame or audio sample, in libav's index of an MP4
 
 
@@ -74,7 +76,7 @@ def open_video(
         stream = _choose_within_limits(container, path, limits)
         _discard_others(container, stream)
         stream.thread_count = threads
-        if threads > 1:
+        if threads > 1 and stream.codec.canonical_name not in _RACING:
             stream.thread_type = "AUTO"  # by frames if the codec allows it, otherwise by slices
         yield container, stream
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dataminer.stages.extract.picture.combs import shows_combs
 from dataminer.stages.extract.picture.deinterlacing import Deinterlacer
+from dataminer.video.opening import open_video
 from tests.support.patches import Extracted, encode, patches_picture
 
 WIDTH, HEIGHT = 320, 240
@@ -438,3 +439,20 @@ def test_progressive_video_is_never_examined(tmp_path: Path) -> None:
     video = encode(tmp_path / "a.mkv", frames, "ffv1", "bgr0")
     got = Extracted(video, tmp_path / "out", strategy="interval", every_frames=1)
     assert not got.notes
+
+
+def test_threads_change_nothing_in_interlaced_mpeg4(tmp_path: Path) -> None:
+    frames = []
+    for time in range(0, 48, 2):
+        image = scene(2 * time, pan=time)
+        image[1::2] = scene(2 * time + 2, pan=time + 1)[1::2]
+        grey = av.VideoFrame.from_ndarray(np.asarray(image, np.uint8), format="gray")
+        frames.append(grey.reformat(format="yuv420p"))
+    options = {"flags": "+ildct+ilme", "bf": "2", "qscale": "3", "b": "8M"}
+    video = encode(tmp_path / "a.mp4", frames, "mpeg4", options=options)
+    decoded = []
+    for threads in (1, 4):
+        with open_video(video, threads) as (container, stream):
+            decoded.append(np.stack([frame.to_ndarray() for frame in container.decode(stream)]))
+    assert len(decoded[0]) == len(frames)
+    assert np.array_equal(decoded[0], decoded[1])
