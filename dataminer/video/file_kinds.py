@@ -18,6 +18,7 @@ _PAGE = (
     " remove it from your list"
 )
 _UNPACK = f"replace the file by the video in it: unpack it, {_THEN}"
+_LIST_TARGET = "list what it leads to"
 _NO_COPY = "remove it from your list, and `dataminer delete-videos VIDEO --project PROJECT`"
 
 
@@ -52,13 +53,39 @@ _ANIMATED_WEBP = FileKind(
 _JXL = FileKind(
     "a JPEG XL picture, which dataminer cannot decode", _JXL_HINT, ErrorClass.UNSUPPORTED
 )
+# with which pages begin that have no doctype (WHATWG MIME Sniffing, 7.1)
+_HTML_TAGS = (
+    *("html", "head", "body", "script", "iframe", "h1", "div", "font", "table", "style", "title"),
+    *("a", "b", "br", "p", "meta", "link", "center", "pre", "form", "main", "section", "span"),
+)
+_COMMENTS = rb"(?>(?:<!--.*?-->\s*)*)"
+# Byte order marks, the longer ones first, and what ASCII looks like without one.
+_ENCODINGS = [
+    (re.compile(pattern, re.DOTALL), encoding)
+    for pattern, encoding in [
+        (rb"\xef\xbb\xbf", "utf-8"),
+        (rb"\xff\xfe\0\0", "utf-32-le"),
+        (rb"\0\0\xfe\xff", "utf-32-be"),
+        (rb"\xff\xfe", "utf-16-le"),
+        (rb"\xfe\xff", "utf-16-be"),
+        (rb"(?:[^\0]\0\0\0){2}", "utf-32-le"),
+        (rb"(?:\0\0\0[^\0]){2}", "utf-32-be"),
+        (rb"(?:[^\0]\0){2}", "utf-16-le"),
+        (rb"(?:\0[^\0]){2}", "utf-16-be"),
+    ]
+]
+_UTF16_BEGINNINGS = (b"\xff\xfe", b"\xfe\xff")
 # No video begins like this. Matched at the beginning, after a byte order mark and white space.
 _KINDS: list[tuple[re.Pattern[bytes], FileKind]] = [
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), kind)
     for pattern, kind in [
         (
-            rb"(<!--.{0,500}?-->\s*)?<(!doctype html|html|head|body)\b",
+            _COMMENTS + rb"<(!doctype html|%s)(?![^\s/>])" % "|".join(_HTML_TAGS).encode(),
             _not_a_video("an HTML page", _PAGE),
+        ),
+        (
+            _COMMENTS + rb"<(asx|smil)\b|\[(playlist|reference)\]",
+            FileKind("a playlist, not a video", _LIST_TARGET, ErrorClass.NO_VIDEO),
         ),
         (rb"<\?xml(?!.*<svg)", _not_a_video("an XML text", _PAGE)),
         (
@@ -70,7 +97,7 @@ _KINDS: list[tuple[re.Pattern[bytes], FileKind]] = [
         ),
         (
             b"#EXTM3U",
-            FileKind("a playlist, not a video", "list what it leads to", ErrorClass.NO_VIDEO),
+            FileKind("a playlist, not a video", _LIST_TARGET, ErrorClass.NO_VIDEO),
         ),
         (rb'[{\[]\s*["{\[}\]]|\[\s*-?\d', _not_a_video("a JSON text", _PAGE)),
         (
@@ -108,6 +135,9 @@ _BINARY_KINDS: list[tuple[bytes, FileKind]] = [
     (b"\xff\x0a", _JXL),
     (b"\0\0\0\x0cJXL \r\n\x87\n", _JXL),
 ]
+_IMAGES = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|BM|II\*\0|MM\0\*|P[1-7]\s|GIF8|RIFF.{4}WEBP|\x76\x2f\x31\x01", re.DOTALL
+)
 _ZEROS = FileKind(
     "a file of zeros: space for a download that never came",
     f"replace the file: let its download finish, {_THEN}",
@@ -145,11 +175,25 @@ def _kind_of(path: Path, first: bytes) -> FileKind | None:
         return _ANIMATED_WEBP
     if not first.strip(b"\0"):
         return _ZEROS if _is_all_zeros(path) else None
-    text = first.removeprefix(b"\xef\xbb\xbf")
-    if first[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-        text = first.decode("utf-16", errors="ignore").encode("ascii", errors="ignore")
-    text = text.lstrip()
-    return next((kind for pattern, kind in _KINDS if pattern.match(text)), None)
+    text = _as_utf8(first).lstrip()
+    named = next((kind for pattern, kind in _KINDS if pattern.match(text)), None)
+    # a mark of two bytes looks like MP3 to libav
+    return named or (unreadable_kind(first) if first[:2] in _UTF16_BEGINNINGS else None)
+
+
+def _as_utf8(first: bytes) -> bytes:
+    """Return the first bytes of a text, whatever Unicode encoding it has, as UTF-8.
+
+    Others, such as ISO 8859 and Shift JIS, are left as they are: what texts begin with is ASCII.
+    """
+    encoding = _encoding(first)
+    if encoding is None:
+        return first
+    return first.decode(encoding, errors="ignore").removeprefix("\ufeff").encode()
+
+
+def _encoding(first: bytes) -> str | None:
+    return next((name for sign, name in _ENCODINGS if sign.match(first)), None)
 
 
 def _is_all_zeros(path: Path) -> bool:
@@ -163,9 +207,23 @@ def _is_all_zeros(path: Path) -> bool:
     return True
 
 
+def begins_like_image(first: bytes) -> bool:
+    """Return whether a file begins like an image of a common format."""
+    return bool(_IMAGES.match(first))
+
+
 def unreadable_kind(first: bytes) -> FileKind | None:
     """Return what a file is that libav cannot open: a text, or None if it cannot be known."""
-    return None if first.translate(None, _TEXT_BYTES) else _TEXT
+    encoding = _encoding(first)
+    if encoding is None:
+        return None if first.translate(None, _TEXT_BYTES) else _TEXT
+    try:
+        text = first[: len(first) // 4 * 4].decode(encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        if error.end < len(first) - 4:  # otherwise a character is cut in two
+            return None
+        text = first[: error.start].decode(encoding).removeprefix("\ufeff")
+    return _TEXT if all(c.isprintable() or c.isspace() for c in text) else None
 
 
 def first_bytes(path: Path) -> bytes:
