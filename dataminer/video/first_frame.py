@@ -1,9 +1,11 @@
-"""What only the first frame of a stream tells: how it is turned."""
+"""What only the first frames of a stream tell: how it is turned, and whether it moves."""
 
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from itertools import islice
 
 import av
 from av.container import InputContainer
@@ -14,6 +16,7 @@ from dataminer.video.libav_messages import captured_messages, logged_message
 from dataminer.video.limits import FileLimits
 
 _PROBE_PACKETS = 64  # packets to try before giving up on a first frame
+_LEAST_PICTURES = 3  # of a sequence; a photo may hold two of one size, for both eyes
 _REFUSED_SIZE = re.compile(r"Picture size (\d+)x(\d+) exceeds")  # libavutil/imgutils.c
 
 
@@ -39,6 +42,36 @@ def first_orientation(
             for frame in frames:
                 return orientation_of(frame)
     return Orientation()
+
+
+def is_picture_sequence(
+    reopen: Callable[[], AbstractContextManager[InputContainer]], limits: FileLimits
+) -> bool:
+    """Return whether what libav takes for an image is several of one size, such as raw MJPEG.
+
+    Previews and gain maps, which cameras add to photos, are smaller than these.
+
+    Parameters
+    ----------
+    reopen : callable
+        Opens the file once more.
+    limits : FileLimits
+        How large its pictures may be.
+    """
+    sizes: list[tuple[int, int]] = []
+    with reopen() as container, captured_messages(), suppress(av.FFmpegError, MemoryError):
+        stream = container.streams.video[0]
+        if stream.codec_context is None or not container.format.name.endswith("_pipe"):
+            return False
+        stream.thread_count = 1
+        stream.codec_context.options = limits.decoder_options
+        packets = list(islice(container.demux(stream), _LEAST_PICTURES))
+        if not all(packet.size for packet in packets):  # the last one is empty
+            return False
+        for packet in packets:
+            with suppress(av.FFmpegError):  # one may be damaged
+                sizes += [(frame.width, frame.height) for frame in stream.decode(packet)]
+    return len(sizes) >= _LEAST_PICTURES - 1 and len(set(sizes)) == 1
 
 
 def _refused_megapixels(error: av.FFmpegError) -> float:

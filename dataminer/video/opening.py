@@ -15,15 +15,24 @@ from av.video.stream import VideoStream
 
 from dataminer.errors import ErrorClass, PermanentError, TransientError, os_error_class
 from dataminer.files.links import ABSENT_ERRNOS
+from dataminer.video.containers.ebml import is_matroska
 from dataminer.video.containers.encryption import encrypted_streams, has_encrypted_tracks
-from dataminer.video.file_kinds import first_bytes, reject_other_kinds, unreadable_kind
-from dataminer.video.first_frame import first_orientation
+from dataminer.video.containers.pixel_crop import impossible_crops
+from dataminer.video.file_kinds import (
+    begins_like_image,
+    first_bytes,
+    reject_other_kinds,
+    unreadable_kind,
+)
+from dataminer.video.first_frame import first_orientation, is_picture_sequence
 from dataminer.video.libav_messages import captured_messages, failure_reason
 from dataminer.video.limits import DEFAULT_LIMITS, FileLimits
+from dataminer.video.masked_file import MaskedFile
 from dataminer.video.streams import choose_film, moving_streams
 
 _IMAGE_FORMATS = {"image2pipe"}  # and every demuxer whose name ends in _pipe
 _IMAGE_BRANDS = {"avif", "mif1", "miaf", "heic", "heix", "heim", "heis"}  # still images in MP4
+_IMAGE = "an image"
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}  # text art, which libav renders as video
 # texts and names that lead to other files, which libav opens while it reads the header
 _PLAYLISTS = {
@@ -120,11 +129,26 @@ def _headers_suffice(container: InputContainer) -> bool:
 
 
 def _open_container(path: Path, limits: FileLimits, fast_open: bool) -> InputContainer:
+    # "file:" and the whitelists keep a name or a playlist from leading elsewhere
+    source = f"file:{path}"
+    try:
+        return _open_source(source, path, limits, fast_open)
+    except PermanentError:
+        with path.open("rb") as file:
+            crops = impossible_crops(file) if is_matroska(file) else []
+        if not crops:
+            raise
+    return _open_source(MaskedFile(path, crops), path, limits, fast_open)
+
+
+def _open_source(
+    source: str | MaskedFile, path: Path, limits: FileLimits, fast_open: bool
+) -> InputContainer:
     with captured_messages():
         try:
-            # "file:" and the whitelists keep a name or a playlist from leading elsewhere
             return av.open(
-                f"file:{path}",
+                source,
+                "r",
                 options=limits.decoder_options | ({"skip_frame": "all"} if fast_open else {}),
                 metadata_errors="replace",
                 container_options={
@@ -155,12 +179,15 @@ def _too_many_streams(path: Path) -> PermanentError:
 
 def _open_error(error: av.FFmpegError, path: Path) -> PermanentError:
     reason = failure_reason(error, path)
+    first = first_bytes(path)
     if error.errno == errno.EINVAL and "whitelist" in reason:
+        if begins_like_image(first):  # of this name, libav would look for others beside it
+            return PermanentError(f"{path.name} is {_IMAGE}, not a video", ErrorClass.NO_VIDEO)
         message = f"{path.name} is a playlist or leads to other files like one, not a video"
         return PermanentError(message, ErrorClass.NO_VIDEO)
     if has_encrypted_tracks(path):
         return _encrypted(path)
-    kind = unreadable_kind(first_bytes(path))
+    kind = unreadable_kind(first)
     if kind:
         return kind.error(path.name)
     return PermanentError(f"{path.name} cannot be opened: {reason}", ErrorClass.CORRUPT)
@@ -185,6 +212,8 @@ def _choose_within_limits(container: InputContainer, path: Path, limits: FileLim
 
 def _choose_stream(container: InputContainer, path: Path, limits: FileLimits) -> VideoStream:
     name, kind = path.name, _other_kind(container)
+    if kind == _IMAGE and _is_sequence(path, limits):
+        kind = None
     if kind:
         raise PermanentError(f"{name} is {kind}, not a video", ErrorClass.NO_VIDEO)
     moving = moving_streams(container)
@@ -199,6 +228,13 @@ def _choose_stream(container: InputContainer, path: Path, limits: FileLimits) ->
             "convert it to H.264, VP9 or AV1",
         )
     return choose_film(_readable(container, decodable, path), lambda: open_container(path, limits))
+
+
+def _is_sequence(path: Path, limits: FileLimits) -> bool:
+    def reopen() -> InputContainer:
+        return open_container(path, limits)
+
+    return limits.within_memory(path, is_picture_sequence, reopen, limits)
 
 
 def _readable(
@@ -228,7 +264,7 @@ def _other_kind(container: InputContainer) -> str | None:
         return "a text"
     brand = container.metadata.get("major_brand", "")
     if format_name.endswith("_pipe") or format_name in _IMAGE_FORMATS or brand in _IMAGE_BRANDS:
-        return "an image"
+        return _IMAGE
     return None
 
 

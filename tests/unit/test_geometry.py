@@ -190,6 +190,28 @@ def test_matroska_cropping_is_applied_to_the_track_that_was_chosen(tmp_path: Pat
     assert (info.width, info.height) == (136, 88)
 
 
+@pytest.mark.parametrize(
+    "sides", [(WIDTH, 0, 0, 0), (80, 0, 80, 0), (0, 60, 0, 60), (0, 65535, 0, 0)]
+)
+def test_matroska_cropping_that_leaves_nothing_crops_nothing(
+    tmp_path: Path, sides: tuple[int, int, int, int]
+) -> None:
+    """libav does not open such a file."""
+    video = add_pixel_crop(clip(tmp_path / "a.mkv", patches_picture()), *sides)
+    with pytest.raises(av.FFmpegError):
+        av.open(str(video))
+    before = video.read_bytes()
+    got = Extracted(video, tmp_path / "out", strategy="interval", every_frames=1)
+    assert len(got.rows) == 3
+    assert (got.row["width"], got.row["height"]) == SIZE
+    assert patch_error(got.image) <= 6
+    assert not got.notes
+    assert got.warning is None
+    info = probe(video)
+    assert (info.width, info.height) == SIZE
+    assert video.read_bytes() == before
+
+
 def test_cropping_comes_before_squaring_and_turning(tmp_path: Path) -> None:
     sides = (20, 20, 20, 20)
     video = clip(tmp_path / "a.mov", framed_patches(sides), turned=90)

@@ -19,6 +19,7 @@ from dataminer.video.avi_index import AviTimes
 from dataminer.video.decoder import decodes_several
 from dataminer.video.libav_messages import DecoderMessages
 
+_CLOSED_BY_BOUNDARY = {"mpjpeg"}  # libav fails to read what should follow the last one
 _MAX_FAILED_READS = 16  # in a row: a cut-off MP4 fails once for each lost frame
 
 
@@ -105,6 +106,8 @@ def _read_packets(
                     stats.position = packet.pos or stats.position
                     log.add(packet)
                     yield packet
+            if failed == 1 and container.format.name in _CLOSED_BY_BOUNDARY:
+                stats.read_errors -= 1  # it was the end
             break
         except IndexError:
             break  # PyAV 18 at the file's end, if a stream appeared on the way (MPEG-TS)

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from dataminer.video.containers.chunked import zeros_begin
 
+_SIGNATURE = bytes.fromhex("1a45dfa3")
 _SEGMENT, _CLUSTER, _TRACKS, _TRACK = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE
 _TRACK_TYPE, _ENCODINGS, _ENCODING, _ENCODING_TYPE = 0x83, 0x6D80, 0x6240, 0x5033
 VIDEO_TRACK = 1
@@ -66,6 +67,12 @@ def _elements(file: BinaryIO, start: int, end: int) -> Iterator[Element]:
         if element.end is None:
             return
         start = element.end
+
+
+def is_matroska(file: BinaryIO) -> bool:
+    """Return whether a file begins like Matroska and WebM."""
+    file.seek(0)
+    return file.read(len(_SIGNATURE)) == _SIGNATURE
 
 
 def _segment(file: BinaryIO, size: int) -> Element | None:
