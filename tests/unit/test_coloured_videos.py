@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 from dataminer.stages.extract.picture.tone_mapping import declared_peak
 from tests.support.drawn_colours import BT2020, HLG, PQ, hdr_signal, quantised, to_yuv, ycgco
 from tests.support.patches import Extracted, encode, frame_of_planes, patch_error, patches_picture
+from tests.support.real_time import leave_real_time
 
 DISPLAY = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)"
 HDR_NAMES = {PQ: "smpte2084", HLG: "arib-std-b67"}
@@ -158,6 +160,52 @@ def test_a_rare_matrix_is_decoded_by_its_tag(tmp_path: Path, codec: str) -> None
     assert patch_error(got.image) <= 3
     assert got.row["matrix"] == "ycgco"
     assert got.warning is None
+
+
+@pytest.mark.parametrize(
+    ("codec", "full"),
+    [
+        *(("libvpx-vp9", False), ("libsvtav1", False), ("libx265", False), ("mpeg2video", False)),
+        *(("ffv1", True), ("libx264", True), ("mpeg4", True)),
+    ],
+)
+def test_the_containers_range_counts_if_the_codec_says_none(
+    tmp_path: Path, codec: str, full: bool
+) -> None:
+    planes = quantised(to_yuv(patches_picture() / 255, 6), 8, full=full)
+    frames = [frame_of_planes(subsampled(planes), "yuv420p") for _ in range(3)]
+    options = {"crf": "4", "qscale": "1", "x265-params": "log-level=none:crf=4"}
+    plain = encode(tmp_path / "plain.mkv", frames, codec, options=options)
+    if codec == "libsvtav1":
+        leave_real_time()
+    video = tmp_path / "a.mkv"
+    copy = ["ffmpeg", "-v", "error", "-i", str(plain), "-c", "copy", "-color_range", "pc"]
+    subprocess.run([*copy, str(video)], check=True)
+    with av.open(str(video)) as container:
+        assert container.streams.video[0].codec_context.color_range == 2 or codec == "mpeg2video"
+    got = Extracted(video, tmp_path / "out")
+    assert patch_error(got.image) <= 6
+    assert not got.notes
+
+
+@pytest.mark.parametrize("matrix", [3, 18, 77])
+def test_a_reserved_matrix_of_h264_counts_as_no_tag(tmp_path: Path, matrix: int) -> None:
+    frame = av.VideoFrame.from_ndarray(patches_picture(1280, 720), format="rgb24")
+    tags = {"colorspace": 1, "color_range": 1}
+    options = {"crf": "4"}
+    frames = [frame.reformat(format="yuv420p")]
+    plain = encode(tmp_path / "plain.mp4", frames, "libx264", options=options, tags=tags)
+    images = []
+    for number in (2, matrix):
+        video = tmp_path / f"{number}.mp4"
+        change = ["-bsf:v", f"h264_metadata=matrix_coefficients={number}"]
+        copy = ["ffmpeg", "-v", "error", "-i", str(plain), "-c", "copy", *change, str(video)]
+        subprocess.run(copy, check=True)
+        got = Extracted(video, tmp_path / f"out{number}")
+        assert got.row["matrix"] is None
+        assert not got.notes
+        images.append(got.image)
+    assert np.array_equal(images[0], images[1])
 
 
 def test_a_rare_matrix_beside_transparency(tmp_path: Path) -> None:

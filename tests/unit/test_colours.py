@@ -331,6 +331,14 @@ def test_opaque_frames_of_any_width_are_not_changed(pixel_format: str, width: in
     assert not notes
 
 
+@pytest.mark.parametrize(("alpha", "counts"), [(255, False), (252, False), (251, True), (0, True)])
+def test_what_encoders_lose_of_opacity_is_no_transparency(alpha: int, counts: bool) -> None:
+    rgba = np.dstack([patches_picture(), np.full((120, 160), alpha, np.uint8)])
+    image, notes = converted(av.VideoFrame.from_ndarray(rgba, format="rgba"))
+    assert notes == ["flattened"] * counts
+    assert (patch_error(image) == 0) != counts
+
+
 @pytest.mark.parametrize("pixel_format", ["yuv420p10le", "yuv440p12le", "p010le", "yuv410p"])
 @pytest.mark.parametrize("width", [1, 3, 161])
 def test_hdr_of_odd_widths_has_chroma_up_to_the_edge(pixel_format: str, width: int) -> None:

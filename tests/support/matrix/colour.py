@@ -59,8 +59,10 @@ def code_planes(image: Image, colour: Colour, pixel_format: str) -> list[NDArray
     bits = layout.components[0].bits
     signal = hdr_signal(image, colour.hdr) if colour.hdr else image / 255
     if pixel_format.startswith("gbr"):
-        peak = 2**bits - 1
-        planes = [signal[..., channel] * peak for channel in (1, 2, 0)]
+        planes = [
+            _quantised(signal[..., channel], bits, colour.full, is_chroma=False)
+            for channel in (1, 2, 0)
+        ]
     else:
         luma, *chroma = difference_signals(signal, colour.matrix)
         planes = [_quantised(luma, bits, colour.full, is_chroma=False)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ _RARE = {
     "chroma-derived-c": 13,
     "ictcp": 14,
 }
+_RGB = 0
 _BT2020, _BT2020_10_BITS, _PQ, _HLG = 9, 14, 16, 18
 _TRANSFERS = {"pq": (_PQ, "smpte2084"), "hlg": (_HLG, "arib-std-b67")}
 
@@ -104,6 +106,14 @@ def _ranges() -> Iterator[Cell]:
             frames=21,
         )
         yield _cell(container, f"full range, {matrix} in {pixel_format}", clip)
+
+    for container, codec, pixel_format in (
+        ("mkv", "ffv1", "gbrp10le"),
+        ("mkv", "ffv1", "gbrap12le"),
+        ("mp4", "libx265", "gbrp"),
+    ):
+        clip = Clip(codec, pixel_format, tags=(LIMITED, None, None, _RGB), frames=21)
+        yield _cell(container, f"limited range, {pixel_format}", clip)
 
 
 def _formats() -> Iterator[Cell]:
@@ -277,9 +287,14 @@ def _transparent() -> Iterator[Cell]:
         ("mkv", "ffv1", "yuva420p"),
         ("mkv", "ffv1", "bgra"),
         ("apng", "apng", "rgba"),
+        ("webm", "libvpx", "yuva420p"),
+        ("webm", "libvpx-vp9", "yuva420p"),
+        ("mkv", "libvpx-vp9", "yuva420p"),
     ):
         for alpha in (None, half_transparent):
             clip = Clip(codec=codec, pixel_format=pixel_format, alpha=alpha, frames=21)
+            if codec.startswith("libvpx"):
+                clip = replace(clip, options=(("auto-alt-ref", "0"),))
             if alpha is None:
                 yield _cell(container, f"opaque {pixel_format}", clip, "alpha")
                 continue

@@ -232,6 +232,10 @@ def _no_videos() -> Iterator[Cell]:
             *("mkv", b"\n\n  <html><body>Forbidden</body></html>"),
             *(ErrorClass.CORRUPT, "HTML page.*download it again"),
         ),
+        "a page in UTF-16 without a byte order mark": (
+            *("mp4", "<html><body>Forbidden</body></html>".encode("utf-16-le")),
+            *(ErrorClass.CORRUPT, "HTML page.*download it again"),
+        ),
         "JSON": ("mp4", b'{"error": "forbidden"}', ErrorClass.CORRUPT, "JSON"),
         "XML": (
             *("mp4", b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'),

@@ -111,6 +111,17 @@ def _aspects() -> Iterator[Cell]:
     for container, codec in (("mp4", "libx264"), ("mp4", "mpeg4"), ("ts", "libx264")):
         clip = Clip(codec, size=(144, 120), aspect=Fraction(3, 4), frames=21)
         yield _cell(container, "pixels of 3:4", clip, (144, 160), converts=_SQUARED)
+    for container in ("ts", "mp4"):
+        for ratio, size, converts in (
+            (Fraction(8640, 6821), (182, 120), _SQUARED),
+            (Fraction(1001, 1000), (144, 120), frozenset[str]()),
+        ):
+            name = f"{ratio.numerator}:{ratio.denominator}"
+            clip = Clip(size=(144, 120), aspect=ratio, frames=21)
+            columns = {"sample_aspect_ratio": name}
+            yield _cell(
+                *(container, f"pixels of {name}", clip, size), converts=converts, columns=columns
+            )
     clip = Clip(size=(144, 120), aspect=wide, frames=21)
     columns = {"sample_aspect_ratio": "4:3"}
     yield _cell(
@@ -199,6 +210,8 @@ def _matroska_crops() -> Iterator[Cell]:
         then=_pixel_crop(clip, crop),
         settings=_STORED,
     )
+    nothing = functools.partial(add_video_fields, crop_left=104, crop_right=104)
+    yield _cell("mkv", "cropping in the track that leaves nothing", clip, (208, 160), nothing)
 
 
 def _pixel_crop(clip: Clip, crop: Crop, **display: int) -> Callable[[Path], Path]:

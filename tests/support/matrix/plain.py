@@ -40,6 +40,8 @@ _USUAL = {
     "apng": ("apng",),
     "dv": ("dvvideo",),
     "y4m": ("wrapped_avframe",),
+    "mjpeg": ("mjpeg",),
+    "mpjpeg": ("mjpeg",),
     "ivf": ("libvpx-vp9", "libsvtav1"),
     "rm": ("rv10",),
     "swf": ("mjpeg",),
@@ -93,6 +95,7 @@ def cells() -> Iterator[Cell]:
 
 def _plain(container: str, encoder: str) -> Cell:
     clip = replace(_SPECIAL.get(encoder, Clip()), codec=encoder)
+    clip = replace(clip, container_format="mpjpeg" if container == "mpjpeg" else None)
     return Cell(
         "plain",
         container,

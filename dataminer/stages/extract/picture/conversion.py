@@ -45,6 +45,7 @@ _SWAPPED = ("rgb555be", "rgb565be", "bgr555be", "bgr565be")
 _FLOATS = ("f16le", "f16be", "f32le", "f32be")
 _Code = TypeVar("_Code", np.uint8, np.uint16)
 _SHALLOW_BITS = 8
+_OPAQUE = 252  # of 255, and above: so little is lost by encoders of video
 _SD_HEIGHT, _SD_WIDTH = 576, 1279  # the largest picture that is taken as standard definition
 
 
@@ -197,7 +198,7 @@ class FrameConverter:
             same = Colorspace.ITU601
             pixels = convert_frame(self._alpha, frame, format="bgra", src_colorspace=same)
             alpha = np.ascontiguousarray(pixels[..., 3])
-        return None if alpha.min() == 255 else alpha
+        return None if alpha.min() >= _OPAQUE else alpha
 
     def _opaque(self, frame: VideoFrame, plan: Conversion) -> BgrImage:
         if plan.decoder is None and plan.mapper is None and not plan.is_swapped:
