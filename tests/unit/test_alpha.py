@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dataminer.video.alpha import AlphaDecoder, has_alpha_stream
 from dataminer.video.decoder import read_plane
 from dataminer.video.opening import open_video
+from tests.support.matrix.colour import Colour
 from tests.support.matrix.encoding import Clip, encode_with_ffmpeg
 from tests.support.patches import Extracted, encode, patch_error, patches_picture
 
@@ -167,7 +168,8 @@ def grey_frame(number: int) -> av.VideoFrame:
 )
 def test_alpha_of_other_formats(tmp_path: Path, pixel_format: str, expected: str) -> None:
     """Encoders of alpha have 4:2:0 of 8 bits only; the format has all of VP9."""
-    colours = Clip(pixel_format=pixel_format, frames=3, draw=drawn_patches)
+    colour = Colour(full=pixel_format == "gbrp")
+    colours = Clip(pixel_format=pixel_format, colour=colour, frames=3, draw=drawn_patches)
     arguments = ("-c:v", "libvpx-vp9", "-lossless", "1")
     source = encode_with_ffmpeg(tmp_path / "a.webm", colours, *arguments)
     alphas = encode(tmp_path / "alpha.webm", [grey_frame(i) for i in range(3)], "libvpx-vp9")

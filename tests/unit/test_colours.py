@@ -239,7 +239,7 @@ def test_ordinary_primaries_change_nothing(primaries: int) -> None:
 )
 def test_pixel_formats(pixel_format: str) -> None:
     source = av.VideoFrame.from_ndarray(patches_picture(), format="rgb24")
-    frame = source.reformat(format=pixel_format)
+    frame = source.reformat(format=pixel_format, threads=1)
     image, notes = converted(frame)
     assert patch_error(image) <= 4
     assert not notes
@@ -250,7 +250,9 @@ def test_pixel_formats(pixel_format: str) -> None:
 def test_grey_formats(pixel_format: str, matrix: int) -> None:
     values = np.full((64, 64, 3), 255, np.uint8)
     values[:, :32] = 0
-    frame = av.VideoFrame.from_ndarray(values, format="rgb24").reformat(format=pixel_format)
+    frame = av.VideoFrame.from_ndarray(values, format="rgb24").reformat(
+        format=pixel_format, threads=1
+    )
     image, notes = converted(tagged(frame, colorspace=matrix))
     assert np.abs(image[:, 8].astype(int)).max() <= 1
     assert np.abs(image[:, 56].astype(int) - 255).max() <= 1
@@ -278,7 +280,9 @@ def test_rgb_is_expanded_only_if_it_is_tagged_as_limited(
 ) -> None:
     limited = np.rint(TRUE * 219 + 16).astype(np.uint8)
     stored = limited if color_range == 1 else patches_picture()
-    frame = av.VideoFrame.from_ndarray(stored, format="rgb24").reformat(format=pixel_format)
+    frame = av.VideoFrame.from_ndarray(stored, format="rgb24").reformat(
+        format=pixel_format, threads=1
+    )
     image, notes = converted(tagged(frame, color_range=color_range))
     assert patch_error(image) <= 2
     assert not notes
@@ -307,7 +311,7 @@ def test_frames_of_equal_format_may_have_other_ranges() -> None:
 @pytest.mark.parametrize("pixel_format", ["rgb555be", "rgb565be", "bgr555be", "bgr565be"])
 def test_packed_colours_of_either_byte_order(pixel_format: str) -> None:
     source = av.VideoFrame.from_ndarray(patches_picture(), format="rgb24")
-    little = source.reformat(format=pixel_format.replace("be", "le"))
+    little = source.reformat(format=pixel_format.replace("be", "le"), threads=1)
     swapped = av.VideoFrame(160, 120, pixel_format)
     swapped.planes[0].update(np.frombuffer(bytes(little.planes[0]), "<u2").byteswap().tobytes())
     image, notes = converted(swapped)
@@ -321,7 +325,7 @@ def test_packed_colours_of_either_byte_order(pixel_format: str) -> None:
 @pytest.mark.parametrize("width", [1, 2, 17, 18, 66, 162])
 def test_opaque_frames_of_any_width_are_not_changed(pixel_format: str, width: int) -> None:
     frame = av.VideoFrame.from_ndarray(np.full((18, width, 3), 200, np.uint8), format="rgb24")
-    frame = frame.reformat(format=pixel_format)
+    frame = frame.reformat(format=pixel_format, threads=1)
     largest = (1 << frame.format.components[3].bits) - 1
     kind = ">u2" if pixel_format.endswith("be") else "<u2" if largest > 255 else "u1"
     plane = frame.planes[3]
@@ -343,7 +347,9 @@ def test_what_encoders_lose_of_opacity_is_no_transparency(alpha: int, counts: bo
 @pytest.mark.parametrize("width", [1, 3, 161])
 def test_hdr_of_odd_widths_has_chroma_up_to_the_edge(pixel_format: str, width: int) -> None:
     flat = np.full((40, width, 3), (200, 60, 30), np.uint8)
-    frame = av.VideoFrame.from_ndarray(flat, format="rgb24").reformat(format=pixel_format)
+    frame = av.VideoFrame.from_ndarray(flat, format="rgb24").reformat(
+        format=pixel_format, threads=1
+    )
     image, _ = converted(tagged(frame, color_trc=PQ, color_primaries=9, colorspace=9))
     assert np.abs(image.astype(int) - image[20, 0].astype(int)).max() <= 2
 
