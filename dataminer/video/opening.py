@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from dataminer.errors import ErrorClass, PermanentError, TransientError, os_error_class
 from dataminer.files.links import ABSENT_ERRNOS
+from dataminer.files.masked import MaskedFile
 from dataminer.video.containers.ebml import is_matroska
 from dataminer.video.containers.encryption import encrypted_streams, has_encrypted_tracks
 from dataminer.video.containers.pixel_crop import impossible_crops
@@ -27,7 +28,6 @@ from dataminer.video.file_kinds import (
 from dataminer.video.first_frame import first_orientation, is_picture_sequence
 from dataminer.video.libav_messages import captured_messages, failure_reason
 from dataminer.video.limits import DEFAULT_LIMITS, FileLimits
-from dataminer.video.masked_file import MaskedFile
 from dataminer.video.streams import choose_film, moving_streams
 
 _IMAGE_FORMATS = {"image2pipe"}  # and every demuxer whose name ends in _pipe

@@ -584,6 +584,7 @@ def test_a_stream_that_appears_on_the_way_does_not_trip_it(tmp_path: Path) -> No
 
         def __init__(self, container: Any) -> None:
             self._container = container
+            self.format = container.format
 
         def demux(self, stream: Any) -> Any:
             yield from (p for p in self._container.demux(stream) if p.size)

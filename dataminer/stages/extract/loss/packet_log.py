@@ -197,7 +197,8 @@ class PacketLog:
 
     def conceal(self) -> None:
         """Record that the decoder met damage in the last packet."""
-        self.packets.concealed.append(max(0, len(self.packets.pts) - 1))
+        if self.packets.pts:
+            self.packets.concealed.append(len(self.packets.pts) - 1)
 
     def skip(self) -> None:
         """Record that something before the next packet could not be read."""
