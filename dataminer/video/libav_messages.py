@@ -98,8 +98,9 @@ def decoder_messages(stream: VideoStream) -> Iterator[DecoderMessages]:
 
 
 def _flush(stream: VideoStream) -> None:
-    """Let a decoder finish what it has begun."""
-    for _ in range(_MAX_FLUSHES if stream.codec_context.is_open else 0):
+    """Let a decoder finish what it has begun, if it has threads of its own."""
+    has_begun = stream.codec_context.is_open and stream.codec_context.thread_count != 1
+    for _ in range(_MAX_FLUSHES if has_begun else 0):
         try:
             stream.decode(None)
         except EOFError:

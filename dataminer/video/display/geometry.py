@@ -106,8 +106,9 @@ class StreamGeometry:
         ratio = self._stream.codec_context.sample_aspect_ratio
         if not self._has_begun:
             self._has_begun, declared = True, self._stream.sample_aspect_ratio
-            # most files declare none, and need no look at a frame
-            self._first_ratio = self._ratio_of(frame) if ratio or declared else None
+            # of most files, both are square, and need no look at a frame
+            is_square = _are_equal(ratio, _SQUARE) and _are_equal(declared, _SQUARE)
+            self._first_ratio = None if is_square else self._ratio_of(frame)
             if self._has_own_ratio and not _are_equal(declared, self._first_ratio):
                 self._container_ratio = declared
         if self._container_ratio:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dataminer.stages.extract.selection.bits import BitReader
 
@@ -39,8 +40,7 @@ class Av1Picture:
     """Its number in the order in which pictures are shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class TemporalUnit:
+class TemporalUnit(NamedTuple):
     """A temporal unit: what is shown at one time."""
 
     frames: int
@@ -71,7 +71,7 @@ class Av1Reader:
             separable &= not obu.layered and obu.kind not in _SPLIT_FRAMES
             if obu.kind == _SEQUENCE:
                 has_sequence = True
-                self._sequence = _sequence(_bits_of(obu))
+                self._sequence = _sequence(BitReader(obu.payload[:_HEADER_BYTES]))
             elif obu.kind in (_FRAME_HEADER, _FRAME) and len(obu.payload):
                 picture = self._picture(obu)
                 separable &= picture.shows_existing == (obu.kind == _FRAME_HEADER)
@@ -87,7 +87,7 @@ class Av1Reader:
 
     def _picture(self, obu: _Obu) -> Av1Picture:
         """Read uncompressed_header (5.9.2) up to ref_frame_idx."""
-        bits, sequence = _bits_of(obu), self._sequence
+        bits, sequence = BitReader(obu.payload[:_HEADER_BYTES]), self._sequence
 
         def decoded(
             is_key: bool, is_shown: bool, references: int, slots: int, hint: int = UNKNOWN_HINT
@@ -144,10 +144,6 @@ class _Sequence:
     integer_mv: int
 
 
-def _bits_of(obu: _Obu) -> BitReader:
-    return BitReader(obu.payload[:_HEADER_BYTES].tobytes())
-
-
 def _sequence(bits: BitReader) -> _Sequence | None:
     """Read sequence_header_obu (5.5.1) as far as needed; None if frame headers hold more."""
     bits.read(4)  # seq_profile, still_picture
@@ -181,8 +177,7 @@ def _sequence(bits: BitReader) -> _Sequence | None:
     return _Sequence(id_bits, delta, bits.read(3) + 1 if hints else 0, tools, integer_mv)
 
 
-@dataclass(frozen=True, slots=True)
-class _Obu:
+class _Obu(NamedTuple):
     kind: int
     layered: bool
     """It belongs to a temporal or spatial layer."""
