@@ -55,11 +55,11 @@ def decode(
         If something is damaged while several packets are decoded at once.
     """
     log, times, decoder = log or PacketLog(stream), decoding_times(stream), decoder_of(stream)
+    several = decodes_several(stream)
     for packet in _read_packets(container, stream, stats, log):
         if times and packet:
             times.add(packet)
         check()
-        several = decodes_several(stream)
         for frame in _decode_packet(decoder, packet, stats, log, messages, several=several):
             yield from stats.add(frame, times)
     yield from stats.finish()

@@ -175,7 +175,7 @@ def _areas(blocks: Area) -> Iterator[Area]:
 def _moment_of_its_own(combs: Blocks, detail: Blocks, neighbour: _Neighbour, least: float) -> Area:
     """Return where one field goes on with a neighbour that has no combs, and the other does not.
 
-    So it does at a cut or a flash between two fields, and where a thing moves by more than its
+    A cut or a flash between two fields shows itself so, and a thing that moves by more than its
     own size.
     """
     sudden = (combs > least) & (combs > detail) & (neighbour.combs < combs / 2)

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from dataminer.stages.extract.selection.bits import BitReader
 
+SLOTS = 8  # reference pictures that a decoder stores
+UNKNOWN_HINT = -1
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6  # OBU types
 _SPLIT_FRAMES = {4, 7, 8}  # tile groups, repeated headers, tile lists: a frame of several OBUs
 _KEY, _INTRA_ONLY, _SWITCH = 0, 2, 3  # frame types; 1 is inter
 _SELECT = 2  # each frame states whether it uses a tool
 _HEADER_BYTES = 64  # more than what is read of any header
-_SLOTS = 8  # reference pictures that a decoder stores
-_ALL_SLOTS = (1 << _SLOTS) - 1
-UNKNOWN_HINT = -1
+_ALL_SLOTS = (1 << SLOTS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Av1Reader:
             return decoded(True, True, 0, _ALL_SLOTS, hint)
         intra = kind in (_KEY, _INTRA_ONLY)
         bits.read(0 if intra or resilient else 3)  # primary_ref_frame
-        slots = bits.read(_SLOTS)
+        slots = bits.read(SLOTS)
         if intra:
             return decoded(kind == _KEY, shown, 0, slots, hint)
         references = self._references(bits, sequence, bool(resilient))
@@ -125,7 +125,7 @@ class Av1Reader:
     def _references(bits: BitReader, sequence: _Sequence, resilient: bool) -> int:
         """Read the slots that an inter frame names; it may use fewer of them."""
         if resilient:
-            bits.read(_SLOTS * sequence.order_hint_bits)  # ref_order_hint
+            bits.read(SLOTS * sequence.order_hint_bits)  # ref_order_hint
         if sequence.order_hint_bits and bits.read(1):  # frame_refs_short_signaling
             return _ALL_SLOTS
         width = 3 + sequence.delta_id_bits

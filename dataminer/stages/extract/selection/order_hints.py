@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from array import array
 
-from dataminer.stages.extract.selection.av1 import UNKNOWN_HINT, Av1Picture
+from dataminer.stages.extract.selection.av1 import SLOTS, UNKNOWN_HINT, Av1Picture
 
-_SLOTS = 8  # reference pictures that a decoder stores
 _LEAST_RANGE = 8  # of order hints, which is a power of two; shorter ones tell nothing
 
 
@@ -22,14 +21,14 @@ class OrderHints:
     def __init__(self) -> None:
         self._hints: array[int] = array("h")
         self._groups: array[int] = array("q")
-        self._slots = [UNKNOWN_HINT] * _SLOTS
+        self._slots = [UNKNOWN_HINT] * SLOTS
         self._group = 0
 
     def add(self, pictures: tuple[Av1Picture, ...] | None) -> None:
         """Append the next temporal unit; None if its pictures are unknown."""
         shown = UNKNOWN_HINT
         if pictures is None:
-            self._slots = [UNKNOWN_HINT] * _SLOTS
+            self._slots = [UNKNOWN_HINT] * SLOTS
         for picture in pictures or ():
             hint = picture.order_hint
             if picture.shows_existing:
@@ -37,7 +36,7 @@ class OrderHints:
                 continue
             self._group += picture.is_key
             shown = hint if picture.is_shown else shown
-            for slot in range(_SLOTS):
+            for slot in range(SLOTS):
                 if picture.refreshed_slots >> slot & 1:
                     self._slots[slot] = hint
         self._hints.append(shown)
