@@ -21,19 +21,33 @@ import json
 import math
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+import cv2
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dataminer.config.models import DedupConfig
+from dataminer.frames.thumbnails import (
+    HEIGHT,
+    THUMBNAILS_FILE,
+    WIDTH,
+    Thumbnails,
+    write_thumbnails,
+)
 from dataminer.stages.dedup.hamming import Pairs
-from dataminer.stages.dedup.representatives import representatives_of_hashes
+from dataminer.stages.dedup.looks import Looks
+from dataminer.stages.dedup.representatives import Representatives, representatives_of_hashes
+from dataminer.stages.dedup.thumbnails import ThumbnailSource, Wanted, stored_pictures
+from dataminer.stages.extract.quality.thumbnails import make_thumbnail
 from tests.support.hash_pairs import pairs_within
 
 Hashes = NDArray[np.uint64]
@@ -45,6 +59,7 @@ ALL_QUERIES_UP_TO = 200_000
 SAMPLE = 10_000
 SLOW_SAMPLE = 100  # queries that those answer who take milliseconds for each
 WIDE_UP_TO = 100_000
+VIDEO_FRAMES = 1000  # of each file of thumbnails
 WIDE_THRESHOLD = 32  # of 256 bits
 MISSING = {
     "faiss_cpu_seconds": "faiss-cpu",
@@ -53,7 +68,7 @@ MISSING = {
 }
 
 
-def video_like_hashes(count: int, seed: int = 0) -> Hashes:
+def video_like_hashes(count: int, seed: int = 0, scenes: int | None = None) -> Hashes:
     """Make hashes as videos give them: scenes that drift by 0 to 3 bits a frame, and singles.
 
     Parameters
@@ -62,6 +77,8 @@ def video_like_hashes(count: int, seed: int = 0) -> Hashes:
         How many.
     seed : int
         The same seed gives the same hashes.
+    scenes : int, optional
+        The seed of the scenes, if they are to be those of other hashes; by default ``seed``.
 
     Returns
     -------
@@ -69,16 +86,60 @@ def video_like_hashes(count: int, seed: int = 0) -> Hashes:
         Scenes of 30 frames on average, one after the other, in which every fifth is a single.
     """
     rng = np.random.default_rng(seed)
+    cut, single = scene_starts(count, seed if scenes is None else scenes)
     steps = np.zeros(count, np.uint64)
     flips = rng.integers(0, 4, count)
     for number in range(3):
         bits = np.uint64(1) << rng.integers(0, 64, count, dtype=np.uint64)
         steps ^= np.where(flips > number, bits, np.uint64(0))
-    cut = rng.random(count) < 1 / 30
     fresh = rng.integers(0, 2**64, count, dtype=np.uint64)
     hashes = np.bitwise_xor.accumulate(np.where(cut, fresh, steps))
-    single = rng.random(count) < 0.2
     return np.where(single, rng.integers(0, 2**64, count, dtype=np.uint64), hashes)
+
+
+def scene_starts(count: int, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which frames begin a scene, and which are singles."""
+    rng = np.random.default_rng([seed, 1])
+    return rng.random(count) < 1 / 30, rng.random(count) < 0.2
+
+
+def write_video_like_thumbnails(folder: Path, count: int, seed: int = 0) -> list[Path]:
+    """Write thumbnails of such frames, :data:`VIDEO_FRAMES` a file, and return the files.
+
+    The camera stands still in each scene. Frames have noise, and an object of 4% of the picture is
+    somewhere in every tenth.
+    """
+    rng = np.random.default_rng([seed, 2])
+    cut, single = scene_starts(count, seed)
+    files, base = [], None
+    for start in range(0, count, VIDEO_FRAMES):
+        made = []
+        for row in range(start, min(start + VIDEO_FRAMES, count)):
+            if base is None or cut[row]:
+                base = _picture(rng)
+            image = _picture(rng) if single[row] else _with_object(base, rng)
+            noisy = image + rng.normal(0, 2, image.shape).astype(np.float32)
+            picture = np.clip(noisy, 0, 255).astype(np.uint8)
+            made.append((row - start, make_thumbnail(picture, picture[:, :, 1])))
+        files.append(folder / f"{start}" / THUMBNAILS_FILE)
+        files[-1].parent.mkdir()
+        write_thumbnails(files[-1], Thumbnails.of(made))
+    return files
+
+
+def _picture(rng: np.random.Generator) -> NDArray[np.float32]:
+    coarse = rng.uniform(0, 255, (5, 8, 3)).astype(np.float32)
+    return np.asarray(cv2.resize(coarse, (WIDTH, HEIGHT)), np.float32)
+
+
+def _with_object(base: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    if rng.random() > 0.1:
+        return base
+    image = base.copy()
+    top, left = rng.integers(0, HEIGHT - 14), rng.integers(0, WIDTH - 15)
+    part = image[top : top + 14, left : left + 15]
+    part += np.where(part.mean() < 128, 60, -60)
+    return image
 
 
 def cpu_seconds(work: Callable[[], Result], repeats: int) -> tuple[float, Result]:
@@ -211,16 +272,35 @@ def measure_pairs(count: int, threshold: int, slow: bool) -> dict[str, Any]:
 
 
 def measure_cover(count: int, threshold: int, slow: bool) -> dict[str, Any]:
-    """Measure what dedup does by default: two hashes a frame, and the choice of who is kept."""
-    kinds = [video_like_hashes(count), video_like_hashes(count, seed=3)]
+    """Measure what dedup does by default: two hashes a frame, looks, and the choice of frames.
+
+    Reading the thumbnails counts.
+    """
+    kinds = [video_like_hashes(count), video_like_hashes(count, seed=3, scenes=0)]
     best_first = np.random.default_rng(1).permutation(count)
-    seconds, made = cpu_seconds(
-        lambda: representatives_of_hashes(kinds, best_first, threshold), repeats(count)
-    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = write_video_like_thumbnails(folder, count)
+        sources = [ThumbnailSource(file, file.parent) for file in files]
+        wanted = [
+            Wanted(number, rows, (rows - rows[0]).astype(np.int32), pa.chunked_array([[""]]))
+            for number, rows in enumerate(
+                np.split(np.arange(count), range(VIDEO_FRAMES, count, VIDEO_FRAMES))
+            )
+        ]
+
+        def choose() -> tuple[Representatives, int]:
+            with stored_pictures(wanted, sources, folder, print) as pictures:
+                looks = Looks(pictures, DedupConfig().min_object)
+                made = representatives_of_hashes(kinds, best_first, threshold, 0, looks)
+                return made, looks.looked
+
+        seconds, (made, looked) = cpu_seconds(choose, repeats(count))
     return {
         "cover_cpu_seconds": seconds,
         "cover_peak_mb": peak_megabytes(),
         "cover_kept": len(np.unique(made.representative)),
+        "cover_looked": looked,
     }
 
 

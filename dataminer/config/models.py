@@ -243,12 +243,19 @@ class DedupConfig(Section):
     """Which 64-bit hash to compare; `both`: frames match if either hash matches."""
     threshold: int = Field(8, ge=0, le=32)
     """Frames whose hashes differ in at most this many of 64 bits are near-duplicates."""
+    min_object: float = Field(0.012, ge=0, le=1)
+    """For `hash`: frames differ if at least this share of the picture changed; 0: hashes decide."""
     similarity: float = Field(0.95, gt=0, le=1)
     """For `embedding`: frames with at least this cosine similarity are near-duplicates."""
 
     def result_settings(self) -> dict[str, Any]:
-        """Return the settings in use: `similarity` only if embeddings are compared."""
-        unused = {"hash", "threshold"} if self.method == "embedding" else {"similarity"}
+        """Return the settings in use: `similarity` only if embeddings are compared.
+
+        Without `min_object`, they are those of versions that did not have it.
+        """
+        unused = {"similarity"} if self.min_object else {"similarity", "min_object"}
+        if self.method == "embedding":
+            unused = {"hash", "threshold", "min_object"}
         return self.model_dump(exclude=unused | self._only_how)
 
 

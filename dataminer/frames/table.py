@@ -84,6 +84,15 @@ FRAMES_SCHEMA = pa.schema(
     ]
 )
 
+LOOK_FIELDS = (
+    # the share of the picture that changed: between a dropped frame and the one that represents it,
+    # and between a kept frame and the one kept that resembles it most; null if nobody looked
+    pa.field("changed", pa.float32()),
+    # hash, look (of frames whose hashes are near) or embedding
+    pa.field("decided_by", _TEXTS),
+)
+"""What dedup saw; null in tables of older versions."""
+
 CLUSTERS_SCHEMA = pa.schema(
     [
         pa.field("video_id", pa.string(), nullable=False),
@@ -96,6 +105,7 @@ CLUSTERS_SCHEMA = pa.schema(
         # of this frame, by which a later dedup recognises it
         pa.field("phash", pa.uint64()),
         pa.field("dhash", pa.uint64()),
+        *LOOK_FIELDS,
     ]
 )
 
@@ -134,8 +144,12 @@ def write_table(
     table = table.replace_schema_metadata(packed)
     with atomic_write(path) as partial:
         # dictionaries of numbers would double the time of a small table, and save nothing
-        texts = [field.name for field in schema if not pa.types.is_primitive(field.type)]
+        texts = [field.name for field in schema if _is_text(field.type)]
         pq.write_table(table, partial, compression="zstd", use_dictionary=texts)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_dictionary(kind))
 
 
 def _encoded(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -201,7 +215,7 @@ def _decode(path: Path, data: bytes, columns: Sequence[str] | None) -> pa.Table:
 
 def _with_later_columns(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Add the wanted columns, all null, that the table's version did not have yet."""
-    for field in PICTURE_FIELDS:
+    for field in (*PICTURE_FIELDS, *LOOK_FIELDS):
         if field.name in columns and field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(len(table), field.type))
     return table

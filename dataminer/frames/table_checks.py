@@ -80,15 +80,19 @@ def _check_values(path: Path, meta: pq.FileMetaData, columns: Sequence[str] | No
 
 
 def check_texts(path: Path, columns: Iterable[pa.ChunkedArray]) -> None:
-    """Refuse columns of texts, read as dictionaries, that are longer than those of any stage."""
+    """Refuse columns of texts or bytes, read as dictionaries, longer than those of any stage."""
     size = 0
     for column in columns:
         kind = column.type
-        if not (pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type)):
+        if not (pa.types.is_dictionary(kind) and _is_text(kind.value_type)):
             raise DamagedFile(path, f"no table of a stage has values that are {kind}")
         size += sum(map(_decoded_size, column.chunks))
         if size > MAX_TEXT_BYTES:
             raise DamagedFile(path, "it has longer texts than any table of a stage")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_binary(kind))
 
 
 def _decoded_size(texts: pa.DictionaryArray) -> int:

@@ -58,7 +58,7 @@ def mine(clips: dict[str, Path], store: Path, settings: ExtractConfig) -> list[P
         folders.append(filtered)
     out = store / "dedup"
     out.mkdir()
-    dedup(folders, out, DedupConfig(threshold=0))
+    dedup(folders, out, DedupConfig(threshold=0, min_object=0))
     return [store / "frames" / "one", store / "filtered" / "one", out]
 
 
@@ -115,7 +115,7 @@ def test_one_store_of_both_kinds_can_be_deduplicated(
     tar = mine({"two": clips["two"]}, tmp_path / "tar", TAR)[2].parent / "filtered" / "two"
     out = tmp_path / "out"
     out.mkdir()
-    result = dedup([tar, files], out, DedupConfig(threshold=0))
+    result = dedup([tar, files], out, DedupConfig(threshold=0, min_object=0))
     expected = mine(clips, tmp_path / "whole", FILES)[2]
     assert content(out) == content(expected)
     assert result.unique == len(content(out))

@@ -50,7 +50,7 @@ class Project:
         folders = sorted((self.root / "filtered").iterdir())
         before, self.out = self.out, self.root / f"out{len(self.printed)}"
         self.out.mkdir()
-        chosen = DedupConfig.model_validate({"hash": "phash", **settings})
+        chosen = DedupConfig.model_validate({"hash": "phash", "min_object": 0, **settings})
         return dedup(
             folders,
             self.out,
@@ -114,19 +114,20 @@ def frames_of(videos: int, hashes: list[int]) -> pa.Table:
 
 def test_one_video_more_does_not_compare_the_thousand_again() -> None:
     hashes = scenes(np.random.default_rng(1), 3003, 10, 2).tolist()
-    settings = DedupConfig(hash="both")
+    settings = DedupConfig(hash="both", min_object=0)
+    comparison = stage._Comparison(settings, None, [], Path(), print, 1)
     before = frames_of(1000, hashes)
-    choice, first = stage._find_representatives(before, settings, CarriedOver.none(3000), None)
-    clusters = stage._clusters(before, choice)
+    choice, first = stage._find_representatives(before, comparison, CarriedOver.none(3000))
+    clusters = stage._clusters(before, choice, settings)
     assert first.judged == 3000
     assert 300 < first.unique < 3000
     after = frames_of(1001, hashes)
-    choice, then = stage._find_representatives(after, settings, carry_over(after, clusters), None)
+    choice, then = stage._find_representatives(after, comparison, carry_over(after, clusters))
     assert (then.frames, then.judged, then.pinned) == (3003, 3, first.unique)
     assert then.carried == 3000 - first.unique
     # both kinds of hashes: each new frame with those kept before, and the new among themselves
     assert then.compared <= 2 * 3 * (first.unique + 3)
-    assert stage._clusters(after, choice).slice(0, 3000).equals(clusters)
+    assert stage._clusters(after, choice, settings).slice(0, 3000).equals(clusters)
 
 
 def test_what_was_compared_is_told_and_noted(project: Project) -> None:

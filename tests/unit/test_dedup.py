@@ -26,7 +26,7 @@ from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.dedup.stage import Embedded, dedup
 from tests.support.frame_rows import frame_row
 
-SETTINGS = DedupConfig(hash="phash", threshold=8)
+SETTINGS = DedupConfig(hash="phash", threshold=8, min_object=0)
 FAR = 0xFFFF_FFFF_0000_0000
 
 
@@ -115,6 +115,7 @@ def test_the_metadata_say_what_was_done(two_videos: list[Path], tmp_path: Path) 
             "pinned": 0,
             "carried": 0,
             "judged": 5,
+            "looked": 0,
         }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dataminer.stages.dedup import hamming, representatives
+from dataminer.stages.dedup.looks import Looks
 from dataminer.stages.dedup.representatives import (
     Representatives,
     representatives_of_hashes,
@@ -52,6 +55,59 @@ def test_either_of_two_hashes_is_enough(count: int, threshold: int, seed: int) -
     assert made.representative.tolist() == expected
     between = bits_between(*kinds)[np.arange(count), made.representative] if count else np.zeros(0)
     assert np.array_equal(made.distance, between)
+
+
+class Told:
+    """Looks whose shares are known beforehand, and which count what they are asked."""
+
+    def __init__(self, shares: Distances) -> None:
+        self._shares = shares.astype(np.float32)
+        self.asked: list[tuple[int, int]] = []
+
+    def changed(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.float32]:
+        self.asked += zip(one.tolist(), other.tolist(), strict=True)
+        return self._shares[one, other]
+
+    def are_same(self, shares: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return np.asarray(shares <= 0.5)
+
+
+@given(st.integers(1, 150), st.integers(0, 64), st.integers(0, 5), st.integers(0, 2**32))
+@settings(max_examples=80, deadline=None)
+def test_rows_that_are_near_and_show_the_same(
+    count: int, threshold: int, pinned: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    kinds = [scenes(rng, count, length, 3)[rng.permutation(count)] for length in (5, 40)]
+    order, pinned = rng.permutation(count), min(pinned, count)
+    shares = np.triu(rng.random((count, count)), 1)
+    shares += shares.T
+    looks = Told(shares)
+    made = representatives_of_hashes(kinds, order, threshold, pinned, cast(Looks, looks))
+    bits = bits_between(*kinds)
+    distances = np.where(shares <= 0.5, bits, 1000)
+    assert made.representative.tolist() == slow_cover(distances, order.tolist(), threshold, pinned)
+    rows = np.arange(count)
+    dropped = made.representative != rows
+    assert np.array_equal(made.distance, bits[rows, made.representative])
+    assert made.changed is not None
+    expected = shares[rows, made.representative].astype(np.float32)
+    assert np.array_equal(made.changed[dropped], expected[dropped])
+    assert all(bits[pair] <= threshold for pair in looks.asked)  # nothing else costs a look
+
+
+def test_what_kept_rows_resemble_is_told() -> None:
+    hashes = np.array([0, 1, 3, 0xFFFF_FFFF], np.uint64)
+    shares = np.full((4, 4), 0.9)
+    shares[0, 2] = shares[2, 0] = 0.7
+    told = cast(Looks, Told(shares))
+    made = representatives_of_hashes(hashes, np.arange(4), 8, 0, told)
+    assert made.representative.tolist() == [0, 1, 2, 3]
+    assert made.changed is not None
+    near = made.changed.tolist()
+    assert np.isnan(near[0])  # the first one: no kept row was there to compare it with
+    assert near[1:3] == pytest.approx([0.9, 0.7])
+    assert np.isnan(near[3])
 
 
 @given(st.integers(0, 150), st.integers(0, 100), st.integers(0, 3), st.integers(0, 2**32))

@@ -29,15 +29,19 @@ class CarriedOver:
         For each frame, the row of its representative, itself if it was kept; -1 if undecided.
     distance : ndarray of float32, shape (n,)
         Between the two.
+    changed : ndarray of float32, shape (n,)
+        What was seen to have changed, see :class:`.representatives.Representatives`; else NaN.
     """
 
     representative: NDArray[np.int64]
     distance: NDArray[np.float32]
+    changed: NDArray[np.float32]
 
     @classmethod
     def none(cls, count: int) -> CarriedOver:
         """Return the choices after no earlier dedup."""
-        return cls(np.full(count, -1, np.int64), np.zeros(count, np.float32))
+        unknown = np.full(count, np.nan, np.float32)
+        return cls(np.full(count, -1, np.int64), np.zeros(count, np.float32), unknown)
 
 
 def read_clusters(
@@ -107,6 +111,9 @@ def carry_over(frames: pa.Table, clusters: pa.Table) -> CarriedOver:
     carried[carried] = result.representative[standing[carried]] == standing[carried]
     result.representative[row[carried]] = standing[carried]
     result.distance[row[carried]] = clusters["distance"].to_numpy()[carried]
+    changed = clusters["changed"].to_numpy()
+    for which in (pinned, carried):
+        result.changed[row[which]] = changed[which]
     return result
 
 

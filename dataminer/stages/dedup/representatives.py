@@ -2,7 +2,8 @@
 
 The best uncovered row is kept and covers all rows near it, until every row is covered. Then each
 dropped row is assigned to the *nearest* kept one; of several, to the best. So kept rows are not
-near each other, and no row is far from its representative.
+near each other, and no row is far from its representative. If rows are also looked at, two of them
+are near only if their hashes are, and they show the same.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from dataminer.stages.dedup.hamming import (
     distinct_rows,
     words_of,
 )
+from dataminer.stages.dedup.looks import Looks
 
 # Rows that are decided together: a square matrix of them must stay small.
 _BLOCK = 512
 # Kept vectors that a block is compared with in one product.
 _TILE = 8192
+_UNCOVERED = np.int64(1 << 62)
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,24 @@ class Representatives:
         Between the two: bits, or 1 - cosine.
     compared : int
         Number of pairs of rows that were compared.
+    changed : ndarray of float32, shape (n,), or None
+        If rows were looked at: which share of the picture changed between a dropped row and its
+        representative, and between a kept row and the kept one that resembles it most; NaN if no
+        kept row's hash is near.
     """
 
     representative: I64
     distance: NDArray[np.float32]
     compared: int
+    changed: NDArray[np.float32] | None = None
 
 
 def representatives_of_hashes(
-    hashes: Hashes | Sequence[Hashes], order: I64, threshold: int, pinned: int = 0
+    hashes: Hashes | Sequence[Hashes],
+    order: I64,
+    threshold: int,
+    pinned: int = 0,
+    looks: Looks | None = None,
 ) -> Representatives:
     """Choose rows that represent all others within a Hamming distance.
 
@@ -64,14 +76,19 @@ def representatives_of_hashes(
     pinned : int
         Number of rows at the head of ``order`` that are kept in any case. They are not compared
         with each other: they must already be further apart than the threshold.
+    looks : Looks, optional
+        Decides whether two rows with near hashes show the same; by default, they do.
 
     Notes
     -----
-    Equal rows form one node, of which only the best row can be kept. Memory grows with n only, not
-    with the number of pairs: frames of a still camera are as cheap as any.
+    Unless they are looked at, equal rows form one node, of which only the best row can be kept.
+    Memory grows with n only, not with the number of pairs: frames of a still camera are as cheap
+    as any.
     """
     kinds = [hashes] if isinstance(hashes, np.ndarray) else list(hashes)
     ranked = [np.asarray(kind, np.uint64)[order] for kind in kinds]
+    if looks:
+        return _LookingCover(ranked, order, threshold, looks).choose(pinned)
     first, inverse = distinct_rows(ranked)
     by_rank = np.argsort(first)
     first = first[by_rank]
@@ -93,8 +110,7 @@ def _cover_distinct(kinds: list[Hashes], threshold: int, pinned: int) -> tuple[I
     count = len(kinds[0])
     indexes = [HashIndex(kind[pinned:], threshold) for kind in kinds]
     # Distance and rank in one number, so that the smallest is the nearest, then the best.
-    uncovered = np.int64(1 << 62)
-    claim = np.full(count, uncovered, np.int64)
+    claim = np.full(count, _UNCOVERED, np.int64)
     claim[:pinned] = np.arange(pinned)
     claims = claim[pinned:]
 
@@ -107,12 +123,99 @@ def _cover_distinct(kinds: list[Hashes], threshold: int, pinned: int) -> tuple[I
         let_claim(np.arange(pinned))
     compared, position = 0, pinned
     while position < count:
-        block = position + np.flatnonzero(claim[position:] == uncovered)[:_BLOCK]
+        block = position + np.flatnonzero(claim[position:] == _UNCOVERED)[:_BLOCK]
         let_claim(block[_greedy_block(_near([kind[block] for kind in kinds], threshold))])
         compared += len(block) * (len(block) - 1) // 2
         position = int(block[-1]) + 1 if len(block) else count
     compared += sum(index.compared for index in indexes)
     return claim & np.int64((1 << 32) - 1), claim >> np.int64(32), compared
+
+
+class _LookingCover:
+    """The cover of rows that are also looked at; ranks are places in the order.
+
+    Parameters
+    ----------
+    kinds : list of ndarray of uint64, each (n,) or (n, w)
+        The hashes of the rows, from best to worst.
+    order : ndarray of int64, shape (n,)
+        The rows.
+    threshold, looks
+        As for :func:`representatives_of_hashes`.
+    """
+
+    def __init__(self, kinds: list[Hashes], order: I64, threshold: int, looks: Looks) -> None:
+        self._kinds = kinds
+        self._order = order
+        self._threshold = threshold
+        self._looks = looks
+        count = len(order)
+        # distance and rank of the nearest kept row in one number, as without looks
+        self._claims = np.full(count, _UNCOVERED, np.int64)
+        self._changed = np.full(count, np.nan, np.float32)
+        self._resembles = np.full(count, np.inf, np.float32)  # of what was refused
+
+    def choose(self, pinned: int) -> Representatives:
+        """Cover all rows after those pinned."""
+        order, count, compared = self._order, len(self._order), 0
+        indexes = [HashIndex(kind[pinned:], self._threshold) for kind in self._kinds]
+        self._claims[:pinned] = np.arange(pinned)
+        if pinned < count:
+            self._let_claim(indexes, np.arange(pinned), pinned)
+        position = pinned
+        while position < count:
+            block = position + np.flatnonzero(self._claims[position:] == _UNCOVERED)[:_BLOCK]
+            self._let_claim(indexes, block[self._greedy_block(block)], pinned)
+            compared += len(block) * (len(block) - 1) // 2
+            position = int(block[-1]) + 1 if len(block) else count
+        compared += sum(index.compared for index in indexes)
+        ranks = self._claims & np.int64((1 << 32) - 1)
+        kept = ranks == np.arange(count)
+        resembles = np.where(np.isinf(self._resembles), np.float32(np.nan), self._resembles)
+        representative, distance = np.empty(count, np.int64), np.empty(count, np.float32)
+        changed = np.empty(count, np.float32)
+        representative[order], distance[order] = order[ranks], self._claims >> np.int64(32)
+        changed[order] = np.where(kept, resembles, self._changed)
+        return Representatives(representative, distance, compared, changed)
+
+    def _greedy_block(self, block: I64) -> I64:
+        """Return the indices of the rows of a block that the greedy choice keeps."""
+        near = _near([kind[block] for kind in self._kinds], self._threshold)
+        free = np.ones(len(block), np.bool_)
+        for place in range(len(block)):
+            if free[place]:
+                others = place + 1 + np.flatnonzero(near[place, place + 1 :] & free[place + 1 :])
+                shares = self._shares(np.full(len(others), block[place]), block[others])
+                same = self._looks.are_same(shares)
+                free[others[same]] = False
+                self._refuse(block[others[~same]], shares[~same])
+        return np.flatnonzero(free)
+
+    def _let_claim(self, indexes: Sequence[HashIndex], kept: I64, pinned: int) -> None:
+        """Let kept rows claim those that are near them and show the same."""
+        self._claims[kept] = kept  # itself, at no distance
+        for kind, index in zip(self._kinds, indexes, strict=True):
+            for one, two, distance in index.matches(kind[kept]):
+                ranks, rows = kept[one], two + pinned
+                keys = (distance.astype(np.int64) << 32) | ranks
+                better = (keys < self._claims[rows]) & (ranks != rows)
+                self._claim(ranks[better], rows[better], keys[better])
+
+    def _claim(self, kept: I64, rows: I64, keys: I64) -> None:
+        shares = self._shares(kept, rows)
+        same = self._looks.are_same(shares)
+        self._refuse(rows[~same], shares[~same])
+        order = np.argsort(-keys[same], kind="stable")  # the last one of each row is the nearest
+        rows, keys, shares = rows[same][order], keys[same][order], shares[same][order]
+        nearer = keys < self._claims[rows]
+        self._claims[rows[nearer]] = keys[nearer]
+        self._changed[rows[nearer]] = shares[nearer]
+
+    def _refuse(self, rows: I64, shares: NDArray[np.float32]) -> None:
+        np.minimum.at(self._resembles, rows, shares)
+
+    def _shares(self, one: I64, other: I64) -> NDArray[np.float32]:
+        return self._looks.changed(self._order[one], self._order[other])
 
 
 def _near(kinds: list[Hashes], threshold: int) -> NDArray[np.bool_]:

@@ -1,8 +1,9 @@
 """Keep the sharpest frame of each group of near-duplicates across all videos of a project.
 
-See :mod:`dataminer.stages.dedup.representatives`. The same frames give the same bytes, in whatever
-order the folders come. After an earlier result (of the same version and settings) its kept frames
-stay kept; only new frames are compared, with those and with each other.
+Frames whose hashes are near are looked at, unless ``dedup.min_object`` is 0. See
+:mod:`dataminer.stages.dedup.representatives` for the choice. The same frames give the same bytes,
+in whatever order the folders come. After an earlier result (of the same version and settings) its
+kept frames stay kept; only new frames are compared, with those and with each other.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from dataminer.frames.table import (
     read_model_output_meta,
     write_table,
 )
+from dataminer.frames.thumbnails import THUMBNAILS_FILE
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.dedup.carried_over import (
     IDENTITY_COLUMNS,
@@ -38,11 +40,13 @@ from dataminer.stages.dedup.carried_over import (
     carry_over,
     read_clusters,
 )
+from dataminer.stages.dedup.looks import Looks
 from dataminer.stages.dedup.representatives import (
     Representatives,
     representatives_of_hashes,
     representatives_of_vectors,
 )
+from dataminer.stages.dedup.thumbnails import ThumbnailSource, Wanted, stored_pictures
 from dataminer.stages.filter.stage import load_frames
 
 _FOLDER = "folder"
@@ -70,6 +74,8 @@ class DedupResult:
         Frames that were compared: with those pinned, and with each other.
     compared : int
         Number of pairs of frames that were compared, each kind of hash counted separately.
+    looked : int
+        Number of pairs with near hashes that took more than a glance to tell apart.
     """
 
     frames: int
@@ -78,6 +84,7 @@ class DedupResult:
     carried: int = 0
     judged: int = 0
     compared: int = 0
+    looked: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,10 @@ def dedup(
     *,
     previous: Path | None = None,
     embedded: Embedded | None = None,
+    thumbnails: Sequence[Path] = (),
     meta: dict[str, Any] | None = None,
     progress: Callable[[str], None] = lambda _: None,
+    threads: int = 1,
 ) -> DedupResult:
     """Link the frames that represent all frames of a project, and store which ones each represents.
 
@@ -125,8 +134,11 @@ def dedup(
         The hashes or embeddings to compare, and the threshold.
     previous, embedded : optional
         The folder of an earlier result, which need not exist; embeddings, if those are compared.
-    meta, progress : optional
-        More metadata for the tables; a function that gets messages.
+    thumbnails : sequence of Path, optional
+        The folder of the file of thumbnails of each video; by default, that of its frames. What is
+        missing is made and kept there.
+    meta, progress, threads : optional
+        More metadata for the tables; a function that gets messages; for making thumbnails.
 
     Raises
     ------
@@ -136,12 +148,17 @@ def dedup(
     recipe = _recipe(settings, embedded)
     frames = _load_all(filtered, progress)
     clusters = read_clusters(previous, recipe, progress)
-    choice, result = _find_representatives(frames, settings, carry_over(frames, clusters), embedded)
+    sources = [
+        ThumbnailSource(folder / THUMBNAILS_FILE, frames_dir)
+        for folder, frames_dir in zip(thumbnails or filtered, filtered, strict=True)
+    ]
+    comparison = _Comparison(settings, embedded, sources, out, progress, threads)
+    choice, result = _find_representatives(frames, comparison, carry_over(frames, clusters))
     progress(_summary(result))
     unique, archive = _put_unique_images(frames, choice, filtered, out)
     meta = {**(meta or {}), **archive, "stage": "dedup", **recipe, **asdict(result)}
     write_table(out / FRAMES_FILE, unique, FRAMES_SCHEMA, meta)
-    write_table(out / CLUSTERS_FILE, _clusters(frames, choice), CLUSTERS_SCHEMA, meta)
+    write_table(out / CLUSTERS_FILE, _clusters(frames, choice, settings), CLUSTERS_SCHEMA, meta)
     return result
 
 
@@ -210,8 +227,55 @@ def _refuse_twins(frames: pa.Table) -> None:
             )
 
 
+@dataclass(frozen=True)
+class _Comparison:
+    """What frames are compared by."""
+
+    settings: DedupConfig
+    embedded: Embedded | None
+    sources: Sequence[ThumbnailSource]
+    out: Path
+    progress: Callable[[str], None]
+    threads: int
+
+    def choose(self, frames: pa.Table, pinned: int) -> tuple[Representatives, int]:
+        """Choose among frames that are ordered from best to worst, after those pinned.
+
+        Returns
+        -------
+        (Representatives, int)
+            The choice, and how many pairs were looked at.
+        """
+        order, settings = np.arange(frames.num_rows), self.settings
+        if settings.method == "embedding":
+            assert self.embedded
+            vectors = _vectors(frames, self.embedded)
+            return representatives_of_vectors(vectors, order, settings.similarity, pinned), 0
+        hashes = [frames[kind].to_numpy() for kind in hash_columns(settings)]
+        if not settings.min_object:
+            return representatives_of_hashes(hashes, order, settings.threshold, pinned), 0
+        with stored_pictures(
+            _wanted(frames), self.sources, self.out, self.progress, threads=self.threads
+        ) as pictures:
+            looks = Looks(pictures, settings.min_object, self.progress)
+            found = representatives_of_hashes(hashes, order, settings.threshold, pinned, looks)
+            return found, looks.looked
+
+
+def _wanted(frames: pa.Table) -> list[Wanted]:
+    """Return the frames of each folder, as their thumbnails are read."""
+    folder, index = frames[_FOLDER].to_numpy(), frames["frame_index"].to_numpy()
+    order = np.lexsort((index, folder))
+    ends = np.flatnonzero(np.diff(folder[order])) + 1
+    return [
+        Wanted(int(folder[rows[0]]), rows, index[rows], frames["file_name"].take(pa.array(rows)))
+        for rows in np.split(order, ends)
+        if len(rows)
+    ]
+
+
 def _find_representatives(
-    frames: pa.Table, settings: DedupConfig, earlier: CarriedOver, embedded: Embedded | None
+    frames: pa.Table, comparison: _Comparison, earlier: CarriedOver
 ) -> tuple[Representatives, DedupResult]:
     """Choose the representative of each row, and count the comparisons."""
     best_first = pc.sort_indices(frames, sort_keys=_BEST_FIRST).to_numpy().astype(np.int64)
@@ -219,28 +283,21 @@ def _find_representatives(
     pinned, new = best_first[before == best_first], best_first[before < 0]
     rows = np.concatenate((pinned, new))
     representative, distance = earlier.representative.copy(), earlier.distance.copy()
-    compared = 0
+    changed = earlier.changed.copy()
+    compared, looked = 0, 0
     if len(new):
-        found = _representatives_of(frames.take(pa.array(rows)), settings, len(pinned), embedded)
+        found, looked = comparison.choose(frames.take(pa.array(rows)), len(pinned))
         representative[rows], distance[rows] = rows[found.representative], found.distance
+        if found.changed is not None:
+            seen = np.arange(len(rows)) >= len(pinned)  # those pinned are not compared again
+            changed[rows[seen]] = found.changed[seen]
         compared = found.compared
     count = frames.num_rows
     unique = int((representative == np.arange(count)).sum())
-    result = DedupResult(count, unique, len(pinned), count - len(rows), len(new), compared)
-    return Representatives(representative, distance, compared), result
-
-
-def _representatives_of(
-    frames: pa.Table, settings: DedupConfig, pinned: int, embedded: Embedded | None
-) -> Representatives:
-    """Choose among frames that are ordered from best to worst, after those pinned."""
-    order = np.arange(frames.num_rows)
-    if settings.method == "embedding":
-        assert embedded
-        vectors = _vectors(frames, embedded)
-        return representatives_of_vectors(vectors, order, settings.similarity, pinned)
-    hashes = [frames[kind].to_numpy() for kind in hash_columns(settings)]
-    return representatives_of_hashes(hashes, order, settings.threshold, pinned)
+    judged = (len(pinned), count - len(rows), len(new), compared, looked)
+    return Representatives(representative, distance, compared, changed), DedupResult(
+        count, unique, *judged
+    )
 
 
 def hash_columns(settings: DedupConfig) -> tuple[str, ...]:
@@ -292,9 +349,14 @@ def _not_embedded(video_id: str, message: str) -> PermanentError:
     )
 
 
-def _clusters(frames: pa.Table, choice: Representatives) -> pa.Table:
+def _clusters(frames: pa.Table, choice: Representatives, settings: DedupConfig) -> pa.Table:
     key = ["video_id", "frame_index"]
     representatives = frames.select(key).take(pa.array(choice.representative)).combine_chunks()
     frame = [*frames.select(key).columns, *representatives.columns]
-    columns = [*frame, pa.array(choice.distance), *(frames[name] for name in IDENTITY_COLUMNS)]
+    assert choice.changed is not None
+    changed = pa.array(choice.changed, pa.float32(), from_pandas=True)  # NaN: null
+    otherwise = settings.method if settings.method == "embedding" else "hash"
+    decided_by = pc.if_else(pc.is_valid(changed), "look", otherwise)
+    identity = (frames[name] for name in IDENTITY_COLUMNS)
+    columns = [*frame, pa.array(choice.distance), *identity, changed, decided_by]
     return pa.table(columns, names=CLUSTERS_SCHEMA.names)

@@ -30,6 +30,7 @@ from dataminer.frames.table import (
     frame_name,
     write_table,
 )
+from dataminer.frames.thumbnails import THUMBNAILS_FILE, Thumbnails, write_thumbnails
 from dataminer.stages.extract.decode_stats import DecodedFrame
 from dataminer.stages.extract.picture.rendering import (
     Renderer,
@@ -156,7 +157,7 @@ class FrameEncoder:
         self._waiting.append((self._pool.submit(self._encode, decoded, rendering), size))
 
     def write_table(self, meta: dict[str, Any], source: Mapping[str, Any]) -> None:
-        """Write the table of all images, once the context has ended.
+        """Write the table of all images and the thumbnails, once the context has ended.
 
         Parameters
         ----------
@@ -188,7 +189,9 @@ class FrameEncoder:
             "damaged": [frame.index in self.damaged for frame in frames],
         }
         table = make_table(columns, FRAMES_SCHEMA)
+        thumbnails = Thumbnails.of([(frame.index, frame.metrics.thumbnail) for frame in frames])
         with _disk_errors(self._out):
+            write_thumbnails(self._out / THUMBNAILS_FILE, thumbnails)
             meta = {**meta, **self._writer.meta, "frames": self.count}
             write_table(self._out / FRAMES_FILE, table, FRAMES_SCHEMA, meta, ready=True)
 

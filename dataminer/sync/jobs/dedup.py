@@ -67,9 +67,9 @@ def _describe(config: Config, project: str, project_id: int) -> StageTask:
 
     def make(out: Path) -> None:
         _refuse_all_failed(project, videos)
-        folders = [video.folder for video in videos if not video.failed]
         previous, meta = store.dedup(project), {"fingerprint": fingerprint}
-        _dedup(config, folders, out, previous=previous, embedded=embedded, meta=meta)
+        usable = [video for video in videos if not video.failed]
+        _dedup(config, usable, out, previous=previous, embedded=embedded, meta=meta)
 
     return StageTask(
         stage=stage_rows.DEDUP,
@@ -85,7 +85,7 @@ def _describe(config: Config, project: str, project_id: int) -> StageTask:
 
 def _dedup(
     config: Config,
-    folders: Sequence[Path],
+    videos: Sequence[_FilteredVideo],
     out: Path,
     *,
     previous: Path,
@@ -96,11 +96,12 @@ def _dedup(
 
     try:
         stage.dedup(
-            folders,
+            [video.folder for video in videos],
             out,
             config.dedup,
             previous=previous,
             embedded=embedded,
+            thumbnails=[_folder_of_thumbnails(config, video) for video in videos],
             meta=meta,
             progress=log.info,
         )
@@ -108,6 +109,14 @@ def _dedup(
         if embedded and error.path in embedded.files.values():
             raise outputs_lost(error) from error
         raise
+
+
+def _folder_of_thumbnails(config: Config, video: _FilteredVideo) -> Path:
+    """Return the folder of the frames that a video's were chosen from, unless it is gone."""
+    if video.filtered_from is None:
+        return video.folder
+    frames = Store(config.store_path).recipe(video.video_id, video.filtered_from)
+    return frames if frames.is_dir() else video.folder
 
 
 # ---- the videos of the project -------------------------------------------------------------------
@@ -139,8 +148,8 @@ class _FilteredVideo(NamedTuple):
         The video.
     folder : Path
         The folder of its filtered frames.
-    fingerprint : str or None
-        The fingerprint of these frames, or of the failure.
+    fingerprint, filtered_from : str or None
+        The fingerprints of these frames, or of the failure, and of those they were chosen from.
     failed : bool
         Whether it has no frames, even if the folder holds an earlier result.
     readable : bool
@@ -150,6 +159,7 @@ class _FilteredVideo(NamedTuple):
     video_id: str
     folder: Path
     fingerprint: str | None
+    filtered_from: str | None
     failed: bool
     readable: bool = True
 
@@ -189,16 +199,16 @@ def _embeddings(config: Config, members: Iterable[_EndedVideo]) -> dict[str, Pat
 
 
 def _read_filtered(folder: Path, member: _EndedVideo) -> _FilteredVideo:
-    fingerprint = member.filter_fingerprint
+    fingerprint, source = member.filter_fingerprint, member.filtered_from
     if member.status == ProjectVideoStatus.FAILED:
         if fingerprint is None:  # older than the column
             fingerprint = (results.read_frames_meta(folder) or {}).get("fingerprint")
-        return _FilteredVideo(member.video_id, folder, fingerprint, failed=True)
+        return _FilteredVideo(member.video_id, folder, fingerprint, source, failed=True)
     meta: Mapping[str, Any] | None = results.read_frames_meta(folder)
     if meta is None:
-        return _FilteredVideo(member.video_id, folder, None, failed=False, readable=False)
-    failed = "failure" in meta
-    return _FilteredVideo(member.video_id, folder, meta.get("fingerprint"), failed)
+        return _FilteredVideo(member.video_id, folder, None, source, failed=False, readable=False)
+    failed, fingerprint = "failure" in meta, meta.get("fingerprint")
+    return _FilteredVideo(member.video_id, folder, fingerprint, source, failed=failed)
 
 
 def _discard_damaged(videos: Iterable[_FilteredVideo], project_id: int) -> None:

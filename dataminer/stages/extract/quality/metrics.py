@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataminer.frames.table import STILL
+from dataminer.frames.thumbnails import Thumbnail
 from dataminer.stages.extract.quality.arrays import BgrImage, GreyImage
 from dataminer.stages.extract.quality.borders import Borders, find_borders
 from dataminer.stages.extract.quality.hashes import HashPixels, dhashes, phashes
 from dataminer.stages.extract.quality.sharpness import sharpness
+from dataminer.stages.extract.quality.thumbnails import make_thumbnail
 
 WORKING_LINES = 360
 _HASH_LINES = 90
@@ -27,7 +29,7 @@ class FrameMetrics:
     """Metrics of one frame, named as the columns of the frame table.
 
     From ``cells``, :func:`table_columns` computes the hashes and the metrics that compare a frame
-    with its neighbours.
+    with its neighbours. The ``thumbnail`` is no column: it has a file of its own.
     """
 
     sharpness: float
@@ -42,6 +44,7 @@ class FrameMetrics:
     border_right: int
     border_bottom: int
     cells: HashPixels
+    thumbnail: Thumbnail
 
     @property
     def borders(self) -> Borders:
@@ -69,7 +72,8 @@ def measure(image: BgrImage) -> FrameMetrics:
     borders = find_borders(grey)
     small = to_working_size(borders.crop(grey))
     brightness, contrast = brightness_and_contrast(small)
-    cells = HashPixels.of(hash_grey(small))
+    quarter = hash_grey(small)
+    cells = HashPixels.of(quarter)
     counts = _histogram(small)
     return FrameMetrics(
         sharpness=sharpness(small),
@@ -84,6 +88,7 @@ def measure(image: BgrImage) -> FrameMetrics:
         border_right=borders.right,
         border_bottom=borders.bottom,
         cells=cells,
+        thumbnail=make_thumbnail(borders.crop(image), quarter),
     )
 
 
@@ -103,7 +108,7 @@ def table_columns(metrics: Sequence[FrameMetrics]) -> dict[str, NDArray[Any]]:
     columns = {
         field.name: np.array([getattr(frame, field.name) for frame in metrics])
         for field in fields(FrameMetrics)
-        if field.name != "cells"
+        if field.name not in ("cells", "thumbnail")
     }
     cells = [frame.cells for frame in metrics]
     squares = [each.square for each in cells]
@@ -142,7 +147,7 @@ def to_working_size(grey: GreyImage) -> GreyImage:
 
 
 def hash_grey(grey: GreyImage) -> GreyImage:
-    """Reduce an image of the working size to a quarter (90 lines), from which it is hashed.
+    """Reduce an image of the working size to a quarter (90 lines), for hashes and thumbnail.
 
     Lanczos from there costs a tenth of what it costs from 360 lines. Smaller images are reduced
     less: never below 90 lines.
