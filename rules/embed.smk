@@ -41,7 +41,7 @@ rule embed:
         "../envs/detect.yaml"
     threads: 4
     resources:
-        mem_mb=jobs.growing(6000),
+        mem_mb=jobs.growing(session.frame_models.memory_mb),
         runtime=jobs.growing(240),
         gpu=int(session.frame_models.on_gpu),
     params:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -48,7 +49,7 @@ def fetch_weights(
 
     Example: dataminer models fetch yolo26n.pt google/owlv2-base-patch16-ensemble
     """
-    for model in name or _named(load_files(config or [DEFAULT_FILE])):
+    for model in name or _named(load_files(config or [DEFAULT_FILE]), models):
         there = is_there(weights_path(model, models))
         path = fetch(model, models, progress=True)
         if there:
@@ -56,13 +57,22 @@ def fetch_weights(
         print(path)
 
 
-def _named(config: Config) -> list[str]:
-    """Return the models that a configuration uses, each once."""
+def _named(config: Config, folder: Path) -> list[str]:
+    """Return the models that a configuration uses, each once.
+
+    Raises
+    ------
+    ConfigError
+        One that embeds frames is a path to nothing.
+    """
+    from dataminer.stages.embed.frame_models import FrameModels
+
     models = [config.detect.model]
     if config.filter.content.on:
         models.append(config.filter.content.model)
-    if config.filter.semantic.on or config.dedup.method == "embedding":
-        models.append(config.filter.semantic.model)
+    for model in replace(FrameModels.of(config), models=folder).embedding_models.values():
+        _ = model.checkpoint  # of a path to nothing it names the setting
+        models.append(model.name)
     return list(dict.fromkeys(models))
 
 

@@ -238,7 +238,9 @@ class DedupConfig(Section):
     """When two frames of a project count as near-duplicates."""
 
     method: Literal["hash", "embedding"] = "hash"
-    """What to compare: perceptual hashes, or embeddings of `filter.semantic.model`."""
+    """What to compare: perceptual hashes, or embeddings of `model`."""
+    model: str | None = Field(None, min_length=1)
+    """For `embedding`: a SigLIP, CLIP, DINOv2 or DINOv3; `null`: `filter.semantic.model`."""
     hash: Literal["phash", "dhash", "both"] = "both"
     """Which 64-bit hash to compare; `both`: frames match if either hash matches."""
     threshold: int = Field(8, ge=0, le=32)
@@ -251,12 +253,12 @@ class DedupConfig(Section):
     def result_settings(self) -> dict[str, Any]:
         """Return the settings in use: `similarity` only if embeddings are compared.
 
-        Without `min_object`, they are those of versions that did not have it.
+        Without `min_object` and `model`, they are those of versions that did not have them.
         """
-        unused = {"similarity"} if self.min_object else {"similarity", "min_object"}
-        if self.method == "embedding":
-            unused = {"hash", "threshold", "min_object"}
-        return self.model_dump(exclude=unused | self._only_how)
+        by_model = self.method == "embedding"
+        unused = {"hash", "threshold", "min_object"} if by_model else {"similarity", "model"}
+        off = {name for name in ("min_object", "model") if not getattr(self, name)}
+        return self.model_dump(exclude=unused | off | self._only_how)
 
 
 # full stops separate the prompts that a model gets

@@ -151,8 +151,15 @@ def fetch_file(file: Path) -> None:
     fetch(name, weights.parent)
 
 
-def weights_sha256(weights: Path) -> str:
+def weights_sha256(weights: Path, setting: str = "detect.model") -> str:
     """Return the SHA-256 of a weights file or of a model folder.
+
+    Parameters
+    ----------
+    weights : Path
+        The file or folder.
+    setting : str
+        The setting that names it, for the error.
 
     Raises
     ------
@@ -164,7 +171,7 @@ def weights_sha256(weights: Path) -> str:
         raise PermanentError(
             f"there is no {missing} {weights}",
             ErrorClass.MODEL,
-            "put it there, or set detect.model to one that exists",
+            f"put it there, or set {setting} to one that exists",
         )
     return hub.folder_sha256(weights) if weights.is_dir() else sha256_file(weights)
 

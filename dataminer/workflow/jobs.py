@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dataminer.sync.batches.batch_list import BatchList
-from dataminer.vision.checkpoint import require_transformers
+from dataminer.vision.checkpoint import (
+    DEDUP_MODEL,
+    SEMANTIC_MODEL,
+    require_text_tower,
+    require_transformers,
+)
 from dataminer.vision.hub import CONFIG_FILE
 from dataminer.vision.weights import file_of, to_fetch, weights_path
 from dataminer.workflow.run import RUNS
@@ -195,18 +200,30 @@ class Jobs:
         return [str(folder / name) for name in names] if parts > 1 else []
 
     def checkpoint(self) -> list[str]:
-        """Return the file that represents the semantic filter's model, if that is used."""
+        """Return the file that represents the semantic filter's model, if there are prompts."""
+        files = self.checkpoints()  # as a rule is defined, so that faults end the run at once
+        return files[:1] if self._settings.filter.semantic.on else []
+
+    def checkpoints(self) -> list[str]:
+        """Return the files that represent the models that embed frames, the filter's first."""
         if not self._models.embeds:
             return []
+        prompts = self._settings.filter.semantic.on
         # With --sdm conda, the libraries are in the environments of the jobs
         if self._is_main and not self._session.snakemake.deployment_methods:
-            or_exit(self._require_transformers)
-        return [str(or_exit(lambda: self._models.checkpoint) / CONFIG_FILE)]
+            or_exit(self._require_transformers, SEMANTIC_MODEL if prompts else DEDUP_MODEL)
+        folders = [
+            or_exit(lambda model=model: model.checkpoint)
+            for model in self._models.embedding_models.values()
+        ]
+        if prompts:
+            or_exit(require_text_tower, folders[0])
+        return [str(folder / CONFIG_FILE) for folder in folders]
 
     def model_files(self, wildcards: Any) -> list[str]:
         """Return the files of the models that are run on frames; rule weights downloads them."""
         content = self._settings.filter.content
-        return [*self.checkpoint(), *([self.weights_file(content.model)] if content.on else [])]
+        return [*self.checkpoints(), *([self.weights_file(content.model)] if content.on else [])]
 
     def model_outputs(self, wildcards: Any) -> list[str]:
         """Return the inputs for filtering a batch."""

@@ -132,3 +132,26 @@ def test_embeddings_of_the_semantic_filters_model_are_compared(
     assert read_meta(project.store.dedup("p") / CLUSTERS_FILE)["model"] == "m"
     assert sync(project.store, deep=True).repairs == [], "the result stands"
     assert stage(database) == "DETECT_READY"
+
+
+def test_another_model_of_dedup_judges_the_frames_anew(database: str, tmp_path: Any) -> None:
+    """Without a run of any other stage: the filtered frames, and what follows them, stay."""
+    by_model = {"method": "embedding", "model": "models/first"}
+    project = Project(database, tmp_path, dedup=by_model)
+    project.add("v1", 0, 1, 2)
+    execute(database, "UPDATE project_videos SET filtered_from = 'r'")
+    near = {"first": [[1, 0], [0, 1], [0.01, 1]], "second": [[1, 0], [1, 0.01], [0, 1]]}
+    for name, rows in near.items():
+        path = project.store.embeddings(model_key(f"models/{name}"), "v1", "r")
+        vectors = np.array(rows, np.float16)
+        write_embeddings(path, "v1", np.arange(3, dtype=np.int32), vectors, {"model": name})
+
+    assert project.dedup() == (3, 2, 0, 0, 3)
+    assert [row["kept_frame_index"] for row in project.clusters] == [0, 1, 1]
+    before = execute(database, "SELECT filter_fingerprint FROM project_videos")
+    project.config = Config(
+        project="p", store=project.config.store, dedup=by_model | {"model": "models/second"}
+    )
+    assert project.dedup() == (3, 2, 0, 0, 3), "no choice by the other model is carried over"
+    assert [row["kept_frame_index"] for row in project.clusters] == [0, 0, 2]
+    assert execute(database, "SELECT filter_fingerprint FROM project_videos") == before

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from dataminer.cli.main import app
 from dataminer.errors import ConfigError, ErrorClass, PermanentError, TransientError
@@ -46,6 +46,22 @@ def test_a_folder_that_is_there_is_taken_as_given(
         Path(folder, "config.json").write_text("{}")
     assert weights_path("own/owl") == to_fetch("own/owl") == Path("own/owl")
     assert fetch(MODEL) == fetch("birds--owl") == Path("models/birds--owl")
+
+
+def test_the_model_of_dedup_is_fetched_if_it_is_in_use(hub: Server, tmp_path: Path) -> None:
+    publish(hub, FILES)
+    (tmp_path / "mine.pt").write_bytes(b"weights")
+    config = tmp_path / "config.yaml"
+
+    def fetched(**dedup: str) -> Result:
+        config.write_text(json.dumps({"detect": {"model": "mine.pt"}, "dedup": dedup}))
+        return CliRunner().invoke(app, ["models", "fetch", "--config", str(config)])
+
+    assert fetched(method="hash", model=MODEL).stdout == "mine.pt\n"
+    done = fetched(method="embedding", model=MODEL)
+    assert done.stdout == "mine.pt\nmodels/birds--owl\n", done.output
+    error = fetched(method="embedding", model="./nowhere").exception
+    assert isinstance(error, ConfigError) and "dedup.model: there is no folder" in str(error)
 
 
 def test_a_model_is_fetched_whole_and_once(hub: Server) -> None:

@@ -13,52 +13,21 @@ from dataminer.errors import ConfigError, PermanentError, TransientError
 from dataminer.frames.arrays import make_table
 from dataminer.frames.embeddings import read_embeddings
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table, write_table
-from dataminer.stages.embed import semantic
+from dataminer.stages.embed import embedding, semantic
 from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.stages.filter.stage import filter_frames
 from dataminer.store.layout import Store
 from dataminer.vision import checkpoint as checkpoints
 from dataminer.vision.weights import weights_sha256
-from tests.support.frame_rows import frame_row
-from tests.support.siglip_model import COLOURS, SIZES, WORDS, colour_picture, tokenizer
+from tests.support.model_frames import PROMPTS, frames, run_models
+from tests.support.siglip_model import COLOURS, SIZES, WORDS, tokenizer
 from tests.support.stores import frames_of
-
-PROMPTS = {
-    "positive": ["A picture of RED"],
-    "negative": ["a picture of green"],
-    "junk": ["a picture of blue"],
-}
-
-
-def frames(store: Store, video_id: str, colours: list[str], source: str = "f") -> Path:
-    """Write a video's frames, one of each colour, as extract leaves them."""
-    shutil.rmtree(store.frames(video_id), ignore_errors=True)
-    folder = store.recipe(video_id, source)
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(len(colours))
-    rows = [
-        frame_row(video_id, 10 * position, file_name=f"{video_id}_{10 * position:06d}.png")
-        for position in range(len(colours))
-    ]
-    for colour, row in zip(colours, rows, strict=True):
-        colour_picture(colour, rng, 48).save(folder / row["file_name"])
-    columns = {field.name: [row.get(field.name) for row in rows] for field in FRAMES_SCHEMA}
-    table = make_table(columns, FRAMES_SCHEMA)
-    write_table(folder / FRAMES_FILE, table, FRAMES_SCHEMA, {"fingerprint": source})
-    return folder
 
 
 def made_models(folder: Path, model: Path, **settings: object) -> FrameModels:
     """Return what a configuration looks at: the prompts above, unless others are given."""
     given = {"model": str(model), "prompts": PROMPTS, "batch": 4, "device": "cpu", **settings}
     return FrameModels(Store(folder), FilterConfig.model_validate({"semantic": given}))
-
-
-def run_models(what: FrameModels, *videos: str) -> tuple[list[str], dict[str, int]]:
-    """Run a batch; return its messages, and how many videos each model processed."""
-    printed: list[str] = []
-    frames = {video_id: [frames_of(what.store, video_id)] for video_id in videos}
-    return printed, what.run_models(frames, 2, printed.append)
 
 
 def embeddings(what: FrameModels, video_id: str) -> Path:
@@ -187,7 +156,7 @@ def test_new_prompts_are_scored_from_what_is_kept_and_give_what_a_fresh_run_give
 
     other = {"prompts": {"positive": ["a picture of blue"]}, "min_score": 0.5}
     with monkeypatch.context() as patch:
-        patch.setattr(semantic, "load_vision", None)  # to call it would fail
+        patch.setattr(embedding, "load_vision", None)  # to call it would fail
         again = made_models(tmp_path / "a", tiny_siglip, **other)
         assert again.prompts != first.prompts
         assert run_models(again, "v")[1] == {"semantic": 0}

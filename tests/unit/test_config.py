@@ -187,6 +187,8 @@ def test_each_setting_that_decides_has_its_stage_run_again(section: str) -> None
         ("extract", {"strategy": "scene"}, "every_seconds scene_threshold"),
         ("extract", {"strategy": "keyframe"}, ""),
         ("dedup", {"method": "embedding"}, "similarity"),
+        ("dedup", {"method": "embedding", "model": "some/model"}, "model similarity"),
+        ("dedup", {"method": "hash", "model": "some/model"}, "hash threshold"),
         ("filter", {"content": {"exclude": ["car"]}}, "content"),
         ("filter", {"semantic": {"prompts": {"junk": ["blur"]}}}, "semantic"),
     ],
@@ -197,7 +199,7 @@ def test_settings_decide_where_they_are_used(
     used: str,
 ) -> None:
     depending = {"every_frames", "every_seconds", "scene_threshold", "similarity"}
-    depending |= {"hash", "threshold", "content", "semantic"}
+    depending |= {"hash", "threshold", "content", "semantic", "model"}
     decided = getattr(load({section: values}), section)
     assert depending & decided.result_settings().keys() == set(used.split())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,8 @@ from dataminer.files.hashing import sha256_file
 from dataminer.frames.embeddings import Embeddings
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
 from dataminer.provenance.fingerprints import VERSIONS
-from dataminer.stages.embed import content, semantic
+from dataminer.stages.embed import content, embedding, semantic
+from dataminer.stages.embed.embedding import EmbeddingModel
 from dataminer.stages.embed.pending import PendingVideo, changed, is_up_to_date, pending_video
 from dataminer.vision.weights import weights_sha256
 
@@ -57,6 +58,13 @@ class Model:
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint"
 
+    def embed(self, videos: Sequence[PendingVideo], **settings: Any) -> int:
+        """Embed the frames of videos; return how many the semantic model processes."""
+        model = EmbeddingModel(str(self.checkpoint), "filter.semantic.model", self.folder)
+        how: dict[str, Any] = {"threads": 1, "progress": lambda line: None}
+        (count,) = embedding.embed({model: videos}, SemanticConfig(**settings), **how)
+        return count
+
     def processed(self) -> dict[str, int]:
         """Return how many videos the content model and the semantic one process."""
         frames = self.folder / "frames"
@@ -72,7 +80,7 @@ class Model:
         boxes = [item for item in [items["c"]] if item]
         vectors = [item for item in [items["s"]] if item]
         found = content.find_boxes(boxes, ContentConfig(**given), self.weights, **how)
-        embedded = semantic.embed(vectors, SemanticConfig(**semantic_only), self.checkpoint, **how)
+        embedded = self.embed(vectors, **semantic_only)
         return {"content": found, "semantic": embedded}
 
 
@@ -84,7 +92,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
 
     monkeypatch.setattr(content, "open_detector", opened)
     vision = SimpleNamespace(dimension=2, prepare=None)
-    monkeypatch.setattr(semantic, "load_vision", lambda *_: vision)
+    monkeypatch.setattr(embedding, "load_vision", lambda *_: vision)
     made = Model(tmp_path, monkeypatch)
     made.weights.write_bytes(b"weights")
     made.checkpoint.mkdir()
@@ -133,8 +141,7 @@ def test_each_recipe_of_a_video_gets_a_file_of_its_own(model: Model) -> None:
     videos = [
         PendingVideo("v", frames, model.folder / f"{recipe}.parquet", recipe) for recipe in "ab"
     ]
-    how: dict[str, Any] = {"threads": 1, "progress": lambda line: None}
-    assert semantic.embed(videos, SemanticConfig(), model.checkpoint, **how) == 2
+    assert model.embed(videos) == 2
     assert all(video.out.is_file() for video in videos)
 
 

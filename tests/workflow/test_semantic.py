@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from dataminer.frames.table import read_meta, read_table
+from dataminer.vision.weights import weights_sha256
+from tests.support.dino_models import write_dino
 from tests.support.siglip_model import colour_picture
 from tests.support.site import Site, jobs
 
@@ -38,14 +40,22 @@ def clip(path: Path, colours: list[str], seed: int) -> None:
         output.mux(stream.encode(None))
 
 
-def configure(site: Site, model: Path, prompts: dict[str, list[str]], **more: Any) -> None:
+def configure(
+    site: Site,
+    model: Path | str,
+    prompts: dict[str, list[str]],
+    *,
+    compared: Path | None = None,
+    **more: Any,
+) -> None:
+    own = {} if compared is None else {"model": str(compared)}
     semantic = {"model": str(model), "prompts": prompts, "device": "cpu", **more}
     site.configure(
         project="red",
         input={"files": [str(site.folder / "clips")]},
         extract={"strategy": "interval", "every_frames": 1},
         filter={**TAKE_ALL, "videos_per_job": PER_JOB, "semantic": semantic},
-        dedup={"method": "embedding", "similarity": 0.8},
+        dedup={"method": "embedding", "similarity": 0.8, **own},
     )
 
 
@@ -113,3 +123,37 @@ def test_a_batch_loads_the_model_once_and_only_new_frames_load_it_again(
     meta = read_meta(red.folder / "data" / "projects" / "red" / "dedup" / "frames.parquet")
     embeddings = next((red.folder / "data" / "embeddings").rglob("*.parquet"))
     assert meta["model"] == read_meta(embeddings)["model"]
+
+
+def test_dedup_compares_by_its_own_model_and_another_one_runs_nothing_else(
+    red: Site, tiny_siglip: Path, shims: str
+) -> None:
+    shim = {"PYTHONPATH": shims}
+    first = write_dino("dinov2", red.folder / "first")
+    second = write_dino("dinov3_vit", red.folder / "second")
+
+    def compared_by(site: Site) -> str:
+        table = site.folder / "data" / "projects" / "red" / "dedup" / "frames.parquet"
+        return str(read_meta(table)["model"])
+
+    configure(red, tiny_siglip, SEMANTIC, compared=first)
+    done = red.snakemake("-c2", "only_dedup", **shim)
+    assert done.returncode == 0, done.stderr
+    assert loads(red) == [2, 2]  # the filter's and dedup's, in one job per batch
+    assert compared_by(red) == weights_sha256(first)
+
+    configure(red, tiny_siglip, SEMANTIC, compared=second)
+    planned = red.snakemake("-n", "only_dedup", **shim)
+    again = {"embed": 2, "dedup": 1, "only_dedup": 1}
+    assert jobs(planned) == again, planned.stderr
+    done = red.snakemake("-c2", "only_dedup", **shim)
+    assert done.returncode == 0, done.stderr
+    assert jobs(done) == again
+    assert sorted(loads(red)) == [1, 1, 2, 2]
+    assert compared_by(red) == weights_sha256(second)
+    assert not jobs(red.snakemake("-n", "only_dedup", **shim))
+
+    # the embeddings by the first one are still there, and no prompt needs the filter's model
+    configure(red, "./nowhere", {}, compared=first)
+    planned = red.snakemake("-n", "only_dedup", **shim)
+    assert jobs(planned) == {"dedup": 1, "filter": GOOD, "only_dedup": 1}, planned.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,11 @@ from dataminer.vision.hub import CONFIG_FILE, MODELS_FOLDER
 from dataminer.vision.weights import weights_path
 
 if TYPE_CHECKING:
+    from dataminer.stages.embed.embedding import EmbeddingModel
     from dataminer.stages.filter.scores import FrameScores
 
 _READS_AT_ONCE = 32  # on a network file system a read is mostly waiting
+_MODEL_MB, _OTHER_MB = 3000, 3000  # memory of a model, and of libraries and decoded images
 _Progress = Callable[[str], None]
 _File = Callable[[str, str], Path]
 _Folders = Mapping[str, Collection[Path]]
@@ -47,23 +50,61 @@ class FrameModels:
         Whether dedup compares embeddings, which are then made even without prompts.
     models : Path
         The folder of fetched models.
+    compared : str or None
+        The model whose embeddings dedup compares; None for that of the semantic filter.
     """
 
     store: Store
     settings: FilterConfig
     compares: bool = False
     models: Path = MODELS_FOLDER
+    compared: str | None = None
 
     @classmethod
     def of(cls, config: Config) -> FrameModels:
         """Return the models of a configuration."""
         compares = config.dedup.method == "embedding"
-        return cls(Store(config.store_path), config.filter, compares)
+        return cls(Store(config.store_path), config.filter, compares, compared=config.dedup.model)
 
     @property
     def embeds(self) -> bool:
         """Whether frames are embedded."""
         return self.compares or self.settings.semantic.on
+
+    @cached_property
+    def semantic_model(self) -> EmbeddingModel:
+        """The semantic filter's model, whether or not it is in use."""
+        from dataminer.stages.embed.embedding import EmbeddingModel
+        from dataminer.vision.checkpoint import SEMANTIC_MODEL
+
+        return EmbeddingModel(self.settings.semantic.model, SEMANTIC_MODEL, self.models)
+
+    @cached_property
+    def dedup_model(self) -> EmbeddingModel:
+        """The model whose embeddings dedup compares: the semantic filter's if it is the same."""
+        from dataminer.stages.embed.embedding import EmbeddingModel
+        from dataminer.vision.checkpoint import DEDUP_MODEL, model_folder
+
+        semantic = self.semantic_model
+        name = self.compared or semantic.name
+        folders = [model_folder(each, self.models).resolve() for each in (name, semantic.name)]
+        if folders[0] == folders[1]:
+            return semantic
+        return EmbeddingModel(name, DEDUP_MODEL, self.models)
+
+    @property
+    def embedding_models(self) -> dict[str, EmbeddingModel]:
+        """The models in use that embed frames, each once, by the name of what uses them first."""
+        used = {"semantic": self.semantic_model} if self.settings.semantic.on else {}
+        if self.compares and self.dedup_model not in used.values():
+            name = "semantic" if self.dedup_model is self.semantic_model else "dedup"
+            used[name] = self.dedup_model
+        return used
+
+    @property
+    def memory_mb(self) -> int:
+        """The memory that running the models needs; those that embed frames are loaded together."""
+        return _OTHER_MB + _MODEL_MB * max(1, len(self.embedding_models))
 
     @property
     def on(self) -> bool:
@@ -80,9 +121,7 @@ class FrameModels:
     @property
     def checkpoint(self) -> Path:
         """The folder of the semantic filter's model, which may not exist yet."""
-        from dataminer.vision.checkpoint import checkpoint_path
-
-        return checkpoint_path(self.settings.semantic.model, self.models)
+        return self.semantic_model.checkpoint
 
     @property
     def prompts(self) -> Path:
@@ -92,15 +131,18 @@ class FrameModels:
     @property
     def key(self) -> str:
         """The key of the semantic filter's model in the paths of embeddings."""
-        return model_key(self.settings.semantic.model)
+        return self.semantic_model.key
 
-    def embeddings(self, video_id: str, recipe: str) -> Path:
-        """Return the file of the embeddings of a video's frames of one recipe."""
-        return self.store.embeddings(self.key, video_id, recipe)
+    def embeddings(self, video_id: str, recipe: str, model: EmbeddingModel | None = None) -> Path:
+        """Return the file of the embeddings of a video's frames of one recipe.
+
+        They are the semantic filter's, unless another model is given.
+        """
+        return self.store.embeddings((model or self.semantic_model).key, video_id, recipe)
 
     def embedded(self, video_id: str, recipe: str) -> Path:
-        """Return the file of embeddings; that of an older version lies beside the folder."""
-        path = self.embeddings(video_id, recipe)
+        """Return the file of what dedup compares; of an older version it lies beside the folder."""
+        path = self.embeddings(video_id, recipe, self.dedup_model)
         older = path.parent.with_name(f"{video_id}{path.suffix}")
         return older if older.is_file() and not path.exists() else path
 
@@ -127,8 +169,9 @@ class FrameModels:
             The recipes of the frames of each video that are chosen from.
         """
         models: list[tuple[str, _File, float | None]] = []
-        if self.embeds:
-            models.append(("embed", self.embeddings, changed(self.checkpoint / CONFIG_FILE)))
+        for model in self.embedding_models.values():
+            since = changed(model.checkpoint / CONFIG_FILE)
+            models.append(("embed", partial(self.embeddings, model=model), since))
         if self.settings.content.on:
             weights = weights_path(self.settings.content.model, self.models)
             models.append(("content", self.boxes, changed(weights)))
@@ -169,9 +212,7 @@ class FrameModels:
         dict of str to int
             The number of videos that each model processed.
         """
-        processed = {}
-        if self.embeds:
-            processed["semantic"] = self._embed(frames, threads, progress)
+        processed = self._embed(frames, threads, progress) if self.embeds else {}
         if self.settings.content.on:
             processed["content"] = self._find_boxes(frames, threads, progress)
         loads = sum(1 for count in processed.values() if count)
@@ -179,13 +220,19 @@ class FrameModels:
         progress(f"model loads: {loads} for {len(frames)} videos ({counts})")
         return processed
 
-    def _embed(self, frames: _Folders, threads: int, progress: _Progress) -> int:
-        from dataminer.stages.embed.semantic import embed
+    def _embed(self, frames: _Folders, threads: int, progress: _Progress) -> dict[str, int]:
+        from dataminer.stages.embed.embedding import embed
+        from dataminer.vision.checkpoint import require_text_tower
 
-        videos = self._videos(frames, self.embeddings)
-        return embed(
-            videos, self.settings.semantic, self.checkpoint, threads=threads, progress=progress
-        )
+        if self.settings.semantic.on:  # before hours of embedding that no prompt can be compared to
+            require_text_tower(self.checkpoint)
+        models = self.embedding_models
+        videos = {
+            model: self._videos(frames, partial(self.embeddings, model=model))
+            for model in models.values()
+        }
+        counts = embed(videos, self.settings.semantic, threads=threads, progress=progress)
+        return dict(zip(models, counts, strict=True))
 
     def _find_boxes(self, frames: _Folders, threads: int, progress: _Progress) -> int:
         from dataminer.stages.embed.content import find_boxes

@@ -1,8 +1,8 @@
-"""Embeddings of frames and prompts by one model, and the scores that follow from them."""
+"""Embeddings of prompts, and the scores that follow from them and those of frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,21 +12,12 @@ from numpy.typing import NDArray
 
 from dataminer.config.models import PromptsConfig, SemanticConfig
 from dataminer.errors import DamagedFile, ErrorClass, PermanentError
-from dataminer.frames.embeddings import Embeddings, read_embeddings, write_embeddings
+from dataminer.frames.embeddings import Embeddings, read_embeddings
 from dataminer.frames.table import read_model_output_meta, read_table, write_table
 from dataminer.provenance import fingerprints
-from dataminer.provenance.fingerprints import VERSIONS
-from dataminer.stages.embed.pending import PendingVideo
-from dataminer.stages.embed.prefetch import (
-    StoredFrame,
-    decode_ahead,
-    group_into_batches,
-    rows_by_video,
-    stored_frames,
-)
 from dataminer.stages.filter.scores import FrameScores
 from dataminer.stages.filter.thresholds import SEMANTIC_THRESHOLDS, passes_by_reason
-from dataminer.vision.checkpoint import Inputs, Vision, encode_texts, load_vision, read_scale
+from dataminer.vision.checkpoint import encode_texts, read_scale
 from dataminer.vision.weights import weights_sha256
 
 _Progress = Callable[[str], None]
@@ -111,87 +102,6 @@ def read_prompts(path: Path, prompts: PromptsConfig) -> Prompts:
     if vectors.keys() != {*prompts.all}:
         raise DamagedFile(path, "it is of other prompts")
     return read
-
-
-def embed(
-    videos: Sequence[PendingVideo],
-    settings: SemanticConfig,
-    checkpoint: Path,
-    *,
-    threads: int,
-    progress: _Progress,
-) -> int:
-    """Embed the frames of the videos that lack it; the model is loaded at most once.
-
-    Batches span videos; each video's file is replaced atomically.
-
-    Parameters
-    ----------
-    videos : sequence of PendingVideo
-        The videos' frames, and the files for their embeddings.
-    settings : SemanticConfig
-        Batch and device.
-    checkpoint : Path
-        The model's folder.
-    threads : int
-        For reading and decoding images ahead of the model.
-    progress : callable
-        Gets a message per video.
-
-    Returns
-    -------
-    int
-        The number of videos that were embedded; 0 if the model was not loaded.
-    """
-    model = weights_sha256(checkpoint)
-    pending = [video for video in videos if video.lacks_output("embed", model)]
-    if not pending:
-        return 0
-    vision = load_vision(checkpoint, settings.device)
-    progress(f"loaded the vision tower of {checkpoint}")
-    found = _vectors(vision, stored_frames(pending), settings.batch, threads)
-    for video, rows in rows_by_video(found, pending):
-        _write(video, rows, vision.dimension, model, progress)
-    return len(pending)
-
-
-_Row = tuple[StoredFrame, NDArray[np.float16] | None]
-
-
-def _vectors(
-    vision: Vision, frames: Iterator[StoredFrame], batch: int, threads: int
-) -> Iterator[_Row]:
-    window = 2 * batch + threads
-    decoded = decode_ahead(frames, vision.prepare, threads=threads, window=window)
-    for group in group_into_batches(decoded, batch, _shapes):
-        inputs = [item.value for item in group if item.value is not None]
-        vectors = iter(vision.encode(inputs) if inputs else ())
-        for item in group:
-            yield item.frame, None if item.value is None else next(vectors)
-
-
-def _shapes(inputs: Inputs) -> object:
-    return [(name, array.shape) for name, array in inputs.items()]
-
-
-def _write(
-    video: PendingVideo, rows: Sequence[_Row], dimension: int, model: str, progress: _Progress
-) -> None:
-    readable = [(frame.frame_index, vector) for frame, vector in rows if vector is not None]
-    frame_index = np.array([index for index, _ in readable], np.int32)
-    vectors = np.array([vector for _, vector in readable], np.float16)
-    unreadable = len(rows) - len(readable)
-    meta = {
-        "stage": "embed",
-        "version": VERSIONS["embed"],
-        "model": model,
-        "mark": video.output_fingerprint("embed", model),
-        "unreadable": unreadable,
-    }
-    vectors = vectors.reshape(len(readable), dimension)
-    write_embeddings(video.out, video.video_id, frame_index, vectors, meta)
-    note = f", {unreadable} cannot be read" if unreadable else ""
-    progress(f"embedded {len(readable)} frames of video {video.video_id}{note}")
 
 
 def score(
