@@ -218,7 +218,8 @@ def load_vision(checkpoint: Path, device: str, setting: str = SEMANTIC_MODEL) ->
         )
 
     def prepare(image: NDArray[np.uint8]) -> Inputs:
-        inputs = processor(images=[image], return_tensors="np")
+        # else an image of three lines would be taken for three channels
+        inputs = processor(images=[image], input_data_format="channels_last", return_tensors="np")
         return {name: np.asarray(value)[0] for name, value in inputs.items()}
 
     def encode(images: Sequence[Inputs]) -> NDArray[np.float16]:

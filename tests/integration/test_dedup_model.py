@@ -92,6 +92,21 @@ def test_embeddings_are_the_class_tokens_of_a_direct_computation(
     assert expected[0] @ expected[1] < 0.99, "the weights tell pictures apart"
 
 
+@pytest.mark.parametrize("kind", ["siglip", "dinov2", "dinov3_vit"])
+def test_a_picture_of_three_lines_is_not_turned(
+    kind: str, tiny_siglip: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoImageProcessor
+
+    model = tiny_siglip if kind == "siglip" else write_dino(kind, tmp_path / kind)
+    vision = checkpoints.load_vision(model, "cpu")
+    processor = AutoImageProcessor.from_pretrained(model, backend="pil")
+    for height, width in ((3, 60), (60, 3), (1, 1)):
+        image = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+        expected = processor(images=[Image.fromarray(image)], return_tensors="np")
+        assert (vision.prepare(image)["pixel_values"] == expected["pixel_values"][0]).all()
+
+
 def test_two_models_in_one_pass_read_and_decode_each_image_once(
     tiny_siglip: Path, dino: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
