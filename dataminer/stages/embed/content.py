@@ -17,9 +17,7 @@ from dataminer.config.semantic import LEAST_CONFIDENCE
 from dataminer.errors import DamagedFile, ErrorClass, TransientError
 from dataminer.frames.boxes import Box
 from dataminer.frames.image_decoding import MAX_PIXELS_AT_ONCE, decode_image
-from dataminer.frames.table import read_model_output_meta, read_table, write_table
 from dataminer.provenance import fingerprints
-from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.embed.pending import PendingVideo
 from dataminer.stages.embed.prefetch import (
     StoredFrame,
@@ -28,6 +26,7 @@ from dataminer.stages.embed.prefetch import (
     rows_by_video,
     stored_frames,
 )
+from dataminer.stages.embed.regions import FRAME_INDEX, Regions, read_regions, write_regions
 from dataminer.stages.filter.scores import FrameScores
 from dataminer.stages.filter.thresholds import CONTENT_THRESHOLDS, passes_by_reason
 from dataminer.vision.detectors import Detector, open_detector
@@ -35,7 +34,7 @@ from dataminer.vision.weights import weights_sha256
 
 BOXES_SCHEMA = pa.schema(
     [
-        pa.field("frame_index", pa.int32(), nullable=False),
+        FRAME_INDEX,
         pa.field("category", pa.int32(), nullable=False),
         pa.field("confidence", pa.float32(), nullable=False),
         # the share of the picture's area that the box covers
@@ -43,7 +42,6 @@ BOXES_SCHEMA = pa.schema(
     ]
 )
 _Progress = Callable[[str], None]
-_Boxes = NDArray[np.float32]  # (k, 3): category, confidence, size
 
 
 def find_boxes(
@@ -55,8 +53,6 @@ def find_boxes(
     progress: _Progress,
 ) -> int:
     """Find objects in the frames of the videos that lack them, and return how many videos did.
-
-    The model is loaded at most once.
 
     Parameters
     ----------
@@ -84,7 +80,9 @@ def find_boxes(
         _refuse_unknown_classes(settings, names)
         found = _boxes(detector, stored_frames(pending), settings.batch, threads)
         for video, rows in rows_by_video(found, pending):
-            _write(video, rows, {"names": names, "model": model}, progress)
+            meta = {"names": names, "model": model}
+            count, readable = write_regions(video, "content", BOXES_SCHEMA, rows, meta)
+            progress(f"found {count} objects in {readable} frames of video {video.video_id}")
     return len(pending)
 
 
@@ -98,7 +96,7 @@ def _detector_settings(settings: ContentConfig) -> DetectConfig:
     )
 
 
-_Row = tuple[StoredFrame, _Boxes | None]
+_Row = tuple[StoredFrame, Regions | None]
 
 
 def _boxes(
@@ -128,34 +126,9 @@ def _boxes(
     yield from ((frame, None) for frame, _ in order)
 
 
-def _rows(boxes: Sequence[Box], area: int) -> _Boxes:
+def _rows(boxes: Sequence[Box], area: int) -> Regions:
     rows = [(box.category, box.score, box.width * box.height / area) for box in boxes]
     return np.array(rows, np.float32).reshape(len(rows), 3)
-
-
-def _write(
-    video: PendingVideo, rows: Sequence[_Row], model: Mapping[str, Any], progress: _Progress
-) -> None:
-    readable = [(frame.frame_index, boxes) for frame, boxes in rows if boxes is not None]
-    frames = [frame_index for frame_index, _ in readable]
-    flat = np.concatenate([np.zeros((0, 3), np.float32), *(boxes for _, boxes in readable)])
-    columns = {
-        "frame_index": np.repeat(np.array(frames, np.int32), [len(boxes) for _, boxes in readable]),
-        "category": flat[:, 0].astype(np.int32),
-        "confidence": flat[:, 1],
-        "size": flat[:, 2],
-    }
-    arrays = [pa.array(columns[field.name], field.type) for field in BOXES_SCHEMA]
-    meta = {
-        "stage": "content",
-        "version": VERSIONS["content"],
-        **model,
-        "mark": video.output_fingerprint("content", str(model["model"])),
-        # a frame without boxes has no row above
-        "frames": frames,
-    }
-    write_table(video.out, pa.Table.from_arrays(arrays, schema=BOXES_SCHEMA), BOXES_SCHEMA, meta)
-    progress(f"found {len(flat)} objects in {len(frames)} frames of video {video.video_id}")
 
 
 def score_boxes(path: Path, settings: ContentConfig) -> FrameScores:
@@ -210,22 +183,13 @@ def _scores(
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return the metadata of a file of boxes, with frames as an array, and its columns.
-
-    Column ``frame`` is the index of a box's frame among those frames.
-    """
-    meta, table = read_model_output_meta(path), read_table(path, schema=BOXES_SCHEMA)
-    if not meta.get("names") or not {"frames", "mark"} <= meta.keys():
-        raise DamagedFile(path, "it does not list its frames and classes")
-    frames = np.array(meta["frames"], np.int32)
-    boxes = {name: table[name].to_numpy() for name in BOXES_SCHEMA.names}
-    boxes["frame"] = np.searchsorted(frames, boxes["frame_index"])
-    listed = np.isin(boxes["frame_index"], frames) & np.isin(
-        boxes["category"], np.arange(len(meta["names"]))
-    )
-    if (frames[1:] <= frames[:-1]).any() or not listed.all():
-        raise DamagedFile(path, "it has objects of frames or classes that it does not list")
-    return {**meta, "frames": frames}, boxes
+    """Return the metadata and the columns of a file of boxes; see :func:`read_regions`."""
+    meta, boxes = read_regions(path, BOXES_SCHEMA)
+    if not meta.get("names"):
+        raise DamagedFile(path, "it does not list its classes")
+    if not np.isin(boxes["category"], np.arange(len(meta["names"]))).all():
+        raise DamagedFile(path, "it has objects of classes that it does not list")
+    return meta, boxes
 
 
 def _alternatives(entry: str) -> list[str]:
