@@ -6,13 +6,14 @@ STAMP := $(VENV)/.installed
 LINT := types workflow snakefmt generated prose ruff house
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo install detect semantic update-yt-dlp test test-fast test-newest test-oldest \
+.PHONY: help demo install detect semantic text update-yt-dlp test test-fast test-newest test-oldest \
 	constraints lint $(LINT:%=lint-%) docs clean
 
 help:
 	@echo "make demo     mine a small dataset end to end (about five minutes, most of it downloads)"
 	@echo "make install  only set up $(VENV) with the dataminer and snakemake commands"
 	@echo "make semantic also install what filter.semantic and open-vocabulary detectors need"
+	@echo "make text     also install what filter.text needs"
 	@echo "make update-yt-dlp  take the newest yt-dlp, if it works (see docs/youtube.md)"
 	@echo "make test     run all tests"
 	@echo "make test-fast  run lint and the unit tests, as before each commit"
@@ -33,6 +34,9 @@ detect: $(STAMP)
 semantic: $(STAMP)
 	./install.sh $(PYTHON) $(VENV) demo,semantic
 
+text: $(STAMP)
+	./install.sh $(PYTHON) $(VENV) demo,text
+
 update-yt-dlp: $(STAMP)
 	tools/update_yt_dlp.sh $(VENV)
 
@@ -46,7 +50,7 @@ test-fast: lint
 	python -m pytest -n logical --maxprocesses 8 --dist loadfile tests/unit
 
 # The unit tests hardly use PyTorch, ultralytics, transformers and scikit-image
-MODEL_TESTS := $(addprefix tests/integration/test_,detectors.py semantic.py near_duplicates.py)
+MODEL_TESTS := $(addprefix tests/integration/test_,detectors.py semantic.py near_duplicates.py text.py)
 
 # With the newest and the oldest packages that pyproject.toml allows. Each needs minutes and 8 GB for an
 # environment of its own, which stays if a test fails. The check of the English, and what imports it, is left
@@ -55,7 +59,7 @@ test-newest: RESOLUTION := highest
 test-oldest: RESOLUTION := lowest-direct
 test-newest test-oldest: test-%: $(STAMP)
 	rm -rf .cache/$*
-	./install.sh $(PYTHON) .cache/$* demo,semantic,unit $(RESOLUTION)
+	./install.sh $(PYTHON) .cache/$* demo,semantic,text,unit $(RESOLUTION)
 	.cache/$*/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile tests/unit \
 		$(MODEL_TESTS) --ignore tests/unit/test_prose.py --ignore tests/unit/test_programs.py
 	rm -rf .cache/$*

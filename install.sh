@@ -52,7 +52,8 @@ if ! "$venv/bin/python" -c 'import cv2' 2>/dev/null; then
     version=$("$venv/bin/python" -c 'from importlib.metadata import version as v; print(v("opencv-python"))')
     echo "opencv-python does not load here (no libGL?): using opencv-python-headless $version"
     pip uninstall --yes opencv-python
-    pip install --no-deps "opencv-python-headless==$version"
+    # pip, unlike uv, may have installed both: then they share files that are gone now
+    pip install --no-deps --force-reinstall "opencv-python-headless==$version"
     "$venv/bin/python" -c 'import cv2'
 fi
 

@@ -57,7 +57,7 @@ def how_to_install(extra: str) -> str:
     Parameters
     ----------
     extra : str
-        ``detect`` or ``semantic``.
+        ``detect``, ``semantic`` or ``text``.
     """
     folder = Path(__file__).resolve().parents[1]
     own = f"pip install --constraint constraints.txt --editable '.[{extra}]'"

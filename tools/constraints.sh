@@ -15,5 +15,6 @@ cp constraints.txt "$new"
 {
     echo "# Every package that an installation brings, at the versions tested together (pip install -c)."
     # builds of PyTorch are many, and each names the very CUDA libraries that it needs
-    sed -E '/^(cuda-|triton==|nvidia-)/{/^nvidia-ml-py==/!d}; s/\+[a-z0-9.]+$//' "$new"
+    # pip installs rapidocr's build of OpenCV beside ours: of one version, their files agree
+    sed -E '/^opencv-python==/{p;s/python/python-headless/};/^(cuda-|triton==|nvidia-)/{/^nvidia-ml-py==/!d}; s/\+[a-z0-9.]+$//' "$new"
 } >constraints.txt

@@ -27,7 +27,13 @@ from dataminer.config.download import (
     compile_title,
 )
 from dataminer.config.section import Section
-from dataminer.config.semantic import ContentConfig, PromptsConfig, SemanticConfig, deciding
+from dataminer.config.semantic import (
+    ContentConfig,
+    PromptsConfig,
+    SemanticConfig,
+    TextConfig,
+    deciding,
+)
 
 __all__ = [
     "NAME_PATTERN",
@@ -48,6 +54,7 @@ __all__ = [
     "PromptsConfig",
     "Section",
     "SemanticConfig",
+    "TextConfig",
     "YouTubeRates",
     "compile_title",
 ]
@@ -216,9 +223,10 @@ class FilterConfig(Section):
     damaged: Literal["drop", "keep"] = "drop"
     """Frames that may be smeared, because a part of the video is missing or broken."""
     videos_per_job: int = Field(100, ge=1, le=10_000)
-    """How many videos one job runs through the models of `semantic` and `content`."""
+    """How many videos one job runs through the models of `semantic`, `content` and `text`."""
     semantic: SemanticConfig = SemanticConfig()
     content: ContentConfig = ContentConfig()
+    text: TextConfig = TextConfig()
 
     @model_validator(mode="after")
     def _bounds_are_ordered(self) -> FilterConfig:
@@ -228,10 +236,13 @@ class FilterConfig(Section):
 
     def result_settings(self) -> dict[str, Any]:
         """Return the thresholds, and the sections of the models that are in use."""
-        dumped = self.model_dump(exclude={"semantic", "content", *self._only_how})
-        semantic = {"semantic": deciding(self.semantic)} if self.semantic.on else {}
-        content = {"content": deciding(self.content)} if self.content.on else {}
-        return dumped | semantic | content
+        models: dict[str, SemanticConfig | ContentConfig | TextConfig] = {
+            "semantic": self.semantic,
+            "content": self.content,
+            "text": self.text,
+        }
+        dumped = self.model_dump(exclude={*models, *self._only_how})
+        return dumped | {name: deciding(model) for name, model in models.items() if model.on}
 
 
 class DedupConfig(Section):

@@ -1,4 +1,4 @@
-"""Settings of the filters that use models: by prompts, and by the objects in a frame."""
+"""Settings of the filters that use models: by prompts, and by objects and text in a frame."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 LEAST_CONFIDENCE = 0.05
 """Boxes with a lower score are not stored, so no threshold can be lower."""
+LEAST_TEXT_CONFIDENCE = 0.3
+"""The same for regions of text, whose detector takes weaker traces for background."""
 
 
 class PromptsConfig(Section):
@@ -99,9 +101,25 @@ class ContentConfig(Section):
         return bool(self.require or self.exclude)
 
 
+class TextConfig(Section):
+    """How much text, such as titles and subtitles, may cover a frame; off if `max_area` is null."""
+
+    max_area: float | None = Field(None, ge=0, le=1)
+    """Maximum share of the picture that text covers; 1 only measures, `null`: nothing runs."""
+    confidence: float = Field(0.5, ge=LEAST_TEXT_CONFIDENCE, le=1)
+    """Minimum score of a region of text."""
+    image_size: int = Field(640, ge=32, le=8192, multiple_of=32)
+    """Larger frames are scaled to this many pixels on the longer side; more shows smaller text."""
+
+    @property
+    def on(self) -> bool:
+        """Whether there is a maximum."""
+        return self.max_area is not None
+
+
 _HOW = {"batch", "device"}
 
 
-def deciding(settings: SemanticConfig | ContentConfig) -> dict[str, Any]:
+def deciding(settings: SemanticConfig | ContentConfig | TextConfig) -> dict[str, Any]:
     """Return the settings that decide which frames pass, without those that affect only speed."""
     return settings.model_dump(exclude=_HOW)

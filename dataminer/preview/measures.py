@@ -22,10 +22,9 @@ from dataminer.provenance import recipes
 from dataminer.stages.filter.scores import SCORES_FILE, read_scores
 from dataminer.stages.filter.stage import first_failed, load_frames
 from dataminer.stages.filter.thresholds import (
-    CONTENT_THRESHOLDS,
+    MODEL_THRESHOLDS,
     QUALITY_THRESHOLDS,
     REPEATS,
-    SEMANTIC_THRESHOLDS,
     Flags,
     Threshold,
     Values,
@@ -33,7 +32,6 @@ from dataminer.stages.filter.thresholds import (
 from dataminer.store.layout import Store
 
 MOST_VIDEOS = 500
-_MODEL_THRESHOLDS = (*SEMANTIC_THRESHOLDS, *CONTENT_THRESHOLDS)
 
 
 @dataclass(frozen=True)
@@ -201,9 +199,9 @@ def _measure(
     videos: Sequence[PreviewVideo], settings: FilterConfig, tried: FilterConfig
 ) -> tuple[Measured, ...]:
     measured = []
-    for threshold in (*QUALITY_THRESHOLDS, *_MODEL_THRESHOLDS):
+    for threshold in (*QUALITY_THRESHOLDS, *MODEL_THRESHOLDS):
         values = _column(videos, threshold)
-        if threshold in _MODEL_THRESHOLDS and np.isnan(values).all():
+        if threshold in MODEL_THRESHOLDS and np.isnan(values).all():
             continue  # no model ran
         limit, other = threshold.limit(settings), threshold.limit(tried)
         fails = _fails(videos, threshold, values, limit, settings)
@@ -239,7 +237,8 @@ def _fails(
         index = QUALITY_THRESHOLDS.index(threshold)
         return np.concatenate([first_failed(each.frames, settings) == index for each in videos])
     failed = threshold.fails(values, limit)
-    if threshold in _MODEL_THRESHOLDS:  # only videos that a model scored can fail it
-        scored = [np.full(each.frames.num_rows, bool(each.scores)) for each in videos]
+    if threshold in MODEL_THRESHOLDS:  # only videos that its model scored can fail it
+        column = threshold.column
+        scored = [np.full(each.frames.num_rows, column in each.scores) for each in videos]
         failed &= np.concatenate(scored)
     return failed

@@ -23,6 +23,7 @@ VERSIONS = {
     "extract": 4,
     "embed": 1,
     "content": 1,
+    "text": 1,
     "filter": 2,
     "dedup": 3,
     "detect": 3,
@@ -127,7 +128,7 @@ def of_model_output(stage: str, model: str, frames: str) -> str:
     Parameters
     ----------
     stage : str
-        ``embed`` or ``content``.
+        ``embed``, ``content`` or ``text``.
     model : str
         The hash of the model's weights, or :func:`of_content_model`.
     frames : str
@@ -137,7 +138,7 @@ def of_model_output(stage: str, model: str, frames: str) -> str:
 
 
 def of_content_model(weights_sha256: str, image_size: int | None) -> str:
-    """Return the fingerprint of the content filter's detector, with what affects its boxes."""
+    """Return the fingerprint of a detector of content or text, with what affects its boxes."""
     return fingerprint(weights_sha256, image_size)
 
 

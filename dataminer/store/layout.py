@@ -49,13 +49,17 @@ class Store:
         """Return the file of the objects that a model found in the frames of one recipe."""
         return self.root / "content" / model_key / video_id / f"{recipe}.parquet"
 
+    def text(self, model_key: str, video_id: str, recipe: str) -> Path:
+        """Return the file of the text that a model found in the frames of one recipe."""
+        return self.root / "text" / model_key / video_id / f"{recipe}.parquet"
+
     def prompts(self, model_key: str, digest: str) -> Path:
         """Return the file of a model's embeddings of prompts."""
         return self.root / "prompts" / model_key / f"{digest}.parquet"
 
     def of_models(self) -> list[Path]:
         """Return the existing folders of model outputs for frames, one per model."""
-        kinds = ("embeddings", "content")
+        kinds = ("embeddings", "content", "text")
         tops = (self.root / kind for kind in kinds)
         return sorted(
             top / name for top in tops for name in list_names(top) if is_folder(top / name)

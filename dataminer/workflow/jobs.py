@@ -15,6 +15,7 @@ from dataminer.vision.checkpoint import (
     require_transformers,
 )
 from dataminer.vision.hub import CONFIG_FILE
+from dataminer.vision.scene_text import require_rapidocr
 from dataminer.vision.weights import file_of, to_fetch, weights_path
 from dataminer.workflow.run import RUNS
 from dataminer.workflow.session import WorkflowSession, or_exit
@@ -222,7 +223,9 @@ class Jobs:
 
     def model_files(self, wildcards: Any) -> list[str]:
         """Return the files of the models that are run on frames; rule weights downloads them."""
-        content = self._settings.filter.content
+        content, text = self._settings.filter.content, self._settings.filter.text
+        if text.on and self._is_main and not self._session.snakemake.deployment_methods:
+            or_exit(require_rapidocr)  # its wheel has the weights
         return [*self.checkpoints(), *([self.weights_file(content.model)] if content.on else [])]
 
     def model_outputs(self, wildcards: Any) -> list[str]:

@@ -712,13 +712,14 @@ def test_videos_of_no_project(whole: tuple[str, Store]) -> None:
     database, store = whole
     carry_out(plan_project(store, "p", files=True, videos=False), CALM)
     projects.add_videos("q", [Given("v1")])
-    seen = store.content("yolo-0123", "none", "r")
-    seen.parent.mkdir(parents=True)
-    seen.touch()
+    outputs = [store.content("yolo-0123", "none", "r"), store.text("rapidocr-0123", "none", "r")]
+    for seen in outputs:
+        seen.parent.mkdir(parents=True)
+        seen.touch()
     found = orphans.find_orphans(store)
     assert found.videos == ("bad", "none")
     orphans.delete_rows(found, CALM, files=True)
-    assert not seen.exists()
+    assert not any(seen.exists() for seen in outputs)
     assert names(database, "videos") == ["v1"]
     assert not store.frames("none").exists()
     assert store.frames("v1").is_dir()

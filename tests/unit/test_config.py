@@ -131,6 +131,8 @@ RIGHT = [
     {"filter": {"min_brightness": 0.96, "max_brightness": 0.97}},
     {"filter": {"semantic": {"prompts": {"positive": ["a"]}, "min_cosine": -1}}},
     {"filter": {"content": {"require": ["car|truck"], "confidence": 0.05, "min_size": 1}}},
+    {"filter": {"text": {"max_area": 0, "confidence": 0.3, "image_size": 8192}}},
+    {"filter": {"text": {"max_area": None, "confidence": 1, "image_size": 32}}},
     {"input": {"filters": {"after": "2024-02-01", "before": "2024-02-01"}}},
     {"input": {"filters": {"after": "today-2years", "before": "now-3days"}}},
     {"input": {"filters": {"min_duration": 8, "max_duration": 8, "licence": "any"}}},
@@ -191,6 +193,8 @@ def test_each_setting_that_decides_has_its_stage_run_again(section: str) -> None
         ("dedup", {"method": "hash", "model": "some/model"}, "hash threshold"),
         ("filter", {"content": {"exclude": ["car"]}}, "content"),
         ("filter", {"semantic": {"prompts": {"junk": ["blur"]}}}, "semantic"),
+        ("filter", {"text": {"max_area": 1}}, "text"),
+        ("filter", {"text": {"image_size": 320}}, ""),
     ],
 )
 def test_settings_decide_where_they_are_used(
@@ -199,7 +203,7 @@ def test_settings_decide_where_they_are_used(
     used: str,
 ) -> None:
     depending = {"every_frames", "every_seconds", "scene_threshold", "similarity"}
-    depending |= {"hash", "threshold", "content", "semantic", "model"}
+    depending |= {"hash", "threshold", "content", "semantic", "text", "model"}
     decided = getattr(load({section: values}), section)
     assert depending & decided.result_settings().keys() == set(used.split())
 

@@ -10,14 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dataminer.config.models import ContentConfig, PromptsConfig
+from dataminer.config.models import ContentConfig, PromptsConfig, TextConfig
 from dataminer.errors import DamagedFile
 from dataminer.frames.embeddings import read_embeddings
 from dataminer.frames.table import write_table
 from dataminer.stages.embed.content import score_boxes
 from dataminer.stages.embed.semantic import read_prompts
+from dataminer.stages.embed.text import score_text
 
 PROMPTS = PromptsConfig(positive=["a"], negative=["b"])
+CORNERS = pa.array([0.25, 0.5], pa.float32())
 HALVES = pa.array(np.zeros(8, np.float16))
 READERS: dict[str, tuple[Callable[[Path], Any], dict[str, Any], dict[str, Any]]] = {
     "content": (
@@ -29,6 +31,15 @@ READERS: dict[str, tuple[Callable[[Path], Any], dict[str, Any], dict[str, Any]]]
             "size": pa.array([0.5, 0.5], pa.float32()),
         },
         {"names": ["cat"], "frames": [0, 5, 7], "mark": "m"},
+    ),
+    "text": (
+        lambda path: score_text(path, TextConfig(max_area=0.1)),
+        {
+            "frame_index": pa.array([0, 5], pa.int32()),
+            "confidence": pa.array([0.5, 0.5], pa.float32()),
+            **{f"{axis}{corner}": CORNERS for axis in "xy" for corner in (1, 2, 3, 4)},
+        },
+        {"frames": [0, 5, 7], "mark": "m"},
     ),
     "embeddings": (
         read_embeddings,
@@ -60,6 +71,16 @@ DAMAGES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("content", {"frame_index": pa.array([0, None], pa.int32())}, {}),
     ("content", {"category": pa.array([0, 1], pa.int32())}, {}),
     ("content", {"size": pa.array(["a", "b"])}, {}),
+    ("text", {}, {"frames": 5}),
+    ("text", {}, {"frames": [5, 0]}),
+    ("text", {}, {"frames": []}),
+    ("text", {}, {"mark": 5}),
+    ("text", {"frame_index": pa.array([0, 77], pa.int32())}, {}),
+    ("text", {"frame_index": pa.array([0, None], pa.int32())}, {}),
+    ("text", {"confidence": pa.array(["a", "b"])}, {}),
+    ("text", {"x1": pa.array([0.5, None], pa.float32())}, {}),
+    ("text", {"y4": pa.array([0.5, float("nan")], pa.float32())}, {}),
+    ("text", {"y4": pa.array([0.5, float("inf")], pa.float32())}, {}),
     ("embeddings", {"frame_index": pa.array(["a", "b"])}, {}),
     ("embeddings", {"frame_index": pa.array([0, None], pa.int32())}, {}),
     ("embeddings", {"frame_index": pa.array([0.5, 1e30])}, {}),

@@ -18,7 +18,7 @@ from dataminer.config.models import ContentConfig, SemanticConfig
 from dataminer.files.hashing import sha256_file
 from dataminer.frames.embeddings import Embeddings
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, write_table
-from dataminer.provenance.fingerprints import VERSIONS
+from dataminer.provenance.fingerprints import VERSIONS, of_content_model
 from dataminer.stages.embed import content, embedding, semantic
 from dataminer.stages.embed.embedding import EmbeddingModel
 from dataminer.stages.embed.pending import PendingVideo, changed, is_up_to_date, pending_video
@@ -149,12 +149,14 @@ def test_without_a_model_its_output_is_known_to_be_up_to_date(model: Model) -> N
     out = model.folder / "c.parquet"
     fetched = changed(model.weights)
 
-    def done(source: str = "f", since: float | None = fetched) -> bool:
-        return is_up_to_date("content", out, source, since)
+    def done(source: str = "f", since: float | None = fetched, known: str | None = None) -> bool:
+        return is_up_to_date("content", out, source, since, known)
 
     os.utime(model.folder / "frames" / FRAMES_FILE)  # as a copy of the store may have it
     assert done()
     assert not done("other frames")
+    detector = of_content_model(weights_sha256(model.weights), 640)
+    assert done(known=detector) and not done(known="other")
     assert not done(since=None)
     assert fetched is not None and not done(since=time.time() + 60)
     out.write_bytes(b"cut off")

@@ -15,13 +15,12 @@ from dataminer.cli.main import app
 from dataminer.config.models import FilterConfig
 from dataminer.errors import ConfigError, DataminerError
 from dataminer.frames.table import FRAMES_FILE, write_table
-from dataminer.preview import measures
 from dataminer.preview.measures import gather_preview
 from dataminer.preview.page import write_page
 from dataminer.preview.strips import FRAMES, Cutter
 from dataminer.stages.filter.scores import SCORES_FILE
 from dataminer.stages.filter.stage import first_failed, load_frames
-from dataminer.stages.filter.thresholds import QUALITY_NAMES
+from dataminer.stages.filter.thresholds import MODEL_THRESHOLDS, QUALITY_NAMES
 from dataminer.store.layout import Store
 from tests.support.preview_project import PROJECT, add_video, rows_of
 from tests.support.stores import frames_of
@@ -120,8 +119,8 @@ class TestScores:
         assert 'id="semantic.min_score"' in (tmp_path / "index.html").read_text()
 
     def test_thresholds_count_where_a_model_looked(self) -> None:
-        junk = next(each for each in measures._MODEL_THRESHOLDS if each.column == "junk")
-        excluded = next(each for each in measures._MODEL_THRESHOLDS if each.column == "excluded")
+        junk = next(each for each in MODEL_THRESHOLDS if each.column == "junk")
+        excluded = next(each for each in MODEL_THRESHOLDS if each.column == "excluded")
         values = np.array([0.2, 0.5, 0.7, np.nan], np.float32)
         assert junk.fails(values, 0.5).tolist() == [False, False, True, True]
         assert excluded.fails(values, 0.5).tolist() == [False, True, True, True]
@@ -130,12 +129,17 @@ class TestScores:
         semantic = {"min_score": 0.3, "min_cosine": None, "min_margin": 1, "max_junk": 0.5}
         content = SimpleNamespace(on=False, confidence=0.4)
         for on in (True, False):
-            settings = SimpleNamespace(semantic=SimpleNamespace(on=on, **semantic), content=content)
-            limits = {each.rejects: each.limit(settings) for each in measures._MODEL_THRESHOLDS}  # type: ignore[arg-type]
+            settings = SimpleNamespace(
+                semantic=SimpleNamespace(on=on, **semantic),
+                content=content,
+                text=SimpleNamespace(on=on, max_area=0.1),
+            )
+            limits = {each.rejects: each.limit(settings) for each in MODEL_THRESHOLDS}  # type: ignore[arg-type]
             assert limits["semantic.min_score"] == (0.3 if on else None)
             assert limits["semantic.min_margin"] == (1.0 if on else None)
             assert limits["semantic.min_cosine"] is None
             assert limits["content.exclude"] is None
+            assert limits["text.max_area"] == (0.1 if on else None)
 
 
 class TestDamagedFrames:

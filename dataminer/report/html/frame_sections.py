@@ -35,6 +35,7 @@ _WORDS = {
     "border": "share of black bars",
     "flash": "how much a flash brightens the frame",
     "change": "difference from the previous frame",
+    "text_area": "share of the picture that text covers",
 }
 
 

@@ -109,7 +109,7 @@ class FrameModels:
     @property
     def on(self) -> bool:
         """Whether any model runs on frames."""
-        return self.embeds or self.settings.content.on
+        return self.embeds or self.settings.content.on or self.settings.text.on
 
     @property
     def on_gpu(self) -> bool:
@@ -152,34 +152,43 @@ class FrameModels:
         key = model_key(content.model, content.image_size)
         return self.store.content(key, video_id, recipe)
 
+    def text(self, video_id: str, recipe: str) -> Path:
+        """Return the file of the text in a video's frames of one recipe."""
+        key = model_key("rapidocr", self.settings.text.image_size)
+        return self.store.text(key, video_id, recipe)
+
     def model_fingerprints(self, video_id: str, recipe: str) -> list[str | None]:
         """Return the fingerprints of the outputs that the filter reads; None for an absent one."""
         semantic = [self.embeddings(video_id, recipe)] if self.settings.semantic.on else []
         content = [self.boxes(video_id, recipe)] if self.settings.content.on else []
-        return [read_fingerprint(path) for path in (*semantic, *content)]
+        text = [self.text(video_id, recipe)] if self.settings.text.on else []
+        return [read_fingerprint(path) for path in (*semantic, *content, *text)]
 
     def outdated_videos(self, frames: Mapping[str, Collection[str]]) -> list[str]:
         """Return the videos for whose present frames the output of a model in use is missing.
 
-        Output that is older than the model's file is that of another model.
+        Output that is older than the model's file is that of another model. That of the text
+        detector, which is installed and not fetched, names its model.
 
         Parameters
         ----------
         frames : mapping of str to collection of str
             The recipes of the frames of each video that are chosen from.
         """
-        models: list[tuple[str, _File, float | None]] = []
+        models: list[tuple[str, _File, float | None, str | None]] = []
         for model in self.embedding_models.values():
             since = changed(model.checkpoint / CONFIG_FILE)
-            models.append(("embed", partial(self.embeddings, model=model), since))
+            models.append(("embed", partial(self.embeddings, model=model), since, None))
         if self.settings.content.on:
             weights = weights_path(self.settings.content.model, self.models)
-            models.append(("content", self.boxes, changed(weights)))
+            models.append(("content", self.boxes, changed(weights), None))
+        if self.settings.text.on:
+            models.append(("text", self.text, 0.0, self._text_detector()))
 
         def is_done(video_id: str) -> bool:
             return all(
-                is_up_to_date(stage, path(video_id, recipe), recipe, since)
-                for stage, path, since in models
+                is_up_to_date(stage, path(video_id, recipe), recipe, since, model)
+                for stage, path, since, model in models
                 for recipe in frames[video_id]
             )
 
@@ -215,6 +224,8 @@ class FrameModels:
         processed = self._embed(frames, threads, progress) if self.embeds else {}
         if self.settings.content.on:
             processed["content"] = self._find_boxes(frames, threads, progress)
+        if self.settings.text.on:
+            processed["text"] = self._find_text(frames, threads, progress)
         loads = sum(1 for count in processed.values() if count)
         counts = ", ".join(f"{count} by {name}" for name, count in processed.items())
         progress(f"model loads: {loads} for {len(frames)} videos ({counts})")
@@ -241,6 +252,19 @@ class FrameModels:
         weights = weights_path(content.model, self.models)
         videos = self._videos(frames, self.boxes)
         return find_boxes(videos, content, weights, threads=threads, progress=progress)
+
+    def _find_text(self, frames: _Folders, threads: int, progress: _Progress) -> int:
+        from dataminer.stages.embed.text import find_text
+
+        videos = self._videos(frames, self.text)
+        return find_text(videos, self.settings.text, threads=threads, progress=progress)
+
+    def _text_detector(self) -> str | None:
+        """Return the fingerprint of the text detector; None if it is not installed here."""
+        from dataminer.stages.embed.text import detector_fingerprint
+        from dataminer.vision.scene_text import missing_libraries
+
+        return None if missing_libraries() else detector_fingerprint(self.settings.text)
 
     def _videos(self, frames: _Folders, out: _File) -> list[PendingVideo]:
         pairs = ((v, folder) for v, folders in frames.items() for folder in folders)
@@ -272,6 +296,8 @@ class FrameModels:
             scores.append(self._semantic_scores(video_id, recipe))
         if self.settings.content.on:
             scores.append(self._content_scores(video_id, recipe))
+        if self.settings.text.on:
+            scores.append(self._text_scores(video_id, recipe))
         return scores
 
     def _semantic_scores(self, video_id: str, recipe: str) -> FrameScores:
@@ -288,12 +314,22 @@ class FrameModels:
     def _content_scores(self, video_id: str, recipe: str) -> FrameScores:
         from dataminer.stages.embed import content
 
-        path = self.boxes(video_id, recipe)
+        path = self._present("content", self.boxes(video_id, recipe), video_id, recipe)
+        return content.score_boxes(path, self.settings.content)
+
+    def _text_scores(self, video_id: str, recipe: str) -> FrameScores:
+        from dataminer.stages.embed import text
+
+        path = self._present("text", self.text(video_id, recipe), video_id, recipe)
+        return text.score_text(path, self.settings.text)
+
+    def _present(self, stage: str, path: Path, video_id: str, recipe: str) -> Path:
+        """Return the file of a detector's output, by whatever weights, on the present frames."""
         _require(path, video_id)
         video = PendingVideo(video_id, self.store.recipe(video_id, recipe), path, recipe)
         model = str(read_model_output_meta(path).get("model"))
-        _require(path, video_id, video.output_fingerprint("content", model))
-        return content.score_boxes(path, self.settings.content)
+        _require(path, video_id, video.output_fingerprint(stage, model))
+        return path
 
 
 def _require(path: Path, video_id: str, expected: str | None = None) -> None:
@@ -301,8 +337,7 @@ def _require(path: Path, video_id: str, expected: str | None = None) -> None:
     found = read_fingerprint(path)
     if found is None or (expected and found != expected):
         raise TransientError(
-            f"the models of filter.semantic and filter.content have not processed the present"
-            f" frames of video {video_id}",
+            f"the models of the filter have not processed the present frames of video {video_id}",
             ErrorClass.INTERNAL,
             "run snakemake again: rule embed runs them",
         )

@@ -67,25 +67,29 @@ def read_fingerprint(path: Path) -> str | None:
     return None if found is None else str(found)
 
 
-def is_up_to_date(stage: str, out: Path, source: str, since: float | None) -> bool:
+def is_up_to_date(
+    stage: str, out: Path, source: str, since: float | None, model: str | None = None
+) -> bool:
     """Tell whether a file is of these frames, and not older than the model.
 
     Parameters
     ----------
     stage : str
-        ``embed`` or ``content``.
+        ``embed``, ``content`` or ``text``.
     out : Path
         The file.
     source : str
         The fingerprint of the frame table.
     since : float or None
         When the model's file was last changed; None if there is none.
+    model : str, optional
+        The fingerprint of the model, if it is known here; otherwise that in the file counts.
     """
     written, meta = changed(out), _read(read_model_output_meta, out) or {}
     if written is None or since is None or written < since:
         return False
     video = PendingVideo("", Path(), out, source)
-    expected = video.output_fingerprint(stage, str(meta.get("model")))
+    expected = video.output_fingerprint(stage, model or str(meta.get("model")))
     return bool(meta.get("mark") == expected)
 
 

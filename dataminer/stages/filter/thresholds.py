@@ -112,6 +112,8 @@ CONTENT_THRESHOLDS = (
         _CONFIDENCE, "content.exclude", "excluded", least=False, strict=True, needs="exclude"
     ),
 )
+TEXT_THRESHOLDS = (_threshold("text.max_area", "text_area"),)
+MODEL_THRESHOLDS = (*SEMANTIC_THRESHOLDS, *CONTENT_THRESHOLDS, *TEXT_THRESHOLDS)
 QUALITY_NAMES = tuple(each.name for each in QUALITY_THRESHOLDS)
 METRIC_COLUMNS = tuple(dict.fromkeys(each.column for each in _METRIC_THRESHOLDS))
 REPEATS = "min_change"
