@@ -29,7 +29,7 @@ SOURCES = ("pasted", "drawn")
 CONTRASTS = ("no", "low", "high")
 TEXT_KINDS = ("page", "slide", "terminal screen")
 TEXT_PAIRS = 200
-_CONTRAST = {"no": 0.0, "low": 25.0, "high": 90.0}  # grey levels between an object and its place
+_CONTRAST = {"no": 0.0, "low": 25.0, "high": 90.0}  # grey levels between an object and its position
 _NOISE, _QUALITY = 1.5, 90  # grey levels; of JPEG
 _LETTERS = "etaoinshrdlcumwfgypbvk"
 
@@ -59,14 +59,16 @@ class Change(NamedTuple):
 # ---- objects -------------------------------------------------------------------------------------
 
 
-def object_changes(photographs: Sequence[Picture]) -> Iterator[Change]:
+def object_changes(
+    photographs: Sequence[Picture], shares: Sequence[float] = SHARES
+) -> Iterator[Change]:
     """Yield an object of each size, source and contrast that appears, moves and leaves."""
-    cases = itertools.product(SHARES, SOURCES, CONTRASTS, CHANGES)
+    cases = itertools.product(shares, SOURCES, CONTRASTS, CHANGES)
     for number, case in enumerate(cases):
-        for place, background in enumerate(photographs):
-            random = np.random.default_rng([number, place])
+        for position, background in enumerate(photographs):
+            random = np.random.default_rng([number, position])
             other = photographs[
-                (place + 1 + int(random.integers(len(photographs) - 1))) % len(photographs)
+                (position + 1 + int(random.integers(len(photographs) - 1))) % len(photographs)
             ]
             yield _object_change(background, other, case, random)
 
@@ -79,7 +81,7 @@ def _object_change(
     texture = (
         _cut(photograph, mask.shape, random) if source == "pasted" else _drawn(mask.shape, random)
     )
-    first, second = _places(background.shape[:2], mask.shape, random)
+    first, second = _positions(background.shape[:2], mask.shape, random)
     put = _put(background, texture, mask, first, contrast)
     match change:
         case "appears":
@@ -128,10 +130,10 @@ def _drawn(size: tuple[int, ...], random: Random) -> NDArray[np.float32]:
     return drawn
 
 
-def _places(
+def _positions(
     size: tuple[int, int], part: tuple[int, ...], random: Random
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Choose two places in a picture, at least half an object apart."""
+    """Choose two positions in a picture, at least half an object apart."""
     room = size[0] - part[0], size[1] - part[1]
     while True:
         (top, left), (lower, righter) = random.integers(0, [room, room])
@@ -143,12 +145,14 @@ def _put(
     background: Picture,
     texture: NDArray[np.float32],
     mask: NDArray[np.float32],
-    place: tuple[int, int],
+    position: tuple[int, int],
     contrast: str,
 ) -> Picture:
     """Put an object into a picture, its mean grey so much from that of what it covers."""
     made = background.astype(np.float32)
-    part = made[place[0] : place[0] + mask.shape[0], place[1] : place[1] + mask.shape[1]]
+    part = made[
+        position[0] : position[0] + mask.shape[0], position[1] : position[1] + mask.shape[1]
+    ]
     weight = mask[..., None]
     covered = float((part.mean(axis=2) * mask).sum() / mask.sum())
     own = float((texture.mean(axis=2) * mask).sum() / mask.sum())
@@ -172,7 +176,7 @@ def as_frame(picture: Picture, random: Random) -> Picture:
 _SIZE = (960, 540)
 
 
-def text_changes() -> Iterator[Change]:
+def text_changes(pairs: int = TEXT_PAIRS) -> Iterator[Change]:
     """Yield pairs of different pages, slides and terminal screens of one style each."""
     writers: dict[str, Callable[[Random, Random], Picture]] = {
         "page": _page,
@@ -180,7 +184,7 @@ def text_changes() -> Iterator[Change]:
         "terminal screen": _terminal,
     }
     for number, (kind, write) in enumerate(writers.items()):
-        for pair in range(TEXT_PAIRS):
+        for pair in range(pairs):
             pictures = []
             for side in (0, 1):
                 style, text = (
@@ -193,8 +197,8 @@ def text_changes() -> Iterator[Change]:
 
 def _words(text: Random, count: int) -> str:
     lengths = text.integers(2, 10, count)
-    places = np.minimum(text.exponential(7, int(lengths.sum())), len(_LETTERS) - 1).astype(int)
-    letters = iter(places)
+    positions = np.minimum(text.exponential(7, int(lengths.sum())), len(_LETTERS) - 1).astype(int)
+    letters = iter(positions)
     return " ".join("".join(_LETTERS[next(letters)] for _ in range(n)) for n in lengths)
 
 
@@ -263,9 +267,9 @@ def _terminal(style: Random, text: Random) -> Picture:
 
 # ---- footage -------------------------------------------------------------------------------------
 
-# What is to be seen, by the second, listed by hand. Seconds of one list show the same things; what
-# is in no list shows something of its own (a hand, a car at another place). Left out are seconds in
-# which less than 1% of the picture differs from a list.
+# What can be seen, by the second, listed by hand. Seconds of one list show the same things; what
+# is in no list shows something of its own (a hand, a car elsewhere). Left out are seconds in which
+# less than 1% of the picture differs from a list.
 FOOTAGE: dict[str, tuple[int, tuple[tuple[int, ...], ...], tuple[int, ...]]] = {
     "bottle-detection.mp4": (
         39,

@@ -40,13 +40,13 @@ from dataminer.frames.thumbnails import (
     HEIGHT,
     THUMBNAILS_FILE,
     WIDTH,
-    Thumbnails,
+    VideoThumbnails,
     write_thumbnails,
 )
+from dataminer.stages.dedup.change_detection import ChangeDetector
 from dataminer.stages.dedup.hamming import Pairs
-from dataminer.stages.dedup.looks import Looks
 from dataminer.stages.dedup.representatives import Representatives, representatives_of_hashes
-from dataminer.stages.dedup.thumbnails import ThumbnailSource, Wanted, stored_pictures
+from dataminer.stages.dedup.thumbnails import FrameRows, ThumbnailSource, stored_pictures
 from dataminer.stages.extract.quality.thumbnails import make_thumbnail
 from tests.support.hash_pairs import pairs_within
 
@@ -123,7 +123,7 @@ def write_video_like_thumbnails(folder: Path, count: int, seed: int = 0) -> list
             made.append((row - start, make_thumbnail(picture, picture[:, :, 1])))
         files.append(folder / f"{start}" / THUMBNAILS_FILE)
         files[-1].parent.mkdir()
-        write_thumbnails(files[-1], Thumbnails.of(made))
+        write_thumbnails(files[-1], VideoThumbnails.of(made))
     return files
 
 
@@ -179,10 +179,10 @@ def code(i: NDArray[np.int64], j: NDArray[np.int64], distance: NDArray[Any]) -> 
 
 def both_ways(pairs: Pairs, rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Return our pairs that begin or end at the given rows, coded as by :func:`brute_force`."""
-    wanted = np.zeros(count, np.bool_)
-    wanted[rows] = True
+    rows_by_source = np.zeros(count, np.bool_)
+    rows_by_source[rows] = True
     i, j, distance = pairs
-    there, back = wanted[i], wanted[j]
+    there, back = rows_by_source[i], rows_by_source[j]
     forward = code(i[there], j[there], distance[there])
     return np.sort(np.concatenate((forward, code(j[back], i[back], distance[back]))))
 
@@ -272,7 +272,7 @@ def measure_pairs(count: int, threshold: int, slow: bool) -> dict[str, Any]:
 
 
 def measure_cover(count: int, threshold: int, slow: bool) -> dict[str, Any]:
-    """Measure what dedup does by default: two hashes a frame, looks, and the choice of frames.
+    """Measure what dedup does by default: two hashes a frame, thumbnails, and the choice of frames.
 
     Reading the thumbnails counts.
     """
@@ -282,25 +282,25 @@ def measure_cover(count: int, threshold: int, slow: bool) -> dict[str, Any]:
         folder = Path(name)
         files = write_video_like_thumbnails(folder, count)
         sources = [ThumbnailSource(file, file.parent) for file in files]
-        wanted = [
-            Wanted(number, rows, (rows - rows[0]).astype(np.int32), pa.chunked_array([[""]]))
+        rows_by_source = [
+            FrameRows(number, rows, (rows - rows[0]).astype(np.int32), pa.chunked_array([[""]]))
             for number, rows in enumerate(
                 np.split(np.arange(count), range(VIDEO_FRAMES, count, VIDEO_FRAMES))
             )
         ]
 
         def choose() -> tuple[Representatives, int]:
-            with stored_pictures(wanted, sources, folder, print) as pictures:
-                looks = Looks(pictures, DedupConfig().min_object)
-                made = representatives_of_hashes(kinds, best_first, threshold, 0, looks)
-                return made, looks.looked
+            with stored_pictures(rows_by_source, sources, folder, print) as pictures:
+                detector = ChangeDetector(pictures, DedupConfig().min_object)
+                made = representatives_of_hashes(kinds, best_first, threshold, 0, detector)
+                return made, detector.aligned
 
-        seconds, (made, looked) = cpu_seconds(choose, repeats(count))
+        seconds, (made, aligned) = cpu_seconds(choose, repeats(count))
     return {
         "cover_cpu_seconds": seconds,
         "cover_peak_mb": peak_megabytes(),
         "cover_kept": len(np.unique(made.representative)),
-        "cover_looked": looked,
+        "cover_aligned": aligned,
     }
 
 

@@ -1,4 +1,4 @@
-"""Near-duplicates told from unlike pictures: precision and recall of hashes, looks and embeddings.
+"""Near-duplicates told from unlike pictures: precision and recall of each method.
 
 The labelled set is made of the photographs that scikit-image and ultralytics carry: each is paired
 with altered copies of itself, and any two pictures of different photographs, altered or not, are
@@ -23,7 +23,8 @@ import importlib.util
 import itertools
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -40,7 +41,7 @@ import changed_pictures
 
 from dataminer.config.models import DedupConfig
 from dataminer.frames.thumbnails import Thumbnail
-from dataminer.stages.dedup.looks import Looks
+from dataminer.stages.dedup.change_detection import ChangeDetector
 from dataminer.stages.dedup.thumbnails import StoredPictures
 from dataminer.stages.extract.quality.metrics import FrameMetrics, measure, table_columns
 
@@ -301,25 +302,26 @@ def _as_input(picture: Picture) -> NDArray[np.float32]:
     return np.ascontiguousarray(((small - 127.0) / 128.0).transpose(2, 0, 1), np.float32)
 
 
-def looks_at(thumbnails: Sequence[Thumbnail]) -> Looks:
-    """Return what compares these thumbnails as dedup does by default."""
+@contextmanager
+def change_detector(thumbnails: Sequence[Thumbnail]) -> Iterator[ChangeDetector]:
+    """Compare these thumbnails as dedup does by default."""
     sizes = np.array([len(each.jpeg) for each in thumbnails])
-    file = TemporaryFile()  # noqa: SIM115, read for as long as the looks exist
-    file.write(b"".join(each.jpeg for each in thumbnails))
-    file.flush()
     means = np.stack([each.means for each in thumbnails])
-    stored = StoredPictures(means, np.cumsum(sizes) - sizes, sizes, file)
-    return Looks(stored, DedupConfig().min_object)
+    with TemporaryFile() as file:
+        file.write(b"".join(each.jpeg for each in thumbnails))
+        file.flush()
+        stored = StoredPictures(means, np.cumsum(sizes) - sizes, sizes, file)
+        yield ChangeDetector(stored, DedupConfig().min_object)
 
 
-def looked_at(made: LabelledSet, near: Near, measured: Sequence[FrameMetrics]) -> Near:
+def confirmed(made: LabelledSet, near: Near, measured: Sequence[FrameMetrics]) -> Near:
     """Return which of the pairs that count are near and show the same: (n, n)."""
-    looks = looks_at([each.thumbnail for each in measured])
     counts = made.unlike()
     for one, other, _ in made.pairs:
         counts[one, other] = True
     rows, columns = np.nonzero(near & counts)
-    same = looks.are_same(looks.changed(rows, columns))
+    with change_detector([each.thumbnail for each in measured]) as detector:
+        same = detector.are_same(detector.changed(rows, columns))
     result = np.zeros_like(near)
     result[rows[same], columns[same]] = True
     return result
@@ -333,7 +335,7 @@ def methods(made: LabelledSet) -> dict[str, Near]:
     limits = {"phash": (8, 12), "dhash": (8, 12), "phash256": (40, 60)}
     near = {f"{name} {limit}": bits[name] <= limit for name in bits for limit in limits[name]}
     near.update({f"both {limit}": least <= limit for limit in (6, 8, 10)})
-    near = {default_name(): looked_at(made, near[default_hash()], measured), **near}
+    near = {default_name(): confirmed(made, near[default_hash()], measured), **near}
     similar = cosines(made.pictures)
     if similar is None:
         print("embeddings are left out: see --help", file=sys.stderr)
@@ -383,13 +385,13 @@ def are_merged(
     first, second = table_columns(one), table_columns(other)
     bits = [np.bitwise_count(first[name] ^ second[name]) for name in ("phash", "dhash")]
     near = np.minimum(*bits) <= DedupConfig().threshold
-    looks = looks_at([each.thumbnail for each in (*one, *other)])
     count = len(changes)
-    shares = looks.changed(np.arange(count), np.arange(count) + count)
-    return near, near & looks.are_same(shares)
+    with change_detector([each.thumbnail for each in (*one, *other)]) as detector:
+        shares = detector.changed(np.arange(count), np.arange(count) + count)
+        return near, near & detector.are_same(shares)
 
 
-class Kept(NamedTuple):
+class KeptApart(NamedTuple):
     """Pairs of one kind: how many, the share with near hashes, and the share that is kept apart."""
 
     pairs: int
@@ -397,7 +399,7 @@ class Kept(NamedTuple):
     kept: float
 
 
-def kept_apart(photographs: Sequence[Picture], footage: Path | None) -> dict[str, Kept]:
+def kept_apart(photographs: Sequence[Picture], footage: Path | None) -> dict[str, KeptApart]:
     """Return how many pairs with a change in them dedup keeps apart by default, by kind."""
     kinds: dict[str, list[tuple[bool, bool]]] = {}
     sources = [
@@ -412,7 +414,7 @@ def kept_apart(photographs: Sequence[Picture], footage: Path | None) -> dict[str
             for kind in (f"{share}{change.kind}", *change.groups):
                 kinds.setdefault(kind, []).append((bool(verdict[0]), bool(verdict[1])))
     return {
-        kind: Kept(
+        kind: KeptApart(
             len(found),
             float(np.mean([n for n, _ in found])),
             1 - float(np.mean([m for _, m in found])),
@@ -421,7 +423,7 @@ def kept_apart(photographs: Sequence[Picture], footage: Path | None) -> dict[str
     }
 
 
-def print_kept(kept: Mapping[str, Kept]) -> None:
+def print_kept(kept: Mapping[str, KeptApart]) -> None:
     """Print what is kept apart as a table in Markdown."""
     print("\n| | pairs | near by hash | kept apart |\n|---|---:|---:|---:|")
     for kind, row in kept.items():

@@ -15,6 +15,8 @@ rule dedup:
         "logs/benchmarks/dedup/{project}.tsv"
     conda:
         "../envs/extract.yaml"
+    # to make thumbnails of frames that have none yet
+    threads: 2
     resources:
         mem_mb=jobs.growing(2000),
         runtime=jobs.growing(120),

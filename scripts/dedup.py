@@ -12,4 +12,9 @@ if TYPE_CHECKING:
 
 with log_job(snakemake.log[0]):
     since = forced_since(snakemake.input.get("due"), "dedup")
-    dedup_project(load(snakemake.config), snakemake.wildcards.project, forced=since is not None)
+    dedup_project(
+        load(snakemake.config),
+        snakemake.wildcards.project,
+        forced=since is not None,
+        threads=snakemake.threads,
+    )

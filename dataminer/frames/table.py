@@ -84,11 +84,12 @@ FRAMES_SCHEMA = pa.schema(
     ]
 )
 
-LOOK_FIELDS = (
+CHANGE_FIELDS = (
     # the share of the picture that changed: between a dropped frame and the one that represents it,
-    # and between a kept frame and the one kept that resembles it most; null if nobody looked
+    # and between a kept frame and the one kept that resembles it most; null if only hashes, or
+    # embeddings, were compared
     pa.field("changed", pa.float32()),
-    # hash, look (of frames whose hashes are near) or embedding
+    # hash, thumbnail (of frames whose hashes are near) or embedding
     pa.field("decided_by", _TEXTS),
 )
 """What dedup saw; null in tables of older versions."""
@@ -105,7 +106,7 @@ CLUSTERS_SCHEMA = pa.schema(
         # of this frame, by which a later dedup recognises it
         pa.field("phash", pa.uint64()),
         pa.field("dhash", pa.uint64()),
-        *LOOK_FIELDS,
+        *CHANGE_FIELDS,
     ]
 )
 
@@ -184,9 +185,9 @@ def read_table(
     """
     if columns is None and schema is not None:
         columns = schema.names
-    data = read_file(path, _MAX_BYTES)
     try:
-        table = _decode(path, data, columns)
+        table = _decode(path, read_file(path, _MAX_BYTES), columns)
+        _refuse_bytes(path, table, schema)
         if schema is not None:
             table = _cast(table, schema)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
@@ -215,7 +216,7 @@ def _decode(path: Path, data: bytes, columns: Sequence[str] | None) -> pa.Table:
 
 def _with_later_columns(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Add the wanted columns, all null, that the table's version did not have yet."""
-    for field in (*PICTURE_FIELDS, *LOOK_FIELDS):
+    for field in (*PICTURE_FIELDS, *CHANGE_FIELDS):
         if field.name in columns and field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(len(table), field.type))
     return table
@@ -226,6 +227,14 @@ def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     if table.schema.types == wanted.types:
         return table
     return table.cast(wanted)  # a table of another version; loads pyarrow.compute
+
+
+def _refuse_bytes(path: Path, table: pa.Table, schema: pa.Schema | None) -> None:
+    """Refuse bytes in columns that have none, such as those of texts."""
+    expected = [] if schema is None else [f.name for f in schema if pa.types.is_binary(f.type)]
+    for field in table.schema:
+        if pa.types.is_binary(field.type) and field.name not in expected:
+            raise DamagedFile(path, f"no table of a stage has values that are {field.type}")
 
 
 def _check_nulls(path: Path, table: pa.Table, schema: pa.Schema) -> None:

@@ -48,7 +48,7 @@ class Thumbnail(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Thumbnails:
+class VideoThumbnails:
     """The thumbnails of n frames of a video.
 
     Attributes
@@ -66,7 +66,7 @@ class Thumbnails:
     means: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, made: Sequence[tuple[int, Thumbnail]]) -> Thumbnails:
+    def of(cls, made: Sequence[tuple[int, Thumbnail]]) -> VideoThumbnails:
         """Put thumbnails together, each given with the index of its frame."""
         ordered = sorted(made, key=lambda each: each[0])
         means = [thumbnail.means for _, thumbnail in ordered]
@@ -77,7 +77,7 @@ class Thumbnails:
         )
 
 
-def write_thumbnails(path: Path, thumbnails: Thumbnails) -> None:
+def write_thumbnails(path: Path, thumbnails: VideoThumbnails) -> None:
     """Write thumbnails atomically; equal ones give equal bytes."""
     columns = [
         make_array(thumbnails.frame_index, pa.int32()),
@@ -94,7 +94,7 @@ def _make_binary(values: Sequence[bytes]) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), len(values), [None, *data])
 
 
-def read_thumbnails(path: Path) -> Thumbnails:
+def read_thumbnails(path: Path) -> VideoThumbnails:
     """Read the thumbnails of a video's frames.
 
     Raises
@@ -112,4 +112,4 @@ def read_thumbnails(path: Path) -> Thumbnails:
     if any(len(each) != 3 * PARTS for each in means):
         raise DamagedFile(path, "its means are not those of thumbnails")
     packed = np.frombuffer(b"".join(means), np.uint8).reshape(-1, 3, PARTS)
-    return Thumbnails(index, table["thumbnail"].to_pylist(), packed)
+    return VideoThumbnails(index, table["thumbnail"].to_pylist(), packed)

@@ -30,6 +30,7 @@ class Project:
 
     def __init__(self, url: str, folder: Any, **settings: Any) -> None:
         self.url, self.store = url, Store(folder / "data")
+        settings = {"dedup": {"min_object": 0}} | settings  # the images are none
         self.config = Config(project="p", store=str(folder / "data"), **settings)
 
     def add(self, video_id: str, *passed: int) -> None:

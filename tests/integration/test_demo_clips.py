@@ -172,7 +172,7 @@ class TestScore:
             (two, 0): (two, 0),
             (two, 20): (two, 0),
         }
-        rows = [(*frame, *kept, 0, 0, 0) for frame, kept in stands.items()]
+        rows = [(*frame, *kept, 0, 0, 0, None, "hash") for frame, kept in stands.items()]
         folder.mkdir()
         columns = dict(zip(CLUSTERS_SCHEMA.names, zip(*rows, strict=True), strict=True))
         table = pa.table({name: list(values) for name, values in columns.items()})

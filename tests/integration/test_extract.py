@@ -19,6 +19,7 @@ from PIL import Image
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
 from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_meta, read_table
+from dataminer.frames.thumbnails import THUMBNAILS_FILE, read_thumbnails
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.extract import encode as encode_module
 from dataminer.stages.extract import extraction as extraction_module
@@ -182,7 +183,12 @@ def test_the_table_tells_what_is_in_the_folder(tmp_path: Path) -> None:
     table = read_table(found.out / FRAMES_FILE)
     assert table.schema.remove_metadata() == FRAMES_SCHEMA
     assert found["file_name"] == ["vid_000000.jpg", "vid_000025.jpg"]
-    assert {p.name for p in found.out.iterdir()} == {FRAMES_FILE, *found["file_name"]}
+    assert {p.name for p in found.out.iterdir()} == {
+        *(FRAMES_FILE, THUMBNAILS_FILE),
+        *found["file_name"],
+    }
+    stored = read_thumbnails(found.out / THUMBNAILS_FILE)
+    assert stored.frame_index.tolist() == found["frame_index"]
     assert found.meta == {
         "fingerprint": "f",
         "stage": "extract",

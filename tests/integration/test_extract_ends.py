@@ -25,6 +25,7 @@ from av.video.reformatter import VideoReformatter
 from dataminer.config.models import ExtractConfig
 from dataminer.errors import ErrorClass, PermanentError, StageError, TransientError
 from dataminer.frames.table import FRAMES_FILE, read_meta, read_table
+from dataminer.frames.thumbnails import THUMBNAILS_FILE
 from dataminer.stages.extract import extraction as extraction_module
 from dataminer.stages.extract.selection import scan as scan_module
 from dataminer.stages.extract.stage import extract
@@ -42,7 +43,7 @@ def extracted(video: Path, threads: int = 1, **settings: Any) -> tuple[list[int]
     extract(video, out, "v", ExtractConfig.model_validate(settings), threads=threads)
     table = read_table(out / FRAMES_FILE)
     names = set(table["file_name"].to_pylist())
-    assert {path.name for path in out.iterdir()} == names | {FRAMES_FILE}
+    assert {path.name for path in out.iterdir()} == names | {FRAMES_FILE, THUMBNAILS_FILE}
     return table["frame_index"].to_pylist(), read_meta(out / FRAMES_FILE)
 
 
@@ -189,7 +190,8 @@ def test_a_plan_that_fails_on_the_way_leaves_nothing_behind(tmp_path: Path) -> N
     (tmp_path / "tar").mkdir()
     archived = ExtractConfig.model_validate({**EVERY, "frame_store": "tar"})
     extract(video, tmp_path / "tar", "v", archived)
-    assert {path.name for path in (tmp_path / "tar").iterdir()} == {"frames.tar", FRAMES_FILE}
+    written = {path.name for path in (tmp_path / "tar").iterdir()}
+    assert written == {"frames.tar", FRAMES_FILE, THUMBNAILS_FILE}
     assert read_table(tmp_path / "tar" / FRAMES_FILE)["frame_index"].to_pylist() == indices
 
 
@@ -370,7 +372,7 @@ def _end(video: Path, seed: int) -> str:
     except StageError as error:
         return f"{type(error).__name__} {error.error_class}"
     names = read_table(out / FRAMES_FILE)["file_name"].to_pylist()
-    assert {path.name for path in out.iterdir()} == {FRAMES_FILE, *names}
+    assert {path.name for path in out.iterdir()} == {FRAMES_FILE, THUMBNAILS_FILE, *names}
     assert all(cv2.imread(str(out / name)) is not None for name in names)
     return "frames"
 

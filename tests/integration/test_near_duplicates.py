@@ -36,16 +36,37 @@ def test_the_default_merges_nothing_unlike_and_finds_nearly_all_copies(
 ) -> None:
     made = benchmark.labelled(benchmark.LIKE)
     settings = DedupConfig()
-    columns = table_columns([measure(picture) for picture in made.pictures])
+    measured = [measure(picture) for picture in made.pictures]
+    columns = table_columns(measured)
     near = np.zeros((len(made.pictures),) * 2, np.bool_)
     for name in hash_columns(settings):
         one, other, _ = pairs_within(columns[name], settings.threshold)
         near[one, other] = True
     assert int(made.unlike().sum()) > 200_000
     assert not (made.unlike() & near).any(), "unlike pictures would be merged: precision below 1"
-    found = [bool(near[pair.one, pair.other]) for pair in made.pairs]
+    merged = benchmark.confirmed(made, near, measured)
+    found = [bool(merged[pair.one, pair.other]) for pair in made.pairs]
     assert len(found) > 300
     assert np.mean(found) >= 0.97
     alone = columns["phash"]
     bits = [int(np.bitwise_count(alone[pair.one] ^ alone[pair.other])) for pair in made.pairs]
     assert np.mean(np.array(bits) <= settings.threshold) < np.mean(found)  # why both decide
+    size = [len(each.thumbnail.jpeg) + each.thumbnail.means.size for each in measured]
+    assert np.mean(size) < 2500  # 600 bytes are the same in each JPEG, and compressed away
+
+
+def test_what_changed_before_a_still_camera_is_kept_apart(benchmark: ModuleType) -> None:
+    changed = benchmark.changed_pictures
+    photographs = [benchmark.load(*each) for each in benchmark.PHOTOGRAPHS[::4]]
+    for share, least in ((0.03, 0.9), (0.05, 0.95)):
+        near, merged = benchmark.are_merged([*changed.object_changes(photographs, [share])])
+        assert len(near) == 90
+        assert near.mean() > 0.6  # hashes alone would merge these
+        assert 1 - merged.mean() >= least
+
+
+def test_other_pages_slides_and_screens_are_kept_apart(benchmark: ModuleType) -> None:
+    near, merged = benchmark.are_merged([*benchmark.changed_pictures.text_changes(20)])
+    assert len(near) == 60
+    assert near.any()
+    assert 1 - merged.mean() >= 0.95

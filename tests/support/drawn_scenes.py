@@ -44,16 +44,16 @@ def with_noise(picture: Picture, seed: int = 0) -> Picture:
 def with_object(
     picture: Picture,
     share: float,
-    place: tuple[float, float] = (0.5, 0.5),
+    position: tuple[float, float] = (0.5, 0.5),
     colour: tuple[int, int, int] | None = None,
 ) -> Picture:
-    """Put a box into a picture that covers a share of it, its centre at a place from 0 to 1.
+    """Put a box into a picture that covers a share of it, its centre at a position from 0 to 1.
 
     Without a colour, it is much darker or lighter than what it covers.
     """
     height, width = picture.shape[:2]
     down, across = (round(side * share**0.5) for side in (height, width))
-    top, left = round(place[1] * height - down / 2), round(place[0] * width - across / 2)
+    top, left = round(position[1] * height - down / 2), round(position[0] * width - across / 2)
     made = picture.copy()
     part = made[top : top + down, left : left + across]
     if colour is None:

@@ -176,9 +176,15 @@ class Unique:
         out = self._folder / f"{self._count:03}"
         out.mkdir(parents=True)
         self._count += 1
-        folders = [one.filtered for one in sorted(mined, key=lambda one: one.video_id)]
-        meta = {"fingerprint": digest}
-        dedup_stage.dedup(folders, out, config.dedup, previous=self.folder, meta=meta)
+        ordered = sorted(mined, key=lambda one: one.video_id)
+        dedup_stage.dedup(
+            [one.filtered for one in ordered],
+            out,
+            config.dedup,
+            previous=self.folder,
+            thumbnails=[one.frames for one in ordered],
+            meta={"fingerprint": digest},
+        )
         self.folder = out
         return out
 

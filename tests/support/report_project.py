@@ -58,7 +58,8 @@ def make_project(
             if index == kept:
                 unique.append((video_id, index))
             distance = 0 if index == kept else position % 9
-            values = (video_id, index, video_id, kept, distance, index, index)
+            seen = (None, "hash") if index == kept else (0.001 * distance, "thumbnail")
+            values = (video_id, index, video_id, kept, distance, index, index, *seen)
             for column, value in zip(clusters.values(), values, strict=True):
                 column.append(value)
     meta = {"settings": {"hash": "phash", "threshold": 8}}

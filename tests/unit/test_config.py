@@ -172,7 +172,7 @@ DECIDING = {
     " max_video_gb max_megapixels max_error_share geometry hdr crop_borders frame_store",
     "filter": "min_sharpness min_brightness max_brightness min_contrast min_entropy max_black"
     " max_blank max_border max_flash min_change damaged",
-    "dedup": "method hash threshold",
+    "dedup": "method hash threshold min_object",
     "detect": "model prompts confidence image_size",
 }
 
@@ -190,7 +190,8 @@ def test_each_setting_that_decides_has_its_stage_run_again(section: str) -> None
         ("extract", {"strategy": "keyframe"}, ""),
         ("dedup", {"method": "embedding"}, "similarity"),
         ("dedup", {"method": "embedding", "model": "some/model"}, "model similarity"),
-        ("dedup", {"method": "hash", "model": "some/model"}, "hash threshold"),
+        ("dedup", {"method": "hash", "model": "some/model"}, "hash threshold min_object"),
+        ("dedup", {"min_object": 0}, "hash threshold"),
         ("filter", {"content": {"exclude": ["car"]}}, "content"),
         ("filter", {"semantic": {"prompts": {"junk": ["blur"]}}}, "semantic"),
         ("filter", {"text": {"max_area": 1}}, "text"),
@@ -203,7 +204,7 @@ def test_settings_decide_where_they_are_used(
     used: str,
 ) -> None:
     depending = {"every_frames", "every_seconds", "scene_threshold", "similarity"}
-    depending |= {"hash", "threshold", "content", "semantic", "text", "model"}
+    depending |= {"hash", "threshold", "content", "semantic", "text", "model", "min_object"}
     decided = getattr(load({section: values}), section)
     assert depending & decided.result_settings().keys() == set(used.split())
 

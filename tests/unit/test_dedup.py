@@ -115,7 +115,7 @@ def test_the_metadata_say_what_was_done(two_videos: list[Path], tmp_path: Path) 
             "pinned": 0,
             "carried": 0,
             "judged": 5,
-            "looked": 0,
+            "aligned": 0,
         }
 
 

@@ -274,6 +274,8 @@ def test_tables_keep_what_is_known_about_them(tmp_path: Path) -> None:
                 "distance": 3,
                 "phash": 1,
                 "dhash": 2,
+                "changed": 0.25,
+                "decided_by": "thumbnail",
             }
         ]
     )

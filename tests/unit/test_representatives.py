@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dataminer.stages.dedup import hamming, representatives
-from dataminer.stages.dedup.looks import Looks
+from dataminer.stages.dedup.change_detection import ChangeDetector
 from dataminer.stages.dedup.representatives import (
     Representatives,
     representatives_of_hashes,
@@ -57,15 +57,15 @@ def test_either_of_two_hashes_is_enough(count: int, threshold: int, seed: int) -
     assert np.array_equal(made.distance, between)
 
 
-class Told:
-    """Looks whose shares are known beforehand, and which count what they are asked."""
+class KnownShares:
+    """ChangeDetector whose shares are known beforehand, and which count what they are asked."""
 
     def __init__(self, shares: Distances) -> None:
         self._shares = shares.astype(np.float32)
-        self.asked: list[tuple[int, int]] = []
+        self.requested: list[tuple[int, int]] = []
 
     def changed(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.float32]:
-        self.asked += zip(one.tolist(), other.tolist(), strict=True)
+        self.requested += zip(one.tolist(), other.tolist(), strict=True)
         return self._shares[one, other]
 
     def are_same(self, shares: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -82,8 +82,10 @@ def test_rows_that_are_near_and_show_the_same(
     order, pinned = rng.permutation(count), min(pinned, count)
     shares = np.triu(rng.random((count, count)), 1)
     shares += shares.T
-    looks = Told(shares)
-    made = representatives_of_hashes(kinds, order, threshold, pinned, cast(Looks, looks))
+    detector = KnownShares(shares)
+    made = representatives_of_hashes(
+        kinds, order, threshold, pinned, cast(ChangeDetector, detector)
+    )
     bits = bits_between(*kinds)
     distances = np.where(shares <= 0.5, bits, 1000)
     assert made.representative.tolist() == slow_cover(distances, order.tolist(), threshold, pinned)
@@ -93,15 +95,15 @@ def test_rows_that_are_near_and_show_the_same(
     assert made.changed is not None
     expected = shares[rows, made.representative].astype(np.float32)
     assert np.array_equal(made.changed[dropped], expected[dropped])
-    assert all(bits[pair] <= threshold for pair in looks.asked)  # nothing else costs a look
+    assert all(bits[pair] <= threshold for pair in detector.requested)  # nothing else costs a look
 
 
 def test_what_kept_rows_resemble_is_told() -> None:
     hashes = np.array([0, 1, 3, 0xFFFF_FFFF], np.uint64)
     shares = np.full((4, 4), 0.9)
     shares[0, 2] = shares[2, 0] = 0.7
-    told = cast(Looks, Told(shares))
-    made = representatives_of_hashes(hashes, np.arange(4), 8, 0, told)
+    known = cast(ChangeDetector, KnownShares(shares))
+    made = representatives_of_hashes(hashes, np.arange(4), 8, 0, known)
     assert made.representative.tolist() == [0, 1, 2, 3]
     assert made.changed is not None
     near = made.changed.tolist()

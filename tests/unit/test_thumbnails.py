@@ -16,7 +16,7 @@ from dataminer.frames.thumbnails import (
     PARTS,
     THUMBNAILS_FILE,
     WIDTH,
-    Thumbnails,
+    VideoThumbnails,
     read_thumbnails,
     write_thumbnails,
 )
@@ -56,7 +56,7 @@ def test_black_bars_are_no_part_of_it() -> None:
 
 def test_a_file_of_thumbnails_is_read_as_it_was_written(tmp_path: Path) -> None:
     made = [(number, measure(scene(number)).thumbnail) for number in (7, 2, 4)]
-    written = Thumbnails.of(made)
+    written = VideoThumbnails.of(made)
     assert written.frame_index.tolist() == [2, 4, 7]
     path = tmp_path / THUMBNAILS_FILE
     write_thumbnails(path, written)
@@ -67,7 +67,7 @@ def test_a_file_of_thumbnails_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (read.means == written.means).all()
     write_thumbnails(path, read)
     assert path.read_bytes() == first
-    write_thumbnails(path, Thumbnails.of([]))
+    write_thumbnails(path, VideoThumbnails.of([]))
     assert len(read_thumbnails(path).frame_index) == 0
 
 

@@ -14,7 +14,8 @@ from dataminer.frames.table import CLUSTERS_FILE, CLUSTERS_SCHEMA, read_meta, re
 from dataminer.report.data.frames import FrameLookup, Shot
 
 _Key = tuple[str, int]
-_COLUMNS = ["video_id", "frame_index", "kept_video_id", "kept_frame_index", "distance"]
+_Merged = tuple[float, str, int, float | None]  # distance, video, frame, share that changed
+_COLUMNS = ["video_id", "frame_index", "kept_video_id", "kept_frame_index", "distance", "changed"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Group:
     kept : Shot
         The frame that was kept.
     merged : list of Shot
-        Some of the others, the most similar first; their notes are the distances.
+        Some of the others, the most similar first; their notes are the distances, and how much of
+        the picture changed.
     size : int
         How many frames it represents besides itself.
     farthest : str
@@ -91,11 +93,11 @@ def read_merged(
         return None
     table = read_table(path, _COLUMNS, schema=CLUSTERS_SCHEMA)
     rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-    found: dict[_Key, list[tuple[float, str, int]]] = defaultdict(list)
-    for video_id, index, kept_video, kept_index, distance in rows:
+    found: dict[_Key, list[_Merged]] = defaultdict(list)
+    for video_id, index, kept_video, kept_index, distance, changed in rows:
         merged = found[kept_video, kept_index]
         if (video_id, index) != (kept_video, kept_index):
-            merged.append((distance, video_id, index))
+            merged.append((distance, video_id, index, changed))
     settings = read_meta(path).get("settings") or {}
     by_hash = settings.get("method") != "embedding"
     threshold = settings.get("threshold") if by_hash else 1 - settings.get("similarity", 0)
@@ -116,7 +118,7 @@ def read_merged(
 
 def _groups(
     keys: list[_Key],
-    found: dict[_Key, list[tuple[float, str, int]]],
+    found: dict[_Key, list[_Merged]],
     lookup: FrameLookup,
     members: int,
     by_hash: bool,
@@ -125,16 +127,17 @@ def _groups(
     for key in keys:
         kept, merged = lookup.shot(*key), sorted(found[key])
         shots = [
-            lookup.shot(v, i, _words(distance, by_hash))
-            for distance, v, i in spread(merged, members)
+            lookup.shot(v, i, _words(distance, by_hash, changed))
+            for distance, v, i, changed in spread(merged, members)
         ]
         if kept:
-            videos = {key[0], *(video_id for _, video_id, _ in merged)}
+            videos = {key[0], *(video_id for _, video_id, _, _ in merged)}
             farthest = _words(merged[-1][0], by_hash)
             found_shots = [shot for shot in shots if shot]
             groups.append(Group(kept, found_shots, len(merged), farthest, len(videos)))
     return groups
 
 
-def _words(distance: float, by_hash: bool) -> str:
-    return f"{distance:.0f} bits" if by_hash else f"{distance:.3f}"
+def _words(distance: float, by_hash: bool, changed: float | None = None) -> str:
+    words = f"{distance:.0f} bits" if by_hash else f"{distance:.3f}"
+    return words if changed is None else f"{words}, {changed:.1%} changed"

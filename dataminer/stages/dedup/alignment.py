@@ -21,15 +21,16 @@ _FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 _CENTRE = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
 # Differences in luma beyond which a pixel hardly counts: at first, and at least. Three quarters of
 # the picture are taken to show the same.
-_FIRST_SCALE, _LEAST_SCALE, _SAME_SHARE = 0.3, 0.02, 0.75
-_LIGHT_ROUNDS, _ROUNDS, _FEWEST_ROUNDS = 5, 8, 4
+_FIRST_SCALE, _LEAST_SCALE, _SAME_SHARE = 1.0, 0.02, 0.75
+_LIGHT_ROUNDS, _ROUNDS, _FEWEST_ROUNDS = 7, 11, 6
 _CLOSE = np.array([3e-4] * 4 + [0.02] * 2 + [0.004] * 3)  # smaller steps end the search
 _MOST_STRETCH, _MOST_SHIFT, _MOST_STEP = 0.12, 9.0, 1.5  # of each axis; pixels; pixels a round
 # Ridges: stretch, shift, and the offset, gain and bend of the light. A picture that is flat says
 # nothing about them, and black stays black unless much speaks for haze.
 _MOVE_RIDGE = np.array([200.0] * 4 + [0.05] * 2)
-_LIGHT_RIDGE = np.array([20.0, 0.5, 1.0])
+_LIGHT_RIDGE = np.array([2.0, 0.5, 4.0])
 _AS_IT_IS = np.array([0.0, 1.0, 0.0])
+_STEEPENING = 0.3, 3.0
 _OTHER_GAIN, _MOST_GAIN = 1.1, 2.5  # a fit that begins at 1 finds what is below the first
 _WHITE, _NEAR_WHITE, _BLACK, _NEAR_BLACK = 0.97, 0.94, 0.02, 0.04
 _WINDOW = cv2.createHanningWindow((WIDTH, HEIGHT), cv2.CV_32F)
@@ -60,7 +61,7 @@ class Alignment:
 
     @property
     def is_plausible(self) -> bool:
-        """Whether near-duplicates may differ by so much."""
+        """Whether it is one of near-duplicates."""
         stretch = np.abs(self.linear - np.eye(2)).max()
         return bool(stretch <= _MOST_STRETCH and np.abs(self.shift).max() <= _MOST_SHIFT)
 
@@ -83,6 +84,12 @@ class Alignment:
         """Return the luma of moved layers in the other picture's light; it may exceed 1."""
         offset, gain, bend = (np.float32(each) for each in self.light)
         return np.asarray(offset + gain * layers[..., 0] + bend * layers[..., 1])
+
+    def steepening(self, layers: Plane) -> Plane:
+        """Return by how much the light multiplies small differences, of luma or of colour."""
+        _, gain, bend = (np.float32(each) for each in self.light)
+        logarithm = layers[..., 1] / np.maximum(layers[..., 0], _NEAR_BLACK)
+        return np.asarray((gain + bend * (1 + logarithm)).clip(*_STEEPENING))
 
 
 def in_place(picture: SmallPicture, other: SmallPicture) -> Alignment:

@@ -42,7 +42,8 @@ _NEXT = np.ones((3, 3), np.uint8)
 _SHADE_WINDOW, _MOST_SHADE = 25, 0.1
 _CLIPPED_AWAY = 0.7  # of how much brighter than white a neighbour would be
 _MOST_GROWN = 2.0
-_COLOUR_ROUNDS, _COLOUR_SCALE = 3, 0.02
+_COLOUR_ROUNDS, _COLOUR_SCALE = 4, 0.02
+_COLOUR_RIDGE, _SAME_COLOUR = np.array([5.0, 5.0, 0.3]), np.array([0.0, 0.0, 1.0])
 _LEAST_SHIFT = 0.7  # pixels; a smaller one is found from where the pictures are
 
 
@@ -81,7 +82,8 @@ def _share(one: SmallPicture, other: SmallPicture, alignment: Alignment) -> floa
     # what compression did to the darker picture grows with its light
     grown = min(one.mean / max(other.mean, 0.01), _MOST_GROWN)
     changed = _luma_changed(one, lit, inside, grown)
-    colour = _chroma_changed(one, alignment.moved_chroma(other), layers, lit, grown)
+    light = np.dstack([lit, alignment.steepening(layers)])
+    colour = _chroma_changed(one, alignment.moved_chroma(other), light, grown)
     wide = cv2.resize(colour.astype(np.uint8), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
     changed |= (wide > 0) & inside
     return float(np.count_nonzero(changed)) / changed.size
@@ -112,23 +114,18 @@ def _stands_out(size: Plane, least: Plane) -> Mask:
     return np.asarray((size > least) & (size >= _OF_NEIGHBOURS * around))
 
 
-def _chroma_changed(
-    one: SmallPicture, chroma: Plane, layers: Plane, lit: Plane, grown: float
-) -> Mask:
+def _chroma_changed(one: SmallPicture, chroma: Plane, light: Plane, grown: float) -> Mask:
     """Return where colour changed, on the smaller grid of chroma.
 
-    Colour differences grow with the light. Where a colour would be brighter than full scale, it was
-    clipped, and its hue says nothing.
+    Where a colour would be brighter than full scale, it was clipped, and its hue says nothing.
     """
     size = chroma.shape[1::-1]
-    both = np.dstack([layers[:, :, 0], lit])
-    small = np.asarray(cv2.resize(both, size, interpolation=cv2.INTER_AREA), np.float32)
-    brighter = np.clip(small[:, :, 1] / np.maximum(small[:, :, 0], 0.02), 0.3, 3.0)
-    expected = chroma * brighter[:, :, None]
-    clipped = cv2.dilate(_brightest_colour(small[:, :, 1], expected), _NEXT) >= 1
-    difference = _colour_difference(one.chroma, expected, ~clipped)
+    small = np.asarray(cv2.resize(light, size, interpolation=cv2.INTER_AREA), np.float32)
+    luma, expected = small[:, :, 0], chroma * small[:, :, 1:]
+    clipped = cv2.dilate(_brightest_colour(luma, expected), _NEXT) >= 1
+    difference = _colour_difference(one.chroma, expected, luma, ~clipped)
     difference[clipped] = 0
-    steep = np.minimum(one.chroma_steepness, chroma_steepness(expected)) / 2
+    steep = np.minimum(one.chroma_steepness, chroma_steepness(expected))
     return _stands_out(difference, _LEAST_CHROMA * grown + _MISALIGNED * steep)
 
 
@@ -139,20 +136,24 @@ def _brightest_colour(luma: Plane, chroma: Plane) -> Plane:
     return np.asarray(np.maximum(np.maximum(luma + 1.403 * red, luma + 1.773 * blue), green))
 
 
-def _colour_difference(chroma: Plane, expected: Plane, usable: Mask) -> Plane:
-    """Return the distance of colours, after white balance (an offset) and saturation (a gain)."""
-    total = np.zeros(usable.shape, np.float32)
+def _colour_difference(chroma: Plane, expected: Plane, luma: Plane, usable: Mask) -> Plane:
+    """Return the distance of colours after white balance and saturation.
+
+    White balance adds to colour what is proportional to the light, and saturation multiplies it.
+    """
+    total = np.zeros(usable.size, np.float32)
+    columns = np.stack([np.ones_like(luma), luma, luma]).reshape(3, -1)
     for channel in (0, 1):
-        x, y = expected[:, :, channel], chroma[:, :, channel]
-        weight: NDArray[np.float32] = usable.astype(np.float32)
-        difference: Plane = y - x
+        columns[2] = expected[:, :, channel].ravel()
+        target = np.ascontiguousarray(chroma[:, :, channel]).ravel()
+        weight = usable.ravel().astype(np.float32)
+        difference = target - columns[2]
         for _ in range(_COLOUR_ROUNDS):
-            sums = [np.vdot(weight, each) for each in (x, x * x, y, x * y)]
-            count = float(weight.sum())
-            matrix = np.array([[count + 5, sums[0]], [sums[0], sums[1] + 0.3]], np.float64)
-            offset, gain = np.linalg.solve(matrix, np.array([sums[2], sums[3] + 0.3]))
-            difference = np.asarray(y - offset - gain * x, np.float32)
+            weighted = columns * weight
+            matrix = (weighted @ columns.T).astype(np.float64) + np.diag(_COLOUR_RIDGE)
+            pull = (weighted @ target).astype(np.float64) + _COLOUR_RIDGE * _SAME_COLOUR
+            difference = target - np.linalg.solve(matrix, pull).astype(np.float32) @ columns
             weight = 1 + (difference / np.float32(_COLOUR_SCALE)) ** 2
-            weight = np.asarray(usable / (weight * weight), np.float32)
+            weight = usable.ravel() / (weight * weight)
         total += difference * difference
-    return np.asarray(np.sqrt(total))
+    return np.asarray(np.sqrt(total)).reshape(usable.shape)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dataminer.stages.dedup.change_detection import ChangeDetector
 from dataminer.stages.dedup.hamming import (
     I64,
     Hashes,
@@ -23,7 +24,6 @@ from dataminer.stages.dedup.hamming import (
     distinct_rows,
     words_of,
 )
-from dataminer.stages.dedup.looks import Looks
 
 # Rows that are decided together: a square matrix of them must stay small.
 _BLOCK = 512
@@ -61,9 +61,13 @@ def representatives_of_hashes(
     order: I64,
     threshold: int,
     pinned: int = 0,
-    looks: Looks | None = None,
+    detector: ChangeDetector | None = None,
 ) -> Representatives:
     """Choose rows that represent all others within a Hamming distance.
+
+    Unless a detector compares them, equal rows form one node, of which only the best can be kept.
+    Memory grows with n only, not with the number of pairs: frames of a still camera are as cheap
+    as any.
 
     Parameters
     ----------
@@ -76,19 +80,20 @@ def representatives_of_hashes(
     pinned : int
         Number of rows at the head of ``order`` that are kept in any case. They are not compared
         with each other: they must already be further apart than the threshold.
-    looks : Looks, optional
+    detector : ChangeDetector, optional
         Decides whether two rows with near hashes show the same; by default, they do.
-
-    Notes
-    -----
-    Unless they are looked at, equal rows form one node, of which only the best row can be kept.
-    Memory grows with n only, not with the number of pairs: frames of a still camera are as cheap
-    as any.
     """
     kinds = [hashes] if isinstance(hashes, np.ndarray) else list(hashes)
     ranked = [np.asarray(kind, np.uint64)[order] for kind in kinds]
-    if looks:
-        return _LookingCover(ranked, order, threshold, looks).choose(pinned)
+    if detector:
+        return _CheckedCover(ranked, order, threshold, detector).choose(pinned)
+    return _representatives_of_equal(ranked, order, threshold, pinned)
+
+
+def _representatives_of_equal(
+    ranked: list[Hashes], order: I64, threshold: int, pinned: int
+) -> Representatives:
+    """Choose among rows of which equal ones are one."""
     first, inverse = distinct_rows(ranked)
     by_rank = np.argsort(first)
     first = first[by_rank]
@@ -131,7 +136,7 @@ def _cover_distinct(kinds: list[Hashes], threshold: int, pinned: int) -> tuple[I
     return claim & np.int64((1 << 32) - 1), claim >> np.int64(32), compared
 
 
-class _LookingCover:
+class _CheckedCover:
     """The cover of rows that are also looked at; ranks are places in the order.
 
     Parameters
@@ -140,17 +145,19 @@ class _LookingCover:
         The hashes of the rows, from best to worst.
     order : ndarray of int64, shape (n,)
         The rows.
-    threshold, looks
+    threshold, detector
         As for :func:`representatives_of_hashes`.
     """
 
-    def __init__(self, kinds: list[Hashes], order: I64, threshold: int, looks: Looks) -> None:
+    def __init__(
+        self, kinds: list[Hashes], order: I64, threshold: int, detector: ChangeDetector
+    ) -> None:
         self._kinds = kinds
         self._order = order
         self._threshold = threshold
-        self._looks = looks
+        self._detector = detector
         count = len(order)
-        # distance and rank of the nearest kept row in one number, as without looks
+        # distance and rank of the nearest kept row in one number, as without thumbnails
         self._claims = np.full(count, _UNCOVERED, np.int64)
         self._changed = np.full(count, np.nan, np.float32)
         self._resembles = np.full(count, np.inf, np.float32)  # of what was refused
@@ -180,13 +187,13 @@ class _LookingCover:
 
     def _greedy_block(self, block: I64) -> I64:
         """Return the indices of the rows of a block that the greedy choice keeps."""
-        near = _near([kind[block] for kind in self._kinds], self._threshold)
+        near = np.triu(_near([kind[block] for kind in self._kinds], self._threshold), 1)
         free = np.ones(len(block), np.bool_)
-        for place in range(len(block)):
-            if free[place]:
-                others = place + 1 + np.flatnonzero(near[place, place + 1 :] & free[place + 1 :])
-                shares = self._shares(np.full(len(others), block[place]), block[others])
-                same = self._looks.are_same(shares)
+        for index in np.flatnonzero(near.any(axis=1)):
+            if free[index]:
+                others = np.flatnonzero(near[index] & free)
+                shares = self._shares(np.full(len(others), block[index]), block[others])
+                same = self._detector.are_same(shares)
                 free[others[same]] = False
                 self._refuse(block[others[~same]], shares[~same])
         return np.flatnonzero(free)
@@ -203,7 +210,7 @@ class _LookingCover:
 
     def _claim(self, kept: I64, rows: I64, keys: I64) -> None:
         shares = self._shares(kept, rows)
-        same = self._looks.are_same(shares)
+        same = self._detector.are_same(shares)
         self._refuse(rows[~same], shares[~same])
         order = np.argsort(-keys[same], kind="stable")  # the last one of each row is the nearest
         rows, keys, shares = rows[same][order], keys[same][order], shares[same][order]
@@ -215,7 +222,7 @@ class _LookingCover:
         np.minimum.at(self._resembles, rows, shares)
 
     def _shares(self, one: I64, other: I64) -> NDArray[np.float32]:
-        return self._looks.changed(self._order[one], self._order[other])
+        return self._detector.changed(self._order[one], self._order[other])
 
 
 def _near(kinds: list[Hashes], threshold: int) -> NDArray[np.bool_]:

@@ -32,7 +32,6 @@ from dataminer.frames.table import (
     read_model_output_meta,
     write_table,
 )
-from dataminer.frames.thumbnails import THUMBNAILS_FILE
 from dataminer.provenance.fingerprints import VERSIONS
 from dataminer.stages.dedup.carried_over import (
     IDENTITY_COLUMNS,
@@ -40,13 +39,13 @@ from dataminer.stages.dedup.carried_over import (
     carry_over,
     read_clusters,
 )
-from dataminer.stages.dedup.looks import Looks
+from dataminer.stages.dedup.change_detection import ChangeDetector
 from dataminer.stages.dedup.representatives import (
     Representatives,
     representatives_of_hashes,
     representatives_of_vectors,
 )
-from dataminer.stages.dedup.thumbnails import ThumbnailSource, Wanted, stored_pictures
+from dataminer.stages.dedup.thumbnails import FrameRows, ThumbnailSource, stored_pictures
 from dataminer.stages.filter.stage import load_frames
 
 _FOLDER = "folder"
@@ -74,8 +73,8 @@ class DedupResult:
         Frames that were compared: with those pinned, and with each other.
     compared : int
         Number of pairs of frames that were compared, each kind of hash counted separately.
-    looked : int
-        Number of pairs with near hashes that took more than a glance to tell apart.
+    aligned : int
+        Number of pairs with near hashes that took more than a glance.
     """
 
     frames: int
@@ -84,7 +83,7 @@ class DedupResult:
     carried: int = 0
     judged: int = 0
     compared: int = 0
-    looked: int = 0
+    aligned: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,32 +125,22 @@ def dedup(
 
     Parameters
     ----------
-    filtered : sequence of Path
-        A folder per video, with its ``frames.parquet``.
-    out : Path
-        An existing empty folder, which the caller publishes.
-    settings : DedupConfig
-        The hashes or embeddings to compare, and the threshold.
-    previous, embedded : optional
-        The folder of an earlier result, which need not exist; embeddings, if those are compared.
-    thumbnails : sequence of Path, optional
-        The folder of the file of thumbnails of each video; by default, that of its frames. What is
-        missing is made and kept there.
-    meta, progress, threads : optional
-        More metadata for the tables; a function that gets messages; for making thumbnails.
+    filtered, out, thumbnails
+        A folder per video, with its ``frames.parquet``; an existing empty one, to be published; the
+        folder of each video's thumbnails, by default that of its frames.
+    settings, embedded, previous
+        What to compare; embeddings, if those are compared; the folder of an earlier result, if any.
+    meta, progress, threads
+        More metadata for the tables; gets messages; for making thumbnails that are missing.
 
     Raises
     ------
     PermanentError
         ``CORRUPT`` or ``MISSING_SOURCE``: a table, an embedding or an image.
     """
-    recipe = _recipe(settings, embedded)
-    frames = _load_all(filtered, progress)
+    recipe, frames = _recipe(settings, embedded), _load_all(filtered, progress)
     clusters = read_clusters(previous, recipe, progress)
-    sources = [
-        ThumbnailSource(folder / THUMBNAILS_FILE, frames_dir)
-        for folder, frames_dir in zip(thumbnails or filtered, filtered, strict=True)
-    ]
+    sources = ThumbnailSource.of(thumbnails or filtered, filtered)
     comparison = _Comparison(settings, embedded, sources, out, progress, threads)
     choice, result = _find_representatives(frames, comparison, carry_over(frames, clusters))
     progress(_summary(result))
@@ -255,20 +244,20 @@ class _Comparison:
         if not settings.min_object:
             return representatives_of_hashes(hashes, order, settings.threshold, pinned), 0
         with stored_pictures(
-            _wanted(frames), self.sources, self.out, self.progress, threads=self.threads
+            _rows_by_source(frames), self.sources, self.out, self.progress, threads=self.threads
         ) as pictures:
-            looks = Looks(pictures, settings.min_object, self.progress)
-            found = representatives_of_hashes(hashes, order, settings.threshold, pinned, looks)
-            return found, looks.looked
+            detector = ChangeDetector(pictures, settings.min_object, self.progress)
+            found = representatives_of_hashes(hashes, order, settings.threshold, pinned, detector)
+            return found, detector.aligned
 
 
-def _wanted(frames: pa.Table) -> list[Wanted]:
+def _rows_by_source(frames: pa.Table) -> list[FrameRows]:
     """Return the frames of each folder, as their thumbnails are read."""
     folder, index = frames[_FOLDER].to_numpy(), frames["frame_index"].to_numpy()
     order = np.lexsort((index, folder))
     ends = np.flatnonzero(np.diff(folder[order])) + 1
     return [
-        Wanted(int(folder[rows[0]]), rows, index[rows], frames["file_name"].take(pa.array(rows)))
+        FrameRows(int(folder[rows[0]]), rows, index[rows], frames["file_name"].take(pa.array(rows)))
         for rows in np.split(order, ends)
         if len(rows)
     ]
@@ -284,9 +273,9 @@ def _find_representatives(
     rows = np.concatenate((pinned, new))
     representative, distance = earlier.representative.copy(), earlier.distance.copy()
     changed = earlier.changed.copy()
-    compared, looked = 0, 0
+    compared, aligned = 0, 0
     if len(new):
-        found, looked = comparison.choose(frames.take(pa.array(rows)), len(pinned))
+        found, aligned = comparison.choose(frames.take(pa.array(rows)), len(pinned))
         representative[rows], distance[rows] = rows[found.representative], found.distance
         if found.changed is not None:
             seen = np.arange(len(rows)) >= len(pinned)  # those pinned are not compared again
@@ -294,7 +283,7 @@ def _find_representatives(
         compared = found.compared
     count = frames.num_rows
     unique = int((representative == np.arange(count)).sum())
-    judged = (len(pinned), count - len(rows), len(new), compared, looked)
+    judged = (len(pinned), count - len(rows), len(new), compared, aligned)
     return Representatives(representative, distance, compared, changed), DedupResult(
         count, unique, *judged
     )
@@ -356,7 +345,7 @@ def _clusters(frames: pa.Table, choice: Representatives, settings: DedupConfig) 
     assert choice.changed is not None
     changed = pa.array(choice.changed, pa.float32(), from_pandas=True)  # NaN: null
     otherwise = settings.method if settings.method == "embedding" else "hash"
-    decided_by = pc.if_else(pc.is_valid(changed), "look", otherwise)
+    decided_by = pc.if_else(pc.is_valid(changed), "thumbnail", otherwise)
     identity = (frames[name] for name in IDENTITY_COLUMNS)
     columns = [*frame, pa.array(choice.distance), *identity, changed, decided_by]
     return pa.table(columns, names=CLUSTERS_SCHEMA.names)

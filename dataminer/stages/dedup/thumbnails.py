@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -25,7 +25,7 @@ from dataminer.frames.thumbnails import (
     PARTS,
     THUMBNAILS_FILE,
     Thumbnail,
-    Thumbnails,
+    VideoThumbnails,
     read_thumbnails,
     write_thumbnails,
 )
@@ -52,9 +52,15 @@ class ThumbnailSource(NamedTuple):
     file: Path
     frames_dir: Path
 
+    @classmethod
+    def of(cls, folders: Sequence[Path], frames: Sequence[Path]) -> list[Self]:
+        """Return the sources of videos whose thumbnails are in these folders."""
+        pairs = zip(folders, frames, strict=True)
+        return [cls(folder / THUMBNAILS_FILE, frames_dir) for folder, frames_dir in pairs]
 
-class Wanted(NamedTuple):
-    """The frames of a video whose thumbnails are wanted.
+
+class FrameRows(NamedTuple):
+    """The frames of a video whose thumbnails are needed.
 
     Parameters
     ----------
@@ -111,7 +117,7 @@ class StoredPictures:
 
 @contextmanager
 def stored_pictures(
-    wanted: Sequence[Wanted],
+    rows_by_source: Sequence[FrameRows],
     sources: Sequence[ThumbnailSource],
     folder: Path,
     progress: Callable[[str], None],
@@ -122,7 +128,7 @@ def stored_pictures(
 
     Parameters
     ----------
-    wanted : sequence of Wanted
+    rows_by_source : sequence of FrameRows
         Together they have each row once.
     sources : sequence of ThumbnailSource
         Of the videos.
@@ -131,16 +137,16 @@ def stored_pictures(
     progress, threads
         Gets a message now and then; for making thumbnails of frames that have none.
     """
-    count = sum(len(frames.rows) for frames in wanted)
+    count = sum(len(frames.rows) for frames in rows_by_source)
     means = np.zeros((count, 3, PARTS), np.uint8)
     begins, sizes = np.zeros(count, np.int64), np.zeros(count, np.int64)
     made = _Maker(progress, threads)
     with TemporaryFile(dir=folder) as file:
-        for frames in wanted:
+        for frames in rows_by_source:
             thumbnails = made.complete(sources[frames.source], frames)
-            place = np.searchsorted(thumbnails.frame_index, frames.frame_index)
-            jpegs = [thumbnails.jpegs[number] for number in place]
-            means[frames.rows] = thumbnails.means[place]
+            index = np.searchsorted(thumbnails.frame_index, frames.frame_index)
+            jpegs = [thumbnails.jpegs[number] for number in index]
+            means[frames.rows] = thumbnails.means[index]
             lengths = np.array([len(jpeg) for jpeg in jpegs], np.int64)
             sizes[frames.rows] = lengths
             begins[frames.rows] = file.tell() + np.cumsum(lengths) - lengths
@@ -157,8 +163,8 @@ class _Maker:
         self._threads = threads
         self._made = 0
 
-    def complete(self, source: ThumbnailSource, frames: Wanted) -> Thumbnails:
-        """Return thumbnails of at least the wanted frames; new ones are kept for the next time."""
+    def complete(self, source: ThumbnailSource, frames: FrameRows) -> VideoThumbnails:
+        """Return thumbnails of at least these frames; new ones are kept for the next time."""
         known = _read(source.file)
         lacking = ~np.isin(frames.frame_index, known.frame_index)
         if not lacking.any():
@@ -166,7 +172,7 @@ class _Maker:
         names = frames.names.filter(pa.array(lacking)).to_pylist()
         new = zip(frames.frame_index[lacking].tolist(), self._make(source, names), strict=True)
         old = zip(known.frame_index.tolist(), map(Thumbnail, known.jpegs, known.means), strict=True)
-        made = Thumbnails.of([*old, *new])
+        made = VideoThumbnails.of([*old, *new])
         write_thumbnails(source.file, made)
         return made
 
@@ -189,14 +195,14 @@ def _open_once(reader: FrameReader, name: str) -> None:
         reader.read(name)
 
 
-def _read(path: Path) -> Thumbnails:
+def _read(path: Path) -> VideoThumbnails:
     try:
         return read_thumbnails(path)
     except FileNotFoundError:
-        return Thumbnails.of([])
+        return VideoThumbnails.of([])
     except DamagedFile as error:
         log.warning("%s; its thumbnails are made again", error.message)
-        return Thumbnails.of([])
+        return VideoThumbnails.of([])
 
 
 def _from_image(reader: FrameReader, name: str) -> Thumbnail:

@@ -30,7 +30,7 @@ from dataminer.frames.table import (
     frame_name,
     write_table,
 )
-from dataminer.frames.thumbnails import THUMBNAILS_FILE, Thumbnails, write_thumbnails
+from dataminer.frames.thumbnails import THUMBNAILS_FILE, VideoThumbnails, write_thumbnails
 from dataminer.stages.extract.decode_stats import DecodedFrame
 from dataminer.stages.extract.picture.rendering import (
     Renderer,
@@ -189,7 +189,9 @@ class FrameEncoder:
             "damaged": [frame.index in self.damaged for frame in frames],
         }
         table = make_table(columns, FRAMES_SCHEMA)
-        thumbnails = Thumbnails.of([(frame.index, frame.metrics.thumbnail) for frame in frames])
+        thumbnails = VideoThumbnails.of(
+            [(frame.index, frame.metrics.thumbnail) for frame in frames]
+        )
         with _disk_errors(self._out):
             write_thumbnails(self._out / THUMBNAILS_FILE, thumbnails)
             meta = {**meta, **self._writer.meta, "frames": self.count}

@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 log = logging.getLogger("dataminer")
 
 
-def dedup_project(config: Config, project: str, *, forced: bool = False) -> None:
+def dedup_project(config: Config, project: str, *, forced: bool = False, threads: int = 1) -> None:
     """Keep one frame of each group of near-duplicates; again if ``forced``."""
     project_id = projects.project_id_of(project)
     projects.refresh([project_id])  # whoever filtered last may have been killed before
 
     def describe() -> StageTask:
-        return replace(_describe(config, project, project_id), forced=forced)
+        return replace(_describe(config, project, project_id, threads), forced=forced)
 
     describe_and_run(describe, config.monitor)
     projects.refresh([project_id])
 
 
-def _describe(config: Config, project: str, project_id: int) -> StageTask:
+def _describe(config: Config, project: str, project_id: int, threads: int) -> StageTask:
     """Describe the choice of a project's unique frames."""
     from dataminer.stages.dedup.stage import Embedded
 
@@ -67,9 +67,9 @@ def _describe(config: Config, project: str, project_id: int) -> StageTask:
 
     def make(out: Path) -> None:
         _refuse_all_failed(project, videos)
-        previous, meta = store.dedup(project), {"fingerprint": fingerprint}
         usable = [video for video in videos if not video.failed]
-        _dedup(config, usable, out, previous=previous, embedded=embedded, meta=meta)
+        options = {"previous": store.dedup(project), "meta": {"fingerprint": fingerprint}}
+        _dedup(config, usable, out, embedded=embedded, threads=threads, **options)
 
     return StageTask(
         stage=stage_rows.DEDUP,
@@ -88,9 +88,8 @@ def _dedup(
     videos: Sequence[_FilteredVideo],
     out: Path,
     *,
-    previous: Path,
     embedded: Embedded | None,
-    meta: dict[str, Any],
+    **options: Any,
 ) -> None:
     from dataminer.stages.dedup import stage
 
@@ -99,11 +98,10 @@ def _dedup(
             [video.folder for video in videos],
             out,
             config.dedup,
-            previous=previous,
             embedded=embedded,
             thumbnails=[_folder_of_thumbnails(config, video) for video in videos],
-            meta=meta,
             progress=log.info,
+            **options,
         )
     except DamagedFile as error:
         if embedded and error.path in embedded.files.values():

@@ -13,9 +13,9 @@ import pytest
 from dataminer.config.models import DedupConfig
 from dataminer.errors import PermanentError
 from dataminer.frames.thumbnails import PARTS, Thumbnail
-from dataminer.stages.dedup import looks as looks_module
+from dataminer.stages.dedup import change_detection
+from dataminer.stages.dedup.change_detection import ChangeDetector
 from dataminer.stages.dedup.changed_share import changed_share
-from dataminer.stages.dedup.looks import Looks
 from dataminer.stages.dedup.small_picture import SmallPicture
 from dataminer.stages.dedup.thumbnails import StoredPictures
 from dataminer.stages.extract.quality.metrics import measure
@@ -23,7 +23,7 @@ from tests.support.drawn_scenes import Picture, scene, with_noise, with_object
 
 Progress = Callable[[str], None]
 LEAST = DedupConfig().min_object
-PLACES = [(0.2, 0.3), (0.75, 0.25), (0.5, 0.5), (0.3, 0.8), (0.8, 0.7)]
+POSITIONS = [(0.2, 0.3), (0.75, 0.25), (0.5, 0.5), (0.3, 0.8), (0.8, 0.7)]
 
 
 def thumbnail(picture: Picture) -> Thumbnail:
@@ -42,19 +42,21 @@ class Desk:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
 
-    def of(self, *pictures: Picture, least: float = LEAST, progress: Progress = print) -> Looks:
+    def of(
+        self, *pictures: Picture, least: float = LEAST, progress: Progress = print
+    ) -> ChangeDetector:
         return self.stored([thumbnail(picture) for picture in pictures], least, progress)
 
     def stored(
         self, thumbnails: list[Thumbnail], least: float = LEAST, progress: Progress = print
-    ) -> Looks:
+    ) -> ChangeDetector:
         sizes = np.array([len(each.jpeg) for each in thumbnails])
         file = self._stack.enter_context(TemporaryFile())  # noqa: SIM115
         file.write(b"".join(each.jpeg for each in thumbnails))
         file.flush()
         means = np.stack([each.means for each in thumbnails])
         pictures = StoredPictures(means, np.cumsum(sizes) - sizes, sizes, file)
-        return Looks(pictures, least, progress)
+        return ChangeDetector(pictures, least, progress)
 
 
 @pytest.fixture
@@ -63,15 +65,15 @@ def desk() -> Iterator[Desk]:
         yield Desk(stack)
 
 
-def pair(looks: Looks) -> float:
-    return float(looks.changed(np.array([0]), np.array([1]))[0])
+def pair(detector: ChangeDetector) -> float:
+    return float(detector.changed(np.array([0]), np.array([1]))[0])
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_an_object_that_appears_is_a_change_of_about_its_size(seed: int) -> None:
     background = scene(seed)
     for size in (0.03, 0.05, 0.1):
-        put = with_object(background, size, PLACES[seed])
+        put = with_object(background, size, POSITIONS[seed])
         found = share(with_noise(background, 1), with_noise(put, 2))
         assert LEAST < found < 2 * size
         assert found > 0.5 * size
@@ -79,8 +81,8 @@ def test_an_object_that_appears_is_a_change_of_about_its_size(seed: int) -> None
 
 @pytest.mark.parametrize("seed", range(5))
 def test_an_object_that_moves_is_a_change(seed: int) -> None:
-    one = with_object(scene(seed), 0.03, PLACES[seed], (30, 60, 200))
-    other = with_object(scene(seed), 0.03, PLACES[seed - 1], (30, 60, 200))
+    one = with_object(scene(seed), 0.03, POSITIONS[seed], (30, 60, 200))
+    other = with_object(scene(seed), 0.03, POSITIONS[seed - 1], (30, 60, 200))
     assert share(with_noise(one, 1), with_noise(other, 2)) > LEAST
 
 
@@ -96,7 +98,7 @@ def darker(picture: Picture) -> Picture:
 
 
 def brighter(picture: Picture) -> Picture:
-    return np.clip(picture * 1.25, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture * 1.25, 0, 255), np.uint8)
 
 
 def gamma(picture: Picture) -> Picture:
@@ -166,39 +168,39 @@ def test_the_order_does_not_matter() -> None:
 def test_a_glance_is_enough_for_most_frames_of_a_still_camera(desk: Desk) -> None:
     still = scene(3)
     same = desk.of(with_noise(still, 1), with_noise(still, 2))
-    assert (pair(same), same.looked) == (0, 0)
+    assert (pair(same), same.aligned) == (0, 0)
     changed = desk.of(with_noise(still, 1), with_noise(with_object(still, 0.08), 2))
     assert pair(changed) > LEAST
-    assert changed.looked == 0
+    assert changed.aligned == 0
     lit = desk.of(still, darker(still))
     assert pair(lit) <= LEAST
-    assert lit.looked == 1
+    assert lit.aligned == 1
 
 
 def test_a_glance_and_a_look_agree(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = []
     for number in range(12):
         still, size = scene(4), 0.01 * (number % 6)
-        picture = with_object(still, size, PLACES[number % 5]) if size else still
+        picture = with_object(still, size, POSITIONS[number % 5]) if size else still
         pictures.append(with_noise(picture, number))
     one, other = np.triu_indices(len(pictures), 1)
-    looks = desk.of(*pictures)
-    glanced = looks.are_same(looks.changed(one, other))
-    assert 0 < looks.looked < len(one)
-    monkeypatch.setattr(looks_module, "_QUIET", -1)  # nothing is decided at a glance
-    monkeypatch.setattr(looks_module, "_LOUD", 1000)
+    detector = desk.of(*pictures)
+    glanced = detector.are_same(detector.changed(one, other))
+    assert 0 < detector.aligned < len(one)
+    monkeypatch.setattr(change_detection, "_QUIET", -1)  # nothing is decided at a glance
+    monkeypatch.setattr(change_detection, "_LOUD", 1000)
     every = desk.of(*pictures)
-    looked = every.are_same(every.changed(one, other))
-    assert every.looked == len(one)
-    assert (glanced == looked).all()
+    aligned = every.are_same(every.changed(one, other))
+    assert every.aligned == len(one)
+    assert (glanced == aligned).all()
     assert 0 < glanced.sum() < len(one)
 
 
 def test_min_object_decides_from_which_size_on(desk: Desk) -> None:
     one, other = with_noise(scene(5), 1), with_noise(with_object(scene(5), 0.05), 2)
     for least, same in ((0.012, False), (0.2, True)):
-        looks = desk.of(one, other, least=least)
-        assert looks.are_same(np.array([pair(looks)], np.float32)).tolist() == [same]
+        detector = desk.of(one, other, least=least)
+        assert detector.are_same(np.array([pair(detector)], np.float32)).tolist() == [same]
 
 
 def test_a_frame_without_a_thumbnail_shows_the_same_as_no_other(desk: Desk) -> None:
@@ -215,7 +217,7 @@ def test_a_thumbnail_that_is_no_image_is_said(desk: Desk) -> None:
 
 
 def test_long_work_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks_module, "_REPORT_SECONDS", -1.0)
-    said: list[str] = []
-    pair(desk.of(scene(1), darker(scene(1)), progress=said.append))
-    assert said == ["looked at 0 pairs of frames; 1 more at once"]
+    monkeypatch.setattr(change_detection, "_REPORT_SECONDS", -1.0)
+    messages: list[str] = []
+    pair(desk.of(scene(1), darker(scene(1)), progress=messages.append))
+    assert messages == ["looked at 0 pairs of frames; 1 more at once"]

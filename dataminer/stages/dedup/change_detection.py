@@ -31,13 +31,13 @@ _KEPT_VERDICTS, _KEPT_PICTURES = 1 << 16, 1024
 _REPORT_SECONDS = 10.0
 
 
-class _Glance(IntEnum):
+class _Verdict(IntEnum):
     UNSURE = 0
     SAME = 1
     CHANGED = 2
 
 
-class Looks:
+class ChangeDetector:
     """Compares frames by their thumbnails.
 
     Parameters
@@ -47,11 +47,11 @@ class Looks:
     min_object : float
         The share of the picture from which on a change counts.
     progress : callable
-        Gets a message now and then.
+        Gets a message every few seconds.
 
     Attributes
     ----------
-    looked : int
+    aligned : int
         How many pairs a glance could not decide.
     """
 
@@ -66,15 +66,15 @@ class Looks:
         self._least = min_object
         self._progress = progress
         self._reported = time.monotonic()
-        self.looked = 0
+        self.aligned = 0
 
         picture = lru_cache(maxsize=_KEPT_PICTURES)(pictures.picture)
 
         @lru_cache(maxsize=_KEPT_VERDICTS)
-        def look(one: int, other: int) -> float:
+        def share(one: int, other: int) -> float:
             return changed_share(picture(one), picture(other), min_object)
 
-        self._look = look
+        self._share = share
 
     def changed(self, one: I64, other: I64) -> Shares:
         """Return which share of the picture changed between two frames each.
@@ -101,36 +101,36 @@ class Looks:
         return same
 
     def _changed(self, one: I64, other: I64) -> Shares:
-        glances, shares = self._glance(one, other)
-        unsure = np.flatnonzero(glances == _Glance.UNSURE)
-        for place in unsure:
-            pair = sorted((int(one[place]), int(other[place])))
-            shares[place] = self._look(*pair)
+        verdicts, shares = self._compare_means(one, other)
+        unsure = np.flatnonzero(verdicts == _Verdict.UNSURE)
+        for index in unsure:
+            pair = sorted((int(one[index]), int(other[index])))
+            shares[index] = self._share(*pair)
             self._report(len(unsure))
-        self.looked += len(unsure)
+        self.aligned += len(unsure)
         return shares
 
-    def _glance(self, one: I64, other: I64) -> tuple[NDArray[np.int8], Shares]:
+    def _compare_means(self, one: I64, other: I64) -> tuple[NDArray[np.int8], Shares]:
         """Return what is seen at a glance, and which share changed, where that is certain."""
         difference = self._means[one].astype(np.int16)
         difference -= self._means[other]
         light = np.median(difference[:, 0], axis=1).astype(np.int16)
         difference[:, 0] -= light[:, None]
         size = np.abs(difference).max(axis=1)  # of luma and both colours
-        glances = np.full(len(one), _Glance.UNSURE, np.int8)
+        verdicts = np.full(len(one), _Verdict.UNSURE, np.int8)
         loud = (size > _LOUD).sum(axis=1)
         quiet = (size <= _QUIET).mean(axis=1)
         fewest = max(_FEWEST_LOUD, 2 * self._least * PARTS)
-        glances[(loud >= fewest) & (quiet >= _LEAST_QUIET)] = _Glance.CHANGED
+        verdicts[(loud >= fewest) & (quiet >= _LEAST_QUIET)] = _Verdict.CHANGED
         if self._least >= _FINEST:
-            glances[size.max(axis=1) <= _QUIET] = _Glance.SAME
-        shares = np.where(glances == _Glance.CHANGED, loud / PARTS, 0).astype(np.float32)
+            verdicts[size.max(axis=1) <= _QUIET] = _Verdict.SAME
+        shares = np.where(verdicts == _Verdict.CHANGED, loud / PARTS, 0).astype(np.float32)
         unknown = ~(self._readable[one] & self._readable[other])
-        glances[unknown], shares[unknown] = _Glance.CHANGED, 1
-        return glances, shares
+        verdicts[unknown], shares[unknown] = _Verdict.CHANGED, 1
+        return verdicts, shares
 
     def _report(self, count: int) -> None:
         now = time.monotonic()
         if now - self._reported > _REPORT_SECONDS:
             self._reported = now
-            self._progress(f"looked at {self.looked:,} pairs of frames; {count:,} more at once")
+            self._progress(f"looked at {self.aligned:,} pairs of frames; {count:,} more at once")
