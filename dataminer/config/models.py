@@ -260,14 +260,19 @@ class DedupConfig(Section):
     """For `hash`: frames differ if at least this share of the picture changed; 0: hashes decide."""
     similarity: float = Field(0.95, gt=0, le=1)
     """For `embedding`: frames with at least this cosine similarity are near-duplicates."""
+    exclude: list[Annotated[str, Field(min_length=1)]] = []
+    """Folders of images, COCO files and earlier exports: frames near their images are left out."""
 
     def result_settings(self) -> dict[str, Any]:
         """Return the settings in use: `similarity` only if embeddings are compared.
 
+        `exclude` is not among them: kept frames stay kept if it changes, and its pictures count by
+        their state (:class:`dataminer.stages.dedup.references.listing.ReferencePictures`).
         Without `min_object` and `model`, they are those of versions that did not have them.
         """
         by_model = self.method == "embedding"
         unused = {"hash", "threshold", "min_object"} if by_model else {"similarity", "model"}
+        unused.add("exclude")
         off = {name for name in ("min_object", "model") if not getattr(self, name)}
         return self.model_dump(exclude=unused | off | self._only_how)
 

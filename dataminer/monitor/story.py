@@ -25,6 +25,7 @@ from dataminer.frames.table import FRAMES_FILE, FRAMES_SCHEMA, read_table
 from dataminer.monitor.status import json_value
 from dataminer.net.rate_limit import quota_of
 from dataminer.provenance import recipes
+from dataminer.stages.dedup.references.table import read_excluded
 from dataminer.store.documents import read_info
 from dataminer.store.layout import INFO_FILE, Store
 from dataminer.sync.batches.old_runs import logs_of
@@ -92,9 +93,9 @@ class VideoStory:
         says what was lost or mended, and its ``notes`` have the number of each kind.
     projects : list of dict
         Its row in each project, with the project's stage, the next step, and the number of its
-        frames: ``filtered`` and ``unique`` (None if there is no such table), and ``rejected`` by
-        reason. ``noted`` has sentences about the frames that it was filtered from, unless they are
-        the newest.
+        frames: ``filtered`` and ``unique`` (None if there is no such table), ``rejected`` by
+        reason, and ``excluded`` as near a reference picture. ``noted`` has sentences about the
+        frames that it was filtered from, unless they are the newest.
     files : dict
         ``video`` and ``video_bytes``: the downloaded file (None if there is none); ``frames``: how
         many frames each folder has, the newest first; ``damaged``: problems with files.
@@ -167,6 +168,7 @@ def story(video_id: str, store: Store, logs: Path = Path("logs")) -> VideoStory:
         pair["noted"] = [] if newest else notes.sentences(pair["source_notes"])
         pair["filtered"] = _count(store.filtered(project, video_id))
         pair["rejected"] = _rejected(store.filtered(project, video_id))
+        pair["excluded"] = _excluded(store.dedup(project), video_id)
         pair["unique"] = _count(store.dedup(project), video_id)
     return VideoStory(
         video=videos[0],
@@ -269,6 +271,12 @@ def _count(folder: Path, video_id: str | None = None) -> int | None:
         return None
     names = table["video_id"].to_pylist()
     return len(names) if video_id is None else names.count(video_id)
+
+
+def _excluded(folder: Path, video_id: str) -> int:
+    """Count the frames of a video that dedup left out, because they are near a reference."""
+    table = read_excluded(folder)
+    return 0 if table is None else table["video_id"].to_pylist().count(video_id)
 
 
 def _rejected(folder: Path) -> dict[str, int]:

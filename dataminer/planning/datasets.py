@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from dataminer.planning.verdicts import (
 )
 from dataminer.planning.videos import Videos
 from dataminer.provenance import fingerprints
+from dataminer.stages.dedup.references.listing import ReferencePictures, refuse_own
 from dataminer.stages.embed.frame_models import FrameModels
 from dataminer.store.layout import SHEET_FILE
 from dataminer.sync.claims.stage_rows import FILTER
@@ -81,7 +83,7 @@ class Datasets:
         folder, expected = self._store.dedup(project), self._dedup_fingerprint(project)
         meta = results.read_frames_meta(folder)  # the row may come from an older dump
         if meta is not None and meta.get("fingerprint") != expected:
-            yield Verdict(VerdictState.DUE, self._current.reason_by_meta("dedup", meta))
+            yield Verdict(VerdictState.DUE, self._reason(meta))
         if meta is None and row.dedup_fingerprint != expected:
             yield Verdict(VerdictState.DUE, NEW)
         if meta is None or not (seem_complete(folder, meta) and results.has_clusters(folder, meta)):
@@ -104,7 +106,24 @@ class Datasets:
             if verdict.state is not VerdictState.WAITING or self._has_ended(project, video_id)
         ]
         model = self._model(project, (video_id for video_id, _ in ended))
-        return fingerprints.of_dedup(self._current.of_stage["dedup"], ended, model)
+        refuse_own(self._config.dedup, self._store.project(project))
+        settings, pictures = self._current.of_stage["dedup"], self._pictures
+        return fingerprints.of_dedup(settings, ended, model, references=pictures)
+
+    @cached_property
+    def _pictures(self) -> str | None:
+        """The state of the pictures that frames are compared with, if there are any."""
+        found = ReferencePictures.of(self._config.dedup)
+        return None if found is None else found.fingerprint
+
+    def _reason(self, meta: Mapping[str, Any]) -> str:
+        """Return why unique frames with this metadata are out of date."""
+        before, now = meta.get("exclude", []), self._config.dedup.exclude
+        if before != now:
+            return f"{SETTINGS}: dedup.exclude {before} -> {now}"
+        if meta.get("references") != self._pictures:
+            return "a picture of dedup.exclude has changed"
+        return self._current.reason_by_meta("dedup", meta)
 
     def _has_ended(self, project: str, video_id: str) -> bool:
         """Return whether a dataset uses the earlier frames of a video that waits."""

@@ -177,6 +177,7 @@ def of_dedup(
     filtered: Iterable[tuple[str, str | None]],
     model: str | None = None,
     version: Any = None,
+    references: str | None = None,
 ) -> str:
     """Return the fingerprint of a project's unique frames.
 
@@ -190,10 +191,14 @@ def of_dedup(
         The model of the embeddings that were compared.
     version : int, optional
         The version of the stage; by default, the present one.
+    references : str, optional
+        The state of the pictures that frames were compared with, if there are any.
     """
     by_model = [] if model is None else [model]
+    by_references = [] if references is None else [{"references": references}]
     inputs = [list(pair) for pair in filtered]
-    return fingerprint("dedup", version or VERSIONS["dedup"], settings, inputs, *by_model)
+    parts = (settings, inputs, *by_model, *by_references)
+    return fingerprint("dedup", version or VERSIONS["dedup"], *parts)
 
 
 def of_shard(settings: Settings, weights_sha256: str, contents: Sequence[Any]) -> str:

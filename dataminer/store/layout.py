@@ -57,6 +57,11 @@ class Store:
         """Return the file of a model's embeddings of prompts."""
         return self.root / "prompts" / model_key / f"{digest}.parquet"
 
+    @property
+    def references(self) -> Path:
+        """The folder of the hashes of the pictures that ``dedup.exclude`` names."""
+        return self.root / "references"
+
     def of_models(self) -> list[Path]:
         """Return the existing folders of model outputs for frames, one per model."""
         kinds = ("embeddings", "content", "text")

@@ -72,6 +72,7 @@ def _pair_facts(pair: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "passed", _number(pair["filtered"])
     left_out = (f"{count:,} {reason}" for reason, count in pair["rejected"].items())
     yield "left out", ", ".join(left_out)
+    yield "excluded", f"{pair['excluded']:,} near a reference" if pair["excluded"] else ""
     yield "unique", _number(pair["unique"])
     yield from _costs(pair)
 

@@ -191,6 +191,7 @@ const story = (told) => {
       ["good frames", shown(pair.filtered)],
       ["left out", Object.entries(pair.rejected).sort(([, a], [, b]) => b - a).map(
         ([reason, made]) => `${count(made)} ${reason}`).join(", ")],
+      ["excluded", pair.excluded ? `${count(pair.excluded)} near a reference` : ""],
       ["unique frames", shown(pair.unique)]]));
   if (told.logs.length) parts.push(make("h3", "", "logs"));
   for (const log of told.logs) {

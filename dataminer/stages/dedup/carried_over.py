@@ -97,14 +97,9 @@ def carry_over(frames: pa.Table, clusters: pa.Table) -> CarriedOver:
     result = CarriedOver.none(frames.num_rows)
     videos = pc.unique(frames["video_id"])
     keys = _keys(frames["video_id"], frames["frame_index"], videos)
-    row = _rows_of(keys, clusters["video_id"], clusters["frame_index"], videos)
     standing = _rows_of(keys, clusters["kept_video_id"], clusters["kept_frame_index"], videos)
+    row = rows_of_unchanged(frames, clusters)
     same = row >= 0
-    for name in IDENTITY_COLUMNS:
-        before = clusters[name].filter(pa.array(same))
-        equal = pc.equal(frames[name].take(pa.array(row[same])), before)
-        same[same] = pc.fill_null(equal, False).to_numpy()
-    row[~same] = -1
     pinned = same & (row == standing)
     result.representative[row[pinned]] = row[pinned]
     carried = same & ~pinned & (standing >= 0)
@@ -115,6 +110,28 @@ def carry_over(frames: pa.Table, clusters: pa.Table) -> CarriedOver:
     for which in (pinned, carried):
         result.changed[row[which]] = changed[which]
     return result
+
+
+def rows_of_unchanged(frames: pa.Table, earlier: pa.Table) -> NDArray[np.int64]:
+    """Return the row of each frame of an earlier table; -1 if it is gone, or another picture.
+
+    Parameters
+    ----------
+    frames : pa.Table
+        A frame table, sorted by video and frame.
+    earlier : pa.Table
+        With ``video_id``, ``frame_index`` and ``IDENTITY_COLUMNS``.
+    """
+    videos = pc.unique(frames["video_id"])
+    keys = _keys(frames["video_id"], frames["frame_index"], videos)
+    row = _rows_of(keys, earlier["video_id"], earlier["frame_index"], videos)
+    same = row >= 0
+    for name in IDENTITY_COLUMNS:
+        before = earlier[name].filter(pa.array(same))
+        equal = pc.equal(frames[name].take(pa.array(row[same])), before)
+        same[same] = pc.fill_null(equal, False).to_numpy()
+    row[~same] = -1
+    return row
 
 
 def _keys(video: pa.ChunkedArray, index: pa.ChunkedArray, videos: pa.Array) -> NDArray[np.int64]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +42,19 @@ from dataminer.stages.dedup.carried_over import (
     read_clusters,
 )
 from dataminer.stages.dedup.change_detection import ChangeDetector
+from dataminer.stages.dedup.near_references import EarlierResult, Excluder
+from dataminer.stages.dedup.references.table import EXCLUDED_FILE, EXCLUDED_SCHEMA
 from dataminer.stages.dedup.representatives import (
     Representatives,
     representatives_of_hashes,
     representatives_of_vectors,
 )
-from dataminer.stages.dedup.thumbnails import FrameRows, ThumbnailSource, stored_pictures
+from dataminer.stages.dedup.thumbnails import (
+    FrameRows,
+    StoredPictures,
+    ThumbnailSource,
+    stored_pictures,
+)
 from dataminer.stages.filter.stage import load_frames
 
 _FOLDER = "folder"
@@ -117,6 +126,7 @@ def dedup(
     previous: Path | None = None,
     embedded: Embedded | None = None,
     thumbnails: Sequence[Path] = (),
+    excluder: Excluder | None = None,
     meta: dict[str, Any] | None = None,
     progress: Callable[[str], None] = lambda _: None,
     threads: int = 1,
@@ -128,8 +138,8 @@ def dedup(
     filtered, out, thumbnails
         A folder per video, with its ``frames.parquet``; an existing empty one, to be published; the
         folder of each video's thumbnails, by default that of its frames.
-    settings, embedded, previous
-        What to compare; embeddings, if those are compared; the folder of an earlier result, if any.
+    settings, embedded, previous, excluder
+        What to compare; embeddings; the folder of an earlier result; for references, if any.
     meta, progress, threads
         More metadata for the tables; gets messages; for making thumbnails that are missing.
 
@@ -139,16 +149,46 @@ def dedup(
         ``CORRUPT`` or ``MISSING_SOURCE``: a table, an embedding or an image.
     """
     recipe, frames = _recipe(settings, embedded), _load_all(filtered, progress)
-    clusters = read_clusters(previous, recipe, progress)
+    earlier = EarlierResult(previous, read_clusters(previous, recipe, progress), recipe)
     sources = ThumbnailSource.of(thumbnails or filtered, filtered)
     comparison = _Comparison(settings, embedded, sources, out, progress, threads)
-    choice, result = _find_representatives(frames, comparison, carry_over(frames, clusters))
+    meta = {**(meta or {}), "stage": "dedup", **recipe}
+    frames = _leave_out(excluder, frames, comparison, earlier, meta)
+    choice, result = _find_representatives(frames, comparison, carry_over(frames, earlier.clusters))
     progress(_summary(result))
-    unique, archive = _put_unique_images(frames, choice, filtered, out)
-    meta = {**(meta or {}), **archive, "stage": "dedup", **recipe, **asdict(result)}
-    write_table(out / FRAMES_FILE, unique, FRAMES_SCHEMA, meta)
-    write_table(out / CLUSTERS_FILE, _clusters(frames, choice, settings), CLUSTERS_SCHEMA, meta)
+    _write(frames, choice, filtered, comparison, {**meta, **asdict(result)})
     return result
+
+
+def _write(
+    frames: pa.Table,
+    choice: Representatives,
+    filtered: Sequence[Path],
+    comparison: _Comparison,
+    meta: dict[str, Any],
+) -> None:
+    """Put the unique frames and both tables into the folder."""
+    out = comparison.out
+    unique, archive = _put_unique_images(frames, choice, filtered, out)
+    write_table(out / FRAMES_FILE, unique, FRAMES_SCHEMA, meta | archive)
+    clusters = _clusters(frames, choice, comparison.settings)
+    write_table(out / CLUSTERS_FILE, clusters, CLUSTERS_SCHEMA, meta | archive)
+
+
+def _leave_out(
+    excluder: Excluder | None,
+    frames: pa.Table,
+    comparison: _Comparison,
+    earlier: EarlierResult,
+    meta: dict[str, Any],
+) -> pa.Table:
+    """Return the frames that are not near a reference; list the others, and add both to meta."""
+    if excluder is None:
+        return frames
+    exclusion = excluder.exclude(frames, partial(comparison.pictures, frames), earlier)
+    meta |= exclusion.meta
+    write_table(comparison.out / EXCLUDED_FILE, exclusion.table, EXCLUDED_SCHEMA, meta)
+    return frames.filter(pa.array(~exclusion.rows)).combine_chunks()
 
 
 def _recipe(settings: DedupConfig, embedded: Embedded | None) -> dict[str, Any]:
@@ -243,12 +283,17 @@ class _Comparison:
         hashes = [frames[kind].to_numpy() for kind in hash_columns(settings)]
         if not settings.min_object:
             return representatives_of_hashes(hashes, order, settings.threshold, pinned), 0
-        with stored_pictures(
-            _rows_by_source(frames), self.sources, self.out, self.progress, threads=self.threads
-        ) as pictures:
+        with self.pictures(frames, order) as pictures:
             detector = ChangeDetector(pictures, settings.min_object, self.progress)
             found = representatives_of_hashes(hashes, order, settings.threshold, pinned, detector)
             return found, detector.aligned
+
+    def pictures(
+        self, frames: pa.Table, rows: NDArray[np.int64]
+    ) -> AbstractContextManager[StoredPictures]:
+        """Open the thumbnails of some frames, in this order."""
+        chosen = _rows_by_source(frames.take(pa.array(rows)))
+        return stored_pictures(chosen, self.sources, self.out, self.progress, threads=self.threads)
 
 
 def _rows_by_source(frames: pa.Table) -> list[FrameRows]:

@@ -114,6 +114,19 @@ class StoredPictures:
                 f"remove {THUMBNAILS_FILE} from the folders of the project's frames",
             ) from error
 
+    def and_also(self, thumbnails: Sequence[Thumbnail]) -> StoredPictures:
+        """Return these and others, whose rows follow."""
+        sizes = np.array([len(thumbnail.jpeg) for thumbnail in thumbnails], np.int64)
+        begins = self._file.seek(0, os.SEEK_END) + np.cumsum(sizes) - sizes
+        self._file.write(b"".join(thumbnail.jpeg for thumbnail in thumbnails))
+        self._file.flush()
+        return StoredPictures(
+            np.concatenate([self.means, np.stack([each.means for each in thumbnails])]),
+            np.concatenate([self.begins, begins]),
+            np.concatenate([self.sizes, sizes]),
+            self._file,
+        )
+
 
 @contextmanager
 def stored_pictures(

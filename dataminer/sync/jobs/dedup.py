@@ -13,6 +13,7 @@ from dataminer.db.enums import ProjectVideoStatus
 from dataminer.errors import DamagedFile, DataminerError, ErrorClass, PermanentError
 from dataminer.frames.table import FRAMES_FILE
 from dataminer.provenance import fingerprints
+from dataminer.stages.dedup.references.listing import ReferencePictures
 from dataminer.store.file_stats import states
 from dataminer.store.layout import Store
 from dataminer.sync.claims import projects, stage_rows, statements
@@ -46,8 +47,7 @@ def _describe(config: Config, project: str, project_id: int, threads: int) -> St
     """Describe the choice of a project's unique frames."""
     from dataminer.stages.dedup.stage import Embedded
 
-    store = Store(config.store_path)
-    members = _ended_members(project)
+    store, members = Store(config.store_path), _ended_members(project)
     embeddings = _embeddings(config, members)
 
     def read_input_state() -> object:
@@ -58,18 +58,20 @@ def _describe(config: Config, project: str, project_id: int, threads: int) -> St
         return tables, [state and state[:2] for state in states((embeddings or {}).values())]
 
     state = read_input_state()
+    references = ReferencePictures.of(config.dedup, store.project(project))
     videos = [_read_filtered(store.filtered(project, m.video_id), m) for m in members]
     _discard_damaged(videos, project_id)
     made_from = [(video.video_id, video.fingerprint) for video in videos]
     embedded = None if embeddings is None else Embedded.of(embeddings)
     model = embedded.model if embedded else None
-    fingerprint = fingerprints.of_dedup(config.dedup.result_settings(), made_from, model)
+    settings = config.dedup.result_settings()
+    pictures = references.fingerprint if references else None
+    fingerprint = fingerprints.of_dedup(settings, made_from, model, references=pictures)
 
     def make(out: Path) -> None:
         _refuse_all_failed(project, videos)
-        usable = [video for video in videos if not video.failed]
-        options = {"previous": store.dedup(project), "meta": {"fingerprint": fingerprint}}
-        _dedup(config, usable, out, embedded=embedded, threads=threads, **options)
+        context = _Context(store.dedup(project), embedded, references, threads)
+        _dedup(config, videos, out, context, {"fingerprint": fingerprint})
 
     return StageTask(
         stage=stage_rows.DEDUP,
@@ -83,25 +85,42 @@ def _describe(config: Config, project: str, project_id: int, threads: int) -> St
     )
 
 
+class _Context(NamedTuple):
+    """What frames are compared by and with, besides each other."""
+
+    previous: Path
+    embedded: Embedded | None
+    references: ReferencePictures | None
+    threads: int
+
+
 def _dedup(
     config: Config,
     videos: Sequence[_FilteredVideo],
     out: Path,
-    *,
-    embedded: Embedded | None,
-    **options: Any,
+    context: _Context,
+    meta: dict[str, Any],
 ) -> None:
     from dataminer.stages.dedup import stage
+    from dataminer.stages.dedup.near_references import Excluder
 
+    references, embedded = context.references, context.embedded
+    excluder, cache = None, Store(config.store_path).references
+    if references:
+        excluder = Excluder(references, cache, config.dedup, log.info, context.threads)
+    usable = [video for video in videos if not video.failed]
     try:
         stage.dedup(
-            [video.folder for video in videos],
+            [video.folder for video in usable],
             out,
             config.dedup,
+            previous=context.previous,
             embedded=embedded,
-            thumbnails=[_folder_of_thumbnails(config, video) for video in videos],
+            excluder=excluder,
+            thumbnails=[_folder_of_thumbnails(config, video) for video in usable],
+            meta=meta,
             progress=log.info,
-            **options,
+            threads=context.threads,
         )
     except DamagedFile as error:
         if embedded and error.path in embedded.files.values():

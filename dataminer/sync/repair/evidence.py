@@ -242,7 +242,11 @@ class StoreInspector:
         ]
         filtered = [(name, table.get("fingerprint")) for name, table in inputs]
         expected = fingerprints.of_dedup(
-            meta.get("settings"), filtered, meta.get("model"), meta.get("version")
+            meta.get("settings"),
+            filtered,
+            meta.get("model"),
+            meta.get("version"),
+            meta.get("references"),
         )
         return bool(meta.get("fingerprint") == expected)
 
