@@ -15,10 +15,12 @@ from dataminer.config.models import FilterConfig
 from dataminer.errors import DamagedFile
 from dataminer.frames.table import FRAMES_FILE
 from dataminer.report.data.costs import Cost, costs
+from dataminer.report.data.excluded import ExcludedFrames, read_excluded_frames
 from dataminer.report.data.facts import ProjectFacts
 from dataminer.report.data.frames import FrameFindings, FrameLookup, read_frames
 from dataminer.report.data.near_duplicates import NearDuplicates, read_merged
 from dataminer.report.data.objects import Objects, read_objects
+from dataminer.stages.dedup.references.listing import ReferencePictures
 from dataminer.store.layout import ANNOTATIONS_FILE, Store
 
 _Part = TypeVar("_Part")
@@ -44,6 +46,8 @@ class Findings:
         Quality, and what the filter dropped.
     merged : NearDuplicates or None
         Near-duplicates.
+    excluded : ExcludedFrames or None
+        Frames near reference pictures; None if there are no references.
     objects : Objects or None
         Annotations.
     costs : list of Cost
@@ -61,6 +65,7 @@ class Findings:
     facts: ProjectFacts
     frames: FrameFindings
     merged: NearDuplicates | None
+    excluded: ExcludedFrames | None
     objects: Objects | None
     costs: list[Cost]
     settings: dict[str, dict[str, Any]]
@@ -74,6 +79,7 @@ def gather(
     facts: ProjectFacts,
     settings: Mapping[str, Mapping[str, Any]],
     benchmarks: Path,
+    references: ReferencePictures | None = None,
 ) -> Findings:
     """Read the results of a project that exist so far.
 
@@ -85,10 +91,11 @@ def gather(
         What the database has on the project.
     settings : mapping
         By section; ``filter`` is used for results without recorded settings.
-    benchmarks : Path
-        The folder of Snakemake's benchmark files.
+    benchmarks, references
+        The folder of Snakemake's benchmark files; the reference pictures that may be shown.
     """
     project, lookup = facts.project, FrameLookup(store, facts.project)
+    dedup_dir = store.dedup(project)
     ids = [video.video_id for video in facts.videos]
     fallback = FilterConfig.model_validate(settings.get("filter", {}))
     extract = settings.get("extract", {})
@@ -97,9 +104,8 @@ def gather(
     return Findings(
         facts=facts,
         frames=frames,
-        merged=_undamaged(
-            lambda: read_merged(store.dedup(project), lookup, GROUPS, MEMBERS), damaged
-        ),
+        merged=_undamaged(lambda: read_merged(dedup_dir, lookup, GROUPS, MEMBERS), damaged),
+        excluded=_undamaged(lambda: read_excluded_frames(dedup_dir, lookup, references), damaged),
         objects=_undamaged(lambda: read_objects(store.detect(project), EXAMPLES), damaged),
         costs=costs(benchmarks, facts),
         settings={section: dict(values) for section, values in settings.items()},

@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from dataminer.formats.contact_sheet import COLOURS
+from dataminer.report.data.excluded import ReferencePair
 from dataminer.report.data.facts import ProjectFacts
 from dataminer.report.data.frames import Shot
 from dataminer.report.data.gather import Findings
@@ -125,6 +126,30 @@ def _group(group: Group, facts: ProjectFacts, thumbs: Thumbnails) -> dict[str, A
         "kept": _frame(group.kept, facts, thumbs, _MIDDLE),
         "merged": [_frame(shot, facts, thumbs, named=False) for shot in group.merged],
     }
+
+
+def excluded(found: Findings, thumbs: Thumbnails) -> Markup:
+    """Return which frames are near which reference pictures; nothing if there are none."""
+    left = found.excluded
+    if left is None:
+        return Markup()
+    bars = [(entry, count, f"{count:,} frames", "bad") for entry, count in left.by_entry]
+    return render(
+        "excluded",
+        excluded=left,
+        chart=charts.bars(bars, "frames by entry of dedup.exclude"),
+        pairs=[
+            [_frame(pair.frame, found.facts, thumbs), _reference(pair, thumbs)]
+            for pair in left.pairs
+        ],
+    )
+
+
+def _reference(pair: ReferencePair, thumbs: Thumbnails) -> dict[str, Any]:
+    note = "mirrored" if pair.mirrored else ""
+    title = f"{pair.given}: {pair.name}"
+    uri = thumbs.of(pair.read, _SMALL)
+    return {"uri": uri, "alt": title, "title": title, "name": pair.name, "time": "", "note": note}
 
 
 # ---- objects -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from dataminer.report.html import frame_sections, note_section, overview
 from dataminer.report.html.markup import render
 from dataminer.report.html.style import CSS, JS, policy
 from dataminer.report.html.thumbs import Thumbnails
+from dataminer.stages.dedup.references.listing import ReferencePictures
 from dataminer.store.layout import Store
 
 _SECTIONS = (
@@ -26,6 +27,7 @@ _SECTIONS = (
     ("quality", "Quality"),
     ("dropped", "Left out"),
     ("merged", "Near-duplicates"),
+    ("excluded", "Near references"),
     ("failures", "Failures"),
     ("cost", "Time and cost"),
     ("made", "Versions and settings"),
@@ -40,6 +42,7 @@ def write_report(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     benchmarks: Path = Path("logs/benchmarks"),
     fingerprint: str = "",
+    references: ReferencePictures | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Write the report of a project from the results that exist so far; return its size in bytes.
@@ -59,12 +62,12 @@ def write_report(
         Settings to show, by section of the configuration.
     benchmarks : Path
         The folder of Snakemake's benchmark files.
-    fingerprint : str
-        Identifies the page's inputs; the next run compares it.
+    fingerprint, references
+        Identifies the page's inputs, for the next run; the reference pictures that may be shown.
     tell : callable
         Called with a message for each damaged file, which is skipped.
     """
-    found = gather(store, facts, settings or {}, benchmarks)
+    found = gather(store, facts, settings or {}, benchmarks, references)
     for message in found.damaged:
         tell(message)
     data = page(found, Thumbnails(store, facts.project), fingerprint).encode()
@@ -80,6 +83,7 @@ def page(found: Findings, thumbs: Thumbnails, fingerprint: str = "") -> Markup:
         "objects": frame_sections.objects(found, thumbs),
         "dropped": frame_sections.left_out(found, thumbs),
         "merged": frame_sections.merged(found, thumbs),
+        "excluded": frame_sections.excluded(found, thumbs),
         "funnel": overview.funnel(found),
         "videos": overview.videos(found),
         "notes": note_section.notes(found),
@@ -96,7 +100,7 @@ def page(found: Findings, thumbs: Thumbnails, fingerprint: str = "") -> Markup:
         videos=len(facts.videos),
         changed=f"results of {changed:%Y-%m-%d %H:%M} UTC" if changed else "no dataset yet",
         tiles=overview.tiles(found),
-        sections=[(key, name, drawn[key]) for key, name in _SECTIONS],
+        sections=[(key, name, drawn[key]) for key, name in _SECTIONS if drawn[key]],
         missing=thumbs.missing,
         fingerprint_name=IN_PAGE,
         fingerprint=fingerprint,

@@ -13,6 +13,7 @@ from dataminer.db.connection import reading
 from dataminer.errors import DataminerError, runnable
 from dataminer.provenance import fingerprints
 from dataminer.report.data.facts import ProjectFacts, VideoFacts
+from dataminer.stages.dedup.references.listing import ReferencePictures
 from dataminer.store.layout import Store
 from dataminer.sync.jobs import results
 from dataminer.urls import public_row
@@ -84,4 +85,21 @@ def report_project(
     annotated = results.read_detect(store.detect(project))
     made = fingerprints.of_report(settings, annotated.fingerprint if annotated else None)
     facts = read_facts(project)
-    return write_report(store, facts, out, settings=settings, fingerprint=made, tell=warn)
+    return write_report(
+        store,
+        facts,
+        out,
+        settings=settings,
+        fingerprint=made,
+        references=_references(config, warn),
+        tell=warn,
+    )
+
+
+def _references(config: Config, warn: Callable[[str], None]) -> ReferencePictures | None:
+    """Return the pictures that frames were compared with; the report does without missing ones."""
+    try:
+        return ReferencePictures.of(config.dedup)
+    except (DataminerError, OSError) as error:
+        warn(f"reference pictures are not shown: {error}")
+        return None
