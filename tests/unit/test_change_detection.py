@@ -220,4 +220,4 @@ def test_long_work_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(change_detection, "_REPORT_SECONDS", -1.0)
     messages: list[str] = []
     pair(desk.of(scene(1), darker(scene(1)), progress=messages.append))
-    assert messages == ["looked at 0 pairs of frames; 1 more at once"]
+    assert messages == ["looked closely at 1 pairs of frames so far"]

@@ -106,8 +106,8 @@ class ChangeDetector:
         for index in unsure:
             pair = sorted((int(one[index]), int(other[index])))
             shares[index] = self._share(*pair)
-            self._report(len(unsure))
-        self.aligned += len(unsure)
+            self.aligned += 1
+            self._report()
         return shares
 
     def _compare_means(self, one: I64, other: I64) -> tuple[NDArray[np.int8], Shares]:
@@ -129,8 +129,8 @@ class ChangeDetector:
         verdicts[unknown], shares[unknown] = _Verdict.CHANGED, 1
         return verdicts, shares
 
-    def _report(self, count: int) -> None:
+    def _report(self) -> None:
         now = time.monotonic()
         if now - self._reported > _REPORT_SECONDS:
             self._reported = now
-            self._progress(f"looked at {self.aligned:,} pairs of frames; {count:,} more at once")
+            self._progress(f"looked closely at {self.aligned:,} pairs of frames so far")

@@ -8,7 +8,7 @@ import numpy as np
 from dataminer.frames.thumbnails import HEIGHT, PARTS, WIDTH, Thumbnail
 from dataminer.stages.extract.quality.arrays import BgrImage, GreyImage
 
-_QUALITY = 80  # of JPEG: about a kilobyte, and errors below those of compressed video
+_QUALITY = 75  # of JPEG: about a kilobyte, and errors below those of compressed video
 _UPRIGHT = 1.15  # height to width; no usual ratio is near it, so that copies agree
 _SAMPLES = 2  # a side: four pixels of the frame for one of colour
 
