@@ -31,6 +31,7 @@ FILLED = {
     "PROJECT": "birds",
     "NAME": "birds",
     "{name}": "birds",
+    "{own.name}": "birds",
     "{project}": "birds",
     "URL": "clip.mp4",
     "NUMBER": "5433",

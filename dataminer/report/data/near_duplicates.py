@@ -140,4 +140,4 @@ def _groups(
 
 def _words(distance: float, by_hash: bool, changed: float | None = None) -> str:
     words = f"{distance:.0f} bits" if by_hash else f"{distance:.3f}"
-    return words if changed is None else f"{words}, {changed:.1%} changed"
+    return words if changed is None else f"{words}, {changed:.1%}"

@@ -134,7 +134,8 @@ def refuse_own(settings: DedupConfig, own: Path) -> None:
     for given in settings.exclude:
         path = Path(given).expanduser().resolve()
         if path == project or project in path.parents or path in project.parents:
-            step = f"run `dataminer export {own.name}` to a folder, and name that in {SETTING}"
+            export = f"dataminer export {own.name} --format imagefolder --to exports/{own.name}"
+            step = f"run `{export}`, and name that folder in {SETTING}"
             raise exclusion_error(given, f"holds results of project {own.name} itself", step)
 
 
