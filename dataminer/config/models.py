@@ -204,7 +204,7 @@ class FilterConfig(Section):
     """Minimum sharpness (ratio of fine to coarse detail); 0 disables the check."""
     min_brightness: float = Field(0.05, ge=0, le=1)
     """Minimum mean grey level (0 black, 1 white)."""
-    max_brightness: float = Field(0.97, ge=0, le=1)
+    max_brightness: float = Field(0.98, ge=0, le=1)
     """Maximum mean grey level (0 black, 1 white)."""
     min_contrast: float = Field(0.02, ge=0, le=0.5)
     """Minimum standard deviation of the grey level (0 black, 1 white)."""

@@ -93,6 +93,23 @@ def test_an_object_of_its_backgrounds_tone_is_seen_by_its_colour() -> None:
     assert share(with_noise(grey, 1), with_noise(red, 2)) > LEAST
 
 
+def slide(words: str) -> Picture:
+    """Draw a white slide with a few thin lines of text, letters of fifteen pixels."""
+    made = np.full((540, 960, 3), 250, np.uint8)
+    for line in range(6):
+        text = words[7 * line :] + words[: 7 * line]
+        font = cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(made, text, (60, 90 + 55 * line), font, 0.7, (20, 20, 20), 1, cv2.LINE_AA)
+    return made
+
+
+def test_other_words_of_a_sparse_slide_are_a_change() -> None:
+    one = slide("quadratic forms over rings, and what remains of them")
+    other = slide("local fields: a tale in six parts without any proofs")
+    assert share(with_noise(one, 1), with_noise(other, 2)) > LEAST
+    assert share(with_noise(one, 1), with_noise(one, 2)) <= LEAST
+
+
 def darker(picture: Picture) -> Picture:
     return np.asarray(picture * 0.6, np.uint8)
 

@@ -1,9 +1,10 @@
 """How much changed between two pictures that show nearly the same: the share of their area.
 
 A pixel changed if it differs from the other picture, aligned and lit alike, by more than
-compression and an imperfect alignment explain. Soft differences over a large area (shadows, a cloud
-before the sun) are no change, as far as they are weak. Colour counts beside brightness: what has
-its background's tone is seen by its colour or texture.
+compression and an imperfect alignment explain. Colour counts beside brightness: what has its
+background's tone is seen by its colour or texture. Soft differences over a large area (shadows, a
+cloud before the sun) are no change, as far as they are weak. Small changes in many places, such as
+those of text, count more than their pixels.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ _NEXT = np.ones((3, 3), np.uint8)
 # Shades: what the median over 25 pixels follows, up to a tenth of full scale. A quarter of the
 # picture's height is wider than objects of a few percent.
 _SHADE_WINDOW, _MOST_SHADE = 25, 0.1
+# Other words change few pixels each, but in many lines: a part of 6x6 pixels in which at least two
+# changed counts as this share of it.
+_PART, _FEWEST_OF_A_PART, _OF_A_PART = 6, 2, 0.19
 _CLIPPED_AWAY = 0.7  # of how much brighter than white a neighbour would be
 _MOST_GROWN = 2.0
 _COLOUR_ROUNDS, _COLOUR_SCALE = 4, 0.02
@@ -86,7 +90,8 @@ def _share(one: SmallPicture, other: SmallPicture, alignment: Alignment) -> floa
     colour = _chroma_changed(one, alignment.moved_chroma(other), light, grown)
     wide = cv2.resize(colour.astype(np.uint8), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
     changed |= (wide > 0) & inside
-    return float(np.count_nonzero(changed)) / changed.size
+    parts = changed.reshape(HEIGHT // _PART, _PART, WIDTH // _PART, _PART).sum(axis=(1, 3))
+    return max(float(changed.mean()), _OF_A_PART * float((parts >= _FEWEST_OF_A_PART).mean()))
 
 
 def _luma_changed(one: SmallPicture, lit: Plane, inside: Mask, grown: float) -> Mask:
