@@ -48,6 +48,7 @@ _CLIPPED_AWAY = 0.7  # of how much brighter than white a neighbour would be
 _MOST_GROWN = 2.0
 _COLOUR_ROUNDS, _COLOUR_SCALE = 4, 0.02
 _COLOUR_RIDGE, _SAME_COLOUR = np.array([5.0, 5.0, 0.3]), np.array([0.0, 0.0, 1.0])
+_ALIGNED = 0.12  # of the slope a pixel
 _LEAST_SHIFT = 0.7  # pixels; a smaller one is found from where the pictures are
 
 
@@ -70,6 +71,8 @@ def changed_share(one: SmallPicture, other: SmallPicture, enough: float) -> floa
         one, other = other, one
     start = in_place(one, other)
     share = _share(one, other, start)
+    if share > enough and _is_aligned(one, other, start):
+        return share
     if share > enough:
         share = min(share, _share(one, other, align(one, other, start, (0.0, 0.0))))
     if share > enough:
@@ -77,6 +80,17 @@ def changed_share(one: SmallPicture, other: SmallPicture, enough: float) -> floa
         if max(map(abs, shift)) > _LEAST_SHIFT:
             share = min(share, _share(one, other, align(one, other, start, shift)))
     return share
+
+
+def _is_aligned(one: SmallPicture, other: SmallPicture, alignment: Alignment) -> bool:
+    """Return whether pictures are aligned to a fraction of a pixel, but for what changed.
+
+    Where most of a picture is steep, the difference would be large if it were not.
+    """
+    difference = np.abs(one.luma - alignment.lit(other.layers)).ravel()
+    rank = 3 * difference.size // 4
+    usual = np.partition(difference, rank)[rank]
+    return bool(usual < _ALIGNED * np.partition(one.steepness.ravel(), rank)[rank])
 
 
 def _share(one: SmallPicture, other: SmallPicture, alignment: Alignment) -> float:
