@@ -32,7 +32,7 @@ VERSIONS: tuple[ReleaseState, ...] = ("good", "broken")
 
 # What the metadata of unique frames says about the work depends on what was there before, and the
 # fingerprint on what is left of failures.
-_HOW = ("pinned", "carried", "judged", "compared", "fingerprint")
+_HOW = ("pinned", "carried", "judged", "compared", "aligned", "fingerprint")
 _FRAMES = 30
 _SIZES = {"a": (96, 64), "b": (128, 96), "c": (160, 120), "d": (96, 96), "broken": (112, 80)}
 _SIZES["link"] = (128, 64)
